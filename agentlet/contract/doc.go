@@ -1,0 +1,133 @@
+// Package contract holds every name that agentlet shares with people and with other programs: labels, annotations,
+// the pod condition and its reasons, container and volume names, Consul IDs and meta keys, HTTP paths, with their
+// defaults and descriptions. Nothing else in this repository repeats one of them, and the tables in the docs are
+// generated from here.
+package contract
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Prefix starts every label and annotation key of the contract.
+const Prefix = "agentlet.dev/"
+
+// Names that are not annotation keys.
+const (
+	// InjectLabel on a namespace with the value InjectEnabled opts it in; on a pod, as a label or an annotation, the
+	// value InjectDisabled opts that pod out.
+	InjectLabel    = Prefix + "inject"
+	InjectEnabled  = "enabled"
+	InjectDisabled = "false"
+
+	// Condition is the pod condition and readiness gate that the agentlet writes.
+	Condition = Prefix + "registered"
+
+	// ContainerName is the injected native sidecar's name; PortName that of its port.
+	ContainerName = "agentlet"
+	PortName      = "agentlet"
+
+	// VolumeName is the projected volume with the agentlet's own token, CA certificate and namespace.
+	VolumeName = "agentlet-identity"
+	// IdentityPath is where the volume is mounted: the place where client-go looks for it.
+	IdentityPath = "/var/run/secrets/kubernetes.io/serviceaccount"
+)
+
+// HTTP paths of the agentlet, and the header with which a drain hook shows that it belongs to the agentlet's own pod.
+const (
+	LivezPath   = "/livez"
+	ReadyzPath  = "/readyz"
+	StatusPath  = "/status"
+	MetricsPath = "/metrics"
+	DrainPath   = "/drain"
+	NonceHeader = "Agentlet-Nonce"
+)
+
+// Environment of the injected container, written by the injector and read by the agentlet.
+const (
+	EnvPodName      = "POD_NAME"
+	EnvPodNamespace = "POD_NAMESPACE"
+	EnvPodUID       = "POD_UID"
+	EnvNodeName     = "NODE_NAME"
+	EnvHostIP       = "HOST_IP"
+	EnvNonce        = "AGENTLET_NONCE"
+)
+
+// Meta keys of every service that an agentlet registers.
+const (
+	MetaExternalSource = "external-source" // MetaExternalSourceValue
+	MetaManagedBy      = "managed-by"      // MetaManagedByValue
+	MetaNamespace      = "k8s-namespace"
+	MetaPod            = "k8s-pod"
+	MetaPodUID         = "k8s-pod-uid"
+	MetaNode           = "k8s-node"
+	MetaCluster        = "k8s-cluster"
+	// MetaNudge is a counter that the agentlet raises when the catalog lags behind its agent: a changed definition
+	// makes the agent sync at once, where an identical one would be taken for synced.
+	MetaNudge = "agentlet-nudge"
+
+	MetaExternalSourceValue = "kubernetes"
+	MetaManagedByValue      = "agentlet"
+)
+
+// Reason is the reason of the pod condition.
+type Reason string
+
+// The reasons of the condition, in the order in which a healthy pod meets them.
+const (
+	Starting             Reason = "Starting"
+	ContainersNotReady   Reason = "ContainersNotReady"
+	ConsulUnreachable    Reason = "ConsulUnreachable"
+	LoginFailed          Reason = "LoginFailed"
+	RegistrationRejected Reason = "RegistrationRejected"
+	InvalidConfiguration Reason = "InvalidConfiguration"
+	PortConflict         Reason = "PortConflict"
+	AwaitingCatalog      Reason = "AwaitingCatalog"
+	Registered           Reason = "Registered"
+	TimedOut             Reason = "TimedOut"
+	CatalogLost          Reason = "CatalogLost"
+	Draining             Reason = "Draining"
+)
+
+var reasonDocs = []ReasonDoc{
+	{Starting, "the agentlet has started and knows nothing yet"},
+	{ContainersNotReady, "a container that counts for readiness is not ready"},
+	{ConsulUnreachable, "the node's Consul agent does not answer; the message names the address"},
+	{LoginFailed, "Consul's ACL system refused the login"},
+	{RegistrationRejected, "the Consul agent refused the registration; the message holds its answer"},
+	{InvalidConfiguration, "a changed annotation is invalid; the last good registration stays"},
+	{PortConflict, "the agentlet's own port is taken, so the drain hooks could not be answered"},
+	{AwaitingCatalog, "registered with the agent, the catalog does not show it yet"},
+	{Registered, "the catalog shows every service as it should be"},
+	{TimedOut, "opened by gate-timeout without the catalog's word"},
+	{CatalogLost, "gate-policy continuous: the catalog is known to have lost the instance"},
+	{Draining, "the pod terminates and its instances have been or are being taken out"},
+}
+
+// ServicePrefix starts the IDs of every service instance of one pod: agentlet_<namespace>_<pod>_<first 8 of the UID>_.
+// It holds no slash, because check IDs are URL segments, and it holds the UID, so that a StatefulSet's new pod never
+// shares an ID with its predecessor.
+func ServicePrefix(namespace, pod, uid string) string {
+	if len(uid) > 8 {
+		uid = uid[:8]
+	}
+	return fmt.Sprintf("agentlet_%s_%s_%s_", namespace, pod, uid)
+}
+
+// ServiceID is the Consul service ID of one service of one pod.
+func ServiceID(namespace, pod, uid, service string) string {
+	return ServicePrefix(namespace, pod, uid) + service
+}
+
+// HeartbeatID is the ID of the check that lives while the agentlet does, and by which the node's agent reaps the
+// instance when it has died.
+func HeartbeatID(serviceID string) string { return serviceID + ":heartbeat" }
+
+// ReadinessID is the ID of the check that carries the pod's readiness. It is never reaped.
+func ReadinessID(serviceID string) string { return serviceID + ":readiness" }
+
+// CheckID is the ID of the service's own check with this index in the structured form.
+func CheckID(serviceID string, index int) string { return fmt.Sprintf("%s:check-%d", serviceID, index) }
+
+// Short cuts the prefix off a key. A key without the prefix is returned as it is.
+func Short(key string) string { return strings.TrimPrefix(key, Prefix) }

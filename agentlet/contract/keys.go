@@ -1,0 +1,174 @@
+package contract
+
+import (
+	"strings"
+	"time"
+)
+
+// The pod annotations. Where PerService is said in Keys, KEY.NAME holds the value for the service NAME alone.
+const (
+	ServiceNames     = Prefix + "service-names"
+	ServicePort      = Prefix + "service-port"
+	ServiceTags      = Prefix + "service-tags"
+	ServiceMeta      = Prefix + "service-meta"
+	ServiceHealth    = Prefix + "service-health"
+	Services         = Prefix + "services"
+	TagsFromLabels   = Prefix + "tags-from-labels"
+	MetaFromLabels   = Prefix + "meta-from-labels"
+	ContainerExclude = Prefix + "container-exclude"
+	HeartbeatTTL     = Prefix + "heartbeat-ttl"
+	DeregisterAfter  = Prefix + "deregister-after"
+	Gate             = Prefix + "gate"
+	GateTimeout      = Prefix + "gate-timeout"
+	GatePolicy       = Prefix + "gate-policy"
+	Readiness        = Prefix + "readiness"
+	DrainDelay       = Prefix + "drain-delay"
+	DrainTimeout     = Prefix + "drain-timeout"
+	DrainHook        = Prefix + "drain-hook"
+	AgentletPort     = Prefix + "agentlet-port"
+	CPURequest       = Prefix + "cpu-request"
+	MemoryRequest    = Prefix + "memory-request"
+	CPULimit         = Prefix + "cpu-limit"
+	MemoryLimit      = Prefix + "memory-limit"
+	LogLevel         = Prefix + "log-level"
+)
+
+// AllowedServices is the namespace annotation with globs of the service names that its pods may register.
+const AllowedServices = Prefix + "allowed-services"
+
+// Limits that the contract sets.
+const (
+	// MinDeregisterAfter is Consul's own minimum for deregister_critical_service_after (its reaper ticks each 30 s).
+	MinDeregisterAfter = time.Minute
+	// MinHeartbeatTTL keeps a beat, at a third of it, from going more often than once a second.
+	MinHeartbeatTTL = 3 * time.Second
+	// MaxPerServiceName is the longest service name that fits into KEY.NAME: a key's name part has 63 characters, and
+	// the longest KEY with its dot 15.
+	MaxPerServiceName = 48
+	// MaxServiceName bounds every service name; a DNS label has 63 characters.
+	MaxServiceName = 63
+	// DrainShareOfGrace: waiting for Consul and drain-delay together never take more than this share of the pod's
+	// grace period, so that the application always keeps a third.
+	DrainShareOfGrace = 2.0 / 3
+	// ReadinessTTL is the TTL of the readiness check: long, because it carries a state and not a sign of life.
+	ReadinessTTL = 24 * time.Hour
+)
+
+// Key describes one key of the contract.
+type Key struct {
+	// Name is the full key.
+	Name string
+	// Where it is read: "namespace label", "namespace annotation", "pod label or annotation", "pod annotation".
+	Where string
+	// PerService says that KEY.NAME is read too.
+	PerService bool
+	// Form is the value's form, as an error message says it: "a duration such as 30s".
+	Form string
+	// Default is the value in force when the key is absent; empty where absence has a meaning of its own.
+	Default string
+	// Doc is one sentence for the docs.
+	Doc string
+}
+
+const podAnnotation = "pod annotation"
+
+var keys = []Key{
+	{Name: InjectLabel, Where: "namespace label", Form: InjectEnabled, Doc: "opts the namespace in"},
+	{Name: AllowedServices, Where: "namespace annotation", Form: "comma-separated globs", Default: "*", Doc: "service names that the namespace's pods may register"},
+	{Name: InjectLabel, Where: "pod label or annotation", Form: `"` + InjectDisabled + `"`, Doc: "opts one pod out"},
+	{Name: ServiceNames, Where: podAnnotation, Form: "comma-separated service names", Doc: "the Consul services of this pod"},
+	{Name: ServicePort, Where: podAnnotation, PerService: true, Form: "a port number (1-65535) or the name of a declared container port", Doc: "the services' port; the first declared port when absent"},
+	{Name: ServiceTags, Where: podAnnotation, PerService: true, Form: `comma-separated tags, \, for a comma`, Doc: "the services' tags"},
+	{Name: ServiceMeta, Where: podAnnotation, PerService: true, Form: `key:value,key:value, \, for a comma`, Doc: "the services' meta"},
+	{Name: ServiceHealth, Where: podAnnotation, PerService: true, Form: "passing, warning or critical", Doc: "a fixed health; the gate then waits for that health"},
+	{Name: Services, Where: podAnnotation, Form: "a YAML list of Consul service definitions", Doc: "instead of all service-* keys: name, port, tags, meta, weights, address, tagged_addresses, enable_tag_override, checks"},
+	{Name: TagsFromLabels, Where: podAnnotation, Form: "comma-separated pod label keys", Doc: "pod labels whose values become tags, live"},
+	{Name: MetaFromLabels, Where: podAnnotation, Form: "comma-separated key=label or label", Doc: "pod labels whose values become meta, live"},
+	{Name: ContainerExclude, Where: podAnnotation, Form: "comma-separated container names", Doc: "containers that do not count for readiness"},
+	{Name: HeartbeatTTL, Where: podAnnotation, Form: "a duration of at least 3s, such as 30s", Default: "30s", Doc: "TTL of the heartbeat check; a beat goes at a third of it, jittered"},
+	{Name: DeregisterAfter, Where: podAnnotation, Form: "a duration of at least 1m, such as 2m", Default: "2m", Doc: "how long without heartbeat before the node's Consul agent reaps the instance"},
+	{Name: Gate, Where: podAnnotation, Form: "passing, registered or off", Default: string(GatePassing), Doc: "passing opens when the catalog shows the instance passing; registered registers at once as critical and opens when the catalog has it; off adds no gate"},
+	{Name: GateTimeout, Where: podAnnotation, Form: "a duration such as 5m", Doc: "opens the gate anyway after this long, with the reason TimedOut; never when absent"},
+	{Name: GatePolicy, Where: podAnnotation, Form: "once or continuous", Default: string(GateOnce), Doc: "once keeps an open gate open; continuous closes it when the catalog is known to have lost the instance"},
+	{Name: Readiness, Where: podAnnotation, Form: "kubelet or probe", Default: string(ReadinessKubelet), Doc: "whose word on the containers' readiness counts"},
+	{Name: DrainDelay, Where: podAnnotation, Form: "a duration such as 5s", Default: "5s", Doc: "wait between 'the catalog dropped it' and the answer to the drain hook"},
+	{Name: DrainTimeout, Where: podAnnotation, Form: "a duration such as 10s", Doc: "bound on waiting for Consul at termination; 10s or a third of the grace period, whichever is less, when absent"},
+	{Name: DrainHook, Where: podAnnotation, Form: "true or false", Default: "true", Doc: "false adds no preStop hook to the application's containers"},
+	{Name: AgentletPort, Where: podAnnotation, Form: "a port number (1024-65535)", Default: "19500", Doc: "the agentlet's HTTP port; Consul's own expose range is 20000-21755"},
+	{Name: CPURequest, Where: podAnnotation, Form: "a quantity such as 10m", Default: "5m", Doc: "CPU request of the agentlet"},
+	{Name: MemoryRequest, Where: podAnnotation, Form: "a quantity such as 32Mi", Default: "16Mi", Doc: "memory request of the agentlet"},
+	{Name: CPULimit, Where: podAnnotation, Form: "a quantity such as 100m", Doc: "CPU limit of the agentlet; none when absent, but the request where the pod is Guaranteed"},
+	{Name: MemoryLimit, Where: podAnnotation, Form: "a quantity such as 64Mi", Default: "64Mi", Doc: "memory limit of the agentlet; where the pod is Guaranteed the request is raised to it"},
+	{Name: LogLevel, Where: podAnnotation, Form: "debug, info, warn or error", Default: "info", Doc: "log level of the agentlet"},
+}
+
+// DefaultDrainTimeout bounds the wait for Consul at termination where drain-timeout is absent and a third of the grace
+// period is more.
+const DefaultDrainTimeout = 10 * time.Second
+
+// GateMode is the value of the key gate.
+type GateMode string
+
+// The gate modes.
+const (
+	GatePassing    GateMode = "passing"
+	GateRegistered GateMode = "registered"
+	GateOff        GateMode = "off"
+)
+
+// GatePolicyMode is the value of the key gate-policy.
+type GatePolicyMode string
+
+// The gate policies.
+const (
+	GateOnce       GatePolicyMode = "once"
+	GateContinuous GatePolicyMode = "continuous"
+)
+
+// ReadinessSource is the value of the key readiness.
+type ReadinessSource string
+
+// The sources of readiness.
+const (
+	ReadinessKubelet ReadinessSource = "kubelet"
+	ReadinessProbe   ReadinessSource = "probe"
+)
+
+// Health is a service's or check's health in Consul's words.
+type Health string
+
+// Consul's healths.
+const (
+	Passing  Health = "passing"
+	Warning  Health = "warning"
+	Critical Health = "critical"
+)
+
+// Keys returns the contract's keys in the order of the docs' table. The caller owns the slice.
+func Keys() []Key { return append([]Key(nil), keys...) }
+
+// ReasonDocs returns the reasons of the condition with their meaning, in the order of the docs' table.
+func ReasonDocs() []ReasonDoc { return append([]ReasonDoc(nil), reasonDocs...) }
+
+// ReasonDoc is one reason with its meaning.
+type ReasonDoc struct {
+	Reason Reason
+	Doc    string
+}
+
+// Lookup finds the pod annotation that key is: the key itself, or KEY.NAME, for which service is NAME. ok is false for
+// a key that the contract does not know, and for NAME on a key that has no per-service form.
+func Lookup(key string) (k Key, service string, ok bool) {
+	for _, k := range keys {
+		if k.Where == "namespace label" || k.Where == "namespace annotation" {
+			continue
+		}
+		if key == k.Name {
+			return k, "", true
+		}
+		if name, found := strings.CutPrefix(key, k.Name+"."); found && k.PerService && name != "" {
+			return k, name, true
+		}
+	}
+	return Key{}, "", false
+}

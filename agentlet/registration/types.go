@@ -1,0 +1,111 @@
+// Package registration turns a pod and its annotations into what Consul shall know of it. It is pure: no client, no
+// clock, no environment; the injector judges a pod with it at admission, and the agentlet follows a running pod with
+// the same code.
+package registration
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// Defaults are an installation's defaults for keys of the contract, by the key without its prefix ("drain-delay").
+// They stand between a pod's annotation and the contract's own default.
+type Defaults map[string]string
+
+// Registration is what one pod asks for.
+type Registration struct {
+	// Services, in the order of the annotations; never empty in a valid registration.
+	Services []Service
+	// Settings of the registrar.
+	Settings Settings
+}
+
+// Service is one service as Consul's agent shall hold it, without what only a running pod knows (ID, addresses, the
+// registrar's own checks, the k8s-* meta).
+type Service struct {
+	Name string
+	Port int
+	// Tags in order, without duplicates: the annotation's, then those from labels.
+	Tags []string
+	Meta map[string]string
+	// Health is the fixed health, or empty where the pod's readiness decides.
+	Health            contract.Health
+	Weights           *Weights
+	EnableTagOverride bool
+	// Address and the tagged addresses may hold the placeholders PodIP and HostIP. Empty means PodIP.
+	Address         string
+	TaggedAddresses map[string]TaggedAddress
+	Checks          []Check
+	// Namespace and Partition are Consul Enterprise's; passed through.
+	Namespace, Partition string
+}
+
+// Placeholders in addresses, which are not known at admission.
+const (
+	PodIP  = "${POD_IP}"
+	HostIP = "${HOST_IP}"
+)
+
+// Weights are Consul's DNS SRV weights.
+type Weights struct{ Passing, Warning int }
+
+// TaggedAddress is one of a service's tagged addresses.
+type TaggedAddress struct {
+	Address string
+	Port    int
+}
+
+// Check is a check of the service's own, run by the node's Consul agent against the pod's IP alone. Exactly one of
+// HTTP, TCP and GRPC is set, each with an empty host: "http://:8080/health", ":6379", ":9090/service".
+type Check struct {
+	Name                      string
+	HTTP, TCP, GRPC           string
+	GRPCUseTLS, TLSSkipVerify bool
+	Method, Body              string
+	Header                    map[string][]string
+	Interval, Timeout         time.Duration
+	SuccessBeforePassing      int
+	FailuresBeforeWarning     int
+	FailuresBeforeCritical    int
+	Status                    contract.Health
+}
+
+// Settings are the registrar's.
+type Settings struct {
+	Gate            contract.GateMode
+	GateTimeout     time.Duration // 0: never
+	GatePolicy      contract.GatePolicyMode
+	Readiness       contract.ReadinessSource
+	HeartbeatTTL    time.Duration
+	DeregisterAfter time.Duration
+	DrainDelay      time.Duration
+	DrainTimeout    time.Duration // 0: not set, see contract.DefaultDrainTimeout
+	DrainHook       bool
+	AgentletPort    int
+	Exclude         []string // containers that do not count for readiness
+	LogLevel        string
+	Resources       Resources
+}
+
+// Resources of the agentlet's container. A nil quantity is not set.
+type Resources struct {
+	CPURequest, MemoryRequest, CPULimit, MemoryLimit *resource.Quantity
+}
+
+// Wanted reports whether the pod asks for a registration: it carries service-names or services.
+func Wanted(pod *corev1.Pod) bool {
+	_, names := pod.Annotations[contract.ServiceNames]
+	_, structured := pod.Annotations[contract.Services]
+	return names || structured
+}
+
+// Parse reads a pod's labels, annotations and declared ports. It returns every mistake at once, each with the key, the
+// value and the form expected; with mistakes the registration is nil. Warnings are for what is accepted but probably
+// not meant: an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name
+// that DNS can't look up.
+func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []string, errs field.ErrorList)
