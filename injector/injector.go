@@ -62,7 +62,7 @@ type Decision struct {
 type Injector struct{ config Config }
 
 // New returns an Injector, or an error that lists everything wrong with the configuration.
-func New(config Config) (*Injector, error)
+func New(config Config) (*Injector, error) { return &Injector{config: config}, nil }
 
 // Decide judges one pod.
-func (i *Injector) Decide(request Request) Decision
+func (i *Injector) Decide(request Request) Decision { return Decision{Outcome: Skipped} }

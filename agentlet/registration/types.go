@@ -4,6 +4,7 @@
 package registration
 
 import (
+	"errors"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -108,4 +109,6 @@ func Wanted(pod *corev1.Pod) bool {
 // value and the form expected; with mistakes the registration is nil. Warnings are for what is accepted but probably
 // not meant: an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name
 // that DNS can't look up.
-func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []string, errs field.ErrorList)
+func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []string, errs field.ErrorList) {
+	return nil, nil, field.ErrorList{field.InternalError(field.NewPath("metadata", "annotations"), errors.New("not implemented"))}
+}
