@@ -1,0 +1,207 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Down removes the cluster of that name with every trace: processes, containers, mounts, network, files. It also
+// removes what is left of one that crashed, and does nothing when there is nothing.
+func Down(ctx context.Context, name string, log io.Writer) (err error) {
+	if name == "" {
+		name = DefaultName
+	}
+	l, err := newLayout(name)
+	if err != nil {
+		return err
+	}
+	if err := requireRoot(); err != nil {
+		return err
+	}
+	lock, err := l.lock(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	return (&steps{log: log}).do(ctx, "cluster "+name+" is down", func(ctx context.Context) error {
+		return l.clean(ctx, false)
+	})
+}
+
+// Down removes the cluster: see the function Down.
+func (c *Cluster) Down(ctx context.Context) error { return Down(ctx, c.Name(), c.Options.Log) }
+
+// clean removes everything of the cluster, or everything but the logs. The order matters: no process may be left that
+// could make new containers or mounts.
+func (l layout) clean(ctx context.Context, keepLogs bool) error {
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"end processes", func() error { return l.killProcesses(ctx) }},
+		{"end containers", func() error { return removeCgroup(ctx, l.cgroup()) }},
+		{"remove mounts", func() error { return removeMounts(l.dir) }},
+		{"remove network", func() error { return l.removeNetwork(ctx) }},
+		{"remove sockets", l.removeShimSockets},
+		{"remove links to logs", func() error { return removeLinksInto("/var/log/containers", l.dir) }},
+		{"remove cached networks", l.removeCNIResults},
+		{"remove files", func() error { return l.removeFiles(keepLogs) }},
+	}
+	for _, step := range steps {
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+// killProcesses kills every process with a pid file and waits until all have gone, and with them their ports.
+func (l layout) killProcesses(ctx context.Context) error {
+	files, err := filepath.Glob(l.path("pids", "*"))
+	if err != nil {
+		return err
+	}
+	killed := []identity{}
+	for _, file := range files {
+		id, ok := readIdentity(file)
+		if !ok {
+			continue
+		}
+		if err := id.signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		killed = append(killed, id)
+	}
+	for _, id := range killed {
+		if err := id.waitGone(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeMounts unmounts what is mounted below dir, the newest first.
+func removeMounts(dir string) error {
+	file, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	mounts, err := mountsBelow(file, dir)
+	if err != nil {
+		return err
+	}
+	for _, mount := range slices.Backward(mounts) {
+		err := unix.Unmount(mount, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		// EINVAL: it went together with one above it.
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmount %s: %w", mount, err)
+		}
+	}
+	return nil
+}
+
+// mountsBelow reads the mount points below dir out of a mountinfo file, whose fifth field they are. Spaces and the
+// like are escaped there as octal numbers.
+func mountsBelow(mountinfo io.Reader, dir string) ([]string, error) {
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	mounts := []string{}
+	lines := bufio.NewScanner(mountinfo)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		if point := unescape.Replace(fields[4]); strings.HasPrefix(point, dir+"/") {
+			mounts = append(mounts, point)
+		}
+	}
+	return mounts, lines.Err()
+}
+
+// removeShimSockets removes the sockets of killed shims, which containerd keeps outside its own folders.
+func (l layout) removeShimSockets() error {
+	files, err := filepath.Glob(l.path("node*", "containerd-state", "io.containerd.runtime.v2.task", "*", "*", "address"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		socket, ok := strings.CutPrefix(string(content), "unix://")
+		if !ok || !strings.HasPrefix(socket, "/run/containerd/s/") {
+			continue
+		}
+		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeLinksInto removes the symbolic links in folder that lead below dir.
+func removeLinksInto(folder, dir string) error {
+	links, err := filepath.Glob(filepath.Join(folder, "*"))
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil || !strings.HasPrefix(target, dir+"/") {
+			continue
+		}
+		if err := os.Remove(link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeCNIResults removes what the CNI library remembers of the cluster's pods.
+func (l layout) removeCNIResults() error {
+	files, err := filepath.Glob("/var/lib/cni/results/agentlet-" + l.name + "-node*")
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l layout) removeFiles(keepLogs bool) error {
+	if !keepLogs {
+		return os.RemoveAll(l.dir)
+	}
+	entries, err := os.ReadDir(l.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.Name() == "logs" {
+			continue
+		}
+		if err := os.RemoveAll(l.path(entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

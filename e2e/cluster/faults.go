@@ -1,0 +1,85 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Cut takes the node off the network: nothing from outside reaches it or its pods, and they reach nothing outside.
+// Inside it all goes on, so its pods still reach its Consul agent.
+func (n *Node) Cut(ctx context.Context) error { return n.setLink(ctx, "down") }
+
+// Heal undoes Cut.
+func (n *Node) Heal(ctx context.Context) error { return n.setLink(ctx, "up") }
+
+// setLink changes the host's end of the node's link: a change of the node's end would lose its routes.
+func (n *Node) setLink(ctx context.Context, to string) error {
+	if err := run(ctx, "ip", "link", "set", n.layout.hostLink(n.number), to); err != nil {
+		return fmt.Errorf("set link of %s %s: %w", n.Name, to, err)
+	}
+	return nil
+}
+
+// Netem is how a bad network behaves, in each direction: a round trip has twice the delay.
+type Netem struct {
+	Delay  time.Duration
+	Jitter time.Duration
+	Loss   float64 // percent
+}
+
+func (e Netem) args() []string {
+	args := []string{"delay", microseconds(e.Delay), microseconds(e.Jitter)}
+	if e.Loss > 0 {
+		args = append(args, "loss", fmt.Sprintf("%g%%", e.Loss))
+	}
+	return args
+}
+
+func microseconds(d time.Duration) string { return fmt.Sprintf("%dus", d.Microseconds()) }
+
+// Impair makes the node's link bad, until Repair or another Impair.
+func (n *Node) Impair(ctx context.Context, network Netem) error {
+	for _, qdisc := range n.qdiscs("replace") {
+		if err := run(ctx, qdisc[0], append(append(qdisc[1:], "netem"), network.args()...)...); err != nil {
+			return fmt.Errorf("impair link of %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
+
+// Repair undoes Impair; there must have been one.
+func (n *Node) Repair(ctx context.Context) error {
+	for _, qdisc := range n.qdiscs("delete") {
+		if err := run(ctx, qdisc[0], qdisc[1:]...); err != nil {
+			return fmt.Errorf("repair link of %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
+
+// qdiscs are the commands for the queueing disciplines of both ends of the node's link.
+func (n *Node) qdiscs(verb string) [][]string {
+	return [][]string{
+		{"tc", "qdisc", verb, "dev", n.layout.hostLink(n.number), "root"},
+		{"tc", "-n", n.layout.netns(n.number), "qdisc", verb, "dev", "eth0", "root"},
+	}
+}
+
+// WipeConsulData removes everything that the node's Consul agent remembers, its node ID included. The agent must not
+// run.
+func (n *Node) WipeConsulData() error {
+	agent := n.Process(ConsulAgent)
+	if agent == nil {
+		return errors.New("wipe consul data: the node has no consul agent")
+	}
+	if pid, running := agent.PID(); running {
+		return fmt.Errorf("wipe consul data of %s: the agent runs (pid %d)", n.Name, pid)
+	}
+	if err := os.RemoveAll(n.consulDataDir()); err != nil {
+		return fmt.Errorf("wipe consul data of %s: %w", n.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+const (
+	healthTimeout = 5 * time.Second // of one look
+	readyTimeout  = 2 * time.Minute // until a started cluster is healthy
+	memberAlive   = 1               // serf's number for an alive member
+)
+
+// Healthy looks once whether every process runs, the nodes are Ready, Consul has a leader and knows all its members
+// as alive. The error says everything that isn't so.
+func (c *Cluster) Healthy(ctx context.Context) error {
+	var problems []error
+	for _, s := range c.Processes() {
+		if _, running := s.PID(); !running {
+			problems = append(problems, fmt.Errorf("%s doesn't run", qualified(s.Node, s.Name)))
+		}
+	}
+	if len(problems) > 0 {
+		return errors.Join(problems...) // and what follows would only repeat it
+	}
+	return errors.Join(c.kubernetesHealthy(ctx), c.consulHealthy(ctx))
+}
+
+// WaitHealthy waits until Healthy is content, for two minutes at most.
+func (c *Cluster) WaitHealthy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return poll(ctx, c.Healthy)
+}
+
+// WaitConsul waits until Consul has a leader and all members are alive, for two minutes at most.
+func (c *Cluster) WaitConsul(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return poll(ctx, c.consulHealthy)
+}
+
+// WaitKubernetes waits until all nodes are Ready, for two minutes at most.
+func (c *Cluster) WaitKubernetes(ctx context.Context) error {
+	client, err := c.Client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return poll(ctx, func(ctx context.Context) error { return c.nodesReady(ctx, client) })
+}
+
+func (c *Cluster) kubernetesHealthy(ctx context.Context) error {
+	client, err := c.Client()
+	if err != nil {
+		return err
+	}
+	return c.nodesReady(ctx, client)
+}
+
+// nodesReady also looks for the default service account: no pod can be made before it is there.
+func (c *Cluster) nodesReady(ctx context.Context, client kubernetes.Interface) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	for _, n := range c.Nodes {
+		node, err := client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("get node: %w", err)
+		}
+		if ready, why := nodeReady(node); !ready {
+			return fmt.Errorf("node %s is not ready: %s", n.Name, why)
+		}
+	}
+	_, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("get default service account: %w", err)
+	}
+	return nil
+}
+
+func nodeReady(node *corev1.Node) (ready bool, why string) {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type != corev1.NodeReady {
+			continue
+		}
+		// A node that just became Ready keeps the taint a little longer, and takes no pods.
+		for _, taint := range node.Spec.Taints {
+			if taint.Key == corev1.TaintNodeNotReady || taint.Key == corev1.TaintNodeUnreachable {
+				return false, "taint " + taint.Key
+			}
+		}
+		return condition.Status == corev1.ConditionTrue, condition.Message
+	}
+	return false, "no Ready condition yet"
+}
+
+func (c *Cluster) consulHealthy(ctx context.Context) error {
+	if c.Options.Consul != ConsulAgents {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	query := (&api.QueryOptions{}).WithContext(ctx)
+	// Each agent is asked for the leader: one that doesn't know it can't serve its pods yet.
+	for _, address := range c.consulAddresses() {
+		client, err := ConsulClient(address)
+		if err != nil {
+			return err
+		}
+		leader, err := client.Status().LeaderWithQueryOptions(query)
+		if err != nil {
+			return fmt.Errorf("ask consul at %s for the leader: %w", address, err)
+		}
+		if leader == "" {
+			return fmt.Errorf("consul at %s knows no leader", address)
+		}
+	}
+	members, err := c.ConsulMembers()
+	if err != nil {
+		return err
+	}
+	alive := 0
+	for _, member := range members {
+		if member.Status == memberAlive {
+			alive++
+		}
+	}
+	if want := len(c.consulAddresses()); alive != want {
+		return fmt.Errorf("%d of %d consul members are alive", alive, want)
+	}
+	return nil
+}
+
+func (c *Cluster) consulAddresses() []string {
+	addresses := c.ConsulServerAddrs()
+	for _, n := range c.Nodes {
+		addresses = append(addresses, n.ConsulAddr())
+	}
+	return addresses
+}
+
+// ConsulMembers are the members of the Consul cluster as the first server sees them.
+func (c *Cluster) ConsulMembers() ([]*api.AgentMember, error) {
+	client, err := ConsulClient(c.ConsulAddr())
+	if err != nil {
+		return nil, err
+	}
+	members, err := client.Agent().Members(false)
+	if err != nil {
+		return nil, fmt.Errorf("list consul members: %w", err)
+	}
+	return members, nil
+}
+
+// NodeProcess is a process with the name of its node; empty: the control plane.
+type NodeProcess struct {
+	*Process
+
+	Node string
+}
+
+// Processes are all processes of the cluster.
+func (c *Cluster) Processes() []NodeProcess {
+	all := []NodeProcess{}
+	for _, p := range c.ControlPlane {
+		all = append(all, NodeProcess{Process: p})
+	}
+	for _, n := range c.Nodes {
+		for _, p := range n.Processes {
+			all = append(all, NodeProcess{Process: p, Node: n.Name})
+		}
+	}
+	return all
+}

@@ -1,0 +1,126 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// identity names a process for as long as the machine runs and beyond: a pid alone is recycled, a pid with the
+// moment of its start is not.
+type identity struct {
+	PID    int    `json:"pid"`
+	Start  uint64 `json:"start"` // clock ticks between boot and the process's start
+	BootID string `json:"boot"`
+}
+
+// identify reads the identity of a process that runs now. A zombie counts as gone: os.ErrProcessDone.
+func identify(pid int) (identity, error) {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return identity{}, os.ErrProcessDone
+	}
+	if err != nil {
+		return identity{}, fmt.Errorf("read process status: %w", err)
+	}
+	state, start, err := parseStat(stat)
+	if err != nil {
+		return identity{}, err
+	}
+	if state == 'Z' || state == 'X' {
+		return identity{}, os.ErrProcessDone
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return identity{}, fmt.Errorf("read boot id: %w", err)
+	}
+	return identity{PID: pid, Start: start, BootID: strings.TrimSpace(string(boot))}, nil
+}
+
+// parseStat reads the state (field 3) and the start time (field 22) of /proc/PID/stat. Field 2 is the program's name
+// in parentheses, and may itself contain spaces and parentheses.
+func parseStat(stat []byte) (state byte, start uint64, err error) {
+	_, rest, ok := bytes.Cut(stat[max(0, bytes.LastIndexByte(stat, ')')):], []byte(") "))
+	fields := strings.Fields(string(rest))
+	if !ok || len(fields) < 20 {
+		return 0, 0, fmt.Errorf("parse process status %q: too few fields", stat)
+	}
+	start, err = strconv.ParseUint(fields[19], 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("parse process start: %w", err)
+	}
+	return fields[0][0], start, nil
+}
+
+// alive tells whether this very process still runs.
+func (i identity) alive() bool {
+	now, err := identify(i.PID)
+	return err == nil && now == i
+}
+
+// open returns a descriptor of this very process: once it is open and the identity still fits, the pid can't come to
+// mean another one. os.ErrProcessDone means that it has gone.
+func (i identity) open() (int, error) {
+	fd, err := unix.PidfdOpen(i.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return -1, os.ErrProcessDone
+	}
+	if err != nil {
+		return -1, fmt.Errorf("open process %d: %w", i.PID, err)
+	}
+	if !i.alive() {
+		return -1, errors.Join(os.ErrProcessDone, unix.Close(fd))
+	}
+	return fd, nil
+}
+
+// signal sends sig to this very process. os.ErrProcessDone means that it has gone.
+func (i identity) signal(sig unix.Signal) error {
+	fd, err := i.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = unix.PidfdSendSignal(fd, sig, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return os.ErrProcessDone
+	}
+	if err != nil {
+		return fmt.Errorf("send %s to process %d: %w", unix.SignalName(sig), i.PID, err)
+	}
+	return nil
+}
+
+// waitGone returns when the process has ended, all its threads included: its ports and files are free then.
+func (i identity) waitGone(ctx context.Context) error {
+	fd, err := i.open()
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for {
+		// The descriptor wakes the poll at once; the limit is there for ctx.
+		const limit = 100 * time.Millisecond
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
+		if n > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for process %d: %w", i.PID, err)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("wait for end of process %d: %w", i.PID, ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agentlet/agentlet/e2e/image"
+	"github.com/agentlet/agentlet/e2e/toolchain"
+)
+
+// PauseImage is the sandbox image, which every node has. It also serves as a container that does nothing.
+const PauseImage = "agentlet.test/pause:e2e"
+
+// LoadImage imports an image tarball into every node, under the name that the tarball gives it. Pods use it with
+// imagePullPolicy IfNotPresent or Never.
+func (c *Cluster) LoadImage(ctx context.Context, tarball string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range c.Nodes {
+		group.Go(func() error { return n.loadImage(ctx, tarball) })
+	}
+	return group.Wait()
+}
+
+func (n *Node) loadImage(ctx context.Context, tarball string) error {
+	err := run(ctx, "ctr", "--address", n.ContainerdSocket(), "--namespace", "k8s.io", "images", "import", tarball)
+	if err != nil {
+		return fmt.Errorf("load image on %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// BuildImage compiles a main package without cgo, puts the program into an image at /NAME, where NAME is the
+// package's last element, and writes a tarball for LoadImage. dir is a folder of the module that the package is of.
+func BuildImage(ctx context.Context, dir, pkg, reference, tarball string) (err error) {
+	temporary, err := os.MkdirTemp("", "image-")
+	if err != nil {
+		return fmt.Errorf("make temporary folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
+	program := filepath.Join(temporary, filepath.Base(pkg))
+	err = run(ctx, "env", "CGO_ENABLED=0", "go", "build", "-C", dir, "-trimpath", "-ldflags=-s -w", "-o", program, pkg)
+	if err != nil {
+		return fmt.Errorf("compile %s: %w", pkg, err)
+	}
+	img, err := image.Build(image.Spec{Files: []image.File{{Path: "/" + filepath.Base(pkg), Source: program}}})
+	if err != nil {
+		return err
+	}
+	return image.WriteTarball(tarball, reference, img)
+}
+
+// buildPause makes the sandbox image's tarball.
+func (l layout) buildPause(ctx context.Context) (string, error) {
+	source, err := toolchain.SourceRoot()
+	if err != nil {
+		return "", err
+	}
+	tarball := l.path("pause.tar")
+	return tarball, BuildImage(ctx, source, "./pause", PauseImage, tarball)
+}

@@ -1,0 +1,113 @@
+package cluster
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"text/template"
+
+	"github.com/agentlet/agentlet/e2e/toolchain"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+var templates = template.Must(template.ParseFS(templateFiles, "templates/*"))
+
+// Node is a machine of the cluster: a network namespace with its own container runtime, kubelet, kube-proxy and
+// Consul agent.
+type Node struct {
+	Name      string // node1, node2, …; also of its Consul agent
+	IP        string
+	Processes []*Process // in the order in which they start
+
+	number int
+	layout layout
+}
+
+// Process returns a process of the node by name, or nil.
+func (n *Node) Process(name string) *Process { return findProcess(n.Processes, name) }
+
+// ConsulAddr is the HTTP address of the node's Consul agent, as host and port.
+func (n *Node) ConsulAddr() string { return consulHTTP(n.IP) }
+
+// ContainerdSocket is the address of the node's container runtime, for ctr -a.
+func (n *Node) ContainerdSocket() string { return n.layout.containerdSocket(n.number) }
+
+// Netns is the path of the node's network namespace, for nsenter --net=.
+func (n *Node) Netns() string { return netnsPath(n.layout.netns(n.number)) }
+
+func findProcess(processes []*Process, name string) *Process {
+	for _, p := range processes {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+func (l layout) node(number int, tools toolchain.Tools, options Options) *Node {
+	name, ip := nodeName(number), nodeIP(number)
+	dir := l.path(name)
+	process := func(process, path, probeURL string, args ...string) *Process {
+		return &Process{
+			Name: process, Path: path, Args: args, Netns: l.netns(number), Cgroup: l.systemCgroup(number),
+			Probe: probe{URL: probeURL}, LogFile: l.logFile(name, process), PIDFile: l.pidFile(name, process),
+		}
+	}
+	n := &Node{Name: name, IP: ip, number: number, layout: l}
+	n.Processes = []*Process{
+		process(Containerd, Containerd, "unix://"+l.containerdSocket(number), "--config="+dir+"/containerd.toml"),
+		process(Kubelet, tools.Program(toolchain.Kubernetes, Kubelet), "http://"+ip+":10248/healthz",
+			"--config="+dir+"/kubelet.yaml",
+			"--kubeconfig="+l.kubeconfig(name),
+			"--root-dir="+dir+"/kubelet",
+			"--cert-dir="+dir+"/kubelet/pki",
+			"--node-ip="+ip,
+			"--hostname-override="+name,
+		),
+		process(KubeProxy, tools.Program(toolchain.Kubernetes, KubeProxy), "http://"+ip+":10256/livez",
+			"--config="+dir+"/kube-proxy.yaml",
+		),
+	}
+	if options.Consul == ConsulAgents {
+		agent := process(ConsulAgent, tools.Program(toolchain.Consul, "consul"), "", "agent", "-config-file="+dir+"/consul.json")
+		agent.Probe = consulProbe(ip)
+		n.Processes = append(n.Processes, agent)
+	}
+	return n
+}
+
+// writeConfig writes the configuration of the node's processes.
+func (n *Node) writeConfig(options Options) error {
+	l := n.layout
+	plugins, _ := cniPlugins()
+	dir := l.path(n.Name)
+	values := map[string]string{
+		"Name": n.Name, "IP": n.IP, "Dir": dir, "PKI": l.path("pki"), "Socket": n.ContainerdSocket(),
+		"Cgroup": l.nodeCgroup(n.number), "PauseImage": PauseImage,
+		"CNIPlugins": plugins, "CNINetwork": l.cniNetwork(n.number),
+		"PodCIDR": nodePodCIDR(n.number), "ClusterCIDR": podCIDR, "ProxyKubeconfig": l.kubeconfig(KubeProxy),
+	}
+	files := map[string]string{
+		"containerd.toml": "containerd.toml", "cni.conflist": "cni/10-bridge.conflist",
+		"kubelet.yaml": "kubelet.yaml", "kube-proxy.yaml": "kube-proxy.yaml",
+	}
+	for from, to := range files {
+		var content bytes.Buffer
+		if err := templates.ExecuteTemplate(&content, from, values); err != nil {
+			return fmt.Errorf("fill in %s: %w", from, err)
+		}
+		if err := writeFile(dir+"/"+to, content.Bytes()); err != nil {
+			return err
+		}
+	}
+	if options.Consul != ConsulAgents {
+		return nil
+	}
+	return writeConsulConfig(dir+"/consul.json", options, map[string]any{
+		"node_name": n.Name, "data_dir": n.consulDataDir(), "bind_addr": n.IP, "client_addr": n.IP,
+	})
+}
+
+func (n *Node) consulDataDir() string { return n.layout.path(n.Name, "consul") }

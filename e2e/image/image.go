@@ -1,0 +1,158 @@
+// Package image makes container images out of static programs, without a base image and without a registry. The same
+// files give the same bytes.
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// DefaultUser is the user that images run as: not root, and the number that distroless images made customary.
+const DefaultUser = "65532:65532"
+
+// epoch is the time of every file and of the image itself, so that a build is reproducible.
+var epoch = time.Unix(0, 0).UTC()
+
+// File is one regular file of an image.
+type File struct {
+	Path   string // absolute path in the image
+	Source string // path of its content here
+	Mode   int64  // permission bits; 0 means 0755
+}
+
+// Spec says what an image holds.
+type Spec struct {
+	Files      []File
+	Entrypoint []string // default: the first file
+	User       string   // default: DefaultUser
+	Env        []string // KEY=VALUE
+}
+
+// Build makes an image of one layer for linux and the architecture of this program.
+func Build(spec Spec) (v1.Image, error) {
+	if len(spec.Files) == 0 {
+		return nil, errors.New("build image: no files")
+	}
+	content, err := layerTar(spec.Files)
+	if err != nil {
+		return nil, fmt.Errorf("build layer: %w", err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(content)), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build layer: %w", err)
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return nil, fmt.Errorf("append layer: %w", err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, fmt.Errorf("read image config: %w", err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", runtime.GOARCH
+	config.Created = v1.Time{Time: epoch}
+	config.Config.Entrypoint = spec.Entrypoint
+	if len(spec.Entrypoint) == 0 {
+		config.Config.Entrypoint = []string{spec.Files[0].Path}
+	}
+	config.Config.User = spec.User
+	if spec.User == "" {
+		config.Config.User = DefaultUser
+	}
+	config.Config.Env = spec.Env
+	img, err = mutate.ConfigFile(img, config)
+	if err != nil {
+		return nil, fmt.Errorf("set image config: %w", err)
+	}
+	return img, nil
+}
+
+// WriteTarball writes img under the given reference (NAME:TAG) to a file that `ctr images import` and `docker load`
+// read.
+func WriteTarball(file, reference string, img v1.Image) error {
+	tag, err := name.NewTag(reference)
+	if err != nil {
+		return fmt.Errorf("parse image reference: %w", err)
+	}
+	if err := tarball.WriteToFile(file, tag, img); err != nil {
+		return fmt.Errorf("write image tarball: %w", err)
+	}
+	return nil
+}
+
+// layerTar packs files and their parent folders in the order of their paths.
+func layerTar(files []File) ([]byte, error) {
+	files = slices.Clone(files)
+	slices.SortFunc(files, func(a, b File) int { return bytes.Compare([]byte(a.Path), []byte(b.Path)) })
+	var buffer bytes.Buffer
+	writer := tar.NewWriter(&buffer)
+	folders := map[string]bool{"/": true}
+	for _, file := range files {
+		if !path.IsAbs(file.Path) || path.Clean(file.Path) != file.Path {
+			return nil, fmt.Errorf("add %q: not a clean absolute path", file.Path)
+		}
+		if err := addFolders(writer, path.Dir(file.Path), folders); err != nil {
+			return nil, err
+		}
+		if err := addFile(writer, file); err != nil {
+			return nil, err
+		}
+	}
+	if err := writer.Close(); err != nil {
+		return nil, fmt.Errorf("close layer: %w", err)
+	}
+	return buffer.Bytes(), nil
+}
+
+func addFolders(writer *tar.Writer, folder string, done map[string]bool) error {
+	if done[folder] {
+		return nil
+	}
+	if err := addFolders(writer, path.Dir(folder), done); err != nil {
+		return err
+	}
+	done[folder] = true
+	header := &tar.Header{Typeflag: tar.TypeDir, Name: folder[1:] + "/", Mode: 0o755, ModTime: epoch}
+	if err := writer.WriteHeader(header); err != nil {
+		return fmt.Errorf("add folder %s: %w", folder, err)
+	}
+	return nil
+}
+
+func addFile(writer *tar.Writer, file File) error {
+	content, err := os.ReadFile(file.Source)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", file.Path, err)
+	}
+	mode := file.Mode
+	if mode == 0 {
+		mode = 0o755
+	}
+	header := &tar.Header{
+		Typeflag: tar.TypeReg, Name: file.Path[1:], Mode: mode, Size: int64(len(content)), ModTime: epoch,
+	}
+	if err := writer.WriteHeader(header); err != nil {
+		return fmt.Errorf("add %s: %w", file.Path, err)
+	}
+	if _, err := writer.Write(content); err != nil {
+		return fmt.Errorf("add %s: %w", file.Path, err)
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package toolchain
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// CacheRoot is the folder for what is built or kept outside the tree: $AGENTLET_CACHE, or agentlet below the user's
+// cache folder.
+func CacheRoot() (string, error) {
+	if root := os.Getenv("AGENTLET_CACHE"); root != "" {
+		return filepath.Abs(root)
+	}
+	root, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find cache folder: %w", err)
+	}
+	return filepath.Join(root, "agentlet"), nil
+}
+
+// SourceRoot finds the e2e folder from the working directory or one of its parents; $AGENTLET_E2E overrides that.
+func SourceRoot() (string, error) {
+	if root := os.Getenv("AGENTLET_E2E"); root != "" {
+		return filepath.Abs(root)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find working directory: %w", err)
+	}
+	for {
+		for _, candidate := range []string{dir, filepath.Join(dir, "e2e")} {
+			if _, err := os.Stat(filepath.Join(candidate, "tools", "kubernetes", "go.mod")); err == nil {
+				return candidate, nil
+			}
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("find e2e folder: not below the repository (set AGENTLET_E2E)")
+		}
+		dir = parent
+	}
+}
+
+// key is a short hash over everything that decides what a build yields.
+func key(parts ...[]byte) string {
+	hash := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(hash, "%d\n", len(part)) // the length keeps {"ab","c"} apart from {"a","bc"}
+		hash.Write(part)
+	}
+	return hex.EncodeToString(hash.Sum(nil))[:12]
+}

@@ -1,0 +1,114 @@
+package toolchain
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Names of the tool sets.
+const (
+	Kubernetes   = "kubernetes"
+	Consul       = "consul"
+	Helm         = "helm"
+	GolangciLint = "golangci-lint"
+)
+
+// set is a group of programs that come out of one nested module, tools/NAME.
+type set struct {
+	name     string
+	programs []program
+	// versionOf is the module whose version the programs are stamped with, or empty.
+	versionOf string
+}
+
+type program struct{ name, pkg string }
+
+var sets = []set{
+	{
+		name: Kubernetes,
+		programs: []program{
+			{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
+			{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
+			{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"},
+			{"kubelet", "k8s.io/kubernetes/cmd/kubelet"},
+			{"kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"},
+			{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
+			{"etcd", "go.etcd.io/etcd/server/v3"},
+		},
+		versionOf: "k8s.io/kubernetes",
+	},
+	{name: Consul, programs: []program{{"consul", "github.com/hashicorp/consul"}}},
+	{name: Helm, programs: []program{{"helm", "helm.sh/helm/v4/cmd/helm"}}},
+	{name: GolangciLint, programs: []program{
+		{"golangci-lint", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
+	}},
+}
+
+// Names lists the tool sets that Ensure knows.
+func Names() []string {
+	names := make([]string, 0, len(sets))
+	for _, s := range sets {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+func findSet(name string) (set, error) {
+	i := slices.IndexFunc(sets, func(s set) bool { return s.name == name })
+	if i < 0 {
+		return set{}, fmt.Errorf("find tool set %q: want one of %s", name, strings.Join(Names(), ", "))
+	}
+	return sets[i], nil
+}
+
+// ldflags strips debug information, and stamps Kubernetes' programs: unstamped they call themselves v0.0.0-master,
+// which the kubeVersion of a chart refuses.
+func (s set) ldflags(goMod []byte) (string, error) {
+	flags := "-s -w"
+	if s.versionOf == "" {
+		return flags, nil
+	}
+	version, err := requiredVersion(goMod, s.versionOf)
+	if err != nil {
+		return "", err
+	}
+	numbers := strings.Split(strings.TrimPrefix(version, "v"), ".")
+	if len(numbers) < 3 {
+		return "", fmt.Errorf("parse version %q of %s: want vMAJOR.MINOR.PATCH", version, s.versionOf)
+	}
+	const variable = " -X k8s.io/component-base/version."
+	return flags + variable + "gitVersion=" + version + variable + "gitMajor=" + numbers[0] +
+		variable + "gitMinor=" + numbers[1], nil
+}
+
+// requiredVersion reads the version that a go.mod requires of a module.
+func requiredVersion(goMod []byte, module string) (string, error) {
+	line := regexp.MustCompile(`(?m)^(?:require)?\s*` + regexp.QuoteMeta(module) + `\s+(v\S+)`)
+	match := line.FindSubmatch(goMod)
+	if match == nil {
+		return "", fmt.Errorf("find version of %s: go.mod doesn't require it", module)
+	}
+	return string(match[1]), nil
+}
+
+// builds are the arguments of the `go build` calls: packages whose last element names the program go together, which
+// lets the linker runs share one loading of the packages; the others need a call with the program's name each.
+func (s set) builds(ldflags, dir string) [][]string {
+	common := []string{"build", "-tags", "tools", "-ldflags", ldflags, "-o"}
+	together := append(slices.Clone(common), dir+"/")
+	alone := [][]string{}
+	for _, p := range s.programs {
+		if path.Base(p.pkg) == p.name {
+			together = append(together, p.pkg)
+		} else {
+			alone = append(alone, append(slices.Clone(common), path.Join(dir, p.name), p.pkg))
+		}
+	}
+	if len(together) == len(common)+1 {
+		return alone
+	}
+	return append([][]string{together}, alone...)
+}
