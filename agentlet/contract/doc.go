@@ -70,6 +70,14 @@ const (
 	MetaManagedByValue      = "agentlet"
 )
 
+// MetaKeys returns the meta keys that the agentlet sets itself; a service's own meta may not use them. The caller owns
+// the slice.
+func MetaKeys() []string {
+	return []string{
+		MetaExternalSource, MetaManagedBy, MetaNamespace, MetaPod, MetaPodUID, MetaNode, MetaCluster, MetaNudge,
+	}
+}
+
 // Reason is the reason of the pod condition.
 type Reason string
 

@@ -97,8 +97,8 @@ var keys = []Key{
 	{Name: AgentletPort, Where: podAnnotation, Form: "a port number (1024-65535)", Default: "19500", Doc: "the agentlet's HTTP port; Consul's own expose range is 20000-21755"},
 	{Name: CPURequest, Where: podAnnotation, Form: "a quantity such as 10m", Default: "5m", Doc: "CPU request of the agentlet"},
 	{Name: MemoryRequest, Where: podAnnotation, Form: "a quantity such as 32Mi", Default: "16Mi", Doc: "memory request of the agentlet"},
-	{Name: CPULimit, Where: podAnnotation, Form: "a quantity such as 100m", Doc: "CPU limit of the agentlet; none when absent, but the request where the pod is Guaranteed"},
-	{Name: MemoryLimit, Where: podAnnotation, Form: "a quantity such as 64Mi", Default: "64Mi", Doc: "memory limit of the agentlet; where the pod is Guaranteed the request is raised to it"},
+	{Name: CPULimit, Where: podAnnotation, Form: "a quantity such as 100m", Doc: "CPU limit of the agentlet; none when absent or 0, but the request where the pod is Guaranteed"},
+	{Name: MemoryLimit, Where: podAnnotation, Form: "a quantity such as 64Mi", Default: "64Mi", Doc: "memory limit of the agentlet, 0 for none; where the pod is Guaranteed the request is raised to it"},
 	{Name: LogLevel, Where: podAnnotation, Form: "debug, info, warn or error", Default: "info", Doc: "log level of the agentlet"},
 }
 

@@ -1,15 +1,9 @@
-// Package registration turns a pod and its annotations into what Consul shall know of it. It is pure: no client, no
-// clock, no environment; the injector judges a pod with it at admission, and the agentlet follows a running pod with
-// the same code.
 package registration
 
 import (
-	"errors"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -33,6 +27,7 @@ type Service struct {
 	Port int
 	// Tags in order, without duplicates: the annotation's, then those from labels.
 	Tags []string
+	// Meta holds the service's own pairs alone: none of contract.MetaKeys is among them.
 	Meta map[string]string
 	// Health is the fixed health, or empty where the pod's readiness decides.
 	Health            contract.Health
@@ -93,22 +88,7 @@ type Settings struct {
 	Resources       Resources
 }
 
-// Resources of the agentlet's container. A nil quantity is not set.
+// Resources of the agentlet's container. A nil quantity is not set; a limit of "0" leaves it unset, too.
 type Resources struct {
 	CPURequest, MemoryRequest, CPULimit, MemoryLimit *resource.Quantity
-}
-
-// Wanted reports whether the pod asks for a registration: it carries service-names or services.
-func Wanted(pod *corev1.Pod) bool {
-	_, names := pod.Annotations[contract.ServiceNames]
-	_, structured := pod.Annotations[contract.Services]
-	return names || structured
-}
-
-// Parse reads a pod's labels, annotations and declared ports. It returns every mistake at once, each with the key, the
-// value and the form expected; with mistakes the registration is nil. Warnings are for what is accepted but probably
-// not meant: an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name
-// that DNS can't look up.
-func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []string, errs field.ErrorList) {
-	return nil, nil, field.ErrorList{field.InternalError(field.NewPath("metadata", "annotations"), errors.New("not implemented"))}
 }

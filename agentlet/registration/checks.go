@@ -1,0 +1,260 @@
+package registration
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+const (
+	// minCheckInterval is Consul's own minimum; it takes less for that.
+	minCheckInterval = time.Second
+	// maxCheckCount bounds how many results in a row a check may wait for.
+	maxCheckCount = 1000
+
+	httpForm = `"http://:8080/path", "https://:8443/path", or "/path" on the service's port`
+	tcpForm  = `":6379"`
+	grpcForm = `":9090" or ":9090/service"`
+)
+
+var (
+	errHost = errors.New("a check goes to the pod's own IP; leave the host empty")
+
+	grpcServicePattern = regexp.MustCompile(`^[!-~]*$`)
+)
+
+var checkKeys = readers[Check]{
+	"name": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.Name, _ = d.text(p, n, "a text") },
+	"http": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.HTTP, _ = parsed(d, p, n, httpForm, httpTarget)
+	},
+	"tcp": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.TCP, _ = parsed(d, p, n, tcpForm, tcpTarget) },
+	"grpc": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.GRPC, _ = parsed(d, p, n, grpcForm, grpcTarget)
+	},
+	"grpc_use_tls":    func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.GRPCUseTLS = d.boolean(p, n) },
+	"tls_skip_verify": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.TLSSkipVerify = d.boolean(p, n) },
+	"method": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.Method, _ = parsed(d, p, n, "an HTTP method", httpMethod)
+	},
+	"header": readHeader,
+	"body":   func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.Body, _ = d.text(p, n, "a text") },
+	"interval": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.Interval = d.duration(p, n, minCheckInterval)
+	},
+	"timeout":                  func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.Timeout = d.duration(p, n, time.Millisecond) },
+	"success_before_passing":   func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.SuccessBeforePassing = d.count(p, n) },
+	"failures_before_warning":  func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.FailuresBeforeWarning = d.count(p, n) },
+	"failures_before_critical": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.FailuresBeforeCritical = d.count(p, n) },
+	"status": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.Status, _ = parsed(d, p, n, podKeys[contract.ServiceHealth].Form, parseHealth)
+	},
+}
+
+const (
+	moreThanOwn = "it runs in the node's Consul agent, which may do more than whoever writes annotations; a check goes to the pod's own IP by http, tcp or grpc"
+	notOurs     = "it says something of others than this pod; a check goes to the pod's own IP by http, tcp or grpc"
+	noSuchKind  = "not supported; a check goes to the pod's own IP by http, tcp or grpc"
+)
+
+// refusedCheckKeys are keys of Consul's check definition that a pod can't use, with the reason.
+var refusedCheckKeys = map[string]string{
+	"args":                moreThanOwn,
+	"script":              moreThanOwn,
+	"shell":               moreThanOwn,
+	"docker_container_id": moreThanOwn,
+	"os_service":          moreThanOwn,
+	"alias_node":          notOurs,
+	"alias_service":       notOurs,
+	"ttl":                 "nobody would beat for it; agentlet's own checks carry the pod's life and readiness",
+	"udp":                 noSuchKind,
+	"h2ping":              noSuchKind,
+	"id":                  "agentlet gives the ID",
+	"check_id":            "agentlet gives the ID",
+	"notes":               "not supported",
+	"disable_redirects":   "redirects are never followed",
+
+	"deregister_critical_service_after": "an instance leaves with its pod; for an agentlet that died see " + contract.DeregisterAfter,
+}
+
+func readChecks(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+	if !d.kind(path, n, yaml.SequenceNode, "a list of checks") {
+		return
+	}
+	for i, n := range n.Content {
+		s.Checks = append(s.Checks, d.check(path.Index(i), n))
+	}
+}
+
+// check reads one check.
+func (d decoder) check(path *field.Path, n *yaml.Node) (c Check) {
+	before := len(d.r.errs)
+	present, ok := readObject(d, path, n, checkKeys, refusedCheckKeys, &c)
+	if !ok {
+		return c
+	}
+	d.checkTarget(path, present)
+	if !present["interval"] {
+		d.r.add(field.Required(path.Child("interval"), "a duration such as 10s"))
+	}
+	if c.Interval > 0 && c.Timeout > c.Interval {
+		d.r.add(field.Invalid(path.Child("timeout"), c.Timeout.String(), "must not be more than interval ("+short(c.Interval)+")"))
+	}
+	if len(d.r.errs) == before && c.FailuresBeforeWarning > c.FailuresBeforeCritical {
+		d.r.add(field.Invalid(path.Child("failures_before_warning"), c.FailuresBeforeWarning,
+			fmt.Sprintf("must not be more than failures_before_critical (%d)", c.FailuresBeforeCritical)))
+	}
+	return c
+}
+
+// checkTarget checks that there is one target, and that the other keys go with it.
+func (d decoder) checkTarget(path *field.Path, present map[string]bool) {
+	kinds := 0
+	for _, key := range [...]string{"http", "tcp", "grpc"} {
+		if present[key] {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		for key := range present {
+			if refusedCheckKeys[key] != "" && kinds == 0 {
+				return // the check is of a kind that was refused already
+			}
+		}
+		d.r.add(field.Required(path, "exactly one of http, tcp and grpc"))
+		return
+	}
+	for _, only := range [...]struct {
+		key, with string
+		ok        bool
+	}{
+		{"method", "http", present["http"]},
+		{"header", "http", present["http"]},
+		{"body", "http", present["http"]},
+		{"grpc_use_tls", "grpc", present["grpc"]},
+		{"tls_skip_verify", "http and grpc", !present["tcp"]},
+	} {
+		if present[only.key] && !only.ok {
+			d.r.add(field.Forbidden(path.Child(only.key), "goes with "+only.with+" only"))
+		}
+	}
+}
+
+func (d decoder) count(path *field.Path, n *yaml.Node) int {
+	return d.integer(path, n, 0, maxCheckCount)
+}
+
+func readHeader(d decoder, path *field.Path, n *yaml.Node, c *Check) {
+	c.Header = map[string][]string{}
+	d.each(path, n, "a mapping of names to lists of values", func(path *field.Path, name string, value *yaml.Node) {
+		if len(validation.IsHTTPHeaderName(name)) > 0 {
+			d.r.add(field.Invalid(path, clip(name), "is no name of an HTTP header"))
+		}
+		values := d.strings(path, value, "a list of values")
+		for i, value := range values {
+			if strings.ContainsFunc(value, unicode.IsControl) {
+				d.r.add(field.Invalid(path.Index(i), clip(value), "is no value of an HTTP header"))
+			}
+		}
+		c.Header[name] = values
+	})
+}
+
+func httpMethod(text string) (string, error) {
+	if text == "" || strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return "", errForm
+	}
+	return text, nil
+}
+
+// httpTarget parses an HTTP check's target into "http://:PORT/path", or into "/path" where the port is the service's.
+func httpTarget(text string) (string, error) {
+	scheme, rest, found := strings.Cut(text, "://")
+	switch {
+	case strings.HasPrefix(text, "/"):
+		scheme, rest = "http", ":1"+text // any port: only the path is kept
+	case !found || (scheme != "http" && scheme != "https"):
+		return "", errForm
+	}
+	u, err := url.Parse(scheme + "://" + withoutPodIP(rest))
+	switch {
+	case err != nil || u.Fragment != "":
+		return "", errForm
+	case u.Hostname() != "" || u.User != nil:
+		return "", errHost
+	}
+	if _, err := parsePort(u.Port()); err != nil {
+		return "", errForm
+	}
+	if strings.HasPrefix(text, "/") {
+		return u.RequestURI(), nil
+	}
+	return u.String(), nil
+}
+
+// withPort gives a bare path the service's port.
+func withPort(target string, port int) string {
+	if !strings.HasPrefix(target, "/") {
+		return target
+	}
+	return "http://:" + strconv.Itoa(port) + target
+}
+
+// tcpTarget parses a TCP check's target into ":PORT".
+func tcpTarget(text string) (string, error) {
+	host, port, found := cutLast(withoutPodIP(text), ":")
+	switch {
+	case !found:
+		return "", errForm
+	case host != "":
+		return "", errHost
+	}
+	if _, err := parsePort(port); err != nil {
+		return "", errForm
+	}
+	return ":" + strings.TrimSpace(port), nil
+}
+
+// grpcTarget parses a gRPC check's target into ":PORT" or ":PORT/service".
+func grpcTarget(text string) (string, error) {
+	address, service, hasService := strings.Cut(withoutPodIP(text), "/")
+	target, err := tcpTarget(address)
+	if err != nil {
+		return "", err
+	}
+	if !hasService {
+		return target, nil
+	}
+	if service == "" || !grpcServicePattern.MatchString(service) {
+		return "", errForm
+	}
+	return target + "/" + service, nil
+}
+
+// withoutPodIP takes the pod's own IP, as it may be written, off the start of an address.
+func withoutPodIP(address string) string {
+	for _, host := range [...]string{PodIP, "[" + PodIP + "]"} {
+		if rest, ok := strings.CutPrefix(address, host); ok {
+			return rest
+		}
+	}
+	return address
+}
+
+func cutLast(text, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(text, separator); i >= 0 {
+		return text[:i], text[i+len(separator):], true
+	}
+	return text, "", false
+}

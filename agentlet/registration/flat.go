@@ -1,0 +1,150 @@
+package registration
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+var errNoNames = errors.New("it names no service")
+
+// isFlatKey reports whether a key belongs to the flat form, known or not.
+func isFlatKey(key string) bool { return strings.HasPrefix(key, contract.Prefix+"service-") }
+
+// flatServices reads the services of the flat form.
+func (r *reader) flatServices() []Service {
+	v, _ := r.value(contract.ServiceNames, "")
+	listed, err := splitList(v.text)
+	if err == nil && len(listed) == 0 {
+		err = errNoNames
+	}
+	if err != nil {
+		r.invalid(v, err)
+		return nil
+	}
+	taken := make(names, len(listed))
+	services := make([]Service, 0, len(listed))
+	for _, name := range listed {
+		if err := checkName(name); err != nil {
+			r.invalid(v, err)
+			continue
+		}
+		if !taken.take(name) {
+			r.add(field.Duplicate(annotation(v.found), name))
+			continue
+		}
+		r.warnName(name)
+		services = append(services, r.flatService(name))
+	}
+	r.warnStrayNames(listed)
+	return services
+}
+
+// flatService reads the keys of one service.
+func (r *reader) flatService(name string) Service {
+	s := Service{Name: name}
+	s.Port = r.flatPort(name)
+	if v, ok := r.value(contract.ServiceTags, name); ok {
+		tags, err := parseTags(v.text)
+		if err != nil {
+			r.invalid(v, err)
+		}
+		s.Tags = tags
+	}
+	if v, ok := r.value(contract.ServiceMeta, name); ok {
+		meta, err := parseMeta(v.text)
+		if err != nil {
+			r.invalid(v, err)
+		}
+		s.Meta = meta
+	}
+	if v, ok := r.value(contract.ServiceHealth, name); ok {
+		health, err := parseHealth(v.text)
+		if err != nil {
+			r.invalid(v, err)
+		}
+		s.Health = health
+	}
+	return s
+}
+
+func (r *reader) flatPort(name string) int {
+	v, ok := r.value(contract.ServicePort, name)
+	if !ok {
+		port, err := defaultPort(r.pod)
+		if err != nil {
+			r.add(field.Required(annotation(contract.ServicePort), expectation(v.spec.Form, err)))
+		}
+		return port
+	}
+	port, err := resolvePort(r.pod, v.text)
+	if err != nil {
+		r.invalid(v, err)
+	}
+	return port
+}
+
+// warnStrayNames warns of each KEY.NAME whose NAME is none of the services.
+func (r *reader) warnStrayNames(services []string) {
+	var stray []string
+	for key := range r.pod.Annotations {
+		if !strings.HasPrefix(key, contract.Prefix) {
+			continue
+		}
+		if _, name, ok := contract.Lookup(key); ok && name != "" && !slices.Contains(services, name) {
+			stray = append(stray, key)
+		}
+	}
+	slices.Sort(stray)
+	for _, key := range stray {
+		_, name, _ := contract.Lookup(key)
+		r.warn(fmt.Sprintf("annotation %s has no effect: %s names no service %q%s",
+			key, contract.ServiceNames, name, didYouMean(name, slices.Values(services))))
+	}
+}
+
+// parseTags parses the flat form of tags.
+func parseTags(text string) ([]string, error) {
+	items, err := splitList(text)
+	return unique(items), err
+}
+
+// unique drops every item that came before, in place.
+func unique(items []string) []string {
+	kept := items[:0]
+	for _, item := range items {
+		if !slices.Contains(kept, item) {
+			kept = append(kept, item)
+		}
+	}
+	return kept
+}
+
+// parseMeta parses the flat form of meta.
+func parseMeta(text string) (map[string]string, error) {
+	items, err := splitList(text)
+	if err != nil || len(items) == 0 {
+		return nil, err
+	}
+	meta := make(map[string]string, len(items))
+	for _, item := range items {
+		key, text, ok := strings.Cut(item, ":")
+		key, text = strings.TrimSpace(key), strings.TrimSpace(text)
+		if !ok {
+			return nil, fmt.Errorf("%q has no colon", clip(item))
+		}
+		if _, ok := meta[key]; ok {
+			return nil, fmt.Errorf("the key %q is there twice", clip(key))
+		}
+		if err := checkMeta(key, text); err != nil {
+			return nil, err
+		}
+		meta[key] = text
+	}
+	return meta, checkMetaCount(len(meta))
+}

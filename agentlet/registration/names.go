@@ -1,0 +1,49 @@
+package registration
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+var (
+	namePattern = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+
+	errNamePattern = errors.New("a service name consists of letters, digits, '-', '_' and '.', and starts and ends with a letter or a digit")
+	errNameLength  = fmt.Errorf("a service name has at most %d characters", contract.MaxServiceName)
+)
+
+// checkName says what is wrong with a service's name.
+func checkName(name string) error {
+	switch {
+	case !namePattern.MatchString(name):
+		return fmt.Errorf("%q: %w", clip(name), errNamePattern)
+	case len(name) > contract.MaxServiceName:
+		return fmt.Errorf("%q: %w", clip(name), errNameLength)
+	}
+	return nil
+}
+
+// names are the services' names of one pod, which differ in more than case: Consul's catalog and DNS don't tell Web
+// from web.
+type names map[string]bool
+
+// take reports whether the name was still free.
+func (n names) take(name string) bool {
+	folded := strings.ToLower(name)
+	if n[folded] {
+		return false
+	}
+	n[folded] = true
+	return true
+}
+
+// warnName warns of a name that DNS can't look up.
+func (r *reader) warnName(name string) {
+	if i := strings.IndexAny(name, "_."); i >= 0 {
+		r.warn(fmt.Sprintf("service %q: Consul's DNS can't serve a name with %q; use letters, digits and '-'", name, name[i]))
+	}
+}

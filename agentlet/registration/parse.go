@@ -1,0 +1,117 @@
+package registration
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// Wanted reports whether the pod asks for a registration: it carries service-names or services.
+func Wanted(pod *corev1.Pod) bool {
+	_, names := pod.Annotations[contract.ServiceNames]
+	_, structured := pod.Annotations[contract.Services]
+	return names || structured
+}
+
+// Parse reads a pod's labels, annotations and declared ports. It returns every mistake at once, each with the key, the
+// value and the form expected; with mistakes the registration is nil. Warnings are for what is accepted but probably
+// not meant: an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name
+// that DNS can't look up. A pod that is not Wanted is a mistake here: ask first.
+func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []string, errs field.ErrorList) {
+	r := &reader{pod: pod, defaults: defaults, warnings: UnknownKeys(pod)}
+	reg = &Registration{Settings: r.allSettings()}
+
+	_, structured := pod.Annotations[contract.Services]
+	switch {
+	case !Wanted(pod):
+		r.add(field.Required(annotation(contract.ServiceNames), "or "+contract.Services))
+	case structured:
+		r.refuseFlatKeys()
+		reg.Services = r.structuredServices()
+	default:
+		reg.Services = r.flatServices()
+	}
+	r.fromLabels(reg.Services)
+
+	if len(r.errs) > 0 {
+		return nil, r.warnings, r.errs
+	}
+	return reg, r.warnings, nil
+}
+
+// ValidateDefaults says what is wrong with an installation's defaults: a key that the contract does not know or that
+// only makes sense on a pod, and every value that no pod could have. Paths start at path.
+func ValidateDefaults(path *field.Path, defaults Defaults) field.ErrorList {
+	var errs field.ErrorList
+	for _, short := range slices.Sorted(maps.Keys(defaults)) {
+		key := contract.Prefix + short
+		spec, known := podKeys[key]
+		if !known {
+			errs = append(errs, field.Invalid(path.Key(short), clip(defaults[short]), "unknown key"+didYouMean(short, shortKeys())))
+			continue
+		}
+		switch key {
+		case contract.InjectLabel, contract.ServiceNames, contract.Services:
+			errs = append(errs, field.Forbidden(path.Key(short), "is a pod's own to say"))
+		default:
+			if err := tryValue(key, defaults[short]); err != nil {
+				errs = append(errs, field.Invalid(path.Key(short), clip(defaults[short]), expectation(spec.Form, err)))
+			}
+		}
+	}
+	return append(errs, settingsConflicts(path, defaults)...)
+}
+
+// tryValue parses one key's value without a pod.
+func tryValue(key, text string) error {
+	for _, s := range settings {
+		if s.key == key {
+			return s.set(&Settings{}, text)
+		}
+	}
+	var err error
+	switch key {
+	case contract.ServicePort:
+		if !isPortName(text) {
+			_, err = parsePort(text)
+		}
+	case contract.ServiceTags:
+		_, err = parseTags(text)
+	case contract.ServiceMeta:
+		_, err = parseMeta(text)
+	case contract.ServiceHealth:
+		_, err = parseHealth(text)
+	case contract.TagsFromLabels:
+		_, err = parseTagLabels(text)
+	case contract.MetaFromLabels:
+		_, err = parseMetaLabels(text)
+	}
+	return err
+}
+
+// settingsConflicts are the mistakes that only several defaults make together.
+func settingsConflicts(path *field.Path, defaults Defaults) field.ErrorList {
+	r := &reader{pod: &corev1.Pod{}, defaults: defaults}
+	s, bad := r.readSettings()
+	if bad {
+		return nil // said already, key by key
+	}
+	var errs field.ErrorList
+	for _, c := range conflicts(&s) {
+		errs = append(errs, field.Invalid(path.Key(contract.Short(c.key)), clip(defaults[contract.Short(c.key)]), c.why))
+	}
+	return errs
+}
+
+// refuseFlatKeys adds an error for each service-* key beside the structured form.
+func (r *reader) refuseFlatKeys() {
+	for _, key := range slices.Sorted(maps.Keys(r.pod.Annotations)) {
+		if isFlatKey(key) {
+			r.add(field.Forbidden(annotation(key), "not together with "+contract.Services+", which says all of it"))
+		}
+	}
+}

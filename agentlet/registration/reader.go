@@ -1,0 +1,105 @@
+package registration
+
+import (
+	"errors"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// podKeys are the contract's keys that are read from a pod, by full name.
+var podKeys = func() map[string]contract.Key {
+	keys := map[string]contract.Key{}
+	for _, k := range contract.Keys() {
+		if strings.HasPrefix(k.Where, "pod ") {
+			keys[k.Name] = k
+		}
+	}
+	return keys
+}()
+
+// errForm is the mistake that the form expected explains by itself.
+var errForm = errors.New("not of the form expected")
+
+// reader looks values up and gathers what is wrong with them.
+type reader struct {
+	pod      *corev1.Pod
+	defaults Defaults
+	warnings []string
+	errs     field.ErrorList
+}
+
+// value is a value in force for a key of the contract, and where it was found.
+type value struct {
+	text string
+	// found is the key under which the value was found: KEY.NAME or KEY.
+	found string
+	// inherited says that the pod itself doesn't carry it.
+	inherited bool
+	spec      contract.Key
+}
+
+// value looks a key up for one service, or for the whole pod where service is empty.
+func (r *reader) value(key, service string) (v value, ok bool) {
+	v = value{found: key, spec: podKeys[key]}
+	if service != "" && v.spec.PerService {
+		own := key + "." + service
+		if v.text, ok = r.pod.Annotations[own]; ok {
+			v.found = own
+			return v, true
+		}
+	}
+	if v.text, ok = r.pod.Annotations[key]; ok {
+		return v, true
+	}
+	v.inherited = true
+	if v.text, ok = r.defaults[contract.Short(key)]; ok {
+		return v, true
+	}
+	v.text = v.spec.Default
+	return v, v.text != ""
+}
+
+// invalid adds a bad value's error.
+func (r *reader) invalid(v value, err error) {
+	detail := expectation(v.spec.Form, err)
+	if v.inherited {
+		detail += " (this value is the installation's default)"
+	}
+	r.add(field.Invalid(annotation(v.found), clip(v.text), detail))
+}
+
+// add adds an error unless the same one is there: several services may read the same value.
+func (r *reader) add(err *field.Error) {
+	for _, e := range r.errs {
+		if e.Type == err.Type && e.Field == err.Field && e.Detail == err.Detail && e.BadValue == err.BadValue {
+			return
+		}
+	}
+	r.errs = append(r.errs, err)
+}
+
+func (r *reader) warn(message string) { r.warnings = append(r.warnings, message) }
+
+// annotation is the path of a pod annotation.
+func annotation(key string) *field.Path { return field.NewPath("metadata", "annotations").Key(key) }
+
+// expectation says which form a value must have, and what is wrong with it where the form doesn't say it.
+func expectation(form string, err error) string {
+	if errors.Is(err, errForm) {
+		return "must be " + form
+	}
+	return "must be " + form + ": " + err.Error()
+}
+
+// clip shortens a value for a message.
+func clip(text string) string {
+	const most = 200
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}

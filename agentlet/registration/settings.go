@@ -1,0 +1,167 @@
+package registration
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// settings is how each key that configures the registrar reaches Settings.
+var settings = []struct {
+	key string
+	set func(s *Settings, text string) error
+}{
+	{contract.ContainerExclude, func(s *Settings, text string) (err error) {
+		s.Exclude, err = splitList(text)
+		return err
+	}},
+	{contract.HeartbeatTTL, duration(func(s *Settings) *time.Duration { return &s.HeartbeatTTL }, contract.MinHeartbeatTTL)},
+	{contract.DeregisterAfter, duration(func(s *Settings) *time.Duration { return &s.DeregisterAfter }, contract.MinDeregisterAfter)},
+	{contract.Gate, oneOf(func(s *Settings) *contract.GateMode { return &s.Gate },
+		contract.GatePassing, contract.GateRegistered, contract.GateOff)},
+	{contract.GateTimeout, duration(func(s *Settings) *time.Duration { return &s.GateTimeout }, 0)},
+	{contract.GatePolicy, oneOf(func(s *Settings) *contract.GatePolicyMode { return &s.GatePolicy },
+		contract.GateOnce, contract.GateContinuous)},
+	{contract.Readiness, oneOf(func(s *Settings) *contract.ReadinessSource { return &s.Readiness },
+		contract.ReadinessKubelet, contract.ReadinessProbe)},
+	{contract.DrainDelay, duration(func(s *Settings) *time.Duration { return &s.DrainDelay }, 0)},
+	// Zero means 'not set' in Settings, so that a pod can't ask for it.
+	{contract.DrainTimeout, duration(func(s *Settings) *time.Duration { return &s.DrainTimeout }, time.Millisecond)},
+	{contract.DrainHook, func(s *Settings, text string) (err error) {
+		s.DrainHook, err = parseBool(text)
+		return err
+	}},
+	{contract.AgentletPort, func(s *Settings, text string) (err error) {
+		if s.AgentletPort, err = parsePort(text); err == nil && s.AgentletPort < minAgentletPort {
+			return errForm
+		}
+		return err
+	}},
+	{contract.CPURequest, quantity(func(r *Resources) **resource.Quantity { return &r.CPURequest }, "1m")},
+	{contract.MemoryRequest, quantity(func(r *Resources) **resource.Quantity { return &r.MemoryRequest }, "1Mi")},
+	{contract.CPULimit, limit(func(r *Resources) **resource.Quantity { return &r.CPULimit }, "1m")},
+	// Less than this is a forgotten unit: the process wouldn't start.
+	{contract.MemoryLimit, limit(func(r *Resources) **resource.Quantity { return &r.MemoryLimit }, "8Mi")},
+	{contract.LogLevel, oneOf(func(s *Settings) *string { return &s.LogLevel }, "debug", "info", "warn", "error")},
+}
+
+// minAgentletPort: the agentlet runs without root and without capabilities.
+const minAgentletPort = 1024
+
+func duration(at func(*Settings) *time.Duration, least time.Duration) func(*Settings, string) error {
+	return func(s *Settings, text string) (err error) {
+		*at(s), err = parseDuration(text, least, maxDuration)
+		return err
+	}
+}
+
+func oneOf[T ~string](at func(*Settings) *T, allowed ...T) func(*Settings, string) error {
+	return func(s *Settings, text string) (err error) {
+		*at(s), err = parseOneOf(text, allowed...)
+		return err
+	}
+}
+
+func quantity(at func(*Resources) **resource.Quantity, least string) func(*Settings, string) error {
+	bound := resource.MustParse(least)
+	return func(s *Settings, text string) (err error) {
+		*at(&s.Resources), err = parseQuantity(text, bound.DeepCopy())
+		return err
+	}
+}
+
+// limit is a quantity for which zero means none.
+func limit(at func(*Resources) **resource.Quantity, least string) func(*Settings, string) error {
+	set := quantity(at, least)
+	return func(s *Settings, text string) error {
+		if err := set(s, text); err != nil {
+			return err
+		}
+		if q := at(&s.Resources); (*q).IsZero() {
+			*q = nil
+		}
+		return nil
+	}
+}
+
+// allSettings reads all settings with what several of them say together.
+func (r *reader) allSettings() Settings {
+	s, _ := r.readSettings()
+	for _, c := range conflicts(&s) {
+		v, _ := r.value(c.key, "")
+		r.add(field.Invalid(annotation(c.key), clip(v.text), c.why))
+	}
+	r.warnExcluded(s.Exclude)
+	r.warnDrain(&s)
+	return s
+}
+
+func (r *reader) readSettings() (s Settings, bad bool) {
+	for i := range settings {
+		v, ok := r.value(settings[i].key, "")
+		if !ok {
+			continue
+		}
+		if err := settings[i].set(&s, v.text); err != nil {
+			r.invalid(v, err)
+			bad = true
+		}
+	}
+	return s, bad
+}
+
+// conflict is a mistake that a setting makes beside another one.
+type conflict struct{ key, why string }
+
+func conflicts(s *Settings) (found []conflict) {
+	if s.DeregisterAfter > 0 && s.DeregisterAfter < s.HeartbeatTTL {
+		found = append(found, conflict{contract.DeregisterAfter, fmt.Sprintf(
+			"must not be less than %s (%s): the instance would be reaped between two beats",
+			contract.HeartbeatTTL, short(s.HeartbeatTTL))})
+	}
+	more := func(request, limit *resource.Quantity) bool {
+		return request != nil && limit != nil && request.Cmp(*limit) > 0
+	}
+	if more(s.Resources.CPURequest, s.Resources.CPULimit) {
+		found = append(found, conflict{contract.CPURequest, fmt.Sprintf(
+			"must not be more than %s (%s)", contract.CPULimit, s.Resources.CPULimit)})
+	}
+	if more(s.Resources.MemoryRequest, s.Resources.MemoryLimit) {
+		found = append(found, conflict{contract.MemoryRequest, fmt.Sprintf(
+			"must not be more than %s (%s)", contract.MemoryLimit, s.Resources.MemoryLimit)})
+	}
+	return found
+}
+
+// warnExcluded warns of an excluded container that the pod doesn't have; a later webhook may still add it.
+func (r *reader) warnExcluded(names []string) {
+	for _, name := range names {
+		has := func(c corev1.Container) bool { return c.Name == name }
+		if name == contract.ContainerName {
+			r.warn(fmt.Sprintf("%s: %q never counts, there is no need to exclude it", contract.ContainerExclude, name))
+		} else if !slices.ContainsFunc(r.pod.Spec.Containers, has) && !slices.ContainsFunc(r.pod.Spec.InitContainers, has) {
+			r.warn(fmt.Sprintf("%s: the pod has no container %q", contract.ContainerExclude, name))
+		}
+	}
+}
+
+// warnDrain warns where the pod asks for more time to drain than its grace period leaves.
+func (r *reader) warnDrain(s *Settings) {
+	_, delay := r.pod.Annotations[contract.DrainDelay]
+	_, timeout := r.pod.Annotations[contract.DrainTimeout]
+	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
+	if g := r.pod.Spec.TerminationGracePeriodSeconds; g != nil {
+		grace = *g
+	}
+	share := time.Duration(min(float64(grace)*contract.DrainShareOfGrace, maxDuration.Seconds()) * float64(time.Second))
+	if asked := s.DrainDelay + s.DrainTimeout; (delay || timeout) && asked > share {
+		r.warn(fmt.Sprintf("%s and %s ask for %s together, but terminationGracePeriodSeconds %d leaves them %s; the rest is the application's",
+			contract.DrainDelay, contract.DrainTimeout, short(asked), grace, short(share.Truncate(time.Second))))
+	}
+}

@@ -1,0 +1,179 @@
+package registration
+
+import (
+	"errors"
+
+	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// maxWeight is Consul's bound on a weight, that of an SRV record.
+const maxWeight = 65535
+
+var (
+	errPlaceholder = errors.New("it is neither the pod's nor the node's own address")
+
+	portForm    = podKeys[contract.ServicePort].Form
+	addressForm = PodIP + ", " + HostIP + " or empty"
+)
+
+var serviceKeys = readers[Service]{
+	"name":                readName,
+	"port":                readPort,
+	"tags":                readTags,
+	"meta":                readServiceMeta,
+	"weights":             readWeights,
+	"address":             func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Address = d.address(p, n) },
+	"tagged_addresses":    readTaggedAddresses,
+	"enable_tag_override": func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.EnableTagOverride = d.boolean(p, n) },
+	"checks":              readChecks,
+	"namespace":           func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Namespace = d.tenancy(p, n) },
+	"partition":           func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Partition = d.tenancy(p, n) },
+}
+
+// refusedServiceKeys are keys of Consul's service definition that a pod can't use, with the reason.
+var refusedServiceKeys = map[string]string{
+	"connect":     "Consul's service mesh is not supported yet",
+	"proxy":       "Consul's service mesh is not supported yet",
+	"kind":        "Consul's service mesh is not supported yet",
+	"id":          "agentlet gives the ID, so that no other pod can have the same",
+	"check":       "say checks, with a list",
+	"token":       "agentlet registers with its own token; an annotation is no place for a secret",
+	"socket_path": "a pod's service has a port",
+}
+
+// structuredServices reads the services of the structured form.
+func (r *reader) structuredServices() []Service {
+	v, _ := r.value(contract.Services, "")
+	path := annotation(v.found)
+	root, err := parseYAML(v.text)
+	if err != nil {
+		r.invalid(v, err)
+		return nil
+	}
+	d := decoder{r: r}
+	if !d.kind(path, root, yaml.SequenceNode, v.spec.Form) {
+		return nil
+	}
+	if len(root.Content) == 0 {
+		r.invalid(v, errNoNames)
+	}
+	taken := make(names, len(root.Content))
+	services := make([]Service, 0, len(root.Content))
+	for i, n := range root.Content {
+		s, ok := d.service(path.Index(i), n)
+		if ok && s.Name != "" && !taken.take(s.Name) {
+			r.add(field.Duplicate(path.Index(i).Child("name"), s.Name))
+		}
+		services = append(services, s)
+	}
+	return services
+}
+
+// service reads one service.
+func (d decoder) service(path *field.Path, n *yaml.Node) (Service, bool) {
+	var s Service
+	present, ok := readObject(d, path, n, serviceKeys, refusedServiceKeys, &s)
+	if !ok {
+		return Service{}, false
+	}
+	if !present["name"] {
+		d.r.add(field.Required(path.Child("name"), "a service needs a name"))
+	}
+	if !present["port"] {
+		port, err := defaultPort(d.r.pod)
+		if err != nil {
+			d.r.add(field.Required(path.Child("port"), expectation(portForm, err)))
+		}
+		s.Port = port
+	}
+	for name, address := range s.TaggedAddresses {
+		if address.Port == 0 {
+			address.Port = s.Port
+			s.TaggedAddresses[name] = address
+		}
+	}
+	for i := range s.Checks {
+		s.Checks[i].HTTP = withPort(s.Checks[i].HTTP, s.Port)
+	}
+	return s, true
+}
+
+func readName(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+	name, ok := parsed(d, path, n, "a service name", func(text string) (string, error) { return text, checkName(text) })
+	if ok {
+		s.Name = name
+		d.r.warnName(name)
+	}
+}
+
+func readPort(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+	s.Port = d.port(path, n)
+}
+
+func (d decoder) port(path *field.Path, n *yaml.Node) int {
+	port, _ := parsed(d, path, n, portForm, func(text string) (int, error) { return resolvePort(d.r.pod, text) })
+	return port
+}
+
+func readTags(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+	s.Tags = unique(d.strings(path, n, "a list of tags"))
+}
+
+func readServiceMeta(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+	s.Meta = map[string]string{}
+	d.each(path, n, "a mapping of texts", func(path *field.Path, key string, value *yaml.Node) {
+		text, ok := d.text(path, value, "a text")
+		if err := checkMeta(key, text); ok && err != nil {
+			d.r.add(field.Invalid(path, clip(text), err.Error()))
+		}
+		s.Meta[key] = text
+	})
+	if err := checkMetaCount(len(s.Meta)); err != nil {
+		d.r.add(field.TooMany(path, len(s.Meta), maxMetaPairs-len(agentletMeta)))
+	}
+}
+
+func readWeights(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+	s.Weights = &Weights{Passing: 1, Warning: 1} // Consul's own
+	readObject(d, path, n, readers[Weights]{
+		"passing": func(d decoder, p *field.Path, n *yaml.Node, w *Weights) { w.Passing = d.integer(p, n, 1, maxWeight) },
+		"warning": func(d decoder, p *field.Path, n *yaml.Node, w *Weights) { w.Warning = d.integer(p, n, 0, maxWeight) },
+	}, nil, s.Weights)
+}
+
+func readTaggedAddresses(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+	s.TaggedAddresses = map[string]TaggedAddress{}
+	d.each(path, n, "a mapping of tags to addresses", func(path *field.Path, tag string, value *yaml.Node) {
+		var t TaggedAddress
+		readObject(d, path, value, readers[TaggedAddress]{
+			"address": func(d decoder, p *field.Path, n *yaml.Node, t *TaggedAddress) { t.Address = d.address(p, n) },
+			"port":    func(d decoder, p *field.Path, n *yaml.Node, t *TaggedAddress) { t.Port = d.port(p, n) },
+		}, nil, &t)
+		if !metaKeyPattern.MatchString(tag) {
+			d.r.add(field.Invalid(path, clip(tag), "a tag of an address consists of letters, digits, '-' and '_'"))
+		}
+		s.TaggedAddresses[tag] = t
+	})
+}
+
+// address reads an address: a placeholder, because whoever writes annotations could otherwise send a service's clients
+// anywhere.
+func (d decoder) address(path *field.Path, n *yaml.Node) string {
+	address, _ := parsed(d, path, n, addressForm, func(text string) (string, error) {
+		switch text {
+		case "", PodIP, HostIP:
+			return text, nil
+		}
+		return "", errPlaceholder
+	})
+	return address
+}
+
+// tenancy reads the name of a namespace or partition.
+func (d decoder) tenancy(path *field.Path, n *yaml.Node) string {
+	name, _ := parsed(d, path, n, "a name", func(text string) (string, error) { return text, checkName(text) })
+	return name
+}

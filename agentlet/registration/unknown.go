@@ -1,0 +1,140 @@
+package registration
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// UnknownKeys returns a warning for each agentlet.dev/ annotation and label that has no effect on a pod, sorted, with
+// the nearest known key where one is near.
+func UnknownKeys(pod *corev1.Pod) []string {
+	var warnings []string
+	for key := range pod.Annotations {
+		if !strings.HasPrefix(key, contract.Prefix) {
+			continue
+		}
+		if _, _, known := contract.Lookup(key); !known {
+			warnings = append(warnings, fmt.Sprintf("annotation %s %s", key, noEffect(key)))
+		}
+	}
+	for key := range pod.Labels {
+		if !strings.HasPrefix(key, contract.Prefix) || key == contract.InjectLabel {
+			continue
+		}
+		if _, _, known := contract.Lookup(key); known {
+			warnings = append(warnings, fmt.Sprintf("label %s has no effect: agentlet reads it from the annotations", key))
+		} else {
+			warnings = append(warnings, fmt.Sprintf("label %s %s", key, noEffect(key)))
+		}
+	}
+	slices.Sort(warnings)
+	return append(warnings, injectWarnings(pod)...)
+}
+
+// injectWarnings are for a value of inject that reads like an answer and is none.
+func injectWarnings(pod *corev1.Pod) (warnings []string) {
+	for _, where := range []struct {
+		what   string
+		values map[string]string
+	}{{"annotation", pod.Annotations}, {"label", pod.Labels}} {
+		switch value, ok := where.values[contract.InjectLabel]; {
+		case !ok, value == contract.InjectDisabled, value == contract.InjectEnabled, value == "true":
+		default:
+			warnings = append(warnings, fmt.Sprintf("%s %s: %q has no effect; only %q opts a pod out",
+				where.what, contract.InjectLabel, clip(value), contract.InjectDisabled))
+		}
+	}
+	return warnings
+}
+
+// noEffect says why an unknown key has none.
+func noEffect(key string) string {
+	for _, k := range contract.Keys() {
+		if k.Name == key {
+			return "has no effect: it is a " + k.Where
+		}
+	}
+	name, service, _ := strings.Cut(contract.Short(key), ".")
+	if service != "" {
+		service = "." + service
+	}
+	suggestion := nearest(name, func(yield func(string) bool) {
+		for known := range shortKeys() {
+			if (service == "" || podKeys[contract.Prefix+known].PerService) && !yield(known) {
+				return
+			}
+		}
+	})
+	if suggestion == "" {
+		return "is not known to agentlet"
+	}
+	return fmt.Sprintf("is not known to agentlet; did you mean %s%s%s?", contract.Prefix, suggestion, service)
+}
+
+// shortKeys yields the keys that a pod may have, without the prefix, in a fixed order.
+func shortKeys() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, key := range slices.Sorted(maps.Keys(podKeys)) {
+			if !yield(contract.Short(key)) {
+				return
+			}
+		}
+	}
+}
+
+// didYouMean is the end of a message that names the candidate nearest to name, or nothing.
+func didYouMean(name string, candidates iter.Seq[string]) string {
+	if n := nearest(name, candidates); n != "" {
+		return fmt.Sprintf("; did you mean %q?", n)
+	}
+	return ""
+}
+
+// nearest returns the candidate with the least edit distance to name, the first of equals, or nothing where even that
+// one is no likely slip: more than a third of it would have to change.
+func nearest(name string, candidates iter.Seq[string]) string {
+	const longest = 64 // nothing longer is near to anything, and the effort is the product of the lengths
+	if len(name) > longest {
+		return ""
+	}
+	best, least := "", len(name)+1
+	for candidate := range candidates {
+		if len(candidate) > longest {
+			continue
+		}
+		if d := distance(strings.ToLower(name), strings.ToLower(candidate)); d < least && d <= max(1, len(candidate)/3) {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance is the number of single-byte insertions, deletions, changes and swaps of neighbours that turn a into b.
+func distance(a, b string) int {
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}
