@@ -1,0 +1,282 @@
+package certs
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/flowcontrol"
+)
+
+const (
+	// fieldManager is the name under which caBundle is ours.
+	fieldManager = "agentlet-webhook"
+	// resync is how often the bundle is looked at without an event: a former authority is to be forgotten by time alone.
+	resync = 10 * time.Minute
+	// callTimeout bounds one call to the API server.
+	callTimeout = 10 * time.Second
+	// Five repairs at once, then one in ten seconds: whoever keeps taking the bundle away does not get a fight at full speed.
+	repairBurst     = 5
+	repairPerSecond = 0.1
+)
+
+// bundle keeps the caBundle of every webhook in one MutatingWebhookConfiguration as mergeBundle wants it for the
+// authority in one Secret, and puts it back when somebody takes it away. Every replica runs one; they agree by
+// mergeBundle's being a function of what both see, and by the resource version in each patch.
+type bundle struct {
+	client        kubernetes.Interface
+	configuration string
+	namespace     string
+	secret        string
+	log           *slog.Logger
+
+	secrets        cache.SharedIndexInformer
+	configurations cache.SharedIndexInformer
+	factories      []informers.SharedInformerFactory
+	changed        chan struct{} // buffer of one: something is to be looked at
+
+	mu   sync.Mutex
+	last error // of the last attempt, for Trusted's explanation
+}
+
+func newBundle(client kubernetes.Interface, configuration, namespace, secret string, log *slog.Logger) *bundle {
+	b := &bundle{
+		client: client, configuration: configuration, namespace: namespace, secret: secret, log: log,
+		changed: make(chan struct{}, 1),
+	}
+	named := func(name string) informers.SharedInformerOption {
+		// One object by its name: that is all that the role allows.
+		return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
+			options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
+		})
+	}
+	secrets := informers.NewSharedInformerFactoryWithOptions(client, resync,
+		informers.WithNamespace(namespace), named(secret), informers.WithTransform(certificateOnly))
+	configurations := informers.NewSharedInformerFactoryWithOptions(client, resync, named(configuration))
+	b.secrets = secrets.Core().V1().Secrets().Informer()
+	b.configurations = configurations.Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
+	b.factories = []informers.SharedInformerFactory{secrets, configurations}
+	return b
+}
+
+// certificateOnly keeps the authority's private key out of this controller's cache.
+func certificateOnly(object any) (any, error) {
+	secret, ok := object.(*corev1.Secret)
+	if !ok {
+		return object, nil
+	}
+	slim := secret.DeepCopy()
+	slim.Data = map[string][]byte{corev1.TLSCertKey: secret.Data[corev1.TLSCertKey]}
+	return slim, nil
+}
+
+// Run works until the context ends. A failure is logged, kept for Trusted, and tried again with backoff and jitter.
+func (b *bundle) Run(ctx context.Context) error {
+	handler := cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { b.notify() },
+		UpdateFunc: func(_, _ any) { b.notify() },
+		DeleteFunc: func(any) { b.notify() },
+	}
+	for _, informer := range []cache.SharedIndexInformer{b.secrets, b.configurations} {
+		if _, err := informer.AddEventHandler(handler); err != nil {
+			return fmt.Errorf("watch for the CA bundle: %w", err)
+		}
+	}
+	for _, factory := range b.factories {
+		factory.Start(ctx.Done())
+		defer factory.Shutdown()
+	}
+	limiter := flowcontrol.NewTokenBucketRateLimiter(repairPerSecond, repairBurst)
+	defer limiter.Stop()
+	backoff := newBackoff()
+	var retry <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.changed:
+		case <-retry:
+		}
+		err := b.sync(ctx, limiter)
+		if ctx.Err() != nil {
+			return nil
+		}
+		b.remember(err)
+		if err == nil {
+			backoff, retry = newBackoff(), nil
+			continue
+		}
+		pause := backoff.Step()
+		retry = time.After(pause)
+		b.log.WarnContext(ctx, "the CA bundle is not in sync", "configuration", b.configuration, "error", err, "retry", pause)
+	}
+}
+
+func newBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 100, Cap: time.Minute}
+}
+
+// notify asks for a look, once, however often it is called before that look.
+func (b *bundle) notify() {
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (b *bundle) remember(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last = err
+}
+
+// lastError of an attempt to write the bundle, nil when it went well.
+func (b *bundle) lastError() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last
+}
+
+// sync brings the configuration's bundles up to date if they are not. What is not there yet is no error: its arrival is
+// an event.
+func (b *bundle) sync(ctx context.Context, limiter flowcontrol.RateLimiter) error {
+	patch, err := b.pending()
+	if err != nil || patch == nil {
+		return err
+	}
+	if err := limiter.Wait(ctx); err != nil {
+		return fmt.Errorf("wait to patch the CA bundle: %w", err)
+	}
+	// What was seen before the wait may be old.
+	if patch, err = b.pending(); err != nil || patch == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err = b.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Patch(ctx, b.configuration,
+		types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	switch {
+	case err == nil:
+		b.log.InfoContext(ctx, "CA bundle written", "configuration", b.configuration)
+		return nil
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return nil // Another replica or person was faster, and the event of it is under way.
+	default:
+		return fmt.Errorf("patch CA bundle of webhook configuration %s: %w", b.configuration, err)
+	}
+}
+
+// pending returns the patch that is to be sent, or nil.
+func (b *bundle) pending() ([]byte, error) {
+	authority, configuration := b.authority(), b.current()
+	if len(authority) == 0 || configuration == nil {
+		return nil, nil
+	}
+	return patchFor(configuration, authority, time.Now())
+}
+
+// patchFor returns a strategic merge patch with the bundles that are to be changed, or nil. It names the resource version
+// it was made for, so that it cannot bring back a webhook which has been removed since.
+func patchFor(configuration *admissionregistrationv1.MutatingWebhookConfiguration, authority []byte, now time.Time) ([]byte, error) {
+	type clientConfig struct {
+		CABundle []byte `json:"caBundle"`
+	}
+	type webhook struct {
+		Name         string       `json:"name"`
+		ClientConfig clientConfig `json:"clientConfig"`
+	}
+	var patch struct {
+		Metadata struct {
+			ResourceVersion string `json:"resourceVersion"`
+		} `json:"metadata"`
+		Webhooks []webhook `json:"webhooks"`
+	}
+	patch.Metadata.ResourceVersion = configuration.ResourceVersion
+	for _, existing := range configuration.Webhooks {
+		wanted, err := mergeBundle(authority, existing.ClientConfig.CABundle, now)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(wanted, existing.ClientConfig.CABundle) {
+			patch.Webhooks = append(patch.Webhooks, webhook{existing.Name, clientConfig{wanted}})
+		}
+	}
+	if len(patch.Webhooks) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(patch)
+}
+
+// authority returns the authority's certificate as last seen in the Secret, or nil.
+func (b *bundle) authority() []byte {
+	object, found, err := b.secrets.GetStore().GetByKey(b.namespace + "/" + b.secret)
+	if err != nil || !found {
+		return nil
+	}
+	secret, ok := object.(*corev1.Secret)
+	if !ok {
+		return nil
+	}
+	return secret.Data[corev1.TLSCertKey]
+}
+
+// current returns the webhook configuration as last seen, or nil. It is not to be changed.
+func (b *bundle) current() *admissionregistrationv1.MutatingWebhookConfiguration {
+	object, found, err := b.configurations.GetStore().GetByKey(b.configuration)
+	if err != nil || !found {
+		return nil
+	}
+	configuration, ok := object.(*admissionregistrationv1.MutatingWebhookConfiguration)
+	if !ok {
+		return nil
+	}
+	return configuration
+}
+
+// trusts is nil when every webhook of the configuration, as last seen, would accept the certificate for the name.
+func (b *bundle) trusts(certificate *tls.Certificate, name string, now time.Time) error {
+	webhooks, err := b.webhooks()
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, webhook := range webhooks {
+		if err := verify(certificate, name, webhook.ClientConfig.CABundle, now); err != nil {
+			problems = append(problems, fmt.Errorf("verify serving certificate against webhook %s: %w", webhook.Name, err))
+		}
+	}
+	if len(problems) > 0 {
+		problems = append(problems, b.lastError())
+	}
+	return errors.Join(problems...)
+}
+
+// webhooks returns the configuration's webhooks as last seen, or an error that says why there are none.
+func (b *bundle) webhooks() ([]admissionregistrationv1.MutatingWebhook, error) {
+	configuration := b.current()
+	switch {
+	case !b.configurations.HasSynced():
+		return nil, fmt.Errorf("webhook configuration %s is not read yet", b.configuration)
+	case configuration == nil:
+		return nil, fmt.Errorf("webhook configuration %s does not exist", b.configuration)
+	case len(configuration.Webhooks) == 0:
+		return nil, fmt.Errorf("webhook configuration %s holds no webhook", b.configuration)
+	}
+	return configuration.Webhooks, nil
+}

@@ -1,0 +1,88 @@
+// Package certs is where the webhook's serving certificate comes from, and where it is made sure that the API server
+// trusts it.
+//
+// Self keeps an authority of its own in a Secret, signs short-lived leaf certificates with it, and keeps the caBundle
+// of the webhook configuration equal to it. Files serves what somebody else, such as cert-manager, writes into a folder.
+// Both answer the same two questions: GetCertificate (what is served now?) and Trusted (would the API server believe it?).
+package certs
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ServerName is the name by which the API server calls a webhook's service, and the only name that a serving certificate
+// needs: it is the same in every cluster, whatever the cluster's DNS domain.
+func ServerName(service, namespace string) string { return service + "." + namespace + ".svc" }
+
+// verify says whether a client that trusts the PEM bundle and nothing else would accept the certificate for the name.
+func verify(certificate *tls.Certificate, name string, bundle []byte, now time.Time) error {
+	leaf, err := leafOf(certificate)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(bundle) {
+		return errors.New("the CA bundle holds no certificate")
+	}
+	intermediates := x509.NewCertPool()
+	for _, der := range certificate.Certificate[1:] {
+		parsed, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("parse intermediate certificate: %w", err)
+		}
+		intermediates.AddCert(parsed)
+	}
+	_, err = leaf.Verify(x509.VerifyOptions{
+		DNSName: name, Roots: roots, Intermediates: intermediates, CurrentTime: now,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	return err
+}
+
+// leafOf returns the parsed first certificate of a chain.
+func leafOf(certificate *tls.Certificate) (*x509.Certificate, error) {
+	if certificate.Leaf != nil {
+		return certificate.Leaf, nil
+	}
+	if len(certificate.Certificate) == 0 {
+		return nil, errors.New("the serving certificate is empty")
+	}
+	leaf, err := x509.ParseCertificate(certificate.Certificate[0])
+	if err != nil {
+		return nil, fmt.Errorf("parse serving certificate: %w", err)
+	}
+	return leaf, nil
+}
+
+// parseBundle returns the certificates of a PEM bundle and skips whatever else is in it.
+func parseBundle(bundle []byte) []*x509.Certificate {
+	var all []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, bundle = pem.Decode(bundle); block == nil {
+			return all
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if parsed, err := x509.ParseCertificate(block.Bytes); err == nil {
+			all = append(all, parsed)
+		}
+	}
+}
+
+// encodeBundle is the one PEM form of a list of certificates, so that equal bundles are equal bytes.
+func encodeBundle(all []*x509.Certificate) []byte {
+	var out bytes.Buffer
+	for _, certificate := range all {
+		// A bytes.Buffer never fails to be written to.
+		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/injector"
+)
+
+// Where the serving certificate comes from.
+const (
+	certsSelf  = "self"
+	certsFiles = "files"
+)
+
+// options are what the flags say; complete derives the rest from them, validate judges all at once.
+type options struct {
+	listen, metricsListen string
+	shutdownDelay         time.Duration
+
+	injector   injector.Config
+	pullPolicy string
+	defaults   []string // key=value
+
+	certs, certDir       string
+	caSecret             string
+	namespace, service   string
+	webhookConfiguration string
+
+	logFormat, logLevel string
+	level               slog.Level
+}
+
+func defaultOptions() *options {
+	return &options{
+		listen: ":9443", metricsListen: ":8080", shutdownDelay: 5 * time.Second,
+		injector: injector.Config{ConsulPort: 8500, ConsulScheme: "http"},
+		certs:    certsSelf, certDir: "/etc/agentlet/certs", caSecret: "agentlet-webhook-ca",
+		namespace: os.Getenv("POD_NAMESPACE"), service: "agentlet", webhookConfiguration: "agentlet",
+		logFormat: "json", logLevel: "info",
+	}
+}
+
+func (o *options) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.listen, "listen", o.listen, "address of the webhook (TLS)")
+	flags.StringVar(&o.metricsListen, "metrics-listen", o.metricsListen, "address of /livez, /readyz and /metrics (plain HTTP)")
+	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", o.shutdownDelay, "how long requests are still taken after SIGTERM, while /readyz says 503")
+
+	flags.StringVar(&o.injector.Image, "image", o.injector.Image, "image of the agentlet that is added to pods (required)")
+	flags.StringVar(&o.pullPolicy, "image-pull-policy", o.pullPolicy, "its pull policy: Always, IfNotPresent or Never; empty: Kubernetes' default")
+	flags.IntVar(&o.injector.ConsulPort, "consul-port", o.injector.ConsulPort, "HTTP port of the node's Consul agent")
+	flags.StringVar(&o.injector.ConsulScheme, "consul-scheme", o.injector.ConsulScheme, "http or https")
+	flags.StringVar(&o.injector.ClusterName, "cluster-name", o.injector.ClusterName, "value of the meta k8s-cluster of every service; empty: none")
+	flags.StringArrayVar(&o.defaults, "default", nil, "key=value: the installation's default for an annotation, without its prefix (drain-delay=10s); repeatable")
+
+	flags.StringVar(&o.certs, "certs", o.certs, "where the serving certificate comes from: self (own authority in a Secret) or files")
+	flags.StringVar(&o.certDir, "cert-dir", o.certDir, "with --certs=files: folder of tls.crt, tls.key and, where it is known, ca.crt")
+	flags.StringVar(&o.caSecret, "ca-secret", o.caSecret, "with --certs=self: Secret of the authority")
+	flags.StringVar(&o.webhookConfiguration, "webhook-configuration", o.webhookConfiguration, "with --certs=self: MutatingWebhookConfiguration whose caBundle is kept")
+	flags.StringVar(&o.namespace, "namespace", o.namespace, "namespace of the webhook's service (default $POD_NAMESPACE)")
+	flags.StringVar(&o.service, "service", o.service, "name of the webhook's service")
+
+	flags.StringVar(&o.logFormat, "log-format", o.logFormat, "text or json")
+	flags.StringVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")
+}
+
+// complete derives what the flags imply. It fails on what cannot be read at all.
+func (o *options) complete() error {
+	var problems []error
+	o.injector.ImagePullPolicy = corev1.PullPolicy(o.pullPolicy)
+	o.injector.Defaults = registration.Defaults{}
+	for _, pair := range o.defaults {
+		key, value, found := strings.Cut(pair, "=")
+		if !found || key == "" {
+			problems = append(problems, fmt.Errorf("--default %q: want key=value", pair))
+			continue
+		}
+		o.injector.Defaults[key] = value
+	}
+	if err := o.level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		problems = append(problems, fmt.Errorf("--log-level %q: want debug, info, warn or error", o.logLevel))
+	}
+	return errors.Join(problems...)
+}
+
+// validate returns every mistake at once. What concerns pods is judged by the injector, whose words are passed on.
+func (o *options) validate() error {
+	var problems []error
+	wrong := func(flag, value, want string) {
+		problems = append(problems, fmt.Errorf("--%s %q: want %s", flag, value, want))
+	}
+	type pair struct{ flag, value string }
+	for _, address := range []pair{{"listen", o.listen}, {"metrics-listen", o.metricsListen}} {
+		if _, _, err := net.SplitHostPort(address.value); err != nil {
+			wrong(address.flag, address.value, "host:port or :port")
+		}
+	}
+	if o.shutdownDelay < 0 {
+		wrong("shutdown-delay", o.shutdownDelay.String(), "a duration of 0 or more")
+	}
+	if _, err := injector.New(o.injector); err != nil {
+		problems = append(problems, err)
+	}
+	names := []pair{{"namespace", o.namespace}, {"service", o.service}}
+	switch o.certs {
+	case certsSelf:
+		names = append(names, pair{"ca-secret", o.caSecret}, pair{"webhook-configuration", o.webhookConfiguration})
+	case certsFiles:
+		if o.certDir == "" {
+			wrong("cert-dir", o.certDir, "a folder")
+		}
+	default:
+		wrong("certs", o.certs, certsSelf+" or "+certsFiles)
+	}
+	for _, name := range names {
+		if len(validation.IsDNS1123Subdomain(name.value)) > 0 {
+			wrong(name.flag, name.value, "the name of an object")
+		}
+	}
+	if o.logFormat != "text" && o.logFormat != "json" {
+		wrong("log-format", o.logFormat, "text or json")
+	}
+	return errors.Join(problems...)
+}
+
+// logger writes what the flags ask for.
+func (o *options) logger(to io.Writer) *slog.Logger {
+	handler := &slog.HandlerOptions{Level: o.level}
+	if o.logFormat == "text" {
+		return slog.New(slog.NewTextHandler(to, handler))
+	}
+	return slog.New(slog.NewJSONHandler(to, handler))
+}

@@ -1,0 +1,192 @@
+package webhook
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/agentlet/agentlet/injector"
+)
+
+// maxBody bounds a request. The API server accepts objects of up to 3 MiB; a review can hold an object and its
+// predecessor, and a MiB is plenty for the envelope around them.
+const maxBody = 7 << 20
+
+// Outcome and reasons that are not the injector's.
+const (
+	// failed: no decision was reached; the API server's failurePolicy applies, or the answer is a denial with code 400.
+	failed injector.Outcome = "error"
+
+	reasonBadRequest  injector.Reason = "BadRequest"
+	reasonInternal    injector.Reason = "InternalError"
+	reasonNotCreation injector.Reason = "NotAPodCreation"
+)
+
+// verdict is what became of one request, for the metric and the log.
+type verdict struct {
+	outcome   injector.Outcome
+	reason    injector.Reason
+	uid       types.UID
+	namespace string
+	pod       string
+}
+
+// badRequest is an error that the caller has made.
+type badRequest struct {
+	status int
+	err    error
+}
+
+func (e *badRequest) Error() string { return e.err.Error() }
+func (e *badRequest) Unwrap() error { return e.err }
+
+// mutator answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own mistakes an HTTP 500: the API
+// server applies its failurePolicy to both. Only a decision, or an object that is no pod, makes an AdmissionReview.
+type mutator struct {
+	decider Decider
+	metrics *metrics
+	log     *slog.Logger
+}
+
+func (m *mutator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	started := time.Now()
+	answer, found, err := m.answer(w, r)
+	if err != nil {
+		status := http.StatusInternalServerError
+		if bad := (*badRequest)(nil); errors.As(err, &bad) {
+			status = bad.status
+		}
+		// This is what the API server shows to whoever creates the pod.
+		http.Error(w, fmt.Sprintf("agentlet: %s (request uid %q)", err, found.uid), status)
+	} else {
+		w.Header().Set("Content-Type", "application/json")
+		_, err = w.Write(answer)
+	}
+	took := time.Since(started)
+	m.metrics.observe(found, took)
+	m.record(r, found, took, err)
+}
+
+// record logs what became of a request, once.
+func (m *mutator) record(r *http.Request, found verdict, took time.Duration, err error) {
+	level := slog.LevelInfo
+	attributes := []slog.Attr{
+		slog.String("outcome", string(found.outcome)), slog.String("reason", string(found.reason)),
+		slog.String("namespace", found.namespace), slog.String("pod", found.pod),
+		slog.String("uid", string(found.uid)), slog.Duration("took", took),
+	}
+	if err != nil {
+		level = slog.LevelError
+		attributes = append(attributes, slog.Any("error", err))
+	}
+	m.log.LogAttrs(r.Context(), level, "admission", attributes...)
+}
+
+// answer reads a request and returns the body of the response. A panic below becomes an error. The verdict holds what is
+// known, also with an error.
+func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte, found verdict, err error) {
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			m.log.ErrorContext(r.Context(), "panic", "panic", recovered, "stack", string(debug.Stack()))
+			answer, err = nil, errors.New("internal error: see the webhook's log")
+			found.outcome, found.reason = failed, reasonInternal
+		}
+	}()
+	found.outcome, found.reason = failed, reasonBadRequest
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, found, err
+	}
+	in, err := decodeReview(body)
+	if err != nil {
+		return nil, found, &badRequest{http.StatusBadRequest, err}
+	}
+	found.uid, found.namespace, found.pod = in.UID, in.Namespace, in.Name
+	response, err := m.decide(in, &found)
+	if err == nil {
+		answer, err = json.Marshal(admissionv1.AdmissionReview{
+			TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+			Response: response,
+		})
+	}
+	if err != nil {
+		found.outcome, found.reason = failed, reasonInternal
+		return nil, found, fmt.Errorf("answer AdmissionReview: %w", err)
+	}
+	return answer, found, nil
+}
+
+// decide lets the injector judge the request's pod.
+func (m *mutator) decide(in *request, found *verdict) (*admissionv1.AdmissionResponse, error) {
+	if !in.isPodCreation() {
+		found.outcome, found.reason = injector.Skipped, reasonNotCreation
+		return &admissionv1.AdmissionResponse{UID: in.UID, Allowed: true}, nil
+	}
+	pod, err := decodePod(in.Object)
+	if err == nil && in.Namespace == "" {
+		err = errors.New("the request names no namespace")
+	}
+	if err != nil {
+		return refuse(in.UID, err), nil
+	}
+	if found.pod == "" {
+		found.pod = pod.GenerateName
+	}
+	// The namespace is the request's: at creation the pod's own may be empty, and it is the pod's author who fills it in.
+	decision := m.decider.Decide(injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce()})
+	found.outcome, found.reason = decision.Outcome, decision.Reason
+	return respond(in.UID, decision)
+}
+
+// refuse denies a request whose object is not what the request says it is.
+func refuse(uid types.UID, err error) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{UID: uid, Result: &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest, Message: err.Error(),
+	}}
+}
+
+// readBody returns the body of a POST with JSON of at most maxBody bytes.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return nil, &badRequest{http.StatusMethodNotAllowed, fmt.Errorf("method %s: only POST is answered", r.Method)}
+	}
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return nil, &badRequest{http.StatusUnsupportedMediaType,
+			fmt.Errorf("content type %q: want application/json", r.Header.Get("Content-Type"))}
+	}
+	var body bytes.Buffer
+	if r.ContentLength > 0 && r.ContentLength <= maxBody {
+		body.Grow(int(r.ContentLength) + bytes.MinRead) // one allocation; ReadFrom wants MinRead to spare at the end
+	}
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, &badRequest{http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)}
+	}
+	if err != nil {
+		return nil, &badRequest{http.StatusBadRequest, fmt.Errorf("read body: %w", noEOF(err))}
+	}
+	if body.Len() == 0 {
+		return nil, &badRequest{http.StatusBadRequest, errors.New("the body is empty")}
+	}
+	return body.Bytes(), nil
+}
+
+// noEOF names the end of a body that was announced to be longer.
+func noEOF(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the body is shorter than announced")
+	}
+	return err
+}

@@ -1,0 +1,180 @@
+package webhook
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"gomodules.xyz/jsonpatch/v2"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/agentlet/agentlet/injector"
+)
+
+// review is the part of an AdmissionReview that this webhook reads. The object stays raw until it is known to be a pod
+// that is being created.
+type review struct {
+	metav1.TypeMeta
+	Request *request `json:"request"`
+}
+
+type request struct {
+	UID         types.UID               `json:"uid"`
+	Kind        metav1.GroupVersionKind `json:"kind"`
+	SubResource string                  `json:"subResource"`
+	Name        string                  `json:"name"`
+	Namespace   string                  `json:"namespace"`
+	Operation   admissionv1.Operation   `json:"operation"`
+	Object      json.RawMessage         `json:"object"`
+}
+
+// isPodCreation says whether this is what the webhook acts on. Anything else is let through untouched.
+func (r *request) isPodCreation() bool {
+	return r.Operation == admissionv1.Create && r.SubResource == "" &&
+		r.Kind == metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}
+}
+
+// nonce ties drain hooks to their pod. The request's uid is random and unique to this request; its hash shows nothing of it.
+func (r *request) nonce() string {
+	sum := sha256.Sum256([]byte(r.UID))
+	return hex.EncodeToString(sum[:])[:16]
+}
+
+// decodeReview reads the envelope. An error means that the caller is no API server, or not one that we understand.
+func decodeReview(body []byte) (*request, error) {
+	var in review
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &in); err != nil {
+		return nil, fmt.Errorf("decode AdmissionReview: %w", err)
+	}
+	if want := admissionv1.SchemeGroupVersion.String(); in.APIVersion != want || in.Kind != "AdmissionReview" {
+		return nil, fmt.Errorf("decode AdmissionReview: want apiVersion %q and kind %q, got %q and %q",
+			want, "AdmissionReview", in.APIVersion, in.Kind)
+	}
+	if in.Request == nil {
+		return nil, errors.New("decode AdmissionReview: it holds no request")
+	}
+	if in.Request.UID == "" {
+		return nil, errors.New("decode AdmissionReview: its request has no uid")
+	}
+	return in.Request, nil
+}
+
+// decodePod reads the request's object.
+func decodePod(object []byte) (*corev1.Pod, error) {
+	if len(object) == 0 || string(object) == "null" {
+		return nil, errors.New("decode pod: the request holds no object")
+	}
+	pod := new(corev1.Pod)
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(object, pod); err != nil {
+		return nil, fmt.Errorf("decode pod: %w", err)
+	}
+	if pod.APIVersion != "v1" || pod.Kind != "Pod" {
+		return nil, fmt.Errorf("decode pod: want apiVersion %q and kind %q, got %q and %q", "v1", "Pod", pod.APIVersion, pod.Kind)
+	}
+	return pod, nil
+}
+
+// respond turns a decision into the response for the request.
+func respond(uid types.UID, decision injector.Decision) (*admissionv1.AdmissionResponse, error) {
+	response := &admissionv1.AdmissionResponse{UID: uid, Allowed: true, Warnings: fitWarnings(decision.Warnings)}
+	if decision.Outcome == injector.Denied {
+		response.Allowed = false
+		response.Result = &metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,
+			Message: denial(decision),
+		}
+		return response, nil
+	}
+	if len(decision.Patch) == 0 {
+		return response, nil
+	}
+	patch, err := encodePatch(decision.Patch)
+	if err != nil {
+		return nil, err
+	}
+	patchType := admissionv1.PatchTypeJSONPatch
+	response.Patch, response.PatchType = patch, &patchType
+	return response, nil
+}
+
+// encodePatch writes the operations. The library's own marshaller encodes each twice; the injector's are additions only,
+// which always carry a value.
+func encodePatch(operations []jsonpatch.Operation) ([]byte, error) {
+	type operation struct {
+		Operation string `json:"op"`
+		Path      string `json:"path"`
+		Value     any    `json:"value"`
+	}
+	out := make([]operation, len(operations))
+	for i, o := range operations {
+		out[i] = operation{o.Operation, o.Path, o.Value}
+	}
+	patch, err := json.Marshal(out)
+	if err != nil {
+		return nil, fmt.Errorf("encode patch: %w", err)
+	}
+	return patch, nil
+}
+
+// denial lists every mistake, one a line.
+func denial(decision injector.Decision) string {
+	switch len(decision.Errors) {
+	case 0:
+		return string(decision.Reason)
+	case 1:
+		return decision.Errors[0].Error()
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "%d mistakes:", len(decision.Errors))
+	for _, mistake := range decision.Errors {
+		out.WriteString("\n- ")
+		out.WriteString(mistake.Error())
+	}
+	return out.String()
+}
+
+// The API server cuts a warning at 256 characters and, with more than one, drops those that come after 4096 in total.
+const (
+	maxWarning      = 256
+	maxWarningTotal = 4096
+)
+
+// fitWarnings cuts what the API server would cut, so that the cut is seen, and puts each warning on one line.
+func fitWarnings(warnings []string) []string {
+	if len(warnings) == 0 {
+		return nil
+	}
+	more := func(left int) string { return fmt.Sprintf("and %d more warnings", left) }
+	room := maxWarningTotal - len(more(len(warnings)))
+	fit := make([]string, 0, len(warnings))
+	for i, warning := range warnings {
+		warning = cut(strings.Join(strings.Fields(warning), " "), maxWarning)
+		if room -= len(warning); room < 0 {
+			return append(fit, more(len(warnings)-i))
+		}
+		fit = append(fit, warning)
+	}
+	return fit
+}
+
+// cut shortens a text to at most size bytes, at the border of a character, and shows that it did.
+func cut(text string, size int) string {
+	const mark = "…"
+	if len(text) <= size {
+		return text
+	}
+	end := size - len(mark)
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + mark
+}

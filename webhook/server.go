@@ -1,0 +1,121 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Bounds on what a client may take, so that a slow one holds nothing. The API server waits at most 30 s for a webhook, and
+// 10 s by default.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	writeTimeout      = 10 * time.Second
+	idleTimeout       = 2 * time.Minute // the API server keeps its connections
+	maxHeader         = 64 << 10
+	// shutdownTimeout bounds the wait for requests under way, after the delay.
+	shutdownTimeout = 10 * time.Second
+)
+
+// Config of a Server.
+type Config struct {
+	// Listen is the address for TLS, MetricsListen that of health and metrics in plain HTTP.
+	Listen, MetricsListen string
+	Decider               Decider
+	Certificates          Certificates
+	// ShutdownDelay is how long requests are still taken after the end was asked for: until then /readyz says 503, and the
+	// service's endpoints are expected to have noticed.
+	ShutdownDelay time.Duration
+	// Version is shown in a metric.
+	Version string
+	Log     *slog.Logger
+}
+
+// Server is the webhook's two HTTP servers.
+type Server struct {
+	config Config
+	health *health
+	tls    *http.Server
+	plain  *http.Server
+}
+
+// New returns a Server that listens to nothing before Run.
+func New(config Config) *Server {
+	metrics := newMetrics(config.Certificates, config.Version)
+	mux := http.NewServeMux()
+	mux.Handle(MutatePath, &mutator{decider: config.Decider, metrics: metrics, log: config.Log})
+	s := &Server{config: config, health: &health{certificates: config.Certificates}}
+	s.tls = newHTTPServer(mux, config.Log)
+	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}
+	s.plain = newHTTPServer(s.health.handler(metrics.handler()), config.Log)
+	return s
+}
+
+func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// Run listens and serves until the context ends, then says that it is not ready, waits ShutdownDelay, and ends what is
+// under way in bounded time. It returns nil when it was asked to end.
+func (s *Server) Run(ctx context.Context) error {
+	var listen net.ListenConfig
+	admission, err := listen.Listen(ctx, "tcp", s.config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for admission: %w", err)
+	}
+	health, err := listen.Listen(ctx, "tcp", s.config.MetricsListen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for health and metrics: %w", err), admission.Close())
+	}
+	return s.serve(ctx, admission, health)
+}
+
+// serve works on listeners and closes them.
+func (s *Server) serve(ctx context.Context, admission, health net.Listener) error {
+	s.config.Log.InfoContext(ctx, "serving", "admission", admission.Addr().String(), "health", health.Addr().String())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return ended("serve admission", s.tls.ServeTLS(admission, "", "")) })
+	group.Go(func() error { return ended("serve health and metrics", s.plain.Serve(health)) })
+	group.Go(func() error {
+		<-ctx.Done()
+		return s.shutdown(context.WithoutCancel(ctx))
+	})
+	return group.Wait()
+}
+
+// shutdown ends both servers; the one with the probes last.
+func (s *Server) shutdown(ctx context.Context) error {
+	s.health.stopping.Store(true)
+	s.config.Log.InfoContext(ctx, "shutting down", "delay", s.config.ShutdownDelay)
+	time.Sleep(s.config.ShutdownDelay)
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer cancel()
+	var problems []error
+	for _, server := range []*http.Server{s.tls, s.plain} {
+		if err := server.Shutdown(ctx); err != nil {
+			problems = append(problems, fmt.Errorf("shut down: %w", err), server.Close())
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// ended leaves out the error by which a server says that it was shut down.
+func ended(what string, err error) error {
+	if err == nil || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,32 @@
+// Package webhook is the mutating admission webhook as the API server sees it: AdmissionReview in, JSON patch out, over
+// TLS, with health and metrics on a port of their own. What happens to a pod is the injector's business; this package
+// carries the question and the answer and lets no malformed question become a panic or a wrong answer.
+package webhook
+
+import (
+	"crypto/tls"
+
+	"github.com/agentlet/agentlet/injector"
+)
+
+// Paths of the two servers.
+const (
+	MutatePath  = "/mutate"
+	LivezPath   = "/livez"
+	ReadyzPath  = "/readyz"
+	MetricsPath = "/metrics"
+)
+
+// Decider judges one pod. It is called concurrently.
+type Decider interface {
+	Decide(request injector.Request) injector.Decision
+}
+
+// Certificates is where the serving certificate comes from.
+type Certificates interface {
+	// GetCertificate returns what is to be served now, or an error as long as there is nothing.
+	GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Trusted is nil when the certificate that is served now verifies against what the API server was told to trust. The
+	// error says which part is missing; it is shown to whoever asks for readiness and holds no secret.
+	Trusted() error
+}
