@@ -1,5 +1,3 @@
-// Package injector decides what happens to a pod at admission: a patch, a skip with a reason, or a denial with every
-// mistake. It is pure: a pod in, a decision out; no network, no clock, no randomness.
 package injector
 
 import (
@@ -7,29 +5,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
-
-// Config is what the installation fixes for every injection.
-type Config struct {
-	// Image of the agentlet, and its pull policy (empty: Kubernetes' default).
-	Image           string
-	ImagePullPolicy corev1.PullPolicy
-	// ConsulPort and ConsulScheme of the node's Consul agent; the host is the node's IP.
-	ConsulPort   int
-	ConsulScheme string
-	// ClusterName becomes the meta k8s-cluster; empty: none.
-	ClusterName string
-	// Defaults for keys of the contract, handed on to the agentlet.
-	Defaults registration.Defaults
-}
 
 // Request is one pod at admission.
 type Request struct {
 	// Namespace of the admission request; a pod's own metadata.namespace may be empty then.
 	Namespace string
-	Pod       *corev1.Pod
-	// Nonce ties the drain hooks to this pod's agentlet; a pod that was injected before keeps its own.
+	// Pod is only read.
+	Pod *corev1.Pod
+	// Nonce ties the drain hooks to this pod's agentlet; a pod that was injected before keeps its own. It has to be
+	// hard to guess, and is never empty.
 	Nonce string
 }
 
@@ -43,9 +30,6 @@ const (
 	Denied   Outcome = "denied"
 )
 
-// Reason says why; it feeds the answer, the log, the event and the metric alike.
-type Reason string
-
 // Decision is the injector's answer for one pod.
 type Decision struct {
 	Outcome Outcome
@@ -54,15 +38,78 @@ type Decision struct {
 	Errors field.ErrorList
 	// Warnings for the person, with any outcome.
 	Warnings []string
-	// Patch holds add operations only; empty when nothing is to be done.
+	// Patch holds add operations only; empty when nothing is to be done. Its values are shared between decisions: they
+	// are there to be marshalled, not to be changed.
 	Patch []jsonpatch.Operation
 }
 
 // Injector decides. It is safe for concurrent use and holds no state but its configuration.
-type Injector struct{ config Config }
+type Injector struct {
+	config Config
+	parts  parts
+}
 
 // New returns an Injector, or an error that lists everything wrong with the configuration.
-func New(config Config) (*Injector, error) { return &Injector{config: config}, nil }
+func New(config Config) (*Injector, error) {
+	if err := config.validate().ToAggregate(); err != nil {
+		return nil, err
+	}
+	return &Injector{config: config, parts: newParts(&config)}, nil
+}
 
 // Decide judges one pod.
-func (i *Injector) Decide(request Request) Decision { return Decision{Outcome: Skipped} }
+func (i *Injector) Decide(request Request) Decision {
+	pod := request.Pod
+	switch {
+	case !registration.Wanted(pod):
+		return Decision{Outcome: Skipped, Reason: ReasonNotAnnotated, Warnings: registration.UnknownKeys(pod)}
+	case optedOut(pod):
+		return Decision{Outcome: Skipped, Reason: ReasonOptedOut}
+	case windows(pod):
+		return Decision{Outcome: Skipped, Reason: ReasonUnsupportedOS, Warnings: []string{
+			"agentlet runs on Linux only: this pod will not be registered in Consul",
+		}}
+	}
+
+	reg, warnings, errs := registration.Parse(pod, i.config.Defaults)
+	found := inspect(pod)
+	reason := ReasonInvalidAnnotations
+	if collisions := i.nameCollisions(pod, &found); len(collisions) > 0 {
+		reason = firstReason(errs, reason, ReasonNameCollision)
+		errs = append(errs, collisions...)
+	}
+	if collisions := i.portCollisions(pod, &found); len(collisions) > 0 {
+		reason = firstReason(errs, reason, ReasonPortCollision)
+		errs = append(errs, collisions...)
+	}
+	if len(errs) > 0 {
+		return Decision{Outcome: Denied, Reason: reason, Errors: errs, Warnings: warnings}
+	}
+
+	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, warnings: warnings}
+	c.compose()
+	if len(c.patch) == 0 {
+		return Decision{Outcome: Skipped, Reason: ReasonAlreadyInjected, Warnings: c.warnings}
+	}
+	return Decision{Outcome: Injected, Reason: ReasonInjected, Warnings: c.warnings, Patch: c.patch}
+}
+
+// firstReason keeps the reason of the errors found before, which people have to see to first.
+func firstReason(before field.ErrorList, reason, next Reason) Reason {
+	if len(before) > 0 {
+		return reason
+	}
+	return next
+}
+
+// optedOut reports whether the pod itself says no, by label or by annotation.
+func optedOut(pod *corev1.Pod) bool {
+	return pod.Labels[contract.InjectLabel] == contract.InjectDisabled ||
+		pod.Annotations[contract.InjectLabel] == contract.InjectDisabled
+}
+
+// windows reports whether the pod is for Windows nodes, by its own word or by its node selector.
+func windows(pod *corev1.Pod) bool {
+	return (pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows) ||
+		pod.Spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows)
+}

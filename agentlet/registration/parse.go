@@ -115,3 +115,12 @@ func (r *reader) refuseFlatKeys() {
 		}
 	}
 }
+
+// AgentletPort returns the agentlet's port, also where the pod's other annotations are wrong; ok is false where this
+// one is.
+func AgentletPort(pod *corev1.Pod, defaults Defaults) (port int, ok bool) {
+	r := &reader{pod: pod, defaults: defaults}
+	v, _ := r.value(contract.AgentletPort, "")
+	port, err := parseAgentletPort(v.text)
+	return port, err == nil
+}

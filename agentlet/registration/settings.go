@@ -38,9 +38,7 @@ var settings = []struct {
 		return err
 	}},
 	{contract.AgentletPort, func(s *Settings, text string) (err error) {
-		if s.AgentletPort, err = parsePort(text); err == nil && s.AgentletPort < minAgentletPort {
-			return errForm
-		}
+		s.AgentletPort, err = parseAgentletPort(text)
 		return err
 	}},
 	{contract.CPURequest, quantity(func(r *Resources) **resource.Quantity { return &r.CPURequest }, "1m")},
@@ -53,6 +51,14 @@ var settings = []struct {
 
 // minAgentletPort: the agentlet runs without root and without capabilities.
 const minAgentletPort = 1024
+
+func parseAgentletPort(text string) (int, error) {
+	port, err := parsePort(text)
+	if err == nil && port < minAgentletPort {
+		return 0, errForm
+	}
+	return port, err
+}
 
 func duration(at func(*Settings) *time.Duration, least time.Duration) func(*Settings, string) error {
 	return func(s *Settings, text string) (err error) {

@@ -1,0 +1,133 @@
+package injector
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+const (
+	// agentletUser is the user and group that the image is built for, distroless' nonroot. It is said aloud, because
+	// the pod may say another one, or root.
+	agentletUser = 65532
+	// binary is the agentlet in its image.
+	binary = "/agentlet"
+	// tokenSeconds is the life that Kubernetes gives the tokens that it mounts by itself.
+	tokenSeconds = 3607
+	// rootCA is the ConfigMap with the API server's CA certificate that every namespace has.
+	rootCA = "kube-root-ca.crt"
+)
+
+// parts are what all pods get alike. They are made once and only read.
+type parts struct {
+	base      corev1.Container
+	firstArgs []string
+	lastArgs  []string
+	env       []corev1.EnvVar
+	volume    corev1.Volume
+	gate      corev1.PodReadinessGate
+}
+
+func newParts(config *Config) parts {
+	p := parts{
+		base: corev1.Container{
+			Name:            contract.ContainerName,
+			Image:           config.Image,
+			ImagePullPolicy: config.ImagePullPolicy,
+			RestartPolicy:   new(corev1.ContainerRestartPolicyAlways),
+			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
+				Exec: &corev1.ExecAction{Command: []string{binary, "drain"}},
+			}},
+			SecurityContext: restricted(),
+			VolumeMounts: []corev1.VolumeMount{{
+				Name: contract.VolumeName, MountPath: contract.IdentityPath, ReadOnly: true,
+			}},
+			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		},
+		firstArgs: []string{
+			"run",
+			"--consul-port=" + strconv.Itoa(config.ConsulPort),
+			"--consul-scheme=" + config.ConsulScheme,
+		},
+		env: []corev1.EnvVar{
+			fromField(contract.EnvPodName, "metadata.name"),
+			fromField(contract.EnvPodNamespace, "metadata.namespace"),
+			fromField(contract.EnvPodUID, "metadata.uid"),
+			fromField(contract.EnvNodeName, "spec.nodeName"),
+			fromField(contract.EnvHostIP, "status.hostIP"),
+		},
+		volume: identity(),
+		gate:   corev1.PodReadinessGate{ConditionType: contract.Condition},
+	}
+	if config.ClusterName != "" {
+		p.firstArgs = append(p.firstArgs, "--cluster-name="+config.ClusterName)
+	}
+	for _, key := range slices.Sorted(maps.Keys(config.Defaults)) {
+		p.lastArgs = append(p.lastArgs, "--default="+key+"="+config.Defaults[key])
+	}
+	return p
+}
+
+// container is the agentlet's container for one pod. It has no probes: its readiness would count for the pod.
+func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonce string) *corev1.Container {
+	c := p.base
+	c.Args = make([]string, 0, len(p.firstArgs)+2+len(p.lastArgs))
+	c.Args = append(c.Args, p.firstArgs...)
+	c.Args = append(c.Args, "--port="+strconv.Itoa(settings.AgentletPort), "--log-level="+settings.LogLevel)
+	c.Args = append(c.Args, p.lastArgs...)
+	c.Env = make([]corev1.EnvVar, 0, len(p.env)+1)
+	c.Env = append(c.Env, p.env...)
+	c.Env = append(c.Env, corev1.EnvVar{Name: contract.EnvNonce, Value: nonce})
+	c.Ports = []corev1.ContainerPort{{
+		Name: contract.PortName, ContainerPort: int32(settings.AgentletPort), //nolint:gosec // a port
+	}}
+	c.Resources = resources(pod, &settings.Resources)
+	return &c
+}
+
+func fromField(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
+		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path},
+	}}
+}
+
+// restricted satisfies the Pod Security Standard of that name whatever the pod says of itself.
+func restricted() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		RunAsNonRoot:             new(true),
+		RunAsUser:                new(int64(agentletUser)),
+		RunAsGroup:               new(int64(agentletUser)),
+		AllowPrivilegeEscalation: new(false),
+		ReadOnlyRootFilesystem:   new(true),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+}
+
+// identity is the volume with what the pod's service account mount would hold. It is the agentlet's own, so that the
+// application's containers need not have one.
+func identity() corev1.Volume {
+	return corev1.Volume{Name: contract.VolumeName, VolumeSource: corev1.VolumeSource{
+		Projected: &corev1.ProjectedVolumeSource{
+			DefaultMode: new(int32(0o644)),
+			Sources: []corev1.VolumeProjection{
+				{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+					ExpirationSeconds: new(int64(tokenSeconds)), Path: corev1.ServiceAccountTokenKey,
+				}},
+				{ConfigMap: &corev1.ConfigMapProjection{
+					LocalObjectReference: corev1.LocalObjectReference{Name: rootCA},
+					Items:                []corev1.KeyToPath{{Key: corev1.ServiceAccountRootCAKey, Path: corev1.ServiceAccountRootCAKey}},
+				}},
+				{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{
+					Path:     corev1.ServiceAccountNamespaceKey,
+					FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.namespace"},
+				}}}},
+			},
+		},
+	}}
+}

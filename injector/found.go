@@ -1,0 +1,114 @@
+package injector
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// found is what an earlier injection left in a pod.
+type found struct {
+	// agentlet is the injected container, or nil.
+	agentlet *corev1.Container
+	volume   *corev1.Volume
+	gate     bool
+}
+
+func inspect(pod *corev1.Pod) (f found) {
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; f.agentlet == nil && isAgentlet(c) {
+			f.agentlet = c
+		}
+	}
+	for i := range pod.Spec.Volumes {
+		if v := &pod.Spec.Volumes[i]; v.Name == contract.VolumeName {
+			f.volume = v
+		}
+	}
+	for _, g := range pod.Spec.ReadinessGates {
+		f.gate = f.gate || g.ConditionType == contract.Condition
+	}
+	return f
+}
+
+// isAgentlet reports whether an init container is one that was injected: it bears the name, runs along with the
+// application and has a nonce. Its image is no sign: the webhook may have been upgraded in between.
+func isAgentlet(c *corev1.Container) bool {
+	if c.Name != contract.ContainerName || c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+		return false
+	}
+	_, ok := nonceOf(c)
+	return ok
+}
+
+func nonceOf(c *corev1.Container) (string, bool) {
+	for i := range c.Env {
+		if e := &c.Env[i]; e.Name == contract.EnvNonce && e.ValueFrom == nil {
+			return e.Value, true
+		}
+	}
+	return "", false
+}
+
+// port is the port of the agentlet: of the one that is there, or of the one that the annotations ask for.
+func (f *found) port(pod *corev1.Pod, defaults registration.Defaults) (int, bool) {
+	if f.agentlet != nil {
+		for _, p := range f.agentlet.Ports {
+			if p.Name == contract.PortName {
+				return int(p.ContainerPort), true
+			}
+		}
+	}
+	return registration.AgentletPort(pod, defaults)
+}
+
+// nameCollisions are the containers and volumes of others with a name that the agentlet's own needs.
+func (i *Injector) nameCollisions(pod *corev1.Pod, f *found) (errs field.ErrorList) {
+	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
+		if c.Name == contract.ContainerName {
+			errs = append(errs, field.Invalid(path().Child("name"), c.Name, "agentlet's own container has this name; rename this one"))
+		}
+	})
+	// With the agentlet there, the volume is the one that it mounts, be it of an older build.
+	if f.agentlet == nil && f.volume != nil && !equality.Semantic.DeepEqual(f.volume, &i.parts.volume) {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "volumes"), f.volume.Name, "agentlet's own volume has this name; rename this one"))
+	}
+	return errs
+}
+
+// portCollisions are the declared ports of others that equal the agentlet's.
+func (i *Injector) portCollisions(pod *corev1.Pod, f *found) (errs field.ErrorList) {
+	port, ok := f.port(pod, i.config.Defaults)
+	if !ok {
+		return nil // a mistake of its own
+	}
+	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
+		for j := range c.Ports {
+			p := &c.Ports[j]
+			if int(p.ContainerPort) == port && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
+				errs = append(errs, field.Invalid(path().Child("ports").Index(j).Child("containerPort"), port, fmt.Sprintf(
+					"is the agentlet's own port; give it another one with the annotation %s", contract.AgentletPort)))
+			}
+		}
+	})
+	return errs
+}
+
+// eachContainer visits every container but the injected one. The path is made only when it is asked for.
+func eachContainer(pod *corev1.Pod, f *found, visit func(path func() *field.Path, c *corev1.Container)) {
+	for _, list := range [...]struct {
+		name       string
+		containers []corev1.Container
+	}{{"initContainers", pod.Spec.InitContainers}, {"containers", pod.Spec.Containers}} {
+		for k := range list.containers {
+			if c := &list.containers[k]; c != f.agentlet {
+				visit(func() *field.Path { return field.NewPath("spec", list.name).Index(k) }, c)
+			}
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package injector
+
+import (
+	"fmt"
+	"strconv"
+
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// loopback reaches the agentlet of a pod in its node's network, where the pod's IP is the node's.
+const loopback = "127.0.0.1"
+
+// composer puts one pod's patch together.
+type composer struct {
+	parts    *parts
+	pod      *corev1.Pod
+	found    *found
+	settings *registration.Settings
+	nonce    string
+
+	patch    []jsonpatch.Operation
+	warnings []string
+}
+
+// compose adds what the pod doesn't have yet.
+func (c *composer) compose() {
+	c.patch = make([]jsonpatch.Operation, 0, 3+len(c.pod.Spec.Containers))
+	port := c.settings.AgentletPort
+	if c.found.agentlet == nil {
+		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), c.parts.container(c.pod, c.settings, c.nonce))
+	} else {
+		c.nonce, _ = nonceOf(c.found.agentlet)
+		port, _ = c.found.port(c.pod, nil)
+	}
+	if c.found.volume == nil {
+		appendTo(c, "/spec/volumes", len(c.pod.Spec.Volumes), &c.parts.volume)
+	}
+	if c.settings.Gate != contract.GateOff && !c.found.gate {
+		appendTo(c, "/spec/readinessGates", len(c.pod.Spec.ReadinessGates), &c.parts.gate)
+	}
+	if c.settings.DrainHook {
+		c.addHooks(port)
+	}
+}
+
+// addFirst puts the agentlet before all other init containers: it starts first, and ends last.
+func (c *composer) addFirst(path string, length int, container *corev1.Container) {
+	if length == 0 {
+		c.add(path, []*corev1.Container{container})
+		return
+	}
+	c.add(path+"/0", container)
+}
+
+// appendTo appends one item to the list at path, which a pod without items need not have.
+func appendTo[T any](c *composer, path string, length int, item *T) {
+	if length == 0 {
+		c.add(path, []*T{item})
+		return
+	}
+	c.add(path+"/-", item)
+}
+
+func (c *composer) add(path string, value any) {
+	c.patch = append(c.patch, jsonpatch.Operation{Operation: "add", Path: path, Value: value})
+}
+
+// addHooks gives each of the application's containers the drain hook, unless it has a preStop hook of its own.
+func (c *composer) addHooks(port int) {
+	var hook *corev1.LifecycleHandler
+	for i := range c.pod.Spec.Containers {
+		container := &c.pod.Spec.Containers[i]
+		lifecycle := container.Lifecycle
+		if lifecycle != nil && lifecycle.PreStop != nil {
+			if !isDrainHook(lifecycle.PreStop) {
+				c.warnings = append(c.warnings, fmt.Sprintf("container %q has a preStop hook of its own, so agentlet adds none: "+
+					"its SIGTERM follows its own hook, and may come while clients are still sent to this pod", container.Name))
+			}
+			continue
+		}
+		if hook == nil {
+			hook = c.drainHook(port)
+		}
+		path := "/spec/containers/" + strconv.Itoa(i) + "/lifecycle"
+		if lifecycle == nil {
+			c.add(path, &corev1.Lifecycle{PreStop: hook})
+		} else {
+			c.add(path+"/preStop", hook)
+		}
+	}
+}
+
+// drainHook is the preStop hook that the agentlet answers when the pod has left Consul. The port is a number, because a
+// name would be looked up in the application's container.
+func (c *composer) drainHook(port int) *corev1.LifecycleHandler {
+	get := &corev1.HTTPGetAction{
+		Path:        contract.DrainPath,
+		Port:        intstr.FromInt32(int32(port)), //nolint:gosec // a port
+		Scheme:      corev1.URISchemeHTTP,
+		HTTPHeaders: []corev1.HTTPHeader{{Name: contract.NonceHeader, Value: c.nonce}},
+	}
+	if c.pod.Spec.HostNetwork {
+		get.Host = loopback
+	}
+	return &corev1.LifecycleHandler{HTTPGet: get}
+}
+
+// isDrainHook reports whether a hook is an injected one.
+func isDrainHook(h *corev1.LifecycleHandler) bool {
+	if h.HTTPGet == nil || h.HTTPGet.Path != contract.DrainPath {
+		return false
+	}
+	for _, header := range h.HTTPGet.HTTPHeaders {
+		if header.Name == contract.NonceHeader {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,33 @@
+package injector
+
+// Reason says why; it feeds the answer, the log, the event and the metric alike.
+type Reason string
+
+// The reasons.
+const (
+	// ReasonNotAnnotated: the pod asks for no registration.
+	ReasonNotAnnotated Reason = "NotAnnotated"
+	// ReasonOptedOut: the pod says inject: "false".
+	ReasonOptedOut Reason = "OptedOut"
+	// ReasonUnsupportedOS: the pod is for Windows.
+	ReasonUnsupportedOS Reason = "UnsupportedOS"
+	// ReasonAlreadyInjected: the pod has everything already.
+	ReasonAlreadyInjected Reason = "AlreadyInjected"
+	// ReasonInjected: the patch adds what is missing.
+	ReasonInjected Reason = "Injected"
+	// ReasonInvalidAnnotations: the annotations hold mistakes.
+	ReasonInvalidAnnotations Reason = "InvalidAnnotations"
+	// ReasonNameCollision: a container or a volume has the name of the agentlet's own.
+	ReasonNameCollision Reason = "NameCollision"
+	// ReasonPortCollision: a container declares the agentlet's port.
+	ReasonPortCollision Reason = "PortCollision"
+)
+
+// Reasons returns every reason, in the order in which a pod is judged. The caller owns the slice.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonNotAnnotated, ReasonOptedOut, ReasonUnsupportedOS,
+		ReasonInvalidAnnotations, ReasonNameCollision, ReasonPortCollision,
+		ReasonAlreadyInjected, ReasonInjected,
+	}
+}
