@@ -1,0 +1,343 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// result is what came of an action.
+type result struct {
+	action   action
+	err      error
+	leader   bool
+	observed map[string]Observed
+	hash     string
+	view     CatalogView
+}
+
+var errNoLeader = errors.New("no leader")
+
+func isRejected(err error) bool { return errors.Is(err, ErrRejected) }
+
+// seePod takes in what the API server says of the pod. One with another UID is a successor: ours is gone.
+func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time.Time) {
+	if string(pod.UID) != s.identity.UID {
+		s.losePod(now)
+		return
+	}
+	first := s.pod == nil
+	s.pod = pod
+	if pod.DeletionTimestamp != nil {
+		s.signal(signals{deletion: true}, now)
+	}
+	if finished(pod) {
+		s.signal(signals{finished: true}, now)
+	}
+	reg, _, errs := registration.Parse(pod, defaults)
+	s.mistakes = ""
+	if len(errs) > 0 {
+		s.mistakes = errs.ToAggregate().Error()
+	} else {
+		s.reg = reg
+	}
+	s.seeReadiness(now)
+	s.seeCondition(condition(pod), first)
+	s.reconcile()
+}
+
+func (s *state) seeReadiness(now time.Time) {
+	var exclude []string
+	if s.reg != nil {
+		exclude = s.reg.Settings.Exclude
+	}
+	switch ready := len(notReady(s.pod, exclude)) == 0; {
+	case !ready:
+		s.readySince = time.Time{}
+	case s.readySince.IsZero():
+		s.readySince = now
+	}
+}
+
+// seeCondition follows the condition in the pod, except while an own write has not yet come back: the watch lags.
+func (s *state) seeCondition(seen *corev1.PodCondition, first bool) {
+	if s.gate.pending && !first {
+		if seen == nil || !reflect.DeepEqual(said(seen), said(s.gate.current)) {
+			return
+		}
+		s.gate.pending = false
+	}
+	s.gate.current = seen
+}
+
+// said is what a condition says, without times.
+func said(c *corev1.PodCondition) [3]string {
+	return [3]string{string(c.Status), c.Reason, c.Message}
+}
+
+// losePod takes in that there is no pod with our UID any more.
+func (s *state) losePod(now time.Time) {
+	s.gone = true
+	s.signal(signals{deletion: true}, now)
+}
+
+// signal takes in a sign of the end. The first one starts the drain, which owes nothing to earlier failures.
+func (s *state) signal(sign signals, now time.Time) {
+	if !s.terminating() {
+		s.terminatingAt = now
+		clear(s.retries)
+	}
+	s.signals.deletion = s.signals.deletion || sign.deletion
+	s.signals.preStop = s.signals.preStop || sign.preStop
+	s.signals.sigterm = s.signals.sigterm || sign.sigterm
+	s.signals.finished = s.signals.finished || sign.finished
+}
+
+// reconcile brings the instances in line with what the pod asks for. A pod without an IP keeps what it had.
+func (s *state) reconcile() {
+	if s.reg == nil || s.pod.Status.PodIP == "" {
+		return
+	}
+	for _, i := range s.instances {
+		i.want = nil
+	}
+	for _, d := range define(s.identity, s.pod, s.reg) {
+		i := s.instances[d.ID]
+		if i == nil {
+			i = &instance{id: d.ID}
+			if s.link.inspected {
+				i.agent = absent
+			}
+			s.instances[d.ID] = i
+		}
+		i.want = &d
+		if i.held != nil && i.applied == nil && i.held.Definition.Address != d.Address {
+			s.gate.moved = true
+		}
+	}
+}
+
+// definition to put, with the nudge counter as it stands: to lower it would be one more change.
+func (i *instance) definition() Definition {
+	d := *i.want
+	if i.nudges > 0 {
+		d.Meta = nudged(d.Meta, i.nudges)
+	}
+	return d
+}
+
+func nudged(meta map[string]string, n int) map[string]string {
+	meta = withoutNudge(meta)
+	copied := make(map[string]string, len(meta)+1)
+	for k, v := range meta {
+		copied[k] = v
+	}
+	copied[contract.MetaNudge] = strconv.Itoa(n)
+	return copied
+}
+
+// applyResult takes in what came of an action. jitter spreads a duration, so that no two agentlets keep step.
+func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) time.Duration) {
+	if errors.Is(r.err, context.Canceled) {
+		return // ended by ourselves, says nothing
+	}
+	s.keepRetry(r, now, jitter)
+	switch r.action.kind {
+	case probe:
+		s.link.answers, s.link.leader = r.err == nil || errors.Is(r.err, errNoLeader), r.err == nil
+		s.link.lost = s.link.lost || !s.link.answers
+	case inspect:
+		s.applyInspect(r, now)
+	case watch:
+		s.applyWatch(r)
+	case readCatalog:
+		s.applyCatalog(r, now)
+	case setGate:
+		s.applyGate(r, now)
+	default:
+		if i := s.instances[r.action.id]; i != nil {
+			s.applyInstance(i, r, now, jitter)
+		}
+	}
+}
+
+// keepRetry counts failures. What the agent or the API server does not have is an answer, not a failure.
+func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) time.Duration) {
+	l := r.action.lane()
+	if r.err == nil || errors.Is(r.err, ErrAbsent) {
+		delete(s.retries, l)
+		return
+	}
+	was := s.retries[l]
+	s.retries[l] = retry{failures: was.failures + 1, err: r.err, at: now.Add(jitter(backoff(was.failures, r)))}
+}
+
+// Backoff doubles from first to a bound: short for the node's own agent, so that a restarted one is noticed within
+// seconds, longer for what only a person can mend, and for the API server, which all pods share.
+const (
+	backoffFirst = 200 * time.Millisecond
+	backoffAgent = 4 * time.Second
+	backoffOther = 30 * time.Second
+)
+
+func backoff(failures int, r result) time.Duration {
+	bound := backoffAgent
+	if isRejected(r.err) || r.action.kind == setGate {
+		bound = backoffOther
+	}
+	return min(backoffFirst<<min(failures, 16), bound)
+}
+
+// applyInspect takes in what the agent has. After a lost connection everything is looked at anew: beats go out at once,
+// and the catalog is asked again.
+func (s *state) applyInspect(r result, now time.Time) {
+	if r.err != nil {
+		s.link = link{lost: true}
+		return
+	}
+	lost := s.link.lost
+	s.link.inspected, s.link.lost = true, false
+	if lost {
+		s.catalog.epoch++
+	}
+	for id := range r.observed {
+		if s.instances[id] == nil {
+			s.instances[id] = &instance{id: id}
+		}
+	}
+	for id, i := range s.instances {
+		seen, there := r.observed[id]
+		if !there {
+			*i = instance{id: id, want: i.want, agent: absent, registered: i.registered}
+			continue
+		}
+		kept := i.applied != nil && seen.Complete && same(*i.applied, seen.Definition)
+		if !kept {
+			i.applied = nil
+		}
+		if !kept || lost {
+			i.beatAt, i.refreshAt, i.confirmed, i.nudgeAt = now, now.Add(refreshEvery), false, now.Add(nudgeAfter)
+		}
+		i.agent, i.held, i.readiness, i.registered = present, &seen, seen.Readiness, true
+		if n, err := strconv.Atoi(seen.Definition.Meta[contract.MetaNudge]); err == nil {
+			i.nudges = n
+		}
+		if s.gate.open() && i.applied == nil && i.want != nil && seen.Definition.Address != i.want.Address {
+			s.gate.moved = true
+		}
+	}
+}
+
+// applyWatch looks again when the agent's definition has changed, and after the first look at its hash, which may
+// already be that of a change.
+func (s *state) applyWatch(r result) {
+	i := s.instances[r.action.id]
+	switch {
+	case errors.Is(r.err, ErrAbsent):
+		s.link.inspected = false
+	case r.err != nil:
+		s.link = link{lost: true}
+	case i != nil && i.hash != r.hash:
+		i.hash = r.hash
+		s.link.inspected = false
+	}
+}
+
+func (s *state) applyCatalog(r result, now time.Time) {
+	if r.err != nil {
+		if s.terminating() && errors.Is(r.err, ErrRefused) {
+			s.drain.refusedAt = now
+		}
+		return
+	}
+	s.catalog.view, s.catalog.viewed = &r.view, r.action.epoch
+	if !s.catalog.fresh() {
+		return
+	}
+	if s.terminating() {
+		if len(r.view.Health) == 0 && s.drain.goneAt.IsZero() {
+			s.drain.goneAt = now
+		}
+		return
+	}
+	for _, i := range s.instances {
+		if i.want != nil && i.agent == present && s.shown(i) {
+			i.confirmed = true
+		}
+	}
+}
+
+func (s *state) applyGate(r result, now time.Time) {
+	switch {
+	case errors.Is(r.err, ErrAbsent):
+		s.losePod(now)
+	case r.err == nil:
+		s.gate.current, s.gate.pending = &r.action.condition, true
+		s.gate.moved = false
+	}
+}
+
+// applyInstance takes in the answer to a write about one instance.
+func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
+	switch {
+	case r.action.kind == deregister:
+		s.applyDeregister(i, r, now)
+	case r.err != nil:
+		i.agent, s.link.inspected = unknown, false
+		if !errors.Is(r.err, ErrAbsent) && !isRejected(r.err) {
+			s.link = link{lost: true}
+		}
+	case r.action.kind == register:
+		s.applyRegister(i, r, now, jitter)
+	case r.action.kind == setHealth:
+		i.readiness, i.refreshAt = r.action.health, now.Add(jitter(refreshEvery))
+		if !s.gate.open() {
+			s.unconfirm(i, now, jitter)
+		}
+	case r.action.kind == beat:
+		i.beatAt = now.Add(jitter(i.want.HeartbeatTTL / 3))
+	}
+}
+
+func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
+	if n, err := strconv.Atoi(r.action.definition.Meta[contract.MetaNudge]); err == nil {
+		i.nudges = n
+	}
+	i.agent, i.applied, i.held, i.registered = present, &r.action.definition, nil, true
+	i.readiness = ""
+	if r.action.fresh {
+		i.readiness = r.action.health
+	}
+	i.beatAt = now.Add(jitter(r.action.definition.HeartbeatTTL / 3))
+	i.refreshAt = now.Add(jitter(refreshEvery))
+	s.unconfirm(i, now, jitter)
+}
+
+// unconfirm asks the catalog anew about an instance that was changed at the agent, and sets the time of the next nudge.
+func (s *state) unconfirm(i *instance, now time.Time, jitter func(time.Duration) time.Duration) {
+	s.catalog.epoch++
+	i.confirmed = false
+	i.nudgeAt = now.Add(jitter(min(nudgeAfter<<min(i.nudges, 8), nudgeMax)))
+}
+
+func (s *state) applyDeregister(i *instance, r result, now time.Time) {
+	switch {
+	case r.err == nil || errors.Is(r.err, ErrAbsent):
+		*i = instance{id: i.id, want: i.want, agent: absent, registered: i.registered}
+		s.catalog.epoch++
+		if i.want == nil && !s.terminating() {
+			delete(s.instances, i.id)
+		}
+	case s.terminating() && errors.Is(r.err, ErrRefused):
+		s.drain.refusedAt = now
+	case !s.terminating() && !isRejected(r.err):
+		s.link = link{lost: true}
+	}
+}

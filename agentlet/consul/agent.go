@@ -1,0 +1,183 @@
+package consul
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// Register implements agentlet.Agent. It writes its own request, because Consul's client knows no DisableRedirects.
+func (c *Client) Register(ctx context.Context, d agentlet.Definition, health contract.Health) error {
+	doing := "register " + d.ID
+	body, err := json.Marshal(service(d, health))
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	place := url.URL{Scheme: c.config.Scheme, Host: c.config.Address, Path: "/v1/agent/service/register", RawQuery: "replace-existing-checks=true"}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, place.String(), bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := c.http.Do(request)
+	if err != nil {
+		return classify(doing, err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = api.StatusError{Code: response.StatusCode, Body: string(answer)}
+	}
+	return classify(doing, err)
+}
+
+// maxAnswer bounds what is read of an agent's answer to a registration, which is empty or one line.
+const maxAnswer = 4 << 10
+
+// registrationBody is a service definition whose checks can say more than the client library's.
+type registrationBody struct {
+	*api.AgentServiceRegistration
+	Checks []checkBody
+}
+
+// checkBody is a check definition with the field that the client library lacks.
+type checkBody struct {
+	*api.AgentServiceCheck
+	DisableRedirects bool `json:",omitempty"`
+}
+
+// Deregister implements agentlet.Agent.
+func (c *Client) Deregister(ctx context.Context, id string) error {
+	return classify("deregister "+id, c.api.Agent().ServiceDeregisterOpts(id, query(ctx)))
+}
+
+// Update implements agentlet.Agent.
+func (c *Client) Update(ctx context.Context, checkID string, health contract.Health, output string) error {
+	return classify("update "+checkID, c.api.Agent().UpdateTTLOpts(checkID, output, string(health), query(ctx)))
+}
+
+// HasLeader implements agentlet.AgentView.
+func (c *Client) HasLeader(ctx context.Context) (bool, error) {
+	leader, err := c.api.Status().LeaderWithQueryOptions(query(ctx))
+	if err != nil && strings.Contains(err.Error(), "No cluster leader") {
+		return false, nil
+	}
+	return leader != "", classify("ask for the leader", err)
+}
+
+// Instances implements agentlet.AgentView.
+func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agentlet.Observed, error) {
+	services, err := c.api.Agent().ServicesWithFilterOpts("ID contains "+quote(prefix), query(ctx))
+	if err != nil {
+		return nil, classify("list the agent's services", err)
+	}
+	checks, err := c.api.Agent().ChecksWithFilterOpts("ServiceID contains "+quote(prefix), query(ctx))
+	if err != nil {
+		return nil, classify("list the agent's checks", err)
+	}
+	observed := make(map[string]agentlet.Observed, len(services))
+	for id, s := range services {
+		if !strings.HasPrefix(id, prefix) {
+			continue
+		}
+		o := agentlet.Observed{Definition: definition(s)}
+		_, beats := checks[contract.HeartbeatID(id)]
+		readiness, reads := checks[contract.ReadinessID(id)]
+		if o.Complete = beats && reads; reads {
+			o.Readiness = contract.Health(readiness.Status)
+		}
+		observed[id] = o
+	}
+	return observed, nil
+}
+
+// Changed implements agentlet.AgentView with the agent's hash-based blocking query.
+func (c *Client) Changed(ctx context.Context, id, hash string) (string, error) {
+	q := query(ctx)
+	q.WaitHash, q.WaitTime = hash, c.config.Wait
+	ctx, cancel := context.WithTimeout(ctx, c.config.Wait+c.config.Wait/8)
+	defer cancel()
+	_, meta, err := c.api.Agent().Service(id, q.WithContext(ctx))
+	if err != nil {
+		return "", classify("watch "+id, err)
+	}
+	return meta.LastContentHash, nil
+}
+
+// definition of an instance as the agent tells it.
+func definition(s *api.AgentService) agentlet.Definition {
+	d := agentlet.Definition{ID: s.ID, Service: registration.Service{
+		Name: s.Service, Port: s.Port, Tags: s.Tags, Meta: s.Meta, Address: s.Address,
+		EnableTagOverride: s.EnableTagOverride,
+		Weights:           &registration.Weights{Passing: s.Weights.Passing, Warning: s.Weights.Warning},
+		TaggedAddresses:   make(map[string]registration.TaggedAddress, len(s.TaggedAddresses)),
+	}}
+	for tag, address := range s.TaggedAddresses {
+		d.TaggedAddresses[tag] = registration.TaggedAddress{Address: address.Address, Port: address.Port}
+	}
+	return d
+}
+
+// service is the definition in Consul's form, with the registrar's own two checks.
+func service(d agentlet.Definition, health contract.Health) registrationBody {
+	s := registrationBody{AgentServiceRegistration: &api.AgentServiceRegistration{
+		ID: d.ID, Name: d.Name, Port: d.Port, Tags: d.Tags, Meta: d.Meta, Address: d.Address,
+		EnableTagOverride: d.EnableTagOverride, Namespace: d.Namespace, Partition: d.Partition,
+	}}
+	s.Checks = []checkBody{
+		{AgentServiceCheck: &api.AgentServiceCheck{
+			CheckID: contract.HeartbeatID(d.ID), Name: "agentlet heartbeat",
+			Notes: "passes while the pod's agentlet lives", TTL: d.HeartbeatTTL.String(),
+			Status: api.HealthPassing, DeregisterCriticalServiceAfter: d.DeregisterAfter.String(),
+		}},
+		{AgentServiceCheck: &api.AgentServiceCheck{
+			CheckID: contract.ReadinessID(d.ID), Name: "agentlet readiness",
+			Notes: "the readiness of the pod's containers", TTL: contract.ReadinessTTL.String(),
+			Status: string(health),
+		}},
+	}
+	if d.Weights != nil {
+		s.Weights = &api.AgentWeights{Passing: d.Weights.Passing, Warning: d.Weights.Warning}
+	}
+	if len(d.TaggedAddresses) > 0 {
+		s.TaggedAddresses = make(map[string]api.ServiceAddress, len(d.TaggedAddresses))
+		for tag, address := range d.TaggedAddresses {
+			s.TaggedAddresses[tag] = api.ServiceAddress{Address: address.Address, Port: address.Port}
+		}
+	}
+	for i, own := range d.Checks {
+		s.Checks = append(s.Checks, check(contract.CheckID(d.ID, i), own))
+	}
+	return s
+}
+
+// check is one of the service's own in Consul's form. It follows no redirects: they could lead anywhere.
+func check(id string, c registration.Check) checkBody {
+	converted := &api.AgentServiceCheck{
+		CheckID: id, Name: c.Name, HTTP: c.HTTP, TCP: c.TCP, GRPC: c.GRPC, GRPCUseTLS: c.GRPCUseTLS,
+		TLSSkipVerify: c.TLSSkipVerify, Method: c.Method, Body: c.Body, Header: c.Header,
+		Interval: c.Interval.String(), Status: string(c.Status),
+		SuccessBeforePassing: c.SuccessBeforePassing, FailuresBeforeWarning: c.FailuresBeforeWarning,
+		FailuresBeforeCritical: c.FailuresBeforeCritical,
+	}
+	if c.Timeout > 0 {
+		converted.Timeout = c.Timeout.String()
+	}
+	return checkBody{AgentServiceCheck: converted, DisableRedirects: true}
+}
+
+func query(ctx context.Context) *api.QueryOptions { return (&api.QueryOptions{}).WithContext(ctx) }
+
+// quote makes a string literal of Consul's filter language. No name of Kubernetes' holds a backquote.
+func quote(s string) string { return "`" + s + "`" }

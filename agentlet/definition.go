@@ -1,0 +1,144 @@
+package agentlet
+
+import (
+	"maps"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// Definition is an instance of a service as the Consul agent shall hold it: a registration.Service with everything that
+// only a running pod knows.
+type Definition struct {
+	ID string
+	// Service with addresses, tagged addresses and checks filled in, and with the contract's meta added.
+	registration.Service
+	// HeartbeatTTL and DeregisterAfter of the heartbeat check.
+	HeartbeatTTL, DeregisterAfter time.Duration
+}
+
+// Identity is who the registrar is; it never changes in its life.
+type Identity struct {
+	Namespace, Pod, UID string
+	Node, HostIP        string
+	// Cluster becomes the meta k8s-cluster; empty: none.
+	Cluster string
+	// ConsulAddress is the agent's address for messages, such as "10.0.0.1:8500".
+	ConsulAddress string
+}
+
+// Prefix of the IDs of all instances of this pod.
+func (i Identity) Prefix() string { return contract.ServicePrefix(i.Namespace, i.Pod, i.UID) }
+
+// define makes the definitions of all services of a pod that has an IP.
+func define(identity Identity, pod *corev1.Pod, reg *registration.Registration) []Definition {
+	places := strings.NewReplacer(registration.PodIP, pod.Status.PodIP, registration.HostIP, identity.HostIP)
+	definitions := make([]Definition, 0, len(reg.Services))
+	for _, service := range reg.Services {
+		d := Definition{
+			ID:              contract.ServiceID(identity.Namespace, identity.Pod, identity.UID, service.Name),
+			Service:         service,
+			HeartbeatTTL:    reg.Settings.HeartbeatTTL,
+			DeregisterAfter: reg.Settings.DeregisterAfter,
+		}
+		d.Address = pod.Status.PodIP
+		if service.Address != "" {
+			d.Address = places.Replace(service.Address)
+		}
+		d.TaggedAddresses = make(map[string]registration.TaggedAddress, len(service.TaggedAddresses))
+		for tag, address := range service.TaggedAddresses {
+			address.Address = places.Replace(address.Address)
+			d.TaggedAddresses[tag] = address
+		}
+		d.Meta = maps.Clone(service.Meta)
+		if d.Meta == nil {
+			d.Meta = map[string]string{}
+		}
+		maps.Copy(d.Meta, identity.meta())
+		d.Checks = slices.Clone(service.Checks)
+		for i := range d.Checks {
+			aim(&d.Checks[i], pod.Status.PodIP)
+		}
+		definitions = append(definitions, d)
+	}
+	return definitions
+}
+
+func (i Identity) meta() map[string]string {
+	meta := map[string]string{
+		contract.MetaExternalSource: contract.MetaExternalSourceValue,
+		contract.MetaManagedBy:      contract.MetaManagedByValue,
+		contract.MetaNamespace:      i.Namespace,
+		contract.MetaPod:            i.Pod,
+		contract.MetaPodUID:         i.UID,
+		contract.MetaNode:           i.Node,
+	}
+	if i.Cluster != "" {
+		meta[contract.MetaCluster] = i.Cluster
+	}
+	return meta
+}
+
+// aim points a check, whose host is empty, at the pod's own IP.
+func aim(check *registration.Check, ip string) {
+	host := ip
+	if strings.Contains(ip, ":") {
+		host = "[" + ip + "]"
+	}
+	switch {
+	case check.HTTP != "":
+		check.HTTP = strings.Replace(check.HTTP, "://:", "://"+host+":", 1)
+	case check.TCP != "":
+		check.TCP = net.JoinHostPort(ip, strings.TrimPrefix(check.TCP, ":"))
+	case check.GRPC != "":
+		check.GRPC = host + check.GRPC
+	}
+}
+
+// same reports whether the agent's instance is as it should be, leaving alone what others rightly set: the nudge counter,
+// and the tags where enable_tag_override hands them over. Checks are compared by the agent adapter (Observed.Complete).
+func same(want, have Definition) bool {
+	if want.Name != have.Name || want.Port != have.Port || want.Address != have.Address ||
+		want.EnableTagOverride != have.EnableTagOverride || weights(want) != weights(have) {
+		return false
+	}
+	if !want.EnableTagOverride && !slices.Equal(want.Tags, have.Tags) {
+		return false
+	}
+	for tag, address := range want.TaggedAddresses {
+		if have.TaggedAddresses[tag] != address {
+			return false
+		}
+	}
+	return maps.Equal(withoutNudge(want.Meta), withoutNudge(have.Meta))
+}
+
+// identical reports whether two wanted definitions are equal in every part, checks and TTLs included.
+func identical(a, b Definition) bool {
+	a.Meta, b.Meta = withoutNudge(a.Meta), withoutNudge(b.Meta)
+	return reflect.DeepEqual(a, b)
+}
+
+// weights with Consul's default of 1 and 1.
+func weights(d Definition) registration.Weights {
+	if d.Weights == nil {
+		return registration.Weights{Passing: 1, Warning: 1}
+	}
+	return *d.Weights
+}
+
+func withoutNudge(meta map[string]string) map[string]string {
+	if _, nudged := meta[contract.MetaNudge]; !nudged {
+		return meta
+	}
+	meta = maps.Clone(meta)
+	delete(meta, contract.MetaNudge)
+	return meta
+}

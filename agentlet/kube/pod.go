@@ -1,0 +1,98 @@
+// Package kube is the registrar's adapter to the API server: it watches the own pod and writes the own condition.
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/agentlet/agentlet/agentlet"
+)
+
+// Pod is one pod at the API server.
+type Pod struct {
+	client               rest.Interface
+	namespace, name, uid string
+}
+
+var _ agentlet.Kubernetes = (*Pod)(nil)
+
+// NewPod returns the pod with this UID. It makes no request. It uses a client for this one resource: the full clientset
+// would link every API group into each pod's process.
+func NewPod(config *rest.Config, namespace, name, uid string) (*Pod, error) {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("make scheme: %w", err)
+	}
+	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
+	config = rest.CopyConfig(config)
+	config.APIPath = "/api"
+	config.GroupVersion = &corev1.SchemeGroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("make API client: %w", err)
+	}
+	return &Pod{client: client, namespace: namespace, name: name, uid: uid}, nil
+}
+
+// Sink receives what the watch sees.
+type Sink interface {
+	// Seen is called with the pod as it is now. The pod is the sink's; nobody changes it.
+	Seen(pod *corev1.Pod)
+	// Gone is called when the API server says that there is no such pod.
+	Gone()
+}
+
+// Watch reports the pod to sink until ctx ends. It lists once and then watches; whatever breaks is taken up again with
+// client-go's backoff, and meanwhile the sink keeps what it has.
+func (p *Pod) Watch(ctx context.Context, sink Sink) {
+	list := cache.NewListWatchFromClient(p.client, "pods", p.namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, p.name))
+	store := &funnel{sink: sink, uid: types.UID(p.uid)}
+	reflector := cache.NewReflectorWithOptions(list, &corev1.Pod{}, store, cache.ReflectorOptions{Name: "own-pod"})
+	reflector.RunWithContext(ctx)
+}
+
+// SetCondition implements agentlet.Kubernetes. It sends the one condition, with the UID as precondition: a successor
+// with the same name answers with a conflict. agentlet.ErrAbsent when the pod is gone.
+func (p *Pod) SetCondition(ctx context.Context, condition corev1.PodCondition) error {
+	// Spelled out, because a marshalled PodCondition would also send fields that the API server sets.
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": p.uid},
+		"status": map[string]any{"conditions": []any{map[string]any{
+			"type":               condition.Type,
+			"status":             condition.Status,
+			"reason":             condition.Reason,
+			"message":            condition.Message,
+			"lastTransitionTime": condition.LastTransitionTime.UTC().Format(time.RFC3339),
+		}}},
+	})
+	if err != nil {
+		return fmt.Errorf("marshal condition: %w", err)
+	}
+	err = p.client.Patch(types.StrategicMergePatchType).
+		Namespace(p.namespace).Resource("pods").Name(p.name).SubResource("status").
+		Body(patch).Do(ctx).Error()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && context.Cause(ctx) == context.Canceled:
+		return context.Canceled
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("set condition: %w", agentlet.ErrAbsent)
+	}
+	return fmt.Errorf("set condition: %w", err)
+}

@@ -1,0 +1,77 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// Errors by which an adapter tells the registrar what kind of failure it met. Everything else is taken for passing
+// trouble and tried again.
+var (
+	// ErrAbsent: the agent does not have the service or the check.
+	ErrAbsent = errors.New("not known to the Consul agent")
+	// ErrRefused: nothing listens at the agent's address.
+	ErrRefused = errors.New("connection refused")
+	// ErrRejected: the agent understood and refused; only a change of the definition or of a policy helps.
+	ErrRejected = errors.New("rejected by the Consul agent")
+)
+
+// Agent is the Consul agent of the pod's node. Every call is bounded by the adapter and ends with its context.
+type Agent interface {
+	// Register puts the definition with its checks, replacing the checks that it no longer names. The readiness check of
+	// an instance that is new to the agent starts with the health given; an existing check keeps its state.
+	Register(ctx context.Context, definition Definition, health contract.Health) error
+	// Deregister removes the instance and its checks. ErrAbsent when the agent does not have it.
+	Deregister(ctx context.Context, id string) error
+	// Update writes a TTL check. ErrAbsent when the agent does not have it.
+	Update(ctx context.Context, checkID string, health contract.Health, output string) error
+}
+
+// AgentView is what the node's Consul agent knows, without the catalog.
+type AgentView interface {
+	// HasLeader reports whether the agent can reach the servers' leader, without which a registration would stay local.
+	HasLeader(ctx context.Context) (bool, error)
+	// Instances returns the instances whose ID starts with prefix, by ID.
+	Instances(ctx context.Context, prefix string) (map[string]Observed, error)
+	// Changed blocks until the instance's definition at the agent has another hash than the one given, or the adapter's
+	// wait is over, and returns the hash it has then. An empty hash returns at once. ErrAbsent when it is not there.
+	Changed(ctx context.Context, id, hash string) (string, error)
+}
+
+// Catalog is Consul's catalog, as its servers' leader has it.
+type Catalog interface {
+	// OnNode returns the healths of this node's own checks and of the instances whose ID starts with prefix. With an
+	// index that is not zero it blocks until something on the node is newer, or the adapter's wait is over. Its cost does
+	// not depend on how many instances a service has elsewhere.
+	OnNode(ctx context.Context, prefix string, index uint64) (CatalogView, error)
+}
+
+// Kubernetes is the API server, as far as the own pod goes.
+type Kubernetes interface {
+	// SetCondition writes the one condition, on condition that the pod still has the UID it was made for.
+	SetCondition(ctx context.Context, condition corev1.PodCondition) error
+}
+
+// Observed is an instance as the agent has it.
+type Observed struct {
+	Definition Definition
+	// Readiness is the readiness check's health; empty when the check is missing.
+	Readiness contract.Health
+	// Complete says that all checks of the own making are there.
+	Complete bool
+}
+
+// CatalogView is one reading of the catalog.
+type CatalogView struct {
+	// Index to wait on for the next reading.
+	Index uint64
+	// Health of each instance by ID: the worst of its checks. An absent instance has no entry.
+	Health map[string]contract.Health
+	// FailingNodeChecks names the node's own checks that are not passing, sorted; clients that ask for passing instances
+	// see none of this node's while there is one.
+	FailingNodeChecks []string
+}

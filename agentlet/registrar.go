@@ -1,0 +1,331 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// Config of a registrar. All fields but Defaults and Logger are required.
+type Config struct {
+	Identity Identity
+	Agent    Agent
+	View     AgentView
+	Catalog  Catalog
+	Kube     Kubernetes
+	// Defaults of the installation for keys of the contract.
+	Defaults registration.Defaults
+	// Logger; slog.Default() when nil.
+	Logger *slog.Logger
+}
+
+// Registrar keeps one pod's services in Consul equal to the pod. Feed it with Seen, Gone, PreStop and Terminate while
+// Run is going on; all methods are safe for concurrent use.
+type Registrar struct {
+	config  Config
+	log     *slog.Logger
+	metrics *metrics
+
+	events      chan event
+	terminating chan struct{} // closed at the first sign of the end
+	drained     chan struct{} // closed when the drain hooks may be answered
+	done        chan struct{} // closed when Run has returned
+	status      atomic.Pointer[Status]
+}
+
+// event changes the state, and is called by the loop alone.
+type event func(s *state, now time.Time)
+
+// New returns a Registrar that has not started.
+func New(config Config) *Registrar {
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	return &Registrar{
+		config:      config,
+		log:         config.Logger,
+		metrics:     newMetrics(),
+		events:      make(chan event),
+		terminating: make(chan struct{}),
+		drained:     make(chan struct{}),
+		done:        make(chan struct{}),
+	}
+}
+
+// Seen hands over the pod as the API server has it now.
+func (r *Registrar) Seen(pod *corev1.Pod) {
+	r.send(func(s *state, now time.Time) { s.seePod(pod, r.config.Defaults, now) })
+}
+
+// Gone says that the API server has no such pod any more. Only NotFound and a deletion mean that.
+func (r *Registrar) Gone() { r.send(func(s *state, now time.Time) { s.losePod(now) }) }
+
+// PreStop says that the kubelet has run the agentlet's own preStop hook.
+func (r *Registrar) PreStop() {
+	r.send(func(s *state, now time.Time) { s.signal(signals{preStop: true}, now) })
+}
+
+// Terminate says that the process was told to end: Run drains and returns.
+func (r *Registrar) Terminate() {
+	r.send(func(s *state, now time.Time) { s.signal(signals{sigterm: true}, now) })
+}
+
+// PortConflict says that the agentlet's own port can't be opened, or with nil that it is open now.
+func (r *Registrar) PortConflict(err error) {
+	r.send(func(s *state, _ time.Time) {
+		s.portConflict = ""
+		if err != nil {
+			s.portConflict = err.Error()
+		}
+	})
+}
+
+func (r *Registrar) send(e event) {
+	select {
+	case r.events <- e:
+	case <-r.done:
+	}
+}
+
+// flight is an action under way.
+type flight struct {
+	action action
+	cancel context.CancelFunc
+}
+
+// loop is what one Run holds.
+type loop struct {
+	*Registrar
+	state   *state
+	flights map[lane]flight
+	group   sync.WaitGroup
+}
+
+// Run works until Terminate was called and the drain is over, or ctx ends; what is under way is cancelled then. It
+// returns nil after a drain and the context's error otherwise. It may be called once.
+func (r *Registrar) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	l := &loop{Registrar: r, state: newState(r.config.Identity), flights: map[lane]flight{}}
+	defer l.group.Wait()
+	defer close(r.done) // lets the actions under way report to nobody
+	defer cancel()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		l.judge(now)
+		p := plan(l.state, now)
+		l.announce(p)
+		if p.drained && l.state.signals.sigterm {
+			return nil
+		}
+		l.match(ctx, p)
+		r.publish(l.state, p)
+		if !p.wake.IsZero() {
+			timer.Reset(max(time.Until(p.wake), 0))
+		} else {
+			timer.Reset(time.Hour)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		case e := <-r.events:
+			e(l.state, time.Now())
+		}
+	}
+}
+
+// judge notes what the gate should say, and since when.
+func (l *loop) judge(now time.Time) {
+	if want := judge(l.state, now); want != l.state.gate.want {
+		l.state.gate.want, l.state.gate.wantSince = want, now
+	}
+}
+
+// announce tells the drain hooks how far the end has come.
+func (l *loop) announce(p schedule) {
+	if l.state.terminating() && !closed(l.terminating) {
+		l.log.Info("terminating", "deletion", l.state.signals.deletion, "preStop", l.state.signals.preStop,
+			"sigterm", l.state.signals.sigterm, "finished", l.state.signals.finished)
+		close(l.terminating)
+	}
+	if p.drained && !closed(l.drained) {
+		_, why := l.state.drainEnd(time.Now())
+		took := time.Since(l.state.terminatingAt)
+		l.metrics.drained(took)
+		l.log.Info("drained", "took", took.Round(time.Millisecond), "because", why)
+		close(l.drained)
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// match starts and ends work so that the lanes do what the plan says. Work that is under way ends by itself, with two
+// exceptions: nobody waits any longer for what nobody asks for, and a removal waits for nothing.
+func (l *loop) match(ctx context.Context, p schedule) {
+	for lane, f := range l.flights {
+		planned, asked := p.work[lane]
+		switch {
+		case f.action.kind.long() && (!asked || planned.epoch != f.action.epoch || planned.hash != f.action.hash),
+			asked && planned.kind == deregister && f.action.kind != deregister:
+			f.cancel()
+		}
+	}
+	for lane, a := range p.work {
+		if _, busy := l.flights[lane]; !busy {
+			l.start(ctx, lane, a)
+		}
+	}
+}
+
+func (l *loop) start(ctx context.Context, lane lane, a action) {
+	if a.kind == register {
+		l.state.instances[a.id].agent = unknown // until the answer is there
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	l.flights[lane] = flight{action: a, cancel: cancel}
+	l.group.Go(func() {
+		defer cancel()
+		began := time.Now()
+		res := l.do(ctx, a)
+		l.metrics.request(a.kind, res.err, time.Since(began))
+		l.send(func(s *state, now time.Time) {
+			delete(l.flights, lane)
+			l.report(s, res)
+			s.applyResult(res, now, jitter)
+		})
+	})
+}
+
+// Bounds of the calls that answer at once; those that wait are bounded by their adapters.
+const (
+	agentTimeout = 5 * time.Second
+	gateTimeout  = 10 * time.Second
+)
+
+// do carries an action out. It knows no state.
+func (r *Registrar) do(ctx context.Context, a action) (res result) {
+	res.action = a
+	if !a.kind.long() {
+		bound := agentTimeout
+		if a.kind == setGate {
+			bound = gateTimeout
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, bound)
+		defer cancel()
+	}
+	switch a.kind {
+	case probe:
+		if res.leader, res.err = r.config.View.HasLeader(ctx); res.err == nil && !res.leader {
+			res.err = errNoLeader
+		}
+	case inspect:
+		res.observed, res.err = r.config.View.Instances(ctx, r.config.Identity.Prefix())
+	case register:
+		res.err = r.config.Agent.Register(ctx, a.definition, a.health)
+	case deregister:
+		res.err = r.config.Agent.Deregister(ctx, a.id)
+	case setHealth:
+		res.err = r.config.Agent.Update(ctx, contract.ReadinessID(a.id), a.health, a.output)
+	case beat:
+		res.err = r.config.Agent.Update(ctx, contract.HeartbeatID(a.id), contract.Passing, "")
+	case watch:
+		res.hash, res.err = r.config.View.Changed(ctx, a.id, a.hash)
+	case readCatalog:
+		res.view, res.err = r.config.Catalog.OnNode(ctx, r.config.Identity.Prefix(), a.index)
+	case setGate:
+		res.err = r.config.Kube.SetCondition(ctx, a.condition)
+	}
+	return res
+}
+
+// jitter spreads a duration over its upper half, so that nobody retries in step.
+func jitter(d time.Duration) time.Duration {
+	if d < 2 {
+		return d
+	}
+	return d/2 + rand.N(d/2)
+}
+
+// Drain answers a drain hook: it returns when the application may get its SIGTERM. The hook may be called by anybody at
+// any time and starts nothing: without a sign of the end within grace it returns false at once after it, and true when
+// the drain is over. It returns early with ctx.
+func (r *Registrar) Drain(ctx context.Context, grace time.Duration) bool {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-r.terminating:
+	case <-timer.C:
+		return false
+	case <-r.done:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-r.drained:
+		return true
+	case <-r.done:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// report logs what has happened: each change once, a failure when it begins and when it is over.
+func (l *loop) report(s *state, r result) {
+	if errors.Is(r.err, context.Canceled) {
+		return
+	}
+	was := s.retries[r.action.lane()]
+	log := l.log.With("action", string(r.action.kind))
+	if r.action.id != "" {
+		log = log.With("service", r.action.id)
+	}
+	switch {
+	case errors.Is(r.err, ErrAbsent) && r.action.kind != deregister:
+		l.metrics.lost()
+		log.Warn("the Consul agent has lost an instance or a check")
+	case r.err != nil && !errors.Is(r.err, ErrAbsent):
+		level := slog.LevelDebug
+		if was.failures == 0 || was.err.Error() != r.err.Error() {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "failed", "error", r.err)
+	case was.failures > 0:
+		log.Info("succeeded again", "failures", was.failures)
+	}
+	if r.err != nil {
+		return
+	}
+	switch r.action.kind {
+	case register:
+		log.Info("registered", "health", string(r.action.health), "fresh", r.action.fresh)
+	case deregister:
+		log.Info("deregistered")
+	case setHealth:
+		if i := s.instances[r.action.id]; i != nil && i.readiness != r.action.health {
+			log.Info("health set", "health", string(r.action.health))
+		}
+	case setGate:
+		l.metrics.gate(s, r.action.condition)
+		log.Info("gate set", "status", string(r.action.condition.Status), "reason", r.action.condition.Reason)
+	}
+}

@@ -1,0 +1,209 @@
+package agentlet
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// state is everything the registrar knows. Events change it, plan reads it.
+type state struct {
+	identity Identity
+
+	// pod as last seen; nil before the first sight. gone: the API server said that there is none with our UID.
+	pod  *corev1.Pod
+	gone bool
+	// reg is the last valid registration; nil before there was one. mistakes describes the current annotations' ones.
+	reg      *registration.Registration
+	mistakes string
+	// readySince is when the containers became ready; zero while they are not.
+	readySince time.Time
+	// portConflict says why the agentlet's own port could not be opened; empty when it is.
+	portConflict string
+
+	// signals of termination, and when the first of them came.
+	signals       signals
+	terminatingAt time.Time
+
+	link      link
+	instances map[string]*instance
+	catalog   catalog
+	gate      gate
+	drain     drain
+
+	retries map[lane]retry
+}
+
+// signals are the ways in which a pod's end announces itself to its agentlet. Any one of them means: terminating.
+type signals struct {
+	// deletion: deletionTimestamp is set, or the pod is gone.
+	deletion bool
+	// preStop: the kubelet ran the agentlet's own preStop hook. It comes with every way in which the kubelet ends a pod,
+	// also those that set no deletionTimestamp.
+	preStop bool
+	// sigterm: the process was told to end.
+	sigterm bool
+	// finished: the pod's phase is Succeeded or Failed.
+	finished bool
+}
+
+func (s signals) any() bool { return s.deletion || s.preStop || s.sigterm || s.finished }
+
+// link is the connection with the node's Consul agent.
+type link struct {
+	// answers: the last request was answered. leader: the agent knows a leader. inspected: its instances are known.
+	answers, leader, inspected bool
+	// lost: it was broken, so that the agent may have restarted since.
+	lost bool
+}
+
+// presence of an instance at the agent.
+type presence int
+
+const (
+	unknown presence = iota
+	absent
+	present
+)
+
+// instance is one service of this pod at the agent.
+type instance struct {
+	id string
+	// want is the definition; nil for an instance that the pod no longer asks for.
+	want *Definition
+	// agent is whether the agent has it, applied what was put there by this process, held what was found there.
+	agent   presence
+	applied *Definition
+	held    *Observed
+	// registered: it has been at the agent in this pod's life.
+	registered bool
+	// readiness is what the readiness check holds; empty when that isn't known.
+	readiness contract.Health
+	// beatAt and refreshAt are when the TTL checks want their next update.
+	beatAt, refreshAt time.Time
+	// confirmed: the catalog showed it as it should be since it was last put. nudgeAt is when a lagging catalog is nudged.
+	confirmed bool
+	nudges    int
+	nudgeAt   time.Time
+	// hash of its definition at the agent, to wait on.
+	hash string
+}
+
+// current reports whether the agent holds what is wanted.
+func (i *instance) current() bool {
+	switch {
+	case i.want == nil || i.agent != present:
+		return false
+	case i.applied != nil:
+		return identical(*i.applied, *i.want)
+	case i.held != nil:
+		return i.held.Complete && same(*i.want, i.held.Definition)
+	}
+	return false
+}
+
+// catalog is what was last read of it.
+type catalog struct {
+	// view is nil before the first reading.
+	view *CatalogView
+	// epoch counts the changes made at the agent; viewed is the epoch in which the view was asked for. A view that is
+	// older than the last change proves nothing about it.
+	epoch, viewed int
+}
+
+func (c catalog) fresh() bool { return c.view != nil && c.viewed == c.epoch }
+
+// gate is the pod's condition.
+type gate struct {
+	// current is the condition as written or seen; pending: written, and not yet seen in the pod.
+	current *corev1.PodCondition
+	pending bool
+	// want is what it should say, and since when that is so.
+	want      verdict
+	wantSince time.Time
+	// moved: the open gate of an earlier life of this pod speaks of another address and doesn't count.
+	moved bool
+}
+
+// open reports whether the gate is open now.
+func (g gate) open() bool {
+	return g.current != nil && g.current.Status == corev1.ConditionTrue && !g.moved
+}
+
+// drain is the termination's progress.
+type drain struct {
+	// goneAt is when the catalog had dropped every instance; refusedAt when the agent refused the connection.
+	goneAt, refusedAt time.Time
+}
+
+// retry keeps a lane from hurrying after a failure.
+type retry struct {
+	failures int
+	at       time.Time
+	err      error
+}
+
+func newState(identity Identity) *state {
+	return &state{identity: identity, instances: map[string]*instance{}, retries: map[lane]retry{}}
+}
+
+func (s *state) terminating() bool { return s.signals.any() }
+
+// mode is the gate's mode; passing before the annotations have been read.
+func (s *state) mode() contract.GateMode {
+	if s.reg == nil {
+		return contract.GatePassing
+	}
+	return s.reg.Settings.Gate
+}
+
+// ready reports whether the containers that count are ready.
+func (s *state) ready() bool { return !s.readySince.IsZero() }
+
+// health that an instance should have now.
+func (s *state) health(i *instance) contract.Health {
+	switch {
+	case i.want != nil && i.want.Health != "":
+		return i.want.Health
+	case s.ready():
+		return contract.Passing
+	}
+	return contract.Critical
+}
+
+// due reports whether the instance should be at the agent by now: from the containers' first readiness on, or at once
+// where the gate waits for the registration alone.
+func (s *state) due(i *instance) bool {
+	return i.want != nil && (s.ready() || i.registered || s.gate.open() || s.mode() == contract.GateRegistered)
+}
+
+// shown reports whether the catalog, as last read, has the instance as it should be.
+func (s *state) shown(i *instance) bool {
+	if s.catalog.view == nil {
+		return false
+	}
+	health, there := s.catalog.view.Health[i.id]
+	if s.mode() == contract.GateRegistered {
+		return there
+	}
+	return there && health == s.health(i)
+}
+
+// ids of all instances in a stable order.
+func (s *state) ids() []string { return slices.Sorted(maps.Keys(s.instances)) }
+
+// wanted returns the instances that the pod asks for, in a stable order.
+func (s *state) wanted() []*instance {
+	var wanted []*instance
+	for _, id := range s.ids() {
+		if s.instances[id].want != nil {
+			wanted = append(wanted, s.instances[id])
+		}
+	}
+	return wanted
+}

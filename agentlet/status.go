@@ -1,0 +1,90 @@
+package agentlet
+
+import (
+	"time"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// Status is what /status shows: the own registration, nothing else and nothing secret.
+type Status struct {
+	Namespace  string            `json:"namespace"`
+	Pod        string            `json:"pod"`
+	UID        string            `json:"uid"`
+	Node       string            `json:"node"`
+	Consul     string            `json:"consul"`
+	Gate       GateStatus        `json:"gate"`
+	Services   []ServiceStatus   `json:"services"`
+	Mistakes   string            `json:"mistakes,omitempty"`
+	Phase      string            `json:"phase"` // starting, running, draining, drained
+	ReadySince *time.Time        `json:"readySince,omitempty"`
+	Failing    map[string]string `json:"failing,omitempty"` // what is being tried again, and why
+}
+
+// GateStatus is the gate as the agentlet wants it.
+type GateStatus struct {
+	Open    bool            `json:"open"`
+	Reason  contract.Reason `json:"reason"`
+	Message string          `json:"message,omitempty"`
+}
+
+// ServiceStatus is one service.
+type ServiceStatus struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Port    int    `json:"port"`
+	// Agent is "present", "absent" or "unknown".
+	Agent string `json:"agent"`
+	// Readiness is the readiness check's health at the agent, Catalog the instance's in the catalog when last read.
+	Readiness contract.Health `json:"readiness,omitempty"`
+	Catalog   contract.Health `json:"catalog,omitempty"`
+}
+
+func (p presence) String() string { return [...]string{"unknown", "absent", "present"}[p] }
+
+// Status is the newest one; nil before Run has begun.
+func (r *Registrar) Status() *Status { return r.status.Load() }
+
+func (r *Registrar) publish(s *state, p schedule) {
+	status := &Status{
+		Namespace: s.identity.Namespace, Pod: s.identity.Pod, UID: s.identity.UID, Node: s.identity.Node,
+		Consul:   s.identity.ConsulAddress,
+		Gate:     GateStatus{Open: s.gate.open(), Reason: s.gate.want.reason, Message: s.gate.want.message},
+		Services: []ServiceStatus{},
+		Mistakes: s.mistakes,
+		Phase:    phase(s, p),
+	}
+	if s.ready() {
+		status.ReadySince = &s.readySince
+	}
+	for _, i := range s.wanted() {
+		service := ServiceStatus{
+			ID: i.id, Name: i.want.Name, Address: i.want.Address, Port: i.want.Port,
+			Agent: i.agent.String(), Readiness: i.readiness,
+		}
+		if s.catalog.view != nil {
+			service.Catalog = s.catalog.view.Health[i.id]
+		}
+		status.Services = append(status.Services, service)
+	}
+	for lane, retry := range s.retries {
+		if status.Failing == nil {
+			status.Failing = map[string]string{}
+		}
+		status.Failing[lane.name] = retry.err.Error()
+	}
+	r.status.Store(status)
+}
+
+func phase(s *state, p schedule) string {
+	switch {
+	case p.drained:
+		return "drained"
+	case s.terminating():
+		return "draining"
+	case s.pod == nil:
+		return "starting"
+	}
+	return "running"
+}

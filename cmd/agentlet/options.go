@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/consul"
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// options of run: what the injector writes into the container.
+type options struct {
+	identity  agentlet.Identity
+	consul    consul.Config
+	nonce     string
+	port      int
+	defaults  registration.Defaults
+	logLevel  slog.Level
+	logFormat string
+}
+
+// parse reads flags and the environment, and reports every mistake at once.
+func parse(args []string, env func(string) string, stderr io.Writer) (options, error) {
+	o := options{defaults: registration.Defaults{}}
+	flags := flag.NewFlagSet("agentlet run", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	consulPort := flags.Int("consul-port", 8500, "port of the node's Consul agent")
+	flags.StringVar(&o.consul.Scheme, "consul-scheme", "http", "http or https")
+	flags.StringVar(&o.consul.NodeName, "consul-node", "", "name of the node in Consul, where its address there isn't the node's IP")
+	flags.StringVar(&o.identity.Cluster, "cluster-name", "", "becomes the meta "+contract.MetaCluster)
+	flags.IntVar(&o.port, "port", 19500, "port of the agentlet's own HTTP server")
+	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	flags.Func("default", "KEY=VALUE: the installation's default for a key of the contract; may be repeated", func(pair string) error {
+		key, value, found := strings.Cut(pair, "=")
+		if !found || key == "" {
+			return errors.New("want KEY=VALUE")
+		}
+		o.defaults[key] = value
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	var errs []error
+	require := func(name string) string {
+		value := env(name)
+		if value == "" {
+			errs = append(errs, fmt.Errorf("environment variable %s is missing; the webhook sets it", name))
+		}
+		return value
+	}
+	o.identity.Namespace = require(contract.EnvPodNamespace)
+	o.identity.Pod = require(contract.EnvPodName)
+	o.identity.UID = require(contract.EnvPodUID)
+	o.identity.Node = require(contract.EnvNodeName)
+	o.identity.HostIP = require(contract.EnvHostIP)
+	o.nonce = require(contract.EnvNonce)
+	if flags.NArg() > 0 {
+		errs = append(errs, fmt.Errorf("unexpected arguments: %q", flags.Args()))
+	}
+	for name, port := range map[string]int{"consul-port": *consulPort, "port": o.port} {
+		if port < 1 || port > 65535 {
+			errs = append(errs, fmt.Errorf("--%s=%d: want a port number, 1 to 65535", name, port))
+		}
+	}
+	if o.consul.Scheme != "http" && o.consul.Scheme != "https" {
+		errs = append(errs, fmt.Errorf("--consul-scheme=%q: want http or https", o.consul.Scheme))
+	}
+	if o.logFormat != "text" && o.logFormat != "json" {
+		errs = append(errs, fmt.Errorf("--log-format=%q: want text or json", o.logFormat))
+	}
+	o.consul.HostIP = o.identity.HostIP
+	o.consul.Address = net.JoinHostPort(o.identity.HostIP, strconv.Itoa(*consulPort))
+	o.identity.ConsulAddress = o.consul.Address
+	return o, errors.Join(errs...)
+}
+
+func (o options) logger(w io.Writer) *slog.Logger {
+	handler := &slog.HandlerOptions{Level: o.logLevel}
+	if o.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, handler))
+	}
+	return slog.New(slog.NewTextHandler(w, handler))
+}

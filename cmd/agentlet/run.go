@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/consul"
+	"github.com/agentlet/agentlet/agentlet/kube"
+	"github.com/agentlet/agentlet/internal/version"
+)
+
+// run is the registrar's life, from start to the end of its drain.
+func run(ctx context.Context, o options, stderr io.Writer) error {
+	// One thread's worth of work each few seconds: more processors and a lazier collector would only hold more memory.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(50)
+
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, preStopSignal)
+	defer signal.Stop(signals)
+
+	log := o.logger(stderr)
+	registrar, pod, err := assemble(o, log)
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "version", version.Version, "namespace", o.identity.Namespace, "pod", o.identity.Pod,
+		"uid", o.identity.UID, "node", o.identity.Node, "consul", o.consul.Address)
+
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() { pod.Watch(ctx, registrar) })
+	group.Go(func() { serve(ctx, o, registrar) })
+	group.Go(func() { relay(ctx, signals, registrar) })
+	return registrar.Run(ctx)
+}
+
+// assemble connects the registrar with its adapters.
+func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, error) {
+	config, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, nil, fmt.Errorf("find the API server: %w", err)
+	}
+	pod, err := kube.NewPod(config, o.identity.Namespace, o.identity.Pod, o.identity.UID)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := consul.New(o.consul)
+	if err != nil {
+		return nil, nil, err
+	}
+	return agentlet.New(agentlet.Config{
+		Identity: o.identity, Agent: client, View: client, Catalog: client, Kube: pod,
+		Defaults: o.defaults, Logger: log,
+	}), pod, nil
+}
+
+// relay hands the process's signals on to the registrar.
+func relay(ctx context.Context, signals <-chan os.Signal, registrar *agentlet.Registrar) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-signals:
+			if s == preStopSignal {
+				registrar.PreStop()
+			} else {
+				registrar.Terminate()
+			}
+		}
+	}
+}
+
+// Bounds of the HTTP server. A drain hook is held for as long as the drain takes, so there is no write timeout.
+const (
+	readTimeout   = 5 * time.Second
+	idleTimeout   = 30 * time.Second
+	maxHeader     = 8 << 10
+	listenRetry   = time.Second
+	shutdownBound = time.Second
+)
+
+// serve answers HTTP until ctx ends. While the port can't be opened it tells the registrar so, and tries again.
+func serve(ctx context.Context, o options, registrar *agentlet.Registrar) {
+	server := &http.Server{
+		Handler:           registrar.Handler(o.nonce),
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+	}
+	listener := listen(ctx, net.JoinHostPort("", strconv.Itoa(o.port)), registrar)
+	if listener == nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() {
+		bounded, cancel := context.WithTimeout(context.Background(), shutdownBound)
+		defer cancel()
+		if server.Shutdown(bounded) != nil {
+			_ = server.Close()
+		}
+	})
+	defer stop()
+	if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		registrar.PortConflict(fmt.Errorf("serve: %w", err))
+	}
+}
+
+func listen(ctx context.Context, address string, registrar *agentlet.Registrar) net.Listener {
+	ticker := time.NewTicker(listenRetry)
+	defer ticker.Stop()
+	for failed := false; ; failed = true {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err == nil {
+			if failed {
+				registrar.PortConflict(nil)
+			}
+			return listener
+		}
+		if !failed {
+			registrar.PortConflict(fmt.Errorf("open the agentlet's port: %w", err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
