@@ -1,0 +1,255 @@
+package consul_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/consul"
+	"github.com/agentlet/agentlet/agentlet/consul/consultest"
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+const prefix = "agentlet_shop_web-1_12345678_"
+
+func newClient(t *testing.T, address string) *consul.Client {
+	t.Helper()
+	client, err := consul.New(consul.Config{Address: address, Scheme: "http", HostIP: "127.0.0.1", Wait: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func web() agentlet.Definition {
+	return agentlet.Definition{
+		ID: prefix + "web",
+		Service: registration.Service{
+			Name: "web", Port: 8080, Address: "127.0.0.1", Tags: []string{"a", "b"},
+			Meta:            map[string]string{"k8s-pod": "web-1"},
+			Weights:         &registration.Weights{Passing: 3, Warning: 2},
+			TaggedAddresses: map[string]registration.TaggedAddress{"lan": {Address: "127.0.0.1", Port: 8080}},
+		},
+		HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute,
+	}
+}
+
+func TestLife(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	ctx := t.Context()
+	definition := web()
+
+	if leader, err := client.HasLeader(ctx); err != nil || !leader {
+		t.Fatalf("HasLeader = %v, %v", leader, err)
+	}
+	before, err := client.OnNode(ctx, prefix, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(before.Health) != 0 || len(before.FailingNodeChecks) != 0 {
+		t.Errorf("view before the registration = %+v, want nothing", before)
+	}
+	if err := client.Register(ctx, definition, contract.Passing); err != nil {
+		t.Fatal(err)
+	}
+	awaitCatalog(t, client, before.Index, func(view agentlet.CatalogView) bool {
+		return view.Health[definition.ID] == contract.Passing
+	})
+
+	observed, err := client.Instances(ctx, prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := observed[definition.ID]
+	if !got.Complete || got.Readiness != contract.Passing {
+		t.Errorf("observed = %+v, want complete and passing", got)
+	}
+	if got.Definition.Port != 8080 || got.Definition.Address != "127.0.0.1" || !slices.Equal(got.Definition.Tags, definition.Tags) ||
+		!maps.Equal(got.Definition.Meta, definition.Meta) || *got.Definition.Weights != *definition.Weights ||
+		got.Definition.TaggedAddresses["lan"] != definition.TaggedAddresses["lan"] {
+		t.Errorf("observed definition = %+v, want %+v", got.Definition, definition)
+	}
+
+	if err := client.Update(ctx, contract.ReadinessID(definition.ID), contract.Critical, "not ready"); err != nil {
+		t.Fatal(err)
+	}
+	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { return view.Health[definition.ID] == contract.Critical })
+
+	if err := client.Deregister(ctx, definition.ID); err != nil {
+		t.Fatal(err)
+	}
+	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { _, there := view.Health[definition.ID]; return !there })
+	if err := client.Deregister(ctx, definition.ID); !errors.Is(err, agentlet.ErrAbsent) {
+		t.Errorf("second Deregister = %v, want ErrAbsent", err)
+	}
+	if err := client.Update(ctx, contract.HeartbeatID(definition.ID), contract.Passing, ""); !errors.Is(err, agentlet.ErrAbsent) {
+		t.Errorf("Update of an absent check = %v, want ErrAbsent", err)
+	}
+}
+
+// awaitCatalog follows the catalog from index until it is as wanted.
+func awaitCatalog(t *testing.T, client *consul.Client, index uint64, wanted func(agentlet.CatalogView) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		view, err := client.OnNode(ctx, prefix, index)
+		if err != nil {
+			t.Fatalf("the catalog never was as wanted: %v", err)
+		}
+		if wanted(view) {
+			return
+		}
+		index = view.Index
+	}
+}
+
+func TestChangedNoticesEditsAndRemoval(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	ctx := t.Context()
+	definition := web()
+	if _, err := client.Changed(ctx, definition.ID, ""); !errors.Is(err, agentlet.ErrAbsent) {
+		t.Fatalf("Changed of an absent service = %v, want ErrAbsent", err)
+	}
+	if err := client.Register(ctx, definition, contract.Passing); err != nil {
+		t.Fatal(err)
+	}
+	hash, err := client.Changed(ctx, definition.ID, "")
+	if err != nil || hash == "" {
+		t.Fatalf("Changed = %q, %v, want a hash", hash, err)
+	}
+	type answer struct {
+		hash string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	follow := func(hash string) {
+		go func() {
+			next, err := client.Changed(ctx, definition.ID, hash)
+			answers <- answer{next, err}
+		}()
+	}
+	follow(hash)
+	definition.Tags = []string{"edited"}
+	if err := client.Register(ctx, definition, contract.Passing); err != nil {
+		t.Fatal(err)
+	}
+	edited := <-answers
+	if edited.err != nil || edited.hash == hash {
+		t.Errorf("after an edit Changed = %q, %v, want another hash than %q", edited.hash, edited.err, hash)
+	}
+	follow(edited.hash)
+	if err := server.Client.Agent().ServiceDeregister(definition.ID); err != nil {
+		t.Fatal(err)
+	}
+	if removed := <-answers; !errors.Is(removed.err, agentlet.ErrAbsent) {
+		t.Errorf("after the removal Changed = %v, want ErrAbsent", removed.err)
+	}
+}
+
+func TestOwnChecksFollowNoRedirects(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	reached := make(chan struct{}, 1)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		select {
+		case reached <- struct{}{}:
+		default:
+		}
+	}))
+	defer elsewhere.Close()
+	asked := make(chan struct{}, 16)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+	}))
+	defer service.Close()
+	definition := web()
+	definition.Checks = []registration.Check{{Name: "own", HTTP: service.URL, Interval: time.Second}}
+	if err := client.Register(t.Context(), definition, contract.Passing); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	<-asked // the first round, redirect included, is over
+	select {
+	case <-reached:
+		t.Error("the agent followed a redirect")
+	default:
+	}
+}
+
+func TestFailuresAreTold(t *testing.T) {
+	closed, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusing := closed.Addr().String()
+	closed.Close()
+	answer := func(code int, body string) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, body, code)
+		}))
+		t.Cleanup(server.Close)
+		return strings.TrimPrefix(server.URL, "http://")
+	}
+	cases := map[string]struct {
+		address string
+		is      error
+		says    string
+	}{
+		"nothing listens":   {refusing, agentlet.ErrRefused, ""},
+		"forbidden":         {answer(403, "Permission denied: token lacks service:write"), agentlet.ErrRejected, "service:write"},
+		"bad request":       {answer(400, "Invalid check"), agentlet.ErrRejected, "Invalid check"},
+		"not found":         {answer(404, "nothing"), agentlet.ErrAbsent, ""},
+		"unknown check":     {answer(500, `Unknown check ID "x"`), agentlet.ErrAbsent, ""},
+		"too many requests": {answer(429, "slow down"), nil, "429 slow down"},
+		"server error":      {answer(500, "No cluster leader"), nil, "No cluster leader"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			client := newClient(t, c.address)
+			errs := map[string]error{
+				"Register":   client.Register(t.Context(), web(), contract.Passing),
+				"Deregister": client.Deregister(t.Context(), "x"),
+				"Update":     client.Update(t.Context(), "x", contract.Passing, ""),
+			}
+			for call, err := range errs {
+				if err == nil || c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%s = %v, want %v saying %q", call, err, c.is, c.says)
+				}
+				for _, other := range []error{agentlet.ErrAbsent, agentlet.ErrRefused, agentlet.ErrRejected} {
+					if other != c.is && errors.Is(err, other) {
+						t.Errorf("%s = %v, which is %v too", call, err, other)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestCancelledCallsSaySo(t *testing.T) {
+	release := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer hanging.Close()
+	defer close(release)
+	client := newClient(t, strings.TrimPrefix(hanging.URL, "http://"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := client.Register(ctx, web(), contract.Passing); !errors.Is(err, context.Canceled) {
+		t.Errorf("Register = %v, want context.Canceled", err)
+	}
+	if _, err := client.OnNode(ctx, prefix, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("OnNode = %v, want context.Canceled", err)
+	}
+}

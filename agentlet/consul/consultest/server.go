@@ -1,0 +1,100 @@
+// Package consultest starts the real Consul for tests.
+package consultest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// Binary is the environment variable with the path of the consul program; make test sets it.
+const Binary = "AGENTLET_TEST_CONSUL"
+
+// Agent is a Consul server that is its own agent, on loopback and in memory.
+type Agent struct {
+	// Address of its HTTP API, host:port.
+	Address string
+	// Client with all rights.
+	Client *api.Client
+	// Process, for tests that stop it.
+	Process *os.Process
+}
+
+// Start runs an agent until the test's end and waits until it has a leader. Without the program the test is skipped,
+// with CI=true it fails.
+func Start(t testing.TB) *Agent {
+	t.Helper()
+	binary := os.Getenv(Binary)
+	if binary == "" {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is not set: no Consul to test with", Binary)
+		}
+		t.Skipf("SKIPPED: %s is not set: no Consul to test with", Binary)
+	}
+	ports := freePorts(t, 4)
+	config := fmt.Sprintf(`ports { http = %d, server = %d, serf_lan = %d, serf_wan = %d, grpc = -1, grpc_tls = -1, dns = -1 }
+performance { raft_multiplier = 1 }`, ports[0], ports[1], ports[2], ports[3])
+	file := t.TempDir() + "/agent.hcl"
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(binary, "agent", "-dev", "-node=test-node", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn", "-config-file="+file)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	agent := &Agent{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), Process: command.Process}
+	client, err := api.NewClient(&api.Config{Address: agent.Address, Transport: &http.Transport{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent.Client = client
+	agent.awaitLeader(t)
+	return agent
+}
+
+func (a *Agent) awaitLeader(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		services, _, err := a.Client.Catalog().Service("consul", "", (&api.QueryOptions{}).WithContext(ctx))
+		if err == nil && len(services) > 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("Consul has no leader: %v", err)
+		case <-ticker.C:
+		}
+	}
+}
+
+func freePorts(t testing.TB, n int) []int {
+	t.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		ports[i] = listener.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
