@@ -1,0 +1,228 @@
+package registration
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+func q(text string) *resource.Quantity { return new(resource.MustParse(text)) }
+
+// contractSettings are the settings of a pod that says nothing of its own.
+func contractSettings() Settings {
+	return Settings{
+		Gate: contract.GatePassing, GatePolicy: contract.GateOnce, Readiness: contract.ReadinessKubelet,
+		HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute, DrainDelay: 5 * time.Second,
+		DrainHook: true, AgentletPort: 19500, LogLevel: "info",
+		Resources: Resources{CPURequest: q("5m"), MemoryRequest: q("16Mi"), MemoryLimit: q("64Mi")},
+	}
+}
+
+func TestSettings(t *testing.T) {
+	for name, test := range map[string]struct {
+		annotations annotations
+		defaults    Defaults
+		change      func(*Settings)
+	}{
+		"the contract's defaults": {},
+		"the installation's": {
+			defaults: Defaults{"drain-delay": "7s", "gate": "registered"},
+			change:   func(s *Settings) { s.DrainDelay, s.Gate = 7*time.Second, contract.GateRegistered },
+		},
+		"the pod's before them": {
+			annotations: annotations{"drain-delay": "0s"}, defaults: Defaults{"drain-delay": "7s"},
+			change: func(s *Settings) { s.DrainDelay = 0 },
+		},
+		"no gate, whatever else": {
+			annotations: annotations{"gate": "off", "gate-timeout": "5m", "gate-policy": "continuous"},
+			change: func(s *Settings) {
+				s.Gate, s.GateTimeout, s.GatePolicy = contract.GateOff, 5*time.Minute, contract.GateContinuous
+			},
+		},
+		"never, against the installation": {
+			annotations: annotations{"gate-timeout": "0s"}, defaults: Defaults{"gate-timeout": "1m"},
+		},
+		"readiness": {annotations: annotations{"readiness": "probe"}, change: func(s *Settings) { s.Readiness = contract.ReadinessProbe }},
+		"the least": {
+			annotations: annotations{"heartbeat-ttl": "3s", "deregister-after": "1m", "agentlet-port": "1024", "drain-timeout": "1ms"},
+			change: func(s *Settings) {
+				s.HeartbeatTTL, s.DeregisterAfter, s.AgentletPort, s.DrainTimeout = 3*time.Second, time.Minute, 1024, time.Millisecond
+			},
+		},
+		"the most": {
+			annotations: annotations{"heartbeat-ttl": "24h", "deregister-after": "24h", "agentlet-port": "65535"},
+			change: func(s *Settings) {
+				s.HeartbeatTTL, s.DeregisterAfter, s.AgentletPort = 24*time.Hour, 24*time.Hour, 65535
+			},
+		},
+		"exclude": {
+			annotations: annotations{"container-exclude": "proxy, migrate"},
+			change:      func(s *Settings) { s.Exclude = []string{"proxy", "migrate"} },
+		},
+		"no hook, more log": {
+			annotations: annotations{"drain-hook": "false", "log-level": "debug"},
+			change:      func(s *Settings) { s.DrainHook, s.LogLevel = false, "debug" },
+		},
+		"resources": {
+			annotations: annotations{"cpu-request": "50m", "cpu-limit": "0.1", "memory-request": "32Mi", "memory-limit": "0"},
+			change: func(s *Settings) {
+				s.Resources = Resources{CPURequest: q("50m"), CPULimit: q("100m"), MemoryRequest: q("32Mi")}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPod(test.annotations)
+			pod.Annotations[contract.ServiceNames] = "web"
+			want := contractSettings()
+			if test.change != nil {
+				test.change(&want)
+			}
+			reg, warnings := mustParse(t, pod, test.defaults)
+			if diff := cmp.Diff(want, reg.Settings); diff != "" {
+				t.Errorf("settings (-want +got):\n%s", diff)
+			}
+			wantWarnings(t, warnings)
+		})
+	}
+}
+
+// badValues holds, for each key that a pod may have, values that it may not.
+var badValues = map[string][]string{
+	contract.InjectLabel:      nil, // another value is a warning
+	contract.ServiceNames:     {"", "a b", "é"},
+	contract.ServicePort:      {"", "0", "65536", "8080/tcp", "no-such"},
+	contract.ServiceTags:      {",", "a,,b"},
+	contract.ServiceMeta:      {",", "a", ":b", "é:b"},
+	contract.ServiceHealth:    {"", "ok", "Passing"},
+	contract.Services:         {"", "{}", "[]", "web", "- ", "[{}]", "---\n- name: a\n---\n- name: b\n"},
+	contract.TagsFromLabels:   {",", "a b"},
+	contract.MetaFromLabels:   {",", "a b", "=x"},
+	contract.ContainerExclude: {",", "a,,b"},
+	contract.HeartbeatTTL:     {"", "30", "2999ms", "25h", "-30s"},
+	contract.DeregisterAfter:  {"", "59s", "25h", "2 m"},
+	contract.Gate:             {"", "on", "false"},
+	contract.GateTimeout:      {"", "never", "-1s", "24h1s"},
+	contract.GatePolicy:       {"", "always"},
+	contract.Readiness:        {"", "none"},
+	contract.DrainDelay:       {"", "5", "-1s", "25h"},
+	contract.DrainTimeout:     {"", "0s", "-1s", "25h"},
+	contract.DrainHook:        {"", "no", "0", "True"},
+	contract.AgentletPort:     {"", "80", "1023", "65536", "http"},
+	contract.CPURequest:       {"", "-1", "10 m", "6u"},
+	contract.MemoryRequest:    {"", "-1", "16MB", "16"},
+	contract.CPULimit:         {"", "-1", "x", "1u"},
+	contract.MemoryLimit:      {"", "-1Mi", "64", "7Mi"},
+	contract.LogLevel:         {"", "INFO", "trace"},
+}
+
+// TestEveryKey holds that every key of the contract is read: a bad value of it is a mistake under its own path, and
+// nothing else is.
+func TestEveryKey(t *testing.T) {
+	for _, key := range contract.Keys() {
+		if key.Where != "pod annotation" && key.Where != "pod label or annotation" {
+			continue
+		}
+		values, ok := badValues[key.Name]
+		if !ok {
+			t.Errorf("%s is tried with no bad value", key.Name)
+		}
+		for _, value := range values {
+			t.Run(key.Name+"="+value, func(t *testing.T) {
+				pod := newPod(nil)
+				if key.Name != contract.Services {
+					pod.Annotations[contract.ServiceNames] = "web"
+				}
+				pod.Annotations[key.Name] = value
+				_, _, errs := Parse(pod, nil)
+				if len(errs) == 0 {
+					t.Fatal("no mistake")
+				}
+				for _, err := range errs {
+					if want := annotation(key.Name).String(); len(err.Field) < len(want) || err.Field[:len(want)] != want {
+						t.Errorf("mistake at %s, want %s", err.Field, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestConflicts(t *testing.T) {
+	for name, test := range map[string]struct {
+		annotations annotations
+		want        string
+	}{
+		"reaped between two beats": {
+			annotations{"heartbeat-ttl": "3m"},
+			`deregister-after]: Invalid value: "2m": must not be less than agentlet.dev/heartbeat-ttl (3m)`,
+		},
+		"memory": {
+			annotations{"memory-request": "65Mi"},
+			`memory-request]: Invalid value: "65Mi": must not be more than agentlet.dev/memory-limit (64Mi)`,
+		},
+		"cpu": {annotations{"cpu-request": "1", "cpu-limit": "10m"}, "cpu-request]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPod(test.annotations)
+			pod.Annotations[contract.ServiceNames] = "web"
+			wantErrors(t, pod, test.want)
+		})
+	}
+}
+
+func TestValidateDefaults(t *testing.T) {
+	path := field.NewPath("defaults")
+	good := Defaults{
+		"drain-delay": "7s", "service-port": "http", "service-tags": "k8s", "service-meta": "a:b",
+		"service-health": "passing", "tags-from-labels": "role", "meta-from-labels": "role", "memory-limit": "0",
+	}
+	if errs := ValidateDefaults(path, good); len(errs) > 0 {
+		t.Error(errs.ToAggregate())
+	}
+	for key, test := range map[string]struct{ value, want string }{
+		"drain-dealy":      {"5s", `defaults[drain-dealy]: Invalid value: "5s": unknown key; did you mean "drain-delay"?`},
+		"service-port.web": {"1", "unknown key"},
+		"service-names":    {"web", "defaults[service-names]: Forbidden"},
+		"services":         {"[]", "Forbidden"},
+		"inject":           {"false", "Forbidden"},
+		"drain-delay":      {"5", `defaults[drain-delay]: Invalid value: "5": must be a duration such as 5s`},
+		"service-port":     {"0", "must be a port number"},
+		"service-meta":     {"a", "has no colon"},
+		"heartbeat-ttl":    {"5m", "defaults[deregister-after]"},
+		"memory-request":   {"1Gi", "must not be more than agentlet.dev/memory-limit (64Mi)"},
+	} {
+		t.Run(key, func(t *testing.T) {
+			errs := ValidateDefaults(path, Defaults{key: test.value})
+			if len(errs) != 1 {
+				t.Fatalf("%d mistakes, want 1: %v", len(errs), errs.ToAggregate())
+			}
+			if got := errs[0].Error(); !strings.Contains(got, test.want) {
+				t.Errorf("mistake\n%s\nwithout %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestAgentletPort(t *testing.T) {
+	for _, test := range []struct {
+		annotations annotations
+		defaults    Defaults
+		port        int
+		ok          bool
+	}{
+		{nil, nil, 19500, true},
+		{nil, Defaults{"agentlet-port": "2000"}, 2000, true},
+		{annotations{"agentlet-port": "3000", "gate": "?"}, nil, 3000, true},
+		{annotations{"agentlet-port": "80"}, nil, 0, false},
+	} {
+		if port, ok := AgentletPort(newPod(test.annotations), test.defaults); port != test.port || ok != test.ok {
+			t.Errorf("%v, %v: %d, %t", test.annotations, test.defaults, port, ok)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package registration
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+func TestUnknownKeys(t *testing.T) {
+	for name, test := range map[string]struct {
+		annotations, labels annotations
+		want                []string
+	}{
+		"none":          {annotations: annotations{"gate": "off", "service-port.web": "http"}},
+		"a slip":        {annotations: annotations{"drain-dealy": "5s"}, want: []string{"annotation agentlet.dev/drain-dealy is not known to agentlet; did you mean agentlet.dev/drain-delay?"}},
+		"plural":        {annotations: annotations{"service-name": "a"}, want: []string{"did you mean agentlet.dev/service-names?"}},
+		"per service":   {annotations: annotations{"service-prot.web": "1"}, want: []string{"did you mean agentlet.dev/service-port.web?"}},
+		"not per":       {annotations: annotations{"gate.web": "off"}, want: []string{"annotation agentlet.dev/gate.web is not known to agentlet"}},
+		"far from all":  {annotations: annotations{"colour": "red"}, want: []string{"annotation agentlet.dev/colour is not known to agentlet"}},
+		"the namespace": {annotations: annotations{"allowed-services": "*"}, want: []string{"has no effect: it is a namespace annotation"}},
+		"a label":       {labels: annotations{"service-names": "a"}, want: []string{"label agentlet.dev/service-names has no effect: agentlet reads it from the annotations"}},
+		"a label's slip": {
+			labels: annotations{"inejct": "false", "inject": "false"},
+			want:   []string{"label agentlet.dev/inejct is not known to agentlet; did you mean agentlet.dev/inject?"},
+		},
+		"no answer": {
+			annotations: annotations{"inject": "no"}, labels: annotations{"inject": "enabled"},
+			want: []string{`annotation agentlet.dev/inject: "no" has no effect; only "false" opts a pod out`},
+		},
+		"sorted": {annotations: annotations{"b": "", "a": "", "c": ""}, want: []string{"/a ", "/b ", "/c "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPod(test.annotations)
+			for key, value := range test.labels {
+				pod.Labels[contract.Prefix+key] = value
+			}
+			wantWarnings(t, UnknownKeys(pod), test.want...)
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for name, test := range map[string]struct {
+		annotations annotations
+		want        []string
+	}{
+		"stray name": {
+			annotations{"service-names": "web,api", "service-port.wbe": "1", "service-tags.zzzzzz": "x"},
+			[]string{`agentlet.dev/service-port.wbe has no effect: agentlet.dev/service-names names no service "wbe"; did you mean "web"?`, `no service "zzzzzz"`},
+		},
+		"DNS": {
+			annotations{"service-names": "a_b,a.b,A-b"},
+			[]string{`service "a_b": Consul's DNS can't serve a name with '_'`, `'.'`},
+		},
+		"DNS, structured": {annotations{"services": "[{name: a_b}]"}, []string{`service "a_b"`}},
+		"exclude": {
+			annotations{"service-names": "a", "container-exclude": "app,nobody,agentlet"},
+			[]string{`the pod has no container "nobody"`, `"agentlet" never counts`},
+		},
+		"drain beyond grace": {
+			annotations{"service-names": "a", "drain-delay": "15s", "drain-timeout": "6s"},
+			[]string{"ask for 21s together, but terminationGracePeriodSeconds 30 leaves them 20s"},
+		},
+		"drain within grace": {annotations{"service-names": "a", "drain-delay": "15s", "drain-timeout": "5s"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, warnings := mustParse(t, newPod(test.annotations), nil)
+			wantWarnings(t, warnings, test.want...)
+		})
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0},
+		{"", "abc", 3},
+		{"abc", "abc", 0},
+		{"abc", "acb", 1},
+		{"abc", "ab", 1},
+		{"abc", "axc", 1},
+		{"kitten", "sitting", 3},
+		{"ca", "abc", 3},
+	} {
+		for _, pair := range [][]string{{test.a, test.b}, {test.b, test.a}} {
+			if got := distance(pair[0], pair[1]); got != test.want {
+				t.Errorf("distance(%q, %q) = %d, want %d", pair[0], pair[1], got, test.want)
+			}
+		}
+	}
+	if got := nearest("", slices.Values([]string{"a"})); got != "" {
+		t.Errorf("nearest to nothing: %q", got)
+	}
+}
