@@ -1,0 +1,327 @@
+package agentlet
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// world is a Consul agent, a catalog that follows it after a delay, and an API server, as far as a registrar can tell.
+// It lives in a synctest bubble.
+type world struct {
+	mu       sync.Mutex
+	agent    map[string]agentEntry
+	catalog  map[string]contract.Health
+	index    uint64
+	changed  chan struct{} // closed and renewed at each change of the catalog or the agent
+	syncs    time.Duration // from a change at the agent until the catalog has it
+	sync     bool          // whether the agent syncs at all
+	leader   bool
+	fail     func(call string) error
+	calls    map[string]int
+	pod      *corev1.Pod
+	nodeDown []string
+	written  []corev1.PodCondition
+	onWrite  func(corev1.PodCondition)
+}
+
+type agentEntry struct {
+	definition           Definition
+	readiness, heartbeat contract.Health
+}
+
+func newWorld() *world {
+	return &world{
+		agent: map[string]agentEntry{}, catalog: map[string]contract.Health{}, calls: map[string]int{}, index: 1,
+		changed: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
+	}
+}
+
+func (w *world) enter(ctx context.Context, call string) error {
+	w.mu.Lock()
+	w.calls[call]++
+	fail := w.fail
+	w.mu.Unlock()
+	if fail != nil {
+		if err := fail(call); err != nil {
+			if err == context.DeadlineExceeded { // hang
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// set changes the world, and lets the catalog follow.
+func (w *world) set(change func()) {
+	w.mu.Lock()
+	change()
+	w.touch()
+	if w.sync {
+		time.AfterFunc(w.syncs, w.syncNow)
+	}
+	w.mu.Unlock()
+}
+
+func (w *world) touch() {
+	w.index++
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+func (w *world) syncNow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := map[string]contract.Health{}
+	for id, e := range w.agent {
+		next[id] = worst(e.readiness, e.heartbeat)
+	}
+	if !maps.Equal(next, w.catalog) {
+		w.catalog = next
+		w.touch()
+	}
+}
+
+func worst(a, b contract.Health) contract.Health {
+	if a != contract.Passing {
+		return a
+	}
+	return b
+}
+
+func (w *world) Register(ctx context.Context, d Definition, health contract.Health) error {
+	if err := w.enter(ctx, "register"); err != nil {
+		return err
+	}
+	w.set(func() {
+		entry, there := w.agent[d.ID]
+		if !there {
+			entry = agentEntry{readiness: health, heartbeat: contract.Passing}
+		}
+		entry.definition = d
+		w.agent[d.ID] = entry
+	})
+	return nil
+}
+
+func (w *world) Deregister(ctx context.Context, id string) error {
+	if err := w.enter(ctx, "deregister"); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	_, there := w.agent[id]
+	w.mu.Unlock()
+	if !there {
+		return ErrAbsent
+	}
+	w.set(func() { delete(w.agent, id) })
+	return nil
+}
+
+func (w *world) Update(ctx context.Context, checkID string, health contract.Health, _ string) error {
+	id, check, _ := strings.Cut(checkID, ":")
+	if err := w.enter(ctx, check); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	entry, there := w.agent[id]
+	w.mu.Unlock()
+	if !there {
+		return ErrAbsent
+	}
+	if check == "heartbeat" {
+		if entry.heartbeat == health {
+			return nil
+		}
+		entry.heartbeat = health
+	} else {
+		entry.readiness = health
+	}
+	w.set(func() { w.agent[id] = entry })
+	return nil
+}
+
+func (w *world) HasLeader(ctx context.Context) (bool, error) {
+	if err := w.enter(ctx, "leader"); err != nil {
+		return false, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.leader, nil
+}
+
+func (w *world) Instances(ctx context.Context, prefix string) (map[string]Observed, error) {
+	if err := w.enter(ctx, "instances"); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	observed := map[string]Observed{}
+	for id, e := range w.agent {
+		if strings.HasPrefix(id, prefix) {
+			observed[id] = Observed{Definition: e.definition, Readiness: e.readiness, Complete: true}
+		}
+	}
+	return observed, nil
+}
+
+func (w *world) Changed(ctx context.Context, id, hash string) (string, error) {
+	for {
+		if err := w.enter(ctx, "changed"); err != nil {
+			return "", err
+		}
+		w.mu.Lock()
+		entry, there := w.agent[id]
+		changed := w.changed
+		w.mu.Unlock()
+		if !there {
+			return "", ErrAbsent
+		}
+		if now := strings.Join(entry.definition.Tags, ",") + entry.definition.Meta[contract.MetaNudge]; now+"#" != hash {
+			return now + "#", nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return "", context.Canceled
+		}
+	}
+}
+
+func (w *world) OnNode(ctx context.Context, prefix string, index uint64) (CatalogView, error) {
+	for {
+		if err := w.enter(ctx, "catalog"); err != nil {
+			return CatalogView{}, err
+		}
+		w.mu.Lock()
+		view := CatalogView{Index: w.index, Health: map[string]contract.Health{}, FailingNodeChecks: w.nodeDown}
+		for id, h := range w.catalog {
+			if strings.HasPrefix(id, prefix) {
+				view.Health[id] = h
+			}
+		}
+		changed := w.changed
+		w.mu.Unlock()
+		if view.Index > index {
+			return view, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return CatalogView{}, context.Canceled
+		}
+	}
+}
+
+func (w *world) SetCondition(ctx context.Context, c corev1.PodCondition) error {
+	if err := w.enter(ctx, "gate"); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.written = append(w.written, c)
+	onWrite := w.onWrite
+	w.mu.Unlock()
+	if onWrite != nil {
+		onWrite(c)
+	}
+	return nil
+}
+
+// last condition written; the zero condition when there is none.
+func (w *world) last() corev1.PodCondition {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.written) == 0 {
+		return corev1.PodCondition{}
+	}
+	return w.written[len(w.written)-1]
+}
+
+func (w *world) count(call string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls[call]
+}
+
+func (w *world) inCatalog(id string) contract.Health {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.catalog[id]
+}
+
+const testUID = "12345678-9abc-def0-1234-56789abcdef0"
+
+var testIdentity = Identity{
+	Namespace: "shop", Pod: "web-1", UID: testUID, Node: "node1", HostIP: "10.0.0.1", ConsulAddress: "10.0.0.1:8500",
+}
+
+var webID = contract.ServiceID("shop", "web-1", testUID, "web")
+
+// testPod is a running pod with one container and one service; not ready.
+func testPod(annotations ...string) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: "web-1", UID: types.UID(testUID),
+			Annotations: map[string]string{contract.ServiceNames: "web", contract.ServicePort: "8080"},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, PodIP: "10.1.0.5",
+			ContainerStatuses: []corev1.ContainerStatus{{
+				Name: "app", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			}},
+		},
+	}
+	for i := 0; i+1 < len(annotations); i += 2 {
+		pod.Annotations[contract.Prefix+annotations[i]] = annotations[i+1]
+	}
+	return pod
+}
+
+func ready(pod *corev1.Pod, yes bool) *corev1.Pod {
+	pod = pod.DeepCopy()
+	for i := range pod.Status.ContainerStatuses {
+		pod.Status.ContainerStatuses[i].Ready = yes
+	}
+	return pod
+}
+
+func deleted(pod *corev1.Pod) *corev1.Pod {
+	pod = pod.DeepCopy()
+	now := metav1.Now()
+	pod.DeletionTimestamp = &now
+	return pod
+}
+
+func gated(pod *corev1.Pod, status corev1.ConditionStatus, reason contract.Reason) *corev1.Pod {
+	pod = pod.DeepCopy()
+	pod.Status.Conditions = []corev1.PodCondition{{Type: contract.Condition, Status: status, Reason: string(reason)}}
+	return pod
+}
+
+// start runs a registrar against the world until the test's end. The returned channel gets Run's result.
+func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
+	t.Helper()
+	r := New(Config{
+		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w,
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-r.done })
+	return r, ended
+}
