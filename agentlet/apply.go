@@ -105,6 +105,7 @@ func (s *state) reconcile() {
 	if s.reg == nil || s.pod.Status.PodIP == "" {
 		return
 	}
+	s.defined = true
 	for _, i := range s.instances {
 		i.want = nil
 	}
@@ -280,7 +281,7 @@ func (s *state) applyGate(r result, now time.Time) {
 		s.losePod(now)
 	case r.err == nil:
 		s.gate.current, s.gate.pending = &r.action.condition, true
-		s.gate.moved = false
+		s.gate.moved = s.gate.moved && r.action.condition.Status == corev1.ConditionTrue
 	}
 }
 

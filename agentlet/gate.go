@@ -35,13 +35,14 @@ func judge(s *state, now time.Time) verdict {
 	return judgeClosed(s, now)
 }
 
-// stayOpen keeps an open gate open, and says so where the annotations that the pod has now can't be followed.
+// stayOpen keeps an open gate open, and says so where the annotations that the pod has now can't be followed. Until the
+// agent has been looked at it says what it said.
 func stayOpen(s *state) verdict {
 	v := verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
 	switch {
 	case s.mistakes != "":
 		v.reason, v.message = contract.InvalidConfiguration, "the last good registration stays: "+s.mistakes
-	case s.reg == nil, contract.Reason(s.gate.current.Reason) == contract.TimedOut && !allShown(s):
+	case s.reg == nil, !s.link.inspected, contract.Reason(s.gate.current.Reason) == contract.TimedOut && !allShown(s):
 		v.reason, v.message = contract.Reason(s.gate.current.Reason), s.gate.current.Message
 	}
 	return v

@@ -148,7 +148,7 @@ func planLife(s *state, now time.Time, p *schedule) {
 func planInstance(s *state, i *instance, now time.Time, p *schedule) {
 	switch {
 	case i.want == nil:
-		if i.agent != absent {
+		if s.defined && i.agent != absent {
 			p.add(s, now, action{kind: deregister, id: i.id})
 		}
 	case i.agent != present || !i.current():

@@ -150,6 +150,9 @@ func (l *loop) judge(now time.Time) {
 	if want := judge(l.state, now); want != l.state.gate.want {
 		l.state.gate.want, l.state.gate.wantSince = want, now
 	}
+	if l.state.gate.want.open {
+		l.state.gate.moved = false
+	}
 }
 
 // announce tells the drain hooks how far the end has come.

@@ -46,15 +46,15 @@ func TestGateOpensWhenTheCatalogShowsIt(t *testing.T) {
 		}
 		r.Seen(ready(testPod(), true))
 		after(299 * time.Millisecond)
-		if len(w.written) != 0 {
-			t.Errorf("written before the catalog had it: %+v", w.written)
+		if len(w.conditions()) != 0 {
+			t.Errorf("written before the catalog had it: %+v", w.conditions())
 		}
 		after(2 * time.Millisecond)
 		if w.last().Status != corev1.ConditionTrue {
 			t.Errorf("the gate is %+v, want open", w.last())
 		}
-		if n := len(w.written); n != 1 {
-			t.Errorf("%d writes for a pod that starts in a moment, want 1: %+v", n, w.written)
+		if n := len(w.conditions()); n != 1 {
+			t.Errorf("%d writes for a pod that starts in a moment, want 1: %+v", n, w.conditions())
 		}
 	})
 }
@@ -64,10 +64,10 @@ func TestQuietHour(t *testing.T) {
 		w := newWorld()
 		started(t, w, testPod())
 		after(time.Minute)
-		index, gates, beats := w.index, w.count("gate"), w.count("heartbeat")
+		index, gates, beats := w.at(), w.count("gate"), w.count("heartbeat")
 		after(time.Hour)
-		if w.index != index {
-			t.Errorf("the catalog was written %d times in a quiet hour", w.index-index)
+		if w.at() != index {
+			t.Errorf("the catalog was written %d times in a quiet hour", w.at()-index)
 		}
 		if n := w.count("gate") - gates; n != 0 {
 			t.Errorf("%d writes to the API server in a quiet hour", n)
@@ -154,7 +154,7 @@ func TestTermination(t *testing.T) {
 				if drained != c.drains {
 					t.Fatalf("Drain = %v, want %v", drained, c.drains)
 				}
-				_, there := w.agent[webID]
+				_, there := w.entry()
 				switch {
 				case c.drains && there:
 					t.Error("the hook was answered with the instance still at the agent")
@@ -247,7 +247,7 @@ func TestForgottenInstanceIsPutBack(t *testing.T) {
 			w.agent[webID] = entry
 		})
 		after(time.Second)
-		if tags := w.agent[webID].definition.Tags; len(tags) != 0 {
+		if tags := w.web().definition.Tags; len(tags) != 0 {
 			t.Errorf("someone's edit was not put right within a second: tags %q", tags)
 		}
 	})
@@ -291,7 +291,7 @@ func TestAgentRestart(t *testing.T) {
 				if got := w.inCatalog(webID); got != contract.Passing {
 					t.Errorf("5s after the leader's return the catalog says %q", got)
 				}
-				if n := len(w.written); n != 1 {
+				if n := len(w.conditions()); n != 1 {
 					t.Errorf("the outage wrote the gate %d times, want the one opening", n)
 				}
 			})
@@ -316,9 +316,9 @@ func TestLaggingCatalogIsNudgedWithAChangedDefinition(t *testing.T) {
 		r, _ := w.start(t)
 		r.Seen(ready(testPod(), true))
 		after(500 * time.Millisecond)
-		first := w.agent[webID].definition.Meta[contract.MetaNudge]
+		first := w.web().definition.Meta[contract.MetaNudge]
 		after(2 * time.Second)
-		second := w.agent[webID].definition.Meta[contract.MetaNudge]
+		second := w.web().definition.Meta[contract.MetaNudge]
 		if first != "" || second == "" {
 			t.Errorf("nudge %q, then %q: want none, then one", first, second)
 		}
@@ -348,7 +348,7 @@ func TestRestartAdoptsAndKeepsTheGateOpen(t *testing.T) {
 		if n := w.count("register"); n != 0 {
 			t.Errorf("an instance that is as it should be was registered %d times", n)
 		}
-		for _, c := range w.written {
+		for _, c := range w.conditions() {
 			if c.Status != corev1.ConditionTrue {
 				t.Errorf("the restart closed the gate: %+v", c)
 			}
@@ -374,7 +374,7 @@ func TestRebootClosesTheGateUntilTheNewAddressIsThere(t *testing.T) {
 		}
 		r.Seen(gated(ready(testPod(), true), corev1.ConditionFalse, contract.ContainersNotReady))
 		after(time.Second)
-		if got := w.agent[webID].definition.Address; got != "10.1.0.5" {
+		if got := w.web().definition.Address; got != "10.1.0.5" {
 			t.Errorf("the agent has address %s", got)
 		}
 		if got := w.last(); got.Status != corev1.ConditionTrue {
@@ -457,7 +457,7 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 		r, _ := started(t, w, testPod())
 		r.Seen(ready(testPod("service-tags", "a,b", "service-names", "web,admin"), true))
 		after(time.Second)
-		if tags := strings.Join(w.agent[webID].definition.Tags, " "); tags != "a b" {
+		if tags := strings.Join(w.web().definition.Tags, " "); tags != "a b" {
 			t.Errorf("tags %q, want the new ones", tags)
 		}
 		admin := contract.ServiceID("shop", "web-1", testUID, "admin")
@@ -520,10 +520,10 @@ func TestClosedGateSaysWhy(t *testing.T) {
 				if got.Status != corev1.ConditionFalse || got.Reason != string(c.reason) || !strings.Contains(got.Message, c.says) {
 					t.Errorf("the gate says %v %s %q, want closed with %s and %q", got.Status, got.Reason, got.Message, c.reason, c.says)
 				}
-				writes := len(w.written)
+				writes := len(w.conditions())
 				after(5 * time.Minute)
-				if len(w.written) != writes {
-					t.Errorf("the same reason was written %d times more", len(w.written)-writes)
+				if len(w.conditions()) != writes {
+					t.Errorf("the same reason was written %d times more", len(w.conditions())-writes)
 				}
 			})
 		})

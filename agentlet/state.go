@@ -32,9 +32,11 @@ type state struct {
 
 	link      link
 	instances map[string]*instance
-	catalog   catalog
-	gate      gate
-	drain     drain
+	// defined: the pod's wishes are known, so that an instance without a want is one too many.
+	defined bool
+	catalog catalog
+	gate    gate
+	drain   drain
 
 	retries map[lane]retry
 }

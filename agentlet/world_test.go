@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -260,6 +261,31 @@ func (w *world) inCatalog(id string) contract.Health {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.catalog[id]
+}
+
+// entry of the web service at the agent.
+func (w *world) entry() (agentEntry, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e, there := w.agent[webID]
+	return e, there
+}
+
+// web is the web service's entry, or the zero entry.
+func (w *world) web() agentEntry { e, _ := w.entry(); return e }
+
+// at is the number of changes so far.
+func (w *world) at() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.index
+}
+
+// conditions written so far.
+func (w *world) conditions() []corev1.PodCondition {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.written)
 }
 
 const testUID = "12345678-9abc-def0-1234-56789abcdef0"
