@@ -1,0 +1,318 @@
+package injector
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const nonce = "0123456789abcdef"
+
+func testConfig() Config {
+	return Config{
+		Image: "registry.example/agentlet:1", ImagePullPolicy: corev1.PullIfNotPresent,
+		ConsulPort: 8500, ConsulScheme: "http", ClusterName: "eu-1",
+		Defaults: registration.Defaults{"gate-timeout": "10m", "drain-delay": "4s"},
+	}
+}
+
+func testInjector(t testing.TB) *Injector {
+	t.Helper()
+	i, err := New(testConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// said is a decision as its golden file holds it.
+type said struct {
+	Outcome  Outcome  `json:"outcome"`
+	Reason   Reason   `json:"reason"`
+	Errors   []string `json:"errors,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// TestGolden decides on each testdata/NAME/pod.yaml. Beside it lie the decision and, where there is one, the patch and
+// the patched pod; -update writes them.
+func TestGolden(t *testing.T) {
+	for _, name := range cases(t) {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join("testdata", name)
+			raw := readPod(t, dir)
+			d := testInjector(t).Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})
+
+			s := said{Outcome: d.Outcome, Reason: d.Reason, Warnings: d.Warnings}
+			for _, err := range d.Errors {
+				s.Errors = append(s.Errors, err.Error())
+			}
+			golden(t, filepath.Join(dir, "decision.yaml"), toYAML(t, s))
+			if d.Outcome != Injected {
+				if len(d.Patch) > 0 {
+					t.Errorf("%s with a patch", d.Outcome)
+				}
+				golden(t, filepath.Join(dir, "patch.json"), nil)
+				golden(t, filepath.Join(dir, "patched.yaml"), nil)
+				return
+			}
+			patched := apply(t, raw, d)
+			golden(t, filepath.Join(dir, "patch.json"), append(indent(t, d.Patch), '\n'))
+			golden(t, filepath.Join(dir, "patched.yaml"), jsonToYAML(t, patched))
+			checkPatched(t, raw, patched, d)
+		})
+	}
+}
+
+// cases are the names of the golden pods.
+func cases(t testing.TB) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if _, err := os.Stat(filepath.Join("testdata", e.Name(), "pod.yaml")); err == nil {
+			names = append(names, e.Name())
+		} else if e.Name() != "fuzz" {
+			t.Errorf("testdata/%s has no pod.yaml", e.Name())
+		}
+	}
+	return names
+}
+
+// golden compares a file with what it should hold; nil means that it should not be there.
+func golden(t *testing.T, path string, want []byte) {
+	t.Helper()
+	if *update {
+		var err error
+		if want == nil {
+			if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+		} else {
+			err = os.WriteFile(path, want, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(path) //nolint:gosec // a golden file
+	if want == nil && errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(got), string(want)); diff != "" || want == nil {
+		t.Errorf("%s is stale; if this is meant, run with -update (-golden +got):\n%s", path, diff)
+	}
+}
+
+// readPod reads a pod as the API server would send it: JSON, with fields that this build may not know.
+func readPod(t testing.TB, dir string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "pod.yaml")) //nolint:gosec // a golden file
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func decode(t testing.TB, raw []byte) *corev1.Pod {
+	t.Helper()
+	pod := &corev1.Pod{}
+	if err := json.Unmarshal(raw, pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
+// apply applies a decision's patch to the raw pod, as the API server does.
+func apply(t testing.TB, raw []byte, d Decision) []byte {
+	t.Helper()
+	patch, err := jsonpatch.DecodePatch(indent(t, d.Patch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	patched, err := patch.Apply(raw)
+	if err != nil {
+		t.Fatalf("apply %s: %v", indent(t, d.Patch), err)
+	}
+	return patched
+}
+
+// checkPatched holds what is true of every injection: there are only additions, the injected pieces are all of them,
+// and a second pass finds nothing to do, whatever its nonce.
+func checkPatched(t testing.TB, raw, patched []byte, d Decision) {
+	t.Helper()
+	for _, op := range d.Patch {
+		if op.Operation != "add" {
+			t.Errorf("operation %s %s", op.Operation, op.Path)
+		}
+	}
+	before, after := generic(t, raw), generic(t, patched)
+	if where := missing(before, after, ""); where != "" {
+		t.Errorf("%s has changed", where)
+	}
+	if diff := cmp.Diff(tidy(before), tidy(stripped(before, after))); diff != "" {
+		t.Errorf("more than the injected pieces was added (-before +after):\n%s", diff)
+	}
+	again := testInjector(t).Decide(Request{Namespace: "shop", Pod: decode(t, patched), Nonce: "another"})
+	if again.Outcome != Skipped || again.Reason != ReasonAlreadyInjected || len(again.Patch) > 0 {
+		t.Errorf("second pass: %s, %s, %s", again.Outcome, again.Reason, indent(t, again.Patch))
+	}
+	if diff := cmp.Diff(d.Warnings, again.Warnings); diff != "" {
+		t.Errorf("warnings of the second pass (-first +second):\n%s", diff)
+	}
+}
+
+// missing returns the path of something in before that after lacks, or has otherwise; lists may have got new items.
+func missing(before, after any, path string) string {
+	switch b := before.(type) {
+	case map[string]any:
+		a, ok := after.(map[string]any)
+		if !ok {
+			return path
+		}
+		for key, value := range b {
+			if where := missing(value, a[key], path+"/"+key); where != "" {
+				return where
+			}
+		}
+		return ""
+	case []any:
+		a, ok := after.([]any)
+		if !ok {
+			return path
+		}
+		at := 0
+		for _, value := range b {
+			for at < len(a) && missing(value, a[at], path) != "" {
+				at++
+			}
+			if at == len(a) {
+				return path
+			}
+			at++
+		}
+		return ""
+	case nil:
+		return "" // null may be given a value
+	default:
+		if before != after {
+			return path
+		}
+		return ""
+	}
+}
+
+// stripped takes the injected pieces out of a patched pod: those that it didn't have before.
+func stripped(before, after any) any {
+	spec, had := object(after, "spec"), object(before, "spec")
+	for _, piece := range []struct{ list, key, value string }{
+		{"initContainers", "name", contract.ContainerName},
+		{"volumes", "name", contract.VolumeName},
+		{"readinessGates", "conditionType", contract.Condition},
+	} {
+		is := func(item any) bool { return item.(map[string]any)[piece.key] == piece.value }
+		list, _ := spec[piece.list].([]any)
+		if old, _ := had[piece.list].([]any); !slices.ContainsFunc(old, is) {
+			spec[piece.list] = slices.DeleteFunc(list, is)
+		}
+	}
+	containers, _ := spec["containers"].([]any)
+	old, _ := had["containers"].([]any)
+	for i := range containers {
+		if lifecycle := object(containers[i], "lifecycle"); object(old[i], "lifecycle")["preStop"] == nil {
+			delete(lifecycle, "preStop")
+		}
+	}
+	return after
+}
+
+func object(of any, key string) map[string]any {
+	o, _ := of.(map[string]any)[key].(map[string]any)
+	return o
+}
+
+// tidy drops empty lists and objects, and null: patching may leave or fill them.
+func tidy(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			if value = tidy(value); value == nil {
+				delete(v, key)
+			}
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		if len(v) == 0 {
+			return nil
+		}
+		for i := range v {
+			v[i] = tidy(v[i])
+		}
+	}
+	return v
+}
+
+// generic decodes JSON into maps and lists, with numbers as they are written.
+func generic(t testing.TB, raw []byte) (v any) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	if err := decoder.Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func toYAML(t testing.TB, v any) []byte {
+	t.Helper()
+	text, err := yaml.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func jsonToYAML(t testing.TB, raw []byte) []byte {
+	t.Helper()
+	text, err := yaml.JSONToYAML(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func indent(t testing.TB, v any) []byte {
+	t.Helper()
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}

@@ -1,0 +1,167 @@
+package injector
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+func TestNew(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   []string
+	}{
+		"good":       {func(*Config) {}, nil},
+		"least":      {func(c *Config) { *c = Config{Image: "x", ConsulPort: 1, ConsulScheme: "https"} }, nil},
+		"no image":   {func(c *Config) { c.Image = " " }, []string{"config.image: Required"}},
+		"pull":       {func(c *Config) { c.ImagePullPolicy = "Often" }, []string{`config.imagePullPolicy: Unsupported value: "Often"`}},
+		"port":       {func(c *Config) { c.ConsulPort = 65536 }, []string{"config.consulPort: Invalid value: 65536"}},
+		"scheme":     {func(c *Config) { c.ConsulScheme = "tcp" }, []string{`config.consulScheme: Unsupported value: "tcp"`}},
+		"cluster":    {func(c *Config) { c.ClusterName = strings.Repeat("x", 513) }, []string{"config.clusterName: Too long"}},
+		"defaults":   {func(c *Config) { c.Defaults = registration.Defaults{"gate": "x", "gatee": "off"} }, []string{"config.defaults[gate]", "config.defaults[gatee]"}},
+		"everything": {func(c *Config) { *c = Config{Defaults: registration.Defaults{"x": "y"}} }, []string{"image", "consulPort", "consulScheme", "defaults[x]"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := testConfig()
+			test.change(&config)
+			i, err := New(config)
+			if (err == nil) != (len(test.want) == 0) || (err == nil) != (i != nil) {
+				t.Fatalf("New: %v, %v", i, err)
+			}
+			for _, part := range test.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error\n%v\nwithout %q", err, part)
+				}
+			}
+		})
+	}
+}
+
+// TestReasons holds that the golden pods show every reason.
+func TestReasons(t *testing.T) {
+	seen := map[Reason]bool{}
+	for _, name := range cases(t) {
+		raw := readPod(t, filepath.Join("testdata", name))
+		seen[testInjector(t).Decide(Request{Pod: decode(t, raw), Nonce: nonce}).Reason] = true
+	}
+	for _, reason := range Reasons() {
+		if !seen[reason] {
+			t.Errorf("no golden pod is %s", reason)
+		}
+		delete(seen, reason)
+	}
+	if len(seen) > 0 {
+		t.Errorf("reasons beyond Reasons(): %v", seen)
+	}
+}
+
+// TestReadOnly holds that deciding changes neither the pod nor a former decision.
+func TestReadOnly(t *testing.T) {
+	i := testInjector(t)
+	for _, name := range cases(t) {
+		pod := decode(t, readPod(t, filepath.Join("testdata", name)))
+		before := pod.DeepCopy()
+		first := i.Decide(Request{Pod: pod, Nonce: nonce})
+		text := string(indent(t, first.Patch))
+		i.Decide(Request{Pod: pod, Nonce: "another"})
+		if string(indent(t, pod)) != string(indent(t, before)) {
+			t.Errorf("%s: the pod has changed", name)
+		}
+		if string(indent(t, first.Patch)) != text {
+			t.Errorf("%s: the patch has changed", name)
+		}
+	}
+}
+
+func TestResources(t *testing.T) {
+	quantities := func(cpu, memory string) corev1.ResourceList {
+		list := corev1.ResourceList{}
+		for name, text := range map[corev1.ResourceName]string{corev1.ResourceCPU: cpu, corev1.ResourceMemory: memory} {
+			if text != "" {
+				list[name] = resource.MustParse(text)
+			}
+		}
+		return list
+	}
+	q := func(text string) *resource.Quantity { return new(resource.MustParse(text)) }
+	fixed := corev1.ResourceRequirements{Limits: quantities("1", "1Gi")}
+	usual := registration.Resources{CPURequest: q("5m"), MemoryRequest: q("16Mi"), MemoryLimit: q("64Mi")}
+	for name, test := range map[string]struct {
+		app, init corev1.ResourceRequirements
+		pod       *corev1.ResourceRequirements
+		asked     registration.Resources
+		want      string
+	}{
+		"best effort":            {asked: usual, init: fixed, want: `{"limits":{"memory":"64Mi"},"requests":{"cpu":"5m","memory":"16Mi"}}`},
+		"nothing asked":          {want: `{}`},
+		"guaranteed":             {app: fixed, init: fixed, asked: usual, want: `{"limits":{"cpu":"5m","memory":"64Mi"},"requests":{"cpu":"5m","memory":"64Mi"}}`},
+		"a request below":        {app: corev1.ResourceRequirements{Limits: quantities("1", "1Gi"), Requests: quantities("1", "1Mi")}, init: fixed, asked: usual, want: `{"limits":{"memory":"64Mi"},"requests":{"cpu":"5m","memory":"16Mi"}}`},
+		"no memory limit":        {app: corev1.ResourceRequirements{Limits: quantities("1", "")}, init: fixed, asked: usual, want: `{"limits":{"memory":"64Mi"},"requests":{"cpu":"5m","memory":"16Mi"}}`},
+		"a limit of zero":        {app: corev1.ResourceRequirements{Limits: quantities("0", "1Gi")}, init: fixed, asked: usual, want: `{"limits":{"memory":"64Mi"},"requests":{"cpu":"5m","memory":"16Mi"}}`},
+		"guaranteed, CPU limit":  {app: fixed, init: fixed, asked: registration.Resources{CPURequest: q("5m"), CPULimit: q("1"), MemoryRequest: q("16Mi")}, want: `{"limits":{"cpu":"1","memory":"16Mi"},"requests":{"cpu":"1","memory":"16Mi"}}`},
+		"for the pod":            {app: fixed, init: fixed, pod: &corev1.ResourceRequirements{Limits: quantities("1", "1Gi")}, asked: usual, want: `{}`},
+		"for the pod, CPU alone": {app: fixed, init: fixed, pod: &corev1.ResourceRequirements{Requests: quantities("1", "")}, asked: usual, want: `{"limits":{"memory":"64Mi"},"requests":{"memory":"16Mi"}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{Spec: corev1.PodSpec{
+				Resources:      test.pod,
+				InitContainers: []corev1.Container{{Resources: test.init}},
+				Containers:     []corev1.Container{{Resources: test.app}},
+			}}
+			got, err := json.Marshal(resources(pod, &test.asked))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != test.want {
+				t.Errorf("resources\n%s, want\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+// FuzzDecide holds of any pod what the golden test holds of its own: a patch applies, only adds, and leaves nothing to
+// a second pass.
+func FuzzDecide(f *testing.F) {
+	for _, name := range cases(f) {
+		f.Add(readPod(f, filepath.Join("testdata", name)))
+	}
+	i := testInjector(f)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		pod := &corev1.Pod{}
+		if err := json.Unmarshal(text, pod); err != nil {
+			t.Skip()
+		}
+		// As the API server sends it: each key once, spelt as it is.
+		raw, err := json.Marshal(pod)
+		if err != nil {
+			t.Skip()
+		}
+		d := i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})
+		if !slices.Contains(Reasons(), d.Reason) || (d.Outcome == Denied) != (len(d.Errors) > 0) || (d.Outcome == Injected) != (len(d.Patch) > 0) {
+			t.Errorf("decision %+v", d)
+		}
+		if d.Outcome == Injected {
+			checkPatched(t, raw, apply(t, raw, d), d)
+		}
+	})
+}
+
+func BenchmarkDecide(b *testing.B) {
+	i := testInjector(b)
+	for _, name := range []string{"plain", "several-containers", "structured", "already-injected", "not-annotated", "several-mistakes"} {
+		b.Run(name, func(b *testing.B) {
+			request := Request{Namespace: "shop", Pod: decode(b, readPod(b, filepath.Join("testdata", name))), Nonce: nonce}
+			b.ReportAllocs()
+			for b.Loop() {
+				i.Decide(request)
+			}
+		})
+	}
+}
