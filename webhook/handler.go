@@ -13,6 +13,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -78,13 +79,12 @@ func (m *mutator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.record(r, found, took, err)
 }
 
-// record logs what became of a request, once.
+// record logs what became of a request, once. It leaves out the uid, from which the nonce is made.
 func (m *mutator) record(r *http.Request, found verdict, took time.Duration, err error) {
 	level := slog.LevelInfo
 	attributes := []slog.Attr{
 		slog.String("outcome", string(found.outcome)), slog.String("reason", string(found.reason)),
-		slog.String("namespace", found.namespace), slog.String("pod", found.pod),
-		slog.String("uid", string(found.uid)), slog.Duration("took", took),
+		slog.String("namespace", found.namespace), slog.String("pod", found.pod), slog.Duration("took", took),
 	}
 	if err != nil {
 		level = slog.LevelError
@@ -108,12 +108,12 @@ func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 	if err != nil {
 		return nil, found, err
 	}
-	in, err := decodeReview(body)
+	in, pod, notPod, err := decodeReview(body)
 	if err != nil {
 		return nil, found, &badRequest{http.StatusBadRequest, err}
 	}
 	found.uid, found.namespace, found.pod = in.UID, in.Namespace, in.Name
-	response, err := m.decide(in, &found)
+	response, err := m.decide(in, pod, notPod, &found)
 	if err == nil {
 		answer, err = json.Marshal(admissionv1.AdmissionReview{
 			TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
@@ -128,17 +128,16 @@ func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 }
 
 // decide lets the injector judge the request's pod.
-func (m *mutator) decide(in *request, found *verdict) (*admissionv1.AdmissionResponse, error) {
+func (m *mutator) decide(in *request, pod *corev1.Pod, notPod error, found *verdict) (*admissionv1.AdmissionResponse, error) {
 	if !in.isPodCreation() {
 		found.outcome, found.reason = injector.Skipped, reasonNotCreation
 		return &admissionv1.AdmissionResponse{UID: in.UID, Allowed: true}, nil
 	}
-	pod, err := decodePod(in.Object)
-	if err == nil && in.Namespace == "" {
-		err = errors.New("the request names no namespace")
+	if notPod == nil && in.Namespace == "" {
+		notPod = errors.New("the request names no namespace")
 	}
-	if err != nil {
-		return refuse(in.UID, err), nil
+	if notPod != nil {
+		return refuse(in.UID, notPod), nil
 	}
 	if found.pod == "" {
 		found.pod = pod.GenerateName

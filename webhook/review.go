@@ -20,13 +20,7 @@ import (
 	"github.com/agentlet/agentlet/injector"
 )
 
-// review is the part of an AdmissionReview that this webhook reads. The object stays raw until it is known to be a pod
-// that is being created.
-type review struct {
-	metav1.TypeMeta
-	Request *request `json:"request"`
-}
-
+// request is the part of an AdmissionRequest that this webhook reads.
 type request struct {
 	UID         types.UID               `json:"uid"`
 	Kind        metav1.GroupVersionKind `json:"kind"`
@@ -34,7 +28,15 @@ type request struct {
 	Name        string                  `json:"name"`
 	Namespace   string                  `json:"namespace"`
 	Operation   admissionv1.Operation   `json:"operation"`
-	Object      json.RawMessage         `json:"object"`
+}
+
+// review is an AdmissionReview whose object is read as T.
+type review[T any] struct {
+	metav1.TypeMeta
+	Request *struct {
+		request
+		Object T `json:"object"`
+	} `json:"request"`
 }
 
 // isPodCreation says whether this is what the webhook acts on. Anything else is let through untouched.
@@ -49,12 +51,31 @@ func (r *request) nonce() string {
 	return hex.EncodeToString(sum[:])[:16]
 }
 
-// decodeReview reads the envelope. An error means that the caller is no API server, or not one that we understand.
-func decodeReview(body []byte) (*request, error) {
-	var in review
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &in); err != nil {
-		return nil, fmt.Errorf("decode AdmissionReview: %w", err)
+// decodeReview reads a review. An error means that the caller is no API server, or not one that we understand. Where the
+// request is understood and its object is no pod, the pod is nil and notPod says why.
+func decodeReview(body []byte) (in *request, pod *corev1.Pod, notPod, err error) {
+	// Nearly every object is a pod. To decode it together with its envelope saves two readings of it.
+	var whole review[*corev1.Pod]
+	notPod = kjson.UnmarshalCaseSensitivePreserveInts(body, &whole)
+	if notPod == nil {
+		in, err = checkEnvelope(&whole)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		pod, notPod = checkPod(whole.Request.Object)
+		return in, pod, notPod, nil
 	}
+	// Is it the object that can't be read, or the envelope?
+	var around review[json.RawMessage]
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &around); err != nil {
+		return nil, nil, nil, fmt.Errorf("decode AdmissionReview: %w", err)
+	}
+	in, err = checkEnvelope(&around)
+	return in, nil, fmt.Errorf("decode pod: %w", notPod), err
+}
+
+// checkEnvelope returns the review's request if this is a review that we understand.
+func checkEnvelope[T any](in *review[T]) (*request, error) {
 	if want := admissionv1.SchemeGroupVersion.String(); in.APIVersion != want || in.Kind != "AdmissionReview" {
 		return nil, fmt.Errorf("decode AdmissionReview: want apiVersion %q and kind %q, got %q and %q",
 			want, "AdmissionReview", in.APIVersion, in.Kind)
@@ -65,17 +86,12 @@ func decodeReview(body []byte) (*request, error) {
 	if in.Request.UID == "" {
 		return nil, errors.New("decode AdmissionReview: its request has no uid")
 	}
-	return in.Request, nil
+	return &in.Request.request, nil
 }
 
-// decodePod reads the request's object.
-func decodePod(object []byte) (*corev1.Pod, error) {
-	if len(object) == 0 || string(object) == "null" {
+func checkPod(pod *corev1.Pod) (*corev1.Pod, error) {
+	if pod == nil {
 		return nil, errors.New("decode pod: the request holds no object")
-	}
-	pod := new(corev1.Pod)
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(object, pod); err != nil {
-		return nil, fmt.Errorf("decode pod: %w", err)
 	}
 	if pod.APIVersion != "v1" || pod.Kind != "Pod" {
 		return nil, fmt.Errorf("decode pod: want apiVersion %q and kind %q, got %q and %q", "v1", "Pod", pod.APIVersion, pod.Kind)
