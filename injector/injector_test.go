@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
@@ -130,13 +131,16 @@ func TestResources(t *testing.T) {
 // a second pass.
 func FuzzDecide(f *testing.F) {
 	for _, name := range cases(f) {
-		f.Add(readPod(f, filepath.Join("testdata", name)))
+		f.Add(readPod(f, filepath.Join("testdata", name)), "gate", "off")
 	}
 	i := testInjector(f)
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(func(t *testing.T, text []byte, key, value string) {
 		pod := &corev1.Pod{}
 		if err := json.Unmarshal(text, pod); err != nil {
 			t.Skip()
+		}
+		if pod.Annotations != nil {
+			pod.Annotations[contract.Prefix+key] = value
 		}
 		// As the API server sends it: each key once, spelt as it is.
 		raw, err := json.Marshal(pod)

@@ -145,8 +145,12 @@ func conflicts(s *Settings) (found []conflict) {
 	return found
 }
 
-// warnExcluded warns of an excluded container that the pod doesn't have; a later webhook may still add it.
+// warnExcluded warns of a container that the pod excludes and doesn't have; a later webhook may still add it. The
+// installation's list is for all pods, and may name what only some of them have.
 func (r *reader) warnExcluded(names []string) {
+	if _, own := r.pod.Annotations[contract.ContainerExclude]; !own {
+		return
+	}
 	for _, name := range names {
 		has := func(c corev1.Container) bool { return c.Name == name }
 		if name == contract.ContainerName {

@@ -63,9 +63,10 @@ func TestWarnings(t *testing.T) {
 			[]string{"ask for 21s together, but terminationGracePeriodSeconds 30 leaves them 20s"},
 		},
 		"drain within grace": {annotations{"service-names": "a", "drain-delay": "15s", "drain-timeout": "5s"}, nil},
+		"nothing of its own": {annotations{"service-names": "a"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, warnings := mustParse(t, newPod(test.annotations), nil)
+			_, warnings := mustParse(t, newPod(test.annotations), Defaults{"container-exclude": "only-of-some", "drain-timeout": "10s"})
 			wantWarnings(t, warnings, test.want...)
 		})
 	}

@@ -1,0 +1,65 @@
+package contract
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestKeys(t *testing.T) {
+	seen := map[string]bool{}
+	for _, k := range Keys() {
+		if !strings.HasPrefix(k.Name, Prefix) || k.Form == "" || k.Doc == "" {
+			t.Errorf("%+v lacks its prefix, form or sentence", k)
+		}
+		if id := k.Where + k.Name; seen[id] {
+			t.Errorf("%s %s is there twice", k.Where, k.Name)
+		} else {
+			seen[id] = true
+		}
+		// A key's name part may have 63 characters.
+		if k.PerService && len(Short(k.Name))+1+MaxPerServiceName > 63 {
+			t.Errorf("%s.NAME does not fit a name of %d characters", k.Name, MaxPerServiceName)
+		}
+	}
+}
+
+func TestLookup(t *testing.T) {
+	for _, test := range []struct {
+		key, name, service string
+		ok                 bool
+	}{
+		{ServicePort, ServicePort, "", true},
+		{ServicePort + ".web", ServicePort, "web", true},
+		{ServicePort + ".a.b", ServicePort, "a.b", true},
+		{InjectLabel, InjectLabel, "", true},
+		{ServicePort + ".", "", "", false},
+		{Gate + ".web", "", "", false},
+		{AllowedServices, "", "", false},
+		{Prefix + "nothing", "", "", false},
+		{"gate", "", "", false},
+	} {
+		k, service, ok := Lookup(test.key)
+		if k.Name != test.name || service != test.service || ok != test.ok {
+			t.Errorf("Lookup(%q) = %q, %q, %t", test.key, k.Name, service, ok)
+		}
+	}
+}
+
+func TestIDs(t *testing.T) {
+	id := ServiceID("shop", "web-0", "01234567-89ab", "web")
+	if want := "agentlet_shop_web-0_01234567_web"; id != want {
+		t.Errorf("ID %q, want %q", id, want)
+	}
+	for _, check := range []string{HeartbeatID(id), ReadinessID(id), CheckID(id, 0)} {
+		if !strings.HasPrefix(check, id+":") || strings.Contains(check, "/") {
+			t.Errorf("check ID %q", check)
+		}
+	}
+	if got := ServicePrefix("shop", "web-0", "short"); got != "agentlet_shop_web-0_short_" {
+		t.Errorf("prefix %q", got)
+	}
+	if keys := MetaKeys(); len(slices.Compact(slices.Sorted(slices.Values(keys)))) != len(keys) {
+		t.Errorf("meta keys %q hold one twice", keys)
+	}
+}
