@@ -105,9 +105,9 @@ func describe(n *yaml.Node) string {
 		return "a list"
 	case yaml.AliasNode:
 		return "*" + clip(n.Value)
-	default:
-		return ""
+	case yaml.DocumentNode: // is never within one
 	}
+	return ""
 }
 
 // text reads a scalar as it was written, be it a number or a boolean to YAML.
