@@ -41,6 +41,8 @@ func (l layout) controlPlane(tools toolchain.Tools) []*Process {
 			"--kubelet-preferred-address-types=InternalIP",
 			"--enable-aggregator-routing=true", // webhooks are called at their pods' addresses: no kube-proxy on the host
 			"--allow-privileged=true",
+			// Else open watches hold a stop up for a minute, until the server gives up on them.
+			"--shutdown-watch-termination-grace-period=2s",
 		),
 		l.control(tools, ControllerManager, "https://127.0.0.1:10257/healthz",
 			"--bind-address=127.0.0.1",

@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// cniResults is where the CNI library keeps what it did.
+const cniResults = "/var/lib/cni/results/"
+
 // Down removes the cluster of that name with every trace: processes, containers, mounts, network, files. It also
 // removes what is left of one that crashed, and does nothing when there is nothing.
 func Down(ctx context.Context, name string, log io.Writer) (err error) {
@@ -53,9 +56,8 @@ func (l layout) clean(ctx context.Context, keepLogs bool) error {
 		{"end containers", func() error { return removeCgroup(ctx, l.cgroup()) }},
 		{"remove mounts", func() error { return removeMounts(l.dir) }},
 		{"remove network", func() error { return l.removeNetwork(ctx) }},
-		{"remove sockets", l.removeShimSockets},
+		{"remove traces of containers", l.removeContainerTraces},
 		{"remove links to logs", func() error { return removeLinksInto("/var/log/containers", l.dir) }},
-		{"remove cached networks", l.removeCNIResults},
 		{"remove files", func() error { return l.removeFiles(keepLogs) }},
 	}
 	for _, step := range steps {
@@ -130,13 +132,21 @@ func mountsBelow(mountinfo io.Reader, dir string) ([]string, error) {
 	return mounts, lines.Err()
 }
 
-// removeShimSockets removes the sockets of killed shims, which containerd keeps outside its own folders.
-func (l layout) removeShimSockets() error {
+// removeContainerTraces removes what containers leave outside the cluster's folder: the sockets of their shims, and
+// what the CNI library remembers of their networks.
+func (l layout) removeContainerTraces() error {
 	files, err := filepath.Glob(l.path("node*", "containerd-state", "io.containerd.runtime.v2.task", "*", "*", "address"))
 	if err != nil {
 		return err
 	}
+	results, err := filepath.Glob(cniResults + "agentlet-" + l.name + "-node*")
+	if err != nil {
+		return err
+	}
 	for _, file := range files {
+		// The loopback network's name says nothing of the cluster, but the container's ID does.
+		id := filepath.Base(filepath.Dir(file))
+		results = append(results, cniResults+"cni-loopback-"+id+"-lo")
 		content, err := os.ReadFile(file)
 		if err != nil {
 			return err
@@ -145,7 +155,10 @@ func (l layout) removeShimSockets() error {
 		if !ok || !strings.HasPrefix(socket, "/run/containerd/s/") {
 			continue
 		}
-		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		results = append(results, socket)
+	}
+	for _, file := range results {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
@@ -164,20 +177,6 @@ func removeLinksInto(folder, dir string) error {
 			continue
 		}
 		if err := os.Remove(link); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// removeCNIResults removes what the CNI library remembers of the cluster's pods.
-func (l layout) removeCNIResults() error {
-	files, err := filepath.Glob("/var/lib/cni/results/agentlet-" + l.name + "-node*")
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		if err := os.Remove(file); err != nil {
 			return err
 		}
 	}

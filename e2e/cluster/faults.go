@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -23,6 +24,31 @@ func (n *Node) setLink(ctx context.Context, to string) error {
 	return nil
 }
 
+// Restore undoes what tests broke and forgot: it heals links, resumes and starts processes, and waits until the
+// cluster is healthy.
+func (c *Cluster) Restore(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		if err := n.Heal(ctx); err != nil {
+			return err
+		}
+		_ = n.Repair(ctx) // fails where nothing is to be repaired
+	}
+	for _, p := range c.Processes() {
+		if _, running := p.PID(); running {
+			if err := p.Resume(); err != nil {
+				return err
+			}
+		}
+		if err := p.Start(ctx); err != nil {
+			return err
+		}
+	}
+	return c.WaitHealthy(ctx)
+}
+
+// ErrNoNetem means that the machine's kernel can't impair a link.
+var ErrNoNetem = errors.New("the kernel has no netem")
+
 // Netem is how a bad network behaves, in each direction: a round trip has twice the delay.
 type Netem struct {
 	Delay  time.Duration
@@ -40,10 +66,14 @@ func (e Netem) args() []string {
 
 func microseconds(d time.Duration) string { return fmt.Sprintf("%dus", d.Microseconds()) }
 
-// Impair makes the node's link bad, until Repair or another Impair.
+// Impair makes the node's link bad, until Repair or another Impair. ErrNoNetem means that this machine can't.
 func (n *Node) Impair(ctx context.Context, network Netem) error {
 	for _, qdisc := range n.qdiscs("replace") {
-		if err := run(ctx, qdisc[0], append(append(qdisc[1:], "netem"), network.args()...)...); err != nil {
+		err := run(ctx, qdisc[0], append(append(qdisc[1:], "netem"), network.args()...)...)
+		if err != nil && strings.Contains(err.Error(), "qdisc kind is unknown") {
+			return fmt.Errorf("impair link of %s: %w", n.Name, ErrNoNetem)
+		}
+		if err != nil {
 			return fmt.Errorf("impair link of %s: %w", n.Name, err)
 		}
 	}

@@ -24,25 +24,34 @@ type identity struct {
 
 // identify reads the identity of a process that runs now. A zombie counts as gone: os.ErrProcessDone.
 func identify(pid int) (identity, error) {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return identity{}, os.ErrProcessDone
-	}
-	if err != nil {
-		return identity{}, fmt.Errorf("read process status: %w", err)
-	}
-	state, start, err := parseStat(stat)
+	id, state, err := readIdentityOf(pid)
 	if err != nil {
 		return identity{}, err
 	}
 	if state == 'Z' || state == 'X' {
 		return identity{}, os.ErrProcessDone
 	}
+	return id, nil
+}
+
+// readIdentityOf reads the identity and the state of whatever has the pid now, zombies included.
+func readIdentityOf(pid int) (identity, byte, error) {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return identity{}, 0, os.ErrProcessDone
+	}
+	if err != nil {
+		return identity{}, 0, fmt.Errorf("read process status: %w", err)
+	}
+	state, start, err := parseStat(stat)
+	if err != nil {
+		return identity{}, 0, err
+	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return identity{}, fmt.Errorf("read boot id: %w", err)
+		return identity{}, 0, fmt.Errorf("read boot id: %w", err)
 	}
-	return identity{PID: pid, Start: start, BootID: strings.TrimSpace(string(boot))}, nil
+	return identity{PID: pid, Start: start, BootID: strings.TrimSpace(string(boot))}, state, nil
 }
 
 // parseStat reads the state (field 3) and the start time (field 22) of /proc/PID/stat. Field 2 is the program's name
@@ -67,7 +76,8 @@ func (i identity) alive() bool {
 }
 
 // open returns a descriptor of this very process: once it is open and the identity still fits, the pid can't come to
-// mean another one. os.ErrProcessDone means that it has gone.
+// mean another one. os.ErrProcessDone means that it has gone. A zombie opens: other threads of it may still be
+// ending, and hold its ports.
 func (i identity) open() (int, error) {
 	fd, err := unix.PidfdOpen(i.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -76,7 +86,7 @@ func (i identity) open() (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open process %d: %w", i.PID, err)
 	}
-	if !i.alive() {
+	if now, _, err := readIdentityOf(i.PID); err != nil || now != i {
 		return -1, errors.Join(os.ErrProcessDone, unix.Close(fd))
 	}
 	return fd, nil

@@ -30,7 +30,7 @@ const (
 // Bounds of the waits. They are generous: two cores may be busy with a build at the same time.
 const (
 	startTimeout = 90 * time.Second
-	stopTimeout  = 60 * time.Second
+	stopTimeout  = 90 * time.Second
 )
 
 // Process is one program of the cluster, running or not. Its methods may be called from any program that is
@@ -137,7 +137,7 @@ func readIdentity(file string) (identity, bool) {
 }
 
 // Stop sends SIGTERM, and returns when the process has gone. It does nothing to a process that doesn't run. A
-// process that ignores SIGTERM for a minute is an error, and stays.
+// process that doesn't act on SIGTERM for 90 seconds is an error, and stays.
 func (p *Process) Stop(ctx context.Context) error {
 	return p.end(ctx, "stop", unix.SIGTERM, unix.SIGCONT) // a paused process acts on SIGTERM only when continued
 }
