@@ -124,3 +124,9 @@ func answerOf(t testing.TB, recorder *httptest.ResponseRecorder) *admissionv1.Ad
 func operations(path string, value any) []jsonpatch.Operation {
 	return []jsonpatch.Operation{jsonpatch.NewOperation("add", path, value)}
 }
+
+func get(handler http.Handler, path string) *httptest.ResponseRecorder {
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
+	return recorder
+}

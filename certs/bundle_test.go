@@ -1,0 +1,180 @@
+package certs
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	k8stesting "k8s.io/client-go/testing"
+)
+
+const year = 365 * 24 * time.Hour
+
+func testBundle(c *cluster) *bundle {
+	return newBundle(c, testConfiguration, testNamespace, testSecret, discard)
+}
+
+func TestEveryBundleIsWrittenAndPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		authority := newCA(t, authorityName, time.Now(), year)
+		other := configuration([]byte("theirs"))
+		other.Name = "theirs"
+		c := newCluster(t, configuration(nil, []byte("rubbish")), other)
+		defer background(t, testBundle(c).Run)()
+		time.Sleep(time.Minute)
+		if n := c.patches(); n != 0 {
+			t.Errorf("%d patches without an authority", n)
+		}
+		if _, err := c.CoreV1().Secrets(testNamespace).Create(t.Context(), authority.secret(), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range []struct {
+			name string
+			wipe func()
+		}{
+			{"first", func() {}},
+			{"emptied", func() { c.replace(configuration(nil, nil)) }},
+			{"one", func() { c.replace(configuration(authority.pem(), []byte("x"))) }},
+		} {
+			name, before := change.name, c.patches()
+			change.wipe()
+			time.Sleep(time.Second)
+			for i, bundle := range c.bundles() {
+				if !bytes.Equal(bundle, authority.pem()) {
+					t.Errorf("%s: webhook %d has %q", name, i, bundle)
+				}
+			}
+			if n := c.patches() - before; n > 1 {
+				t.Errorf("%s: %d patches for one change", name, n)
+			}
+		}
+		before := c.patches()
+		time.Sleep(24 * time.Hour)
+		if n := c.patches() - before; n != 0 {
+			t.Errorf("%d patches in a quiet day", n)
+		}
+		theirs, err := c.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), "theirs", metav1.GetOptions{})
+		if err != nil || string(theirs.Webhooks[0].ClientConfig.CABundle) != "theirs" {
+			t.Errorf("another configuration was touched: %v", err)
+		}
+	})
+}
+
+func TestAFormerAuthorityIsKeptForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		former := newCA(t, authorityName, time.Now().Add(-year/2), year)
+		current := newCA(t, authorityName, time.Now(), year)
+		c := newCluster(t, configuration(former.pem()), current.secret())
+		defer background(t, testBundle(c).Run)()
+		time.Sleep(formerFor - resync)
+		if got := c.bundles()[0]; !bytes.Equal(got, append(current.pem(), former.pem()...)) {
+			t.Errorf("within the day the bundle holds %d certificates", len(parseBundle(got)))
+		}
+		time.Sleep(2 * resync)
+		if got := c.bundles()[0]; !bytes.Equal(got, current.pem()) {
+			t.Errorf("after the day the bundle holds %d certificates", len(parseBundle(got)))
+		}
+	})
+}
+
+func TestTwoReplicasAgree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		former := newCA(t, authorityName, time.Now().Add(-year/2), year)
+		current := newCA(t, authorityName, time.Now(), year)
+		c := newCluster(t, configuration(former.pem()), current.secret())
+		defer background(t, testBundle(c).Run)()
+		defer background(t, testBundle(c).Run)()
+		time.Sleep(12 * time.Hour)
+		// Each may patch twice before it sees its own first patch: this API server checks no resource versions.
+		if n := c.patches(); n > 4 {
+			t.Errorf("%d patches of two replicas for one change", n)
+		}
+	})
+}
+
+func TestAFightIsFoughtSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		authority := newCA(t, authorityName, time.Now(), year)
+		c := newCluster(t, configuration(nil), authority.secret())
+		defer background(t, testBundle(c).Run)()
+		for range 6000 { // ten minutes
+			time.Sleep(100 * time.Millisecond)
+			if len(c.bundles()[0]) > 0 {
+				c.replace(configuration(nil))
+			}
+		}
+		if n, most := c.patches(), repairBurst+61; n < 50 || n > most {
+			t.Errorf("%d patches in ten minutes, want at most %d", n, most)
+		}
+	})
+}
+
+func TestARefusedPatchIsTriedAgainWithBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		authority := newCA(t, authorityName, time.Now(), year)
+		c := newCluster(t, configuration(nil), authority.secret())
+		var allowed atomic.Bool
+		c.PrependReactor("patch", "*", func(k8stesting.Action) (bool, runtime.Object, error) {
+			return !allowed.Load(), nil, errors.New("refused by policy")
+		})
+		b := testBundle(c)
+		defer background(t, b.Run)()
+		time.Sleep(10 * time.Minute)
+		if n := c.patches(); n < 8 || n > 30 {
+			t.Errorf("%d attempts in ten minutes", n)
+		}
+		if err := b.lastError(); err == nil || !strings.Contains(err.Error(), "refused by policy") {
+			t.Errorf("the reason is not kept: %v", err)
+		}
+		allowed.Store(true)
+		time.Sleep(2 * time.Minute)
+		if !bytes.Equal(c.bundles()[0], authority.pem()) || b.lastError() != nil {
+			t.Errorf("not healed: %v", b.lastError())
+		}
+	})
+}
+
+func TestThePatchNamesItsVersionAndOnlyWhatChanges(t *testing.T) {
+	authority := newCA(t, authorityName, time.Now(), year)
+	existing := configuration(authority.pem(), nil)
+	existing.ResourceVersion = "42"
+	patch, err := patchFor(existing, authority.pem(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"resourceVersion":"42"`, `"b.agentlet.dev"`} {
+		if !strings.Contains(string(patch), want) {
+			t.Errorf("no %s in %s", want, patch)
+		}
+	}
+	for _, unwanted := range []string{`"a.agentlet.dev"`, "failurePolicy", "service"} {
+		if strings.Contains(string(patch), unwanted) {
+			t.Errorf("%s in %s", unwanted, patch)
+		}
+	}
+	if patch, err := patchFor(&admissionregistrationv1.MutatingWebhookConfiguration{}, authority.pem(), time.Now()); patch != nil || err != nil {
+		t.Errorf("without webhooks: %s, %v", patch, err)
+	}
+}
+
+func TestThePrivateKeyIsNotKept(t *testing.T) {
+	secret := newCA(t, authorityName, time.Now(), year).secret()
+	slim, err := certificateOnly(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data := slim.(*corev1.Secret).Data; len(data) != 1 || len(data[corev1.TLSCertKey]) == 0 {
+		t.Errorf("kept %d keys", len(data))
+	}
+	if len(secret.Data) != 3 {
+		t.Error("the argument was changed")
+	}
+}

@@ -1,0 +1,214 @@
+package certs
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"math/big"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+const (
+	testNamespace     = "agentlet-system"
+	testService       = "agentlet"
+	testSecret        = "agentlet-webhook-ca"
+	testConfiguration = "agentlet"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+// ca is an authority with its key.
+type ca struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newCA(t testing.TB, name string, notBefore time.Time, valid time.Duration) *ca {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: notBefore, NotAfter: notBefore.Add(valid),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ca{certificate: certificate, key: key}
+}
+
+func (c *ca) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.certificate.Raw})
+}
+
+func (c *ca) sign(template *x509.Certificate, public any) (*x509.Certificate, error) {
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	der, err := x509.CreateCertificate(rand.Reader, template, c.certificate, public, c.key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+}
+
+// secret holds the authority as DynamicAuthority writes it.
+func (c *ca) secret() *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: testSecret},
+		Data: map[string][]byte{
+			corev1.TLSCertKey: c.pem(), "ca.crt": c.pem(), corev1.TLSPrivateKeyKey: []byte("a private key"),
+		},
+	}
+}
+
+// configuration is a webhook configuration with a webhook for each bundle.
+func configuration(bundles ...[]byte) *admissionregistrationv1.MutatingWebhookConfiguration {
+	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: testConfiguration}}
+	for i, bundle := range bundles {
+		configuration.Webhooks = append(configuration.Webhooks, admissionregistrationv1.MutatingWebhook{
+			Name: string(rune('a'+i)) + ".agentlet.dev",
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{
+				CABundle: bundle,
+				Service:  &admissionregistrationv1.ServiceReference{Namespace: testNamespace, Name: testService},
+			},
+		})
+	}
+	return configuration
+}
+
+// cluster is a fake API server.
+type cluster struct {
+	*fake.Clientset
+	t testing.TB
+}
+
+func newCluster(t testing.TB, objects ...runtime.Object) *cluster {
+	return &cluster{Clientset: fake.NewClientset(objects...), t: t}
+}
+
+// bundles are those of the configuration, webhook by webhook.
+func (c *cluster) bundles() [][]byte {
+	c.t.Helper()
+	got, err := c.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(c.t.Context(), testConfiguration, metav1.GetOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var bundles [][]byte
+	for _, webhook := range got.Webhooks {
+		bundles = append(bundles, webhook.ClientConfig.CABundle)
+	}
+	return bundles
+}
+
+// replace puts another configuration in the place of the one that is there.
+func (c *cluster) replace(configuration *admissionregistrationv1.MutatingWebhookConfiguration) {
+	c.t.Helper()
+	if _, err := c.AdmissionregistrationV1().MutatingWebhookConfigurations().
+		Update(c.t.Context(), configuration, metav1.UpdateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// patches counts the attempts to write the bundle.
+func (c *cluster) patches() (n int) {
+	for _, action := range c.Actions() {
+		if action.GetVerb() == "patch" {
+			n++
+		}
+	}
+	return n
+}
+
+// fakeAuthority signs like cert-manager's DynamicAuthority, and writes its certificate into the same secret.
+type fakeAuthority struct {
+	cluster *cluster
+
+	mu      sync.Mutex
+	current *ca
+	watches []chan<- struct{}
+}
+
+func (f *fakeAuthority) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (f *fakeAuthority) WatchRotation(ch chan<- struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watches = append(f.watches, ch)
+}
+
+func (f *fakeAuthority) StopWatchingRotation(chan<- struct{}) {}
+
+func (f *fakeAuthority) Sign(template *x509.Certificate) (*x509.Certificate, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.current == nil {
+		return nil, authority.ErrCertificateNotAvailable
+	}
+	template.NotBefore = time.Now()
+	template.NotAfter = template.NotBefore.Add(leafDuration)
+	return f.current.sign(template, template.PublicKey)
+}
+
+// rotate puts a new authority in force.
+func (f *fakeAuthority) rotate(next *ca) {
+	f.cluster.t.Helper()
+	ctx, secrets := f.cluster.t.Context(), f.cluster.CoreV1().Secrets(testNamespace)
+	_, err := secrets.Update(ctx, next.secret(), metav1.UpdateOptions{})
+	if err != nil {
+		_, err = secrets.Create(ctx, next.secret(), metav1.CreateOptions{})
+	}
+	if err != nil {
+		f.cluster.t.Fatal(errors.Join(errors.New("write the authority's secret"), err))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.current = next
+	for _, watch := range f.watches {
+		select {
+		case watch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// background runs something until the returned function is called.
+func background(t *testing.T, run func(context.Context) error) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,303 @@
+package webhook
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/agentlet/agentlet/injector"
+)
+
+// selfSigned is a certificate for the name, and a pool that trusts it.
+func selfSigned(t *testing.T, name string, notAfter time.Time) (*tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: notAfter.Add(-time.Hour), NotAfter: notAfter,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(leaf)
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, pool
+}
+
+// running is a server that a test has started.
+type running struct {
+	admission, health string // URLs
+	client            *http.Client
+	stop              func()
+	done              <-chan error
+}
+
+func start(t *testing.T, config Config, roots *x509.CertPool) running {
+	t.Helper()
+	config.Log = slog.New(slog.DiscardHandler)
+	admission, health := listener(t), listener(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- New(config).serve(ctx, admission, health) }()
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "agentlet.test.svc"}, ForceAttemptHTTP2: true,
+	}}
+	t.Cleanup(func() {
+		client.CloseIdleConnections()
+		cancel()
+	})
+	return running{
+		admission: "https://" + admission.Addr().String(), health: "http://" + health.Addr().String(),
+		client: client, stop: cancel, done: done,
+	}
+}
+
+func listener(t *testing.T) net.Listener {
+	t.Helper()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// call returns status and body.
+func (r *running) call(t *testing.T, method, url string, body []byte) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := r.client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(answer)
+}
+
+func TestServerOverTLS(t *testing.T) {
+	certificate, roots := selfSigned(t, "agentlet.test.svc", time.Now().Add(30*time.Minute))
+	certificates := &fakeCertificates{certificate: certificate}
+	server := start(t, Config{Decider: realInjector(t), Certificates: certificates, Version: "v1.2.3"}, roots)
+
+	status, body := server.call(t, http.MethodPost, server.admission+MutatePath+"?timeout=5s", envelope(t, ordinaryPod(t), nil))
+	if status != http.StatusOK || !strings.Contains(body, `"patch"`) {
+		t.Errorf("admission: %d %s", status, body)
+	}
+	for path, want := range map[string]int{"/": 404, "/mutate/x": 404, LivezPath: 404, MetricsPath: 404} {
+		if status, body := server.call(t, http.MethodGet, server.admission+path, nil); status != want {
+			t.Errorf("%s on the admission port: %d %s", path, status, body)
+		}
+	}
+	if status, _ := server.call(t, http.MethodGet, server.health+LivezPath, nil); status != http.StatusOK {
+		t.Errorf("livez: %d", status)
+	}
+	if status, body := server.call(t, http.MethodGet, server.health+ReadyzPath, nil); status != http.StatusOK {
+		t.Errorf("readyz: %d %s", status, body)
+	}
+	status, body = server.call(t, http.MethodGet, server.health+MetricsPath, nil)
+	for _, want := range []string{
+		`agentlet_webhook_admissions_total{outcome="injected",reason="Injected"} 1`,
+		`agentlet_webhook_admission_duration_seconds_count 1`,
+		`agentlet_webhook_certificate_expiry_timestamp_seconds 1.`,
+		`agentlet_webhook_ca_bundle_in_sync 1`,
+		`version="v1.2.3"} 1`,
+		`go_goroutines`,
+	} {
+		if status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("metrics: %d, without %s:\n%s", status, want, body)
+		}
+	}
+	server.stop()
+	if err := <-server.done; err != nil {
+		t.Errorf("asked to end, it says %v", err)
+	}
+}
+
+func TestReadinessNamesWhatIsMissing(t *testing.T) {
+	certificate, _ := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
+	for name, test := range map[string]struct {
+		certificates fakeCertificates
+		stopping     bool
+		status       int
+		want         string
+	}{
+		"all there":      {fakeCertificates{certificate: certificate}, false, 200, "[+] certificate: ok\n[+] trust: ok\n[+] running: ok\n"},
+		"no certificate": {fakeCertificates{untrusted: errors.New("secret x is missing")}, false, 503, "[-] certificate: nothing there yet\n[-] trust: secret x is missing\n[+] running: ok\n"},
+		"not trusted":    {fakeCertificates{certificate: certificate, untrusted: errors.New("no caBundle")}, false, 503, "[+] certificate: ok\n[-] trust: no caBundle\n[+] running: ok\n"},
+		"ending":         {fakeCertificates{certificate: certificate}, true, 503, "[+] certificate: ok\n[+] trust: ok\n[-] running: shutting down\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := New(Config{Certificates: &test.certificates, Log: slog.New(slog.DiscardHandler)})
+			server.health.stopping.Store(test.stopping)
+			recorder := get(server.plain.Handler, ReadyzPath)
+			if recorder.Code != test.status || recorder.Body.String() != test.want {
+				t.Errorf("%d:\n%s", recorder.Code, recorder.Body)
+			}
+			metric := get(server.plain.Handler, MetricsPath).Body.String()
+			inSync := "agentlet_webhook_ca_bundle_in_sync 1"
+			if test.certificates.untrusted != nil {
+				inSync = "agentlet_webhook_ca_bundle_in_sync 0"
+			}
+			if !strings.Contains(metric, inSync) {
+				t.Errorf("no %q in the metrics", inSync)
+			}
+			if test.certificates.certificate == nil && !strings.Contains(metric, "agentlet_webhook_certificate_expiry_timestamp_seconds 0") {
+				t.Error("an expiry without a certificate")
+			}
+		})
+	}
+}
+
+func TestShutdownIsNotReadyFirstAndLetsRequestsEnd(t *testing.T) {
+	certificate, roots := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
+	entered, release := make(chan struct{}), make(chan struct{})
+	server := start(t, Config{
+		Decider: decide(func(injector.Request) injector.Decision {
+			close(entered)
+			<-release
+			return injector.Decision{Outcome: injector.Skipped, Reason: "Test"}
+		}),
+		Certificates: &fakeCertificates{certificate: certificate}, ShutdownDelay: time.Second,
+	}, roots)
+	type answer struct {
+		status int
+		body   string
+	}
+	answered := make(chan answer, 1)
+	body := envelope(t, ordinaryPod(t), nil)
+	go func() {
+		status, body := server.call(t, http.MethodPost, server.admission+MutatePath, body)
+		answered <- answer{status, body}
+	}()
+	<-entered
+	server.stop()
+	deadline := time.Now().Add(800 * time.Millisecond)
+	for {
+		status, _ := server.call(t, http.MethodGet, server.health+ReadyzPath, nil)
+		if status == http.StatusServiceUnavailable {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("still ready while ending")
+		}
+	}
+	// Within the delay new requests are still taken.
+	if status, _ := server.call(t, http.MethodGet, server.admission+MutatePath, nil); status != http.StatusMethodNotAllowed {
+		t.Errorf("a request within the delay: %d", status)
+	}
+	select {
+	case err := <-server.done:
+		t.Fatalf("ended with a request under way: %v", err)
+	case <-time.After(1200 * time.Millisecond):
+	}
+	close(release)
+	if got := <-answered; got.status != http.StatusOK {
+		t.Errorf("the request under way: %d %s", got.status, got.body)
+	}
+	if err := <-server.done; err != nil {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
+func TestRunSaysWhichPortIsTaken(t *testing.T) {
+	taken := listener(t)
+	defer taken.Close()
+	certificates := &fakeCertificates{}
+	for name, config := range map[string]Config{
+		"listen for admission":          {Listen: taken.Addr().String(), MetricsListen: "127.0.0.1:0"},
+		"listen for health and metrics": {Listen: "127.0.0.1:0", MetricsListen: taken.Addr().String()},
+	} {
+		config.Certificates, config.Log = certificates, slog.New(slog.DiscardHandler)
+		if err := New(config).Run(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A client that sends its header or its body slowly is cut off.
+func TestASlowClientHoldsNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		sends string
+		bound time.Duration
+	}{
+		"nothing":         {"", readHeaderTimeout},
+		"half a header":   {"POST /mutate HTTP/1.1\r\nHost: x\r\n", readHeaderTimeout},
+		"half a body":     {"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", readTimeout},
+		"no next request": {"GET /mutate HTTP/1.1\r\nHost: x\r\n\r\n", idleTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, serverSide := net.Pipe()
+				l := &oneConnection{connection: serverSide, closed: make(chan struct{})}
+				server := newHTTPServer(newMutator(realInjector(t)), slog.New(slog.DiscardHandler))
+				ended := make(chan error, 1)
+				go func() { ended <- server.Serve(l) }()
+				began := time.Now()
+				if _, err := io.WriteString(client, test.sends); err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, bufio.NewReader(client)) // until the server hangs up
+				if took := time.Since(began); took > test.bound+time.Second {
+					t.Errorf("cut off after %s, want %s", took, test.bound)
+				}
+				if err := server.Close(); err != nil {
+					t.Error(err)
+				}
+				<-ended
+			})
+		})
+	}
+}
+
+// oneConnection is a listener with a single connection.
+type oneConnection struct {
+	connection net.Conn
+	closed     chan struct{}
+}
+
+func (l *oneConnection) Accept() (net.Conn, error) {
+	if connection := l.connection; connection != nil {
+		l.connection = nil
+		return connection, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneConnection) Close() error {
+	close(l.closed)
+	return nil
+}
+
+func (l *oneConnection) Addr() net.Addr { return &net.UnixAddr{} }
