@@ -107,6 +107,9 @@ func (n *Node) writeConfig(options Options) error {
 	}
 	return writeConsulConfig(dir+"/consul.json", options, map[string]any{
 		"node_name": n.Name, "data_dir": n.consulDataDir(), "bind_addr": n.IP, "client_addr": n.IP,
+		// An agent that lost its data keeps its ID, as one with a host's ID does; with a new one the servers refuse its
+		// name for as long as they take the old node for alive.
+		"node_id": fmt.Sprintf("00000000-0000-4000-8000-%012d", n.number),
 	})
 }
 

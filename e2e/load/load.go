@@ -1,0 +1,147 @@
+// Package load sends requests to a service the way a client of Consul does: it follows the passing instances with a
+// blocking query, and opens a new connection for each request, at a steady rate that doesn't wait for answers.
+package load
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// Client sends requests to one service.
+type Client struct {
+	consul  *api.Client
+	service string
+
+	mu        sync.Mutex
+	instances []string
+	requests  atomic.Int64
+	failed    atomic.Int64
+	errors    map[string]int
+}
+
+// New returns a client that follows the service at a Consul agent or server.
+func New(consul *api.Client, service string) *Client {
+	return &Client{consul: consul, service: service, errors: map[string]int{}}
+}
+
+// Counts are the requests so far, and those that failed.
+func (c *Client) Counts() (requests, failed int64) { return c.requests.Load(), c.failed.Load() }
+
+// Errors counts the failures by what they were.
+func (c *Client) Errors() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	errors := make(map[string]int, len(c.errors))
+	for text, n := range c.errors {
+		errors[text] = n
+	}
+	return errors
+}
+
+// Instances are the addresses that the client would send to now.
+func (c *Client) Instances() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.instances...)
+}
+
+// Follow keeps the list of instances until ctx ends. It returns when there is a first list; a service without passing
+// instances is one.
+func (c *Client) Follow(ctx context.Context) error {
+	index, err := c.look(ctx, 0)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", c.service, err)
+	}
+	go func() {
+		for ctx.Err() == nil {
+			next, err := c.look(ctx, index)
+			if err != nil {
+				next = 0
+				timer := time.NewTimer(100 * time.Millisecond)
+				select {
+				case <-ctx.Done():
+				case <-timer.C:
+				}
+			}
+			index = next
+		}
+	}()
+	return nil
+}
+
+func (c *Client) look(ctx context.Context, index uint64) (uint64, error) {
+	entries, meta, err := c.consul.Health().Service(c.service, "", true, (&api.QueryOptions{WaitIndex: index}).WithContext(ctx))
+	if err != nil {
+		return 0, err
+	}
+	instances := make([]string, len(entries))
+	for i, entry := range entries {
+		instances[i] = net.JoinHostPort(entry.Service.Address, strconv.Itoa(entry.Service.Port))
+	}
+	c.mu.Lock()
+	c.instances = instances
+	c.mu.Unlock()
+	return meta.LastIndex, nil
+}
+
+// requestTimeout is what a client waits for an answer; a slower one has failed.
+const requestTimeout = 3 * time.Second
+
+// Run sends rate requests a second until ctx ends, and returns when the last answer is there.
+func (c *Client) Run(ctx context.Context, rate int) {
+	client := &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext},
+		Timeout:   requestTimeout,
+	}
+	ticker := time.NewTicker(time.Second / time.Duration(rate))
+	defer ticker.Stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			group.Go(func() { c.request(client) })
+		}
+	}
+}
+
+func (c *Client) request(client *http.Client) {
+	c.requests.Add(1)
+	if err := c.get(client); err != nil {
+		c.failed.Add(1)
+		c.mu.Lock()
+		c.errors[err.Error()]++
+		c.mu.Unlock()
+	}
+}
+
+func (c *Client) get(client *http.Client) error {
+	instances := c.Instances()
+	if len(instances) == 0 {
+		return fmt.Errorf("no passing instance of %s", c.service)
+	}
+	response, err := client.Get("http://" + instances[rand.IntN(len(instances))] + "/")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("answered %s", response.Status)
+	}
+	return nil
+}

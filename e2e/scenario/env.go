@@ -1,0 +1,164 @@
+// Package scenario runs stories on the real cluster: Given, When, Then. One test binary shares one cluster with Agentlet
+// installed; each scenario has a namespace of its own. Scenarios that break nodes, or that measure, run one at a time;
+// the others call Parallel.
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/toolchain"
+)
+
+// SampleImage is the application of e2e/sample.
+const SampleImage = "agentlet.test/sample:e2e"
+
+// Namespace and Release of the installation.
+const (
+	SystemNamespace = "agentlet-system"
+	Release         = "agentlet"
+)
+
+// Env is what the scenarios of a run share.
+type Env struct {
+	Cluster *cluster.Cluster
+	Kube    kubernetes.Interface
+	// Consul is a client of a Consul server.
+	Consul *api.Client
+	// Root is the repository's folder, Out the folder for figures and reports, Helm the helm program.
+	Root, Out, Helm string
+}
+
+// FiguresFile is where figures are merged into.
+func (e *Env) FiguresFile() string { return filepath.Join(e.Out, "figures.json") }
+
+// shared is the environment of this test binary, made by Main.
+var shared *Env
+
+// Main is a test binary's TestMain: it starts the cluster if it isn't up, installs what was built from this tree, runs
+// the tests, and with CI=true takes the cluster down. Without AGENTLET_SCENARIOS all scenarios are skipped: they need root
+// and a machine of their own.
+func Main(m *testing.M) int {
+	if os.Getenv("AGENTLET_SCENARIOS") == "" {
+		fmt.Println("SKIPPED: scenarios need a cluster; run them with make e2e")
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Minute)
+	env, err := Start(ctx, os.Stderr)
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL: prepare scenarios:", err)
+		return 1
+	}
+	shared = env
+	code := m.Run()
+	if os.Getenv("CI") != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		if err := env.Cluster.Down(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "take the cluster down:", err)
+		}
+	}
+	return code
+}
+
+// Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded. Each step is logged.
+func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
+	root, err := toolchain.SourceRoot()
+	if err != nil {
+		return nil, err
+	}
+	root = filepath.Dir(root)
+	env := &Env{Root: root, Out: filepath.Join(root, ".out")}
+	env.Cluster, err = cluster.Up(ctx, cluster.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if env.Kube, err = env.Cluster.Client(); err != nil {
+		return nil, err
+	}
+	if env.Consul, err = cluster.ConsulClient(env.Cluster.ConsulAddr()); err != nil {
+		return nil, err
+	}
+	if env.Helm, err = env.Cluster.Helm(ctx, log); err != nil {
+		return nil, err
+	}
+	steps := []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"build the image", env.buildImage},
+		{"load the images", env.loadImages},
+		{"install the chart", func(ctx context.Context) error { return env.Install(ctx, values...) }},
+	}
+	for _, step := range steps {
+		began := time.Now()
+		if err := step.do(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", step.name, err)
+		}
+		fmt.Fprintf(log, "  %-28s %6.1fs\n", step.name, time.Since(began).Seconds())
+	}
+	return env, nil
+}
+
+func (e *Env) buildImage(ctx context.Context) error {
+	return e.Command(ctx, "make", "-C", e.Root, "image")
+}
+
+func (e *Env) loadImages(ctx context.Context) error {
+	tarball := filepath.Join(e.Out, "sample.tar")
+	if err := cluster.BuildImage(ctx, filepath.Join(e.Root, "e2e"), "./sample", SampleImage, tarball); err != nil {
+		return err
+	}
+	return errors.Join(
+		e.Cluster.LoadImage(ctx, tarball),
+		e.Cluster.LoadImage(ctx, filepath.Join(e.Out, "image.tar")),
+	)
+}
+
+// Install installs or upgrades the chart, as a user would, and restarts the webhook's pods, whose image may have been
+// built anew under the same name. values are helm's --set pairs.
+func (e *Env) Install(ctx context.Context, values ...string) error {
+	args := []string{
+		"upgrade", "--install", Release, filepath.Join(e.Root, "charts", "agentlet"),
+		"-n", SystemNamespace, "--create-namespace", "--wait", "--timeout", "3m",
+		"--set", "image.tag=dev", "--set", "podAnnotations.restarted=" + time.Now().UTC().Format("150405.000"),
+	}
+	for _, value := range values {
+		args = append(args, "--set", value)
+	}
+	return e.Command(ctx, e.Helm, args...)
+}
+
+// Kubectl runs kubectl as the administrator and returns what it printed.
+func (e *Env) Kubectl(ctx context.Context, args ...string) (string, error) {
+	return e.output(ctx, e.Cluster.Kubectl(), args...)
+}
+
+// Command runs a program with the cluster's kubeconfig; its output is part of the error when it fails.
+func (e *Env) Command(ctx context.Context, name string, args ...string) error {
+	_, err := e.output(ctx, name, args...)
+	return err
+}
+
+func (e *Env) output(ctx context.Context, name string, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, name, args...)
+	command.Env = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig(), "MAKEFLAGS=", "MFLAGS=")
+	out, err := command.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}

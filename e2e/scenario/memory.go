@@ -1,0 +1,47 @@
+package scenario
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// AnonymousMemory is the resident anonymous memory, in bytes, of the process on this machine whose command line holds
+// words and whose environment holds the pod's UID.
+func AnonymousMemory(words, uid string) (int64, error) {
+	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range commands {
+		command, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(bytes.ReplaceAll(command, []byte{0}, []byte{' '})), words) {
+			continue
+		}
+		folder := filepath.Dir(file)
+		if environment, err := os.ReadFile(filepath.Join(folder, "environ")); err == nil && bytes.Contains(environment, []byte(uid)) {
+			return rssAnon(filepath.Join(folder, "status"))
+		}
+	}
+	return 0, errors.New("no such process")
+}
+
+func rssAnon(file string) (int64, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return 0, fmt.Errorf("read process status: %w", err)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(content))
+	for lines.Scan() {
+		if value, found := strings.CutPrefix(lines.Text(), "RssAnon:"); found {
+			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("%s has no RssAnon", file)
+}

@@ -1,0 +1,198 @@
+package scenario
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// S is one scenario under way.
+type S struct {
+	*testing.T
+	*Env
+	// Ctx ends with the scenario.
+	Ctx context.Context
+	// Namespace is the scenario's own: opted in, and granted.
+	Namespace string
+}
+
+// Option of a scenario.
+type Option func(*settings)
+
+type settings struct {
+	parallel bool
+	labels   map[string]string
+	grants   bool
+}
+
+// Parallel lets the scenario run beside others. It may not break what they use, nor measure.
+func Parallel() Option { return func(s *settings) { s.parallel = true } }
+
+// Label sets a label of the scenario's namespace; an empty value removes it.
+func Label(key, value string) Option {
+	return func(s *settings) {
+		if value == "" {
+			delete(s.labels, key)
+		} else {
+			s.labels[key] = value
+		}
+	}
+}
+
+// scenarioTimeout bounds one scenario.
+const scenarioTimeout = 8 * time.Minute
+
+// New starts a scenario in a namespace of its own, which goes with it.
+func New(t *testing.T, options ...Option) *S {
+	t.Helper()
+	if shared == nil {
+		t.Skip("SKIPPED: no cluster")
+	}
+	set := settings{labels: map[string]string{contract.InjectLabel: contract.InjectEnabled}, grants: true}
+	for _, option := range options {
+		option(&set)
+	}
+	if set.parallel {
+		t.Parallel()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
+	t.Cleanup(cancel)
+	s := &S{T: t, Env: shared, Ctx: ctx, Namespace: name(t.Name())}
+	s.must("create namespace", s.createNamespace(set))
+	t.Cleanup(s.end)
+	return s
+}
+
+// name makes a namespace's name of a test's.
+func name(test string) string {
+	var suffix [3]byte
+	_, _ = rand.Read(suffix[:]) // never fails
+	test = strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(strings.TrimPrefix(test, "Test")))
+	return strings.Trim(test[:min(len(test), 40)], "-") + "-" + hex.EncodeToString(suffix[:])
+}
+
+func (s *S) createNamespace(set settings) error {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace, Labels: set.labels}}
+	if _, err := s.Kube.CoreV1().Namespaces().Create(s.Ctx, namespace, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: Release + "-pod"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Release + "-pod"},
+		Subjects: []rbacv1.Subject{{
+			APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:serviceaccounts:" + s.Namespace,
+		}},
+	}
+	if _, err := s.Kube.RbacV1().RoleBindings(s.Namespace).Create(s.Ctx, binding, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	// The service account admission refuses pods before the namespace has its own.
+	return s.poll("the default service account", func(ctx context.Context) (bool, error) {
+		_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Get(ctx, "default", metav1.GetOptions{})
+		return err == nil, nil
+	})
+}
+
+// end shows what there was to see if the scenario failed, and removes the namespace.
+func (s *S) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if s.Failed() {
+		s.dump(ctx)
+	}
+	if _, err := s.Kubectl(ctx, "delete", "namespace", s.Namespace, "--wait", "--timeout=100s"); err != nil {
+		s.Logf("remove namespace: %v", err)
+	}
+}
+
+// dump logs the namespace's pods, events and agentlets' logs.
+func (s *S) dump(ctx context.Context) {
+	for _, args := range [][]string{
+		{"get", "pods", "-o", "wide"},
+		{"describe", "pods"},
+		{"get", "events", "--sort-by=.lastTimestamp"},
+	} {
+		out, _ := s.Kubectl(ctx, append([]string{"-n", s.Namespace}, args...)...)
+		s.Logf("kubectl %s\n%s", strings.Join(args, " "), out)
+	}
+	pods, err := s.Kube.CoreV1().Pods(s.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return
+	}
+	for _, pod := range pods.Items {
+		out, _ := s.Kubectl(ctx, "-n", s.Namespace, "logs", pod.Name, "-c", contract.ContainerName, "--tail=40")
+		s.Logf("agentlet of %s\n%s", pod.Name, out)
+	}
+}
+
+// Given, When and Then are a scenario's steps; each is logged with its duration, and a failure in one ends the scenario.
+func (s *S) Given(what string, do func()) { s.Helper(); s.step("Given", what, do) }
+
+// When is the step that is looked at.
+func (s *S) When(what string, do func()) { s.Helper(); s.step("When", what, do) }
+
+// Then is what must be so afterwards.
+func (s *S) Then(what string, do func()) { s.Helper(); s.step("Then", what, do) }
+
+func (s *S) step(kind, what string, do func()) {
+	s.Helper()
+	began := time.Now()
+	do()
+	s.Logf("%5s %s (%s)", kind, what, time.Since(began).Round(time.Millisecond))
+	if s.Failed() {
+		s.FailNow()
+	}
+}
+
+// must ends the scenario on an error.
+func (s *S) must(doing string, err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatalf("%s: %v", doing, err)
+	}
+}
+
+// Must ends the scenario on an error.
+func (s *S) Must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+// pollInterval of Eventually.
+const pollInterval = 50 * time.Millisecond
+
+// Eventually waits for a condition, for a minute at the most; the last reason why not is in the failure.
+func (s *S) Eventually(what string, condition func(ctx context.Context) (bool, error)) {
+	s.Helper()
+	s.must("wait for "+what, s.poll(what, condition))
+}
+
+func (s *S) poll(what string, condition func(ctx context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(s.Ctx, 2*time.Minute)
+	defer cancel()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		ok, err := condition(ctx)
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s never came: %w (last: %v)", what, ctx.Err(), err)
+		case <-ticker.C:
+		}
+	}
+}
