@@ -16,15 +16,13 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 )
 
-const year = 365 * 24 * time.Hour
-
 func testBundle(c *cluster) *bundle {
 	return newBundle(c, testConfiguration, testNamespace, testSecret, discard)
 }
 
 func TestEveryBundleIsWrittenAndPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		authority := newCA(t, authorityName, time.Now(), year)
+		authority := newCA(t, authorityName, time.Now())
 		other := configuration([]byte("theirs"))
 		other.Name = "theirs"
 		c := newCluster(t, configuration(nil, []byte("rubbish")), other)
@@ -70,8 +68,8 @@ func TestEveryBundleIsWrittenAndPutBack(t *testing.T) {
 
 func TestAFormerAuthorityIsKeptForADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		former := newCA(t, authorityName, time.Now().Add(-year/2), year)
-		current := newCA(t, authorityName, time.Now(), year)
+		former := newCA(t, authorityName, time.Now().Add(-year/2))
+		current := newCA(t, authorityName, time.Now())
 		c := newCluster(t, configuration(former.pem()), current.secret())
 		defer background(t, testBundle(c).Run)()
 		time.Sleep(formerFor - resync)
@@ -87,8 +85,8 @@ func TestAFormerAuthorityIsKeptForADay(t *testing.T) {
 
 func TestTwoReplicasAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		former := newCA(t, authorityName, time.Now().Add(-year/2), year)
-		current := newCA(t, authorityName, time.Now(), year)
+		former := newCA(t, authorityName, time.Now().Add(-year/2))
+		current := newCA(t, authorityName, time.Now())
 		c := newCluster(t, configuration(former.pem()), current.secret())
 		defer background(t, testBundle(c).Run)()
 		defer background(t, testBundle(c).Run)()
@@ -102,7 +100,7 @@ func TestTwoReplicasAgree(t *testing.T) {
 
 func TestAFightIsFoughtSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		authority := newCA(t, authorityName, time.Now(), year)
+		authority := newCA(t, authorityName, time.Now())
 		c := newCluster(t, configuration(nil), authority.secret())
 		defer background(t, testBundle(c).Run)()
 		for range 6000 { // ten minutes
@@ -119,7 +117,7 @@ func TestAFightIsFoughtSlowly(t *testing.T) {
 
 func TestARefusedPatchIsTriedAgainWithBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		authority := newCA(t, authorityName, time.Now(), year)
+		authority := newCA(t, authorityName, time.Now())
 		c := newCluster(t, configuration(nil), authority.secret())
 		var allowed atomic.Bool
 		c.PrependReactor("patch", "*", func(k8stesting.Action) (bool, runtime.Object, error) {
@@ -143,7 +141,7 @@ func TestARefusedPatchIsTriedAgainWithBackoff(t *testing.T) {
 }
 
 func TestThePatchNamesItsVersionAndOnlyWhatChanges(t *testing.T) {
-	authority := newCA(t, authorityName, time.Now(), year)
+	authority := newCA(t, authorityName, time.Now())
 	existing := configuration(authority.pem(), nil)
 	existing.ResourceVersion = "42"
 	patch, err := patchFor(existing, authority.pem(), time.Now())
@@ -166,7 +164,7 @@ func TestThePatchNamesItsVersionAndOnlyWhatChanges(t *testing.T) {
 }
 
 func TestThePrivateKeyIsNotKept(t *testing.T) {
-	secret := newCA(t, authorityName, time.Now(), year).secret()
+	secret := newCA(t, authorityName, time.Now()).secret()
 	slim, err := certificateOnly(secret)
 	if err != nil {
 		t.Fatal(err)

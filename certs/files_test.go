@@ -52,26 +52,26 @@ func TestFilesAreJudged(t *testing.T) {
 	}{
 		"nothing there": {func(*testing.T, string, time.Time) {}, "tls.crt and tls.key"},
 		"authority unknown": {func(t *testing.T, folder string, now time.Time) {
-			writeLeaf(t, folder, newCA(t, "any", now, year), name, now.Add(time.Hour))
+			writeLeaf(t, folder, newCA(t, "any", now), name, now.Add(time.Hour))
 		}, ""},
 		"authority known": {func(t *testing.T, folder string, now time.Time) {
-			authority := newCA(t, "any", now, year)
+			authority := newCA(t, "any", now)
 			writeLeaf(t, folder, authority, name, now.Add(time.Hour))
 			write(t, folder, "ca.crt", authority.pem())
 		}, ""},
 		"another authority": {func(t *testing.T, folder string, now time.Time) {
-			writeLeaf(t, folder, newCA(t, "any", now, year), name, now.Add(time.Hour))
-			write(t, folder, "ca.crt", newCA(t, "another", now, year).pem())
+			writeLeaf(t, folder, newCA(t, "any", now), name, now.Add(time.Hour))
+			write(t, folder, "ca.crt", newCA(t, "another", now).pem())
 		}, "unknown authority"},
 		"empty authority": {func(t *testing.T, folder string, now time.Time) {
-			writeLeaf(t, folder, newCA(t, "any", now, year), name, now.Add(time.Hour))
+			writeLeaf(t, folder, newCA(t, "any", now), name, now.Add(time.Hour))
 			write(t, folder, "ca.crt", nil)
 		}, "holds no certificate"},
 		"expired": {func(t *testing.T, folder string, now time.Time) {
-			writeLeaf(t, folder, newCA(t, "any", now, year), name, now.Add(-time.Minute))
+			writeLeaf(t, folder, newCA(t, "any", now), name, now.Add(-time.Minute))
 		}, "valid from"},
 		"another name": {func(t *testing.T, folder string, now time.Time) {
-			writeLeaf(t, folder, newCA(t, "any", now, year), "other.svc", now.Add(time.Hour))
+			writeLeaf(t, folder, newCA(t, "any", now), "other.svc", now.Add(time.Hour))
 		}, "other.svc"},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestFilesAreJudged(t *testing.T) {
 func TestFilesAreReadAgainAndOutliveALongAbsence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		folder, name := t.TempDir(), ServerName(testService, testNamespace)
-		authority := newCA(t, "any", time.Now(), year)
+		authority := newCA(t, "any", time.Now())
 		files := NewFiles(folder, name, discard)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)

@@ -32,13 +32,16 @@ const (
 
 var discard = slog.New(slog.DiscardHandler)
 
+// year is how long an authority is valid.
+const year = 365 * 24 * time.Hour
+
 // ca is an authority with its key.
 type ca struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-func newCA(t testing.TB, name string, notBefore time.Time, valid time.Duration) *ca {
+func newCA(t testing.TB, name string, notBefore time.Time) *ca {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -49,7 +52,7 @@ func newCA(t testing.TB, name string, notBefore time.Time, valid time.Duration) 
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: notBefore, NotAfter: notBefore.Add(valid),
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: notBefore, NotAfter: notBefore.Add(year),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

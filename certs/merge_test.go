@@ -8,15 +8,14 @@ import (
 )
 
 func TestMergeBundle(t *testing.T) {
-	const year = 365 * 24 * time.Hour
 	now := time.Now()
-	current := newCA(t, authorityName, now.Add(-time.Hour), year)
-	former := newCA(t, authorityName, now.Add(-year/2), year)
-	former2 := newCA(t, authorityName, now.Add(-year/2), year)
-	former3 := newCA(t, authorityName, now.Add(-year/2), year)
-	former4 := newCA(t, authorityName, now.Add(-year/2), year)
-	expired := newCA(t, authorityName, now.Add(-2*year), year)
-	foreign := newCA(t, "somebody else", now.Add(-year/2), year)
+	current := newCA(t, authorityName, now.Add(-time.Hour))
+	former := newCA(t, authorityName, now.Add(-year/2))
+	former2 := newCA(t, authorityName, now.Add(-year/2))
+	former3 := newCA(t, authorityName, now.Add(-year/2))
+	former4 := newCA(t, authorityName, now.Add(-year/2))
+	expired := newCA(t, authorityName, now.Add(-2*year))
+	foreign := newCA(t, "somebody else", now.Add(-year/2))
 	bundle := func(all ...*ca) (out []byte) {
 		for _, one := range all {
 			out = append(out, one.pem()...)

@@ -28,7 +28,7 @@ func TestSelfSaysWhatIsMissingUntilItIsTrusted(t *testing.T) {
 		missing("secret agentlet-system/agentlet-webhook-ca")
 		defer background(t, self.Run)()
 		missing("secret agentlet-system/agentlet-webhook-ca")
-		signer.rotate(newCA(t, authorityName, time.Now(), year))
+		signer.rotate(newCA(t, authorityName, time.Now()))
 		missing("webhook configuration agentlet does not exist")
 		if _, err := self.GetCertificate(nil); err == nil {
 			t.Error("serves what nobody trusts")
@@ -58,13 +58,13 @@ func TestSelfIsTrustedThroughARotation(t *testing.T) {
 		c := newCluster(t, configuration(nil))
 		self, signer := testSelf(c)
 		defer background(t, self.Run)()
-		signer.rotate(newCA(t, authorityName, time.Now(), year))
+		signer.rotate(newCA(t, authorityName, time.Now()))
 		time.Sleep(5 * time.Second)
 		before, err := self.GetCertificate(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		next := newCA(t, authorityName, time.Now(), year)
+		next := newCA(t, authorityName, time.Now())
 		signer.rotate(next)
 		for range 500 {
 			time.Sleep(10 * time.Millisecond)
@@ -91,7 +91,7 @@ func TestSelfRenewsBeforeTheEnd(t *testing.T) {
 		c := newCluster(t, configuration(nil))
 		self, signer := testSelf(c)
 		defer background(t, self.Run)()
-		signer.rotate(newCA(t, authorityName, time.Now(), year))
+		signer.rotate(newCA(t, authorityName, time.Now()))
 		time.Sleep(5 * time.Second)
 		for hour := range 72 {
 			if err := self.Trusted(); err != nil {

@@ -43,14 +43,22 @@ type verdict struct {
 	pod       string
 }
 
-// badRequest is an error that the caller has made.
-type badRequest struct {
+// requestError is a mistake of the caller's, with the HTTP status that says so.
+type requestError struct {
 	status int
 	err    error
 }
 
-func (e *badRequest) Error() string { return e.err.Error() }
-func (e *badRequest) Unwrap() error { return e.err }
+func (e *requestError) Error() string { return e.err.Error() }
+func (e *requestError) Unwrap() error { return e.err }
+
+// panicError is a panic below the handler. The value and the stack are for the log alone.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return "internal error: see the webhook's log" }
 
 // mutator answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own mistakes an HTTP 500: the API
 // server applies its failurePolicy to both. Only a decision, or an object that is no pod, makes an AdmissionReview.
@@ -65,7 +73,7 @@ func (m *mutator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, found, err := m.answer(w, r)
 	if err != nil {
 		status := http.StatusInternalServerError
-		if bad := (*badRequest)(nil); errors.As(err, &bad) {
+		if bad := (*requestError)(nil); errors.As(err, &bad) {
 			status = bad.status
 		}
 		// This is what the API server shows to whoever creates the pod.
@@ -90,6 +98,9 @@ func (m *mutator) record(r *http.Request, found verdict, took time.Duration, err
 		level = slog.LevelError
 		attributes = append(attributes, slog.Any("error", err))
 	}
+	if panicked := (*panicError)(nil); errors.As(err, &panicked) {
+		attributes = append(attributes, slog.Any("panic", panicked.value), slog.String("stack", string(panicked.stack)))
+	}
 	m.log.LogAttrs(r.Context(), level, "admission", attributes...)
 }
 
@@ -98,8 +109,7 @@ func (m *mutator) record(r *http.Request, found verdict, took time.Duration, err
 func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte, found verdict, err error) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
-			m.log.ErrorContext(r.Context(), "panic", "panic", recovered, "stack", string(debug.Stack()))
-			answer, err = nil, errors.New("internal error: see the webhook's log")
+			answer, err = nil, &panicError{value: recovered, stack: debug.Stack()}
 			found.outcome, found.reason = failed, reasonInternal
 		}
 	}()
@@ -110,7 +120,7 @@ func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 	}
 	in, pod, notPod, err := decodeReview(body)
 	if err != nil {
-		return nil, found, &badRequest{http.StatusBadRequest, err}
+		return nil, found, &requestError{http.StatusBadRequest, err}
 	}
 	found.uid, found.namespace, found.pod = in.UID, in.Namespace, in.Name
 	response, err := m.decide(in, pod, notPod, &found)
@@ -159,11 +169,13 @@ func refuse(uid types.UID, err error) *admissionv1.AdmissionResponse {
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return nil, &badRequest{http.StatusMethodNotAllowed, fmt.Errorf("method %s: only POST is answered", r.Method)}
+		return nil, &requestError{http.StatusMethodNotAllowed, fmt.Errorf("method %s: only POST is answered", r.Method)}
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return nil, &badRequest{http.StatusUnsupportedMediaType,
-			fmt.Errorf("content type %q: want application/json", r.Header.Get("Content-Type"))}
+		return nil, &requestError{
+			http.StatusUnsupportedMediaType,
+			fmt.Errorf("content type %q: want application/json", r.Header.Get("Content-Type")),
+		}
 	}
 	var body bytes.Buffer
 	if r.ContentLength > 0 && r.ContentLength <= maxBody {
@@ -171,13 +183,13 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, &badRequest{http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)}
+		return nil, &requestError{http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)}
 	}
 	if err != nil {
-		return nil, &badRequest{http.StatusBadRequest, fmt.Errorf("read body: %w", noEOF(err))}
+		return nil, &requestError{http.StatusBadRequest, fmt.Errorf("read body: %w", noEOF(err))}
 	}
 	if body.Len() == 0 {
-		return nil, &badRequest{http.StatusBadRequest, errors.New("the body is empty")}
+		return nil, &requestError{http.StatusBadRequest, errors.New("the body is empty")}
 	}
 	return body.Bytes(), nil
 }

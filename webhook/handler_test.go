@@ -68,7 +68,7 @@ func TestMalformedRequestsGetAClearAnswer(t *testing.T) {
 			if test.contentType == "" {
 				test.contentType = "application/json"
 			}
-			request := httptest.NewRequest(test.method, MutatePath, bytes.NewReader(test.body))
+			request := httptest.NewRequestWithContext(t.Context(), test.method, MutatePath, bytes.NewReader(test.body))
 			request.Header.Set("Content-Type", strings.TrimPrefix(test.contentType, "-"))
 			recorder := httptest.NewRecorder()
 			newMutator(realInjector(t)).ServeHTTP(recorder, request)
@@ -95,11 +95,13 @@ func TestMalformedRequestsGetAClearAnswer(t *testing.T) {
 func TestOnlyPodCreationsAreJudged(t *testing.T) {
 	fail := decide(func(injector.Request) injector.Decision { t.Error("judged"); return injector.Decision{} })
 	for name, edit := range map[string]func(_, request map[string]any){
-		"update":         func(_, r map[string]any) { r["operation"] = "UPDATE" },
-		"delete":         func(_, r map[string]any) { r["operation"] = "DELETE"; r["object"] = nil },
-		"connect":        func(_, r map[string]any) { r["operation"] = "CONNECT" },
-		"subresource":    func(_, r map[string]any) { r["subResource"] = "eviction" },
-		"another kind":   func(_, r map[string]any) { r["kind"] = map[string]string{"group": "apps", "version": "v1", "kind": "Deployment"} },
+		"update":      func(_, r map[string]any) { r["operation"] = "UPDATE" },
+		"delete":      func(_, r map[string]any) { r["operation"] = "DELETE"; r["object"] = nil },
+		"connect":     func(_, r map[string]any) { r["operation"] = "CONNECT" },
+		"subresource": func(_, r map[string]any) { r["subResource"] = "eviction" },
+		"another kind": func(_, r map[string]any) {
+			r["kind"] = map[string]string{"group": "apps", "version": "v1", "kind": "Deployment"}
+		},
 		"another group":  func(_, r map[string]any) { r["kind"] = map[string]string{"group": "x", "version": "v1", "kind": "Pod"} },
 		"strange object": func(_, r map[string]any) { r["operation"] = "UPDATE"; r["object"] = []int{1} },
 	} {
@@ -219,7 +221,7 @@ func TestOurOwnMistakesLeaveTheWordToFailurePolicy(t *testing.T) {
 			if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("error", "InternalError")); n != 1 {
 				t.Errorf("counted %v times", n)
 			}
-			if !strings.Contains(log.String(), "level=ERROR") {
+			if !strings.Contains(log.String(), "level=ERROR") || strings.Contains(recorder.Body.String(), "goroutine") {
 				t.Errorf("not logged: %s", &log)
 			}
 		})
@@ -264,7 +266,7 @@ func TestFitWarnings(t *testing.T) {
 }
 
 func TestABodyThatEndsEarly(t *testing.T) {
-	request := httptest.NewRequest(http.MethodPost, MutatePath, io.MultiReader(strings.NewReader("{"), failingReader{}))
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, MutatePath, io.MultiReader(strings.NewReader("{"), failingReader{}))
 	request.Header.Set("Content-Type", "application/json")
 	recorder := httptest.NewRecorder()
 	newMutator(realInjector(t)).ServeHTTP(recorder, request)

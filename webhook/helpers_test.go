@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -95,7 +96,7 @@ func ordinaryPod(t testing.TB) []byte {
 }
 
 func post(handler http.Handler, body []byte) *httptest.ResponseRecorder {
-	request := httptest.NewRequest(http.MethodPost, MutatePath, bytes.NewReader(body))
+	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, MutatePath, bytes.NewReader(body))
 	request.Header.Set("Content-Type", "application/json")
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, request)
@@ -127,6 +128,6 @@ func operations(path string, value any) []jsonpatch.Operation {
 
 func get(handler http.Handler, path string) *httptest.ResponseRecorder {
 	recorder := httptest.NewRecorder()
-	handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
+	handler.ServeHTTP(recorder, httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil))
 	return recorder
 }

@@ -97,9 +97,8 @@ func (r *running) call(t *testing.T, method, url string, body []byte) (int, stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
-	if err != nil {
+	if err := errors.Join(err, response.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return response.StatusCode, string(answer)
@@ -232,7 +231,7 @@ func TestShutdownIsNotReadyFirstAndLetsRequestsEnd(t *testing.T) {
 
 func TestRunSaysWhichPortIsTaken(t *testing.T) {
 	taken := listener(t)
-	defer taken.Close()
+	t.Cleanup(func() { _ = taken.Close() })
 	certificates := &fakeCertificates{}
 	for name, config := range map[string]Config{
 		"listen for admission":          {Listen: taken.Addr().String(), MetricsListen: "127.0.0.1:0"},
@@ -274,7 +273,9 @@ func TestASlowClientHoldsNothing(t *testing.T) {
 				if err := server.Close(); err != nil {
 					t.Error(err)
 				}
-				<-ended
+				if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+					t.Error(err)
+				}
 			})
 		})
 	}

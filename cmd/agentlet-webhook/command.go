@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,7 +28,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true, // An error of the running server is no question of usage.
 		SilenceErrors: true, // main prints it, once.
 		RunE: func(command *cobra.Command, _ []string) error {
-			if err := errors.Join(o.complete(), o.validate()); err != nil {
+			if err := o.check(); err != nil {
 				return err
 			}
 			return run(command.Context(), o, command.ErrOrStderr())
@@ -38,9 +37,10 @@ func newCommand() *cobra.Command {
 	o.addFlags(command.Flags())
 	command.AddCommand(&cobra.Command{
 		Use: "version", Short: "Prints the version of this build", Args: cobra.NoArgs,
-		Run: func(command *cobra.Command, _ []string) {
-			fmt.Fprintf(command.OutOrStdout(), "agentlet-webhook %s %s %s/%s\n",
+		RunE: func(command *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(command.OutOrStdout(), "agentlet-webhook %s %s %s/%s\n",
 				version.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
 		},
 	})
 	return command

@@ -75,7 +75,10 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")
 }
 
-// complete derives what the flags imply. It fails on what cannot be read at all.
+// check completes and validates the options, and returns every mistake at once.
+func (o *options) check() error { return errors.Join(o.complete(), o.validate()) }
+
+// complete derives what the flags imply. It names what cannot be read at all.
 func (o *options) complete() error {
 	var problems []error
 	o.injector.ImagePullPolicy = corev1.PullPolicy(o.pullPolicy)
@@ -94,7 +97,7 @@ func (o *options) complete() error {
 	return errors.Join(problems...)
 }
 
-// validate returns every mistake at once. What concerns pods is judged by the injector, whose words are passed on.
+// validate judges what is completed. What concerns pods is judged by the injector, whose words are passed on.
 func (o *options) validate() error {
 	var problems []error
 	wrong := func(flag, value, want string) {

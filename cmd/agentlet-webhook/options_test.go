@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// parse reads flags as the command does.
+func parse(t *testing.T, arguments ...string) (*options, error) {
+	t.Helper()
+	o := defaultOptions()
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	o.addFlags(flags)
+	if err := flags.Parse(arguments); err != nil {
+		t.Fatal(err)
+	}
+	return o, o.check()
+}
+
+func TestFlags(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "")
+	o, err := parse(t, "--image=agentlet/agentlet:1", "--namespace=agentlet-system", "--default=drain-delay=8s",
+		"--default=service-tags=a,b", "--consul-port=8501", "--consul-scheme=https", "--log-level=debug", "--shutdown-delay=0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.injector.Image != "agentlet/agentlet:1" || o.injector.ConsulPort != 8501 || o.injector.ConsulScheme != "https" {
+		t.Errorf("injector: %+v", o.injector)
+	}
+	if got := o.injector.Defaults; len(got) != 2 || got["drain-delay"] != "8s" || got["service-tags"] != "a,b" {
+		t.Errorf("defaults: %q", got)
+	}
+	if o.level != slog.LevelDebug || o.shutdownDelay != 0 {
+		t.Errorf("level %s, delay %s", o.level, o.shutdownDelay)
+	}
+	if defaults := defaultOptions(); defaults.shutdownDelay != 5*time.Second || defaults.certs != certsSelf {
+		t.Errorf("defaults: %+v", defaults)
+	}
+}
+
+func TestEveryMistakeIsNamedAtOnce(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "")
+	_, err := parse(t, "--listen=9443", "--metrics-listen=x", "--certs=vault", "--log-format=xml", "--log-level=loud",
+		"--default=drain-delay", "--default=no-such-key=1", "--shutdown-delay=-1s", "--consul-port=0", "--service=A_B")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		`--listen "9443"`, `--metrics-listen "x"`, `--certs "vault"`, `--log-format "xml"`, `--log-level "loud"`,
+		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "consulPort", "image", `--service "A_B"`, `--namespace ""`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is not named", want)
+		}
+	}
+}
+
+func TestCertificateFlagsCountOnlyWhereTheyAreUsed(t *testing.T) {
+	base := []string{"--image=i", "--namespace=n"}
+	for name, test := range map[string]struct {
+		arguments []string
+		says      string
+	}{
+		"self":                {nil, ""},
+		"self, no secret":     {[]string{"--ca-secret="}, "--ca-secret"},
+		"self, no webhook":    {[]string{"--webhook-configuration="}, "--webhook-configuration"},
+		"files":               {[]string{"--certs=files", "--ca-secret=", "--webhook-configuration="}, ""},
+		"files, but no place": {[]string{"--certs=files", "--cert-dir="}, "--cert-dir"},
+	} {
+		_, err := parse(t, append(base, test.arguments...)...)
+		if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%s: want %q, got: %v", name, test.says, err)
+		}
+	}
+}
+
+func TestVersionAndMistakesOnTheCommandLine(t *testing.T) {
+	var out bytes.Buffer
+	command := newCommand()
+	command.SetOut(&out)
+	command.SetArgs([]string{"version"})
+	if err := command.ExecuteContext(t.Context()); err != nil || !strings.HasPrefix(out.String(), "agentlet-webhook dev go") {
+		t.Errorf("version: %q, %v", &out, err)
+	}
+	command.SetArgs([]string{"--certs=vault"})
+	if err := command.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "vault") {
+		t.Errorf("a wrong flag: %v", err)
+	}
+}
+
+func TestLogFormats(t *testing.T) {
+	for format, want := range map[string]string{"text": "level=WARN msg=hello", "json": `"level":"WARN","msg":"hello"`} {
+		var out bytes.Buffer
+		o := &options{logFormat: format, level: slog.LevelWarn}
+		o.logger(&out).Info("quiet")
+		o.logger(&out).Warn("hello")
+		if !strings.Contains(out.String(), want) || strings.Contains(out.String(), "quiet") {
+			t.Errorf("%s: %s", format, &out)
+		}
+	}
+}
