@@ -32,8 +32,8 @@ func cgroupRoots() ([]string, error) {
 	roots := []string{}
 	for _, file := range procs {
 		root := filepath.Dir(file)
-		// cpu may be a symbolic link to cpu,cpuacct; unified is v2's, beside v1, and has no controllers.
-		if info, err := os.Lstat(root); err == nil && info.IsDir() && filepath.Base(root) != "unified" {
+		// cpu may be a symbolic link to cpu,cpuacct. A v2 hierarchy beside v1's has no controllers, but runc uses it.
+		if info, err := os.Lstat(root); err == nil && info.IsDir() {
 			roots = append(roots, root)
 		}
 	}
@@ -96,8 +96,11 @@ func inherit(parent, child string) error {
 	return nil
 }
 
-// joinCgroup moves a process into a cgroup in every hierarchy.
+// joinCgroup moves a process into a cgroup in every hierarchy, and makes the cgroup when it is missing.
 func joinCgroup(cgroup string, pid int) error {
+	if err := makeCgroup(cgroup); err != nil {
+		return err
+	}
 	roots, err := cgroupRoots()
 	if err != nil {
 		return err
