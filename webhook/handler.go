@@ -92,7 +92,7 @@ func (m *mutator) record(r *http.Request, found verdict, took time.Duration, err
 	level := slog.LevelInfo
 	attributes := []slog.Attr{
 		slog.String("outcome", string(found.outcome)), slog.String("reason", string(found.reason)),
-		slog.String("namespace", found.namespace), slog.String("pod", found.pod), slog.Duration("took", took),
+		slog.String("namespace", found.namespace), slog.String("pod", found.pod), slog.Float64("seconds", took.Seconds()),
 	}
 	if err != nil {
 		level = slog.LevelError
