@@ -85,7 +85,7 @@ func inherit(parent, child string) error {
 	}
 	controllers, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers"))
 	if err != nil {
-		return nil //nolint:nilerr // v1
+		return nil // v1
 	}
 	for controller := range strings.FieldsSeq(string(controllers)) {
 		control := filepath.Join(parent, "cgroup.subtree_control")
@@ -167,10 +167,10 @@ func killMember(pid int, cgroup string) error {
 	if err != nil {
 		return fmt.Errorf("open process %d: %w", pid, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	membership, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
 	if err != nil || !memberOf(string(membership), cgroup) {
-		return nil //nolint:nilerr // it has gone
+		return nil // it has gone
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill process %d: %w", pid, err)

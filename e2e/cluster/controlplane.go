@@ -72,6 +72,7 @@ func (l layout) control(tools toolchain.Tools, name, url string, args ...string)
 func (l layout) logFile(node, process string) string {
 	return l.path("logs", qualified(node, process)+".log")
 }
+
 func (l layout) pidFile(node, process string) string { return l.path("pids", qualified(node, process)) }
 
 // qualified makes a process's name unique in the cluster.

@@ -99,7 +99,7 @@ func removeMounts(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	mounts, err := mountsBelow(file, dir)
 	if err != nil {
 		return err

@@ -98,7 +98,7 @@ func (i identity) signal(sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	err = unix.PidfdSendSignal(fd, sig, nil, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return os.ErrProcessDone
@@ -118,7 +118,7 @@ func (i identity) waitGone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	for {
 		// The descriptor wakes the poll at once; the limit is there for ctx.
 		const limit = 100 * time.Millisecond

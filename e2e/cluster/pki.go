@@ -153,6 +153,6 @@ func writeKey(path string, key *ecdsa.PrivateKey) error {
 // newToken is a bearer token that nobody guesses.
 func newToken() string {
 	token := make([]byte, 16)
-	rand.Read(token) //nolint:errcheck // documented never to fail
+	rand.Read(token) // documented never to fail
 	return hex.EncodeToString(token)
 }

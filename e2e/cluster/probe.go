@@ -93,7 +93,7 @@ func lastLines(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	if info, err := file.Stat(); err == nil && info.Size() > limit {
 		if _, err := file.Seek(-limit, io.SeekEnd); err != nil {
 			return err.Error()

@@ -74,7 +74,7 @@ func (p *Process) launch() error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	name, args := p.Path, p.Args
 	if p.Netns != "" {
 		// Not `ip netns exec`: that remounts /sys, and the kubelet then misses the cgroup mounts. nsenter replaces
