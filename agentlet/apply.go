@@ -3,6 +3,7 @@ package agentlet
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"strconv"
 	"time"
@@ -137,9 +138,7 @@ func (i *instance) definition() Definition {
 func nudged(meta map[string]string, n int) map[string]string {
 	meta = withoutNudge(meta)
 	copied := make(map[string]string, len(meta)+1)
-	for k, v := range meta {
-		copied[k] = v
-	}
+	maps.Copy(copied, meta)
 	copied[contract.MetaNudge] = strconv.Itoa(n)
 	return copied
 }

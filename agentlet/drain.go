@@ -17,7 +17,7 @@ import (
 // An agent that refuses the connection ends all waiting at once: there is nobody to wait for. Both waits together never
 // take more than contract.DrainShareOfGrace of the pod's grace period.
 func planDrain(s *state, now time.Time, p *schedule) {
-	end, _ := s.drainEnd(now)
+	end, _ := s.drainEnd()
 	if !end.IsZero() && p.reached(now, end) {
 		p.drained = true
 	}
@@ -38,7 +38,7 @@ func planDrain(s *state, now time.Time, p *schedule) {
 
 // drainEnd is when the hooks may be answered as things stand, and why. Before the catalog has spoken it is when the
 // patience ends.
-func (s *state) drainEnd(now time.Time) (end time.Time, why string) {
+func (s *state) drainEnd() (end time.Time, why string) {
 	timeout, delay, limit := s.drainBudget()
 	if s.pod != nil && !running(s.pod) {
 		delay = 0

@@ -53,6 +53,7 @@ func (a action) lane() lane {
 		return lane{name: "catalog"}
 	case setGate:
 		return lane{name: "gate"}
+	case register, deregister, setHealth, beat:
 	}
 	return lane{"agent", a.id}
 }

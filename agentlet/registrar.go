@@ -163,7 +163,7 @@ func (l *loop) announce(p schedule) {
 		close(l.terminating)
 	}
 	if p.drained && !closed(l.drained) {
-		_, why := l.state.drainEnd(time.Now())
+		_, why := l.state.drainEnd()
 		took := time.Since(l.state.terminatingAt)
 		l.metrics.drained(took)
 		l.log.Info("drained", "took", took.Round(time.Millisecond), "because", why)
@@ -211,7 +211,7 @@ func (l *loop) start(ctx context.Context, lane lane, a action) {
 		l.metrics.request(a.kind, res.err, time.Since(began))
 		l.send(func(s *state, now time.Time) {
 			delete(l.flights, lane)
-			l.report(s, res)
+			l.report(ctx, s, res)
 			s.applyResult(res, now, jitter)
 		})
 	})
@@ -293,7 +293,7 @@ func (r *Registrar) Drain(ctx context.Context, grace time.Duration) bool {
 }
 
 // report logs what has happened: each change once, a failure when it begins and when it is over.
-func (l *loop) report(s *state, r result) {
+func (l *loop) report(ctx context.Context, s *state, r result) {
 	if errors.Is(r.err, context.Canceled) {
 		return
 	}
@@ -311,7 +311,7 @@ func (l *loop) report(s *state, r result) {
 		if was.failures == 0 || was.err.Error() != r.err.Error() {
 			level = slog.LevelWarn
 		}
-		log.Log(context.Background(), level, "failed", "error", r.err)
+		log.Log(ctx, level, "failed", "error", r.err)
 	case was.failures > 0:
 		log.Info("succeeded again", "failures", was.failures)
 	}
@@ -330,5 +330,6 @@ func (l *loop) report(s *state, r result) {
 	case setGate:
 		l.metrics.gate(s, r.action.condition)
 		log.Info("gate set", "status", string(r.action.condition.Status), "reason", r.action.condition.Reason)
+	case probe, inspect, beat, watch, readCatalog: // everyday
 	}
 }

@@ -2,7 +2,7 @@ package agentlet
 
 import (
 	"context"
-	"io"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -31,7 +31,6 @@ type world struct {
 	leader   bool
 	fail     func(call string) error
 	calls    map[string]int
-	pod      *corev1.Pod
 	nodeDown []string
 	written  []corev1.PodCondition
 	onWrite  func(corev1.PodCondition)
@@ -56,7 +55,7 @@ func (w *world) enter(ctx context.Context, call string) error {
 	w.mu.Unlock()
 	if fail != nil {
 		if err := fail(call); err != nil {
-			if err == context.DeadlineExceeded { // hang
+			if errors.Is(err, context.DeadlineExceeded) { // hang
 				<-ctx.Done()
 				return ctx.Err()
 			}
@@ -343,7 +342,7 @@ func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
 	t.Helper()
 	r := New(Config{
 		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

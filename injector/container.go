@@ -84,7 +84,7 @@ func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonc
 	c.Env = append(c.Env, p.env...)
 	c.Env = append(c.Env, corev1.EnvVar{Name: contract.EnvNonce, Value: nonce})
 	c.Ports = []corev1.ContainerPort{{
-		Name: contract.PortName, ContainerPort: int32(settings.AgentletPort), //nolint:gosec // a port
+		Name: contract.PortName, ContainerPort: int32(settings.AgentletPort),
 	}}
 	c.Resources = resources(pod, &settings.Resources)
 	return &c

@@ -113,7 +113,7 @@ func golden(t *testing.T, path string, want []byte) {
 		}
 		return
 	}
-	got, err := os.ReadFile(path) //nolint:gosec // a golden file
+	got, err := os.ReadFile(path)
 	if want == nil && errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -128,7 +128,7 @@ func golden(t *testing.T, path string, want []byte) {
 // readPod reads a pod as the API server would send it: JSON, with fields that this build may not know.
 func readPod(t testing.TB, dir string) []byte {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, "pod.yaml")) //nolint:gosec // a golden file
+	text, err := os.ReadFile(filepath.Join(dir, "pod.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,7 +100,7 @@ func (c *composer) addHooks(port int) {
 func (c *composer) drainHook(port int) *corev1.LifecycleHandler {
 	get := &corev1.HTTPGetAction{
 		Path:        contract.DrainPath,
-		Port:        intstr.FromInt32(int32(port)), //nolint:gosec // a port
+		Port:        intstr.FromInt32(int32(port)),
 		Scheme:      corev1.URISchemeHTTP,
 		HTTPHeaders: []corev1.HTTPHeader{{Name: contract.NonceHeader, Value: c.nonce}},
 	}

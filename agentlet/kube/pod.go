@@ -4,6 +4,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,7 +90,7 @@ func (p *Pod) SetCondition(ctx context.Context, condition corev1.PodCondition) e
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil && context.Cause(ctx) == context.Canceled:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return context.Canceled
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("set condition: %w", agentlet.ErrAbsent)

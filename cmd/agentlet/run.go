@@ -109,7 +109,7 @@ func serve(ctx context.Context, o options, registrar *agentlet.Registrar) {
 		return
 	}
 	stop := context.AfterFunc(ctx, func() {
-		bounded, cancel := context.WithTimeout(context.Background(), shutdownBound)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownBound)
 		defer cancel()
 		if server.Shutdown(bounded) != nil {
 			_ = server.Close()

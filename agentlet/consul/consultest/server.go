@@ -47,7 +47,7 @@ performance { raft_multiplier = 1 }`, ports[0], ports[1], ports[2], ports[3])
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command := exec.Command(binary, "agent", "-dev", "-node=test-node", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn", "-config-file="+file)
+	command := exec.CommandContext(context.WithoutCancel(t.Context()), binary, "agent", "-dev", "-node=test-node", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn", "-config-file="+file)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)

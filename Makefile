@@ -1,0 +1,75 @@
+# Agentlet. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+OUT     := $(CURDIR)/.out
+VERSION ?= dev
+IMAGE   ?= agentlet/agentlet:$(VERSION)
+LDFLAGS := -s -w -X github.com/agentlet/agentlet/internal/version.Version=$(VERSION)
+# RUN chooses scenarios by a regular expression.
+RUN     ?= .
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the programs into .out/bin
+	@mkdir -p $(OUT)/bin
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/bin/ ./cmd/agentlet ./cmd/agentlet-webhook
+
+.PHONY: image
+image: build ## Build the image as a tarball, .out/image.tar, without a registry
+	@cd e2e && go run ./cmd/image -o $(OUT)/image.tar -tag $(IMAGE) \
+		-file /agentlet=$(OUT)/bin/agentlet -file /agentlet-webhook=$(OUT)/bin/agentlet-webhook
+	@echo "$(OUT)/image.tar holds $(IMAGE)"
+
+.PHONY: demo
+demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load
+	@cd e2e && go run ./cmd/demo up
+
+.PHONY: demo-down
+demo-down: ## End the demo
+	@cd e2e && go run ./cmd/demo down
+
+.PHONY: test
+test: ## Lint, unit, race, integration and the scenarios that are not long (CI runs exactly this)
+	@cd e2e && go run ./cmd/check test
+
+.PHONY: soak
+soak: ## Everything, the long scenarios too
+	@cd e2e && go run ./cmd/check soak
+
+.PHONY: unit
+unit: ## Unit and integration tests alone, with the race detector
+	@cd e2e && go run ./cmd/check unit
+
+.PHONY: lint
+lint: ## Lint all modules
+	@cd e2e && go run ./cmd/check lint
+
+.PHONY: e2e
+e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestMainRollingRestart
+	@cd e2e && go run ./cmd/check e2e --run '$(RUN)'
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for 30 seconds
+	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9]+' --include='*_test.go' agentlet injector webhook | awk '{print $$2}'); do \
+		package=$$(dirname $$(grep -rlE "^func $$target\(" --include='*_test.go' agentlet injector webhook)); \
+		echo "$$target in $$package"; go test ./$$package -run '^$$' -fuzz "^$$target$$" -fuzztime 30s; \
+	done
+
+.PHONY: generate
+generate: ## Write everything that is generated
+	@go generate ./...
+	@go test ./injector -run Golden -update >/dev/null
+
+.PHONY: verify
+verify: ## Fail if something generated is stale, or a module is untidy
+	@cd e2e && go run ./cmd/check verify
+
+.PHONY: clean
+clean: ## Remove what was built; the tools' cache stays
+	@rm -rf $(OUT)

@@ -1,0 +1,65 @@
+// Command check runs everything that must hold before a change lands, a step at a time, with each step's duration:
+//
+//	check lint | unit | verify       one step
+//	check e2e --run REGEXP           chosen scenarios
+//	check test                       all steps, and the scenarios that are not long
+//	check soak                       all steps, and all scenarios
+//
+// Where scenarios can't run (no root, not Linux) they are skipped loudly; with CI=true that is a failure.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "check:", err)
+		os.Exit(1) //nolint:gocritic // nothing is left to stop
+	}
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{Use: "check", Short: "Run the checks of this repository", SilenceUsage: true, SilenceErrors: true}
+	add := func(name, short string, steps ...step) *cobra.Command {
+		c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+			return run(c.Context(), steps)
+		}}
+		root.AddCommand(c)
+		return c
+	}
+	add("lint", "Lint all modules", linterStep, lintStep)
+	add("unit", "Unit and integration tests with the race detector", consulStep, unitStep)
+	add("verify", "Fail if something generated is stale or a module is untidy", verifyStep)
+	all := []step{kubernetesStep, consulStep, helmStep, linterStep, lintStep, verifyStep, unitStep}
+	add("test", "Everything but the long scenarios", append(all, scenarios(".", false))...)
+	add("soak", "Everything", append(all, scenarios(".", true))...)
+	var pattern string
+	e2e := add("e2e", "Chosen scenarios")
+	e2e.Flags().StringVar(&pattern, "run", ".", "regular expression of the scenarios' names")
+	e2e.RunE = func(c *cobra.Command, _ []string) error {
+		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, scenarios(pattern, true)})
+	}
+	return root
+}
+
+// cannot says why scenarios can't run on this machine, or nil.
+func cannot() error {
+	if runtime.GOOS != "linux" {
+		return errors.New("the cluster needs Linux")
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("the cluster needs root: network namespaces, cgroups, containers")
+	}
+	return nil
+}

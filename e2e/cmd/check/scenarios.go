@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+)
+
+// scenarios runs those whose names match on the real cluster; long ones only where asked for.
+func scenarios(pattern string, long bool) step {
+	return step{"scenarios", func(ctx context.Context, t *tree) error {
+		if err := cannot(); err != nil {
+			return fmt.Errorf("%w: %w", errSkipped, err)
+		}
+		command := exec.CommandContext(ctx, "go", "test", "-v", "-count=1", "-timeout=60m", "-parallel=4", "-run", pattern, "./scenarios")
+		command.Dir = t.e2e
+		command.Env = append(os.Environ(), "AGENTLET_SCENARIOS=1")
+		if long {
+			command.Env = append(command.Env, "AGENTLET_LONG=1")
+		}
+		return story(command, filepath.Join(t.root, ".out", "scenarios.log"))
+	}}
+}
+
+// told are the lines of a run that a reader wants to see while it goes on; the log has them all.
+var told = regexp.MustCompile(`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|SKIPPED|_test\.go:\d+:`)
+
+// story runs the tests and tells what happens; all of the output goes to the log, and a failure's end to the terminal.
+func story(command *exec.Cmd, logFile string) error {
+	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
+		return fmt.Errorf("make folder for the log: %w", err)
+	}
+	log, err := os.Create(logFile)
+	if err != nil {
+		return fmt.Errorf("create log: %w", err)
+	}
+	defer log.Close()
+	reader, writer := io.Pipe()
+	command.Stdout, command.Stderr = writer, writer
+	done := make(chan []string)
+	go func() { done <- tell(reader, log) }()
+	err = command.Run()
+	writer.Close()
+	tail := <-done
+	if err != nil {
+		fmt.Printf("\nthe end of %s:\n", logFile)
+		for _, line := range tail {
+			fmt.Println(line)
+		}
+		return fmt.Errorf("scenarios: %w", err)
+	}
+	return nil
+}
+
+// tailLines of a failed run are shown.
+const tailLines = 400
+
+func tell(reader io.Reader, log io.Writer) (tail []string) {
+	lines := bufio.NewScanner(reader)
+	lines.Buffer(make([]byte, 1<<20), 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		fmt.Fprintln(log, line)
+		if told.MatchString(line) {
+			fmt.Println(line)
+		}
+		if tail = append(tail, line); len(tail) > tailLines {
+			tail = tail[1:]
+		}
+	}
+	_, _ = io.Copy(log, reader) // a line beyond the buffer; the writer must not block
+	return tail
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/agentlet/agentlet/e2e/toolchain"
+)
+
+// step is one part of a check.
+type step struct {
+	name string
+	do   func(context.Context, *tree) error
+}
+
+// tree is the repository that is checked.
+type tree struct{ root, e2e string }
+
+// errSkipped is a step that this machine can't do.
+var errSkipped = errors.New("SKIPPED")
+
+// run takes the steps in order, ends at the first failure, and prints how long each took.
+func run(ctx context.Context, steps []step) error {
+	e2e, err := toolchain.SourceRoot()
+	if err != nil {
+		return err
+	}
+	t := &tree{root: filepath.Dir(e2e), e2e: e2e}
+	var report strings.Builder
+	began := time.Now()
+	var failure error
+	for _, s := range steps {
+		fmt.Printf("\n==> %s\n", s.name)
+		start := time.Now()
+		err := s.do(ctx, t)
+		outcome := "ok"
+		switch {
+		case errors.Is(err, errSkipped) && os.Getenv("CI") == "":
+			outcome = err.Error()
+			fmt.Println("!!!", err)
+		case err != nil:
+			outcome = "FAILED"
+			failure = fmt.Errorf("%s: %w", s.name, err)
+		}
+		fmt.Fprintf(&report, "  %-24s %8.1fs  %s\n", s.name, time.Since(start).Seconds(), outcome)
+		if failure != nil {
+			break
+		}
+	}
+	fmt.Printf("\n%s  %-24s %8.1fs\n", report.String(), "in all", time.Since(began).Seconds())
+	return failure
+}
+
+func tool(set string) step {
+	return step{"tools: " + set, func(ctx context.Context, _ *tree) error {
+		_, err := toolchain.Ensure(ctx, os.Stderr, set)
+		return err
+	}}
+}
+
+var (
+	kubernetesStep = tool(toolchain.Kubernetes)
+	consulStep     = tool(toolchain.Consul)
+	helmStep       = tool(toolchain.Helm)
+	linterStep     = tool(toolchain.GolangciLint)
+
+	lintStep   = step{"lint", lint}
+	verifyStep = step{"verify", verify}
+	unitStep   = step{"unit, race, integration", unit}
+)
+
+func lint(ctx context.Context, t *tree) error {
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.GolangciLint)
+	if err != nil {
+		return err
+	}
+	linter := tools.Program(toolchain.GolangciLint, "golangci-lint")
+	for _, dir := range []string{t.root, t.e2e} {
+		err := show(ctx, dir, nil, linter, "run", "--allow-parallel-runners", "--timeout=15m",
+			"--config", filepath.Join(t.root, ".golangci.yml"), "./...")
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify generates everything anew and fails if that changes the tree, or if a module is untidy.
+func verify(ctx context.Context, t *tree) error {
+	for _, dir := range []string{t.root, t.e2e} {
+		if err := show(ctx, dir, nil, "go", "mod", "tidy", "-diff"); err != nil {
+			return fmt.Errorf("%s is untidy, run go mod tidy: %w", filepath.Join(dir, "go.mod"), err)
+		}
+	}
+	before, err := changes(ctx, t)
+	if err != nil {
+		return err
+	}
+	if err := show(ctx, t.root, nil, "make", "generate"); err != nil {
+		return err
+	}
+	after, err := changes(ctx, t)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(before, after) {
+		return errors.New("something generated was stale; run make generate and commit what it writes")
+	}
+	return nil
+}
+
+// changes is what the working tree has that the last commit hasn't.
+func changes(ctx context.Context, t *tree) ([]byte, error) {
+	var all bytes.Buffer
+	for _, args := range [][]string{{"status", "--porcelain"}, {"diff", "HEAD"}} {
+		command := exec.CommandContext(ctx, "git", args...)
+		command.Dir = t.root
+		out, err := command.Output()
+		if err != nil {
+			return nil, fmt.Errorf("git %s: %w", args[0], err)
+		}
+		all.Write(out)
+	}
+	return all.Bytes(), nil
+}
+
+func unit(ctx context.Context, t *tree) error {
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Consul)
+	if err != nil {
+		return err
+	}
+	env := []string{"AGENTLET_TEST_CONSUL=" + tools.Program(toolchain.Consul, "consul")}
+	return errors.Join(
+		show(ctx, t.root, env, "go", "test", "-race", "-timeout=15m", "./..."),
+		show(ctx, t.e2e, env, "go", "test", "-race", "-timeout=15m", "./..."),
+	)
+}
+
+// show runs a program with its output on the terminal.
+func show(ctx context.Context, dir string, env []string, name string, args ...string) error {
+	command := exec.CommandContext(ctx, name, args...)
+	command.Dir, command.Stdout, command.Stderr = dir, os.Stdout, os.Stderr
+	command.Env = append(os.Environ(), env...)
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("%s %s: %w", filepath.Base(name), strings.Join(args, " "), err)
+	}
+	return nil
+}
