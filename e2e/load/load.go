@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -41,11 +42,7 @@ func (c *Client) Counts() (requests, failed int64) { return c.requests.Load(), c
 func (c *Client) Errors() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	errors := make(map[string]int, len(c.errors))
-	for text, n := range c.errors {
-		errors[text] = n
-	}
-	return errors
+	return maps.Clone(c.errors)
 }
 
 // Instances are the addresses that the client would send to now.
@@ -112,14 +109,15 @@ func (c *Client) Run(ctx context.Context, rate int) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			group.Go(func() { c.request(client) })
+			// A request under way at the end gets its answer, or it would count as failed.
+			group.Go(func() { c.request(context.WithoutCancel(ctx), client) })
 		}
 	}
 }
 
-func (c *Client) request(client *http.Client) {
+func (c *Client) request(ctx context.Context, client *http.Client) {
 	c.requests.Add(1)
-	if err := c.get(client); err != nil {
+	if err := c.get(ctx, client); err != nil {
 		c.failed.Add(1)
 		c.mu.Lock()
 		c.errors[err.Error()]++
@@ -127,12 +125,16 @@ func (c *Client) request(client *http.Client) {
 	}
 }
 
-func (c *Client) get(client *http.Client) error {
+func (c *Client) get(ctx context.Context, client *http.Client) error {
 	instances := c.Instances()
 	if len(instances) == 0 {
 		return fmt.Errorf("no passing instance of %s", c.service)
 	}
-	response, err := client.Get("http://" + instances[rand.IntN(len(instances))] + "/")
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+instances[rand.IntN(len(instances))]+"/", nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -87,7 +88,7 @@ func report(at time.Time) error {
 	if collector == "" {
 		return nil
 	}
-	connection, err := net.Dial("udp", collector)
+	connection, err := (&net.Dialer{}).DialContext(context.Background(), "udp", collector)
 	if err != nil {
 		return fmt.Errorf("dial collector: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -135,7 +136,7 @@ func (s *S) dump(ctx context.Context) {
 	}
 }
 
-// Given, When and Then are a scenario's steps; each is logged with its duration, and a failure in one ends the scenario.
+// Given is a step of a scenario, as When and Then are; each is logged with its duration, and a failure in one ends the scenario.
 func (s *S) Given(what string, do func()) { s.Helper(); s.step("Given", what, do) }
 
 // When is the step that is looked at.
@@ -191,7 +192,7 @@ func (s *S) poll(what string, condition func(ctx context.Context) (bool, error))
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s never came: %w (last: %v)", what, ctx.Err(), err)
+			return fmt.Errorf("%s never came: %w", what, errors.Join(ctx.Err(), err))
 		case <-ticker.C:
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -56,7 +57,7 @@ func (s *S) Sample(annotations map[string]string) corev1.PodTemplateSpec {
 	}
 }
 
-// Env sets an environment variable of the template's first container.
+// SetEnv sets an environment variable of the template's first container.
 func SetEnv(template *corev1.PodTemplateSpec, name, value string) {
 	template.Spec.Containers[0].Env = append(template.Spec.Containers[0].Env, corev1.EnvVar{Name: name, Value: value})
 }
@@ -169,7 +170,7 @@ func (s *S) AwaitGone(pod *corev1.Pod) {
 	s.Helper()
 	s.Eventually(pod.Name+" to be gone", func(ctx context.Context) (bool, error) {
 		now, err := s.Kube.CoreV1().Pods(s.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
-		return err != nil || now.UID != pod.UID, nil
+		return apierrors.IsNotFound(err) || err == nil && now.UID != pod.UID, err
 	})
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,7 +32,7 @@ func scenarios(pattern string, long bool) step {
 var told = regexp.MustCompile(`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|SKIPPED|_test\.go:\d+:`)
 
 // story runs the tests and tells what happens; all of the output goes to the log, and a failure's end to the terminal.
-func story(command *exec.Cmd, logFile string) error {
+func story(command *exec.Cmd, logFile string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
 		return fmt.Errorf("make folder for the log: %w", err)
 	}
@@ -39,13 +40,12 @@ func story(command *exec.Cmd, logFile string) error {
 	if err != nil {
 		return fmt.Errorf("create log: %w", err)
 	}
-	defer log.Close()
+	defer func() { err = errors.Join(err, log.Close()) }()
 	reader, writer := io.Pipe()
 	command.Stdout, command.Stderr = writer, writer
 	done := make(chan []string)
 	go func() { done <- tell(reader, log) }()
-	err = command.Run()
-	writer.Close()
+	err = errors.Join(command.Run(), writer.Close())
 	tail := <-done
 	if err != nil {
 		fmt.Printf("\nthe end of %s:\n", logFile)
