@@ -200,6 +200,7 @@ func backoff(failures int, r result) time.Duration {
 func (s *state) applyInspect(r result, now time.Time) {
 	if r.err != nil {
 		s.link = link{lost: true}
+		s.seeRefusal(r.err, now)
 		return
 	}
 	lost := s.link.lost
@@ -252,9 +253,7 @@ func (s *state) applyWatch(r result) {
 
 func (s *state) applyCatalog(r result, now time.Time) {
 	if r.err != nil {
-		if s.terminating() && errors.Is(r.err, ErrRefused) {
-			s.drain.refusedAt = now
-		}
+		s.seeRefusal(r.err, now)
 		return
 	}
 	s.catalog.view, s.catalog.viewed = &r.view, r.action.epoch
@@ -335,9 +334,16 @@ func (s *state) applyDeregister(i *instance, r result, now time.Time) {
 		if i.want == nil && !s.terminating() {
 			delete(s.instances, i.id)
 		}
-	case s.terminating() && errors.Is(r.err, ErrRefused):
-		s.drain.refusedAt = now
-	case !s.terminating() && !isRejected(r.err):
+	case s.terminating():
+		s.seeRefusal(r.err, now)
+	case !isRejected(r.err):
 		s.link = link{lost: true}
+	}
+}
+
+// seeRefusal ends the drain's waiting when nothing listens at the agent's address: there is nobody to wait for.
+func (s *state) seeRefusal(err error, now time.Time) {
+	if s.terminating() && errors.Is(err, ErrRefused) && s.drain.refusedAt.IsZero() {
+		s.drain.refusedAt = now
 	}
 }

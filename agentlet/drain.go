@@ -10,7 +10,8 @@ import (
 
 // planDrain takes the pod's instances out and answers the drain hooks when that is done:
 //
-//   - every instance is deregistered at the agent, known to be there or not;
+//   - what an earlier agentlet of this pod may have left at the agent is looked for, if that isn't known yet;
+//   - every instance is deregistered, known to be there or not;
 //   - then the catalog is read until it has dropped them, for drain-timeout at the most;
 //   - then drain-delay passes, for clients that still hold the old list, unless no application runs any more.
 //
@@ -24,7 +25,10 @@ func planDrain(s *state, now time.Time, p *schedule) {
 	if !s.drain.refusedAt.IsZero() || !s.drain.goneAt.IsZero() {
 		return
 	}
-	removed := true
+	removed := s.link.inspected
+	if !s.link.inspected {
+		p.add(s, now, action{kind: inspect})
+	}
 	for _, id := range s.ids() {
 		if s.instances[id].agent != absent {
 			removed = false
@@ -92,6 +96,9 @@ func (s *state) grace() time.Duration {
 // anyRegistered reports whether there is or may be something to take out: an instance that is or was at the agent, or
 // whose presence is not known.
 func (s *state) anyRegistered() bool {
+	if !s.link.inspected {
+		return true
+	}
 	for _, i := range s.instances {
 		if i.registered || i.agent != absent {
 			return true

@@ -181,13 +181,14 @@ func closed(c <-chan struct{}) bool {
 }
 
 // match starts and ends work so that the lanes do what the plan says. Work that is under way ends by itself, with two
-// exceptions: nobody waits any longer for what nobody asks for, and a removal waits for nothing.
+// exceptions: nobody waits any longer for what nobody asks for, and a removal waits for no sign of life. It does wait for
+// a registration: one that was given up may still reach the agent, after the removal.
 func (l *loop) match(ctx context.Context, p schedule) {
 	for lane, f := range l.flights {
 		planned, asked := p.work[lane]
 		switch {
 		case f.action.kind.long() && (!asked || planned.epoch != f.action.epoch || planned.hash != f.action.hash),
-			asked && planned.kind == deregister && f.action.kind != deregister:
+			asked && planned.kind == deregister && f.action.kind != deregister && f.action.kind != register:
 			f.cancel()
 		}
 	}

@@ -215,6 +215,38 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 }
 
+func TestDrainTakesOutWhatAnEarlierAgentletLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.agent[webID] = agentEntry{definition: w.defined(testPod()), readiness: contract.Passing, heartbeat: contract.Passing}
+		w.catalog[webID] = contract.Passing
+		r, _ := w.start(t)
+		r.PreStop() // before the pod or the agent was seen
+		if !r.Drain(t.Context(), time.Second) {
+			t.Fatal("the hook was not held")
+		}
+		if got := w.inCatalog(webID); got != "" {
+			t.Errorf("the hook was answered with the instance still in the catalog: %s", got)
+		}
+	})
+}
+
+func TestDrainWaitsForARegistrationUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.slow = map[string]time.Duration{"register": 300 * time.Millisecond}
+		r, _ := w.start(t)
+		r.Seen(ready(testPod(), true))
+		after(100 * time.Millisecond)
+		r.Seen(deleted(ready(testPod(), true)))
+		r.Drain(t.Context(), time.Second)
+		after(time.Minute)
+		if _, there := w.entry(); there {
+			t.Error("a registration overtook the removal and stayed")
+		}
+	})
+}
+
 func TestJobCompletesWithoutDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

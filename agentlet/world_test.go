@@ -30,6 +30,7 @@ type world struct {
 	sync     bool          // whether the agent syncs at all
 	leader   bool
 	fail     func(call string) error
+	slow     map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
 	calls    map[string]int
 	nodeDown []string
 	written  []corev1.PodCondition
@@ -51,8 +52,9 @@ func newWorld() *world {
 func (w *world) enter(ctx context.Context, call string) error {
 	w.mu.Lock()
 	w.calls[call]++
-	fail := w.fail
+	fail, slow := w.fail, w.slow[call]
 	w.mu.Unlock()
+	time.Sleep(slow)
 	if fail != nil {
 		if err := fail(call); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) { // hang
@@ -103,7 +105,7 @@ func worst(a, b contract.Health) contract.Health {
 }
 
 func (w *world) Register(ctx context.Context, d Definition, health contract.Health) error {
-	if err := w.enter(ctx, "register"); err != nil {
+	if err := w.enter(context.WithoutCancel(ctx), "register"); err != nil {
 		return err
 	}
 	w.set(func() {
