@@ -1,0 +1,231 @@
+// Package demo tells Agentlet's story on the test cluster: three pods come up, each Ready only once Consul has it, and are
+// then restarted under load without a failed request. It shows when each pod passes each station of its life, and
+// leaves everything running to be looked at.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/load"
+	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// ErrInterrupted is what Up and Down return when their context ended first.
+var ErrInterrupted = errors.New("interrupted")
+
+const (
+	namespace = "shop"
+	// service is the name of the Deployment, of its pods' label app, and of the Consul service.
+	service  = "web"
+	replicas = 3
+	// rate of requests per second during the restart.
+	rate = 100
+	// tail is how long the load goes on after the last old pod has gone, so that a late failure is seen.
+	tail = 2 * time.Second
+)
+
+// Up runs the demo. It goes on where an earlier run stopped: a cluster that is up is used, and the Deployment is made
+// anew. What it started keeps running, also after an error.
+func Up(ctx context.Context, out *os.File) error {
+	if err := requireRoot(); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	d := &demo{screen: newScreen(out), out: out}
+	d.timeline = observe.NewTimeline(d.passed)
+	for _, stage := range []struct {
+		title string
+		do    func(context.Context) error
+	}{
+		{"Start a cluster: two nodes, a Consul agent on each", d.startCluster},
+		{"Install Agentlet, and open the namespace " + namespace, d.install},
+		{"Deploy " + service + ": milliseconds since each pod's admission", d.deploy},
+		{fmt.Sprintf("Restart it under load: %d requests a second, a new connection each, sent where Consul says", rate), d.restart},
+	} {
+		d.screen.title(stage.title)
+		if err := stage.do(ctx); err != nil {
+			return explain(ctx, stage.title, err)
+		}
+	}
+	d.screen.title("It keeps running: look around")
+	d.screen.print(guide(d.env.Cluster)...)
+	requests, failed := d.load.Counts()
+	d.screen.print("", fmt.Sprintf("requests: %d  failed: %d", requests, failed))
+	return d.judge()
+}
+
+// Down removes the cluster with everything in it.
+func Down(ctx context.Context, out *os.File) error {
+	if err := requireRoot(); err != nil {
+		return err
+	}
+	if err := cluster.Down(ctx, cluster.DefaultName, out); err != nil {
+		return explain(ctx, "take the cluster down", err)
+	}
+	return nil
+}
+
+func requireRoot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root, for network namespaces, cgroups and mounts: sudo -E make demo")
+	}
+	return nil
+}
+
+// explain says what became of a stage that failed, and how to go on.
+func explain(ctx context.Context, stage string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w (%s). What is there stays: `make demo` goes on from here, `make demo-down` removes all of it",
+			ErrInterrupted, stage)
+	}
+	return fmt.Errorf("%s: %w\n`make demo` tries again, `make demo-down` removes what is there", stage, err)
+}
+
+// demo is one run.
+type demo struct {
+	screen   *screen
+	out      *os.File
+	timeline *observe.Timeline
+	env      *scenario.Env
+	load     *load.Client
+	// first are the UIDs of the pods that the restart replaces.
+	first map[string]bool
+}
+
+func (d *demo) startCluster(ctx context.Context) error {
+	c, err := cluster.Up(ctx, cluster.Options{Log: d.out})
+	if err != nil {
+		return err
+	}
+	kube, err := c.Client()
+	if err != nil {
+		return err
+	}
+	if err := clearPendingRelease(ctx, kube); err != nil {
+		return err
+	}
+	return openNamespace(ctx, kube)
+}
+
+func (d *demo) install(ctx context.Context) (err error) {
+	d.env, err = scenario.Start(ctx, d.out, "grants.namespaces={"+namespace+"}")
+	return err
+}
+
+// deploy makes the Deployment and shows its pods until all are Ready. The watchers that it starts live as long as ctx.
+func (d *demo) deploy(ctx context.Context) error {
+	if err := removeDeployment(ctx, d.env.Kube); err != nil {
+		return err
+	}
+	collector, err := d.timeline.Collect(ctx, cluster.HostIP)
+	if err != nil {
+		return err
+	}
+	if _, err := d.timeline.Pods(ctx, d.env.Kube, namespace, "app="+service); err != nil {
+		return err
+	}
+	d.timeline.Catalog(ctx, d.env.Consul, service)
+	for _, node := range d.env.Cluster.Nodes {
+		agent, err := cluster.ConsulClient(node.ConsulAddr())
+		if err != nil {
+			return err
+		}
+		d.timeline.Agent(ctx, agent, service)
+	}
+	if err := createDeployment(ctx, d.env, collector); err != nil {
+		return err
+	}
+	return d.screen.follow(ctx, func(width int) []string {
+		return births.render(d.timeline.Lives(), width, d.screen.style)
+	}, nil, func(ctx context.Context) (bool, error) {
+		lives := d.timeline.Lives()
+		return len(lives) >= replicas && all(lives, observe.Ready, observe.InCatalog), nil
+	})
+}
+
+// restart restarts the Deployment under load, and shows the pods that come and those that go.
+func (d *demo) restart(ctx context.Context) error {
+	d.first = map[string]bool{}
+	for _, life := range d.timeline.Lives() {
+		d.first[life.UID] = true
+	}
+	loading, enough := context.WithCancel(ctx)
+	defer enough()
+	d.load = load.New(d.env.Consul, service)
+	if err := d.load.Follow(loading); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); d.load.Run(loading, rate) }()
+	if _, err := d.env.Kubectl(ctx, "-n", namespace, "rollout", "restart", "deployment/"+service); err != nil {
+		return err
+	}
+	var over time.Time
+	err := d.screen.follow(ctx, d.restartBlock, d.loadLine, func(ctx context.Context) (bool, error) {
+		fresh, old := d.generations()
+		if len(fresh) < replicas || !all(fresh, observe.Ready, observe.InCatalog) || !all(old, observe.Gone) {
+			return false, nil
+		}
+		if over.IsZero() {
+			over = time.Now()
+		}
+		if time.Since(over) < tail {
+			return false, nil
+		}
+		enough()
+		<-ended // the last answers count
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// generations are the lives of the pods that the restart made, and of those that it replaced.
+func (d *demo) generations() (fresh, old []observe.Life) {
+	for _, life := range d.timeline.Lives() {
+		if d.first[life.UID] {
+			old = append(old, life)
+		} else {
+			fresh = append(fresh, life)
+		}
+	}
+	return fresh, old
+}
+
+func (d *demo) restartBlock(width int) []string {
+	fresh, old := d.generations()
+	lines := append([]string{d.loadLine(), "", "new pods: milliseconds since admission"}, births.render(fresh, width, d.screen.style)...)
+	lines = append(lines, "", "old pods: milliseconds since deletion")
+	return append(lines, deaths.render(old, width, d.screen.style)...)
+}
+
+func (d *demo) loadLine() string {
+	requests, failed := d.load.Counts()
+	return fmt.Sprintf("requests: %d  failed: %d  passing: %d", requests, failed, len(d.load.Instances()))
+}
+
+// passed prints a station where nothing can be redrawn. It is called under the timeline's lock.
+func (d *demo) passed(life observe.Life, station observe.Station) {
+	if !d.screen.live {
+		d.screen.print(passage(life, station))
+	}
+}
+
+// judge says what went wrong, after everything was shown.
+func (d *demo) judge() error {
+	var errs []error
+	if requests, failed := d.load.Counts(); failed > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d requests failed: %v", failed, requests, d.load.Errors()))
+	}
+	fresh, old := d.generations()
+	return errors.Join(append(errs, disorders(fresh, old)...)...)
+}

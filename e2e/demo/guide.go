@@ -1,0 +1,23 @@
+package demo
+
+import (
+	"path/filepath"
+
+	"github.com/agentlet/agentlet/e2e/cluster"
+)
+
+// guide says how to look around in what runs, and how to end it.
+func guide(c *cluster.Cluster) []string {
+	consul := "http://" + c.ConsulAddr()
+	return []string{
+		"export KUBECONFIG=" + c.Kubeconfig(),
+		"export PATH=$PATH:" + filepath.Dir(c.Kubectl()),
+		"",
+		"kubectl get pods -n " + namespace + " -o wide",
+		"curl -s --noproxy '*' '" + consul + "/v1/health/service/" + service + "?passing'",
+		"kubectl rollout restart -n " + namespace + " deployment/" + service,
+		"",
+		"Consul's UI:  " + consul + "/ui",
+		"To end it:    make demo-down",
+	}
+}

@@ -1,0 +1,52 @@
+package demo
+
+import (
+	"fmt"
+
+	"github.com/agentlet/agentlet/e2e/observe"
+)
+
+// all reports whether every life has passed the stations.
+func all(lives []observe.Life, stations ...observe.Station) bool {
+	for _, life := range lives {
+		for _, station := range stations {
+			if _, passed := life.At[station]; !passed {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// disorders are the promises that the pods' lives broke: Ready only once the catalog has the pod, and SIGTERM only once
+// it has let it go.
+func disorders(fresh, old []observe.Life) (errs []error) {
+	for _, life := range fresh {
+		if took, ok := life.Between(observe.InCatalog, observe.Ready); !ok || took < 0 {
+			errs = append(errs, fmt.Errorf("%s was Ready before the catalog had it", life.Pod))
+		}
+	}
+	for _, life := range old {
+		if took, ok := life.Between(observe.OutOfCatalog, observe.Terminated); !ok || took < 0 {
+			errs = append(errs, fmt.Errorf("%s was told to end before the catalog had dropped it", life.Pod))
+		}
+	}
+	return errs
+}
+
+// passage is a line about a station that a pod has just passed, with the time since its admission or its deletion.
+func passage(life observe.Life, station observe.Station) string {
+	from := observe.Admitted
+	if _, dying := life.At[observe.Deleted]; dying {
+		from = observe.Deleted
+	}
+	name := life.Pod
+	if name == "" {
+		name = life.UID // seen in Consul before the API server told its name
+	}
+	line := fmt.Sprintf("%s  %-18s", name, station)
+	if took, ok := life.Between(from, station); ok {
+		line += fmt.Sprintf("  +%d ms", took.Milliseconds())
+	}
+	return line
+}

@@ -1,0 +1,151 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// screen shows a run: on a terminal with a block of lines that is redrawn in place, elsewhere line by line. It is safe for
+// concurrent use.
+type screen struct {
+	// live: lines can be redrawn.
+	live  bool
+	style style
+	// size of the terminal in columns and rows; 0, 0 where it has none.
+	size func() (columns, rows int)
+
+	mu    sync.Mutex
+	out   io.Writer
+	drawn []string // the block that stands on the terminal's last lines
+}
+
+func newScreen(out *os.File) *screen {
+	s := &screen{out: out, size: func() (int, int) { return terminalSize(out) }}
+	columns, _ := s.size()
+	s.live = columns > 0 && os.Getenv("TERM") != "dumb"
+	s.style = style(s.live && os.Getenv("NO_COLOR") == "")
+	return s
+}
+
+// terminalSize is 0, 0 for what is no terminal.
+func terminalSize(file *os.File) (columns, rows int) {
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0
+	}
+	return int(size.Col), int(size.Row)
+}
+
+// style colours lines, or leaves them as they are.
+type style bool
+
+func (s style) paint(code, text string) string {
+	if !s {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func (s style) title(text string) string { return s.paint("1;36", text) }
+func (s style) head(text string) string  { return s.paint("2", text) }
+func (s style) done(text string) string  { return s.paint("32", text) }
+
+// title starts a stage.
+func (s *screen) title(text string) { s.print("", s.style.title("── "+text)) }
+
+// print writes lines that stay.
+func (s *screen) print(lines ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, line := range lines {
+		fmt.Fprintln(s.out, line)
+	}
+}
+
+// draw replaces the block that was drawn before. It writes nothing when nothing has changed.
+func (s *screen) draw(lines []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Equal(lines, s.drawn) {
+		return
+	}
+	var text strings.Builder
+	if n := len(s.drawn); n > 0 {
+		fmt.Fprintf(&text, "\x1b[%dA", n)
+	}
+	text.WriteString("\r")
+	for _, line := range lines {
+		text.WriteString("\x1b[2K" + line + "\n")
+	}
+	text.WriteString("\x1b[J")
+	fmt.Fprint(s.out, text.String())
+	s.drawn = lines
+}
+
+// settle lets the block stand as it is.
+func (s *screen) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drawn = nil
+}
+
+// Intervals of follow: what a person takes for at once, and how often a log gets a line.
+const (
+	frame    = 100 * time.Millisecond
+	logEvery = 2 * time.Second
+	patience = 4 * time.Minute
+)
+
+// follow shows block until done says so, redrawn in place; where that can't be, pulse, if not nil, gives a line now and
+// then, and block is printed once at the end. It returns done's error, or that of ctx or of its own patience.
+func (s *screen) follow(ctx context.Context, block func(width int) []string, pulse func() string,
+	done func(context.Context) (bool, error),
+) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ticker := time.NewTicker(frame)
+	defer ticker.Stop()
+	next := time.Now().Add(logEvery)
+	for {
+		over, err := done(ctx)
+		if s.live {
+			s.draw(s.fit(block))
+		} else if pulse != nil && (time.Now().After(next) || over) {
+			s.print(pulse())
+			next = time.Now().Add(logEvery)
+		}
+		if over || err != nil {
+			s.settle()
+			if !s.live {
+				s.print("")
+				s.print(block(0)...)
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			s.settle()
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// fit makes the block fit the terminal as it is now: a line that wraps, or a block that is higher than the terminal, could
+// not be redrawn. The last line is the cursor's.
+func (s *screen) fit(block func(width int) []string) []string {
+	columns, rows := s.size()
+	lines := block(columns)
+	if rows > 1 && len(lines) >= rows {
+		lines = lines[:rows-1]
+	}
+	return lines
+}

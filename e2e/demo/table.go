@@ -1,0 +1,164 @@
+package demo
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/agentlet/agentlet/e2e/observe"
+)
+
+// column of a table: a station, with a shorter title for a narrow terminal.
+type column struct {
+	station observe.Station
+	short   string
+}
+
+// table shows a life in each row, as the milliseconds from its first column's station to each other one.
+type table []column
+
+var (
+	births = table{
+		{observe.Admitted, "admitted"},
+		{observe.ContainersReady, "containers"},
+		{observe.Registered, "agent"},
+		{observe.InCatalog, "catalog"},
+		{observe.GateOpen, "gate"},
+		{observe.Ready, "Ready"},
+	}
+	deaths = table{
+		{observe.Deleted, "deleted"},
+		{observe.OutOfCatalog, "catalog"},
+		{observe.Terminated, "SIGTERM"},
+		{observe.Gone, "gone"},
+	}
+)
+
+// pending stands for a station that has not been passed.
+const pending = "·"
+
+// shortPod is how much of a pod's name a narrow terminal gets: its end, which tells pods of a Deployment apart.
+const shortPod = 12
+
+// render returns the table's lines, none wider than width characters; a width of 0 sets no bound. What doesn't fit goes
+// in this order: the nodes, the long titles, the start of the pods' names, and the end of the lines.
+func (t table) render(lives []observe.Life, width int, style style) []string {
+	var rows [][]string
+	var names int // leading columns that hold names
+	for _, fit := range []struct{ node, long, name bool }{{true, true, true}, {false, true, true}, {false, false, true}, {}} {
+		names = 1
+		if fit.node {
+			names = 2
+		}
+		rows = [][]string{t.head(fit.node, fit.long)}
+		for _, life := range lives {
+			rows = append(rows, t.row(life, fit.node, fit.name))
+		}
+		if width <= 0 || total(widths(rows)) <= width {
+			break
+		}
+	}
+	wide := widths(rows)
+	lines := make([]string, len(rows))
+	for i, row := range rows {
+		line := clip(join(row, wide, names), width)
+		switch {
+		case i == 0:
+			line = style.head(line)
+		case all(lives[i-1:i], t[len(t)-1].station):
+			line = style.done(line)
+		}
+		lines[i] = line
+	}
+	return lines
+}
+
+func (t table) head(node, long bool) []string {
+	row := []string{"pod"}
+	if node {
+		row = append(row, "node")
+	}
+	for _, c := range t {
+		if long {
+			row = append(row, string(c.station))
+		} else {
+			row = append(row, c.short)
+		}
+	}
+	return row
+}
+
+func (t table) row(life observe.Life, node, name bool) []string {
+	row := []string{life.Pod}
+	if excess := utf8.RuneCountInString(life.Pod) - shortPod; !name && excess > 0 {
+		row[0] = "…" + life.Pod[excess+1:] // a pod's name is ASCII
+	}
+	if node {
+		row = append(row, life.Node)
+	}
+	life = sound(life)
+	for _, c := range t {
+		cell := pending
+		if took, ok := life.Between(t[0].station, c.station); ok {
+			cell = strconv.FormatInt(took.Milliseconds(), 10)
+		}
+		row = append(row, cell)
+	}
+	return row
+}
+
+// sound corrects what can't have been: the agents are asked every few milliseconds, the catalog tells by itself, and what
+// the catalog has the agent had before.
+func sound(life observe.Life) observe.Life {
+	if late, ok := life.Between(observe.InCatalog, observe.Registered); ok && late > 0 {
+		life.At = maps.Clone(life.At)
+		life.At[observe.Registered] = life.At[observe.InCatalog]
+	}
+	return life
+}
+
+const gap = "  "
+
+func widths(rows [][]string) []int {
+	wide := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			wide[i] = max(wide[i], utf8.RuneCountInString(cell))
+		}
+	}
+	return wide
+}
+
+func total(wide []int) int {
+	sum := len(gap) * (len(wide) - 1)
+	for _, w := range wide {
+		sum += w
+	}
+	return sum
+}
+
+// join puts a row together: names to the left, numbers and their titles to the right.
+func join(row []string, wide []int, names int) string {
+	var line strings.Builder
+	for i, cell := range row {
+		if i > 0 {
+			line.WriteString(gap)
+		}
+		space := strings.Repeat(" ", wide[i]-utf8.RuneCountInString(cell))
+		if i < names {
+			line.WriteString(cell + space)
+		} else {
+			line.WriteString(space + cell)
+		}
+	}
+	return strings.TrimRight(line.String(), " ")
+}
+
+// clip cuts a line at width characters; a width of 0 sets no bound.
+func clip(line string, width int) string {
+	if width <= 0 || utf8.RuneCountInString(line) <= width {
+		return line
+	}
+	return string([]rune(line)[:width-1]) + "…"
+}
