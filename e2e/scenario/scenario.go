@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -32,12 +33,16 @@ type Option func(*settings)
 
 type settings struct {
 	parallel bool
+	long     bool
 	labels   map[string]string
 	grants   bool
 }
 
 // Parallel lets the scenario run beside others. It may not break what they use, nor measure.
 func Parallel() Option { return func(s *settings) { s.parallel = true } }
+
+// Long marks a scenario that takes minutes; it runs in make soak, or when chosen by make e2e.
+func Long() Option { return func(s *settings) { s.long = true } }
 
 // Label sets a label of the scenario's namespace; an empty value removes it.
 func Label(key, value string) Option {
@@ -62,6 +67,9 @@ func New(t *testing.T, options ...Option) *S {
 	set := settings{labels: map[string]string{contract.InjectLabel: contract.InjectEnabled}, grants: true}
 	for _, option := range options {
 		option(&set)
+	}
+	if set.long && os.Getenv("AGENTLET_LONG") == "" {
+		t.Skip("long; make soak runs it")
 	}
 	if set.parallel {
 		t.Parallel()
@@ -111,17 +119,24 @@ func (s *S) end() {
 	if s.Failed() {
 		s.dump(ctx)
 	}
-	if _, err := s.Kubectl(ctx, "delete", "namespace", s.Namespace, "--wait", "--timeout=100s"); err != nil {
-		s.Logf("remove namespace: %v", err)
+	// The workloads first: a namespace that goes with its pods takes its rights from them while they drain.
+	if _, err := s.Kubectl(ctx, "-n", s.Namespace, "delete", "deployments,statefulsets,jobs,pods", "--all", "--timeout=90s"); err != nil {
+		s.Errorf("remove workloads: %v", err)
+	}
+	if _, err := s.Kubectl(ctx, "delete", "namespace", s.Namespace, "--wait=false"); err != nil {
+		s.Errorf("remove namespace: %v", err)
 	}
 }
+
+// dumpedAgentlets is how many pods' logs a failure shows.
+const dumpedAgentlets = 4
 
 // dump logs the namespace's pods, events and agentlets' logs.
 func (s *S) dump(ctx context.Context) {
 	for _, args := range [][]string{
 		{"get", "pods", "-o", "wide"},
-		{"describe", "pods"},
-		{"get", "events", "--sort-by=.lastTimestamp"},
+		{"get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name}: {.status.conditions}{"\n"}{end}`},
+		{"get", "events", "--field-selector=type!=Normal"},
 	} {
 		out, _ := s.Kubectl(ctx, append([]string{"-n", s.Namespace}, args...)...)
 		s.Logf("kubectl %s\n%s", strings.Join(args, " "), out)
@@ -130,7 +145,7 @@ func (s *S) dump(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	for _, pod := range pods.Items {
+	for _, pod := range pods.Items[:min(len(pods.Items), dumpedAgentlets)] {
 		out, _ := s.Kubectl(ctx, "-n", s.Namespace, "logs", pod.Name, "-c", contract.ContainerName, "--tail=40")
 		s.Logf("agentlet of %s\n%s", pod.Name, out)
 	}

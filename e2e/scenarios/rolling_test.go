@@ -21,51 +21,78 @@ const (
 	restartRate     = 400
 )
 
+// followed is a Deployment whose pods are watched, and whose service a client follows through Consul.
+type followed struct {
+	*scenario.S
+	timeline *observe.Timeline
+	client   *load.Client
+}
+
+// follow creates the Deployment "sample" and waits until it is in the catalog. Watching ends with the scenario.
+func follow(s *scenario.S, replicas int32) followed {
+	f := followed{s, observe.NewTimeline(nil), load.New(s.Consul, s.Service())}
+	collector, err := f.timeline.Collect(s.Ctx, cluster.HostIP)
+	s.Must(err)
+	template := s.Sample(s.Annotations())
+	scenario.SetEnv(&template, "COLLECTOR", collector)
+	s.Deployment(replicas, template)
+	s.Rollout()
+	s.AwaitCatalog(s.Service(), int(replicas))
+	_, err = f.timeline.Pods(s.Ctx, s.Kube, s.Namespace, "app=sample")
+	s.Must(err)
+	f.timeline.Catalog(s.Ctx, s.Consul, s.Service())
+	s.Must(f.client.Follow(s.Ctx))
+	return f
+}
+
+// restart restarts the Deployment under load, and ends when the old pods are gone.
+func (f followed) restart(rate int) {
+	gone := func() int { return len(observe.Spans(f.timeline.Lives(), observe.Deleted, observe.Gone)) }
+	before, replicas := gone(), len(f.Pods(f.Ctx))
+	loading, enough := context.WithCancel(f.Ctx)
+	defer enough()
+	done := make(chan struct{})
+	go func() { defer close(done); f.client.Run(loading, rate) }()
+	f.Restart()
+	f.Rollout()
+	f.Eventually("the old pods to be gone", func(context.Context) (bool, error) { return gone() == before+replicas, nil })
+	enough()
+	<-done
+}
+
+// judge fails the scenario where a request failed or a pod came or went out of order.
+func (f followed) judge(fresh []observe.Life) {
+	if requests, failed := f.client.Counts(); failed > 0 {
+		f.Errorf("%d of %d requests failed: %v", failed, requests, f.client.Errors())
+	}
+	if after := sigtermAfterGone(f.timeline.Lives()); after != 1 {
+		f.Errorf("in a share of %.2f of the terminations SIGTERM came after the catalog dropped the instance, want all", after)
+	}
+	for _, life := range fresh {
+		if took, ok := life.Between(observe.InCatalog, observe.Ready); !ok || took < 0 {
+			f.Errorf("%s was Ready before the catalog had it (%v)", life.Pod, life.At)
+		}
+	}
+}
+
 func TestMainRollingRestart(t *testing.T) {
 	s := scenario.New(t)
-	timeline := observe.NewTimeline(nil)
-	client := load.New(s.Consul, s.Service())
-	watching, stop := context.WithCancel(s.Ctx)
-	defer stop()
-	s.Given("ten replicas that a client follows through Consul", func() {
-		collector, err := timeline.Collect(watching, cluster.HostIP)
-		s.Must(err)
-		template := s.Sample(s.Annotations())
-		scenario.SetEnv(&template, "COLLECTOR", collector)
-		s.Deployment(restartReplicas, template)
-		s.Rollout()
-		s.AwaitCatalog(s.Service(), restartReplicas)
-		_, err = timeline.Pods(watching, s.Kube, s.Namespace, "app=sample")
-		s.Must(err)
-		timeline.Catalog(watching, s.Consul, s.Service())
-		s.Must(client.Follow(watching))
-	})
-	before := uids(timeline.Lives())
-	s.When("they are restarted under load", func() {
-		loading, enough := context.WithCancel(watching)
-		done := make(chan struct{})
-		go func() { defer close(done); client.Run(loading, restartRate) }()
-		s.Restart()
-		s.Rollout()
-		s.Eventually("the old pods to be gone", func(context.Context) (bool, error) {
-			return len(observe.Spans(timeline.Lives(), observe.Deleted, observe.Gone)) == restartReplicas, nil
-		})
-		enough()
-		<-done
-	})
+	var f followed
+	s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
+	before := uids(f.timeline.Lives())
+	s.When("they are restarted under load", func() { f.restart(restartRate) })
 	s.Then("no request failed, and each pod came and went in order", func() {
-		requests, failed := client.Counts()
-		lives := timeline.Lives()
+		requests, failed := f.client.Counts()
+		lives := f.timeline.Lives()
 		fresh := slices.DeleteFunc(slices.Clone(lives), func(l observe.Life) bool { return before[l.UID] })
 		gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
 		gone := observe.Spans(lives, observe.Deleted, observe.OutOfCatalog)
-		after := sigtermAfterGone(lives)
 		measured := map[string]float64{
 			"main_gate_ms_p50":        observe.Quantile(gates, 0.5),
 			"main_gate_ms_p90":        observe.Quantile(gates, 0.9),
 			"main_gone_ms_p50":        observe.Quantile(gone, 0.5),
 			"main_gone_ms_p90":        observe.Quantile(gone, 0.9),
-			"main_sigterm_after_gone": after,
+			"main_sigterm_after_gone": sigtermAfterGone(lives),
 			"main_requests":           float64(requests),
 			"main_failed_requests":    float64(failed),
 		}
@@ -73,20 +100,24 @@ func TestMainRollingRestart(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(measured)) {
 			s.Logf("%-26s %10.2f", name, measured[name])
 		}
-		if failed > 0 {
-			s.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())
-		}
 		if len(gates) != restartReplicas || len(gone) != restartReplicas {
 			s.Errorf("saw %d gates open and %d instances leave, want %d each", len(gates), len(gone), restartReplicas)
 		}
-		if after != 1 {
-			s.Errorf("in a share of %.2f of the terminations SIGTERM came after the catalog dropped the instance, want all", after)
-		}
-		for _, life := range fresh {
-			if took, ok := life.Between(observe.InCatalog, observe.Ready); !ok || took < 0 {
-				s.Errorf("%s was Ready before the catalog had it (%v)", life.Pod, life.At)
-			}
-		}
+		f.judge(fresh)
+	})
+}
+
+func TestMainTenRollingRestarts(t *testing.T) {
+	s := scenario.New(t, scenario.Long())
+	var f followed
+	s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
+	before := uids(f.timeline.Lives())
+	for range 10 {
+		s.When("they are restarted under load", func() { f.restart(restartRate) })
+		s.Then("the catalog has the Ready pods and nothing else", func() { s.AwaitCatalog(s.Service(), restartReplicas) })
+	}
+	s.Then("no request failed, and each pod came and went in order", func() {
+		f.judge(slices.DeleteFunc(f.timeline.Lives(), func(l observe.Life) bool { return before[l.UID] }))
 	})
 }
 

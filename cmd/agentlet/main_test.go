@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+func environment() map[string]string {
+	return map[string]string{
+		contract.EnvPodName: "web-1", contract.EnvPodNamespace: "shop", contract.EnvPodUID: "uid",
+		contract.EnvNodeName: "node1", contract.EnvHostIP: "10.0.0.1", contract.EnvNonce: "nonce",
+	}
+}
+
+func TestParse(t *testing.T) {
+	env := environment()
+	o, err := parse([]string{
+		"--consul-port=8501", "--consul-scheme=https", "--cluster-name=eu", "--port=19501", "--log-level=debug",
+		"--default=drain-delay=7s", "--default=gate=registered",
+	}, func(name string) string { return env[name] }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.consul.Address != "10.0.0.1:8501" || o.consul.Scheme != "https" || o.identity.Cluster != "eu" || o.port != 19501 ||
+		o.defaults["drain-delay"] != "7s" || o.defaults["gate"] != "registered" || o.nonce != "nonce" {
+		t.Errorf("options = %+v", o)
+	}
+}
+
+func TestParseOfIPv6(t *testing.T) {
+	env := environment()
+	env[contract.EnvHostIP] = "fd00::1"
+	o, err := parse(nil, func(name string) string { return env[name] }, io.Discard)
+	if err != nil || o.consul.Address != "[fd00::1]:8500" {
+		t.Errorf("address = %q, %v", o.consul.Address, err)
+	}
+}
+
+func TestParseReportsEveryMistake(t *testing.T) {
+	_, err := parse([]string{"--consul-port=0", "--consul-scheme=ftp", "--log-format=xml", "more"}, func(string) string { return "" }, io.Discard)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	wanted := []string{"--consul-port=0", `"ftp"`, `"xml"`, `"more"`}
+	wanted = slices.AppendSeq(wanted, maps.Keys(environment()))
+	for _, part := range wanted {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not say %s: %v", part, err)
+		}
+	}
+}
+
+func TestUnknownCommand(t *testing.T) {
+	var stderr bytes.Buffer
+	if err := command(t.Context(), []string{"sing"}, os.Getenv, io.Discard, &stderr); err == nil || !strings.Contains(stderr.String(), "usage") {
+		t.Errorf("error %v, output %q", err, stderr.String())
+	}
+}
+
+func TestDrainFindsTheOtherProcessOfItsMountNamespace(t *testing.T) {
+	proc := t.TempDir()
+	process := func(pid int, mount string) {
+		folder := filepath.Join(proc, strconv.Itoa(pid), "ns")
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if mount != "" {
+			if err := os.Symlink(mount, filepath.Join(folder, "mnt")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	process(1, "mnt:[1]") // the pod's shared process namespace: its sandbox
+	process(7, "")        // somebody else's, not readable
+	process(20, "mnt:[2]")
+	process(30, "mnt:[3]")
+	process(40, "mnt:[2]") // ourselves
+	if got, err := registrar(proc, 40); err != nil || got != 20 {
+		t.Errorf("registrar = %d, %v, want 20", got, err)
+	}
+	if got, err := registrar(proc, 30); err == nil {
+		t.Errorf("alone in its namespace it found %d", got)
+	}
+}
+
+// TestLinks holds that a pod's process does not pay for what only the webhook needs.
+func TestLinks(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pkg := range strings.Fields(string(out)) {
+		for _, unwanted := range []string{
+			"github.com/agentlet/agentlet/webhook", "github.com/agentlet/agentlet/certs", "github.com/agentlet/agentlet/injector",
+			"github.com/cert-manager/", "github.com/prometheus/client_golang", "github.com/spf13/cobra", "k8s.io/client-go/kubernetes",
+			"k8s.io/api/admission", "gomodules.xyz/",
+		} {
+			if pkg == strings.TrimSuffix(unwanted, "/") || strings.HasPrefix(pkg, strings.TrimSuffix(unwanted, "/")+"/") {
+				t.Errorf("the agentlet links %s", pkg)
+			}
+		}
+	}
+}
