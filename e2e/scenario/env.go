@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/internal/filelock"
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
@@ -56,6 +57,12 @@ func Main(m *testing.M) int {
 		return 0
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Minute)
+	release, err := lock(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL: lock the cluster:", err)
+		return 1
+	}
+	defer release()
 	env, err := Start(ctx, os.Stderr)
 	cancel()
 	if err != nil {
@@ -72,6 +79,21 @@ func Main(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+// lock keeps other runs off the cluster, which all share, until release is called or this program ends.
+func lock(ctx context.Context) (release func(), err error) {
+	root, err := toolchain.CacheRoot()
+	if err != nil {
+		return nil, err
+	}
+	held, err := filelock.Acquire(ctx, filepath.Join(root, "scenarios.lock"), func() {
+		fmt.Fprintln(os.Stderr, "waiting for another run of scenarios to end")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = held.Release() }, nil // the end of the program releases it too
 }
 
 // Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded. Each step is logged.
