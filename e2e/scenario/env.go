@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/internal/filelock"
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
@@ -40,7 +39,12 @@ type Env struct {
 	Consul *api.Client
 	// Root is the repository's folder, Out the folder for figures and reports, Helm the helm program.
 	Root, Out, Helm string
+
+	release func() error
 }
+
+// Release lets other runs have the cluster.
+func (e *Env) Release() error { return e.release() }
 
 // FiguresFile is where figures are merged into.
 func (e *Env) FiguresFile() string { return filepath.Join(e.Out, "figures.json") }
@@ -57,12 +61,6 @@ func Main(m *testing.M) int {
 		return 0
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Minute)
-	release, err := lock(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "FAIL: lock the cluster:", err)
-		return 1
-	}
-	defer release()
 	env, err := Start(ctx, os.Stderr)
 	cancel()
 	if err != nil {
@@ -81,22 +79,8 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// lock keeps other runs off the cluster, which all share, until release is called or this program ends.
-func lock(ctx context.Context) (release func(), err error) {
-	root, err := toolchain.CacheRoot()
-	if err != nil {
-		return nil, err
-	}
-	held, err := filelock.Acquire(ctx, filepath.Join(root, "scenarios.lock"), func() {
-		fmt.Fprintln(os.Stderr, "waiting for another run of scenarios to end")
-	})
-	if err != nil {
-		return nil, err
-	}
-	return func() { _ = held.Release() }, nil // the end of the program releases it too
-}
-
-// Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded. Each step is logged.
+// Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded. Each step is logged. It
+// keeps other runs off the cluster until Release or the program's end.
 func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	root, err := toolchain.SourceRoot()
 	if err != nil {
@@ -105,6 +89,10 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	root = filepath.Dir(root)
 	env := &Env{Root: root, Out: filepath.Join(root, ".out")}
 	env.Cluster, err = cluster.Up(ctx, cluster.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	env.release, err = env.Cluster.Lock(ctx, func() { fmt.Fprintln(log, "waiting for another run on this cluster to end") })
 	if err != nil {
 		return nil, err
 	}
