@@ -216,7 +216,7 @@ func (d *demo) loadLine() string {
 // passed prints a station where nothing can be redrawn. It is called under the timeline's lock.
 func (d *demo) passed(life observe.Life, station observe.Station) {
 	if !d.screen.live {
-		d.screen.print(passage(life, station))
+		d.screen.print(passages(life, station)...)
 	}
 }
 

@@ -11,7 +11,7 @@ func guide(c *cluster.Cluster) []string {
 	consul := "http://" + c.ConsulAddr()
 	return []string{
 		"export KUBECONFIG=" + c.Kubeconfig(),
-		"export PATH=$PATH:" + filepath.Dir(c.Kubectl()),
+		"export PATH=" + filepath.Dir(c.Kubectl()) + ":$PATH",
 		"",
 		"kubectl get pods -n " + namespace + " -o wide",
 		"curl -s --noproxy '*' '" + consul + "/v1/health/service/" + service + "?passing'",

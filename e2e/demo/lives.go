@@ -34,6 +34,20 @@ func disorders(fresh, old []observe.Life) (errs []error) {
 	return errs
 }
 
+// passages are the lines about a station that a pod has just passed. The agents are asked every few milliseconds, while the
+// catalog tells by itself: what the catalog has the agent had before.
+func passages(life observe.Life, station observe.Station) []string {
+	_, registered := life.At[observe.Registered]
+	_, inCatalog := life.At[observe.InCatalog]
+	switch {
+	case station == observe.InCatalog && !registered:
+		return []string{passage(sound(life), observe.Registered), passage(life, station)}
+	case station == observe.Registered && inCatalog:
+		return nil
+	}
+	return []string{passage(life, station)}
+}
+
 // passage is a line about a station that a pod has just passed, with the time since its admission or its deletion.
 func passage(life observe.Life, station observe.Station) string {
 	from := observe.Admitted

@@ -118,7 +118,7 @@ func (s *screen) follow(ctx context.Context, block func(width int) []string, pul
 		over, err := done(ctx)
 		if s.live {
 			s.draw(s.fit(block))
-		} else if pulse != nil && (time.Now().After(next) || over) {
+		} else if pulse != nil && !over && time.Now().After(next) {
 			s.print(pulse())
 			next = time.Now().Add(logEvery)
 		}

@@ -50,7 +50,7 @@ func TestFollowWithoutTerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := "pulse\npulse\npulse\n\ntable\n"; out.String() != want {
+		if want := "pulse\npulse\n\ntable\n"; out.String() != want {
 			t.Errorf("got %q, want %q", out, want)
 		}
 	})

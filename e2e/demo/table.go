@@ -111,9 +111,10 @@ func (t table) row(life observe.Life, node, name bool) []string {
 // sound corrects what can't have been: the agents are asked every few milliseconds, the catalog tells by itself, and what
 // the catalog has the agent had before.
 func sound(life observe.Life) observe.Life {
-	if late, ok := life.Between(observe.InCatalog, observe.Registered); ok && late > 0 {
+	inCatalog, shown := life.At[observe.InCatalog]
+	if registered, seen := life.At[observe.Registered]; shown && (!seen || registered.After(inCatalog)) {
 		life.At = maps.Clone(life.At)
-		life.At[observe.Registered] = life.At[observe.InCatalog]
+		life.At[observe.Registered] = inCatalog
 	}
 	return life
 }

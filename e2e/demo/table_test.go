@@ -125,6 +125,27 @@ func TestPassage(t *testing.T) {
 	}
 }
 
+func TestPassagesKeepTheOrder(t *testing.T) {
+	full := someBirths()[0] // seen in the catalog before the agent was asked
+	early := life("web-1", "", map[observe.Station]int{observe.Admitted: 0, observe.InCatalog: 7})
+	for _, test := range []struct {
+		life    observe.Life
+		station observe.Station
+		want    int
+	}{
+		{early, observe.InCatalog, 2},
+		{full, observe.Registered, 0},
+		{full, observe.Ready, 1},
+	} {
+		if got := passages(test.life, test.station); len(got) != test.want {
+			t.Errorf("%s: %q, want %d lines", test.station, got, test.want)
+		}
+	}
+	if got := passages(early, observe.InCatalog)[0]; got != "web-1  registered          +7 ms" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestDisorders(t *testing.T) {
 	early := life("early", "", map[observe.Station]int{observe.InCatalog: 20, observe.Ready: 10})
 	hasty := life("hasty", "", map[observe.Station]int{observe.OutOfCatalog: 20, observe.Terminated: 10})
