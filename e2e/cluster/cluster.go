@@ -96,10 +96,18 @@ func (c *Cluster) Name() string { return c.layout.name }
 // Dir is the cluster's folder: logs, configuration, data. Down removes it.
 func (c *Cluster) Dir() string { return c.layout.dir }
 
-// Lock keeps other programs that take this lock off the cluster, until release is called or this program ends.
-// Tests that break things hold it. waiting, if not nil, is called once when somebody else holds it.
-func (c *Cluster) Lock(ctx context.Context, waiting func()) (release func() error, err error) {
-	lock, err := filelock.Acquire(ctx, filepath.Join(filepath.Dir(c.layout.dir), "."+c.Name()+".use.lock"), waiting)
+// Lock keeps other programs that take this lock off the cluster of this name, running or not, until release is called or
+// this program ends. Whoever uses a cluster that others use too holds it, from before Up. waiting, if not nil, is called
+// once when somebody else holds it.
+func Lock(ctx context.Context, name string, waiting func()) (release func() error, err error) {
+	if name == "" {
+		name = DefaultName
+	}
+	l, err := newLayout(name)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := filelock.Acquire(ctx, filepath.Join(filepath.Dir(l.dir), "."+name+".use.lock"), waiting)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func attachReal(t *testing.T) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release, err := c.Lock(t.Context(), func() { t.Log("waiting for others to end their use of the cluster") })
+	release, err := Lock(t.Context(), c.Name(), func() { t.Log("waiting for others to end their use of the cluster") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,11 +88,11 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	}
 	root = filepath.Dir(root)
 	env := &Env{Root: root, Out: filepath.Join(root, ".out")}
-	env.Cluster, err = cluster.Up(ctx, cluster.Options{Log: log})
+	env.release, err = cluster.Lock(ctx, cluster.DefaultName, func() { fmt.Fprintln(log, "waiting for another run on this cluster to end") })
 	if err != nil {
 		return nil, err
 	}
-	env.release, err = env.Cluster.Lock(ctx, func() { fmt.Fprintln(log, "waiting for another run on this cluster to end") })
+	env.Cluster, err = cluster.Up(ctx, cluster.Options{Log: log})
 	if err != nil {
 		return nil, err
 	}
