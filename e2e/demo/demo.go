@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
@@ -51,13 +52,14 @@ func Up(ctx context.Context, out *os.File) error {
 	} {
 		d.screen.title(stage.title)
 		if err := stage.do(ctx); err != nil {
-			return explain(ctx, stage.title, err)
+			what, _, _ := strings.Cut(stage.title, ":")
+			return explain(ctx, what, err)
 		}
 	}
 	d.screen.title("It keeps running: look around")
-	d.screen.print(guide(d.env.Cluster)...)
+	d.screen.say(guide(d.env.Cluster)...)
 	requests, failed := d.load.Counts()
-	d.screen.print("", fmt.Sprintf("requests: %d  failed: %d", requests, failed))
+	d.screen.say("", fmt.Sprintf("requests: %d  failed: %d", requests, failed))
 	return d.judge()
 }
 
@@ -216,7 +218,7 @@ func (d *demo) loadLine() string {
 // passed prints a station where nothing can be redrawn. It is called under the timeline's lock.
 func (d *demo) passed(life observe.Life, station observe.Station) {
 	if !d.screen.live {
-		d.screen.print(passages(life, station)...)
+		d.screen.say(passages(life, station)...)
 	}
 }
 

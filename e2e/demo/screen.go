@@ -59,10 +59,10 @@ func (s style) head(text string) string  { return s.paint("2", text) }
 func (s style) done(text string) string  { return s.paint("32", text) }
 
 // title starts a stage.
-func (s *screen) title(text string) { s.print("", s.style.title("── "+text)) }
+func (s *screen) title(text string) { s.say("", s.style.title("── "+text)) }
 
-// print writes lines that stay.
-func (s *screen) print(lines ...string) {
+// say writes lines that stay.
+func (s *screen) say(lines ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, line := range lines {
@@ -119,14 +119,14 @@ func (s *screen) follow(ctx context.Context, block func(width int) []string, pul
 		if s.live {
 			s.draw(s.fit(block))
 		} else if pulse != nil && !over && time.Now().After(next) {
-			s.print(pulse())
+			s.say(pulse())
 			next = time.Now().Add(logEvery)
 		}
 		if over || err != nil {
 			s.settle()
 			if !s.live {
-				s.print("")
-				s.print(block(0)...)
+				s.say("")
+				s.say(block(0)...)
 			}
 			return err
 		}

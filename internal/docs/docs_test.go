@@ -1,0 +1,108 @@
+package docs
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+const root = "../.."
+
+func TestNothingIsStale(t *testing.T) {
+	files, err := Files(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range files {
+		got, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Error(err)
+		} else if string(got) != want {
+			t.Errorf("%s is stale: run make generate", name)
+		}
+	}
+}
+
+func TestFill(t *testing.T) {
+	tables := map[string]string{"a": "A\n", "b": "B\n"}
+	for name, test := range map[string]struct{ page, want, err string }{
+		"nothing":   {page: "text", want: "text"},
+		"empty":     {page: "x\n<!-- generated: a -->\n<!-- end -->\ny", want: "x\n<!-- generated: a -->\nA\n<!-- end -->\ny"},
+		"old":       {page: "<!-- generated: a -->\nold\n<!-- end -->", want: "<!-- generated: a -->\nA\n<!-- end -->"},
+		"two":       {page: "<!-- generated: b -->\n<!-- end --><!-- generated: a -->\n<!-- end -->", want: "<!-- generated: b -->\nB\n<!-- end --><!-- generated: a -->\nA\n<!-- end -->"},
+		"unknown":   {page: "<!-- generated: c -->\n<!-- end -->", err: `no table "c"`},
+		"endless":   {page: "<!-- generated: a -->\n", err: `table "a" has no`},
+		"stops":     {page: "<!-- generated: a", err: "no table"},
+		"swallowed": {page: "<!-- generated: a -->\n<!-- generated: b -->\n<!-- end -->", err: `table "a" has no`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := fill(test.page, tables)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want %q", err, test.err)
+				}
+				return
+			}
+			if err != nil || got != test.want {
+				t.Errorf("got %q, %v; want %q", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestTablesAreComplete(t *testing.T) {
+	for name, table := range tables() {
+		lines := strings.Split(strings.TrimSuffix(table, "\n"), "\n")
+		for _, line := range lines {
+			bars := strings.Count(line, "|") - strings.Count(line, `\|`)
+			if bars != strings.Count(lines[1], "|") {
+				t.Errorf("%s: %q has another number of cells than the head", name, line)
+			}
+		}
+	}
+	for _, r := range contract.ReasonDocs() {
+		if advice[r.Reason] == "" && reasonNotGiven[r.Reason] == "" {
+			t.Errorf("no advice for %s", r.Reason)
+		}
+	}
+	for _, key := range contract.MetaKeys() {
+		if strings.Contains(metaTable(), code(key)+" |  |") {
+			t.Errorf("no value for the meta %s", key)
+		}
+	}
+}
+
+func TestPictureIsXML(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(root, lifeFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := parseLife(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, theme := range []theme{light, dark} {
+		decoder := xml.NewDecoder(strings.NewReader(draw(l, theme)))
+		for {
+			if _, err := decoder.Token(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestParseLife(t *testing.T) {
+	for _, bad := range []string{"", "{}", `{"birth": [], "else": 1}`} {
+		if _, err := parseLife([]byte(bad)); err == nil {
+			t.Errorf("parseLife(%q) found no mistake", bad)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package docs
+
+import (
+	"strings"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// notInForce says of keys what the code does not do yet. It goes when the code does it.
+var notInForce = map[string]string{
+	contract.AllowedServices: "not enforced yet",
+	contract.Readiness:       "`probe` is accepted, and does the same as `kubelet` so far",
+}
+
+// reasonNotGiven says of reasons that no agentlet gives them yet, and why.
+var reasonNotGiven = map[contract.Reason]string{
+	contract.LoginFailed: "not given yet: an agentlet does not log in",
+}
+
+// advice is what a person does about a pod whose gate has this reason.
+var advice = map[contract.Reason]string{
+	contract.Starting: "Wait a moment: the pod has no IP yet, or the agentlet has not seen it. If it stays, look at the " +
+		"agentlet's log.",
+	contract.ContainersNotReady: "Look at the containers that the message names, as for any pod. One that shall not count goes " +
+		"into `container-exclude`.",
+	contract.ConsulUnreachable: "Is there a Consul agent on the pod's node, and does it listen on the address in the message, the " +
+		"node's IP? \"Knows no leader\": the agent runs, but has lost its servers.",
+	contract.LoginFailed: "",
+	contract.RegistrationRejected: "The message holds the Consul agent's answer. `Permission denied`: the agent's default token lacks " +
+		"`service:write` for the name.",
+	contract.InvalidConfiguration: "Correct the annotation that the message names. The last good registration stays meanwhile.",
+	contract.PortConflict: "Something in the pod, or on the node with `hostNetwork`, has the agentlet's port. Choose another with " +
+		"`agentlet-port`.",
+	contract.AwaitingCatalog: "The node's agent has it and the servers don't: look at the Consul agent's log for failed syncs " +
+		"(`node:write`, `service:write`, a refused node name). If the message names a check of the Consul node, see to that one.",
+	contract.Registered: "Nothing. If the pod still isn't Ready, something else keeps it: `kubectl describe pod`.",
+	contract.TimedOut: "The pod takes part without the catalog's word. See why with `/status` (below), as for `AwaitingCatalog` " +
+		"or `ConsulUnreachable`.",
+	contract.CatalogLost: "Somebody removed the instance or its node from the catalog. The agentlet puts it back; if it stays, " +
+		"look as for `AwaitingCatalog`.",
+	contract.Draining: "Nothing: the pod ends. For how long is `drain-timeout` and `drain-delay`.",
+}
+
+// tables by their name.
+func tables() map[string]string {
+	return map[string]string{
+		"contract":      contractTable(false),
+		"contract-full": contractTable(true),
+		"reasons":       reasonTable(),
+		"advice":        adviceTable(),
+		"meta":          metaTable(),
+	}
+}
+
+func contractTable(full bool) string {
+	head := []string{"where", "key", "meaning", "default"}
+	if full {
+		head = []string{"where", "key", "value", "meaning", "default"}
+	}
+	t := newTable(head...)
+	for _, k := range contract.Keys() {
+		key := code(contract.Short(k.Name))
+		if k.Name == contract.InjectLabel && !full {
+			key = code(contract.Short(k.Name) + ": " + k.Form) // its value is its meaning
+		}
+		if k.PerService {
+			key += ", " + code(contract.Short(k.Name)+".NAME")
+		}
+		meaning := k.Doc
+		if note := notInForce[k.Name]; note != "" {
+			meaning += " — **" + note + "**"
+		}
+		value := ""
+		if k.Default != "" {
+			value = code(k.Default)
+		}
+		if full {
+			t.row(k.Where, key, k.Form, meaning, value)
+		} else {
+			t.row(k.Where, key, meaning, value)
+		}
+	}
+	return t.String()
+}
+
+func reasonTable() string {
+	t := newTable("reason", "meaning")
+	for _, r := range contract.ReasonDocs() {
+		meaning := r.Doc
+		if note := reasonNotGiven[r.Reason]; note != "" {
+			meaning += " — **" + note + "**"
+		}
+		t.row(code(string(r.Reason)), meaning)
+	}
+	return t.String()
+}
+
+func adviceTable() string {
+	t := newTable("reason", "what to do")
+	for _, r := range contract.ReasonDocs() {
+		if reasonNotGiven[r.Reason] == "" {
+			t.row(code(string(r.Reason)), advice[r.Reason])
+		}
+	}
+	return t.String()
+}
+
+func metaTable() string {
+	values := map[string]string{
+		contract.MetaExternalSource: code(contract.MetaExternalSourceValue),
+		contract.MetaManagedBy:      code(contract.MetaManagedByValue),
+		contract.MetaNamespace:      "the pod's namespace",
+		contract.MetaPod:            "its name",
+		contract.MetaPodUID:         "its UID",
+		contract.MetaNode:           "the Kubernetes node's name",
+		contract.MetaCluster:        "the chart's `clusterName`, where it is set",
+		contract.MetaNudge:          "a counter, only where the catalog once lagged behind its agent: a changed value makes the agent sync",
+	}
+	t := newTable("meta key", "value")
+	for _, key := range contract.MetaKeys() {
+		t.row(code(key), values[key])
+	}
+	return t.String()
+}
+
+// table is a Markdown table.
+type table struct{ strings.Builder }
+
+func newTable(head ...string) *table {
+	t := &table{}
+	t.row(head...)
+	t.WriteString(strings.Repeat("|---", len(head)) + "|\n")
+	return t
+}
+
+// row adds a row. A bar in a cell would end it.
+func (t *table) row(cells ...string) {
+	for _, cell := range cells {
+		t.WriteString("| " + strings.ReplaceAll(cell, "|", `\|`) + " ")
+	}
+	t.WriteString("|\n")
+}
+
+func code(text string) string { return "`" + text + "`" }
