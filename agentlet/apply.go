@@ -300,9 +300,15 @@ func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(
 		if !s.gate.open() {
 			s.unconfirm(i, now, jitter)
 		}
-	case r.action.kind == beat:
-		i.beatAt = now.Add(jitter(i.want.HeartbeatTTL / 3))
+	case r.action.kind == beat && i.want != nil:
+		i.beatAt = now.Add(beatPause(*i.want, jitter))
 	}
+}
+
+// beatPause is the time between two beats: a third of the TTL, so that two may be lost, less up to a tenth of it.
+func beatPause(d Definition, jitter func(time.Duration) time.Duration) time.Duration {
+	third := d.HeartbeatTTL / 3
+	return third - third/5 + jitter(third/5)
 }
 
 func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
@@ -314,7 +320,7 @@ func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(
 	if r.action.fresh {
 		i.readiness = r.action.health
 	}
-	i.beatAt = now.Add(jitter(r.action.definition.HeartbeatTTL / 3))
+	i.beatAt = now.Add(beatPause(r.action.definition, jitter))
 	i.refreshAt = now.Add(jitter(refreshEvery))
 	s.unconfirm(i, now, jitter)
 }

@@ -72,8 +72,8 @@ func TestQuietHour(t *testing.T) {
 		if n := w.count("gate") - gates; n != 0 {
 			t.Errorf("%d writes to the API server in a quiet hour", n)
 		}
-		if n := w.count("heartbeat") - beats; n < 360 || n > 720 {
-			t.Errorf("%d beats in an hour, want one each 5 to 10 seconds", n)
+		if n := w.count("heartbeat") - beats; n < 360 || n > 420 {
+			t.Errorf("%d beats in an hour, want one each 9 to 10 seconds", n)
 		}
 	})
 }
