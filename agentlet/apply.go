@@ -261,7 +261,7 @@ func (s *state) applyCatalog(r result, now time.Time) {
 		return
 	}
 	if s.terminating() {
-		if len(r.view.Health) == 0 && s.drain.goneAt.IsZero() {
+		if len(r.view.Instances) == 0 && s.drain.goneAt.IsZero() {
 			s.drain.goneAt = now
 		}
 		return

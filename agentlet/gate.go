@@ -55,7 +55,7 @@ func lost(s *state) bool {
 		return false
 	}
 	for _, i := range s.wanted() {
-		if _, there := s.catalog.view.Health[i.id]; !there && i.registered {
+		if _, there := s.catalog.view.Instances[i.id]; !there && i.registered {
 			return true
 		}
 	}

@@ -158,7 +158,7 @@ func planInstance(s *state, i *instance, now time.Time, p *schedule) {
 		}
 	case i.readiness != s.health(i):
 		p.add(s, now, update(i.id, s.health(i)))
-	case !i.confirmed && s.link.leader && s.catalog.fresh() && !s.shown(i) && p.reached(now, i.nudgeAt):
+	case !i.confirmed && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
 		definition := i.definition()
 		definition.Meta = nudged(definition.Meta, i.nudges+1)
 		p.add(s, now, action{kind: register, id: i.id, definition: definition, health: s.health(i)})

@@ -65,12 +65,20 @@ type Observed struct {
 	Complete bool
 }
 
+// CatalogInstance is an instance as the catalog has it.
+type CatalogInstance struct {
+	// Health is the worst of all its checks.
+	Health contract.Health
+	// Heartbeat and Readiness are what the registrar's own two checks say; empty when the catalog lacks them.
+	Heartbeat, Readiness contract.Health
+}
+
 // CatalogView is one reading of the catalog.
 type CatalogView struct {
 	// Index to wait on for the next reading.
 	Index uint64
-	// Health of each instance by ID: the worst of its checks. An absent instance has no entry.
-	Health map[string]contract.Health
+	// Instances by ID. An absent one has no entry.
+	Instances map[string]CatalogInstance
 	// FailingNodeChecks names the node's own checks that are not passing, sorted; clients that ask for passing instances
 	// see none of this node's while there is one.
 	FailingNodeChecks []string

@@ -219,7 +219,7 @@ func TestDrainTakesOutWhatAnEarlierAgentletLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.agent[webID] = agentEntry{definition: w.defined(testPod()), readiness: contract.Passing, heartbeat: contract.Passing}
-		w.catalog[webID] = contract.Passing
+		w.catalog[webID] = CatalogInstance{Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing}
 		r, _ := w.start(t)
 		r.PreStop() // before the pod or the agent was seen
 		if !r.Drain(t.Context(), time.Second) {
@@ -369,11 +369,32 @@ func TestLaggingCatalogIsNudgedWithAChangedDefinition(t *testing.T) {
 	})
 }
 
+func TestOwnCheckThatFailsIsNotNudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.own = contract.Critical
+		r, _ := w.start(t)
+		r.Seen(ready(testPod(), true))
+		after(time.Minute)
+		if n := w.count("register"); n != 1 {
+			t.Errorf("registered %d times while the service's own check failed, want once", n)
+		}
+		if got := w.last(); got.Reason != string(contract.AwaitingCatalog) {
+			t.Errorf("the closed gate says %q, want AwaitingCatalog", got.Reason)
+		}
+		w.set(func() { w.own = contract.Passing })
+		after(time.Second)
+		if w.last().Status != corev1.ConditionTrue {
+			t.Error("the gate stays closed though the service's own check passes")
+		}
+	})
+}
+
 func TestRestartAdoptsAndKeepsTheGateOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.agent[webID] = agentEntry{definition: w.defined(testPod()), readiness: contract.Passing, heartbeat: contract.Passing}
-		w.catalog[webID] = contract.Passing
+		w.catalog[webID] = CatalogInstance{Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing}
 		r, _ := w.start(t)
 		r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
 		after(5 * time.Second)
@@ -397,7 +418,7 @@ func TestRebootClosesTheGateUntilTheNewAddressIsThere(t *testing.T) {
 		old := w.defined(testPod())
 		old.Address = "10.1.0.4"
 		w.agent[webID] = agentEntry{definition: old, readiness: contract.Passing, heartbeat: contract.Passing}
-		w.catalog[webID] = contract.Passing
+		w.catalog[webID] = CatalogInstance{Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing}
 		r, _ := w.start(t)
 		r.Seen(gated(testPod(), corev1.ConditionTrue, contract.Registered))
 		after(2 * time.Second)

@@ -189,11 +189,21 @@ func (s *state) shown(i *instance) bool {
 	if s.catalog.view == nil {
 		return false
 	}
-	health, there := s.catalog.view.Health[i.id]
+	instance, there := s.catalog.view.Instances[i.id]
 	if s.mode() == contract.GateRegistered {
 		return there
 	}
-	return there && health == s.health(i)
+	return there && instance.Health == s.health(i)
+}
+
+// synced reports whether the catalog, as last read, has what this registrar put at the agent. An instance may be synced
+// and yet not passing: by the service's own checks, or a maintenance.
+func (s *state) synced(i *instance) bool {
+	if s.catalog.view == nil {
+		return false
+	}
+	instance := s.catalog.view.Instances[i.id]
+	return instance.Heartbeat == contract.Passing && instance.Readiness == s.health(i)
 }
 
 // ids of all instances in a stable order.

@@ -64,7 +64,7 @@ func (r *Registrar) publish(s *state, p schedule) {
 			Agent: i.agent.String(), Readiness: i.readiness,
 		}
 		if s.catalog.view != nil {
-			service.Catalog = s.catalog.view.Health[i.id]
+			service.Catalog = s.catalog.view.Instances[i.id].Health
 		}
 		status.Services = append(status.Services, service)
 	}

@@ -23,12 +23,13 @@ import (
 type world struct {
 	mu       sync.Mutex
 	agent    map[string]agentEntry
-	catalog  map[string]contract.Health
+	catalog  map[string]CatalogInstance
 	index    uint64
 	changed  chan struct{} // closed and renewed at each change of the catalog or the agent
 	syncs    time.Duration // from a change at the agent until the catalog has it
 	sync     bool          // whether the agent syncs at all
 	leader   bool
+	own      contract.Health // of the service's own check; none when empty
 	fail     func(call string) error
 	slow     map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
 	calls    map[string]int
@@ -44,7 +45,7 @@ type agentEntry struct {
 
 func newWorld() *world {
 	return &world{
-		agent: map[string]agentEntry{}, catalog: map[string]contract.Health{}, calls: map[string]int{}, index: 1,
+		agent: map[string]agentEntry{}, catalog: map[string]CatalogInstance{}, calls: map[string]int{}, index: 1,
 		changed: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
 	}
 }
@@ -87,9 +88,9 @@ func (w *world) touch() {
 func (w *world) syncNow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	next := map[string]contract.Health{}
+	next := map[string]CatalogInstance{}
 	for id, e := range w.agent {
-		next[id] = worst(e.readiness, e.heartbeat)
+		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), w.own), Heartbeat: e.heartbeat, Readiness: e.readiness}
 	}
 	if !maps.Equal(next, w.catalog) {
 		w.catalog = next
@@ -98,7 +99,7 @@ func (w *world) syncNow() {
 }
 
 func worst(a, b contract.Health) contract.Health {
-	if a != contract.Passing {
+	if a != contract.Passing && a != "" || b == "" {
 		return a
 	}
 	return b
@@ -209,10 +210,10 @@ func (w *world) OnNode(ctx context.Context, prefix string, index uint64) (Catalo
 			return CatalogView{}, err
 		}
 		w.mu.Lock()
-		view := CatalogView{Index: w.index, Health: map[string]contract.Health{}, FailingNodeChecks: w.nodeDown}
+		view := CatalogView{Index: w.index, Instances: map[string]CatalogInstance{}, FailingNodeChecks: w.nodeDown}
 		for id, h := range w.catalog {
 			if strings.HasPrefix(id, prefix) {
-				view.Health[id] = h
+				view.Instances[id] = h
 			}
 		}
 		changed := w.changed
@@ -261,7 +262,7 @@ func (w *world) count(call string) int {
 func (w *world) inCatalog(id string) contract.Health {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.catalog[id]
+	return w.catalog[id].Health
 }
 
 // entry of the web service at the agent.

@@ -32,7 +32,7 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agent
 	if err != nil {
 		return agentlet.CatalogView{}, classify("read the catalog's checks of node "+node, err)
 	}
-	view := agentlet.CatalogView{Index: meta.LastIndex, Health: map[string]contract.Health{}}
+	view := agentlet.CatalogView{Index: meta.LastIndex, Instances: map[string]agentlet.CatalogInstance{}}
 	if meta.LastIndex < index {
 		view.Index = 0 // the servers' state was restored: start anew
 	}
@@ -43,7 +43,15 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agent
 				view.FailingNodeChecks = append(view.FailingNodeChecks, check.Name)
 			}
 		case strings.HasPrefix(check.ServiceID, prefix):
-			view.Health[check.ServiceID] = worse(view.Health[check.ServiceID], contract.Health(check.Status))
+			instance, health := view.Instances[check.ServiceID], contract.Health(check.Status)
+			instance.Health = worse(instance.Health, health)
+			switch check.CheckID {
+			case contract.HeartbeatID(check.ServiceID):
+				instance.Heartbeat = health
+			case contract.ReadinessID(check.ServiceID):
+				instance.Readiness = health
+			}
+			view.Instances[check.ServiceID] = instance
 		}
 	}
 	slices.Sort(view.FailingNodeChecks)

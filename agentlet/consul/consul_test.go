@@ -56,14 +56,14 @@ func TestLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(before.Health) != 0 || len(before.FailingNodeChecks) != 0 {
+	if len(before.Instances) != 0 || len(before.FailingNodeChecks) != 0 {
 		t.Errorf("view before the registration = %+v, want nothing", before)
 	}
 	if err := client.Register(ctx, definition, contract.Passing); err != nil {
 		t.Fatal(err)
 	}
 	awaitCatalog(t, client, before.Index, func(view agentlet.CatalogView) bool {
-		return view.Health[definition.ID] == contract.Passing
+		return view.Instances[definition.ID].Health == contract.Passing
 	})
 
 	observed, err := client.Instances(ctx, prefix)
@@ -83,12 +83,16 @@ func TestLife(t *testing.T) {
 	if err := client.Update(ctx, contract.ReadinessID(definition.ID), contract.Critical, "not ready"); err != nil {
 		t.Fatal(err)
 	}
-	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { return view.Health[definition.ID] == contract.Critical })
+	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool {
+		return view.Instances[definition.ID] == agentlet.CatalogInstance{
+			Health: contract.Critical, Heartbeat: contract.Passing, Readiness: contract.Critical,
+		}
+	})
 
 	if err := client.Deregister(ctx, definition.ID); err != nil {
 		t.Fatal(err)
 	}
-	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { _, there := view.Health[definition.ID]; return !there })
+	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { _, there := view.Instances[definition.ID]; return !there })
 	if err := client.Deregister(ctx, definition.ID); !errors.Is(err, agentlet.ErrAbsent) {
 		t.Errorf("second Deregister = %v, want ErrAbsent", err)
 	}

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/agentlet/agentlet/agentlet"
 )
@@ -59,9 +62,11 @@ type Sink interface {
 }
 
 // Watch reports the pod to sink until ctx ends. It lists once and then watches; whatever breaks is taken up again with
-// client-go's backoff, and meanwhile the sink keeps what it has.
-func (p *Pod) Watch(ctx context.Context, sink Sink) {
-	list := cache.NewListWatchFromClient(p.client, "pods", p.namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, p.name))
+// client-go's backoff, and meanwhile the sink keeps what it has. An outage is logged when it begins and when it is over;
+// client-go's own log, a line for each try in a form of its own, is left out.
+func (p *Pod) Watch(ctx context.Context, log *slog.Logger, sink Sink) {
+	ctx = klog.NewContext(ctx, logr.Discard())
+	list := logged(log, cache.NewListWatchFromClient(p.client, "pods", p.namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, p.name)))
 	store := &funnel{sink: sink, uid: types.UID(p.uid)}
 	reflector := cache.NewReflectorWithOptions(list, &corev1.Pod{}, store, cache.ReflectorOptions{Name: "own-pod"})
 	reflector.RunWithContext(ctx)

@@ -47,7 +47,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer cancel()
-	group.Go(func() { pod.Watch(ctx, registrar) })
+	group.Go(func() { pod.Watch(ctx, log, registrar) })
 	group.Go(func() { serve(ctx, o, registrar) })
 	group.Go(func() { relay(ctx, signals, registrar) })
 	return registrar.Run(ctx)

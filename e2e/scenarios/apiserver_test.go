@@ -3,6 +3,7 @@ package scenarios_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,7 +57,7 @@ func TestMainAPIServerAdapter(t *testing.T) {
 	follow := func(uid types.UID, to *sink) *kube.Pod {
 		adapter, err := kube.NewPod(config, s.Namespace, "own", string(uid))
 		s.Must(err)
-		go adapter.Watch(s.Ctx, to)
+		go adapter.Watch(s.Ctx, slog.New(slog.DiscardHandler), to)
 		return adapter
 	}
 	condition := func(status corev1.ConditionStatus) corev1.PodCondition {
