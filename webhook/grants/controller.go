@@ -1,0 +1,189 @@
+package grants
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+)
+
+// Backoff of one namespace's failures.
+const (
+	firstRetry  = 200 * time.Millisecond
+	longestWait = 2 * time.Minute
+)
+
+// controller is Grants at work.
+type controller struct {
+	*Grants
+	queue   workqueue.TypedRateLimitingInterface[string] // of namespaces
+	watches *watches
+
+	mu   sync.Mutex
+	idle map[string]map[string]time.Time // namespace → account → since when it is bound without need
+	told error                           // what was last logged of the policy
+}
+
+// jittered keeps replicas and namespaces from trying again in step.
+type jittered struct {
+	workqueue.TypedRateLimiter[string]
+}
+
+func newBackoff() workqueue.TypedRateLimiter[string] {
+	return jittered{workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, longestWait)}
+}
+
+func (j jittered) When(namespace string) time.Duration {
+	return wait.Jitter(j.TypedRateLimiter.When(namespace), 0.5)
+}
+
+func newController(g *Grants) *controller {
+	queue := workqueue.NewTypedRateLimitingQueue(newBackoff())
+	return &controller{
+		Grants: g, queue: queue, watches: newWatches(g.config.Client, queue.Add), idle: map[string]map[string]time.Time{},
+	}
+}
+
+// handle makes every event a look at the namespaces that it concerns.
+func (c *controller) handle(ctx context.Context) error {
+	one := func(namespace func(key string) string) cache.ResourceEventHandler {
+		add := func(object any) {
+			if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(object); err == nil {
+				c.queue.Add(namespace(key))
+			}
+		}
+		return cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, now any) { add(now) }, DeleteFunc: add}
+	}
+	// What was withheld is given when the policy comes.
+	policy := func(any) {
+		c.tell(ctx)
+		for _, namespace := range c.namespaces.GetStore().ListKeys() {
+			c.queue.Add(namespace)
+		}
+	}
+	changes := cache.ResourceEventHandlerFuncs{AddFunc: policy, UpdateFunc: func(_, now any) { policy(now) }, DeleteFunc: policy}
+	for informer, handler := range map[cache.SharedIndexInformer]cache.ResourceEventHandler{
+		c.namespaces: one(func(key string) string { return key }),
+		c.bindings: one(func(key string) string {
+			namespace, _, _ := cache.SplitMetaNamespaceKey(key) // of an object with a name
+			return namespace
+		}),
+		c.policies: changes, c.policyBindings: changes,
+	} {
+		if _, err := informer.AddEventHandler(handler); err != nil {
+			return fmt.Errorf("watch for grants: %w", err)
+		}
+	}
+	return nil
+}
+
+// tell logs, once for each change, whether grants are given.
+func (c *controller) tell(ctx context.Context) {
+	if !c.policies.HasSynced() || !c.policyBindings.HasSynced() {
+		return
+	}
+	err := c.policyInForce()
+	c.mu.Lock()
+	same := (err == nil) == (c.told == nil) && (err == nil || err.Error() == c.told.Error())
+	c.told = err
+	c.mu.Unlock()
+	switch {
+	case same:
+	case err == nil:
+		c.config.Log.InfoContext(ctx, "grants are given again")
+	default:
+		c.config.Log.WarnContext(ctx, "nothing more is granted", "reason", err)
+	}
+}
+
+// next works on one namespace; false when the queue has ended.
+func (c *controller) next(ctx context.Context) bool {
+	namespace, ended := c.queue.Get()
+	if ended {
+		return false
+	}
+	defer c.queue.Done(namespace)
+	again, err := c.reconcile(ctx, namespace)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		c.metrics.failures.Inc()
+		c.config.Log.WarnContext(ctx, "grant failed", "namespace", namespace, "failures", c.queue.NumRequeues(namespace)+1, "error", err)
+		c.queue.AddRateLimited(namespace)
+	default:
+		c.queue.Forget(namespace)
+		if again > 0 {
+			c.queue.AddAfter(namespace, again)
+		}
+	}
+	return true
+}
+
+// reconcile makes the namespace's binding what it should be; again is when to look without an event, or 0.
+func (c *controller) reconcile(ctx context.Context, namespace string) (again time.Duration, err error) {
+	optedIn := c.optedIn(namespace)
+	binding, _ := stored(c.bindings, namespace+"/"+c.config.Binding).(*rbacv1.RoleBinding)
+	if !optedIn && binding == nil {
+		c.watches.stop(namespace)
+		c.forget(namespace)
+		return 0, nil
+	}
+	needed, listed := c.watches.pods(ctx, namespace).accounts()
+	if !listed {
+		return 0, nil // the list is an event
+	}
+	if binding != nil && !c.ours(binding) {
+		if len(needed) == 0 || !optedIn {
+			return 0, nil
+		}
+		return 0, fmt.Errorf("role binding %s/%s binds another role, %s: remove it, or its pods' gates stay closed",
+			namespace, c.config.Binding, binding.RoleRef.Name)
+	}
+	bound := accountsOf(binding)
+	wanted, again := c.kept(namespace, bound, needed, time.Now())
+	if optedIn && c.policyInForce() == nil {
+		maps.Copy(wanted, needed)
+	}
+	return again, c.write(ctx, namespace, binding, slices.Sorted(maps.Keys(wanted)))
+}
+
+// kept are the accounts that stay bound: those that are needed, and for a while those that were.
+func (c *controller) kept(namespace string, bound []string, needed map[string]bool, now time.Time) (kept map[string]bool, again time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, idle := c.idle[namespace], map[string]time.Time{}
+	kept = map[string]bool{}
+	for _, account := range bound {
+		if needed[account] {
+			kept[account] = true
+			continue
+		}
+		since, known := before[account]
+		if !known {
+			since = now
+		}
+		if left := since.Add(linger).Sub(now); left > 0 {
+			kept[account], idle[account] = true, since
+			if again == 0 || left < again {
+				again = left
+			}
+		}
+	}
+	if c.idle[namespace] = idle; len(idle) == 0 {
+		delete(c.idle, namespace)
+	}
+	return kept, again
+}
+
+func (c *controller) forget(namespace string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.idle, namespace)
+}

@@ -1,0 +1,151 @@
+// Package grants is who may patch a gate. In each opted-in namespace it binds the service accounts that injected pods run
+// under, and no others, to the one ClusterRole that an agentlet needs.
+//
+// The binding is a RoleBinding with one fixed name. An account is added as soon as an injected pod that runs under it is
+// seen, which is before that pod is scheduled, and only while the namespace is opted in and the admission policy that
+// bounds the role to a pod's own gate is in force. It is taken out again when no injected pod has needed it for a while;
+// the binding goes with its last account. What is there stays as long as it is needed: also when the namespace's label
+// goes, and when the policy does. Nothing here is asked at admission, and an admission waits for nothing here.
+//
+// Every replica of the webhook works on all namespaces. They agree because each change is a function of what all of them
+// see, is made by server-side apply, and names the version of the binding that it was made for. Nothing is remembered
+// across a restart that matters: what was missed is found again in the lists that every watch begins with.
+package grants
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+const (
+	// FieldManager is the name under which the bindings' fields are ours, and the value of ManagedByLabel.
+	FieldManager = "agentlet-webhook"
+	// ManagedByLabel finds the bindings that are made here.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+
+	// resync is how often every namespace is looked at without an event, in case one was lost.
+	resync = 10 * time.Minute
+	// callTimeout bounds one call to the API server.
+	callTimeout = 10 * time.Second
+	// linger is how long an account stays bound after its last injected pod has gone: a Recreate or a Job that follows
+	// another finds its rights in place, and a pod that the kubelet reports as ended a moment early keeps them.
+	linger = 30 * time.Second
+	// workers bounds the namespaces that are worked on at once.
+	workers = 4
+)
+
+// Config says which binding is kept, and what has to be there before.
+type Config struct {
+	Client kubernetes.Interface
+	// Binding is the name of the RoleBinding in each namespace. It is this package's: whatever else is written into it is
+	// put back. Role is the ClusterRole that it binds to.
+	Binding, Role string
+	// Policy is the ValidatingAdmissionPolicy without which nothing is granted; its binding has the same name.
+	Policy string
+	// Excluded are namespaces that are never granted, whatever their label says: those of which the webhook is not asked.
+	Excluded []string
+	Log      *slog.Logger
+}
+
+// Grants keeps the bindings.
+type Grants struct {
+	config  Config
+	metrics *metrics
+
+	namespaces     cache.SharedIndexInformer // those that are opted in
+	bindings       cache.SharedIndexInformer // those with our name
+	policies       cache.SharedIndexInformer // the one that counts
+	policyBindings cache.SharedIndexInformer // the one that counts
+	factories      []informers.SharedInformerFactory
+}
+
+// New returns Grants that do nothing before Run.
+func New(config Config) (*Grants, error) {
+	optedIn, err := labels.ValidatedSelectorFromSet(labels.Set{contract.InjectLabel: contract.InjectEnabled})
+	if err != nil {
+		return nil, fmt.Errorf("select opted-in namespaces: %w", err)
+	}
+	g := &Grants{config: config}
+	g.metrics = newMetrics(g)
+	factory := func(options ...informers.SharedInformerOption) informers.SharedInformerFactory {
+		f := informers.NewSharedInformerFactoryWithOptions(config.Client, resync, append(options, informers.WithTransform(slim))...)
+		g.factories = append(g.factories, f)
+		return f
+	}
+	g.namespaces = factory(selecting(optedIn)).Core().V1().Namespaces().Informer()
+	g.bindings = factory(named(config.Binding)).Rbac().V1().RoleBindings().Informer()
+	policies := factory(named(config.Policy)).Admissionregistration().V1()
+	g.policies = policies.ValidatingAdmissionPolicies().Informer()
+	g.policyBindings = policies.ValidatingAdmissionPolicyBindings().Informer()
+	return g, nil
+}
+
+// Run keeps the bindings until the context ends. A failure is logged and tried again with backoff and jitter; it never ends
+// Run.
+func (g *Grants) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := newController(g)
+	defer c.queue.ShutDown()
+	if err := c.handle(ctx); err != nil {
+		return err
+	}
+	for _, factory := range g.factories {
+		factory.Start(ctx.Done())
+	}
+	var running sync.WaitGroup
+	if cache.WaitForCacheSync(ctx.Done(), g.synced()...) {
+		c.tell(ctx)
+		for range workers {
+			running.Go(func() {
+				for c.next(ctx) {
+				}
+			})
+		}
+	}
+	<-ctx.Done()
+	c.queue.ShutDown()
+	running.Wait()
+	c.watches.wait()
+	for _, factory := range g.factories {
+		factory.Shutdown()
+	}
+	return nil
+}
+
+// Ready is nil when whoever is granted the role is bounded by the policy: until then nothing is granted, and new pods could
+// not open their gates. It says what is missing.
+func (g *Grants) Ready() error {
+	if !g.policies.HasSynced() || !g.policyBindings.HasSynced() {
+		return fmt.Errorf("admission policy %s is not read yet", g.config.Policy)
+	}
+	if err := g.policyInForce(); err != nil {
+		return fmt.Errorf("nothing more is granted: %w", err)
+	}
+	if !g.namespaces.HasSynced() || !g.bindings.HasSynced() {
+		return errors.New("namespaces and role bindings are not read yet")
+	}
+	return nil
+}
+
+// policyInForce is nil when the policy and its binding, as last seen, bound every grant.
+func (g *Grants) policyInForce() error {
+	return inForce(g.config.Policy, stored(g.policies, g.config.Policy), stored(g.policyBindings, g.config.Policy))
+}
+
+func (g *Grants) synced() []cache.InformerSynced {
+	return []cache.InformerSynced{
+		g.namespaces.HasSynced, g.bindings.HasSynced, g.policies.HasSynced, g.policyBindings.HasSynced,
+	}
+}

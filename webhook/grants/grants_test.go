@@ -1,0 +1,251 @@
+package grants
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// A namespace's story, from the first injected pod to the last.
+func TestAccountsAreBoundAsLongAsTheyAreNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), plainPod(shop, "plain", "other"))
+		defer background(t, c.grants().Run)()
+		c.want("no injected pod", shop, "none")
+
+		first, second := injectedPod(shop, "first", ""), injectedPod(shop, "second", "web")
+		c.create(first)
+		c.want("a pod under the default account", shop, "default")
+		c.create(second)
+		c.create(injectedPod(shop, "third", "web"))
+		c.want("two pods under another", shop, "default web")
+		if got := c.binding(shop); got.Labels[ManagedByLabel] != FieldManager || got.RoleRef.Name != testRole || got.RoleRef.Kind != "ClusterRole" {
+			t.Errorf("the binding is %+v", got)
+		}
+
+		c.delete(first)
+		c.want("the first has gone a moment ago", shop, "default web")
+		time.Sleep(linger)
+		c.want("the first has gone", shop, "web")
+		c.delete(second)
+		time.Sleep(linger)
+		c.want("one of two has gone", shop, "web")
+		c.end(injectedPod(shop, "third", "web"), corev1.PodSucceeded)
+		time.Sleep(linger)
+		c.want("the last has ended", shop, "none")
+	})
+}
+
+func TestAnAccountThatIsNeededAgainInTimeStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pod := injectedPod(shop, "web-0", "web")
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), pod)
+		defer background(t, c.grants().Run)()
+		c.want("at first", shop, "web")
+		for range 10 {
+			c.delete(pod)
+			time.Sleep(linger - 2*time.Second)
+			c.create(pod)
+			c.want("the successor is there", shop, "web")
+		}
+		if n := c.writes(); n != 1 {
+			t.Errorf("%d writes", n)
+		}
+		c.delete(pod)
+		time.Sleep(linger + time.Second)
+		c.want("without a successor", shop, "none")
+	})
+}
+
+func TestWithoutTheLabelNothingIsAddedAndWhatIsNeededStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pod := injectedPod(shop, "web", "web")
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), pod,
+			namespace("closed", "disabled"), injectedPod("closed", "forged", "web"),
+			namespace("kube-system", contract.InjectEnabled), injectedPod("kube-system", "forged", "web"))
+		defer background(t, c.grants().Run)()
+		c.want("labelled", shop, "web")
+		c.label(shop, "disabled")
+		c.want("the label has just gone", shop, "web")
+		c.create(injectedPod(shop, "later", "later"))
+		time.Sleep(24 * time.Hour)
+		c.want("a day without the label", shop, "web")
+		c.delete(pod)
+		time.Sleep(linger)
+		c.want("its pod has gone", shop, "none")
+		c.want("never labelled", "closed", "none")
+		c.want("excluded", "kube-system", "none")
+		for _, action := range c.Actions() {
+			if action.GetResource().Resource == "pods" && action.GetNamespace() == "closed" {
+				t.Errorf("%s of pods in a namespace that did not opt in", action.GetVerb())
+			}
+		}
+		c.label(shop, contract.InjectEnabled)
+		c.want("labelled again", shop, "later")
+	})
+}
+
+func TestNothingIsGrantedBeforeThePolicyAndNothingIsTakenWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "first", "first"))
+		bindings := c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+		_, binding := policyObjects()
+		g := c.grants()
+		if g.Ready() == nil {
+			t.Error("ready before Run")
+		}
+		c.must(bindings.Delete(t.Context(), testPolicy, metav1.DeleteOptions{}))
+		defer background(t, g.Run)()
+		c.want("before the policy's binding", shop, "none")
+		if err := g.Ready(); err == nil || err.Error() != "nothing more is granted: ValidatingAdmissionPolicyBinding "+testPolicy+" does not exist" {
+			t.Errorf("Ready = %v", err)
+		}
+		_, err := bindings.Create(t.Context(), binding, metav1.CreateOptions{})
+		c.must(err)
+		c.want("with the policy's binding", shop, "first")
+		if err := g.Ready(); err != nil {
+			t.Errorf("Ready = %v", err)
+		}
+		c.must(c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Delete(t.Context(), testPolicy, metav1.DeleteOptions{}))
+		c.create(injectedPod(shop, "second", "second"))
+		c.want("without the policy", shop, "first")
+		if g.Ready() == nil {
+			t.Error("ready without the policy")
+		}
+	})
+}
+
+func TestWhatOthersWriteIsPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "web", "web"))
+		defer background(t, c.grants().Run)()
+		c.want("at first", shop, "web")
+		binding := c.binding(shop)
+		binding.Subjects = append(binding.Subjects,
+			rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:serviceaccounts"},
+			rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "elsewhere", Name: "web"})
+		_, err := c.RbacV1().RoleBindings(shop).Update(t.Context(), binding, metav1.UpdateOptions{})
+		c.must(err)
+		c.want("with strangers", shop, "web")
+		c.must(c.RbacV1().RoleBindings(shop).Delete(t.Context(), testBinding, metav1.DeleteOptions{}))
+		c.want("deleted", shop, "web")
+	})
+}
+
+func TestAnothersBindingIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		theirs := &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: testBinding},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+			Subjects:   []rbacv1.Subject{account(shop, "admin")},
+		}
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), theirs, injectedPod(shop, "web", "web"))
+		defer background(t, c.grants().Run)()
+		c.want("another role under our name", shop, "admin")
+		if n := c.writes(); n != 0 {
+			t.Errorf("%d writes", n)
+		}
+		c.must(c.RbacV1().RoleBindings(shop).Delete(t.Context(), testBinding, metav1.DeleteOptions{}))
+		c.want("removed by its owner", shop, "web")
+	})
+}
+
+func TestARefusedWriteIsTriedAgainWithBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, namespace(shop, contract.InjectEnabled))
+		refuses := time.Now().Add(time.Hour)
+		tries := c.fails(func() error {
+			if time.Now().Before(refuses) {
+				return errors.New("not now")
+			}
+			return nil
+		})
+		defer background(t, c.grants().Run)()
+		c.create(injectedPod(shop, "web", "web"))
+		time.Sleep(10 * time.Second)
+		if n := tries.Load(); n < 4 || n > 8 {
+			t.Errorf("%d tries in ten seconds", n)
+		}
+		time.Sleep(time.Hour - 10*time.Second)
+		if n := tries.Load(); n < 20 || n > 60 {
+			t.Errorf("%d tries in an hour", n)
+		}
+		time.Sleep(2 * longestWait)
+		c.want("at last", shop, "web")
+	})
+}
+
+// A terminating namespace takes nothing new; that is nobody's failure, and no reason to go on asking.
+func TestATerminatingNamespaceIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, namespace(shop, contract.InjectEnabled))
+		forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "rolebindings"}, testBinding, errors.New("terminating"))
+		forbidden.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+		tries := c.fails(func() error { return forbidden })
+		defer background(t, c.grants().Run)()
+		c.create(injectedPod(shop, "web", "web"))
+		time.Sleep(resync / 2)
+		if n := tries.Load(); n != 1 {
+			t.Errorf("%d tries", n)
+		}
+	})
+}
+
+func TestReplicasAndRestartsAgree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := injectedPod(shop, "gone", "gone")
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "web", "web"), gone)
+		one, other := background(t, c.grants().Run), background(t, c.grants().Run)
+		c.want("two replicas", shop, "gone web")
+		if n := c.writes(); n > 4 {
+			t.Errorf("%d writes of two replicas for one change", n)
+		}
+		one()
+		other()
+		c.delete(gone)
+		c.create(injectedPod(shop, "new", "new"))
+		time.Sleep(time.Hour)
+		defer background(t, c.grants().Run)()
+		defer background(t, c.grants().Run)()
+		c.want("after the restart", shop, "gone new web")
+		time.Sleep(linger)
+		c.want("and a while", shop, "new web")
+		before := c.writes()
+		time.Sleep(24 * time.Hour)
+		if n := c.writes() - before; n != 0 {
+			t.Errorf("%d writes in a quiet day", n)
+		}
+	})
+}
+
+func TestManyNamespaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer background(t, c.grants().Run)()
+		names := make([]string, 50)
+		for i := range names {
+			names[i] = "team-" + string(rune('a'+i%26)) + string(rune('a'+i/26))
+			_, err := c.CoreV1().Namespaces().Create(t.Context(), namespace(names[i], contract.InjectEnabled), metav1.CreateOptions{})
+			c.must(err)
+			c.create(injectedPod(names[i], "web", "web"))
+		}
+		time.Sleep(10 * time.Second)
+		for _, name := range names {
+			if got := c.accounts(name); got != "web" {
+				t.Errorf("%s: %s", name, got)
+			}
+		}
+		if n := c.writes(); n != len(names) {
+			t.Errorf("%d writes for %d namespaces", n, len(names))
+		}
+	})
+}

@@ -1,0 +1,88 @@
+package grants
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// named asks for objects with one name, in all namespaces: the role allows no others.
+func named(name string) informers.SharedInformerOption {
+	return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
+		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
+	})
+}
+
+func selecting(selector labels.Selector) informers.SharedInformerOption {
+	return informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = selector.String() })
+}
+
+// slim drops what is never read here, so that the memory per object is small and does not depend on what others write.
+func slim(object any) (any, error) {
+	switch o := object.(type) {
+	case *corev1.Namespace:
+		small := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion}}
+		if value, there := o.Labels[contract.InjectLabel]; there {
+			small.Labels = map[string]string{contract.InjectLabel: value}
+		}
+		return small, nil
+	case metav1.Object:
+		o.SetManagedFields(nil)
+	}
+	return object, nil
+}
+
+// stored is the object with this key, as last seen, or nil. It is not to be changed.
+func stored(informer cache.SharedIndexInformer, key string) any {
+	object, found, err := informer.GetStore().GetByKey(key)
+	if err != nil || !found {
+		return nil
+	}
+	return object
+}
+
+// optedIn reports whether the webhook injects into the namespace's pods.
+func (g *Grants) optedIn(namespace string) bool {
+	n, ok := stored(g.namespaces, namespace).(*corev1.Namespace)
+	return ok && n.Labels[contract.InjectLabel] == contract.InjectEnabled && !slices.Contains(g.config.Excluded, namespace)
+}
+
+// inForce is nil when the policy and its binding bound every patch of a pod's status. It judges what could take the bite
+// out of them, not the policy's expressions: whoever may write those may do anything.
+func inForce(name string, policy, binding any) error {
+	p, ok := policy.(*admissionregistrationv1.ValidatingAdmissionPolicy)
+	switch {
+	case !ok:
+		return fmt.Errorf("ValidatingAdmissionPolicy %s does not exist", name)
+	case p.DeletionTimestamp != nil:
+		return fmt.Errorf("ValidatingAdmissionPolicy %s is being deleted", name)
+	case p.Spec.FailurePolicy != nil && *p.Spec.FailurePolicy != admissionregistrationv1.Fail:
+		return fmt.Errorf("ValidatingAdmissionPolicy %s does not fail closed", name)
+	case len(p.Spec.Validations) == 0:
+		return fmt.Errorf("ValidatingAdmissionPolicy %s validates nothing", name)
+	}
+	b, ok := binding.(*admissionregistrationv1.ValidatingAdmissionPolicyBinding)
+	switch {
+	case !ok:
+		return fmt.Errorf("ValidatingAdmissionPolicyBinding %s does not exist", name)
+	case b.DeletionTimestamp != nil:
+		return fmt.Errorf("ValidatingAdmissionPolicyBinding %s is being deleted", name)
+	case b.Spec.PolicyName != name:
+		return fmt.Errorf("ValidatingAdmissionPolicyBinding %s binds another policy, %s", name, b.Spec.PolicyName)
+	case !slices.Contains(b.Spec.ValidationActions, admissionregistrationv1.Deny):
+		return fmt.Errorf("ValidatingAdmissionPolicyBinding %s does not deny", name)
+	case b.Spec.MatchResources != nil:
+		return errors.New("ValidatingAdmissionPolicyBinding " + name + " leaves out a part of the cluster (matchResources)")
+	}
+	return nil
+}

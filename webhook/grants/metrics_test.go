@@ -1,0 +1,68 @@
+package grants
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+func TestMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, namespace(shop, contract.InjectEnabled))
+		var refuses atomic.Bool
+		c.fails(func() error {
+			if refuses.Load() {
+				return errors.New("not now")
+			}
+			return nil
+		})
+		g := c.grants()
+		problems, err := testutil.CollectAndLint(g)
+		if err != nil || len(problems) > 0 {
+			t.Errorf("%v, %v", problems, err)
+		}
+		expect(t, g, 0, "agentlet_webhook_grant_policy_in_force")
+		defer background(t, g.Run)()
+		pod := injectedPod(shop, "web", "web")
+		c.create(pod)
+		c.create(injectedPod(shop, "api", "api"))
+		c.want("two accounts", shop, "api web")
+		expect(t, g, 1, "agentlet_webhook_grant_policy_in_force")
+		expect(t, g, 2, "agentlet_webhook_granted_accounts")
+		expect(t, g, 1, `agentlet_webhook_grant_changes_total{change="created"}`)
+		expect(t, g, 0, `agentlet_webhook_grant_changes_total{change="deleted"}`)
+		refuses.Store(true)
+		c.delete(pod)
+		time.Sleep(linger + time.Second)
+		if n := testutil.ToFloat64(g.metrics.failures); n < 1 {
+			t.Errorf("%v failures", n)
+		}
+		refuses.Store(false)
+		time.Sleep(time.Minute)
+		expect(t, g, 1, "agentlet_webhook_granted_accounts")
+	})
+}
+
+// expect looks for one metric, which is written as in the exposition format.
+func expect(t *testing.T, g *Grants, value int, metric string) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(g)
+	recorder := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+	if want := metric + " " + strconv.Itoa(value) + "\n"; !strings.Contains(recorder.Body.String(), want) {
+		t.Errorf("want %sgot:\n%s", want, recorder.Body)
+	}
+}

@@ -1,0 +1,205 @@
+package grants
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// watches are the pods of the namespaces that are looked at: those that are opted in, and those with a binding of ours.
+// The others' pods are never asked for.
+type watches struct {
+	client  kubernetes.Interface
+	changed func(namespace string)
+
+	mu          sync.Mutex
+	byNamespace map[string]*watch
+	running     sync.WaitGroup
+}
+
+// watch is one namespace's.
+type watch struct {
+	pods *podSet
+	stop context.CancelFunc
+}
+
+func newWatches(client kubernetes.Interface, changed func(namespace string)) *watches {
+	return &watches{client: client, changed: changed, byNamespace: map[string]*watch{}}
+}
+
+// pods of the namespace; the watch begins with the first call and lasts until stop or the end of the context.
+func (w *watches) pods(ctx context.Context, namespace string) *podSet {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if existing := w.byNamespace[namespace]; existing != nil {
+		return existing.pods
+	}
+	ctx, stop := context.WithCancel(ctx)
+	set := newPodSet(func() { w.changed(namespace) })
+	w.byNamespace[namespace] = &watch{pods: set, stop: stop}
+	w.running.Go(func() { follow(ctx, w.client, namespace, set) })
+	return set
+}
+
+// stop ends the namespace's watch, if there is one.
+func (w *watches) stop(namespace string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if existing := w.byNamespace[namespace]; existing != nil {
+		existing.stop()
+		delete(w.byNamespace, namespace)
+	}
+}
+
+// wait for the end of all watches, whose context has ended.
+func (w *watches) wait() { w.running.Wait() }
+
+// follow lists and watches the pods of a namespace until the context ends; whatever breaks is taken up again with
+// client-go's backoff.
+func follow(ctx context.Context, client kubernetes.Interface, namespace string, set *podSet) {
+	pods := client.CoreV1().Pods(namespace)
+	source := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return pods.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
+			return pods.Watch(ctx, options)
+		},
+	}
+	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(source, client), &corev1.Pod{}, set,
+		cache.ReflectorOptions{Name: "injected-pods"}).RunWithContext(ctx)
+}
+
+// podSet holds, of a namespace's pods, those that need the grant: two short strings each, whatever a pod looks like.
+type podSet struct {
+	changed func()
+
+	mu     sync.Mutex
+	listed bool
+	pods   map[string]string // name → service account
+}
+
+var _ cache.TransformingStore = (*podSet)(nil)
+
+func newPodSet(changed func()) *podSet { return &podSet{changed: changed, pods: map[string]string{}} }
+
+// accounts that are needed; ok is false before the first list.
+func (s *podSet) accounts() (needed map[string]bool, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	needed = map[string]bool{}
+	for _, account := range s.pods {
+		needed[account] = true
+	}
+	return needed, s.listed
+}
+
+// Add is a reflector's news of a pod, as Update is.
+func (s *podSet) Add(object any) error { return s.Update(object) }
+
+// Update is a reflector's news of a pod.
+func (s *podSet) Update(object any) error {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	s.mu.Lock()
+	before, had := s.pods[pod.Name]
+	account, needs := accountOf(pod)
+	if needs {
+		s.pods[pod.Name] = account
+	} else {
+		delete(s.pods, pod.Name)
+	}
+	s.mu.Unlock()
+	if had != needs || before != account {
+		s.changed()
+	}
+	return nil
+}
+
+// Delete is a reflector's news of a pod that has gone.
+func (s *podSet) Delete(object any) error {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	s.mu.Lock()
+	_, had := s.pods[pod.Name]
+	delete(s.pods, pod.Name)
+	s.mu.Unlock()
+	if had {
+		s.changed()
+	}
+	return nil
+}
+
+// Replace is a reflector's new list: what was missed since the last one shows in it.
+func (s *podSet) Replace(list []any, _ string) error {
+	pods := map[string]string{}
+	for _, object := range list {
+		if pod, ok := object.(*corev1.Pod); ok {
+			if account, needs := accountOf(pod); needs {
+				pods[pod.Name] = account
+			}
+		}
+	}
+	s.mu.Lock()
+	s.pods, s.listed = pods, true
+	s.mu.Unlock()
+	s.changed()
+	return nil
+}
+
+// Resync does nothing: there is nothing behind this store that could have missed something.
+func (s *podSet) Resync() error { return nil }
+
+// Transformer keeps a list from being held as whole pods while it is read.
+func (s *podSet) Transformer() cache.TransformFunc {
+	return func(object any) (any, error) {
+		pod, ok := object.(*corev1.Pod)
+		if !ok {
+			return object, nil
+		}
+		small := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+		}}
+		small.Status.Phase = pod.Status.Phase
+		if injected := agentletOf(pod); injected != nil {
+			small.Spec.ServiceAccountName = pod.Spec.ServiceAccountName
+			small.Spec.InitContainers = []corev1.Container{{Name: injected.Name, RestartPolicy: injected.RestartPolicy}}
+		}
+		return small, nil
+	}
+}
+
+// accountOf is the service account that a pod needs the grant for. Only a pod with an agentlet needs it, and until its
+// containers have ended: a pod that is being deleted still drains.
+func accountOf(pod *corev1.Pod) (account string, needs bool) {
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || agentletOf(pod) == nil {
+		return "", false
+	}
+	if pod.Spec.ServiceAccountName == "" {
+		return "default", true
+	}
+	return pod.Spec.ServiceAccountName, true
+}
+
+// agentletOf is the pod's agentlet, or nil: an init container with that name that runs along with the application.
+func agentletOf(pod *corev1.Pod) *corev1.Container {
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		if c.Name == contract.ContainerName && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			return c
+		}
+	}
+	return nil
+}
