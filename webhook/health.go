@@ -9,11 +9,13 @@ import (
 // health answers the kubelet's probes.
 type health struct {
 	certificates Certificates
+	grants       Grants // or nil
 	stopping     atomic.Bool
 }
 
 // handler serves /livez, which is 200 as long as the process answers, and /readyz, which is 200 only while the API server
-// can call this replica. The body names each part of readiness and, where it is missing, why.
+// can call this replica and what it injects can work: a pod that is created without a grant would wait for its gate in vain.
+// The body names each part of readiness and, where it is missing, why.
 func (h *health) handler(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+LivezPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
@@ -23,13 +25,8 @@ func (h *health) handler(metrics http.Handler) http.Handler {
 }
 
 func (h *health) readyz(w http.ResponseWriter, _ *http.Request) {
-	parts := []struct {
-		name, problem string
-	}{
-		{name: "certificate"},
-		{name: "trust"},
-		{name: "running"},
-	}
+	type part struct{ name, problem string }
+	parts := []part{{name: "certificate"}, {name: "trust"}, {name: "running"}}
 	if _, err := h.certificates.GetCertificate(nil); err != nil {
 		parts[0].problem = err.Error()
 	}
@@ -38,6 +35,13 @@ func (h *health) readyz(w http.ResponseWriter, _ *http.Request) {
 	}
 	if h.stopping.Load() {
 		parts[2].problem = "shutting down"
+	}
+	if h.grants != nil {
+		grants := part{name: "grants"}
+		if err := h.grants.Ready(); err != nil {
+			grants.problem = err.Error()
+		}
+		parts = append(parts, grants)
 	}
 	status, body := http.StatusOK, ""
 	for _, part := range parts {

@@ -31,6 +31,8 @@ type Config struct {
 	Listen, MetricsListen string
 	Decider               Decider
 	Certificates          Certificates
+	// Grants is nil where others see to what pods may do.
+	Grants Grants
 	// ShutdownDelay is how long requests are still taken after the end was asked for: until then /readyz says 503, and the
 	// service's endpoints are expected to have noticed.
 	ShutdownDelay time.Duration
@@ -50,9 +52,12 @@ type Server struct {
 // New returns a Server that listens to nothing before Run.
 func New(config Config) *Server {
 	metrics := newMetrics(config.Certificates, config.Version)
+	if config.Grants != nil {
+		metrics.registry.MustRegister(config.Grants)
+	}
 	mux := http.NewServeMux()
 	mux.Handle(MutatePath, &mutator{decider: config.Decider, metrics: metrics, log: config.Log})
-	s := &Server{config: config, health: &health{certificates: config.Certificates}}
+	s := &Server{config: config, health: &health{certificates: config.Certificates, grants: config.Grants}}
 	s.tls = newHTTPServer(mux, config.Log)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}
 	s.plain = newHTTPServer(s.health.handler(metrics.handler()), config.Log)

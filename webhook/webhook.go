@@ -6,6 +6,8 @@ package webhook
 import (
 	"crypto/tls"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/agentlet/agentlet/injector"
 )
 
@@ -29,4 +31,12 @@ type Certificates interface {
 	// Trusted is nil when the certificate that is served now verifies against what the API server was told to trust. The
 	// error says which part is missing; it is shown to whoever asks for readiness and holds no secret.
 	Trusted() error
+}
+
+// Grants sees to it that injected pods may write their gates.
+type Grants interface {
+	// Ready is nil when new pods are granted what they need. The error says what is missing; it is shown to whoever asks for
+	// readiness.
+	Ready() error
+	prometheus.Collector
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
+	goruntime "runtime"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/internal/version"
 	"github.com/agentlet/agentlet/webhook"
+	"github.com/agentlet/agentlet/webhook/grants"
 )
 
 func newCommand() *cobra.Command {
@@ -39,7 +42,7 @@ func newCommand() *cobra.Command {
 		Use: "version", Short: "Prints the version of this build", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(command.OutOrStdout(), "agentlet-webhook %s %s %s/%s\n",
-				version.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				version.Version, goruntime.Version(), goruntime.GOOS, goruntime.GOARCH)
 			return err
 		},
 	})
@@ -65,27 +68,68 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("create certificate source: %w", err)
 	}
-	log.InfoContext(ctx, "starting", "version", version.Version, "image", o.injector.Image, "certs", o.certs)
-	server := webhook.New(webhook.Config{
+	config := webhook.Config{
 		Listen: o.listen, MetricsListen: o.metricsListen,
 		Decider: decider, Certificates: certificates,
 		ShutdownDelay: o.shutdownDelay, Version: version.Version, Log: log,
-	})
+	}
+	log.InfoContext(ctx, "starting", "version", version.Version, "image", o.injector.Image, "certs", o.certs, "grants", o.grants)
 	group, ctx := errgroup.WithContext(ctx)
+	if o.grants == grantsAuto {
+		granting, err := newGrants(o, log)
+		if err != nil {
+			return fmt.Errorf("create grants: %w", err)
+		}
+		config.Grants = granting
+		group.Go(func() error { return granting.Run(ctx) })
+	}
+	server := webhook.New(config)
 	group.Go(func() error { return certificates.Run(ctx) })
 	group.Go(func() error { return server.Run(ctx) })
 	return group.Wait()
+}
+
+// Requests a second for grants, and at once: every opted-in namespace is a list and a watch when the webhook starts.
+const (
+	grantsQPS   = 50
+	grantsBurst = 100
+)
+
+func newGrants(o *options, log *slog.Logger) (*grants.Grants, error) {
+	config, err := inCluster()
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst = grantsQPS, grantsBurst
+	config.ContentType = runtime.ContentTypeProtobuf // pods in half the time
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("create kubernetes client: %w", err)
+	}
+	return grants.New(grants.Config{
+		Client: client, Binding: o.grantBinding, Role: o.grantRole, Policy: o.grantPolicy,
+		Excluded: o.excludedNamespaces, Log: log,
+	})
+}
+
+func inCluster() (*rest.Config, error) {
+	config, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("read in-cluster configuration: %w", err)
+	}
+	config.UserAgent = "agentlet-webhook/" + version.Version
+	return config, nil
 }
 
 func newSource(o *options, log *slog.Logger) (source, error) {
 	if o.certs == certsFiles {
 		return certs.NewFiles(o.certDir, certs.ServerName(o.service, o.namespace), log), nil
 	}
-	config, err := rest.InClusterConfig()
+	config, err := inCluster()
 	if err != nil {
-		return nil, fmt.Errorf("read in-cluster configuration: %w", err)
+		return nil, err
 	}
-	config.UserAgent = "agentlet-webhook/" + version.Version
 	return certs.NewSelf(certs.SelfConfig{
 		REST: config, Namespace: o.namespace, Service: o.service,
 		Secret: o.caSecret, Configuration: o.webhookConfiguration, Log: log,

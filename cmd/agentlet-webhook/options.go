@@ -24,6 +24,12 @@ const (
 	certsFiles = "files"
 )
 
+// Who binds the service accounts of injected pods.
+const (
+	grantsAuto = "auto"
+	grantsNone = "none"
+)
+
 // options are what the flags say; complete derives the rest from them, validate judges all at once.
 type options struct {
 	listen, metricsListen string
@@ -38,6 +44,11 @@ type options struct {
 	namespace, service   string
 	webhookConfiguration string
 
+	grants                  string
+	grantBinding, grantRole string
+	grantPolicy             string
+	excludedNamespaces      []string
+
 	logFormat, logLevel string
 	level               slog.Level
 }
@@ -48,6 +59,7 @@ func defaultOptions() *options {
 		injector: injector.Config{ConsulPort: 8500, ConsulScheme: "http"},
 		certs:    certsSelf, certDir: "/etc/agentlet/certs", caSecret: "agentlet-webhook-ca",
 		namespace: os.Getenv("POD_NAMESPACE"), service: "agentlet", webhookConfiguration: "agentlet",
+		grants: grantsNone, grantBinding: "agentlet-pods", grantRole: "agentlet-pod", grantPolicy: "agentlet-own-pod-gate",
 		logFormat: "json", logLevel: "info",
 	}
 }
@@ -70,6 +82,12 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.webhookConfiguration, "webhook-configuration", o.webhookConfiguration, "with --certs=self: MutatingWebhookConfiguration whose caBundle is kept")
 	flags.StringVar(&o.namespace, "namespace", o.namespace, "namespace of the webhook's service (default $POD_NAMESPACE)")
 	flags.StringVar(&o.service, "service", o.service, "name of the webhook's service")
+
+	flags.StringVar(&o.grants, "grants", o.grants, "who binds the service accounts of injected pods to their role: auto (this webhook) or none (somebody else)")
+	flags.StringVar(&o.grantBinding, "grant-binding", o.grantBinding, "with --grants=auto: RoleBinding that is kept in each namespace with injected pods")
+	flags.StringVar(&o.grantRole, "grant-role", o.grantRole, "with --grants=auto: ClusterRole that it binds to")
+	flags.StringVar(&o.grantPolicy, "grant-policy", o.grantPolicy, "with --grants=auto: ValidatingAdmissionPolicy, and its binding, without which nothing is granted")
+	flags.StringSliceVar(&o.excludedNamespaces, "excluded-namespaces", nil, "with --grants=auto: namespaces that are never granted, whatever their label says")
 
 	flags.StringVar(&o.logFormat, "log-format", o.logFormat, "text or json")
 	flags.StringVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")
@@ -125,6 +143,16 @@ func (o *options) validate() error {
 		}
 	default:
 		wrong("certs", o.certs, certsSelf+" or "+certsFiles)
+	}
+	switch o.grants {
+	case grantsAuto:
+		names = append(names, pair{"grant-binding", o.grantBinding}, pair{"grant-role", o.grantRole}, pair{"grant-policy", o.grantPolicy})
+		for _, namespace := range o.excludedNamespaces {
+			names = append(names, pair{"excluded-namespaces", namespace})
+		}
+	case grantsNone:
+	default:
+		wrong("grants", o.grants, grantsAuto+" or "+grantsNone)
 	}
 	for _, name := range names {
 		if len(validation.IsDNS1123Subdomain(name.value)) > 0 {

@@ -79,6 +79,27 @@ func TestCertificateFlagsCountOnlyWhereTheyAreUsed(t *testing.T) {
 	}
 }
 
+func TestGrantFlagsCountOnlyWhereTheyAreUsed(t *testing.T) {
+	base := []string{"--image=i", "--namespace=n"}
+	for name, test := range map[string]struct {
+		arguments []string
+		says      string
+	}{
+		"none":              {[]string{"--grant-role=", "--grant-policy="}, ""},
+		"auto":              {[]string{"--grants=auto", "--excluded-namespaces=kube-system,n"}, ""},
+		"another word":      {[]string{"--grants=list"}, `--grants "list"`},
+		"auto, no binding":  {[]string{"--grants=auto", "--grant-binding="}, "--grant-binding"},
+		"auto, no role":     {[]string{"--grants=auto", "--grant-role="}, "--grant-role"},
+		"auto, no policy":   {[]string{"--grants=auto", "--grant-policy=A_B"}, `--grant-policy "A_B"`},
+		"no such namespace": {[]string{"--grants=auto", "--excluded-namespaces=a,B_C"}, `--excluded-namespaces "B_C"`},
+	} {
+		_, err := parse(t, append(base, test.arguments...)...)
+		if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%s: want %q, got: %v", name, test.says, err)
+		}
+	}
+}
+
 func TestVersionAndMistakesOnTheCommandLine(t *testing.T) {
 	var out bytes.Buffer
 	command := newCommand()
