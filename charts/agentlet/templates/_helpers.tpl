@@ -63,3 +63,28 @@ app.kubernetes.io/component: webhook
 {{- define "agentlet.caSecret" -}}
 {{ include "agentlet.fullname" . }}-webhook-ca
 {{- end }}
+
+{{/* ClusterRole of an agentlet. */}}
+{{- define "agentlet.podRole" -}}
+{{ include "agentlet.fullname" . }}-pod
+{{- end }}
+
+{{/* RoleBinding that the webhook keeps in each namespace with injected pods; that of grants.namespaces has the role's name. */}}
+{{- define "agentlet.podBinding" -}}
+{{ include "agentlet.fullname" . }}-pods
+{{- end }}
+
+{{/* Policy that bounds the role to a pod's own gate, and its binding. */}}
+{{- define "agentlet.gatePolicy" -}}
+{{ include "agentlet.fullname" . }}-own-pod-gate
+{{- end }}
+
+{{/* Namespaces whose pods never get an agentlet, as a JSON list. */}}
+{{- define "agentlet.excludedNamespaces" -}}
+{{ concat (list .Release.Namespace "kube-system") .Values.webhook.excludedNamespaces | uniq | toJson }}
+{{- end }}
+
+{{/* "true" where the webhook itself talks to the API server, and so needs a token. */}}
+{{- define "agentlet.callsAPI" -}}
+{{- if or (eq .Values.certs.source "self") (eq .Values.grants.mode "auto") }}true{{ else }}false{{ end }}
+{{- end }}
