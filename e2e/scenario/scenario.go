@@ -55,6 +55,9 @@ func Label(key, value string) Option {
 	}
 }
 
+// WithoutGrant leaves it to the webhook to grant the namespace's pods what they need.
+func WithoutGrant() Option { return func(s *settings) { s.grants = false } }
+
 // scenarioTimeout bounds one scenario.
 const scenarioTimeout = 8 * time.Minute
 
@@ -95,6 +98,20 @@ func (s *S) createNamespace(set settings) error {
 	if _, err := s.Kube.CoreV1().Namespaces().Create(s.Ctx, namespace, metav1.CreateOptions{}); err != nil {
 		return err
 	}
+	if set.grants {
+		if err := s.grant(); err != nil {
+			return err
+		}
+	}
+	// The service account admission refuses pods before the namespace has its own.
+	return s.poll("the default service account", func(ctx context.Context) (bool, error) {
+		_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Get(ctx, "default", metav1.GetOptions{})
+		return err == nil, nil
+	})
+}
+
+// grant binds all service accounts of the namespace.
+func (s *S) grant() error {
 	binding := &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: Release + "-pod"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Release + "-pod"},
@@ -102,14 +119,8 @@ func (s *S) createNamespace(set settings) error {
 			APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:serviceaccounts:" + s.Namespace,
 		}},
 	}
-	if _, err := s.Kube.RbacV1().RoleBindings(s.Namespace).Create(s.Ctx, binding, metav1.CreateOptions{}); err != nil {
-		return err
-	}
-	// The service account admission refuses pods before the namespace has its own.
-	return s.poll("the default service account", func(ctx context.Context) (bool, error) {
-		_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Get(ctx, "default", metav1.GetOptions{})
-		return err == nil, nil
-	})
+	_, err := s.Kube.RbacV1().RoleBindings(s.Namespace).Create(s.Ctx, binding, metav1.CreateOptions{})
+	return err
 }
 
 // end shows what there was to see if the scenario failed, and removes the namespace.
@@ -183,6 +194,16 @@ func (s *S) Must(err error) {
 	s.Helper()
 	if err != nil {
 		s.Fatal(err)
+	}
+}
+
+// Pause lets time pass in which something must not happen.
+func (s *S) Pause(d time.Duration) {
+	s.Helper()
+	select {
+	case <-s.Ctx.Done():
+		s.Fatal(s.Ctx.Err())
+	case <-time.After(d):
 	}
 }
 

@@ -1,0 +1,269 @@
+package scenarios_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	apply "k8s.io/client-go/applyconfigurations/rbac/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// TestTrustGrantsWaitForThePolicy takes the policy's binding away, so it runs alone.
+func TestTrustGrantsWaitForThePolicy(t *testing.T) {
+	s := scenario.New(t, scenario.WithoutGrant())
+	bindings := s.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+	policy, err := bindings.Get(s.Ctx, gatePolicy, metav1.GetOptions{})
+	s.Must(err)
+	policy.ResourceVersion, policy.UID = "", ""
+	restore := func(ctx context.Context) error {
+		_, err := bindings.Create(ctx, policy, metav1.CreateOptions{})
+		return err
+	}
+	s.Given("a pod that was granted before", func() {
+		_, err := s.CreatePod("before", s.Sample(s.Annotations()))
+		s.Must(err)
+		s.AwaitReady("before")
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
+		_, err = s.Kube.CoreV1().ServiceAccounts(s.Namespace).Create(s.Ctx, account, metav1.CreateOptions{})
+		s.Must(err)
+	})
+	var late *corev1.Pod
+	s.Given("what a pod under another account is after injection", func() {
+		template := under("web", s.Sample(s.Annotations("service-names", s.Service()+"-late")))
+		pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+		pod.Name = "late"
+		var err error
+		late, err = s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		s.Must(err)
+		if !scenario.Injected(late) {
+			s.Fatal("it was not injected")
+		}
+		late.ObjectMeta = metav1.ObjectMeta{Name: "late", Annotations: late.Annotations, Labels: late.Labels}
+		// Without the policy the webhook is not ready, and is not to be asked for this pod again.
+		late.Labels[contract.InjectLabel] = contract.InjectDisabled
+		late.Spec.NodeName, late.Status = "", corev1.PodStatus{}
+	})
+	s.When("the policy's binding is deleted", func() {
+		s.Must(bindings.Delete(s.Ctx, gatePolicy, metav1.DeleteOptions{}))
+		s.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if _, err := bindings.Get(ctx, gatePolicy, metav1.GetOptions{}); err != nil {
+				if err := restore(ctx); err != nil {
+					s.Error(err)
+				}
+			}
+		})
+	})
+	s.Then("every replica's /readyz says so", func() {
+		awaitReadyz(s, "[-] grants: nothing more is granted: ValidatingAdmissionPolicyBinding "+gatePolicy+" does not exist")
+	})
+	s.Then("no account is bound any more, and what was bound stays", func() {
+		_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, late, metav1.CreateOptions{})
+		s.Must(err)
+		s.Pause(5 * time.Second)
+		binding := grantOf(s)
+		if binding == nil || len(binding.Subjects) != 1 || binding.Subjects[0].Name != "default" {
+			s.Errorf("bound: %+v", binding)
+		}
+		if may(s, s.Namespace, "web", "patch pods/status") || !may(s, s.Namespace, "default", "patch pods/status") {
+			s.Error("the rights are others than the binding says")
+		}
+	})
+	s.When("it is back", func() { s.Must(restore(s.Ctx)) })
+	s.Then("the pod that waited gets Ready, and so does the webhook", func() {
+		s.AwaitReady("late")
+		awaitReadyz(s, "[+] grants: ok")
+		s.Must(s.Command(s.Ctx, s.Cluster.Kubectl(), "-n", scenario.SystemNamespace, "rollout", "status", "deployment", "--timeout=60s"))
+	})
+}
+
+// awaitReadyz waits until /readyz of each of the webhook's pods has this line.
+func awaitReadyz(s *scenario.S, line string) {
+	s.Helper()
+	s.Eventually("/readyz to say "+line, func(ctx context.Context) (bool, error) {
+		pods, err := s.Kube.CoreV1().Pods(scenario.SystemNamespace).List(ctx, metav1.ListOptions{
+			LabelSelector: "app.kubernetes.io/component=webhook",
+		})
+		if err != nil || len(pods.Items) == 0 {
+			return false, errors.Join(err, errors.New("no pods of the webhook"))
+		}
+		// A pod that ends may have lost its address: its answer would be waited for in vain.
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		for _, pod := range pods.Items {
+			if pod.DeletionTimestamp != nil {
+				continue
+			}
+			body, _ := s.Kube.CoreV1().Pods(pod.Namespace).ProxyGet("http", pod.Name, "8080", "readyz", nil).DoRaw(ctx)
+			if !strings.Contains(string(body), line+"\n") {
+				return false, fmt.Errorf("%s says:\n%s", pod.Name, body)
+			}
+		}
+		return true, nil
+	})
+}
+
+func TestTrustWebhookCanGrantNothingElse(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel(), scenario.WithoutGrant())
+	closed := s.Namespace + "-closed"
+	var webhook kubernetes.Interface
+	s.Given("the webhook's own token, a namespace that did not opt in, and bindings of others", func() {
+		webhook = webhookClient(s)
+		_, err := s.Kubectl(s.Ctx, "create", "namespace", closed)
+		s.Must(err)
+		s.Cleanup(func() { _, _ = s.Kubectl(context.Background(), "delete", "namespace", closed, "--wait=false") })
+		for _, args := range [][]string{
+			{"-n", s.Namespace, "create", "rolebinding", "theirs", "--clusterrole=view", "--serviceaccount=" + s.Namespace + ":default"},
+			{"-n", closed, "create", "rolebinding", grantBinding, "--clusterrole=admin", "--serviceaccount=" + closed + ":default"},
+			{"-n", s.Namespace, "create", "role", grantRole, "--verb=list", "--resource=pods"},
+		} {
+			_, err := s.Kubectl(s.Ctx, args...)
+			s.Must(err)
+		}
+	})
+	web := apply.Subject().WithKind("ServiceAccount").WithNamespace(s.Namespace).WithName("web")
+	s.Then("it may bind an account of an opted-in namespace", func() {
+		s.Must(applyBinding(s, webhook, s.Namespace, grantBinding, "ClusterRole", grantRole, web))
+	})
+	attempts := bindingAttempts(s, webhook, closed)
+	maps.Copy(attempts, otherAttempts(s, webhook))
+	for name, attempt := range attempts {
+		s.Then("it may not "+name, func() {
+			if err := attempt(); err == nil || !strings.Contains(err.Error(), "forbidden") {
+				s.Errorf("%s: %v, want a denial", name, err)
+			}
+		})
+	}
+}
+
+// bindingAttempts are role bindings that the webhook has no business with.
+func bindingAttempts(s *scenario.S, webhook kubernetes.Interface, closed string) map[string]func() error {
+	ours, all := s.Namespace, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	account := func(namespace string) *apply.SubjectApplyConfiguration {
+		return apply.Subject().WithKind("ServiceAccount").WithNamespace(namespace).WithName("default")
+	}
+	try := func(namespace, name, kind, role string, subject *apply.SubjectApplyConfiguration) func() error {
+		return func() error { return applyBinding(s, webhook, namespace, name, kind, role, subject) }
+	}
+	group := apply.Subject().WithAPIGroup(rbacv1.GroupName).WithKind("Group").WithName("system:serviceaccounts:" + ours)
+	user := apply.Subject().WithAPIGroup(rbacv1.GroupName).WithKind("User").WithName("mallory")
+	return map[string]func() error{
+		"bind cluster-admin":                     try(ours, grantBinding+"x", "ClusterRole", "cluster-admin", account(ours)),
+		"bind the role under another name":       try(ours, "other", "ClusterRole", grantRole, account(ours)),
+		"change the role of its binding":         try(ours, grantBinding, "ClusterRole", "cluster-admin", account(ours)),
+		"bind a group":                           try(ours, grantBinding, "ClusterRole", grantRole, group),
+		"bind a user":                            try(ours, grantBinding, "ClusterRole", grantRole, user),
+		"bind an account of another namespace":   try(ours, grantBinding, "ClusterRole", grantRole, account(closed)),
+		"bind in a namespace that didn't opt in": try("default", grantBinding, "ClusterRole", grantRole, account("default")),
+		"bind its own rights":                    try(scenario.SystemNamespace, grantBinding, "ClusterRole", scenario.Release+"-webhook", account(scenario.SystemNamespace)),
+		"bind cluster-admin by its name":         try("default", grantBinding, "ClusterRole", "cluster-admin", account("default")),
+		"bind a namespace's role":                try(ours, grantBinding, "Role", grantRole, account(ours)),
+		"add to another's binding of that name":  try(closed, grantBinding, "ClusterRole", "admin", account(ours)),
+		"add to another's binding":               try(ours, "theirs", "ClusterRole", "view", account(ours)),
+		"remove another's binding": func() error {
+			return webhook.RbacV1().RoleBindings(ours).Delete(s.Ctx, "theirs", metav1.DeleteOptions{})
+		},
+		"remove another's binding of that name": func() error {
+			return webhook.RbacV1().RoleBindings(closed).Delete(s.Ctx, grantBinding, metav1.DeleteOptions{})
+		},
+		"remove all bindings": func() error {
+			return webhook.RbacV1().RoleBindings(ours).DeleteCollection(s.Ctx, metav1.DeleteOptions{}, metav1.ListOptions{})
+		},
+		"read all bindings": func() error {
+			_, err := webhook.RbacV1().RoleBindings("").List(s.Ctx, metav1.ListOptions{})
+			return err
+		},
+		"create a binding whose name is not asked": func() error {
+			_, err := webhook.RbacV1().RoleBindings(ours).Create(s.Ctx, &rbacv1.RoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: grantBinding},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: grantRole},
+			}, all)
+			return err
+		},
+		"bind in the whole cluster": func() error {
+			_, err := webhook.RbacV1().ClusterRoleBindings().Create(s.Ctx, &rbacv1.ClusterRoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: grantBinding},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: grantRole},
+			}, all)
+			return err
+		},
+	}
+}
+
+// otherAttempts are ways around the bindings.
+func otherAttempts(s *scenario.S, webhook kubernetes.Interface) map[string]func() error {
+	patch := func(do func(body []byte) error) func() error {
+		return func() error { return do([]byte(`{"metadata":{"labels":{"a":"b"}}}`)) }
+	}
+	merge, options := types.MergePatchType, metav1.PatchOptions{}
+	return map[string]func() error{
+		"widen the role": patch(func(body []byte) error {
+			_, err := webhook.RbacV1().ClusterRoles().Patch(s.Ctx, grantRole, merge, body, options)
+			return err
+		}),
+		"change the policy": patch(func(body []byte) error {
+			_, err := webhook.AdmissionregistrationV1().ValidatingAdmissionPolicies().Patch(s.Ctx, gatePolicy, merge, body, options)
+			return err
+		}),
+		"change the policy's binding": patch(func(body []byte) error {
+			_, err := webhook.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Patch(s.Ctx, gatePolicy, merge, body, options)
+			return err
+		}),
+		"opt a namespace in": patch(func(body []byte) error {
+			_, err := webhook.CoreV1().Namespaces().Patch(s.Ctx, "default", merge, body, options)
+			return err
+		}),
+		"patch a pod's status": patch(func(body []byte) error {
+			_, err := webhook.CoreV1().Pods(s.Namespace).Patch(s.Ctx, "any", merge, body, options, "status")
+			return err
+		}),
+		"delete a pod": func() error { return webhook.CoreV1().Pods(s.Namespace).Delete(s.Ctx, "any", metav1.DeleteOptions{}) },
+		"read secrets": func() error {
+			_, err := webhook.CoreV1().Secrets(s.Namespace).List(s.Ctx, metav1.ListOptions{})
+			return err
+		},
+		"make itself a token of another account": func() error {
+			_, err := webhook.CoreV1().ServiceAccounts(s.Namespace).CreateToken(s.Ctx, "default", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+			return err
+		},
+	}
+}
+
+// applyBinding asks for a binding with server-side apply, as the webhook does; nothing is kept of it.
+func applyBinding(s *scenario.S, client kubernetes.Interface, namespace, name, kind, role string, subject *apply.SubjectApplyConfiguration) error {
+	binding := apply.RoleBinding(name, namespace).WithSubjects(subject).
+		WithRoleRef(apply.RoleRef().WithAPIGroup(rbacv1.GroupName).WithKind(kind).WithName(role))
+	_, err := client.RbacV1().RoleBindings(namespace).Apply(s.Ctx, binding,
+		metav1.ApplyOptions{FieldManager: "attempt", Force: true, DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
+// webhookClient has a token of the webhook's own service account.
+func webhookClient(s *scenario.S) kubernetes.Interface {
+	s.Helper()
+	token, err := s.Kube.CoreV1().ServiceAccounts(scenario.SystemNamespace).CreateToken(s.Ctx, scenario.Release+"-webhook",
+		&authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	s.Must(err)
+	config, err := s.Cluster.RESTConfig()
+	s.Must(err)
+	config = rest.AnonymousClientConfig(config)
+	config.BearerToken = token.Status.Token
+	client, err := kubernetes.NewForConfig(config)
+	s.Must(err)
+	return client
+}
