@@ -12,7 +12,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -24,7 +23,7 @@ type S struct {
 	*Env
 	// Ctx ends with the scenario.
 	Ctx context.Context
-	// Namespace is the scenario's own: opted in, and granted.
+	// Namespace is the scenario's own: opted in, and so the webhook grants its injected pods what they need.
 	Namespace string
 }
 
@@ -35,7 +34,6 @@ type settings struct {
 	parallel bool
 	long     bool
 	labels   map[string]string
-	grants   bool
 }
 
 // Parallel lets the scenario run beside others. It may not break what they use, nor measure.
@@ -55,9 +53,6 @@ func Label(key, value string) Option {
 	}
 }
 
-// WithoutGrant leaves it to the webhook to grant the namespace's pods what they need.
-func WithoutGrant() Option { return func(s *settings) { s.grants = false } }
-
 // scenarioTimeout bounds one scenario.
 const scenarioTimeout = 8 * time.Minute
 
@@ -67,7 +62,7 @@ func New(t *testing.T, options ...Option) *S {
 	if shared == nil {
 		t.Skip("SKIPPED: no cluster")
 	}
-	set := settings{labels: map[string]string{contract.InjectLabel: contract.InjectEnabled}, grants: true}
+	set := settings{labels: map[string]string{contract.InjectLabel: contract.InjectEnabled}}
 	for _, option := range options {
 		option(&set)
 	}
@@ -98,29 +93,11 @@ func (s *S) createNamespace(set settings) error {
 	if _, err := s.Kube.CoreV1().Namespaces().Create(s.Ctx, namespace, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	if set.grants {
-		if err := s.grant(); err != nil {
-			return err
-		}
-	}
 	// The service account admission refuses pods before the namespace has its own.
 	return s.poll("the default service account", func(ctx context.Context) (bool, error) {
 		_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil, nil
 	})
-}
-
-// grant binds all service accounts of the namespace.
-func (s *S) grant() error {
-	binding := &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: Release + "-pod"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Release + "-pod"},
-		Subjects: []rbacv1.Subject{{
-			APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:serviceaccounts:" + s.Namespace,
-		}},
-	}
-	_, err := s.Kube.RbacV1().RoleBindings(s.Namespace).Create(s.Ctx, binding, metav1.CreateOptions{})
-	return err
 }
 
 // end shows what there was to see if the scenario failed, and removes the namespace.

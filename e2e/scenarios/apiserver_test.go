@@ -131,10 +131,13 @@ func TestMainOnlyTheOwnGate(t *testing.T) {
 	var bound, unbound kubernetes.Interface
 	s.Given("two pods, a token that is bound to one of them, and one that is bound to none", func() {
 		var err error
-		own, err = s.CreatePod("own", held(s))
+		injected := held(s)
+		injected.Annotations = s.Annotations()
+		own, err = s.CreatePod("own", injected)
 		s.Must(err)
-		other, err = s.CreatePod("other", held(s))
+		other, err = s.CreatePod("other", injected)
 		s.Must(err)
+		awaitAccounts(s, "default")
 		bound = as(s, &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: own.Name, UID: own.UID})
 		unbound = as(s, nil)
 	})
@@ -143,7 +146,12 @@ func TestMainOnlyTheOwnGate(t *testing.T) {
 		return err
 	}
 	gate := `{"status":{"conditions":[{"type":"` + contract.Condition + `","status":"True"}]}}`
-	s.Then("the own gate passes", func() { s.Must(patch(bound, own, gate)) })
+	s.Then("the own gate passes", func() {
+		s.Eventually("the grant to be in force", func(context.Context) (bool, error) {
+			err := patch(bound, own, gate)
+			return err == nil, err
+		})
+	})
 	for name, attack := range map[string]struct {
 		client kubernetes.Interface
 		pod    *corev1.Pod

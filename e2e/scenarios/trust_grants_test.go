@@ -24,12 +24,10 @@ const (
 )
 
 func TestTrustGrantsNeedOnlyTheLabel(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel(), scenario.WithoutGrant())
+	s := scenario.New(t, scenario.Parallel())
 	s.Given("three service accounts, and a pod without an agentlet under the one that is idle", func() {
 		for _, name := range []string{"web", "idle"} {
-			account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
-			_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Create(s.Ctx, account, metav1.CreateOptions{})
-			s.Must(err)
+			serviceAccount(s, name)
 		}
 		_, err := s.CreatePod("idle", under("idle", s.Sample(nil)))
 		s.Must(err)
@@ -86,7 +84,7 @@ func TestTrustGrantsNeedOnlyTheLabel(t *testing.T) {
 }
 
 func TestTrustGrantsOutliveTheLabel(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel(), scenario.WithoutGrant())
+	s := scenario.New(t, scenario.Parallel())
 	var pod *corev1.Pod
 	s.Given("a registered pod", func() {
 		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
@@ -110,7 +108,7 @@ func TestTrustGrantsOutliveTheLabel(t *testing.T) {
 
 // TestTrustGrantsOutliveTheChart removes the chart for a while, so it runs alone.
 func TestTrustGrantsOutliveTheChart(t *testing.T) {
-	s := scenario.New(t, scenario.WithoutGrant())
+	s := scenario.New(t)
 	var pod *corev1.Pod
 	s.Given("a registered pod", func() {
 		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
@@ -139,6 +137,71 @@ func TestTrustGrantsOutliveTheChart(t *testing.T) {
 	s.Then("what nobody needs any more goes", func() { awaitNoGrant(s) })
 }
 
+// TestTrustGrantsFindWhatTheyMissed takes the webhook away for a while, so it runs alone.
+func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
+	s := scenario.New(t)
+	var stays, goes, comes *corev1.Pod
+	s.Given("pods under two accounts", func() {
+		serviceAccount(s, "goes")
+		serviceAccount(s, "comes")
+		comes = injectedBefore(s, "comes", under("comes", s.Sample(s.Annotations())))
+		for _, pod := range []struct{ name, account string }{{"stays", "default"}, {"goes", "goes"}} {
+			_, err := s.CreatePod(pod.name, under(pod.account, s.Sample(s.Annotations())))
+			s.Must(err)
+		}
+		stays, goes = s.AwaitReady("stays"), s.AwaitReady("goes")
+	})
+	s.When("the webhook is away, one goes and another comes", func() {
+		scaleWebhook(s.Ctx, s, 0)
+		s.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			defer cancel()
+			scaleWebhook(ctx, s, 2)
+		})
+		s.Delete(goes.Name)
+		s.AwaitGone(goes)
+		_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, comes, metav1.CreateOptions{})
+		s.Must(err)
+	})
+	s.Then("nothing of the grant has changed", func() {
+		if !may(s, s.Namespace, "goes", "patch pods/status") || may(s, s.Namespace, "comes", "patch pods/status") {
+			s.Error("somebody changed it")
+		}
+		if !scenario.IsReady(s.Pod(stays.Name)) {
+			s.Error("a running pod is not Ready any more")
+		}
+	})
+	s.When("it is back", func() { scaleWebhook(s.Ctx, s, 2) })
+	s.Then("who is needed is bound, and who isn't is not", func() {
+		s.AwaitReady("comes")
+		s.Eventually("two accounts", func(context.Context) (bool, error) {
+			binding := grantOf(s)
+			return binding != nil && len(binding.Subjects) == 2 && !may(s, s.Namespace, "goes", "patch pods/status"), fmt.Errorf("%+v", binding)
+		})
+		awaitAccounts(s, "default", "comes")
+	})
+}
+
+// scaleWebhook waits until the webhook has this many ready replicas, and no others.
+func scaleWebhook(ctx context.Context, s *scenario.S, replicas int) {
+	s.Helper()
+	name := "deployment/" + scenario.Release + "-webhook"
+	for _, args := range [][]string{
+		{"scale", name, fmt.Sprintf("--replicas=%d", replicas)},
+		{"rollout", "status", name, "--timeout=60s"},
+	} {
+		_, err := s.Kubectl(ctx, append([]string{"-n", scenario.SystemNamespace}, args...)...)
+		s.Must(err)
+	}
+	s.Eventually("the webhook's pods", func(context.Context) (bool, error) {
+		pods, err := s.Kube.CoreV1().Pods(scenario.SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=webhook"})
+		if err != nil {
+			return false, err
+		}
+		return len(pods.Items) == replicas, fmt.Errorf("%d pods", len(pods.Items))
+	})
+}
+
 // drains deletes the pod and sees it say that it drains, which takes the right to write its condition, leave the catalog,
 // and go.
 func drains(s *scenario.S, pod *corev1.Pod) {
@@ -154,6 +217,14 @@ func drains(s *scenario.S, pod *corev1.Pod) {
 	})
 	s.AwaitCatalog(s.Service(), 0)
 	s.AwaitGone(pod)
+}
+
+// serviceAccount creates one in the scenario's namespace.
+func serviceAccount(s *scenario.S, name string) {
+	s.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Create(s.Ctx, account, metav1.CreateOptions{})
+	s.Must(err)
 }
 
 // under makes a template run under a service account.

@@ -24,7 +24,7 @@ import (
 
 // TestTrustGrantsWaitForThePolicy takes the policy's binding away, so it runs alone.
 func TestTrustGrantsWaitForThePolicy(t *testing.T) {
-	s := scenario.New(t, scenario.WithoutGrant())
+	s := scenario.New(t)
 	bindings := s.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
 	policy, err := bindings.Get(s.Ctx, gatePolicy, metav1.GetOptions{})
 	s.Must(err)
@@ -37,25 +37,11 @@ func TestTrustGrantsWaitForThePolicy(t *testing.T) {
 		_, err := s.CreatePod("before", s.Sample(s.Annotations()))
 		s.Must(err)
 		s.AwaitReady("before")
-		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
-		_, err = s.Kube.CoreV1().ServiceAccounts(s.Namespace).Create(s.Ctx, account, metav1.CreateOptions{})
-		s.Must(err)
+		serviceAccount(s, "web")
 	})
 	var late *corev1.Pod
-	s.Given("what a pod under another account is after injection", func() {
-		template := under("web", s.Sample(s.Annotations("service-names", s.Service()+"-late")))
-		pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-		pod.Name = "late"
-		var err error
-		late, err = s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		s.Must(err)
-		if !scenario.Injected(late) {
-			s.Fatal("it was not injected")
-		}
-		late.ObjectMeta = metav1.ObjectMeta{Name: "late", Annotations: late.Annotations, Labels: late.Labels}
-		// Without the policy the webhook is not ready, and is not to be asked for this pod again.
-		late.Labels[contract.InjectLabel] = contract.InjectDisabled
-		late.Spec.NodeName, late.Status = "", corev1.PodStatus{}
+	s.Given("a pod under another account as it is after injection", func() {
+		late = injectedBefore(s, "late", under("web", s.Sample(s.Annotations("service-names", s.Service()+"-late"))))
 	})
 	s.When("the policy's binding is deleted", func() {
 		s.Must(bindings.Delete(s.Ctx, gatePolicy, metav1.DeleteOptions{}))
@@ -92,6 +78,23 @@ func TestTrustGrantsWaitForThePolicy(t *testing.T) {
 	})
 }
 
+// injectedBefore is what the template's pod is after injection, to be created where the webhook is not to be asked: while it
+// is not ready, for example.
+func injectedBefore(s *scenario.S, name string, template corev1.PodTemplateSpec) *corev1.Pod {
+	s.Helper()
+	template.Name = name
+	pod, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec},
+		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	s.Must(err)
+	if !scenario.Injected(pod) {
+		s.Fatal("it was not injected")
+	}
+	pod.ObjectMeta = metav1.ObjectMeta{Name: name, Annotations: pod.Annotations, Labels: pod.Labels}
+	pod.Labels[contract.InjectLabel] = contract.InjectDisabled
+	pod.Spec.NodeName, pod.Status = "", corev1.PodStatus{}
+	return pod
+}
+
 // awaitReadyz waits until /readyz of each of the webhook's pods has this line.
 func awaitReadyz(s *scenario.S, line string) {
 	s.Helper()
@@ -119,7 +122,7 @@ func awaitReadyz(s *scenario.S, line string) {
 }
 
 func TestTrustWebhookCanGrantNothingElse(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel(), scenario.WithoutGrant())
+	s := scenario.New(t, scenario.Parallel())
 	closed := s.Namespace + "-closed"
 	var webhook kubernetes.Interface
 	s.Given("the webhook's own token, a namespace that did not opt in, and bindings of others", func() {
