@@ -1,0 +1,39 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/agentlet/agentlet/internal/version"
+)
+
+// errSaid is a failure that has been shown already: there is nothing more to print, but the exit code says it.
+var errSaid = errors.New("failed")
+
+func newCommand(getenv func(string) string) *cobra.Command {
+	kube := newKube()
+	command := &cobra.Command{
+		Use:   "kubectl-agentlet",
+		Short: "Judges, injects and checks what Agentlet registers in Consul",
+		Long: `Agentlet makes a pod Ready only once Consul really has it, and lets it die only once Consul has let it go.
+This tool judges manifests with the webhook's own code, and shows whether an installation and its pods are well.`,
+		Version:       version.Version,
+		SilenceUsage:  true, // a mistake in a manifest is no question of usage
+		SilenceErrors: true, // main prints it, once
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl agentlet"},
+	}
+	command.SetVersionTemplate(fmt.Sprintf("kubectl-agentlet {{.Version}} %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH))
+	kube.addFlags(command.PersistentFlags())
+	command.AddCommand(newInject(kube), newExplain(kube, getenv))
+	return command
+}
+
+// examples indents a text of examples as cobra shows it.
+func examples(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return "  " + strings.Join(lines, "\n  ")
+}

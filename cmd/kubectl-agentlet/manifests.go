@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/agentlet/agentlet/internal/plugin/explain"
+	"github.com/agentlet/agentlet/internal/plugin/manifests"
+	"github.com/agentlet/agentlet/internal/plugin/table"
+)
+
+// source is where manifests come from.
+type source struct {
+	files     []string
+	recursive bool
+}
+
+func (s *source) addFlags(flags *pflag.FlagSet) {
+	flags.StringSliceVarP(&s.files, "filename", "f", nil, "file, folder, or - for the standard input; repeatable")
+	flags.BoolVarP(&s.recursive, "recursive", "R", false, "also the folders below a folder")
+}
+
+// judged is a file with what the webhook would say to its pods.
+type judged struct {
+	*manifests.File
+	judgements []manifests.Judgement
+}
+
+// judge reads and judges everything. Documents that can't be read are mistakes.
+func (s *source) judge(command *cobra.Command, decider manifests.Decider, namespace string) (files []judged, mistakes []manifests.Note, err error) {
+	read, mistakes, err := manifests.Read(command.Context(), s.files, s.recursive, command.InOrStdin())
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, file := range read {
+		files = append(files, judged{file, file.Judge(decider, namespace)})
+	}
+	return files, mistakes, nil
+}
+
+func newInject(kube *kube) *cobra.Command {
+	from, install := &source{}, newInstallation()
+	command := &cobra.Command{
+		Use:   "inject -f FILE",
+		Short: "Prints manifests as the webhook would make them",
+		Long: `Prints manifests as the webhook would make them: with the agentlet, the gate and the drain hooks in every pod and pod
+template that asks for them, whatever the namespace's label says. What asks for none is printed as it is, byte for byte.
+With a mistake anywhere nothing is printed but the mistakes, each with its file and line.
+
+The webhook gives each pod a nonce of its own; here it follows from the object's name, so that the output for a manifest
+never changes by itself.`,
+		Example: examples(`
+# See what would change
+kubectl agentlet inject -f web.yaml | kubectl diff -f -
+# Without a webhook in the cluster
+kustomize build . | kubectl agentlet inject -f - | kubectl apply -f -`),
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return inject(command, from, install, kube.namespace())
+		},
+	}
+	from.addFlags(command.Flags())
+	install.addFlags(command.Flags())
+	return command
+}
+
+func inject(command *cobra.Command, from *source, install *installation, namespace string) error {
+	decider, err := install.injector()
+	if err != nil {
+		return err
+	}
+	files, mistakes, err := from.judge(command, decider, namespace)
+	if err != nil {
+		return err
+	}
+	var outputs [][]byte
+	for _, file := range files {
+		for _, j := range file.judgements {
+			mistakes = append(mistakes, j.Mistakes...)
+			write(command.ErrOrStderr(), "warning: ", j.Warnings)
+		}
+		out, err := file.Injected(file.judgements)
+		if err != nil {
+			return err
+		}
+		outputs = append(outputs, out)
+	}
+	if len(mistakes) > 0 {
+		write(command.ErrOrStderr(), "mistake: ", mistakes)
+		return errSaid
+	}
+	if _, err := command.OutOrStdout().Write(manifests.Join(outputs)); err != nil {
+		return fmt.Errorf("write manifests: %w", err)
+	}
+	return nil
+}
+
+func write(out io.Writer, kind string, notes []manifests.Note) {
+	for _, note := range notes {
+		fmt.Fprintln(out, kind+note.String())
+	}
+}
+
+func newExplain(kube *kube, getenv func(string) string) *cobra.Command {
+	from, install := &source{}, newInstallation()
+	command := &cobra.Command{
+		Use:   "explain -f FILE",
+		Short: "Says what manifests would register in Consul, or every mistake with its line",
+		Example: examples(`
+kubectl agentlet explain -f web.yaml
+# A chart, before it is installed
+helm template . | kubectl agentlet explain -f -
+# With an installation's defaults
+kubectl agentlet explain -f web.yaml --default drain-delay=10s`),
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return explainAll(command, from, install, kube.namespace(), table.Colours(command.OutOrStdout(), getenv))
+		},
+	}
+	from.addFlags(command.Flags())
+	install.addFlags(command.Flags())
+	return command
+}
+
+func explainAll(command *cobra.Command, from *source, install *installation, namespace string, colours bool) error {
+	decider, err := install.injector()
+	if err != nil {
+		return err
+	}
+	files, mistakes, err := from.judge(command, decider, namespace)
+	if err != nil {
+		return err
+	}
+	out, failed, found := command.OutOrStdout(), len(mistakes) > 0, false
+	for _, file := range files {
+		for i := range file.judgements {
+			j := &file.judgements[i]
+			if found {
+				fmt.Fprintln(out)
+			}
+			found, failed = true, failed || len(j.Mistakes) > 0
+			if err := explain.Write(out, file.Name, j, install.config.Defaults, colours); err != nil {
+				return err
+			}
+		}
+	}
+	write(command.ErrOrStderr(), "mistake: ", mistakes)
+	if !found && !failed {
+		fmt.Fprintln(out, "There is no pod and no pod template here.")
+	}
+	if failed {
+		return errSaid
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// call runs the command as its caller would, with no environment and no kubeconfig.
+func call(t *testing.T, stdin string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	var out, errs bytes.Buffer
+	command := newCommand(func(string) string { return "" })
+	command.SetIn(strings.NewReader(stdin))
+	command.SetOut(&out)
+	command.SetErr(&errs)
+	command.SetArgs(args)
+	err = command.ExecuteContext(t.Context())
+	return out.String(), errs.String(), err
+}
+
+// golden compares a text with its file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is stale; if this is meant, run with -update (-golden +got):\n%s", path, diff)
+	}
+}
+
+func TestManifests(t *testing.T) {
+	for name, test := range map[string]struct {
+		args  []string
+		fails bool
+	}{
+		"explain":          {[]string{"explain", "-f", "testdata/shop.yaml", "--default", "drain-delay=8s"}, false},
+		"explain-mistakes": {[]string{"explain", "-f", "testdata/mistakes.yaml"}, true},
+		"inject":           {[]string{"inject", "-f", "testdata/shop.yaml", "--image=registry.example/agentlet:2", "--consul-port=8501", "--consul-scheme=https"}, false},
+		"inject-mistakes":  {[]string{"inject", "-f", "testdata/mistakes.yaml", "-f", "testdata/shop.yaml"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, err := call(t, "", test.args...)
+			if test.fails != errors.Is(err, errSaid) {
+				t.Fatalf("want failure: %v, got %v", test.fails, err)
+			}
+			golden(t, name+".out", stdout)
+			golden(t, name+".err", stderr)
+		})
+	}
+}
+
+func TestStandardInputIsUntouchedWithoutPods(t *testing.T) {
+	const text = "# nothing\nkind:   ConfigMap\n---\n\n# more\n"
+	stdout, stderr, err := call(t, text, "inject", "-f", "-")
+	if stdout != text || stderr != "" || err != nil {
+		t.Errorf("%q, %q, %v", stdout, stderr, err)
+	}
+}
+
+func TestMistakesOnTheCommandLine(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		says string
+	}{
+		"no file":         {[]string{"inject"}, "no file is named"},
+		"an absent file":  {[]string{"explain", "-f", "absent.yaml"}, "absent.yaml"},
+		"no pair":         {[]string{"inject", "-f", "-", "--default", "gate"}, `--default "gate"`},
+		"a bad default":   {[]string{"inject", "-f", "-", "--default", "gate=ajar"}, "passing, registered or off"},
+		"a bad port":      {[]string{"inject", "-f", "-", "--consul-port", "0"}, "consulPort"},
+		"an unknown word": {[]string{"injekt"}, "injekt"},
+	} {
+		if _, _, err := call(t, "", test.args...); err == nil || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: want %q, got %v", name, test.says, err)
+		}
+	}
+}
+
+func TestEveryCommandHasExamples(t *testing.T) {
+	for _, command := range newCommand(func(string) string { return "" }).Commands() {
+		if command.Example == "" && command.Name() != "help" && command.Name() != "completion" {
+			t.Errorf("%s has no examples", command.Name())
+		}
+	}
+}

@@ -1,0 +1,215 @@
+// Package explain says in a person's words what manifests would register in Consul, and how their pods would start and
+// end.
+package explain
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/internal/plugin/manifests"
+	"github.com/agentlet/agentlet/internal/plugin/table"
+)
+
+// Write explains one judgement about a pod of the file with this name. Mistakes and warnings are part of it.
+func Write(out io.Writer, file string, j *manifests.Judgement, defaults registration.Defaults, colours bool) error {
+	head := table.Cell{Text: j.Object(), Colour: table.Bold}
+	if _, err := fmt.Fprintf(out, "%s  %s:%d\n  %s\n", head.Paint(colours), file, j.Line, outcome(j).Paint(colours)); err != nil {
+		return fmt.Errorf("write explanation: %w", err)
+	}
+	notes(out, j, colours)
+	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut || j.Reason == injector.ReasonUnsupportedOS {
+		return nil
+	}
+	reg, _, errs := registration.Parse(j.Pod.Pod, defaults)
+	if len(errs) > 0 {
+		return fmt.Errorf("explain %s: %w", j.Object(), errs.ToAggregate())
+	}
+	fmt.Fprintln(out)
+	if err := table.Write(out, "  ", colours, services(reg)); err != nil {
+		return err
+	}
+	fmt.Fprintln(out)
+	return table.Write(out, "  ", colours, settings(j.Pod.Pod, &reg.Settings))
+}
+
+func outcome(j *manifests.Judgement) table.Cell {
+	switch {
+	case j.Outcome == injector.Denied && len(j.Mistakes) == 1:
+		return table.Cell{Text: "would be refused: 1 mistake", Colour: table.Red}
+	case j.Outcome == injector.Denied:
+		return table.Cell{Text: fmt.Sprintf("would be refused: %d mistakes", len(j.Mistakes)), Colour: table.Red}
+	case j.Outcome == injector.Injected:
+		return table.Cell{Text: "would be registered, in a namespace with the label " + contract.InjectLabel + "=" + contract.InjectEnabled, Colour: table.Green}
+	}
+	why := map[injector.Reason]string{
+		injector.ReasonNotAnnotated:    "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
+		injector.ReasonOptedOut:        "would be left alone: it opts out by " + contract.InjectLabel + `: "` + contract.InjectDisabled + `"`,
+		injector.ReasonUnsupportedOS:   "would be left alone: it is for Windows nodes",
+		injector.ReasonAlreadyInjected: "has its agentlet already, and would be registered",
+	}
+	return table.Cell{Text: why[j.Reason], Colour: table.Yellow}
+}
+
+func notes(out io.Writer, j *manifests.Judgement, colours bool) {
+	for _, kind := range []struct {
+		label string
+		notes []manifests.Note
+		as    table.Colour
+	}{{"mistake", j.Mistakes, table.Red}, {"warning", j.Warnings, table.Yellow}} {
+		for _, note := range kind.notes {
+			fmt.Fprintf(out, "  %s %s:%d: %s\n", table.Cell{Text: kind.label, Colour: kind.as}.Paint(colours), note.File, note.Line, note.Message)
+		}
+	}
+}
+
+func services(reg *registration.Registration) [][]table.Cell {
+	rows := [][]table.Cell{table.Header("SERVICE", "PORT", "ADDRESS", "TAGS", "META", "HEALTH", "CHECKS")}
+	for i := range reg.Services {
+		s := &reg.Services[i]
+		address, health := s.Address, "the pod's readiness"
+		if address == "" {
+			address = registration.PodIP
+		}
+		if s.Health != "" {
+			health = string(s.Health)
+		}
+		var meta, checks []string
+		for _, key := range slices.Sorted(maps.Keys(s.Meta)) {
+			meta = append(meta, key+"="+s.Meta[key])
+		}
+		for k := range s.Checks {
+			checks = append(checks, check(&s.Checks[k]))
+		}
+		rows = append(rows, []table.Cell{
+			{Text: s.Name, Colour: table.Bold},
+			table.Text(strconv.Itoa(s.Port)), table.Text(address),
+			table.Text(strings.Join(s.Tags, ",")), table.Text(strings.Join(meta, ",")),
+			table.Text(health), table.Text(strings.Join(checks, ", ")),
+		})
+	}
+	return rows
+}
+
+func check(c *registration.Check) string {
+	target := c.HTTP
+	switch {
+	case c.TCP != "":
+		target = "tcp " + c.TCP
+	case c.GRPC != "":
+		target = "grpc " + c.GRPC
+	}
+	return fmt.Sprintf("%s each %s", target, c.Interval)
+}
+
+func settings(pod *corev1.Pod, s *registration.Settings) [][]table.Cell {
+	row := func(name, value string) []table.Cell {
+		return []table.Cell{{Text: name, Colour: table.Faint}, table.Text(value)}
+	}
+	rows := [][]table.Cell{
+		row("gate", gate(s)),
+		row("readiness", readiness(s)),
+		row("drain", drain(pod, s)),
+		row("drain hooks", hooks(pod, s)),
+		row("heartbeat", fmt.Sprintf("TTL %s; the node's Consul agent reaps it %s after the last one", s.HeartbeatTTL, s.DeregisterAfter)),
+		row("agentlet", fmt.Sprintf("port %d, log level %s, %s", s.AgentletPort, s.LogLevel, resources(&s.Resources))),
+	}
+	return rows
+}
+
+func gate(s *registration.Settings) string {
+	if s.Gate == contract.GateOff {
+		return "none: the pod is Ready without Consul's word"
+	}
+	text := "opens when Consul's catalog shows it passing"
+	if s.Gate == contract.GateRegistered {
+		text = "opens when Consul's catalog has it, before the containers are ready"
+	}
+	if s.GateTimeout > 0 {
+		text += fmt.Sprintf(", or after %s", s.GateTimeout)
+	}
+	if s.GatePolicy == contract.GateContinuous {
+		return text + "; closes when the catalog has lost it"
+	}
+	return text + "; then stays open"
+}
+
+func readiness(s *registration.Settings) string {
+	text := "as the kubelet says"
+	if s.Readiness == contract.ReadinessProbe {
+		text = "by the containers' own probes, which the agentlet runs itself"
+	}
+	if len(s.Exclude) > 0 {
+		text += ", without " + strings.Join(s.Exclude, ", ")
+	}
+	return text
+}
+
+// drain says how long an end takes; the live grace period may still be another one.
+func drain(pod *corev1.Pod, s *registration.Settings) string {
+	grace := 30 * time.Second // Kubernetes' default
+	if seconds := pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
+		grace = time.Duration(*seconds) * time.Second
+	}
+	timeout := s.DrainTimeout
+	if timeout == 0 {
+		timeout = min(contract.DefaultDrainTimeout, grace/3)
+	}
+	text := fmt.Sprintf("up to %s for Consul, then %s, of a grace period of %s", timeout, s.DrainDelay, grace)
+	if most := time.Duration(float64(grace) * contract.DrainShareOfGrace); timeout+s.DrainDelay > most {
+		text += fmt.Sprintf("; cut to %s, so that the application keeps a third", most.Round(time.Second))
+	}
+	return text
+}
+
+// hooks names the containers whose SIGTERM waits for Consul.
+func hooks(pod *corev1.Pod, s *registration.Settings) string {
+	if !s.DrainHook {
+		return "none: SIGTERM doesn't wait for Consul"
+	}
+	var with, without []string
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && (c.Lifecycle.PreStop.HTTPGet == nil || c.Lifecycle.PreStop.HTTPGet.Path != contract.DrainPath) {
+			without = append(without, c.Name)
+		} else {
+			with = append(with, c.Name)
+		}
+	}
+	text := "none"
+	if len(with) > 0 {
+		text = "on " + strings.Join(with, ", ")
+	}
+	if len(without) > 0 {
+		text += "; not on " + strings.Join(without, ", ") + ", which has its own"
+	}
+	return text
+}
+
+func resources(r *registration.Resources) string {
+	var parts []string
+	for _, item := range []struct {
+		name string
+		is   fmt.Stringer
+		set  bool
+	}{
+		{"cpu request", r.CPURequest, r.CPURequest != nil},
+		{"memory request", r.MemoryRequest, r.MemoryRequest != nil},
+		{"cpu limit", r.CPULimit, r.CPULimit != nil},
+		{"memory limit", r.MemoryLimit, r.MemoryLimit != nil},
+	} {
+		if item.set {
+			parts = append(parts, item.name+" "+item.is.String())
+		}
+	}
+	return strings.Join(parts, ", ")
+}

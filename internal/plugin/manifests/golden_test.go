@@ -1,0 +1,153 @@
+package manifests
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/injector"
+)
+
+// webhookCases are the golden pods of the injector, with what the webhook makes of them.
+const webhookCases = "../../../injector/testdata"
+
+// fixed decides as the injector's golden test does.
+type fixed struct{ *injector.Injector }
+
+func (f fixed) Decide(request injector.Request) injector.Decision {
+	request.Nonce = "0123456789abcdef"
+	return f.Injector.Decide(request)
+}
+
+func testDecider(t *testing.T) fixed {
+	t.Helper()
+	i, err := injector.New(injector.Config{
+		Image: "registry.example/agentlet:1", ImagePullPolicy: corev1.PullIfNotPresent,
+		ConsulPort: 8500, ConsulScheme: "http", ClusterName: "eu-1",
+		Defaults: registration.Defaults{"gate-timeout": "10m", "drain-delay": "4s"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fixed{i}
+}
+
+// shell is an object of one kind around a pod's text; the pod stands at the place of POD, indented.
+type shell struct{ head, indent string }
+
+var shells = map[string]shell{
+	"Pod":                   {"", ""},
+	"Deployment":            {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  template:\n", "    "},
+	"StatefulSet":           {"apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: web}\nspec:\n  template:\n", "    "},
+	"DaemonSet":             {"apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: web}\nspec:\n  template:\n", "    "},
+	"ReplicaSet":            {"apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: web}\nspec:\n  template:\n", "    "},
+	"ReplicationController": {"apiVersion: v1\nkind: ReplicationController\nmetadata: {name: web}\nspec:\n  template:\n", "    "},
+	"PodTemplate":           {"apiVersion: v1\nkind: PodTemplate\nmetadata: {name: web}\ntemplate:\n", "  "},
+	"Job":                   {"apiVersion: batch/v1\nkind: Job\nmetadata: {name: web}\nspec:\n  template:\n", "    "},
+	"CronJob":               {"apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: web}\nspec:\n  jobTemplate:\n    spec:\n      template:\n", "        "},
+	"List":                  {"apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n-\n", "  "},
+}
+
+func (s shell) around(pod string) string {
+	var out strings.Builder
+	out.WriteString(s.head)
+	for line := range strings.Lines(pod) {
+		out.WriteString(s.indent + line)
+	}
+	return out.String()
+}
+
+// TestSameAsTheWebhook holds that every golden pod of the injector, alone and in every kind of workload, becomes what the
+// webhook makes of it, or is left byte for byte, or is refused with the same mistakes.
+func TestSameAsTheWebhook(t *testing.T) {
+	entries, err := os.ReadDir(webhookCases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		for kind, shell := range shells {
+			t.Run(entry.Name()+"/"+kind, func(t *testing.T) {
+				folder := filepath.Join(webhookCases, entry.Name())
+				in := shell.around(read(t, filepath.Join(folder, "pod.yaml")))
+				file, mistakes := Parse("in.yaml", []byte(in))
+				if len(mistakes) > 0 {
+					t.Fatal(mistakes)
+				}
+				judgements := file.Judge(testDecider(t), "shop")
+				if len(judgements) != 1 {
+					t.Fatalf("%d pods found, want 1", len(judgements))
+				}
+				checkDecision(t, folder, &judgements[0])
+				out, err := file.Injected(judgements)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := in
+				if judgements[0].Outcome == injector.Injected {
+					want = shell.around(read(t, filepath.Join(folder, "patched.yaml")))
+					if diff := cmp.Diff(generic(t, want), generic(t, string(out))); diff != "" {
+						t.Errorf("other than the webhook's (-webhook +plugin):\n%s", diff)
+					}
+				} else if diff := cmp.Diff(want, string(out)); diff != "" {
+					t.Errorf("an untouched document was changed:\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// checkDecision compares with the webhook's decision.
+func checkDecision(t *testing.T, folder string, j *Judgement) {
+	t.Helper()
+	var want struct {
+		Outcome          injector.Outcome
+		Errors, Warnings []string
+	}
+	if err := yaml.Unmarshal([]byte(read(t, filepath.Join(folder, "decision.yaml"))), &want); err != nil {
+		t.Fatal(err)
+	}
+	if j.Outcome != want.Outcome {
+		t.Errorf("%s, the webhook says %s", j.Outcome, want.Outcome)
+	}
+	var errs []string
+	for _, err := range j.Errors {
+		errs = append(errs, err.Error())
+	}
+	if diff := cmp.Diff(want.Errors, errs); diff != "" {
+		t.Errorf("mistakes (-webhook +plugin):\n%s", diff)
+	}
+	if diff := cmp.Diff(want.Warnings, j.Decision.Warnings); diff != "" {
+		t.Errorf("warnings (-webhook +plugin):\n%s", diff)
+	}
+	if len(j.Mistakes) != len(want.Errors) || len(j.Warnings) != len(want.Warnings) {
+		t.Errorf("%d and %d notes for %d mistakes and %d warnings", len(j.Mistakes), len(j.Warnings), len(want.Errors), len(want.Warnings))
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func generic(t *testing.T, text string) (v any) {
+	t.Helper()
+	raw, err := yaml.YAMLToJSONStrict([]byte(text))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}

@@ -1,0 +1,133 @@
+package manifests
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"gomodules.xyz/jsonpatch/v2"
+	jsonpatchv4 "gopkg.in/evanphx/json-patch.v4"
+	kyaml "sigs.k8s.io/yaml"
+)
+
+// Injected writes the file as the webhook would make it: each judgement's patch is applied to its pod or template. What
+// nobody patched is as it was read.
+func (f *File) Injected(judgements []Judgement) ([]byte, error) {
+	var out bytes.Buffer
+	for _, d := range f.documents {
+		var patch []jsonpatch.Operation
+		for i := range judgements {
+			if judgements[i].document == d {
+				patch = append(patch, below(judgements[i].path, judgements[i].Patch)...)
+			}
+		}
+		if len(patch) == 0 {
+			out.Write(d.separator)
+			out.Write(d.body)
+			continue
+		}
+		body, err := d.patched(patch)
+		if err != nil {
+			return nil, fmt.Errorf("patch document at %s:%d: %w", f.Name, d.line, err)
+		}
+		out.Write(d.separator)
+		if separatorLine.Match(d.body) { // the document began on its separator's line
+			out.WriteString("---\n")
+		}
+		out.Write(body)
+	}
+	return out.Bytes(), nil
+}
+
+// Join puts outputs of several files into one stream.
+func Join(outputs [][]byte) []byte {
+	var joined []byte
+	for _, out := range outputs {
+		if len(joined) > 0 && !bytes.HasSuffix(joined, []byte("\n")) {
+			joined = append(joined, '\n')
+		}
+		if len(joined) > 0 && !separatorLine.Match(out) {
+			joined = append(joined, "---\n"...)
+		}
+		joined = append(joined, out...)
+	}
+	return joined
+}
+
+// below turns the operations of a pod into those of the document that holds it.
+func below(path []string, patch []jsonpatch.Operation) []jsonpatch.Operation {
+	if len(path) == 0 {
+		return patch
+	}
+	moved := slices.Clone(patch)
+	for i := range moved {
+		moved[i].Path = "/" + strings.Join(path, "/") + moved[i].Path
+	}
+	return moved
+}
+
+// patched is the document with the operations done. The patch is applied to JSON, as the API server does it; where the
+// tree that keeps the comments says the same afterwards, it is that tree.
+func (d *document) patched(operations []jsonpatch.Operation) ([]byte, error) {
+	encoded, err := json.Marshal(operations)
+	if err != nil {
+		return nil, fmt.Errorf("encode patch: %w", err)
+	}
+	patch, err := jsonpatchv4.DecodePatch(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("decode patch: %w", err)
+	}
+	want, err := patch.Apply(d.json)
+	if err != nil {
+		return nil, fmt.Errorf("apply patch: %w", err)
+	}
+	if json.Valid(d.body) {
+		var out bytes.Buffer
+		if err := json.Indent(&out, want, "", "  "); err != nil {
+			return nil, fmt.Errorf("indent JSON: %w", err)
+		}
+		return append(out.Bytes(), '\n'), nil
+	}
+	if text, ok := d.edited(operations); ok && same(text, want) {
+		return text, nil
+	}
+	return kyaml.JSONToYAML(want)
+}
+
+// same reports whether YAML says what JSON says.
+func same(text, want []byte) bool {
+	got, err := kyaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return false
+	}
+	var a, b any
+	return json.Unmarshal(got, &a) == nil && json.Unmarshal(want, &b) == nil && reflect.DeepEqual(a, b)
+}
+
+// edited is the document with the operations done to its tree; ok is false where the tree doesn't allow it. The tree is
+// spent then.
+func (d *document) edited(operations []jsonpatch.Operation) (text []byte, ok bool) {
+	if shared(d.root) {
+		return nil, false
+	}
+	for _, o := range operations {
+		value, err := blockNode(o.Value)
+		if err != nil || !addAt(d.root, strings.Split(strings.TrimPrefix(o.Path, "/"), "/"), value) {
+			return nil, false
+		}
+	}
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if compact(d.root) {
+		encoder.CompactSeqIndent()
+	}
+	if encoder.Encode(d.root) != nil || encoder.Close() != nil {
+		return nil, false
+	}
+	return out.Bytes(), true
+}

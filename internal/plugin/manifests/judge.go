@@ -1,0 +1,105 @@
+package manifests
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/injector"
+)
+
+// Decider judges one pod; an *injector.Injector is one.
+type Decider interface {
+	Decide(request injector.Request) injector.Decision
+}
+
+// Judgement is what the webhook would say to one pod.
+type Judgement struct {
+	*Pod
+	injector.Decision
+	// Mistakes of a denial and warnings, with their places and in the order of their lines.
+	Mistakes, Warnings []Note
+
+	document *document
+}
+
+// Judge has every pod of the file judged, in the file's order. namespace is that of objects which name none.
+func (f *File) Judge(decider Decider, namespace string) []Judgement {
+	var judgements []Judgement
+	for _, d := range f.documents {
+		for i := range d.pods {
+			pod := &d.pods[i]
+			in := pod.Namespace
+			if in == "" {
+				in = namespace
+			}
+			j := Judgement{Pod: pod, document: d, Decision: decider.Decide(injector.Request{
+				Namespace: in, Pod: pod.Pod, Nonce: nonce(in, pod),
+			})}
+			for _, mistake := range j.Errors {
+				j.Mistakes = append(j.Mistakes, f.mistake(&j, mistake))
+			}
+			for _, warning := range j.Decision.Warnings {
+				j.Warnings = append(j.Warnings, Note{
+					File: f.Name, Line: d.lineOf(pod.path, fieldOfWarning(pod, warning)), Object: pod.Object(), Message: warning,
+				})
+			}
+			for _, notes := range [][]Note{j.Mistakes, j.Warnings} {
+				slices.SortStableFunc(notes, func(a, b Note) int { return a.Line - b.Line })
+			}
+			judgements = append(judgements, j)
+		}
+	}
+	return judgements
+}
+
+// mistake says an error of the injector's as one of the object in which the pod is.
+func (f *File) mistake(j *Judgement, err *field.Error) Note {
+	whole := *err
+	if place := fieldPath(j.path); place != nil {
+		whole.Field = place.String() + "." + err.Field
+	}
+	return Note{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Object(), Message: whole.Error()}
+}
+
+// fieldPath is a path as the API machinery writes it; nil for none.
+func fieldPath(steps []string) (path *field.Path) {
+	for _, step := range steps {
+		if i, err := strconv.Atoi(step); err == nil {
+			path = path.Index(i)
+		} else {
+			path = path.Child(step)
+		}
+	}
+	return path
+}
+
+var contractKey = regexp.MustCompile(regexp.QuoteMeta(contract.Prefix) + `[-A-Za-z0-9_.]+`)
+
+// fieldOfWarning is the annotation or label of the pod that a warning is about, or nothing.
+func fieldOfWarning(pod *Pod, warning string) string {
+	for _, key := range contractKey.FindAllString(warning, -1) {
+		if _, ok := pod.Pod.Annotations[key]; ok {
+			return "metadata.annotations[" + key + "]"
+		}
+		if _, ok := pod.Pod.Labels[key]; ok {
+			return "metadata.labels[" + key + "]"
+		}
+	}
+	return ""
+}
+
+// nonce ties the drain hooks to the agentlet beside them. The webhook makes a random one for each pod. Here it follows
+// from the object's name alone: the same manifest has to give the same output, or each run would roll every workload
+// out anew, and a template shares its nonce among its pods in any case. That is enough for what a nonce is for, to tell
+// a hook that an address led to the wrong pod; the hook it stands in starts nothing by itself.
+func nonce(namespace string, pod *Pod) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{namespace, pod.Kind, pod.Name}, "\x00")))
+	return hex.EncodeToString(sum[:])[:16]
+}

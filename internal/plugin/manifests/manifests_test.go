@@ -1,0 +1,138 @@
+package manifests
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestSplitPutTogetherIsTheStream(t *testing.T) {
+	for name, test := range map[string]struct {
+		stream string
+		lines  []int
+	}{
+		"empty":                    {"", []int{1}},
+		"one":                      {"a: 1\n", []int{1}},
+		"one, separated":           {"---\na: 1\n", []int{2}},
+		"two":                      {"a: 1\n---\nb: 2\n", []int{1, 3}},
+		"comments":                 {"# head\n--- # one\na: 1\n---\n# two\nb: 2", []int{1, 3, 5}},
+		"on the separator's line":  {"a: 1\n--- {b: 2}\n---\nc: 3\n", []int{1, 2, 4}},
+		"block of text":            {"a: |\n  ---\n  x\n---\nb: 2\n", []int{1, 5}},
+		"carriage returns":         {"a: 1\r\n---\r\nb: 2\r\n", []int{1, 3}},
+		"four dashes are no end":   {"a: 1\n---- \nb: 2\n", []int{1}},
+		"separators after another": {"---\n---\na: 1\n", []int{2, 3}},
+	} {
+		var together bytes.Buffer
+		var lines []int
+		for _, c := range split([]byte(test.stream)) {
+			together.Write(c.separator)
+			together.Write(c.body)
+			lines = append(lines, c.line)
+		}
+		if together.String() != test.stream {
+			t.Errorf("%s: %q became %q", name, test.stream, together.String())
+		}
+		if diff := cmp.Diff(test.lines, lines); diff != "" {
+			t.Errorf("%s: lines (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestOutput compares testdata/NAME.yaml with testdata/NAME.out.yaml, text for text.
+func TestOutput(t *testing.T) {
+	for _, name := range []string{"stream", "indented", "anchors", "json"} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join("testdata", name+".yaml")
+			file, mistakes := Parse(path, []byte(read(t, path)))
+			if len(mistakes) > 0 {
+				t.Fatal(mistakes)
+			}
+			judgements := file.Judge(testDecider(t), "shop")
+			got, err := file.Injected(judgements)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, filepath.Join("testdata", name+".out.yaml"), string(got))
+			again, _ := Parse(path, got)
+			twice, err := again.Injected(again.Judge(testDecider(t), "shop"))
+			if err != nil || !bytes.Equal(twice, got) {
+				t.Errorf("a second pass changed something: %v\n%s", err, cmp.Diff(string(got), string(twice)))
+			}
+		})
+	}
+}
+
+func TestNotesNameTheLine(t *testing.T) {
+	path := filepath.Join("testdata", "mistakes.yaml")
+	file, notes := Parse(path, []byte(read(t, path)))
+	for _, j := range file.Judge(testDecider(t), "") {
+		notes = append(append(notes, j.Mistakes...), j.Warnings...)
+	}
+	var text strings.Builder
+	for _, note := range notes {
+		text.WriteString(note.String() + "\n")
+	}
+	golden(t, filepath.Join("testdata", "mistakes.txt"), text.String())
+}
+
+func TestNonceIsOfTheObject(t *testing.T) {
+	web := &Pod{Kind: "Deployment", Name: "web"}
+	if again := nonce("shop", &Pod{Kind: "Deployment", Name: "web"}); again != nonce("shop", web) {
+		t.Error("two runs give two nonces")
+	}
+	for name, other := range map[string]string{
+		"another namespace": nonce("bank", web),
+		"another kind":      nonce("shop", &Pod{Kind: "Job", Name: "web"}),
+		"another name":      nonce("shop", &Pod{Kind: "Deployment", Name: "we"}),
+	} {
+		if other == nonce("shop", web) {
+			t.Errorf("%s has the same nonce", name)
+		}
+	}
+}
+
+func TestRead(t *testing.T) {
+	folder := t.TempDir()
+	for path, text := range map[string]string{"b.yaml": "b: 1\n", "a.json": "{}", "note.txt": "x", "below/c.yml": "c: 1\n"} {
+		path = filepath.Join(folder, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct {
+		names     []string
+		recursive bool
+		want      string
+		fails     bool
+	}{
+		"folder":         {names: []string{folder}, want: "{}\n---\nb: 1\n"},
+		"folder, deep":   {names: []string{folder}, recursive: true, want: "{}\n---\nb: 1\n---\nc: 1\n"},
+		"file and stdin": {names: []string{filepath.Join(folder, "b.yaml"), "-"}, want: "b: 1\n---\nin: 1"},
+		"no such file":   {names: []string{filepath.Join(folder, "x.yaml")}, fails: true},
+		"no manifests":   {names: []string{t.TempDir()}, fails: true},
+		"nothing named":  {fails: true},
+	} {
+		files, mistakes, err := Read(t.Context(), test.names, test.recursive, strings.NewReader("in: 1"))
+		if (err != nil) != test.fails || len(mistakes) > 0 {
+			t.Errorf("%s: %v, %v", name, err, mistakes)
+		}
+		var outputs [][]byte
+		for _, file := range files {
+			out, err := file.Injected(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			outputs = append(outputs, out)
+		}
+		if got := string(Join(outputs)); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
