@@ -51,7 +51,16 @@ func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time
 	}
 	s.seeReadiness(now)
 	s.seeCondition(condition(pod), first)
+	if c := s.gate.current; first && c != nil && (s.stale() || !speaksOf(c, s.ip())) {
+		s.gate.moved = true
+	}
 	s.reconcile()
+}
+
+// stale reports whether the pod's status is that of before a reboot of the node: it has another address than this
+// container.
+func (s *state) stale() bool {
+	return s.identity.PodIP != "" && s.pod.Status.PodIP != s.identity.PodIP
 }
 
 func (s *state) seeReadiness(now time.Time) {
@@ -59,7 +68,7 @@ func (s *state) seeReadiness(now time.Time) {
 	if s.reg != nil {
 		exclude = s.reg.Settings.Exclude
 	}
-	switch ready := len(notReady(s.pod, exclude)) == 0; {
+	switch ready := !s.stale() && len(notReady(s.pod, exclude)) == 0; {
 	case !ready:
 		s.readySince = time.Time{}
 	case s.readySince.IsZero():
@@ -103,14 +112,14 @@ func (s *state) signal(sign signals, now time.Time) {
 
 // reconcile brings the instances in line with what the pod asks for. A pod without an IP keeps what it had.
 func (s *state) reconcile() {
-	if s.reg == nil || s.pod.Status.PodIP == "" {
+	if s.reg == nil || s.ip() == "" {
 		return
 	}
 	s.defined = true
 	for _, i := range s.instances {
 		i.want = nil
 	}
-	for _, d := range define(s.identity, s.pod, s.reg) {
+	for _, d := range define(s.identity, s.ip(), s.reg) {
 		i := s.instances[d.ID]
 		if i == nil {
 			i = &instance{id: d.ID}
@@ -120,19 +129,7 @@ func (s *state) reconcile() {
 			s.instances[d.ID] = i
 		}
 		i.want = &d
-		if i.held != nil && i.applied == nil && i.held.Definition.Address != d.Address {
-			s.gate.moved = true
-		}
 	}
-}
-
-// definition to put, with the nudge counter as it stands: to lower it would be one more change.
-func (i *instance) definition() Definition {
-	d := *i.want
-	if i.nudges > 0 {
-		d.Meta = nudged(d.Meta, i.nudges)
-	}
-	return d
 }
 
 func nudged(meta map[string]string, n int) map[string]string {
@@ -150,9 +147,17 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 	}
 	s.keepRetry(r, now, jitter)
 	switch r.action.kind {
+	case register, deregister, setHealth:
+		s.writes++
+	default:
+	}
+	s.seeRefusal(r.err, now)
+	if errors.Is(r.err, ErrUnreachable) && r.action.kind != readCatalog {
+		s.link = link{lost: true}
+	}
+	switch r.action.kind {
 	case probe:
-		s.link.answers, s.link.leader = r.err == nil || errors.Is(r.err, errNoLeader), r.err == nil
-		s.link.lost = s.link.lost || !s.link.answers
+		s.link.answers, s.link.leader = !errors.Is(r.err, ErrUnreachable), r.err == nil
 	case inspect:
 		s.applyInspect(r, now)
 	case watch:
@@ -168,10 +173,10 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 	}
 }
 
-// keepRetry counts failures. What the agent or the API server does not have is an answer, not a failure.
+// keepRetry counts failures. That what was to be removed, or written to, isn't there is an answer and no failure.
 func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) time.Duration) {
 	l := r.action.lane()
-	if r.err == nil || errors.Is(r.err, ErrAbsent) {
+	if r.err == nil || errors.Is(r.err, ErrAbsent) && (r.action.kind == deregister || r.action.kind == setGate) {
 		delete(s.retries, l)
 		return
 	}
@@ -195,12 +200,10 @@ func backoff(failures int, r result) time.Duration {
 	return min(backoffFirst<<min(failures, 16), bound)
 }
 
-// applyInspect takes in what the agent has. After a lost connection everything is looked at anew: beats go out at once,
-// and the catalog is asked again.
+// applyInspect takes in what the agent has, unless something was changed there meanwhile. After a lost connection
+// everything is looked at anew: beats go out at once, and the catalog is asked again.
 func (s *state) applyInspect(r result, now time.Time) {
-	if r.err != nil {
-		s.link = link{lost: true}
-		s.seeRefusal(r.err, now)
+	if r.err != nil || r.action.epoch != s.writes {
 		return
 	}
 	lost := s.link.lost
@@ -219,19 +222,12 @@ func (s *state) applyInspect(r result, now time.Time) {
 			*i = instance{id: id, want: i.want, agent: absent, registered: i.registered}
 			continue
 		}
-		kept := i.applied != nil && seen.Complete && same(*i.applied, seen.Definition)
-		if !kept {
-			i.applied = nil
-		}
-		if !kept || lost {
+		if lost || i.held == nil || i.held.Fingerprint != seen.Fingerprint {
 			i.beatAt, i.refreshAt, i.confirmed, i.nudgeAt = now, now.Add(refreshEvery), false, now.Add(nudgeAfter)
 		}
 		i.agent, i.held, i.readiness, i.registered = present, &seen, seen.Readiness, true
 		if n, err := strconv.Atoi(seen.Definition.Meta[contract.MetaNudge]); err == nil {
 			i.nudges = n
-		}
-		if s.gate.open() && i.applied == nil && i.want != nil && seen.Definition.Address != i.want.Address {
-			s.gate.moved = true
 		}
 	}
 }
@@ -243,9 +239,7 @@ func (s *state) applyWatch(r result) {
 	switch {
 	case errors.Is(r.err, ErrAbsent):
 		s.link.inspected = false
-	case r.err != nil:
-		s.link = link{lost: true}
-	case i != nil && i.hash != r.hash:
+	case r.err == nil && i != nil && i.hash != r.hash:
 		i.hash = r.hash
 		s.link.inspected = false
 	}
@@ -253,7 +247,6 @@ func (s *state) applyWatch(r result) {
 
 func (s *state) applyCatalog(r result, now time.Time) {
 	if r.err != nil {
-		s.seeRefusal(r.err, now)
 		return
 	}
 	s.catalog.view, s.catalog.viewed = &r.view, r.action.epoch
@@ -267,7 +260,7 @@ func (s *state) applyCatalog(r result, now time.Time) {
 		return
 	}
 	for _, i := range s.instances {
-		if i.want != nil && i.agent == present && s.shown(i) {
+		if i.agent == present && i.current() && s.synced(i) {
 			i.confirmed = true
 		}
 	}
@@ -287,12 +280,10 @@ func (s *state) applyGate(r result, now time.Time) {
 func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
 	switch {
 	case r.action.kind == deregister:
-		s.applyDeregister(i, r, now)
-	case r.err != nil:
+		s.applyDeregister(i, r)
+	case r.action.kind == register && r.err != nil, errors.Is(r.err, ErrAbsent):
 		i.agent, s.link.inspected = unknown, false
-		if !errors.Is(r.err, ErrAbsent) && !isRejected(r.err) {
-			s.link = link{lost: true}
-		}
+	case r.err != nil: // tried again
 	case r.action.kind == register:
 		s.applyRegister(i, r, now, jitter)
 	case r.action.kind == setHealth:
@@ -312,15 +303,16 @@ func beatPause(d Definition, jitter func(time.Duration) time.Duration) time.Dura
 }
 
 func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
-	if n, err := strconv.Atoi(r.action.definition.Meta[contract.MetaNudge]); err == nil {
+	put := r.action.definition
+	if n, err := strconv.Atoi(put.Meta[contract.MetaNudge]); err == nil {
 		i.nudges = n
 	}
-	i.agent, i.applied, i.held, i.registered = present, &r.action.definition, nil, true
-	i.readiness = ""
 	if r.action.fresh {
-		i.readiness = r.action.health
+		i.readiness = r.action.health // otherwise the check has kept its state
 	}
-	i.beatAt = now.Add(beatPause(r.action.definition, jitter))
+	i.held = &Observed{Definition: put, Fingerprint: put.Fingerprint(), Readiness: i.readiness, Checks: put.checkIDs()}
+	i.agent, i.registered = present, true
+	i.beatAt = now.Add(beatPause(put, jitter))
 	i.refreshAt = now.Add(jitter(refreshEvery))
 	s.unconfirm(i, now, jitter)
 }
@@ -332,18 +324,15 @@ func (s *state) unconfirm(i *instance, now time.Time, jitter func(time.Duration)
 	i.nudgeAt = now.Add(jitter(min(nudgeAfter<<min(i.nudges, 8), nudgeMax)))
 }
 
-func (s *state) applyDeregister(i *instance, r result, now time.Time) {
-	switch {
-	case r.err == nil || errors.Is(r.err, ErrAbsent):
-		*i = instance{id: i.id, want: i.want, agent: absent, registered: i.registered}
-		s.catalog.epoch++
-		if i.want == nil && !s.terminating() {
-			delete(s.instances, i.id)
-		}
-	case s.terminating():
-		s.seeRefusal(r.err, now)
-	case !isRejected(r.err):
-		s.link = link{lost: true}
+func (s *state) applyDeregister(i *instance, r result) {
+	if r.err != nil && !errors.Is(r.err, ErrAbsent) {
+		return // tried again
+	}
+	*i = instance{id: i.id, want: i.want, agent: absent, registered: i.registered}
+	s.catalog.epoch++
+	if i.want == nil && !s.terminating() {
+		delete(s.instances, i.id)
+		maps.DeleteFunc(s.retries, func(l lane, _ retry) bool { return l.id == i.id })
 	}
 }
 

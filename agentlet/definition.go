@@ -1,14 +1,14 @@
 package agentlet
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"net"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
@@ -28,6 +28,9 @@ type Definition struct {
 type Identity struct {
 	Namespace, Pod, UID string
 	Node, HostIP        string
+	// PodIP is the address with which this container was started. A status in the API may still have that of before the
+	// node's reboot. Empty: the status is believed.
+	PodIP string
 	// Cluster becomes the meta k8s-cluster; empty: none.
 	Cluster string
 	// ConsulAddress is the agent's address for messages, such as "10.0.0.1:8500".
@@ -37,9 +40,9 @@ type Identity struct {
 // Prefix of the IDs of all instances of this pod.
 func (i Identity) Prefix() string { return contract.ServicePrefix(i.Namespace, i.Pod, i.UID) }
 
-// define makes the definitions of all services of a pod that has an IP.
-func define(identity Identity, pod *corev1.Pod, reg *registration.Registration) []Definition {
-	places := strings.NewReplacer(registration.PodIP, pod.Status.PodIP, registration.HostIP, identity.HostIP)
+// define makes the definitions of all services of a pod with this IP.
+func define(identity Identity, ip string, reg *registration.Registration) []Definition {
+	places := strings.NewReplacer(registration.PodIP, ip, registration.HostIP, identity.HostIP)
 	definitions := make([]Definition, 0, len(reg.Services))
 	for _, service := range reg.Services {
 		d := Definition{
@@ -48,7 +51,7 @@ func define(identity Identity, pod *corev1.Pod, reg *registration.Registration) 
 			HeartbeatTTL:    reg.Settings.HeartbeatTTL,
 			DeregisterAfter: reg.Settings.DeregisterAfter,
 		}
-		d.Address = pod.Status.PodIP
+		d.Address = ip
 		if service.Address != "" {
 			d.Address = places.Replace(service.Address)
 		}
@@ -64,7 +67,7 @@ func define(identity Identity, pod *corev1.Pod, reg *registration.Registration) 
 		maps.Copy(d.Meta, identity.meta())
 		d.Checks = slices.Clone(service.Checks)
 		for i := range d.Checks {
-			aim(&d.Checks[i], pod.Status.PodIP)
+			aim(&d.Checks[i], ip)
 		}
 		definitions = append(definitions, d)
 	}
@@ -102,8 +105,34 @@ func aim(check *registration.Check, ip string) {
 	}
 }
 
-// same reports whether the agent's instance is as it should be, leaving alone what others rightly set: the nudge counter,
-// and the tags where enable_tag_override hands them over. Checks are compared by the agent adapter (Observed.Complete).
+// Fingerprint tells definitions apart: 8 hexadecimal digits over every part but those that others may rightly set, the
+// tags under enable_tag_override, and the nudge counter. It travels with the heartbeat check into the catalog, so that
+// the catalog's word on an instance's health can be told from its word on an earlier definition's.
+func (d Definition) Fingerprint() string {
+	d.Meta = withoutNudge(d.Meta)
+	if d.EnableTagOverride {
+		d.Tags = nil
+	}
+	encoded, err := json.Marshal(d)
+	if err != nil {
+		return "" // plain data can't fail to encode; an empty fingerprint never matches
+	}
+	sum := sha256.Sum256(encoded)
+	return hex.EncodeToString(sum[:4])
+}
+
+// checkIDs of the definition's checks, sorted.
+func (d Definition) checkIDs() []string {
+	ids := []string{contract.HeartbeatID(d.ID), contract.ReadinessID(d.ID)}
+	for i := range d.Checks {
+		ids = append(ids, contract.CheckID(d.ID, i))
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// same reports whether an instance that carries the wanted fingerprint has also been left as it was put: somebody may
+// have edited the service and not the check. Tags under enable_tag_override are others' to set.
 func same(want, have Definition) bool {
 	if want.Name != have.Name || want.Port != have.Port || want.Address != have.Address ||
 		want.EnableTagOverride != have.EnableTagOverride || weights(want) != weights(have) {
@@ -118,12 +147,6 @@ func same(want, have Definition) bool {
 		}
 	}
 	return maps.Equal(withoutNudge(want.Meta), withoutNudge(have.Meta))
-}
-
-// identical reports whether two wanted definitions are equal in every part, checks and TTLs included.
-func identical(a, b Definition) bool {
-	a.Meta, b.Meta = withoutNudge(a.Meta), withoutNudge(b.Meta)
-	return reflect.DeepEqual(a, b)
 }
 
 // weights with Consul's default of 1 and 1.

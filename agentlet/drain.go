@@ -15,19 +15,20 @@ import (
 //   - then the catalog is read until it has dropped them, for drain-timeout at the most;
 //   - then drain-delay passes, for clients that still hold the old list, unless no application runs any more.
 //
-// An agent that refuses the connection ends all waiting at once: there is nobody to wait for. Both waits together never
-// take more than contract.DrainShareOfGrace of the pod's grace period.
+// An agent that refuses the connection ends all waiting at once: there is nobody to wait for. It is tried on all the same
+// for as long as the process lives, for it may be restarting. Both waits together never take more than
+// contract.DrainShareOfGrace of the pod's grace period.
 func planDrain(s *state, now time.Time, p *schedule) {
 	end, _ := s.drainEnd()
 	if !end.IsZero() && p.reached(now, end) {
 		p.drained = true
 	}
-	if !s.drain.refusedAt.IsZero() || !s.drain.goneAt.IsZero() {
+	if !s.drain.goneAt.IsZero() {
 		return
 	}
 	removed := s.link.inspected
 	if !s.link.inspected {
-		p.add(s, now, action{kind: inspect})
+		p.add(s, now, action{kind: inspect, epoch: s.writes})
 	}
 	for _, id := range s.ids() {
 		if s.instances[id].agent != absent {

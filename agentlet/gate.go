@@ -23,6 +23,8 @@ func judge(s *state, now time.Time) verdict {
 	switch {
 	case s.terminating():
 		return verdict{reason: contract.Draining, message: "the pod terminates"}
+	case s.mode() == contract.GateOff:
+		return verdict{open: true, reason: contract.Registered, message: contract.Gate + " is off"}
 	case s.gate.open() && !lost(s):
 		return stayOpen(s)
 	case s.portConflict != "":
@@ -31,31 +33,37 @@ func judge(s *state, now time.Time) verdict {
 		return verdict{reason: contract.InvalidConfiguration, message: s.mistakes}
 	case s.pod == nil || s.reg == nil:
 		return verdict{reason: contract.Starting, message: "waiting for the pod's first status"}
+	case s.ip() == "":
+		return verdict{reason: contract.Starting, message: "waiting for the pod's IP"}
 	}
-	return judgeClosed(s, now)
-}
-
-// stayOpen keeps an open gate open, and says so where the annotations that the pod has now can't be followed. Until the
-// agent has been looked at it says what it said.
-func stayOpen(s *state) verdict {
-	v := verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
-	switch {
-	case s.mistakes != "":
-		v.reason, v.message = contract.InvalidConfiguration, "the last good registration stays: "+s.mistakes
-	case s.reg == nil, !s.link.inspected, contract.Reason(s.gate.current.Reason) == contract.TimedOut && !allShown(s):
-		v.reason, v.message = contract.Reason(s.gate.current.Reason), s.gate.current.Message
+	v := judgeClosed(s, now)
+	if s.mistakes != "" {
+		v.message += "; the last good annotations are followed, because: " + s.mistakes
 	}
 	return v
 }
 
-// lost reports whether an open gate has to close: under the continuous policy, when the catalog is known not to have an
-// instance. Not knowing closes nothing.
+// stayOpen keeps an open gate open, and says so where the annotations that the pod has now can't be followed. Until the
+// catalog shows what is wanted now, it says what it said.
+func stayOpen(s *state) verdict {
+	current := s.gate.current
+	switch {
+	case s.mistakes != "":
+		return verdict{open: true, reason: contract.InvalidConfiguration, message: "the last good registration stays: " + s.mistakes}
+	case s.reg != nil && (allShown(s) || current.Reason == string(contract.InvalidConfiguration)):
+		return verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
+	}
+	return verdict{open: true, reason: contract.Reason(current.Reason), message: current.Message}
+}
+
+// lost reports whether an open gate has to close: under the continuous policy, when the catalog no longer has an
+// instance that it has shown since it was put. Not knowing closes nothing.
 func lost(s *state) bool {
 	if s.reg == nil || s.reg.Settings.GatePolicy != contract.GateContinuous || !s.catalog.fresh() {
 		return false
 	}
 	for _, i := range s.wanted() {
-		if _, there := s.catalog.view.Instances[i.id]; !there && i.registered {
+		if _, there := s.catalog.view.Instances[i.id]; !there && i.confirmed {
 			return true
 		}
 	}
@@ -63,30 +71,44 @@ func lost(s *state) bool {
 }
 
 func judgeClosed(s *state, now time.Time) verdict {
-	registered := s.mode() == contract.GateRegistered
-	waiting := notReady(s.pod, s.reg.Settings.Exclude)
-	timeout := s.reg.Settings.GateTimeout
+	registered, address := s.mode() == contract.GateRegistered, s.identity.ConsulAddress
+	due, bounded := s.timeoutAt()
 	switch {
-	case s.pod.Status.PodIP == "":
-		return verdict{reason: contract.Starting, message: "waiting for the pod's IP"}
 	case allShown(s) && (registered || s.ready()):
 		return verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
-	case timeout > 0 && s.ready() && !now.Before(s.readySince.Add(timeout)):
-		return verdict{open: true, reason: contract.TimedOut, message: fmt.Sprintf("opened after %s=%s without the catalog's word", contract.GateTimeout, timeout)}
-	case !s.link.answers:
-		return verdict{reason: contract.ConsulUnreachable, message: "the Consul agent at " + s.identity.ConsulAddress + " does not answer" + cause(s, lane{name: "link"})}
-	case !s.link.leader:
-		return verdict{reason: contract.ConsulUnreachable, message: "the Consul agent at " + s.identity.ConsulAddress + " knows no leader"}
-	case rejection(s) != nil:
-		return verdict{reason: contract.RegistrationRejected, message: "the Consul agent at " + s.identity.ConsulAddress + " refused: " + rejection(s).Error()}
-	case !registered && !s.ready():
-		return verdict{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(waiting, ", ")}
-	case s.gate.current != nil && lost(s):
+	case lost(s):
 		return verdict{reason: contract.CatalogLost, message: "the catalog has lost an instance"}
+	case bounded && !now.Before(due):
+		return verdict{open: true, reason: contract.TimedOut, message: fmt.Sprintf("opened after %s=%s without the catalog's word", contract.GateTimeout, s.reg.Settings.GateTimeout)}
+	case !s.link.answers:
+		return verdict{reason: contract.ConsulUnreachable, message: "the Consul agent at " + address + " does not answer" + cause(s, probe)}
+	case !s.link.leader:
+		return verdict{reason: contract.ConsulUnreachable, message: "the Consul agent at " + address + " knows no leader"}
+	case rejection(s) != nil:
+		return verdict{reason: contract.RegistrationRejected, message: "the Consul agent at " + address + " refused: " + rejection(s).Error()}
+	case !s.link.inspected && cause(s, inspect) != "":
+		return verdict{reason: contract.ConsulUnreachable, message: "the Consul agent at " + address + " can't be read" + cause(s, inspect)}
+	case !registered && !s.ready():
+		return verdict{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(notReady(s.pod, s.reg.Settings.Exclude), ", ")}
+	case cause(s, readCatalog) != "":
+		return verdict{reason: contract.AwaitingCatalog, message: "the catalog can't be read" + cause(s, readCatalog)}
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:
 		return verdict{reason: contract.AwaitingCatalog, message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", ")}
 	}
 	return verdict{reason: contract.AwaitingCatalog, message: "waiting until the catalog shows every service"}
+}
+
+// timeoutAt is when gate-timeout opens a closed gate: counted from when the containers became ready, or from when an
+// open gate had to close.
+func (s *state) timeoutAt() (at time.Time, ok bool) {
+	if s.reg == nil || s.reg.Settings.GateTimeout == 0 || !s.ready() {
+		return at, false
+	}
+	at = s.readySince
+	if s.gate.closedAt.After(at) {
+		at = s.gate.closedAt
+	}
+	return at.Add(s.reg.Settings.GateTimeout), true
 }
 
 // allShown reports whether the catalog, read after the last change at the agent, has every service as it should be, on a
@@ -104,28 +126,35 @@ func allShown(s *state) bool {
 	return true
 }
 
+// registeredMessage names the services and ends with the address: after a reboot of the node the pod has another.
 func registeredMessage(s *state) string {
 	var names []string
-	if s.reg != nil {
-		for _, service := range s.reg.Services {
-			names = append(names, service.Name)
-		}
+	for _, service := range s.reg.Services {
+		names = append(names, service.Name)
 	}
-	return "the catalog shows " + strings.Join(names, ", ")
+	return "the catalog shows " + strings.Join(names, ", ") + at(s.ip())
 }
 
-// rejection is the answer by which the agent refused an instance, or nil.
+func at(ip string) string { return " at " + ip }
+
+// speaksOf reports whether an open gate's condition speaks of this address, or of none.
+func speaksOf(c *corev1.PodCondition, ip string) bool {
+	return c.Reason != string(contract.Registered) || !strings.HasPrefix(c.Message, "the catalog shows ") || strings.HasSuffix(c.Message, at(ip))
+}
+
+// rejection is the answer by which the agent refused us, or nil.
 func rejection(s *state) error {
-	for _, i := range s.wanted() {
-		if r := s.retries[lane{"agent", i.id}]; r.failures > 0 && isRejected(r.err) {
+	for lane, r := range s.retries {
+		if (lane.name == "agent" || lane.name == "inspect") && isRejected(r.err) {
 			return r.err
 		}
 	}
 	return nil
 }
 
-func cause(s *state, l lane) string {
-	if err := s.retries[l].err; err != nil {
+// cause is why the last try of a kind that has one lane failed, for the end of a message; empty when it didn't.
+func cause(s *state, k kind) string {
+	if err := s.retries[action{kind: k}.lane()].err; err != nil {
 		return ": " + err.Error()
 	}
 	return ""

@@ -38,7 +38,7 @@ func (r *Registrar) Handler(nonce string) http.Handler {
 	})
 	mux.HandleFunc("GET "+contract.MetricsPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_ = r.metrics.write(w) // the client has gone
+		_, _ = w.Write(r.metrics.text())
 	})
 	mux.HandleFunc("GET "+contract.DrainPath, func(w http.ResponseWriter, request *http.Request) {
 		// Another pod's hook, sent here by a shared address: not ours to hold.
@@ -52,5 +52,19 @@ func (r *Registrar) Handler(nonce string) http.Handler {
 		}
 		_, _ = w.Write([]byte("not terminating\n"))
 	})
-	return mux
+	return bounded(mux)
+}
+
+// writeTimeout bounds the writing of an answer to a slow reader.
+const writeTimeout = 5 * time.Second
+
+// bounded gives every answer a time in which its reader has to take it; a drain hook's begins when there is one.
+func bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != contract.DrainPath {
+			// A recorder in a test has no deadlines.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
 }

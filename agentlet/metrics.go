@@ -1,10 +1,9 @@
 package agentlet
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -59,11 +58,17 @@ func (m *metrics) lost() {
 	m.losses++
 }
 
-func (m *metrics) gate(s *state, c corev1.PodCondition) {
+func (m *metrics) gate(open bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.gateOpen = c.Status == corev1.ConditionTrue
-	if m.gateOpen && m.toGate == 0 && s.ready() {
+	m.gateOpen = open
+}
+
+// gateSet takes the time when the gate was opened for the first time.
+func (m *metrics) gateSet(s *state, c corev1.PodCondition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.Status == corev1.ConditionTrue && m.toGate == 0 && s.ready() {
 		m.toGate = time.Since(s.readySince)
 	}
 }
@@ -74,11 +79,11 @@ func (m *metrics) drained(took time.Duration) {
 	m.toDrain = took
 }
 
-// write puts out everything in Prometheus' text format.
-func (m *metrics) write(w io.Writer) error {
+// text is everything in Prometheus' text format. It is made as a whole, so that no reader holds the lock.
+func (m *metrics) text() []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := bufio.NewWriter(w)
+	out := &bytes.Buffer{}
 	head := func(name, kind, help string) {
 		fmt.Fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 	}
@@ -86,7 +91,7 @@ func (m *metrics) write(w io.Writer) error {
 	if m.gateOpen {
 		open = 1
 	}
-	head("agentlet_gate_open", "gauge", "Whether the readiness gate was opened by this process.")
+	head("agentlet_gate_open", "gauge", "Whether the readiness gate is open.")
 	fmt.Fprintf(out, "agentlet_gate_open %d\n", open)
 	head("agentlet_time_to_gate_seconds", "gauge", "Time from the containers' readiness to the open gate; 0 while it is not.")
 	fmt.Fprintf(out, "agentlet_time_to_gate_seconds %g\n", m.toGate.Seconds())
@@ -104,5 +109,5 @@ func (m *metrics) write(w io.Writer) error {
 	for _, k := range slices.Sorted(maps.Keys(m.seconds)) {
 		fmt.Fprintf(out, "agentlet_request_seconds_total{operation=%q} %g\n", k, m.seconds[k])
 	}
-	return out.Flush()
+	return out.Bytes()
 }

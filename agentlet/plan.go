@@ -37,6 +37,7 @@ type action struct {
 	health     contract.Health
 	fresh      bool // register: the agent is known not to have it
 	output     string
+	obsolete   []string
 	hash       string
 	index      uint64
 	epoch      int
@@ -45,15 +46,19 @@ type action struct {
 
 func (a action) lane() lane {
 	switch a.kind {
-	case probe, inspect:
+	case probe:
 		return lane{name: "link"}
+	case inspect:
+		return lane{name: "inspect"}
 	case watch:
 		return lane{"watch", a.id}
 	case readCatalog:
 		return lane{name: "catalog"}
 	case setGate:
 		return lane{name: "gate"}
-	case register, deregister, setHealth, beat:
+	case setHealth, beat:
+		return lane{"health", a.id} // one that can't be put any more lives on as it is
+	case register, deregister:
 	}
 	return lane{"agent", a.id}
 }
@@ -116,53 +121,64 @@ func (p *schedule) reached(now, at time.Time) bool {
 }
 
 func planLife(s *state, now time.Time, p *schedule) {
-	switch {
-	case !s.link.answers:
-		p.add(s, now, action{kind: probe})
-	case !s.link.inspected:
-		p.add(s, now, action{kind: inspect})
-	case !s.link.leader:
+	if !s.link.answers || !s.link.leader {
 		p.add(s, now, action{kind: probe})
 	}
-	if !s.link.inspected {
+	switch {
+	case !s.link.answers:
+		return
+	case !s.link.inspected:
+		p.add(s, now, action{kind: inspect, epoch: s.writes})
 		return
 	}
 	await := s.catalog.view == nil && s.link.leader
 	for _, id := range s.ids() {
 		i := s.instances[id]
-		planInstance(s, i, now, p)
+		planDefinition(s, i, now, p)
 		if i.want == nil || i.agent != present {
 			continue
 		}
+		planHealth(s, i, now, p)
 		if i.confirmed {
 			p.add(s, now, action{kind: watch, id: id, hash: i.hash})
-		} else {
-			await = true
 		}
+		await = await || !i.confirmed || !s.gate.open() && s.mode() != contract.GateOff
 	}
 	if await || s.reg != nil && s.reg.Settings.GatePolicy == contract.GateContinuous {
 		planCatalog(s, now, p)
 	}
 }
 
-// planInstance gives the instance's lane its next action: the definition first, then the state, then the sign of life.
-func planInstance(s *state, i *instance, now time.Time, p *schedule) {
+// planDefinition puts what is missing or not as it should be, takes out what nobody wants, and nudges a catalog that
+// lacks what the agent has.
+func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 	switch {
 	case i.want == nil:
 		if s.defined && i.agent != absent {
 			p.add(s, now, action{kind: deregister, id: i.id})
 		}
-	case i.agent != present || !i.current():
+	case !i.current():
 		if s.due(i) && s.link.leader {
-			p.add(s, now, action{kind: register, id: i.id, definition: i.definition(), health: s.health(i), fresh: i.agent == absent})
+			p.add(s, now, put(s, i))
 		}
-	case i.readiness != s.health(i):
-		p.add(s, now, update(i.id, s.health(i)))
 	case !i.confirmed && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
-		definition := i.definition()
-		definition.Meta = nudged(definition.Meta, i.nudges+1)
-		p.add(s, now, action{kind: register, id: i.id, definition: definition, health: s.health(i)})
-	case p.reached(now, i.refreshAt):
+		nudge := put(s, i)
+		nudge.definition.Meta = nudged(nudge.definition.Meta, i.nudges+1)
+		p.add(s, now, nudge)
+	}
+}
+
+func put(s *state, i *instance) action {
+	return action{
+		kind: register, id: i.id, definition: i.definition(), health: s.health(i), fresh: i.agent == absent,
+		obsolete: i.obsolete(),
+	}
+}
+
+// planHealth writes an instance's state and its sign of life. It doesn't matter whether the definition is the wanted one.
+func planHealth(s *state, i *instance, now time.Time, p *schedule) {
+	switch {
+	case i.readiness != s.health(i), p.reached(now, i.refreshAt):
 		p.add(s, now, update(i.id, s.health(i)))
 	case p.reached(now, i.beatAt):
 		p.add(s, now, action{kind: beat, id: i.id})
@@ -187,11 +203,11 @@ func planCatalog(s *state, now time.Time, p *schedule) {
 }
 
 func planGate(s *state, now time.Time, p *schedule) {
-	if s.pod == nil || s.gone || s.mode() == contract.GateOff {
+	if s.pod == nil || s.gone || !hasGate(s.pod) {
 		return
 	}
-	if s.reg != nil && s.reg.Settings.GateTimeout > 0 && s.ready() && !s.gate.open() {
-		p.reached(now, s.readySince.Add(s.reg.Settings.GateTimeout))
+	if due, ok := s.timeoutAt(); ok && !s.gate.open() {
+		p.reached(now, due)
 	}
 	want, current := s.gate.want, s.gate.current
 	if want.matches(current) {

@@ -3,6 +3,9 @@ package agentlet
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/url"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -14,17 +17,32 @@ import (
 var (
 	// ErrAbsent: the agent does not have the service or the check.
 	ErrAbsent = errors.New("not known to the Consul agent")
-	// ErrRefused: nothing listens at the agent's address.
-	ErrRefused = errors.New("connection refused")
+	// ErrUnreachable: there was no answer: the connection broke, or the time was over.
+	ErrUnreachable = errors.New("no answer")
+	// ErrRefused, which is an ErrUnreachable too: nothing listens at the agent's address.
+	ErrRefused = fmt.Errorf("%w: connection refused", ErrUnreachable)
 	// ErrRejected: the agent understood and refused; only a change of the definition or of a policy helps.
 	ErrRejected = errors.New("rejected by the Consul agent")
 )
 
+// Bare is the error below those of a request and a connection, which name ephemeral ports and queries: text that differs
+// from try to try would be logged, and written into the pod's condition, for ever.
+func Bare(err error) error {
+	if operation, ok := errors.AsType[*net.OpError](err); ok {
+		return operation.Err
+	}
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		return request.Err
+	}
+	return err
+}
+
 // Agent is the Consul agent of the pod's node. Every call is bounded by the adapter and ends with its context.
 type Agent interface {
-	// Register puts the definition with its checks, replacing the checks that it no longer names. The readiness check of
-	// an instance that is new to the agent starts with the health given; an existing check keeps its state.
-	Register(ctx context.Context, definition Definition, health contract.Health) error
+	// Register puts the definition with its checks, and removes the obsolete ones, given by their IDs; checks that others
+	// added, such as a maintenance, stay. The readiness check of an instance that is new to the agent starts with the
+	// health given; an existing check keeps its state.
+	Register(ctx context.Context, definition Definition, health contract.Health, obsolete []string) error
 	// Deregister removes the instance and its checks. ErrAbsent when the agent does not have it.
 	Deregister(ctx context.Context, id string) error
 	// Update writes a TTL check. ErrAbsent when the agent does not have it.
@@ -59,10 +77,12 @@ type Kubernetes interface {
 // Observed is an instance as the agent has it.
 type Observed struct {
 	Definition Definition
+	// Fingerprint of the definition that was put, by the heartbeat check's word; empty when that is missing.
+	Fingerprint string
 	// Readiness is the readiness check's health; empty when the check is missing.
 	Readiness contract.Health
-	// Complete says that all checks of the own making are there.
-	Complete bool
+	// Checks are the IDs of the checks that the contract names, sorted. Others' checks are not among them.
+	Checks []string
 }
 
 // CatalogInstance is an instance as the catalog has it.
@@ -71,6 +91,8 @@ type CatalogInstance struct {
 	Health contract.Health
 	// Heartbeat and Readiness are what the registrar's own two checks say; empty when the catalog lacks them.
 	Heartbeat, Readiness contract.Health
+	// Fingerprint of the definition that the catalog has.
+	Fingerprint string
 }
 
 // CatalogView is one reading of the catalog.

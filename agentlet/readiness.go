@@ -45,6 +45,13 @@ func finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
+// hasGate reports whether the pod waits for the agentlet's condition: a gate can't be added to or taken from a pod.
+func hasGate(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.ReadinessGates, func(gate corev1.PodReadinessGate) bool {
+		return gate.ConditionType == contract.Condition
+	})
+}
+
 // condition returns the agentlet's own condition, or nil.
 func condition(pod *corev1.Pod) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {

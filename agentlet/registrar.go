@@ -147,11 +147,15 @@ func (r *Registrar) Run(ctx context.Context) error {
 
 // judge notes what the gate should say, and since when.
 func (l *loop) judge(now time.Time) {
-	if want := judge(l.state, now); want != l.state.gate.want {
-		l.state.gate.want, l.state.gate.wantSince = want, now
+	gate := &l.state.gate
+	if want := judge(l.state, now); want != gate.want {
+		if gate.want.open && !want.open {
+			gate.closedAt = now
+		}
+		gate.want, gate.wantSince = want, now
 	}
-	if l.state.gate.want.open {
-		l.state.gate.moved = false
+	if gate.want.open {
+		gate.moved = false
 	}
 }
 
@@ -180,15 +184,13 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// match starts and ends work so that the lanes do what the plan says. Work that is under way ends by itself, with two
-// exceptions: nobody waits any longer for what nobody asks for, and a removal waits for no sign of life. It does wait for
-// a registration: one that was given up may still reach the agent, after the removal.
+// match starts and ends work so that the lanes do what the plan says. Work that is under way ends by itself, except that
+// nobody waits any longer for what nobody asks for. So a removal waits for a registration under way: one that was given
+// up might still reach the agent, after the removal.
 func (l *loop) match(ctx context.Context, p schedule) {
 	for lane, f := range l.flights {
 		planned, asked := p.work[lane]
-		switch {
-		case f.action.kind.long() && (!asked || planned.epoch != f.action.epoch || planned.hash != f.action.hash),
-			asked && planned.kind == deregister && f.action.kind != deregister && f.action.kind != register:
+		if f.action.kind.long() && (!asked || planned.epoch != f.action.epoch || planned.hash != f.action.hash) {
 			f.cancel()
 		}
 	}
@@ -200,8 +202,13 @@ func (l *loop) match(ctx context.Context, p schedule) {
 }
 
 func (l *loop) start(ctx context.Context, lane lane, a action) {
-	if a.kind == register {
+	switch a.kind {
+	case register:
 		l.state.instances[a.id].agent = unknown // until the answer is there
+		l.state.writes++
+	case deregister, setHealth:
+		l.state.writes++
+	default:
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	l.flights[lane] = flight{action: a, cancel: cancel}
@@ -244,7 +251,7 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 	case inspect:
 		res.observed, res.err = r.config.View.Instances(ctx, r.config.Identity.Prefix())
 	case register:
-		res.err = r.config.Agent.Register(ctx, a.definition, a.health)
+		res.err = r.config.Agent.Register(ctx, a.definition, a.health, a.obsolete)
 	case deregister:
 		res.err = r.config.Agent.Deregister(ctx, a.id)
 	case setHealth:
@@ -286,11 +293,10 @@ func (r *Registrar) Drain(ctx context.Context, grace time.Duration) bool {
 	}
 	select {
 	case <-r.drained:
-		return true
 	case <-r.done:
 	case <-ctx.Done():
 	}
-	return false
+	return closed(r.drained)
 }
 
 // report logs what has happened: each change once, a failure when it begins and when it is over.
@@ -304,7 +310,7 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 		log = log.With("service", r.action.id)
 	}
 	switch {
-	case errors.Is(r.err, ErrAbsent) && r.action.kind != deregister:
+	case errors.Is(r.err, ErrAbsent) && (r.action.kind == setHealth || r.action.kind == beat || r.action.kind == watch):
 		l.metrics.lost()
 		log.Warn("the Consul agent has lost an instance or a check")
 	case r.err != nil && !errors.Is(r.err, ErrAbsent):
@@ -329,7 +335,7 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 			log.Info("health set", "health", string(r.action.health))
 		}
 	case setGate:
-		l.metrics.gate(s, r.action.condition)
+		l.metrics.gateSet(s, r.action.condition)
 		log.Info("gate set", "status", string(r.action.condition.Status), "reason", r.action.condition.Reason)
 	case probe, inspect, beat, watch, readCatalog: // everyday
 	}

@@ -218,8 +218,8 @@ func TestDrainIsBounded(t *testing.T) {
 func TestDrainTakesOutWhatAnEarlierAgentletLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.agent[webID] = agentEntry{definition: w.defined(testPod()), readiness: contract.Passing, heartbeat: contract.Passing}
-		w.catalog[webID] = CatalogInstance{Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing}
+		w.agent[webID] = w.held(w.defined(testPod()))
+		w.syncNow()
 		r, _ := w.start(t)
 		r.PreStop() // before the pod or the agent was seen
 		if !r.Drain(t.Context(), time.Second) {
@@ -393,8 +393,8 @@ func TestOwnCheckThatFailsIsNotNudged(t *testing.T) {
 func TestRestartAdoptsAndKeepsTheGateOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.agent[webID] = agentEntry{definition: w.defined(testPod()), readiness: contract.Passing, heartbeat: contract.Passing}
-		w.catalog[webID] = CatalogInstance{Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing}
+		w.agent[webID] = w.held(w.defined(testPod()))
+		w.syncNow()
 		r, _ := w.start(t)
 		r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
 		after(5 * time.Second)
@@ -417,10 +417,12 @@ func TestRebootClosesTheGateUntilTheNewAddressIsThere(t *testing.T) {
 		w := newWorld()
 		old := w.defined(testPod())
 		old.Address = "10.1.0.4"
-		w.agent[webID] = agentEntry{definition: old, readiness: contract.Passing, heartbeat: contract.Passing}
-		w.catalog[webID] = CatalogInstance{Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing}
+		w.agent[webID] = w.held(old)
+		w.syncNow()
 		r, _ := w.start(t)
-		r.Seen(gated(testPod(), corev1.ConditionTrue, contract.Registered))
+		rebooted := gated(testPod(), corev1.ConditionTrue, contract.Registered)
+		rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
+		r.Seen(rebooted)
 		after(2 * time.Second)
 		if got := w.last(); got.Status != corev1.ConditionFalse {
 			t.Errorf("the gate says %+v with the old address in Consul, want closed", got)
@@ -434,6 +436,11 @@ func TestRebootClosesTheGateUntilTheNewAddressIsThere(t *testing.T) {
 			t.Errorf("the gate says %+v, want open", got)
 		}
 	})
+}
+
+// held is an entry of a definition that was put before the test, passing.
+func (w *world) held(d Definition) agentEntry {
+	return agentEntry{definition: d, readiness: contract.Passing, heartbeat: contract.Passing, checks: d.checkIDs()}
 }
 
 // defined is the first definition that a pod asks for.
@@ -467,7 +474,7 @@ func TestGateModes(t *testing.T) {
 		status      corev1.ConditionStatus
 		reason      contract.Reason
 	}{
-		"off writes no condition":            {[]string{"gate", "off"}, true, "", ""},
+		"off opens a gate that is there":     {[]string{"gate", "off"}, true, corev1.ConditionTrue, contract.Registered},
 		"fixed health opens with it":         {[]string{"service-health", "warning"}, true, corev1.ConditionTrue, contract.Registered},
 		"gate-timeout opens anyway":          {[]string{"gate-timeout", "10s"}, false, corev1.ConditionTrue, contract.TimedOut},
 		"without gate-timeout it never does": {nil, false, corev1.ConditionFalse, contract.AwaitingCatalog},

@@ -30,7 +30,9 @@ type state struct {
 	signals       signals
 	terminatingAt time.Time
 
-	link      link
+	link link
+	// writes counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
+	writes    int
 	instances map[string]*instance
 	// defined: the pod's wishes are known, so that an instance without a want is one too many.
 	defined bool
@@ -78,10 +80,10 @@ type instance struct {
 	id string
 	// want is the definition; nil for an instance that the pod no longer asks for.
 	want *Definition
-	// agent is whether the agent has it, applied what was put there by this process, held what was found there.
-	agent   presence
-	applied *Definition
-	held    *Observed
+	// agent is whether the agent has it, held what it has: found there, or put there since. It is kept while the instance
+	// is unknown, for the checks and tags that the next registration has to mind.
+	agent presence
+	held  *Observed
 	// registered: it has been at the agent in this pod's life.
 	registered bool
 	// readiness is what the readiness check holds; empty when that isn't known.
@@ -98,15 +100,32 @@ type instance struct {
 
 // current reports whether the agent holds what is wanted.
 func (i *instance) current() bool {
-	switch {
-	case i.want == nil || i.agent != present:
-		return false
-	case i.applied != nil:
-		return identical(*i.applied, *i.want)
-	case i.held != nil:
-		return i.held.Complete && same(*i.want, i.held.Definition)
+	return i.want != nil && i.agent == present && i.held != nil && i.held.Fingerprint == i.want.Fingerprint() &&
+		same(*i.want, i.held.Definition) && !slices.ContainsFunc(i.want.checkIDs(), func(id string) bool {
+		return !slices.Contains(i.held.Checks, id)
+	})
+}
+
+// definition to put: with the nudge counter as it stands, because to lower it would be one more change, and with the tags
+// that others have set where enable_tag_override hands them over.
+func (i *instance) definition() Definition {
+	d := *i.want
+	if i.nudges > 0 {
+		d.Meta = nudged(d.Meta, i.nudges)
 	}
-	return false
+	if d.EnableTagOverride && i.held != nil && i.held.Definition.EnableTagOverride {
+		d.Tags = i.held.Definition.Tags
+	}
+	return d
+}
+
+// obsolete checks of ours, which the wanted definition no longer has.
+func (i *instance) obsolete() []string {
+	if i.held == nil {
+		return nil
+	}
+	wanted := i.want.checkIDs()
+	return slices.DeleteFunc(slices.Clone(i.held.Checks), func(id string) bool { return slices.Contains(wanted, id) })
 }
 
 // catalog is what was last read of it.
@@ -128,8 +147,10 @@ type gate struct {
 	// want is what it should say, and since when that is so.
 	want      verdict
 	wantSince time.Time
-	// moved: the open gate of an earlier life of this pod speaks of another address and doesn't count.
+	// moved: the open gate speaks of another address, from before a reboot of the node, and doesn't count.
 	moved bool
+	// closedAt is when an open gate had to close.
+	closedAt time.Time
 }
 
 // open reports whether the gate is open now.
@@ -184,26 +205,34 @@ func (s *state) due(i *instance) bool {
 	return i.want != nil && (s.ready() || i.registered || s.gate.open() || s.mode() == contract.GateRegistered)
 }
 
-// shown reports whether the catalog, as last read, has the instance as it should be.
+// shown reports whether the catalog, as last read, has the instance as the gate wants it.
 func (s *state) shown(i *instance) bool {
-	if s.catalog.view == nil {
-		return false
-	}
-	instance, there := s.catalog.view.Instances[i.id]
-	if s.mode() == contract.GateRegistered {
-		return there
-	}
-	return there && instance.Health == s.health(i)
+	seen, there := s.inCatalog(i)
+	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i))
 }
 
 // synced reports whether the catalog, as last read, has what this registrar put at the agent. An instance may be synced
 // and yet not passing: by the service's own checks, or a maintenance.
 func (s *state) synced(i *instance) bool {
-	if s.catalog.view == nil {
-		return false
+	seen, there := s.inCatalog(i)
+	return there && seen.Heartbeat == contract.Passing && seen.Readiness == s.health(i)
+}
+
+// inCatalog returns the instance as the catalog has it, if that is the wanted definition.
+func (s *state) inCatalog(i *instance) (seen CatalogInstance, there bool) {
+	if s.catalog.view == nil || i.want == nil {
+		return seen, false
 	}
-	instance := s.catalog.view.Instances[i.id]
-	return instance.Heartbeat == contract.Passing && instance.Readiness == s.health(i)
+	seen, there = s.catalog.view.Instances[i.id]
+	return seen, there && seen.Fingerprint == i.want.Fingerprint()
+}
+
+// ip of the pod; empty while it has none.
+func (s *state) ip() string {
+	if s.identity.PodIP != "" {
+		return s.identity.PodIP
+	}
+	return s.pod.Status.PodIP
 }
 
 // ids of all instances in a stable order.

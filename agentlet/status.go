@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"strings"
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -50,13 +51,14 @@ func (r *Registrar) publish(s *state, p schedule) {
 	status := &Status{
 		Namespace: s.identity.Namespace, Pod: s.identity.Pod, UID: s.identity.UID, Node: s.identity.Node,
 		Consul:   s.identity.ConsulAddress,
-		Gate:     GateStatus{Open: s.gate.open(), Reason: s.gate.want.reason, Message: s.gate.want.message},
+		Gate:     GateStatus{Open: s.gate.want.open, Reason: s.gate.want.reason, Message: s.gate.want.message},
 		Services: []ServiceStatus{},
 		Mistakes: s.mistakes,
 		Phase:    phase(s, p),
 	}
 	if s.ready() {
-		status.ReadySince = &s.readySince
+		since := s.readySince
+		status.ReadySince = &since
 	}
 	for _, i := range s.wanted() {
 		service := ServiceStatus{
@@ -72,8 +74,9 @@ func (r *Registrar) publish(s *state, p schedule) {
 		if status.Failing == nil {
 			status.Failing = map[string]string{}
 		}
-		status.Failing[lane.name] = retry.err.Error()
+		status.Failing[strings.TrimSpace(lane.name+" "+lane.id)] = retry.err.Error()
 	}
+	r.metrics.gate(s.gate.open())
 	r.status.Store(status)
 }
 

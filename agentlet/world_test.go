@@ -41,6 +41,7 @@ type world struct {
 type agentEntry struct {
 	definition           Definition
 	readiness, heartbeat contract.Health
+	checks               []string
 }
 
 func newWorld() *world {
@@ -90,7 +91,7 @@ func (w *world) syncNow() {
 	defer w.mu.Unlock()
 	next := map[string]CatalogInstance{}
 	for id, e := range w.agent {
-		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), w.own), Heartbeat: e.heartbeat, Readiness: e.readiness}
+		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), w.own), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint()}
 	}
 	if !maps.Equal(next, w.catalog) {
 		w.catalog = next
@@ -105,8 +106,9 @@ func worst(a, b contract.Health) contract.Health {
 	return b
 }
 
-func (w *world) Register(ctx context.Context, d Definition, health contract.Health) error {
-	if err := w.enter(context.WithoutCancel(ctx), "register"); err != nil {
+// Register reaches the agent even if its caller has given it up meanwhile.
+func (w *world) Register(ctx context.Context, d Definition, health contract.Health, obsolete []string) error {
+	if err := w.enter(ctx, "register"); err != nil && ctx.Err() == nil || w.refusesNow("register") {
 		return err
 	}
 	w.set(func() {
@@ -115,9 +117,22 @@ func (w *world) Register(ctx context.Context, d Definition, health contract.Heal
 			entry = agentEntry{readiness: health, heartbeat: contract.Passing}
 		}
 		entry.definition = d
+		for _, id := range d.checkIDs() {
+			if !slices.Contains(entry.checks, id) {
+				entry.checks = append(entry.checks, id)
+			}
+		}
+		entry.checks = slices.DeleteFunc(entry.checks, func(id string) bool { return slices.Contains(obsolete, id) })
 		w.agent[d.ID] = entry
 	})
-	return nil
+	return ctx.Err()
+}
+
+// refusesNow reports whether a call of this kind gets nowhere at all.
+func (w *world) refusesNow(call string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fail != nil && w.fail(call) != nil
 }
 
 func (w *world) Deregister(ctx context.Context, id string) error {
@@ -175,7 +190,7 @@ func (w *world) Instances(ctx context.Context, prefix string) (map[string]Observ
 	observed := map[string]Observed{}
 	for id, e := range w.agent {
 		if strings.HasPrefix(id, prefix) {
-			observed[id] = Observed{Definition: e.definition, Readiness: e.readiness, Complete: true}
+			observed[id] = Observed{Definition: e.definition, Fingerprint: e.definition.Fingerprint(), Readiness: e.readiness, Checks: slices.Sorted(slices.Values(e.checks))}
 		}
 	}
 	return observed, nil
@@ -305,7 +320,7 @@ func testPod(annotations ...string) *corev1.Pod {
 			Namespace: "shop", Name: "web-1", UID: types.UID(testUID),
 			Annotations: map[string]string{contract.ServiceNames: "web", contract.ServicePort: "8080"},
 		},
-		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}},
+		Spec: corev1.PodSpec{ReadinessGates: []corev1.PodReadinessGate{{ConditionType: contract.Condition}}, Containers: []corev1.Container{{Name: "app"}}},
 		Status: corev1.PodStatus{
 			Phase: corev1.PodRunning, PodIP: "10.1.0.5",
 			ContainerStatuses: []corev1.ContainerStatus{{
@@ -337,6 +352,9 @@ func deleted(pod *corev1.Pod) *corev1.Pod {
 func gated(pod *corev1.Pod, status corev1.ConditionStatus, reason contract.Reason) *corev1.Pod {
 	pod = pod.DeepCopy()
 	pod.Status.Conditions = []corev1.PodCondition{{Type: contract.Condition, Status: status, Reason: string(reason)}}
+	if reason == contract.Registered {
+		pod.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.5"
+	}
 	return pod
 }
 

@@ -59,6 +59,7 @@ func newParts(config *Config) parts {
 			fromField(contract.EnvPodNamespace, "metadata.namespace"),
 			fromField(contract.EnvPodUID, "metadata.uid"),
 			fromField(contract.EnvNodeName, "spec.nodeName"),
+			fromField(contract.EnvPodIP, "status.podIP"),
 			fromField(contract.EnvHostIP, "status.hostIP"),
 		},
 		volume: identity(),

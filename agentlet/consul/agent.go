@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
@@ -17,14 +19,15 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// Register implements agentlet.Agent. It writes its own request, because Consul's client knows no DisableRedirects.
-func (c *Client) Register(ctx context.Context, d agentlet.Definition, health contract.Health) error {
+// Register implements agentlet.Agent. It writes its own request, because Consul's client knows no DisableRedirects. It
+// doesn't ask for replace-existing-checks, by which the agent would also drop a maintenance that an operator has set.
+func (c *Client) Register(ctx context.Context, d agentlet.Definition, health contract.Health, obsolete []string) error {
 	doing := "register " + d.ID
 	body, err := json.Marshal(service(d, health))
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	place := url.URL{Scheme: c.config.Scheme, Host: c.config.Address, Path: "/v1/agent/service/register", RawQuery: "replace-existing-checks=true"}
+	place := url.URL{Scheme: c.config.Scheme, Host: c.config.Address, Path: "/v1/agent/service/register"}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPut, place.String(), bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -39,7 +42,16 @@ func (c *Client) Register(ctx context.Context, d agentlet.Definition, health con
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = api.StatusError{Code: response.StatusCode, Body: string(answer)}
 	}
-	return classify(doing, err)
+	if err != nil {
+		return classify(doing, err)
+	}
+	for _, check := range obsolete {
+		err := classify("deregister "+check, c.api.Agent().CheckDeregisterOpts(check, query(ctx)))
+		if err != nil && !errors.Is(err, agentlet.ErrAbsent) {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxAnswer bounds what is read of an agent's answer to a registration, which is empty or one line.
@@ -88,18 +100,38 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 	}
 	observed := make(map[string]agentlet.Observed, len(services))
 	for id, s := range services {
-		if !strings.HasPrefix(id, prefix) {
+		if strings.HasPrefix(id, prefix) {
+			observed[id] = agentlet.Observed{Definition: definition(s)}
+		}
+	}
+	for _, check := range checks {
+		c.named(check.Node)
+		o, ours := observed[check.ServiceID]
+		if !ours || !strings.HasPrefix(check.CheckID, check.ServiceID+":") {
 			continue
 		}
-		o := agentlet.Observed{Definition: definition(s)}
-		_, beats := checks[contract.HeartbeatID(id)]
-		readiness, reads := checks[contract.ReadinessID(id)]
-		if o.Complete = beats && reads; reads {
-			o.Readiness = contract.Health(readiness.Status)
+		o.Checks = append(o.Checks, check.CheckID)
+		switch check.CheckID {
+		case contract.HeartbeatID(check.ServiceID):
+			o.Fingerprint = fingerprint(check.Notes)
+		case contract.ReadinessID(check.ServiceID):
+			o.Readiness = contract.Health(check.Status)
 		}
-		observed[id] = o
+		observed[check.ServiceID] = o
+	}
+	for _, o := range observed {
+		slices.Sort(o.Checks)
 	}
 	return observed, nil
+}
+
+// heartbeatNotes begin the heartbeat check's notes, which end with the definition's fingerprint: the one part of a
+// registration that the catalog shows beside its health.
+const heartbeatNotes = "passes while the pod's agentlet lives; definition "
+
+func fingerprint(notes string) string {
+	_, fingerprint, _ := strings.Cut(notes, heartbeatNotes)
+	return fingerprint
 }
 
 // Changed implements agentlet.AgentView with the agent's hash-based blocking query.
@@ -138,7 +170,7 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 	s.Checks = []checkBody{
 		{AgentServiceCheck: &api.AgentServiceCheck{
 			CheckID: contract.HeartbeatID(d.ID), Name: "agentlet heartbeat",
-			Notes: "passes while the pod's agentlet lives", TTL: d.HeartbeatTTL.String(),
+			Notes: heartbeatNotes + d.Fingerprint(), TTL: d.HeartbeatTTL.String(),
 			Status: api.HealthPassing, DeregisterCriticalServiceAfter: d.DeregisterAfter.String(),
 		}},
 		{AgentServiceCheck: &api.AgentServiceCheck{

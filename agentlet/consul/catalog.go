@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -13,13 +14,23 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// errNoNode: the catalog has no node with the pod's node's address.
-var errNoNode = errors.New("no Consul node has this address")
+// Errors of the look-up of the node by its address.
+var (
+	errNoNode    = errors.New("no Consul node has this address")
+	errManyNodes = errors.New("several Consul nodes have this address, and the agent has not yet named itself")
+)
+
+// readTimeout bounds the readings that wait for nothing.
+const readTimeout = 5 * time.Second
 
 // OnNode implements agentlet.Catalog. It asks for the own node's checks alone, so that its cost is that of one node,
 // however many instances a service has.
 func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agentlet.CatalogView, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Wait+c.config.Wait/8)
+	bound := readTimeout
+	if index > 0 {
+		bound = c.config.Wait + c.config.Wait/8 // the servers wait up to a sixteenth longer
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	node, err := c.nodeName(ctx)
 	if err != nil {
@@ -47,7 +58,7 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agent
 			instance.Health = worse(instance.Health, health)
 			switch check.CheckID {
 			case contract.HeartbeatID(check.ServiceID):
-				instance.Heartbeat = health
+				instance.Heartbeat, instance.Fingerprint = health, fingerprint(check.Notes)
 			case contract.ReadinessID(check.ServiceID):
 				instance.Readiness = health
 			}
@@ -58,25 +69,38 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agent
 	return view, nil
 }
 
-// nodeName finds the node's name in the catalog by its address, once: a node's name needs node:read, where the agent's
-// own word would need agent:read, which a service identity does not have.
-func (c *Client) nodeName(ctx context.Context) (string, error) {
+// named takes in the node's name as the agent itself tells it, with each check of ours that it has.
+func (c *Client) named(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.node != "" {
-		return c.node, nil
+	if c.config.NodeName == "" && node != "" {
+		c.node = node
+	}
+}
+
+// nodeName is the name that the agent has told, or before that the one node in the catalog with its address: a node's
+// name needs node:read, where the agent's word on itself would need agent:read, which a service identity does not have.
+func (c *Client) nodeName(ctx context.Context) (string, error) {
+	c.mu.Lock()
+	known := c.node
+	c.mu.Unlock()
+	if known != "" {
+		return known, nil
 	}
 	q := query(ctx)
 	q.Filter = "Address == " + quote(c.config.HostIP)
 	nodes, _, err := c.api.Catalog().Nodes(q)
-	if err != nil {
-		return "", classify("look up the node by its address "+c.config.HostIP, err)
+	doing := "look up the node by its address " + c.config.HostIP
+	switch {
+	case err != nil:
+		return "", classify(doing, err)
+	case len(nodes) == 0:
+		return "", fmt.Errorf("%s: %w", doing, errNoNode)
+	case len(nodes) > 1:
+		return "", fmt.Errorf("%s: %w", doing, errManyNodes)
 	}
-	if len(nodes) == 0 {
-		return "", fmt.Errorf("look up the node by its address %s: %w", c.config.HostIP, errNoNode)
-	}
-	c.node = nodes[0].Node
-	return c.node, nil
+	c.named(nodes[0].Node)
+	return nodes[0].Node, nil
 }
 
 // worse of two healths; an empty one is better than any.

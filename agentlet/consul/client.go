@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -39,7 +40,7 @@ type Client struct {
 	config Config
 
 	mu   sync.Mutex
-	node string
+	node string // as the agent named itself, or as it was looked up
 }
 
 var (
@@ -48,8 +49,8 @@ var (
 	_ agentlet.Catalog   = (*Client)(nil)
 )
 
-// New returns a client. It makes no request. It reads no environment: what Consul's own client takes from CONSUL_HTTP_*
-// would be the application's.
+// New returns a client. It makes no request. Consul's library fills what is not set here from CONSUL_* in the
+// environment, which the injected container does not have.
 func New(config Config) (*Client, error) {
 	if config.Wait == 0 {
 		config.Wait = 5 * time.Minute
@@ -67,26 +68,35 @@ func New(config Config) (*Client, error) {
 	return &Client{api: client, http: &http.Client{Transport: transport}, config: config, node: config.NodeName}, nil
 }
 
-// classify turns what the client library returns into the registrar's kinds of failure.
+// classify turns what the client library returns into the registrar's kinds of failure. The text holds no ephemeral port:
+// it ends up in the pod's condition, which would be written for ever.
 func classify(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var status api.StatusError
+	var network net.Error
 	switch {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%s: %w", doing, agentlet.ErrRefused)
 	case errors.As(err, &status):
-		body := strings.TrimSpace(status.Body)
-		switch {
-		case status.Code == http.StatusNotFound, strings.Contains(body, "Unknown check ID"), strings.Contains(body, "Unknown service ID"):
-			return fmt.Errorf("%s: %w", doing, agentlet.ErrAbsent)
-		case status.Code == http.StatusBadRequest, status.Code == http.StatusForbidden, status.Code == http.StatusUnauthorized:
-			return fmt.Errorf("%s: %w: %d %s", doing, agentlet.ErrRejected, status.Code, body)
-		}
-		return fmt.Errorf("%s: %d %s", doing, status.Code, body)
+		return classifyStatus(doing, status.Code, strings.TrimSpace(status.Body))
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return fmt.Errorf("%s: %w in time", doing, agentlet.ErrUnreachable)
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%s: %w: %w", doing, agentlet.ErrUnreachable, agentlet.Bare(err))
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+func classifyStatus(doing string, code int, body string) error {
+	switch {
+	case code == http.StatusNotFound, strings.Contains(body, "Unknown check ID"), strings.Contains(body, "Unknown service ID"):
+		return fmt.Errorf("%s: %w", doing, agentlet.ErrAbsent)
+	case code == http.StatusBadRequest, code == http.StatusForbidden, code == http.StatusUnauthorized:
+		return fmt.Errorf("%s: %w: %d %s", doing, agentlet.ErrRejected, code, body)
+	}
+	return fmt.Errorf("%s: %d %s", doing, code, body)
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
@@ -59,7 +61,7 @@ func TestLife(t *testing.T) {
 	if len(before.Instances) != 0 || len(before.FailingNodeChecks) != 0 {
 		t.Errorf("view before the registration = %+v, want nothing", before)
 	}
-	if err := client.Register(ctx, definition, contract.Passing); err != nil {
+	if err := client.Register(ctx, definition, contract.Passing, nil); err != nil {
 		t.Fatal(err)
 	}
 	awaitCatalog(t, client, before.Index, func(view agentlet.CatalogView) bool {
@@ -71,8 +73,8 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := observed[definition.ID]
-	if !got.Complete || got.Readiness != contract.Passing {
-		t.Errorf("observed = %+v, want complete and passing", got)
+	if len(got.Checks) != 2 || got.Readiness != contract.Passing || got.Fingerprint != definition.Fingerprint() {
+		t.Errorf("observed = %+v, want both checks, passing, and the fingerprint %s", got, definition.Fingerprint())
 	}
 	if got.Definition.Port != 8080 || got.Definition.Address != "127.0.0.1" || !slices.Equal(got.Definition.Tags, definition.Tags) ||
 		!maps.Equal(got.Definition.Meta, definition.Meta) || *got.Definition.Weights != *definition.Weights ||
@@ -85,7 +87,7 @@ func TestLife(t *testing.T) {
 	}
 	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool {
 		return view.Instances[definition.ID] == agentlet.CatalogInstance{
-			Health: contract.Critical, Heartbeat: contract.Passing, Readiness: contract.Critical,
+			Health: contract.Critical, Heartbeat: contract.Passing, Readiness: contract.Critical, Fingerprint: definition.Fingerprint(),
 		}
 	})
 
@@ -126,7 +128,7 @@ func TestChangedNoticesEditsAndRemoval(t *testing.T) {
 	if _, err := client.Changed(ctx, definition.ID, ""); !errors.Is(err, agentlet.ErrAbsent) {
 		t.Fatalf("Changed of an absent service = %v, want ErrAbsent", err)
 	}
-	if err := client.Register(ctx, definition, contract.Passing); err != nil {
+	if err := client.Register(ctx, definition, contract.Passing, nil); err != nil {
 		t.Fatal(err)
 	}
 	hash, err := client.Changed(ctx, definition.ID, "")
@@ -146,7 +148,7 @@ func TestChangedNoticesEditsAndRemoval(t *testing.T) {
 	}
 	follow(hash)
 	definition.Tags = []string{"edited"}
-	if err := client.Register(ctx, definition, contract.Passing); err != nil {
+	if err := client.Register(ctx, definition, contract.Passing, nil); err != nil {
 		t.Fatal(err)
 	}
 	edited := <-answers
@@ -181,7 +183,7 @@ func TestOwnChecksFollowNoRedirects(t *testing.T) {
 	defer service.Close()
 	definition := web()
 	definition.Checks = []registration.Check{{Name: "own", HTTP: service.URL, Interval: time.Second}}
-	if err := client.Register(t.Context(), definition, contract.Passing); err != nil {
+	if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
 		t.Fatal(err)
 	}
 	<-asked
@@ -224,7 +226,7 @@ func TestFailuresAreTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client := newClient(t, c.address)
 			errs := map[string]error{
-				"Register":   client.Register(t.Context(), web(), contract.Passing),
+				"Register":   client.Register(t.Context(), web(), contract.Passing, nil),
 				"Deregister": client.Deregister(t.Context(), "x"),
 				"Update":     client.Update(t.Context(), "x", contract.Passing, ""),
 			}
@@ -250,10 +252,90 @@ func TestCancelledCallsSaySo(t *testing.T) {
 	client := newClient(t, strings.TrimPrefix(hanging.URL, "http://"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := client.Register(ctx, web(), contract.Passing); !errors.Is(err, context.Canceled) {
+	if err := client.Register(ctx, web(), contract.Passing, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Register = %v, want context.Canceled", err)
 	}
 	if _, err := client.OnNode(ctx, prefix, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("OnNode = %v, want context.Canceled", err)
+	}
+}
+
+func TestRegisteringAgainLeavesAMaintenanceAlone(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	definition := web()
+	definition.Checks = []registration.Check{{Name: "old", TCP: "127.0.0.1:1", Interval: time.Minute}}
+	if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Client.Agent().EnableServiceMaintenance(definition.ID, "being mended"); err != nil {
+		t.Fatal(err)
+	}
+	definition.Checks, definition.Meta = nil, map[string]string{"v": "2"}
+	if err := client.Register(t.Context(), definition, contract.Passing, []string{contract.CheckID(definition.ID, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	checks, err := server.Client.Agent().Checks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, there := checks["_service_maintenance:"+definition.ID]; !there {
+		t.Error("a registration ended the maintenance")
+	}
+	if _, there := checks[contract.CheckID(definition.ID, 0)]; there {
+		t.Error("an obsolete check of ours stayed")
+	}
+}
+
+func TestNodeOfASharedAddressIsTheOneThatTheAgentNames(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	ghost := &api.CatalogRegistration{Node: "a-ghost", Address: "127.0.0.1"}
+	if _, err := server.Client.Catalog().Register(ghost, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.OnNode(t.Context(), prefix, 0); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("OnNode = %v, want an error that names the shared address", err)
+	}
+	definition := web()
+	if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Instances(t.Context(), prefix); err != nil {
+		t.Fatal(err)
+	}
+	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { _, there := view.Instances[definition.ID]; return there })
+}
+
+func TestErrorsHoldNoEphemeralPort(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = connection.(*net.TCPConn).SetLinger(0) // a reset
+			connection.Close()
+		}
+	}()
+	client := newClient(t, listener.Addr().String())
+	said := map[string]bool{}
+	for range 5 {
+		_, err := client.HasLeader(t.Context())
+		if !errors.Is(err, agentlet.ErrUnreachable) {
+			t.Fatalf("HasLeader = %v, want ErrUnreachable", err)
+		}
+		if strings.Contains(err.Error(), "127.0.0.1:") {
+			t.Errorf("the error names a port: %v", err)
+		}
+		said[err.Error()] = true
+	}
+	if len(said) > 2 { // a reset may come while writing or while reading
+		t.Errorf("the same failure was told in %d ways: %v", len(said), said)
 	}
 }

@@ -49,6 +49,7 @@ const (
 	EnvPodNamespace = "POD_NAMESPACE"
 	EnvPodUID       = "POD_UID"
 	EnvNodeName     = "NODE_NAME"
+	EnvPodIP        = "POD_IP"
 	EnvHostIP       = "HOST_IP"
 	EnvNonce        = "AGENTLET_NONCE"
 )

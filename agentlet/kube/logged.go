@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/agentlet/agentlet/agentlet"
 )
 
 // logged is a ListerWatcher that says when reading the pod begins to fail, when it fails in another way, and when it
@@ -45,8 +47,8 @@ func (o *outage) note(err error) {
 	case err == nil && o.said != "":
 		o.said = ""
 		o.log.Info("reading the own pod works again")
-	case err != nil && o.said != err.Error():
-		o.said = err.Error()
-		o.log.Warn("reading the own pod fails, so its state is kept as last known", "error", err)
+	case err != nil && o.said != agentlet.Bare(err).Error():
+		o.said = agentlet.Bare(err).Error()
+		o.log.Warn("reading the own pod fails, so its state is kept as last known", "error", agentlet.Bare(err))
 	}
 }

@@ -67,9 +67,19 @@ type Sink interface {
 func (p *Pod) Watch(ctx context.Context, log *slog.Logger, sink Sink) {
 	ctx = klog.NewContext(ctx, logr.Discard())
 	list := logged(log, cache.NewListWatchFromClient(p.client, "pods", p.namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, p.name)))
-	store := &funnel{sink: sink, uid: types.UID(p.uid)}
+	store := &funnel{sink: sink, uid: types.UID(p.uid), read: func() (*corev1.Pod, error) { return p.get(ctx) }}
 	reflector := cache.NewReflectorWithOptions(list, &corev1.Pod{}, store, cache.ReflectorOptions{Name: "own-pod"})
 	reflector.RunWithContext(ctx)
+}
+
+// getTimeout bounds the one reading that is no watch.
+const getTimeout = 10 * time.Second
+
+func (p *Pod) get(ctx context.Context) (*corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	pod := &corev1.Pod{}
+	return pod, p.client.Get().Namespace(p.namespace).Resource("pods").Name(p.name).Do(ctx).Into(pod)
 }
 
 // SetCondition implements agentlet.Kubernetes. It sends the one condition, with the UID as precondition: a successor

@@ -18,7 +18,7 @@ import (
 func environment() map[string]string {
 	return map[string]string{
 		contract.EnvPodName: "web-1", contract.EnvPodNamespace: "shop", contract.EnvPodUID: "uid",
-		contract.EnvNodeName: "node1", contract.EnvHostIP: "10.0.0.1", contract.EnvNonce: "nonce",
+		contract.EnvNodeName: "node1", contract.EnvHostIP: "10.0.0.1", contract.EnvPodIP: "10.1.0.5", contract.EnvNonce: "nonce",
 	}
 }
 
@@ -99,7 +99,7 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pkg := range strings.Fields(string(out)) {
+	for pkg := range strings.FieldsSeq(string(out)) {
 		for _, unwanted := range []string{
 			"github.com/agentlet/agentlet/webhook", "github.com/agentlet/agentlet/certs", "github.com/agentlet/agentlet/injector",
 			"github.com/cert-manager/", "github.com/prometheus/client_golang", "github.com/spf13/cobra", "k8s.io/client-go/kubernetes",

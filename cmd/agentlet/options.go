@@ -62,6 +62,7 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	o.identity.Pod = require(contract.EnvPodName)
 	o.identity.UID = require(contract.EnvPodUID)
 	o.identity.Node = require(contract.EnvNodeName)
+	o.identity.PodIP = require(contract.EnvPodIP)
 	o.identity.HostIP = require(contract.EnvHostIP)
 	o.nonce = require(contract.EnvNonce)
 	if flags.NArg() > 0 {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -108,17 +107,21 @@ func serve(ctx context.Context, o options, registrar *agentlet.Registrar) {
 	if listener == nil {
 		return
 	}
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownBound)
 		defer cancel()
 		if server.Shutdown(bounded) != nil {
 			_ = server.Close()
 		}
 	})
-	defer stop()
-	if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+	err := server.Serve(listener)
+	if stop() {
 		registrar.PortConflict(fmt.Errorf("serve: %w", err))
+		return
 	}
+	<-ended // Serve returns when Shutdown begins; held hooks have their answer when it ends
 }
 
 func listen(ctx context.Context, address string, registrar *agentlet.Registrar) net.Listener {

@@ -28,3 +28,23 @@ func TestMerge(t *testing.T) {
 		t.Errorf("a broken file gave %v, want an error that names it", err)
 	}
 }
+
+func TestMergeRow(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "faults.md")
+	columns := []string{"fault", "took"}
+	for _, cells := range [][]string{{"b", "1s"}, {"a", "2s"}, {"b", "3s"}} {
+		if err := MergeRow(file, columns, cells...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "| fault | took |\n|---|---|\n| a | 2s |\n| b | 3s |\n"; string(content) != want {
+		t.Errorf("the file holds\n%swant\n%s", content, want)
+	}
+	if err := MergeRow(file, columns, "only one"); err == nil {
+		t.Error("a row with a missing cell was taken")
+	}
+}

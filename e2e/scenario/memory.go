@@ -9,11 +9,31 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // AnonymousMemory is the resident anonymous memory, in bytes, of the process on this machine whose command line holds
 // words and whose environment holds the pod's UID.
 func AnonymousMemory(words, uid string) (int64, error) {
+	pid, err := find(words, uid)
+	if err != nil {
+		return 0, err
+	}
+	return rssAnon(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+}
+
+// Kill ends that process with SIGKILL.
+func Kill(words, uid string) error {
+	pid, err := find(words, uid)
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// find the process of a container by its command line and its pod's UID, which is in the environment of the containers
+// that scenarios look for.
+func find(words, uid string) (int, error) {
 	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return 0, err
@@ -25,7 +45,7 @@ func AnonymousMemory(words, uid string) (int64, error) {
 		}
 		folder := filepath.Dir(file)
 		if environment, err := os.ReadFile(filepath.Join(folder, "environ")); err == nil && bytes.Contains(environment, []byte(uid)) {
-			return rssAnon(filepath.Join(folder, "status"))
+			return strconv.Atoi(filepath.Base(folder))
 		}
 	}
 	return 0, errors.New("no such process")

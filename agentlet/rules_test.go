@@ -1,0 +1,432 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// failing makes these calls fail with err.
+func failing(err error, calls ...string) func(string) error {
+	return func(call string) error {
+		if slices.Contains(calls, call) {
+			return err
+		}
+		return nil
+	}
+}
+
+func (w *world) setFail(fail func(string) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail = fail
+}
+
+func TestRefusedChangeKeepsTheLastGoodRegistrationAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		w.setFail(failing(ErrRejected, "register"))
+		r.Seen(ready(testPod("service-tags", "refused"), true))
+		beats := w.count("heartbeat")
+		after(10 * time.Minute)
+		if n := w.count("heartbeat") - beats; n < 50 {
+			t.Errorf("%d beats in ten minutes of a refused change", n)
+		}
+		r.Seen(ready(testPod("service-tags", "refused"), false))
+		after(time.Second)
+		if got := w.inCatalog(webID); got != contract.Critical {
+			t.Errorf("the catalog says %q of an unready pod whose change is refused", got)
+		}
+	})
+}
+
+func TestFailuresAreNotHurried(t *testing.T) {
+	other := errors.New("500 rpc error")
+	cases := map[string]struct {
+		fail   func(string) error
+		reason contract.Reason // of a gate that is closed by it; empty where it stays open
+	}{
+		"404 from whatever listens there": {failing(ErrAbsent, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"), contract.ConsulUnreachable},
+		"the agent can't be read":         {failing(other, "instances"), contract.ConsulUnreachable},
+		"it may not be read":              {failing(ErrRejected, "instances"), contract.RegistrationRejected},
+		"the catalog can't be read":       {failing(other, "catalog"), contract.AwaitingCatalog},
+		"watching fails":                  {failing(other, "changed"), ""},
+		"beating fails":                   {failing(other, "heartbeat"), ""},
+		"registering fails":               {failing(other, "register"), contract.AwaitingCatalog},
+		"nothing answers":                 {failing(ErrUnreachable, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"), contract.ConsulUnreachable},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.setFail(c.fail)
+				r, _ := w.start(t)
+				r.Seen(ready(testPod(), true))
+				after(10 * time.Second)
+				calls, writes := w.total(), len(w.conditions())
+				after(2 * time.Minute)
+				if n := w.total() - calls; n > 120 {
+					t.Errorf("%d requests in two minutes, want at most one a second", n)
+				}
+				if n := len(w.conditions()) - writes; n > 0 {
+					t.Errorf("the same reason was written %d times more", n)
+				}
+				if got := w.last(); c.reason != "" && got.Reason != string(c.reason) {
+					t.Errorf("the gate says %s %q, want %s", got.Reason, got.Message, c.reason)
+				}
+				w.setFail(nil)
+				after(time.Minute)
+				if w.last().Status != corev1.ConditionTrue {
+					t.Error("the gate stays closed though all is well")
+				}
+			})
+		})
+	}
+}
+
+func TestUnsyncedChangeIsNudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		w.set(func() { w.sync = false })
+		r.Seen(ready(testPod("service-tags", "primary"), true))
+		after(10 * time.Second)
+		if w.web().definition.Meta[contract.MetaNudge] == "" {
+			t.Error("a change that the catalog does not have, though it says passing, was never nudged")
+		}
+	})
+}
+
+func TestRebootDoesNotOpenOnTheOldAddress(t *testing.T) {
+	for _, mode := range []string{"passing", "registered"} {
+		t.Run(mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				old := w.defined(testPod("gate", mode))
+				old.Address = "10.1.0.4"
+				w.agent[webID] = w.held(old)
+				w.syncNow()
+				w.sync = false
+				rebooted := gated(ready(testPod("gate", mode), true), corev1.ConditionTrue, contract.Registered)
+				rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
+				r, _ := w.start(t)
+				r.Seen(rebooted)
+				after(time.Minute)
+				if got := w.last(); got.Status != corev1.ConditionFalse {
+					t.Errorf("the gate says %v %s while the catalog has the old address", got.Status, got.Reason)
+				}
+			})
+		})
+	}
+}
+
+func TestStaleStatusAfterARebootIsNotBelieved(t *testing.T) {
+	identity := testIdentity
+	identity.PodIP = "10.1.0.9"
+	s := newState(identity)
+	s.seePod(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), nil, time.Now())
+	if s.ready() || s.gate.open() {
+		t.Errorf("ready %v, open %v by a status with another address, want neither", s.ready(), s.gate.open())
+	}
+	if got := s.instances[webID].want.Address; got != "10.1.0.9" {
+		t.Errorf("address %s, want the container's own", got)
+	}
+	fresh := ready(testPod(), true)
+	fresh.Status.PodIP = "10.1.0.9"
+	s.seePod(fresh, nil, time.Now())
+	if !s.ready() {
+		t.Error("not ready by a status with the own address")
+	}
+}
+
+func TestAgentThatComesBackDuringTheEndIsCleanedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		w.setFail(failing(ErrRefused, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register", "deregister"))
+		r.Seen(deleted(ready(testPod(), true)))
+		began := time.Now()
+		r.Drain(t.Context(), time.Second)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("an agent that refuses was waited for: %s", took)
+		}
+		after(time.Second)
+		w.setFail(nil)
+		after(10 * time.Second)
+		if _, there := w.entry(); there {
+			t.Error("the instance stayed, though the agent came back while the application was ending")
+		}
+	})
+}
+
+func TestAdoptedInstanceFollowsItsAnnotations(t *testing.T) {
+	withCheck := []string{"service-names", "", "service-port", "", "services", "[{name: web, port: 8080, checks: [{tcp: ':8080', interval: 10s}]}]"}
+	cases := map[string]struct {
+		before, now []string
+		holds       func(agentEntry) bool
+	}{
+		"a longer heartbeat": {nil, []string{"heartbeat-ttl", "1m"}, func(e agentEntry) bool { return e.definition.HeartbeatTTL == time.Minute }},
+		"a check is added":   {nil, withCheck, func(e agentEntry) bool { return len(e.checks) == 3 }},
+		"a check is removed": {withCheck, nil, func(e agentEntry) bool { return len(e.checks) == 2 }},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.agent[webID] = w.held(w.defined(annotated(c.before)))
+				w.syncNow()
+				r, _ := w.start(t)
+				r.Seen(gated(ready(annotated(c.before), true), corev1.ConditionTrue, contract.Registered))
+				after(time.Second)
+				r.Seen(gated(ready(annotated(c.now), true), corev1.ConditionTrue, contract.Registered))
+				after(time.Second)
+				if e := w.web(); !c.holds(e) {
+					t.Errorf("the agent has %+v", e)
+				}
+			})
+		})
+	}
+}
+
+// annotated is testPod with these annotations; an empty value removes the key.
+func annotated(pairs []string) *corev1.Pod {
+	pod := testPod(pairs...)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] == "" {
+			delete(pod.Annotations, contract.Prefix+pairs[i])
+		}
+	}
+	return pod
+}
+
+func TestTagsThatOthersSetAreLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pod := func(meta string) *corev1.Pod {
+			return annotated([]string{
+				"service-names", "", "service-port", "",
+				"services", "[{name: web, port: 8080, tags: [a], enable_tag_override: true, meta: {v: '" + meta + "'}}]",
+			})
+		}
+		w := newWorld()
+		r, _ := started(t, w, pod("1"))
+		after(time.Second)
+		w.set(func() {
+			entry := w.agent[webID]
+			entry.definition.Tags = []string{"theirs"}
+			w.agent[webID] = entry
+		})
+		after(time.Second)
+		r.Seen(ready(pod("2"), true))
+		after(time.Second)
+		if e := w.web(); !slices.Equal(e.definition.Tags, []string{"theirs"}) || e.definition.Meta["v"] != "2" {
+			t.Errorf("tags %q and meta %v, want theirs and the new one", e.definition.Tags, e.definition.Meta)
+		}
+	})
+}
+
+func TestContinuousPolicy(t *testing.T) {
+	t.Run("an added service closes nothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.syncs = 50 * time.Millisecond
+			r, _ := started(t, w, testPod("gate-policy", "continuous"))
+			r.Seen(ready(testPod("gate-policy", "continuous", "service-names", "web,admin"), true))
+			after(time.Second)
+			for _, c := range w.conditions() {
+				if c.Status != corev1.ConditionTrue {
+					t.Errorf("the gate closed: %s %s", c.Reason, c.Message)
+				}
+			}
+		})
+	})
+	t.Run("gate-timeout does not hide a loss", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			started(t, w, testPod("gate-policy", "continuous", "gate-timeout", "10s"))
+			after(time.Minute)
+			w.mu.Lock()
+			w.sync = false
+			delete(w.catalog, webID)
+			w.touch()
+			w.mu.Unlock()
+			after(500 * time.Millisecond)
+			if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.CatalogLost) {
+				t.Errorf("the gate says %v %s, want closed with CatalogLost", got.Status, got.Reason)
+			}
+		})
+	})
+}
+
+// TestReadingsBetweenChangesProveNothing is on the state alone: the order of the answers is what matters.
+func TestReadingsBetweenChangesProveNothing(t *testing.T) {
+	now := time.Now()
+	s := newState(testIdentity)
+	s.seePod(ready(testPod(), true), nil, now)
+	s.link = link{answers: true, leader: true}
+	still := func(d time.Duration) time.Duration { return d }
+	asked := plan(s, now).work[lane{name: "inspect"}]
+	s.writes++ // a registration begins
+	s.applyResult(result{action: asked, observed: map[string]Observed{}}, now, still)
+	if s.link.inspected {
+		t.Error("a list that was asked for before a change was taken for what is there after it")
+	}
+	if again := plan(s, now).work[lane{name: "inspect"}]; again.kind != inspect {
+		t.Error("the agent is not asked again")
+	}
+}
+
+func TestConditionsThatLagAreNotFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		writes := len(w.conditions())
+		r.Seen(ready(testPod(), true)) // the watch has not yet seen the written condition
+		after(time.Second)
+		if n := len(w.conditions()) - writes; n != 0 {
+			t.Errorf("a lagging watch caused %d writes", n)
+		}
+		opened := w.last()
+		seen := ready(testPod(), true)
+		seen.Status.Conditions = []corev1.PodCondition{opened}
+		r.Seen(seen)
+		taken := seen.DeepCopy()
+		taken.Status.Conditions = nil
+		r.Seen(taken) // somebody really removed it
+		after(time.Second)
+		if n := len(w.conditions()) - writes; n != 1 {
+			t.Errorf("a removed condition caused %d writes, want 1", n)
+		}
+	})
+}
+
+func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {
+	earlier := metav1.NewTime(time.Now().Add(-time.Hour))
+	current := &corev1.PodCondition{Status: corev1.ConditionTrue, LastTransitionTime: earlier}
+	if got := (verdict{open: true}).condition(current, time.Now()).LastTransitionTime; !got.Equal(&earlier) {
+		t.Errorf("True to True: %s, want %s", got, earlier)
+	}
+	if got := (verdict{}).condition(current, time.Now()).LastTransitionTime; got.Equal(&earlier) {
+		t.Error("True to False kept the old time")
+	}
+}
+
+func TestPortConflictKeepsTheGateClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := w.start(t)
+		r.PortConflict(errors.New("address already in use"))
+		r.Seen(ready(testPod(), true))
+		after(5 * time.Second)
+		if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.PortConflict) {
+			t.Errorf("the gate says %v %s, want closed with PortConflict", got.Status, got.Reason)
+		}
+		r.PortConflict(nil)
+		after(time.Second)
+		if w.last().Status != corev1.ConditionTrue {
+			t.Error("the gate stays closed though the port is open")
+		}
+	})
+}
+
+func TestNotReady(t *testing.T) {
+	always := corev1.ContainerRestartPolicyAlways
+	pod := &corev1.Pod{
+		Spec: corev1.PodSpec{
+			InitContainers: []corev1.Container{
+				{Name: contract.ContainerName, RestartPolicy: &always}, {Name: "proxy", RestartPolicy: &always}, {Name: "setup"},
+			},
+			Containers: []corev1.Container{{Name: "app"}, {Name: "logs"}},
+		},
+	}
+	status := func(name string) corev1.ContainerStatus { return corev1.ContainerStatus{Name: name, Ready: true} }
+	cases := map[string]struct {
+		init, main []corev1.ContainerStatus
+		exclude    []string
+		want       string
+	}{
+		"nothing is known yet":            {nil, nil, nil, "proxy app logs"},
+		"native sidecars count":           {nil, []corev1.ContainerStatus{status("app"), status("logs")}, nil, "proxy"},
+		"the agentlet itself doesn't":     {[]corev1.ContainerStatus{status("proxy")}, []corev1.ContainerStatus{status("app"), status("logs")}, nil, ""},
+		"nor do init containers that end": {[]corev1.ContainerStatus{status("proxy")}, []corev1.ContainerStatus{status("app"), status("logs")}, nil, ""},
+		"nor do excluded ones":            {[]corev1.ContainerStatus{status("proxy")}, []corev1.ContainerStatus{status("app")}, []string{"logs"}, ""},
+	}
+	for name, c := range cases {
+		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses = c.init, c.main
+		if got := strings.Join(notReady(pod, c.exclude), " "); got != c.want {
+			t.Errorf("%s: %q is not ready, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestDrainBudget(t *testing.T) {
+	seconds := func(n int64) *int64 { return &n }
+	cases := map[string]struct {
+		spec, live           *int64
+		settings             registration.Settings
+		timeout, delay, most time.Duration
+	}{
+		"the default grace period":    {nil, nil, registration.Settings{DrainDelay: 5 * time.Second}, 10 * time.Second, 5 * time.Second, 20 * time.Second},
+		"a third of a short one":      {seconds(9), nil, registration.Settings{}, 3 * time.Second, 0, 6 * time.Second},
+		"the deletion's is the live":  {seconds(60), seconds(6), registration.Settings{}, 2 * time.Second, 0, 4 * time.Second},
+		"an annotation, within limit": {seconds(30), nil, registration.Settings{DrainTimeout: time.Minute}, 20 * time.Second, 0, 20 * time.Second},
+	}
+	for name, c := range cases {
+		s := newState(testIdentity)
+		s.pod = testPod()
+		s.pod.Spec.TerminationGracePeriodSeconds, s.pod.DeletionGracePeriodSeconds = c.spec, c.live
+		s.reg = &registration.Registration{Settings: c.settings}
+		timeout, delay, most := s.drainBudget()
+		if timeout != c.timeout || delay != c.delay || most != c.most {
+			t.Errorf("%s: %s, %s, at most %s, want %s, %s, %s", name, timeout, delay, most, c.timeout, c.delay, c.most)
+		}
+	}
+}
+
+func TestDefineAimsAtThePod(t *testing.T) {
+	reg := &registration.Registration{Services: []registration.Service{{
+		Name: "web", Port: 80, Address: registration.HostIP,
+		TaggedAddresses: map[string]registration.TaggedAddress{"lan": {Address: registration.PodIP, Port: 80}},
+		Checks: []registration.Check{
+			{HTTP: "http://:8080/health"}, {TCP: ":6379"}, {GRPC: ":9090/web"},
+		},
+	}}}
+	for ip, want := range map[string][4]string{
+		"10.1.0.5": {"10.1.0.5", "http://10.1.0.5:8080/health", "10.1.0.5:6379", "10.1.0.5:9090/web"},
+		"fd00::5":  {"fd00::5", "http://[fd00::5]:8080/health", "[fd00::5]:6379", "[fd00::5]:9090/web"},
+	} {
+		d := define(testIdentity, ip, reg)[0]
+		if d.Address != testIdentity.HostIP || d.TaggedAddresses["lan"].Address != want[0] {
+			t.Errorf("addresses %s and %v", d.Address, d.TaggedAddresses)
+		}
+		if got := [4]string{want[0], d.Checks[0].HTTP, d.Checks[1].TCP, d.Checks[2].GRPC}; got != want {
+			t.Errorf("checks %q, want %q", got, want)
+		}
+	}
+	if reg.Services[0].Checks[0].HTTP != "http://:8080/health" {
+		t.Error("the registration itself was changed")
+	}
+}
+
+func TestDrainEndsWithItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		if r.Drain(ctx, time.Hour) || time.Since(began) > 0 {
+			t.Error("a caller that has gone was waited for")
+		}
+	})
+}

@@ -1,0 +1,60 @@
+package figures
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// MergeRow adds a row to a Markdown table in a file of its own, over an older row with the same first cell, and keeps the
+// rows sorted by it. The columns are the table's head; a file with another head is begun anew.
+func MergeRow(file string, columns []string, cells ...string) error {
+	if len(cells) != len(columns) || len(cells) == 0 {
+		return fmt.Errorf("merge row: %d cells for %d columns", len(cells), len(columns))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	head := line(columns)
+	rows := map[string]string{}
+	switch content, err := os.ReadFile(file); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return fmt.Errorf("make folder for rows: %w", err)
+		}
+	case err != nil:
+		return fmt.Errorf("read rows: %w", err)
+	default:
+		lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+		if lines[0] == strings.TrimSpace(head) && len(lines) > 2 {
+			for _, row := range lines[2:] {
+				rows[strings.SplitN(row, "|", 3)[1]] = row + "\n"
+			}
+		}
+	}
+	row := line(cells)
+	rows[strings.SplitN(row, "|", 3)[1]] = row
+	var table strings.Builder
+	table.WriteString(head + strings.Repeat("|---", len(columns)) + "|\n")
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		table.WriteString(rows[key])
+	}
+	if err := os.WriteFile(file, []byte(table.String()), 0o600); err != nil {
+		return fmt.Errorf("write rows: %w", err)
+	}
+	return nil
+}
+
+// line of a Markdown table; a cell can't hold what would end it.
+func line(cells []string) string {
+	escape := strings.NewReplacer("|", `\|`, "\n", " ")
+	escaped := make([]string, len(cells))
+	for i, cell := range cells {
+		escaped[i] = escape.Replace(cell)
+	}
+	return "| " + strings.Join(escaped, " | ") + " |\n"
+}
