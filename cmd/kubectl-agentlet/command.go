@@ -28,7 +28,7 @@ This tool judges manifests with the webhook's own code, and shows whether an ins
 	}
 	command.SetVersionTemplate(fmt.Sprintf("kubectl-agentlet {{.Version}} %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	kube.addFlags(command.PersistentFlags())
-	command.AddCommand(newInject(kube), newExplain(kube, getenv))
+	command.AddCommand(newInject(kube), newExplain(kube, getenv), newCheck(kube, getenv), newStatus(kube, getenv))
 	return command
 }
 

@@ -1,8 +1,14 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/pflag"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/agentlet/agentlet/internal/version"
 )
 
 // kube finds the cluster as kubectl does.
@@ -32,4 +38,25 @@ func (k *kube) namespace() string {
 		return "default"
 	}
 	return namespace
+}
+
+// Requests a second, and at once: a check looks at every pod.
+const (
+	queriesPerSecond = 50
+	queriesAtOnce    = 100
+)
+
+func (k *kube) client() (kubernetes.Interface, error) {
+	config, err := k.config().ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	config.UserAgent = "kubectl-agentlet/" + version.Version
+	config.QPS, config.Burst = queriesPerSecond, queriesAtOnce
+	config.WarningHandler = rest.NoWarnings{}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("create kubernetes client: %w", err)
+	}
+	return client, nil
 }

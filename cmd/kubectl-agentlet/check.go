@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/spf13/cobra"
+
+	"github.com/agentlet/agentlet/internal/plugin/check"
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/plugin/table"
+)
+
+// Forms of output.
+const (
+	outputText = ""
+	outputJSON = "json"
+)
+
+// checkOptions are the flags of check.
+type checkOptions struct {
+	output     string
+	consulAddr string
+	patience   time.Duration
+}
+
+func newCheck(kube *kube, getenv func(string) string) *cobra.Command {
+	o := &checkOptions{patience: 2 * time.Minute, consulAddr: getenv("CONSUL_HTTP_ADDR")}
+	command := &cobra.Command{
+		Use:   "check",
+		Short: "Finds out whether the installation and the nodes' Consul agents work, and what to do if not",
+		Long: `Looks at the installation from where you stand, through the API server: Kubernetes' version, the webhook and the
+certificate that it serves, the admission policy, what the service accounts of injected pods may do, the Consul agent of
+each node, annotated pods without an agentlet, and gates that stay closed. It changes nothing: the one pod that it creates
+is a dry run. With Consul's address (CONSUL_HTTP_ADDR or --consul-addr) the catalog is looked at, too.
+
+Each finding is ok, skip (could not be looked at), warn or fail; what is not well comes with its remedy. The exit code is 1
+if anything fails. Pods are those of all namespaces, unless one is named.`,
+		Example: examples(`
+kubectl agentlet check
+# One namespace's pods, for a script
+kubectl agentlet check -n shop -o json
+# With a look at Consul's catalog
+CONSUL_HTTP_ADDR=consul.example:8500 kubectl agentlet check`),
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return runCheck(command, kube, o, table.Colours(command.OutOrStdout(), getenv))
+		},
+	}
+	command.Flags().StringVarP(&o.output, "output", "o", outputText, "json, or text when empty")
+	command.Flags().StringVar(&o.consulAddr, "consul-addr", o.consulAddr, "address of Consul's HTTP API (default $CONSUL_HTTP_ADDR); its other settings are Consul's own environment variables")
+	command.Flags().DurationVar(&o.patience, "patience", o.patience, "how long a gate may be closed")
+	return command
+}
+
+func runCheck(command *cobra.Command, kube *kube, o *checkOptions, colours bool) error {
+	if o.output != outputText && o.output != outputJSON {
+		return fmt.Errorf("--output %q: must be json or empty", o.output)
+	}
+	client, err := kube.client()
+	if err != nil {
+		return err
+	}
+	config := check.Config{
+		Kube: client, Cluster: reach.Cluster{Client: client},
+		Namespace: kube.overrides.Context.Namespace, Patience: o.patience, Now: time.Now(),
+	}
+	if o.consulAddr != "" {
+		settings := api.DefaultConfig() // reads Consul's environment variables
+		settings.Address = o.consulAddr
+		consul, err := api.NewClient(settings)
+		if err != nil {
+			return fmt.Errorf("create consul client: %w", err)
+		}
+		config.Consul = check.API{Client: consul}
+	}
+	findings := check.Run(command.Context(), config)
+	if o.output == outputJSON {
+		err = check.WriteJSON(command.OutOrStdout(), findings)
+	} else {
+		err = check.Write(command.OutOrStdout(), findings, colours)
+	}
+	if err == nil && check.Worst(findings) == check.Fail {
+		return errSaid
+	}
+	return err
+}

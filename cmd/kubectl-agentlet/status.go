@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/plugin/status"
+	"github.com/agentlet/agentlet/internal/plugin/table"
+)
+
+// statusOptions are the flags of status.
+type statusOptions struct {
+	all, watch bool
+	interval   time.Duration
+	output     string
+}
+
+func newStatus(kube *kube, getenv func(string) string) *cobra.Command {
+	o := &statusOptions{interval: 2 * time.Second}
+	command := &cobra.Command{
+		Use:   "status",
+		Short: "Shows pods with an agentlet as Kubernetes and as Consul see them",
+		Long: `Shows each service of each pod with an agentlet: its gate and the reason, its health in Consul's catalog, its address, how
+long after the pod's start the gate opened, and where Kubernetes and Consul differ. What Consul says is each agentlet's own
+word, which is asked through the API server: that needs the right to get pods/proxy.`,
+		Example: examples(`
+kubectl agentlet status -n shop
+# All namespaces, again each time something changes
+kubectl agentlet status -A -w`),
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if o.output != outputText && o.output != outputJSON {
+				return fmt.Errorf("--output %q: must be json or empty", o.output)
+			}
+			if o.interval <= 0 {
+				return fmt.Errorf("--interval %s: must be more than 0", o.interval)
+			}
+			client, err := kube.client()
+			if err != nil {
+				return err
+			}
+			namespace := kube.namespace()
+			if o.all {
+				namespace = ""
+			}
+			colours := table.Colours(command.OutOrStdout(), getenv)
+			return showStatus(command, o, client, namespace, colours)
+		},
+	}
+	command.Flags().BoolVarP(&o.all, "all-namespaces", "A", false, "all namespaces")
+	command.Flags().BoolVarP(&o.watch, "watch", "w", false, "show it again each time something changes, until interrupted")
+	command.Flags().DurationVar(&o.interval, "interval", o.interval, "with --watch: how often to look")
+	command.Flags().StringVarP(&o.output, "output", "o", outputText, "json, or a table when empty")
+	return command
+}
+
+// clearScreen moves a terminal's cursor to the top and clears below it.
+const clearScreen = "\x1b[H\x1b[2J"
+
+func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Interface, namespace string, colours bool) error {
+	ctx, out := command.Context(), command.OutOrStdout()
+	shown, err := renderStatus(ctx, o, client, namespace, colours)
+	if err != nil {
+		return err
+	}
+	terminal := o.watch && table.IsTerminal(out)
+	if terminal {
+		fmt.Fprint(out, clearScreen)
+	}
+	if _, err := out.Write(shown); err != nil || !o.watch {
+		return err
+	}
+	ticker := time.NewTicker(o.interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil // interrupted: that is how a watch ends
+		case <-ticker.C:
+		}
+		now, err := renderStatus(ctx, o, client, namespace, colours)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			fmt.Fprintln(command.ErrOrStderr(), "warning:", err) // a watch outlives the API server's restart
+			continue
+		case bytes.Equal(now, shown):
+			continue
+		case terminal:
+			fmt.Fprint(out, clearScreen)
+		default:
+			fmt.Fprintln(out)
+		}
+		shown = now
+		if _, err := out.Write(shown); err != nil {
+			return fmt.Errorf("write status: %w", err)
+		}
+	}
+}
+
+func renderStatus(ctx context.Context, o *statusOptions, client kubernetes.Interface, namespace string, colours bool) ([]byte, error) {
+	rows, err := status.Read(ctx, client, reach.Cluster{Client: client}, namespace)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if o.output == outputJSON {
+		err = status.WriteJSON(&out, rows)
+	} else {
+		err = status.Write(&out, rows, o.all, colours)
+	}
+	return out.Bytes(), err
+}

@@ -1,0 +1,106 @@
+// Package check finds out whether an installation of Agentlet works, from where a person stands: through the API server
+// alone, and through Consul's API where an address of it is known. It changes nothing; the one pod that it creates is a dry
+// run. Every finding that is not well says what to do.
+package check
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/agentlet/agentlet/agentlet"
+)
+
+// Level of a finding.
+type Level string
+
+// The levels, from good to bad. Skip is what could not be looked at.
+const (
+	OK   Level = "ok"
+	Skip Level = "skip"
+	Warn Level = "warn"
+	Fail Level = "fail"
+)
+
+// Finding is what one look has shown.
+type Finding struct {
+	Level Level `json:"level"`
+	// Check that made it: kubernetes, webhook, policy, grants, consul, pods or gates.
+	Check string `json:"check"`
+	// Subject is the object concerned, empty for the installation as a whole.
+	Subject string `json:"subject,omitempty"`
+	Message string `json:"message"`
+	// Remedy is what to do, empty where there is nothing to do.
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// Cluster asks what runs in the cluster; reach.Cluster does.
+type Cluster interface {
+	Pod(ctx context.Context, namespace, pod, port, path string) ([]byte, error)
+	Node(ctx context.Context, scheme, node string, port int, path string) ([]byte, error)
+	Status(ctx context.Context, pod *corev1.Pod) (*agentlet.Status, error)
+}
+
+// Consul is Consul's API at an address that the person gave.
+type Consul interface {
+	// Version of the agent at that address.
+	Version(ctx context.Context) (string, error)
+	// Nodes are the catalog's nodes by their address; the value is whether Consul takes the node for alive.
+	Nodes(ctx context.Context) (map[string]bool, error)
+}
+
+// Config of a run.
+type Config struct {
+	Kube    kubernetes.Interface
+	Cluster Cluster
+	// Consul is nil where no address was given.
+	Consul Consul
+	// Namespace bounds what is said of pods; empty for all.
+	Namespace string
+	// Patience is how long a gate may be closed.
+	Patience time.Duration
+	// Now is the time to which ages are taken.
+	Now time.Time
+}
+
+// run is one run under way.
+type run struct {
+	Config
+	facts    facts
+	findings []Finding
+}
+
+// Run looks at everything. The findings are in the order of the looks.
+func Run(ctx context.Context, config Config) []Finding {
+	r := &run{Config: config}
+	if !r.kubernetes() {
+		return r.findings
+	}
+	for _, look := range []func(context.Context){
+		r.gather, r.webhook, r.admission, r.policy, r.grants, r.consul, r.registrations, r.gates,
+	} {
+		if ctx.Err() != nil {
+			r.add(Fail, "kubernetes", "", "the check was ended: "+ctx.Err().Error(), "")
+			break
+		}
+		look(ctx)
+	}
+	return r.findings
+}
+
+func (r *run) add(level Level, check, subject, message, remedy string) {
+	r.findings = append(r.findings, Finding{level, check, subject, message, remedy})
+}
+
+// Worst is the worst level of all; what was skipped is not bad.
+func Worst(findings []Finding) Level {
+	worst := OK
+	for _, f := range findings {
+		if f.Level == Fail || f.Level == Warn && worst == OK {
+			worst = f.Level
+		}
+	}
+	return worst
+}

@@ -1,0 +1,351 @@
+package check
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/discovery/fake"
+	kubefake "k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+)
+
+// world is a cluster that is well; tests break it.
+type world struct {
+	version    string
+	caBundle   []byte
+	namespaces map[string]map[string]string // labels by name
+	pods       []corev1.Pod
+	noHook     bool
+	noBinding  bool
+	noPolicy   bool
+	denied     map[string]bool // verbs
+	dryRun     func(pod *corev1.Pod) error
+	readyz     func() ([]byte, error)
+	agents     map[string]func(path string) ([]byte, error)
+	statuses   map[string]*agentlet.Status
+	catalog    Consul
+}
+
+var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	return &world{
+		version: "v1.37.1", caBundle: authority(t, now.Add(time.Hour)),
+		namespaces: map[string]map[string]string{
+			"agentlet-system": {contract.InjectLabel: contract.InjectEnabled, "kubernetes.io/metadata.name": "agentlet-system"},
+			"shop":            {contract.InjectLabel: contract.InjectEnabled},
+			"plain":           {},
+		},
+		pods: []corev1.Pod{webhookPod(), injectedPod("web", func(*corev1.Pod) {})},
+		dryRun: func(pod *corev1.Pod) error {
+			pod.Spec.InitContainers = []corev1.Container{{Name: contract.ContainerName}}
+			return nil
+		},
+		readyz: func() ([]byte, error) { return []byte("[+] certificate: ok\n[+] trust: ok\n"), nil },
+		agents: map[string]func(string) ([]byte, error){"node1": agent(false)},
+	}
+}
+
+func authority(t *testing.T, until time.Time) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour * 48), NotAfter: until, IsCA: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func agent(leave bool) func(string) ([]byte, error) {
+	return func(path string) ([]byte, error) {
+		if path == "v1/status/leader" {
+			return []byte(`"10.0.0.1:8300"`), nil
+		}
+		return fmt.Appendf(nil, `{"Config":{"Version":"1.22.7","NodeName":"node1"},"DebugConfig":{"LeaveOnTerm":%v}}`, leave), nil
+	}
+}
+
+func webhookPod() corev1.Pod {
+	return corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "agentlet-system", Name: "webhook-1", Labels: map[string]string{"app": "webhook"}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "webhook", Args: []string{"--consul-port=8501", "--grants=auto"},
+			Ports: []corev1.ContainerPort{{Name: "health", ContainerPort: 9090}},
+		}}},
+	}
+}
+
+// injectedPod is a pod with its agentlet and an open gate.
+func injectedPod(name string, change func(*corev1.Pod)) corev1.Pod {
+	pod := corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Annotations: map[string]string{contract.ServiceNames: "web"}},
+		Spec: corev1.PodSpec{
+			NodeName: "node1", InitContainers: []corev1.Container{{Name: contract.ContainerName}},
+			Containers:     []corev1.Container{{Name: "web", Ports: []corev1.ContainerPort{{ContainerPort: 80}}}},
+			ReadinessGates: []corev1.PodReadinessGate{{ConditionType: contract.Condition}},
+		},
+		Status: corev1.PodStatus{
+			StartTime:  &metav1.Time{Time: now.Add(-time.Hour)},
+			Conditions: []corev1.PodCondition{{Type: contract.Condition, Status: corev1.ConditionTrue, Reason: "Registered"}},
+		},
+	}
+	change(&pod)
+	return pod
+}
+
+func bare(pod *corev1.Pod) { pod.Spec.InitContainers, pod.Spec.ReadinessGates = nil, nil }
+
+func closed(reason contract.Reason, since time.Duration) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Status.Conditions = []corev1.PodCondition{{
+			Type: contract.Condition, Status: corev1.ConditionFalse, Reason: string(reason), Message: "because",
+			LastTransitionTime: metav1.Time{Time: now.Add(-since)},
+		}}
+	}
+}
+
+func (w *world) Pod(_ context.Context, _, _, port, path string) ([]byte, error) {
+	if port != "9090" || path != "readyz" {
+		return nil, fmt.Errorf("unexpected %s at %s", path, port)
+	}
+	return w.readyz()
+}
+
+func (w *world) Node(_ context.Context, _, node string, port int, path string) ([]byte, error) {
+	if port != 8501 {
+		return nil, fmt.Errorf("unexpected port %d", port)
+	}
+	return w.agents[node](path)
+}
+
+func (w *world) Status(_ context.Context, pod *corev1.Pod) (*agentlet.Status, error) {
+	if s := w.statuses[pod.Name]; s != nil {
+		return s, nil
+	}
+	return nil, errors.New("no answer")
+}
+
+// client is the world's API server.
+func (w *world) client() *kubefake.Clientset {
+	objects := []runtime.Object{
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node1"}, Status: corev1.NodeStatus{
+			Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.11"}},
+		}},
+		&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "agentlet-system", Name: "agentlet"},
+			Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "webhook"}},
+		},
+	}
+	for name, labels := range w.namespaces {
+		objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}})
+	}
+	for i := range w.pods {
+		objects = append(objects, &w.pods[i])
+	}
+	objects = append(objects, w.configurations()...)
+	client := kubefake.NewClientset(objects...)
+	client.Discovery().(*fake.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: w.version}
+	client.PrependReactor("create", "subjectaccessreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		review := action.(clienttesting.CreateAction).GetObject().(*authorizationv1.SubjectAccessReview)
+		review.Status.Allowed = !w.denied[review.Spec.ResourceAttributes.Verb]
+		return true, review, nil
+	})
+	client.PrependReactor("create", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		pod := action.(clienttesting.CreateAction).GetObject().(*corev1.Pod)
+		return true, pod, w.dryRun(pod)
+	})
+	return client
+}
+
+func (w *world) configurations() (objects []runtime.Object) {
+	if !w.noHook {
+		objects = append(objects, &admissionregistrationv1.MutatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "agentlet"},
+			Webhooks: []admissionregistrationv1.MutatingWebhook{{
+				Name: hookName,
+				ClientConfig: admissionregistrationv1.WebhookClientConfig{
+					CABundle: w.caBundle, Service: &admissionregistrationv1.ServiceReference{Namespace: "agentlet-system", Name: "agentlet"},
+				},
+				NamespaceSelector: &metav1.LabelSelector{
+					MatchLabels: map[string]string{contract.InjectLabel: contract.InjectEnabled},
+					MatchExpressions: []metav1.LabelSelectorRequirement{{
+						Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"agentlet-system"},
+					}},
+				},
+			}},
+		})
+	}
+	if !w.noPolicy {
+		rule := admissionregistrationv1.NamedRuleWithOperations{}
+		rule.Resources = []string{"pods/status"}
+		objects = append(objects, &admissionregistrationv1.ValidatingAdmissionPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: "own-gate"},
+			Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+				MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{rule}},
+				Variables:        []admissionregistrationv1.Variable{{Name: "c", Expression: "c.type != '" + contract.Condition + "'"}},
+			},
+		})
+	}
+	if !w.noBinding {
+		objects = append(objects, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "any"},
+			Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+				PolicyName: "own-gate", ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+			},
+		})
+	}
+	return objects
+}
+
+// nodes is a Consul with these nodes.
+type nodes map[string]bool
+
+func (nodes) Version(context.Context) (string, error)          { return "1.22.7", nil }
+func (n nodes) Nodes(context.Context) (map[string]bool, error) { return n, nil }
+func refused(string) ([]byte, error)                           { return nil, errors.New("connection refused") }
+
+func forbidden(string) ([]byte, error) { return nil, fmt.Errorf("get: %w", reach.ErrForbidden) }
+
+func answering(text string, err error) func() ([]byte, error) {
+	return func() ([]byte, error) { return []byte(text), err }
+}
+
+func failing(message string) func(*corev1.Pod) error {
+	return func(*corev1.Pod) error { return errors.New(message) }
+}
+
+func (w *world) add(name string, changes ...func(*corev1.Pod)) {
+	w.pods = append(w.pods, injectedPod(name, func(pod *corev1.Pod) {
+		for _, change := range changes {
+			change(pod)
+		}
+	}))
+}
+
+func TestRun(t *testing.T) {
+	in := func(namespace string) func(*corev1.Pod) { return func(pod *corev1.Pod) { pod.Namespace = namespace } }
+	for name, test := range map[string]struct {
+		change func(w *world)
+		worst  Level
+		check  string
+		says   string // in the message
+		remedy string
+	}{
+		"well":                     {func(*world) {}, OK, "webhook", "the API server reaches and trusts", ""},
+		"old Kubernetes":           {func(w *world) { w.version = "v1.29.3" }, Fail, "kubernetes", "v1.29.3 is older than 1.30.0", "upgrade"},
+		"no webhook":               {func(w *world) { w.noHook = true }, Fail, "webhook", "nothing is injected", "helm upgrade --install"},
+		"no caBundle":              {func(w *world) { w.caBundle = nil }, Fail, "webhook", "caBundle is empty", "certs.source"},
+		"a caBundle without sense": {func(w *world) { w.caBundle = []byte("x") }, Fail, "webhook", "holds no certificate", "certs.source"},
+		"an expired authority":     {func(w *world) { w.caBundle = authority(t, now.Add(-time.Hour)) }, Fail, "webhook", "has expired", "certs.source"},
+		"no replica":               {func(w *world) { w.pods = w.pods[1:] }, Fail, "webhook", "no replica is ready: pods that ask", "scale"},
+		"a replica without trust":  {func(w *world) { w.readyz = answering("", errors.New("503: [+] certificate: ok [-] trust: no bundle")) }, Fail, "webhook", "not ready: trust: no bundle", "logs webhook-1"},
+		"a replica without answer": {func(w *world) { w.readyz = answering("", errors.New("connection refused")) }, Fail, "webhook", "not ready: connection refused", "describe pod"},
+		"unreachable":              {func(w *world) { w.dryRun = failing(`failed calling webhook "inject.agentlet.dev": no endpoints`) }, Fail, "webhook", "can't use the webhook", "port 9443"},
+		"passed over":              {func(w *world) { w.dryRun = func(*corev1.Pod) error { return nil } }, Fail, "webhook", "is not injected", "failurePolicy"},
+		"another's refusal":        {func(w *world) { w.dryRun = failing("quota") }, Warn, "webhook", "dry run of a pod failed: quota", "refuses pods"},
+		"nobody opted in":          {func(w *world) { delete(w.namespaces, "shop"); w.pods = w.pods[:1] }, OK, "webhook", "no namespace is opted in", "kubectl label namespace"},
+		"no policy":                {func(w *world) { w.noPolicy = true }, Warn, "policy", "no admission policy", "policy.enabled"},
+		"an unbound policy":        {func(w *world) { w.noBinding = true }, Fail, "policy", "no binding", "policy.enabled"},
+		"no grant":                 {func(w *world) { w.denied = map[string]bool{"patch": true} }, Fail, "grants", "may not patch pods/status", "read its log"},
+		"no grant, not opted in":   {func(w *world) { w.denied = map[string]bool{"watch": true}; w.namespaces["shop"] = nil }, Fail, "grants", "may not watch pods", "kubectl label namespace shop agentlet.dev/inject=enabled"},
+		"leave_on_terminate":       {func(w *world) { w.agents["node1"] = agent(true) }, Warn, "consul", "leave_on_terminate on", "leave_on_terminate=false"},
+		"no Consul agent":          {func(w *world) { w.agents["node1"] = refused }, Fail, "consul", "no Consul agent answers at the node's address, port 8501", "Consul client agent"},
+		"nodes may not be asked":   {func(w *world) { w.agents["node1"] = forbidden }, OK, "consul", "can't be asked from here", ""},
+		"an agentlet's word": {func(w *world) {
+			w.agents["node1"] = refused
+			w.statuses = map[string]*agentlet.Status{"web": {Services: []agentlet.ServiceStatus{{Agent: "present"}}}}
+		}, OK, "consul", "the agentlet of shop/web has registered", ""},
+		"an agentlet that tries": {func(w *world) {
+			w.agents["node1"] = refused
+			w.statuses = map[string]*agentlet.Status{"web": {Services: []agentlet.ServiceStatus{{Agent: "present"}}, Failing: map[string]string{"consul": "refused"}}}
+		}, Fail, "consul", "no Consul agent answers", ""},
+		"Consul's ACL": {func(w *world) {
+			w.agents["node1"] = func(string) ([]byte, error) { return nil, errors.New("403: Permission denied") }
+		}, OK, "consul", "needs a token", ""},
+		"no leader": {func(w *world) {
+			self := agent(false)
+			w.agents["node1"] = func(path string) ([]byte, error) {
+				if path == "v1/status/leader" {
+					return []byte(`""`), nil
+				}
+				return self(path)
+			}
+		}, Fail, "consul", "no leader", "servers"},
+		"something else at the port": {func(w *world) { w.agents["node1"] = func(string) ([]byte, error) { return []byte("<html>"), nil } }, Fail, "consul", "is no Consul agent", ""},
+		"in Consul's catalog":        {func(w *world) { w.catalog = nodes{"10.0.0.11": true} }, OK, "consul", "version 1.22.7", ""},
+		"not in Consul's catalog":    {func(w *world) { w.catalog = nodes{"10.0.0.99": true} }, Warn, "consul", "no node with one of its addresses", "advertise"},
+		"failed in Consul":           {func(w *world) { w.catalog = nodes{"10.0.0.11": false} }, Fail, "consul", "serfHealth", ""},
+		"namespace without label":    {func(w *world) { w.add("lost", in("plain"), bare) }, Fail, "pods", "annotated pods (lost) are not registered: the namespace is not opted in", "kubectl label namespace plain agentlet.dev/inject=enabled, then kubectl -n plain delete pod lost"},
+		"excluded namespace":         {func(w *world) { w.add("lost", in("agentlet-system"), bare) }, Fail, "pods", "the webhook excludes it", "webhook.excludedNamespaces"},
+		"missed":                     {func(w *world) { w.add("missed", bare, owned) }, Fail, "pods", "has no agentlet: it was created before", "kubectl -n shop rollout restart deployment/web"},
+		"missed with mistakes":       {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold mistakes", "explain"},
+		"opted out": {func(w *world) {
+			w.add("out", bare, func(p *corev1.Pod) { p.Labels = map[string]string{contract.InjectLabel: "false"} })
+		}, OK, "pods", "1 pods have an agentlet", ""},
+		"ended":                   {func(w *world) { w.add("done", bare, func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }) }, OK, "pods", "1 pods have an agentlet", ""},
+		"closed for long":         {func(w *world) { w.add("shut", closed(contract.ConsulUnreachable, time.Hour)) }, Fail, "gates", "closed for 1h0m0s: ConsulUnreachable: because", "kubectl -n shop logs shut -c agentlet"},
+		"closed a moment ago":     {func(w *world) { w.add("shut", closed(contract.ConsulUnreachable, time.Second)) }, OK, "gates", "1 of 2 gates are open", ""},
+		"the application's fault": {func(w *world) { w.add("shut", closed(contract.ContainersNotReady, time.Hour)) }, Warn, "gates", "ContainersNotReady", "describe pod shut"},
+		"never written":           {func(w *world) { w.add("new", func(p *corev1.Pod) { p.Status.Conditions = nil }) }, Fail, "gates", "has not written the gate for 1h0m0s", "logs new -c agentlet"},
+		"a gate without agentlet": {func(w *world) {
+			w.add("new", func(p *corev1.Pod) { p.Status.Conditions, p.Spec.InitContainers, p.Annotations = nil, nil, nil })
+		}, Fail, "gates", "no agentlet that could open it", "template"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			test.change(w)
+			findings := Run(t.Context(), Config{Kube: w.client(), Cluster: w, Consul: w.catalog, Patience: time.Minute, Now: now})
+			var text strings.Builder
+			if err := Write(&text, findings, false); err != nil {
+				t.Fatal(err)
+			}
+			if worst := Worst(findings); worst != test.worst {
+				t.Errorf("%s, want %s", worst, test.worst)
+			}
+			for _, f := range findings {
+				if f.Check == test.check && strings.Contains(f.Message, test.says) && strings.Contains(f.Remedy, test.remedy) {
+					return
+				}
+			}
+			t.Errorf("no finding of %s says %q with the remedy %q:\n%s", test.check, test.says, test.remedy, text.String())
+		})
+	}
+}
+
+func owned(pod *corev1.Pod) {
+	pod.Labels = map[string]string{"pod-template-hash": "5f"}
+	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-5f", Controller: new(true)}}
+}
+
+func TestOneNamespace(t *testing.T) {
+	w := newWorld(t)
+	w.add("lost", func(pod *corev1.Pod) { pod.Namespace = "plain" }, bare)
+	if worst := Worst(Run(t.Context(), Config{Kube: w.client(), Cluster: w, Namespace: "shop", Now: now})); worst != OK {
+		t.Errorf("%s though the namespace is well", worst)
+	}
+}

@@ -1,0 +1,138 @@
+package check
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+)
+
+// self is what is read of a Consul agent's configuration.
+type self struct {
+	Config struct {
+		Version  string
+		NodeName string
+		Server   bool
+	}
+	DebugConfig struct {
+		LeaveOnTerm bool
+	}
+}
+
+// consul looks for a Consul agent on each node: at the node's own port, else by the word of an agentlet there. Where
+// Consul's address is known, its catalog has to have the node, too.
+func (r *run) consul(ctx context.Context) {
+	alive := r.catalog(ctx)
+	for i := range r.facts.nodes {
+		node := &r.facts.nodes[i]
+		r.agent(ctx, node)
+		if alive == nil {
+			continue
+		}
+		known, living := false, false
+		for _, address := range node.Status.Addresses {
+			if up, ok := alive[address.Address]; ok {
+				known, living = true, living || up
+			}
+		}
+		switch {
+		case !known:
+			r.add(Warn, "consul", "node/"+node.Name, "Consul's catalog has no node with one of its addresses",
+				"let its agent advertise the node's Kubernetes address, or tell the agentlets the name of its Consul node")
+		case !living:
+			r.add(Fail, "consul", "node/"+node.Name, "Consul takes the node for failed (serfHealth)", "see that its agent runs and reaches the others")
+		}
+	}
+}
+
+// catalog is Consul's view of its nodes, nil where it is not known.
+func (r *run) catalog(ctx context.Context) map[string]bool {
+	if r.Consul == nil {
+		return nil
+	}
+	if version, err := r.Consul.Version(ctx); err != nil {
+		r.add(Skip, "consul", "", "can't read the version: "+err.Error(), "")
+	} else {
+		r.add(OK, "consul", "", "version "+version, "")
+	}
+	alive, err := r.Consul.Nodes(ctx)
+	if err != nil {
+		r.add(Warn, "consul", "", "can't read the catalog: "+err.Error(), "set CONSUL_HTTP_ADDR, or --consul-addr, to an agent that is reached from here, and CONSUL_HTTP_TOKEN to a token with node:read")
+		return nil
+	}
+	return alive
+}
+
+// agent looks at one node's agent.
+func (r *run) agent(ctx context.Context, node *corev1.Node) {
+	subject, port, scheme := "node/"+node.Name, r.consulPort(), r.flag("consul-scheme", "http")
+	body, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/agent/self")
+	var is self
+	switch {
+	case err == nil && json.Unmarshal(body, &is) == nil && is.Config.Version != "":
+	case err != nil && strings.Contains(err.Error(), "Permission denied"): // by Consul's ACL system: somebody is at home
+	default:
+		if err == nil {
+			err = errors.New("what answers there is no Consul agent")
+		}
+		r.agentByAgentlet(ctx, node, err)
+		return
+	}
+	if leader, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/status/leader"); err == nil && strings.TrimSpace(string(leader)) == `""` {
+		r.add(Fail, "consul", subject, "its Consul agent knows no leader: nothing can be registered", "see that the Consul servers run and are reached from this node")
+		return
+	}
+	switch {
+	case is.Config.Version == "":
+		r.add(OK, "consul", subject, fmt.Sprintf("a Consul agent answers at port %d; its configuration needs a token", port), "")
+	case is.DebugConfig.LeaveOnTerm:
+		r.add(Warn, "consul", subject, "its Consul agent has leave_on_terminate on: a restart of it takes every instance of the node out of the catalog",
+			"set leave_on_terminate=false in the agent's configuration")
+	default:
+		r.add(OK, "consul", subject, fmt.Sprintf("Consul agent %s, version %s, leave_on_terminate off", is.Config.NodeName, is.Config.Version), "")
+	}
+}
+
+// agentByAgentlet asks an agentlet of the node, where the agent itself could not be asked.
+func (r *run) agentByAgentlet(ctx context.Context, node *corev1.Node, why error) {
+	subject := "node/" + node.Name
+	for i := range r.facts.pods {
+		pod := &r.facts.pods[i]
+		if pod.Spec.NodeName != node.Name || reach.Agentlet(pod) == nil {
+			continue
+		}
+		status, err := r.Cluster.Status(ctx, pod)
+		if err != nil {
+			continue
+		}
+		if registered(status) {
+			r.add(OK, "consul", subject, fmt.Sprintf("the agentlet of %s/%s has registered with %s", pod.Namespace, pod.Name, status.Consul), "")
+			return
+		}
+	}
+	if errors.Is(why, reach.ErrForbidden) {
+		r.add(Skip, "consul", subject, "its Consul agent can't be asked from here: that needs the right to get nodes/proxy, or an agentlet on the node", "")
+		return
+	}
+	r.add(Fail, "consul", subject, fmt.Sprintf("no Consul agent answers at the node's address, port %d: %v", r.consulPort(), why),
+		"run a Consul client agent on the node with -client set to the node's IP, or set consul.port in the chart")
+}
+
+// registered reports whether the agent has every service of the pod, and answers: what the agentlet tries again may be old.
+func registered(status *agentlet.Status) bool {
+	if len(status.Failing) > 0 {
+		return false
+	}
+	for _, service := range status.Services {
+		if service.Agent != "present" {
+			return false
+		}
+	}
+	return len(status.Services) > 0
+}

@@ -1,0 +1,147 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/version"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// hookName is the webhook's name in its configuration, whatever the release is called.
+const hookName = "inject.agentlet.dev"
+
+// oldest Kubernetes that has all that the chart needs: native sidecars, matchConditions and ValidatingAdmissionPolicy.
+const oldest = "1.30.0"
+
+// facts are what is read once, for all looks. What could not be read is empty, and has a finding.
+type facts struct {
+	podsRead, hooksRead bool
+
+	configuration string
+	hook          *admissionregistrationv1.MutatingWebhook // nil: none
+	replicas      []corev1.Pod                             // of the webhook
+	selector      labels.Selector                          // of the namespaces that are opted in
+	namespaces    map[string]*corev1.Namespace
+	pods          []corev1.Pod // that are meant to run
+	nodes         []corev1.Node
+}
+
+func (r *run) gather(ctx context.Context) {
+	r.facts.namespaces = map[string]*corev1.Namespace{}
+	if list, err := r.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{}); r.read("namespaces", err) {
+		for i := range list.Items {
+			r.facts.namespaces[list.Items[i].Name] = &list.Items[i]
+		}
+	}
+	if list, err := r.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{}); r.read("nodes", err) {
+		r.facts.nodes = list.Items
+	}
+	if list, err := r.Kube.CoreV1().Pods(r.Namespace).List(ctx, metav1.ListOptions{}); r.read("pods", err) {
+		r.facts.podsRead = true
+		for _, pod := range list.Items {
+			if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+				r.facts.pods = append(r.facts.pods, pod)
+			}
+		}
+	}
+	r.gatherHook(ctx)
+}
+
+// gatherHook finds the webhook and its pods.
+func (r *run) gatherHook(ctx context.Context) {
+	r.facts.selector = labels.SelectorFromSet(labels.Set{contract.InjectLabel: contract.InjectEnabled})
+	list, err := r.Kube.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+	if !r.read("webhook configurations", err) {
+		return
+	}
+	r.facts.hooksRead = true
+	for i := range list.Items {
+		for k := range list.Items[i].Webhooks {
+			if hook := &list.Items[i].Webhooks[k]; hook.Name == hookName && r.facts.hook == nil {
+				r.facts.configuration, r.facts.hook = list.Items[i].Name, hook
+			}
+		}
+	}
+	hook := r.facts.hook
+	if hook == nil {
+		return
+	}
+	if selector, err := metav1.LabelSelectorAsSelector(hook.NamespaceSelector); err == nil {
+		r.facts.selector = selector
+	}
+	if hook.ClientConfig.Service == nil {
+		return
+	}
+	service, err := r.Kube.CoreV1().Services(hook.ClientConfig.Service.Namespace).Get(ctx, hook.ClientConfig.Service.Name, metav1.GetOptions{})
+	if !r.read("the webhook's service", err) {
+		return
+	}
+	pods, err := r.Kube.CoreV1().Pods(service.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.SelectorFromSet(service.Spec.Selector).String(),
+	})
+	if r.read("the webhook's pods", err) {
+		r.facts.replicas = pods.Items
+	}
+}
+
+// read reports whether something could be read, and says so if not.
+func (r *run) read(what string, err error) bool {
+	if err != nil {
+		r.add(Fail, "kubernetes", "", fmt.Sprintf("can't read %s: %v", what, err),
+			"use an account that may list "+what)
+	}
+	return err == nil
+}
+
+// kubernetes looks at the version, and reports whether the API server answers: without it there is nothing to look at.
+func (r *run) kubernetes() bool {
+	info, err := r.Kube.Discovery().ServerVersion()
+	if err != nil {
+		r.add(Fail, "kubernetes", "", fmt.Sprintf("the API server doesn't answer: %v", err), "use a kubeconfig, context or account that reaches the cluster")
+		return false
+	}
+	got, err := version.ParseGeneric(info.GitVersion)
+	if err == nil && got.LessThan(version.MustParseGeneric(oldest)) {
+		r.add(Fail, "kubernetes", "", fmt.Sprintf("version %s is older than %s", info.GitVersion, oldest), "upgrade Kubernetes")
+		return true
+	}
+	r.add(OK, "kubernetes", "", "version "+info.GitVersion, "")
+	return true
+}
+
+// optedIn reports whether the webhook sees pods of the namespace.
+func (r *run) optedIn(namespace string) bool {
+	n := r.facts.namespaces[namespace]
+	return n != nil && r.facts.selector.Matches(labels.Set(n.Labels))
+}
+
+// flag is the value of a flag of the webhook's, or fallback.
+func (r *run) flag(name, fallback string) string {
+	for i := range r.facts.replicas {
+		for _, container := range r.facts.replicas[i].Spec.Containers {
+			for _, arg := range container.Args {
+				if value, ok := strings.CutPrefix(arg, "--"+name+"="); ok {
+					return value
+				}
+			}
+		}
+	}
+	return fallback
+}
+
+// consulPort of the agents on the nodes.
+func (r *run) consulPort() int {
+	port, err := strconv.Atoi(r.flag("consul-port", "8500"))
+	if err != nil {
+		return 8500
+	}
+	return port
+}

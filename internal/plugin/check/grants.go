@@ -1,0 +1,133 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+)
+
+// policy looks for the admission policy that bounds an agentlet to its own pod's gate, and for its binding.
+func (r *run) policy(ctx context.Context) {
+	const remedy = "set policy.enabled=true in the chart"
+	policies, err := r.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
+	if !r.read("admission policies", err) {
+		return
+	}
+	bindings, err := r.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().List(ctx, metav1.ListOptions{})
+	if !r.read("admission policy bindings", err) {
+		return
+	}
+	for i := range policies.Items {
+		if !boundsGate(&policies.Items[i]) {
+			continue
+		}
+		name := policies.Items[i].Name
+		subject := "validatingadmissionpolicy/" + name
+		if slices.ContainsFunc(bindings.Items, func(b admissionregistrationv1.ValidatingAdmissionPolicyBinding) bool {
+			return b.Spec.PolicyName == name && slices.Contains(b.Spec.ValidationActions, admissionregistrationv1.Deny)
+		}) {
+			r.add(OK, "policy", subject, "a pod may write its own gate only", "")
+		} else {
+			r.add(Fail, "policy", subject, "no binding makes it deny: a granted service account can patch the status of every pod of its namespace", remedy)
+		}
+		return
+	}
+	r.add(Warn, "policy", "", "no admission policy bounds what an agentlet writes: a granted service account can patch the status of every pod of its namespace", remedy)
+}
+
+// boundsGate reports whether a policy is about the gate in pods' status.
+func boundsGate(policy *admissionregistrationv1.ValidatingAdmissionPolicy) bool {
+	if policy.Spec.MatchConstraints == nil || !slices.ContainsFunc(policy.Spec.MatchConstraints.ResourceRules,
+		func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
+			return slices.Contains(rule.Resources, "pods/status")
+		}) {
+		return false
+	}
+	return slices.ContainsFunc(policy.Spec.Variables, func(v admissionregistrationv1.Variable) bool {
+		return strings.Contains(v.Expression, contract.Condition)
+	})
+}
+
+// right is what an agentlet needs.
+type right struct{ verb, subresource string }
+
+// grants asks the API server what the service accounts of injected pods may do, however they are granted it.
+func (r *run) grants(ctx context.Context) {
+	if !r.facts.podsRead {
+		return
+	}
+	type account struct{ namespace, name string }
+	var accounts []account
+	for i := range r.facts.pods {
+		pod := &r.facts.pods[i]
+		a := account{pod.Namespace, pod.Spec.ServiceAccountName}
+		if a.name == "" {
+			a.name = "default"
+		}
+		if reach.Agentlet(pod) != nil && !slices.Contains(accounts, a) {
+			accounts = append(accounts, a)
+		}
+	}
+	granted := 0
+	for _, a := range accounts {
+		var missing []string
+		for _, need := range []right{{"watch", ""}, {"list", ""}, {"patch", "status"}} {
+			allowed, err := r.allowed(ctx, a.namespace, a.name, need)
+			if err != nil {
+				r.add(Skip, "grants", "", "can't ask what service accounts may do: "+err.Error(), "")
+				return
+			}
+			if !allowed {
+				missing = append(missing, strings.TrimSuffix(need.verb+" pods/"+need.subresource, "/"))
+			}
+		}
+		if len(missing) == 0 {
+			granted++
+			continue
+		}
+		r.add(Fail, "grants", "serviceaccount/"+a.namespace+"/"+a.name,
+			"injected pods run under it, but it may not "+strings.Join(missing, ", ")+": their gates can't open", r.grantRemedy(a.namespace))
+	}
+	switch {
+	case len(accounts) == 0:
+		r.add(OK, "grants", "", "no injected pod needs any", "")
+	case granted > 0:
+		r.add(OK, "grants", "", fmt.Sprintf("%d of %d service accounts with injected pods may do what an agentlet needs", granted, len(accounts)), "")
+	}
+}
+
+// grantRemedy depends on who grants in this installation.
+func (r *run) grantRemedy(namespace string) string {
+	list := fmt.Sprintf("add %s to grants.namespaces of the chart", namespace)
+	switch {
+	case r.flag("grants", "none") != "auto":
+		return list
+	case !r.optedIn(namespace):
+		return fmt.Sprintf("kubectl label namespace %s %s=%s, so that the webhook grants it, or %s", namespace, contract.InjectLabel, contract.InjectEnabled, list)
+	}
+	return "the webhook should have granted it: read its log, or " + list
+}
+
+func (r *run) allowed(ctx context.Context, namespace, account string, need right) (bool, error) {
+	review, err := r.Kube.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
+		Spec: authorizationv1.SubjectAccessReviewSpec{
+			User:   "system:serviceaccount:" + namespace + ":" + account,
+			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + namespace, "system:authenticated"},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: namespace, Verb: need.verb, Version: "v1", Resource: "pods", Subresource: need.subresource,
+			},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return false, fmt.Errorf("review access: %w", err)
+	}
+	return review.Status.Allowed, nil
+}

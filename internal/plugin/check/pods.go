@@ -1,0 +1,168 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+)
+
+// registrations looks for pods that ask for a registration and have no agentlet. Whether a pod would get one is the
+// injector's word.
+func (r *run) registrations(context.Context) {
+	if !r.facts.podsRead {
+		return
+	}
+	judge, err := injector.New(injector.Config{Image: "any", ConsulPort: 8500, ConsulScheme: "http"})
+	if err != nil {
+		r.add(Fail, "pods", "", "can't judge pods: "+err.Error(), "")
+		return
+	}
+	injected, outside := 0, map[string][]*corev1.Pod{}
+	for i := range r.facts.pods {
+		pod := &r.facts.pods[i]
+		if reach.Agentlet(pod) != nil {
+			injected++
+			continue
+		}
+		if !registration.Wanted(pod) {
+			continue
+		}
+		decision := judge.Decide(injector.Request{Namespace: pod.Namespace, Pod: pod, Nonce: "any"})
+		switch {
+		case decision.Outcome == injector.Skipped:
+		case !r.optedIn(pod.Namespace):
+			outside[pod.Namespace] = append(outside[pod.Namespace], pod)
+		case decision.Outcome == injector.Denied:
+			r.add(Fail, "pods", "pod/"+pod.Namespace+"/"+pod.Name, "its annotations hold mistakes, and it has no agentlet: "+decision.Errors.ToAggregate().Error(),
+				"correct them where the pod comes from; kubectl agentlet explain -f FILE names the lines")
+		default:
+			r.add(Fail, "pods", "pod/"+pod.Namespace+"/"+pod.Name, "it is annotated in an opted-in namespace, but has no agentlet: it was created before the namespace opted in, or while the webhook was away",
+				"create it anew: "+recreate(pod))
+		}
+	}
+	for i := range r.facts.pods {
+		if pods := outside[r.facts.pods[i].Namespace]; len(pods) > 0 {
+			r.outside(pods)
+			delete(outside, r.facts.pods[i].Namespace)
+		}
+	}
+	r.add(OK, "pods", "", fmt.Sprintf("%d pods have an agentlet", injected), "")
+}
+
+// outside says that annotated pods run in a namespace that the webhook doesn't see.
+func (r *run) outside(pods []*corev1.Pod) {
+	namespace := pods[0].Namespace
+	names := make([]string, 0, len(pods))
+	for _, pod := range pods {
+		names = append(names, pod.Name)
+	}
+	const shown = 3
+	list := strings.Join(names[:min(len(names), shown)], ", ")
+	if more := len(names) - shown; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	if n := r.facts.namespaces[namespace]; n != nil && n.Labels[contract.InjectLabel] == contract.InjectEnabled {
+		r.add(Fail, "pods", "namespace/"+namespace, "annotated pods ("+list+") are not registered: the namespace has the label, but the webhook excludes it",
+			"move them to another namespace, or take this one out of webhook.excludedNamespaces of the chart")
+		return
+	}
+	r.add(Fail, "pods", "namespace/"+namespace, "annotated pods ("+list+") are not registered: the namespace is not opted in",
+		fmt.Sprintf("kubectl label namespace %s %s=%s, then %s", namespace, contract.InjectLabel, contract.InjectEnabled, recreate(pods[0])))
+}
+
+// recreate is the command that has a pod made anew.
+func recreate(pod *corev1.Pod) string {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return fmt.Sprintf("kubectl -n %s delete pod %s, and create it again", pod.Namespace, pod.Name)
+	}
+	kind, name := strings.ToLower(owner.Kind), owner.Name
+	if hash := pod.Labels["pod-template-hash"]; kind == "replicaset" && hash != "" {
+		kind, name = "deployment", strings.TrimSuffix(name, "-"+hash)
+	}
+	switch kind {
+	case "deployment", "statefulset", "daemonset":
+		return fmt.Sprintf("kubectl -n %s rollout restart %s/%s", pod.Namespace, kind, name)
+	}
+	return fmt.Sprintf("kubectl -n %s delete pod %s", pod.Namespace, pod.Name)
+}
+
+// remedies for a gate that stays closed, by its reason. Those that pass by themselves have none.
+var remedies = map[contract.Reason]string{
+	contract.Starting:             "kubectl -n %s logs %s -c agentlet",
+	contract.ContainersNotReady:   "the application is not ready: kubectl -n %s describe pod %s",
+	contract.ConsulUnreachable:    "see that a Consul agent answers at the node's address; then kubectl -n %s logs %s -c agentlet",
+	contract.LoginFailed:          "see to Consul's auth method and its binding rules; then kubectl -n %s logs %s -c agentlet",
+	contract.RegistrationRejected: "see what Consul's agent refuses, most often by a missing right of the token: kubectl -n %s logs %s -c agentlet",
+	contract.InvalidConfiguration: "correct the annotations: kubectl -n %s describe pod %s",
+	contract.PortConflict:         "give the agentlet another port by " + contract.AgentletPort + ": kubectl -n %s describe pod %s",
+	contract.AwaitingCatalog:      "see that the node's Consul agent reaches the servers; then kubectl -n %s logs %s -c agentlet",
+	contract.CatalogLost:          "see who took the instance out of Consul; then kubectl -n %s logs %s -c agentlet",
+}
+
+// gates looks for gates that have been closed for longer than one should wait.
+func (r *run) gates(context.Context) {
+	if !r.facts.podsRead {
+		return
+	}
+	gated, open := 0, 0
+	for i := range r.facts.pods {
+		pod := &r.facts.pods[i]
+		if !reach.Gated(pod) {
+			continue
+		}
+		gated++
+		gate := reach.Condition(pod, contract.Condition)
+		switch {
+		case gate == nil:
+			r.unwritten(pod)
+		case gate.Status == corev1.ConditionTrue:
+			open++
+		default:
+			r.closed(pod, gate)
+		}
+	}
+	r.add(OK, "gates", "", fmt.Sprintf("%d of %d gates are open", open, gated), "")
+}
+
+// unwritten is for a gate that nobody has ever written.
+func (r *run) unwritten(pod *corev1.Pod) {
+	if pod.Status.StartTime == nil || r.Now.Sub(pod.Status.StartTime.Time) < r.Patience {
+		return
+	}
+	subject, age := "pod/"+pod.Namespace+"/"+pod.Name, r.Now.Sub(pod.Status.StartTime.Time).Round(time.Second)
+	if reach.Agentlet(pod) == nil {
+		r.add(Fail, "gates", subject, fmt.Sprintf("it waits for its gate since %s, but has no agentlet that could open it", age),
+			"take the gate "+contract.Condition+" out of its template, or see who took the agentlet out")
+		return
+	}
+	r.add(Fail, "gates", subject, fmt.Sprintf("its agentlet has not written the gate for %s: it does not run, or may not patch pods/status", age),
+		fmt.Sprintf("see the findings about grants; then kubectl -n %s logs %s -c agentlet", pod.Namespace, pod.Name))
+}
+
+// closed is for a gate with a reason.
+func (r *run) closed(pod *corev1.Pod, gate *corev1.PodCondition) {
+	age := r.Now.Sub(gate.LastTransitionTime.Time).Round(time.Second)
+	if age < r.Patience {
+		return
+	}
+	level, reason := Fail, contract.Reason(gate.Reason)
+	if reason == contract.ContainersNotReady {
+		level = Warn // Agentlet does what it should
+	}
+	remedy := remedies[reason]
+	if remedy == "" {
+		remedy = remedies[contract.Starting]
+	}
+	r.add(level, "gates", "pod/"+pod.Namespace+"/"+pod.Name, fmt.Sprintf("its gate is closed for %s: %s: %s", age, gate.Reason, gate.Message),
+		fmt.Sprintf(remedy, pod.Namespace, pod.Name))
+}

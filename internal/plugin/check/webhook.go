@@ -1,0 +1,193 @@
+package check
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+)
+
+// webhook looks at the configuration, the authority that it trusts, and the replicas. What a replica serves against that
+// authority is what its own readiness says.
+func (r *run) webhook(ctx context.Context) {
+	hook := r.facts.hook
+	if !r.facts.hooksRead {
+		return
+	}
+	if hook == nil {
+		r.add(Fail, "webhook", "", "no webhook configuration holds "+hookName+": nothing is injected",
+			"install the chart: helm upgrade --install agentlet CHART -n agentlet-system --create-namespace")
+		return
+	}
+	subject := "mutatingwebhookconfiguration/" + r.facts.configuration
+	if message, err := r.trust(hook.ClientConfig.CABundle); err != nil {
+		r.add(Fail, "webhook", subject, err.Error(),
+			"with certs.source=self the webhook writes it: read its log; with certs.source=files see to certs.caBundle or what injects it")
+	} else {
+		r.add(OK, "webhook", subject, message, "")
+	}
+	if hook.ClientConfig.Service == nil {
+		r.add(Skip, "webhook", subject, "it is called by URL: its replicas are not looked at", "")
+		return
+	}
+	namespace := hook.ClientConfig.Service.Namespace
+	ready := 0
+	for i := range r.facts.replicas {
+		if r.replica(ctx, &r.facts.replicas[i]) {
+			ready++
+		}
+	}
+	if ready == 0 {
+		effect := "pods that ask for an agentlet can't be created"
+		if hook.FailurePolicy != nil && *hook.FailurePolicy == "Ignore" {
+			effect = "pods are created without an agentlet"
+		}
+		r.add(Fail, "webhook", "service/"+namespace+"/"+hook.ClientConfig.Service.Name, "no replica is ready: "+effect,
+			fmt.Sprintf("kubectl -n %s get deployments,pods; scale the deployment up, or read its events and log", namespace))
+	}
+}
+
+// trust says until when the API server has an authority to trust.
+func (r *run) trust(bundle []byte) (string, error) {
+	if len(bundle) == 0 {
+		return "", errors.New("its caBundle is empty: the API server trusts no certificate")
+	}
+	var last *x509.Certificate
+	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
+		authority, err := x509.ParseCertificate(block.Bytes)
+		if err == nil && (last == nil || authority.NotAfter.After(last.NotAfter)) {
+			last = authority
+		}
+	}
+	switch {
+	case last == nil:
+		return "", errors.New("its caBundle holds no certificate")
+	case r.Now.After(last.NotAfter):
+		return "", fmt.Errorf("the authority in its caBundle has expired on %s", last.NotAfter.Format("2006-01-02 15:04"))
+	}
+	return "trusts an authority until " + last.NotAfter.Format("2006-01-02 15:04"), nil
+}
+
+// replica says what keeps one replica from being ready, and reports whether nothing does.
+func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
+	if pod.DeletionTimestamp != nil {
+		return false
+	}
+	subject := "pod/" + pod.Namespace + "/" + pod.Name
+	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "readyz")
+	ready := reach.Condition(pod, corev1.PodReady)
+	isReady := ready != nil && ready.Status == corev1.ConditionTrue
+	switch {
+	case err == nil:
+		r.add(OK, "webhook", subject, "ready: "+parts(string(body), "[+] "), "")
+		return true
+	case errors.Is(err, reach.ErrForbidden) && isReady:
+		r.add(OK, "webhook", subject, "ready, as Kubernetes says; its own word needs the right to get pods/proxy", "")
+		return true
+	case strings.Contains(err.Error(), "[-]"):
+		r.add(Fail, "webhook", subject, "not ready: "+parts(err.Error(), "[-] "),
+			fmt.Sprintf("kubectl -n %s logs %s", pod.Namespace, pod.Name))
+	default:
+		r.add(Fail, "webhook", subject, "not ready: "+err.Error(),
+			fmt.Sprintf("kubectl -n %s describe pod %s", pod.Namespace, pod.Name))
+	}
+	return isReady
+}
+
+// healthPort is the number of the port named so: the proxy of pods knows no names.
+func healthPort(pod *corev1.Pod) string {
+	for _, container := range pod.Spec.Containers {
+		for _, port := range container.Ports {
+			if port.Name == "health" {
+				return strconv.Itoa(int(port.ContainerPort))
+			}
+		}
+	}
+	return "8080"
+}
+
+// parts are the parts of a readiness answer with this mark, in one line.
+func parts(answer, mark string) string {
+	var found []string
+	for _, part := range strings.FieldsFunc(strings.NewReplacer("[+]", "\n[+]", "[-]", "\n[-]").Replace(answer), func(c rune) bool { return c == '\n' }) {
+		if text, ok := strings.CutPrefix(part, mark); ok {
+			found = append(found, strings.TrimSuffix(strings.TrimSpace(text), ": ok"))
+		}
+	}
+	return strings.Join(found, ", ")
+}
+
+// admission has the API server itself call the webhook, by a pod that is created as a dry run. Nothing else shows that the
+// API server reaches it and trusts what it serves.
+func (r *run) admission(ctx context.Context) {
+	if r.facts.hook == nil {
+		return
+	}
+	namespace := r.Namespace
+	if !r.usable(namespace) {
+		namespace = ""
+		for _, name := range slices.Sorted(maps.Keys(r.facts.namespaces)) {
+			if r.usable(name) {
+				namespace = name
+				break
+			}
+		}
+	}
+	if namespace == "" {
+		r.add(Skip, "webhook", "", "no namespace is opted in, so the API server can't be made to call the webhook",
+			fmt.Sprintf("kubectl label namespace NAME %s=%s", contract.InjectLabel, contract.InjectEnabled))
+		return
+	}
+	pod, err := r.Kube.CoreV1().Pods(namespace).Create(ctx, probe(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	subject := "namespace/" + namespace
+	switch {
+	case err == nil && reach.Agentlet(pod) != nil:
+		r.add(OK, "webhook", subject, "the API server reaches and trusts the webhook: a pod created here is injected (dry run)", "")
+	case err == nil:
+		r.add(Fail, "webhook", subject, "a pod created here is not injected (dry run), though the namespace is opted in",
+			"look for another webhook or policy that takes the agentlet out, and at failurePolicy: with Ignore an unreachable webhook is passed over")
+	case strings.Contains(err.Error(), hookName):
+		r.add(Fail, "webhook", subject, "the API server can't use the webhook: "+err.Error(),
+			"see that the API server reaches the webhook's pods (port 9443) and that the findings about the webhook are well")
+	case apierrors.IsForbidden(err):
+		r.add(Skip, "webhook", subject, "a dry run of a pod is not allowed here: "+err.Error(), "")
+	default:
+		r.add(Warn, "webhook", subject, "a dry run of a pod failed: "+err.Error(), "see what refuses pods in this namespace")
+	}
+}
+
+// usable reports whether a pod can be tried in the namespace.
+func (r *run) usable(namespace string) bool {
+	return r.optedIn(namespace) && r.facts.namespaces[namespace].DeletionTimestamp == nil
+}
+
+// probe is a pod that asks for an agentlet, and that any Pod Security Standard lets pass. It never runs.
+func probe() *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "agentlet-check-", Annotations: map[string]string{contract.ServiceNames: "agentlet-check"}},
+		Spec: corev1.PodSpec{
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), RunAsUser: new(int64(65532)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{
+				Name: "check", Image: "agentlet-check", Ports: []corev1.ContainerPort{{ContainerPort: 8080}},
+				SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				},
+			}},
+		},
+	}
+}

@@ -1,0 +1,125 @@
+// Package reach asks what runs in a cluster through the API server's proxies, so that a person needs no way to the pods'
+// or the nodes' addresses.
+package reach
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// callTimeout bounds one call: what is well answers at once.
+const callTimeout = 5 * time.Second
+
+// ErrForbidden says that the person may not use the API server's proxy; it tells nothing of what is behind it.
+var ErrForbidden = errors.New("the API server's proxy is not allowed")
+
+// Cluster is a cluster behind its API server.
+type Cluster struct {
+	Client kubernetes.Interface
+}
+
+// Pod gets a path from a pod's port by HTTP. A refusal by the API server itself is ErrForbidden; what the pod answers
+// with an error status is an error that holds its answer.
+func (c Cluster) Pod(ctx context.Context, namespace, pod, port, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	body, err := c.Client.CoreV1().Pods(namespace).ProxyGet("http", pod, port, path, nil).DoRaw(ctx)
+	if err != nil {
+		return body, fmt.Errorf("get %s of pod %s/%s: %w", path, namespace, pod, refusal(err, body, "pods/proxy"))
+	}
+	return body, nil
+}
+
+// Node gets a path from a port of a node's own address.
+func (c Cluster) Node(ctx context.Context, scheme, node string, port int, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	name := scheme + ":" + node + ":" + strconv.Itoa(port)
+	body, err := c.Client.CoreV1().RESTClient().Get().Resource("nodes").Name(name).SubResource("proxy").Suffix(path).DoRaw(ctx)
+	if err != nil {
+		return body, fmt.Errorf("get %s of node %s, port %d: %w", path, node, port, refusal(err, body, "nodes/proxy"))
+	}
+	return body, nil
+}
+
+// refusal tells the API server's own refusal from an answer of what is behind it, whose words say more than the client's.
+func refusal(err error, body []byte, resource string) error {
+	text := strings.Join(strings.Fields(string(body)), " ")
+	switch {
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error()+text, resource):
+		return ErrForbidden
+	case text != "" && !strings.HasPrefix(text, "{"):
+		return fmt.Errorf("%w: %s", err, clip(text))
+	}
+	return err
+}
+
+func clip(text string) string {
+	const most = 300
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// Status is what the pod's agentlet says of itself.
+func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*agentlet.Status, error) {
+	container := Agentlet(pod)
+	if container == nil || len(container.Ports) == 0 {
+		return nil, fmt.Errorf("pod %s/%s has no agentlet", pod.Namespace, pod.Name)
+	}
+	body, err := c.Pod(ctx, pod.Namespace, pod.Name, strconv.Itoa(int(container.Ports[0].ContainerPort)), contract.StatusPath)
+	if err != nil {
+		return nil, err
+	}
+	var status *agentlet.Status
+	if err := json.Unmarshal(body, &status); err != nil {
+		return nil, fmt.Errorf("decode status of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	if status == nil {
+		return nil, fmt.Errorf("the agentlet of pod %s/%s has just started", pod.Namespace, pod.Name)
+	}
+	return status, nil
+}
+
+// Agentlet is the pod's injected container, or nil.
+func Agentlet(pod *corev1.Pod) *corev1.Container {
+	for i := range pod.Spec.InitContainers {
+		if pod.Spec.InitContainers[i].Name == contract.ContainerName {
+			return &pod.Spec.InitContainers[i]
+		}
+	}
+	return nil
+}
+
+// Gated reports whether the pod waits for its gate.
+func Gated(pod *corev1.Pod) bool {
+	for _, gate := range pod.Spec.ReadinessGates {
+		if gate.ConditionType == contract.Condition {
+			return true
+		}
+	}
+	return false
+}
+
+// Condition is the pod's condition of this type, or nil.
+func Condition(pod *corev1.Pod, of corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == of {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}

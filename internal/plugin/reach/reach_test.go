@@ -1,0 +1,97 @@
+package reach
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// cluster is one whose API server answers by path.
+func cluster(t *testing.T, answers map[string]func(w http.ResponseWriter)) Cluster {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answer := answers[r.URL.Path]; answer != nil {
+			answer(w)
+			return
+		}
+		t.Errorf("unexpected %s", r.URL.Path)
+	}))
+	t.Cleanup(server.Close)
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Cluster{Client: client}
+}
+
+func says(status int, body string) func(w http.ResponseWriter) {
+	return func(w http.ResponseWriter) {
+		if strings.HasPrefix(body, "{") {
+			w.Header().Set("Content-Type", "application/json")
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+const forbidden = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,` +
+	`"message":"nodes \"node1\" is forbidden: User \"a\" cannot get resource \"nodes/proxy\" in API group \"\""}`
+
+func TestNode(t *testing.T) {
+	const path = "/api/v1/nodes/https:node1:8501/proxy/v1/agent/self"
+	for name, test := range map[string]struct {
+		answer    func(w http.ResponseWriter)
+		want      string // of the body
+		says      string // of the error
+		forbidden bool
+	}{
+		"an answer":                {says(200, `{"Config":{}}`), `{"Config":{}}`, "", false},
+		"not allowed":              {says(403, forbidden), "", "not allowed", true},
+		"refused by what is there": {says(403, "Permission denied: anonymous token"), "", "Permission denied: anonymous token", false},
+		"nobody there":             {says(503, "error trying to reach service: dial tcp 10.0.0.1:8501: connect: connection refused"), "", "connection refused", false},
+	} {
+		body, err := cluster(t, map[string]func(http.ResponseWriter){path: test.answer}).Node(t.Context(), "https", "node1", 8501, "v1/agent/self")
+		if test.says == "" && (err != nil || string(body) != test.want) {
+			t.Errorf("%s: %q, %v", name, body, err)
+		}
+		if test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says) || errors.Is(err, ErrForbidden) != test.forbidden) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
+		Spec: corev1.PodSpec{InitContainers: []corev1.Container{
+			{Name: "other"}, {Name: contract.ContainerName, Ports: []corev1.ContainerPort{{ContainerPort: 19501}}},
+		}},
+	}
+	const path = "/api/v1/namespaces/shop/pods/http:web:19501/proxy/status"
+	for name, test := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		says   string
+	}{
+		"well":      {says(200, `{"pod":"web"}`), ""},
+		"starting":  {says(200, "null"), "has just started"},
+		"no status": {says(200, "<html>"), "decode status"},
+		"no answer": {says(503, "connection refused"), "connection refused"},
+	} {
+		status, err := cluster(t, map[string]func(http.ResponseWriter){path: test.answer}).Status(t.Context(), pod)
+		if test.says == "" && (err != nil || status.Pod != "web") || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%s: %+v, %v", name, status, err)
+		}
+	}
+	if _, err := cluster(t, nil).Status(t.Context(), &corev1.Pod{}); err == nil {
+		t.Error("a pod without agentlet has a status")
+	}
+}

@@ -1,0 +1,161 @@
+// Package status shows pods with an agentlet as Kubernetes and as Consul see them, and where the two differ. What Consul
+// sees is each agentlet's own word, asked through the API server.
+package status
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+)
+
+// Cluster asks agentlets; reach.Cluster does.
+type Cluster interface {
+	Status(ctx context.Context, pod *corev1.Pod) (*agentlet.Status, error)
+}
+
+// Row is one service of one pod, or a pod whose services are not known.
+type Row struct {
+	Namespace string `json:"namespace"`
+	Pod       string `json:"pod"`
+	Node      string `json:"node,omitempty"`
+	// Gate is open, closed or off.
+	Gate    string          `json:"gate"`
+	Reason  contract.Reason `json:"reason,omitempty"`
+	Service string          `json:"service,omitempty"`
+	Address string          `json:"address,omitempty"`
+	// Consul is the instance's health in the catalog, or "absent"; empty where it is not known.
+	Consul string `json:"consul,omitempty"`
+	// OpenedSeconds is how long after the pod's start the gate opened; 0 while it is closed.
+	OpenedSeconds int64 `json:"openedAfterSeconds,omitempty"`
+	// Drift says where Kubernetes and Consul differ, or why that is not known.
+	Drift string `json:"drift,omitempty"`
+}
+
+// absent is the health of an instance that the catalog doesn't have.
+const absent = "absent"
+
+// parallel questions to agentlets: enough for a big namespace, few enough for the API server.
+const parallel = 16
+
+// Read reads the pods with an agentlet in a namespace, or in all where it is empty, by namespace and name.
+func Read(ctx context.Context, kube kubernetes.Interface, cluster Cluster, namespace string) ([]Row, error) {
+	list, err := kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return reach.Agentlet(&pod) == nil })
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+	})
+	of := make([][]Row, len(pods))
+	var group sync.WaitGroup
+	slots := make(chan struct{}, parallel)
+	for i := range pods {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			of[i] = rows(ctx, cluster, &pods[i])
+		})
+	}
+	group.Wait()
+	return slices.Concat(of...), ctx.Err()
+}
+
+// rows of one pod, at least one.
+func rows(ctx context.Context, cluster Cluster, pod *corev1.Pod) []Row {
+	row := ofPod(pod)
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		row.Drift = "the pod has ended: " + string(pod.Status.Phase)
+		return []Row{row}
+	}
+	status, err := cluster.Status(ctx, pod)
+	if err != nil {
+		row.Drift = "unknown: " + err.Error()
+		return []Row{row}
+	}
+	if row.Reason == "" && row.Gate != "off" {
+		row.Reason = status.Gate.Reason
+	}
+	if len(status.Services) == 0 {
+		row.Drift = "the agentlet knows no service yet: " + status.Phase
+		return []Row{row}
+	}
+	found := make([]Row, 0, len(status.Services))
+	for i := range status.Services {
+		service := &status.Services[i]
+		row := row
+		row.Service, row.Address, row.Consul = service.Name, fmt.Sprintf("%s:%d", service.Address, service.Port), string(service.Catalog)
+		if row.Consul == "" && service.Agent != "unknown" {
+			row.Consul = absent
+		}
+		row.Drift = drift(pod, status, service)
+		found = append(found, row)
+	}
+	return found
+}
+
+// ofPod is what Kubernetes alone says.
+func ofPod(pod *corev1.Pod) Row {
+	row := Row{Namespace: pod.Namespace, Pod: pod.Name, Node: pod.Spec.NodeName, Gate: "closed"}
+	if !reach.Gated(pod) {
+		row.Gate = "off"
+		return row
+	}
+	gate := reach.Condition(pod, contract.Condition)
+	if gate == nil {
+		return row
+	}
+	row.Reason = contract.Reason(gate.Reason)
+	if gate.Status == corev1.ConditionTrue {
+		row.Gate = "open"
+		if pod.Status.StartTime != nil {
+			row.OpenedSeconds = int64(gate.LastTransitionTime.Sub(pod.Status.StartTime.Time) / time.Second)
+		}
+	}
+	return row
+}
+
+// drift compares. A pod whose Consul health was fixed by its annotation never drifts by it, nor does one that ends: taking
+// it out of Consul first is what Agentlet is for.
+func drift(pod *corev1.Pod, status *agentlet.Status, service *agentlet.ServiceStatus) string {
+	if pod.DeletionTimestamp != nil || status.Phase == "draining" || status.Phase == "drained" {
+		if service.Catalog != "" {
+			return "ending, still in Consul"
+		}
+		return ""
+	}
+	var found []string
+	ready := reach.Condition(pod, corev1.PodReady)
+	isReady := ready != nil && ready.Status == corev1.ConditionTrue
+	switch {
+	case service.Agent == "unknown":
+		found = append(found, "Consul is not heard")
+	case isReady && service.Catalog == "":
+		found = append(found, "ready, but not in Consul")
+	case isReady && service.Catalog != contract.Passing && service.Readiness != service.Catalog:
+		found = append(found, fmt.Sprintf("ready, but %s in Consul", service.Catalog))
+	case !isReady && service.Catalog == contract.Passing && service.Readiness != contract.Passing:
+		found = append(found, "not ready, but passing in Consul")
+	}
+	if len(status.Failing) > 0 {
+		for what, why := range status.Failing {
+			found = append(found, what+": "+why)
+		}
+		slices.Sort(found)
+	}
+	if status.Mistakes != "" {
+		found = append(found, "mistakes in changed annotations: "+status.Mistakes)
+	}
+	return strings.Join(found, "; ")
+}

@@ -1,0 +1,162 @@
+package status
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// agentlets answer by the pod's name.
+type agentlets map[string]*agentlet.Status
+
+func (a agentlets) Status(_ context.Context, pod *corev1.Pod) (*agentlet.Status, error) {
+	if s := a[pod.Name]; s != nil {
+		return s, nil
+	}
+	return nil, errors.New("no answer")
+}
+
+var start = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// pod is one with a gate that opened 7 s after its start, or that is closed for a reason.
+func pod(namespace, name string, ready bool, closed contract.Reason) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: corev1.PodSpec{
+			NodeName: "node1", InitContainers: []corev1.Container{{Name: contract.ContainerName}},
+			ReadinessGates: []corev1.PodReadinessGate{{ConditionType: contract.Condition}},
+		},
+		Status: corev1.PodStatus{StartTime: &metav1.Time{Time: start}},
+	}
+	gate := corev1.PodCondition{
+		Type: contract.Condition, Status: corev1.ConditionTrue, Reason: string(contract.Registered),
+		LastTransitionTime: metav1.Time{Time: start.Add(7 * time.Second)},
+	}
+	if closed != "" {
+		gate.Status, gate.Reason = corev1.ConditionFalse, string(closed)
+	}
+	p.Status.Conditions = []corev1.PodCondition{gate}
+	if ready {
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
+	}
+	return p
+}
+
+func service(agent string, readiness, catalog contract.Health) agentlet.ServiceStatus {
+	return agentlet.ServiceStatus{Name: "web", Address: "10.244.1.7", Port: 8080, Agent: agent, Readiness: readiness, Catalog: catalog}
+}
+
+func of(services ...agentlet.ServiceStatus) *agentlet.Status {
+	return &agentlet.Status{Phase: "running", Services: services, Gate: agentlet.GateStatus{Reason: contract.Starting}}
+}
+
+func TestDrift(t *testing.T) {
+	draining := of(service("present", "critical", "passing"))
+	draining.Phase = "draining"
+	drained := of(service("absent", "", ""))
+	drained.Phase = "drained"
+	failing := of(service("present", "passing", "passing"))
+	failing.Failing = map[string]string{"gate": "forbidden", "consul": "refused"}
+	mistaken := of(service("present", "passing", "passing"))
+	mistaken.Mistakes = "gate"
+	for name, test := range map[string]struct {
+		ready  bool
+		status *agentlet.Status
+		want   string
+	}{
+		"none":                   {true, of(service("present", "passing", "passing")), ""},
+		"starting":               {false, of(service("absent", "", "")), ""},
+		"registered, not ready":  {false, of(service("present", "critical", "critical")), ""},
+		"the kubelet is behind":  {false, of(service("present", "passing", "passing")), ""},
+		"a fixed health":         {true, of(service("present", "warning", "warning")), ""},
+		"lost":                   {true, of(service("absent", "", "")), "ready, but not in Consul"},
+		"critical":               {true, of(service("present", "passing", "critical")), "ready, but critical in Consul"},
+		"Consul is behind":       {false, of(service("present", "critical", "passing")), "not ready, but passing in Consul"},
+		"not heard":              {true, of(service("unknown", "", "")), "Consul is not heard"},
+		"ending":                 {true, draining, "ending, still in Consul"},
+		"ended":                  {true, drained, ""},
+		"trying again":           {true, failing, "consul: refused; gate: forbidden"},
+		"mistakes in annotation": {true, mistaken, "mistakes in changed annotations: gate"},
+	} {
+		if got := drift(pod("shop", "web", test.ready, ""), test.status, &test.status.Services[0]); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestReadAndWrite(t *testing.T) {
+	plain := pod("shop", "plain", true, "")
+	plain.Spec.InitContainers = nil
+	off := pod("bank", "off", true, "")
+	off.Spec.ReadinessGates = nil
+	done := pod("shop", "done", false, contract.Draining)
+	done.Status.Phase = corev1.PodSucceeded
+	unwritten := pod("shop", "unwritten", false, "")
+	unwritten.Status.Conditions = nil
+	admin := service("present", "passing", "")
+	admin.Name, admin.Port = "web-admin", 9090
+	kube := fake.NewClientset(plain, off, done, unwritten, pod("shop", "web", true, ""),
+		pod("shop", "closed", false, contract.ContainersNotReady), pod("shop", "mute", true, ""))
+	known := agentlets{
+		"web":       of(service("present", "passing", "passing"), admin),
+		"closed":    of(service("absent", "", "")),
+		"off":       of(service("present", "passing", "passing")),
+		"unwritten": of(),
+	}
+	var out bytes.Buffer
+	for _, namespace := range []string{"", "bank", "empty"} {
+		rows, err := Read(t.Context(), kube, known, namespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Write(&out, rows, namespace == "", false); err != nil {
+			t.Fatal(err)
+		}
+		out.WriteString("\n")
+	}
+	golden(t, "testdata/table.txt", out.String())
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is stale; if this is meant, run with -update (-golden +got):\n%s", path, diff)
+	}
+}
+
+func TestJSONIsAList(t *testing.T) {
+	for _, rows := range [][]Row{nil, {{Pod: "web", Gate: "open"}}} {
+		var out bytes.Buffer
+		var back []Row
+		if err := WriteJSON(&out, rows); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(out.Bytes(), &back); err != nil || back == nil || len(back) != len(rows) {
+			t.Errorf("%s: %v", out.String(), err)
+		}
+	}
+}
