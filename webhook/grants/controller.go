@@ -47,7 +47,7 @@ func (j jittered) When(namespace string) time.Duration {
 func newController(g *Grants) *controller {
 	queue := workqueue.NewTypedRateLimitingQueue(newBackoff())
 	return &controller{
-		Grants: g, queue: queue, watches: newWatches(g.config.Client, queue.Add), idle: map[string]map[string]time.Time{},
+		Grants: g, queue: queue, watches: newWatches(g.config.Client, queue.Add, g.watchFailed), idle: map[string]map[string]time.Time{},
 	}
 }
 
@@ -77,6 +77,13 @@ func (c *controller) handle(ctx context.Context) error {
 		}),
 		c.policies: changes, c.policyBindings: changes,
 	} {
+		err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+			c.watchFailed(err)
+			cache.DefaultWatchErrorHandler(ctx, r, err)
+		})
+		if err != nil {
+			return fmt.Errorf("watch for grants: %w", err)
+		}
 		if _, err := informer.AddEventHandler(handler); err != nil {
 			return fmt.Errorf("watch for grants: %w", err)
 		}
@@ -114,7 +121,7 @@ func (c *controller) next(ctx context.Context) bool {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		c.metrics.failures.Inc()
+		c.metrics.failures.WithLabelValues(writing).Inc()
 		c.config.Log.WarnContext(ctx, "grant failed", "namespace", namespace, "failures", c.queue.NumRequeues(namespace)+1, "error", err)
 		c.queue.AddRateLimited(namespace)
 	default:

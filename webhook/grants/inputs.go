@@ -1,12 +1,15 @@
 package grants
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -55,6 +58,15 @@ func stored(informer cache.SharedIndexInformer, key string) any {
 func (g *Grants) optedIn(namespace string) bool {
 	n, ok := stored(g.namespaces, namespace).(*corev1.Namespace)
 	return ok && n.Labels[contract.InjectLabel] == contract.InjectEnabled && !slices.Contains(g.config.Excluded, namespace)
+}
+
+// watchFailed counts what keeps a list or a watch from going on. An end is no failure, and neither is a version that the
+// API server has forgotten: the reflector lists again.
+func (g *Grants) watchFailed(err error) {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		return
+	}
+	g.metrics.failures.WithLabelValues(watching).Inc()
 }
 
 // inForce is nil when the policy and its binding bound every patch of a pod's status. It judges what could take the bite

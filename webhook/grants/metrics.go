@@ -12,10 +12,16 @@ const (
 	deleted = "deleted"
 )
 
+// What failed.
+const (
+	writing  = "write"
+	watching = "watch"
+)
+
 // metrics of one Grants. They name no namespace and no account: a cluster has any number of those.
 type metrics struct {
 	changes  *prometheus.CounterVec
-	failures prometheus.Counter
+	failures *prometheus.CounterVec
 	all      []prometheus.Collector
 }
 
@@ -23,12 +29,15 @@ func newMetrics(g *Grants) *metrics {
 	m := &metrics{
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "agentlet_webhook_grant_changes_total",
-			Help: "Role bindings that were created, changed or deleted for injected pods.",
+			Help: "Role bindings that this replica created, changed or deleted for injected pods; another may have done so too.",
 		}, []string{"change"}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "agentlet_webhook_grant_failures_total",
-			Help: "Attempts to write a role binding that failed; each is tried again.",
-		}),
+			Help: "Attempts to write a role binding, or to watch what decides on it, that failed; each is tried again.",
+		}, []string{"operation"}),
+	}
+	for _, operation := range []string{writing, watching} {
+		m.failures.WithLabelValues(operation)
 	}
 	for _, change := range []string{created, changed, deleted} {
 		m.changes.WithLabelValues(change)

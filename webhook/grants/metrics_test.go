@@ -14,6 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -46,12 +51,39 @@ func TestMetrics(t *testing.T) {
 		refuses.Store(true)
 		c.delete(pod)
 		time.Sleep(linger + time.Second)
-		if n := testutil.ToFloat64(g.metrics.failures); n < 1 {
+		if n := testutil.ToFloat64(g.metrics.failures.WithLabelValues(writing)); n < 1 {
 			t.Errorf("%v failures", n)
 		}
 		refuses.Store(false)
 		time.Sleep(time.Minute)
 		expect(t, g, 1, "agentlet_webhook_granted_accounts")
+	})
+}
+
+// A watch that the API server refuses is seen from outside, and taken up when it allows it.
+func TestARefusedWatchIsCounted(t *testing.T) {
+	// They slow errors down by the time since the last one, which the time of a bubble makes a matter of decades.
+	handlers := utilruntime.ErrorHandlers
+	utilruntime.ErrorHandlers = nil
+	t.Cleanup(func() { utilruntime.ErrorHandlers = handlers })
+	synctest.Test(t, func(t *testing.T) {
+		for _, resource := range []string{"pods", "namespaces"} {
+			c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "web", "web"))
+			var allowed atomic.Bool
+			c.PrependReactor("list", resource, func(k8stesting.Action) (bool, runtime.Object, error) {
+				return !allowed.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: resource}, "", errors.New("no rights"))
+			})
+			g := c.grants()
+			stop := background(t, g.Run)
+			c.want(resource+" refused", shop, "none")
+			if n := testutil.ToFloat64(g.metrics.failures.WithLabelValues(watching)); n < 1 {
+				t.Errorf("%s: %v failures", resource, n)
+			}
+			allowed.Store(true)
+			time.Sleep(time.Minute)
+			c.want(resource+" allowed", shop, "web")
+			stop()
+		}
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 type watches struct {
 	client  kubernetes.Interface
 	changed func(namespace string)
+	failed  func(err error)
 
 	mu          sync.Mutex
 	byNamespace map[string]*watch
@@ -31,8 +32,8 @@ type watch struct {
 	stop context.CancelFunc
 }
 
-func newWatches(client kubernetes.Interface, changed func(namespace string)) *watches {
-	return &watches{client: client, changed: changed, byNamespace: map[string]*watch{}}
+func newWatches(client kubernetes.Interface, changed func(namespace string), failed func(err error)) *watches {
+	return &watches{client: client, changed: changed, failed: failed, byNamespace: map[string]*watch{}}
 }
 
 // pods of the namespace; the watch begins with the first call and lasts until stop or the end of the context.
@@ -45,7 +46,7 @@ func (w *watches) pods(ctx context.Context, namespace string) *podSet {
 	ctx, stop := context.WithCancel(ctx)
 	set := newPodSet(func() { w.changed(namespace) })
 	w.byNamespace[namespace] = &watch{pods: set, stop: stop}
-	w.running.Go(func() { follow(ctx, w.client, namespace, set) })
+	w.running.Go(func() { w.follow(ctx, namespace, set) })
 	return set
 }
 
@@ -64,17 +65,21 @@ func (w *watches) wait() { w.running.Wait() }
 
 // follow lists and watches the pods of a namespace until the context ends; whatever breaks is taken up again with
 // client-go's backoff.
-func follow(ctx context.Context, client kubernetes.Interface, namespace string, set *podSet) {
-	pods := client.CoreV1().Pods(namespace)
+func (w *watches) follow(ctx context.Context, namespace string, set *podSet) {
+	pods := w.client.CoreV1().Pods(namespace)
 	source := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			return pods.List(ctx, options)
+			list, err := pods.List(ctx, options)
+			w.failed(err)
+			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
-			return pods.Watch(ctx, options)
+			watch, err := pods.Watch(ctx, options)
+			w.failed(err)
+			return watch, err
 		},
 	}
-	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(source, client), &corev1.Pod{}, set,
+	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(source, w.client), &corev1.Pod{}, set,
 		cache.ReflectorOptions{Name: "injected-pods"}).RunWithContext(ctx)
 }
 
