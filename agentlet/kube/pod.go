@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -68,8 +69,14 @@ func (p *Pod) Watch(ctx context.Context, log *slog.Logger, sink Sink) {
 	ctx = klog.NewContext(ctx, logr.Discard())
 	list := logged(log, cache.NewListWatchFromClient(p.client, "pods", p.namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, p.name)))
 	store := &funnel{sink: sink, uid: types.UID(p.uid), read: func() (*corev1.Pod, error) { return p.get(ctx) }}
-	reflector := cache.NewReflectorWithOptions(list, &corev1.Pod{}, store, cache.ReflectorOptions{Name: "own-pod"})
+	reflector := cache.NewReflectorWithOptions(list, &corev1.Pod{}, store, cache.ReflectorOptions{Name: "own-pod", Backoff: backoff()})
 	reflector.RunWithContext(ctx)
+}
+
+// backoff between two tries to watch: from 0.5 to 10 seconds, and up to as much again by chance. client-go's own ends at
+// 30 to 60 seconds, which is how long a pod's readiness would still be unknown to Consul after an outage.
+func backoff() *wait.Backoff {
+	return &wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Steps: 5, Cap: 10 * time.Second, Jitter: 1}
 }
 
 // getTimeout bounds the one reading that is no watch.
