@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"reflect"
 	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // result is what came of an action.
@@ -27,110 +25,6 @@ type result struct {
 var errNoLeader = errors.New("no leader")
 
 func isRejected(err error) bool { return errors.Is(err, ErrRejected) }
-
-// seePod takes in what the API server says of the pod. One with another UID is a successor: ours is gone.
-func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time.Time) {
-	if string(pod.UID) != s.identity.UID {
-		s.losePod(now)
-		return
-	}
-	first := s.pod == nil
-	s.pod = pod
-	if pod.DeletionTimestamp != nil {
-		s.signal(signals{deletion: true}, now)
-	}
-	if finished(pod) {
-		s.signal(signals{finished: true}, now)
-	}
-	reg, _, errs := registration.Parse(pod, defaults)
-	s.mistakes = ""
-	if len(errs) > 0 {
-		s.mistakes = errs.ToAggregate().Error()
-	} else {
-		s.reg = reg
-	}
-	s.seeReadiness(now)
-	s.seeCondition(condition(pod), first)
-	if c := s.gate.current; first && c != nil && (s.stale() || !speaksOf(c, s.ip())) {
-		s.gate.moved = true
-	}
-	s.reconcile()
-}
-
-// stale reports whether the pod's status is that of before a reboot of the node: it has another address than this
-// container.
-func (s *state) stale() bool {
-	return s.identity.PodIP != "" && s.pod.Status.PodIP != s.identity.PodIP
-}
-
-func (s *state) seeReadiness(now time.Time) {
-	var exclude []string
-	if s.reg != nil {
-		exclude = s.reg.Settings.Exclude
-	}
-	switch ready := !s.stale() && len(notReady(s.pod, exclude)) == 0; {
-	case !ready:
-		s.readySince = time.Time{}
-	case s.readySince.IsZero():
-		s.readySince = now
-	}
-}
-
-// seeCondition follows the condition in the pod, except while an own write has not yet come back: the watch lags.
-func (s *state) seeCondition(seen *corev1.PodCondition, first bool) {
-	if s.gate.pending && !first {
-		if seen == nil || !reflect.DeepEqual(said(seen), said(s.gate.current)) {
-			return
-		}
-		s.gate.pending = false
-	}
-	s.gate.current = seen
-}
-
-// said is what a condition says, without times.
-func said(c *corev1.PodCondition) [3]string {
-	return [3]string{string(c.Status), c.Reason, c.Message}
-}
-
-// losePod takes in that there is no pod with our UID any more.
-func (s *state) losePod(now time.Time) {
-	s.gone = true
-	s.signal(signals{deletion: true}, now)
-}
-
-// signal takes in a sign of the end. The first one starts the drain, which owes nothing to earlier failures.
-func (s *state) signal(sign signals, now time.Time) {
-	if !s.terminating() {
-		s.terminatingAt = now
-		clear(s.retries)
-	}
-	s.signals.deletion = s.signals.deletion || sign.deletion
-	s.signals.preStop = s.signals.preStop || sign.preStop
-	s.signals.sigterm = s.signals.sigterm || sign.sigterm
-	s.signals.finished = s.signals.finished || sign.finished
-}
-
-// reconcile brings the instances in line with what the pod asks for. A pod without an IP keeps what it had.
-func (s *state) reconcile() {
-	if s.reg == nil || s.ip() == "" {
-		return
-	}
-	s.defined = true
-	for _, i := range s.instances {
-		i.want = nil
-	}
-	for _, d := range define(s.identity, s.ip(), s.reg) {
-		i := s.instances[d.ID]
-		if i == nil {
-			i = &instance{id: d.ID}
-			if s.link.inspected {
-				i.agent = absent
-			}
-			s.instances[d.ID] = i
-		}
-		i.want = &d
-	}
-}
 
 func nudged(meta map[string]string, n int) map[string]string {
 	meta = withoutNudge(meta)

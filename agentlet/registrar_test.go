@@ -494,23 +494,6 @@ func TestGateModes(t *testing.T) {
 	}
 }
 
-func TestContinuousPolicyClosesOnALostInstance(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, testPod("gate-policy", "continuous"))
-		_ = r
-		w.mu.Lock()
-		w.sync = false
-		delete(w.catalog, webID)
-		w.touch()
-		w.mu.Unlock()
-		after(500 * time.Millisecond)
-		if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.CatalogLost) {
-			t.Errorf("the gate says %v %s, want closed with CatalogLost", got.Status, got.Reason)
-		}
-	})
-}
-
 func TestAnnotationsAreFollowedLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

@@ -250,22 +250,27 @@ func TestContinuousPolicy(t *testing.T) {
 			}
 		})
 	})
-	t.Run("gate-timeout does not hide a loss", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			started(t, w, testPod("gate-policy", "continuous", "gate-timeout", "10s"))
-			after(time.Minute)
-			w.mu.Lock()
-			w.sync = false
-			delete(w.catalog, webID)
-			w.touch()
-			w.mu.Unlock()
-			after(500 * time.Millisecond)
-			if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.CatalogLost) {
-				t.Errorf("the gate says %v %s, want closed with CatalogLost", got.Status, got.Reason)
-			}
+	for name, annotations := range map[string][]string{
+		"a loss closes":                   {"gate-policy", "continuous"},
+		"gate-timeout does not hide that": {"gate-policy", "continuous", "gate-timeout", "10s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				started(t, w, testPod(annotations...))
+				after(time.Minute)
+				w.mu.Lock()
+				w.sync = false
+				delete(w.catalog, webID)
+				w.touch()
+				w.mu.Unlock()
+				after(500 * time.Millisecond)
+				if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.CatalogLost) {
+					t.Errorf("the gate says %v %s, want closed with CatalogLost", got.Status, got.Reason)
+				}
+			})
 		})
-	})
+	}
 }
 
 // TestReadingsBetweenChangesProveNothing is on the state alone: the order of the answers is what matters.
