@@ -137,7 +137,8 @@ func (c *controller) next(ctx context.Context) bool {
 func (c *controller) reconcile(ctx context.Context, namespace string) (again time.Duration, err error) {
 	optedIn := c.optedIn(namespace)
 	binding, _ := stored(c.bindings, namespace+"/"+c.config.Binding).(*rbacv1.RoleBinding)
-	if !optedIn && binding == nil {
+	another := binding != nil && !c.ours(binding)
+	if !optedIn && (binding == nil || another) {
 		c.watches.stop(namespace)
 		c.forget(namespace)
 		return 0, nil
@@ -146,8 +147,8 @@ func (c *controller) reconcile(ctx context.Context, namespace string) (again tim
 	if !listed {
 		return 0, nil // the list is an event
 	}
-	if binding != nil && !c.ours(binding) {
-		if len(needed) == 0 || !optedIn {
+	if another {
+		if len(needed) == 0 {
 			return 0, nil
 		}
 		return 0, fmt.Errorf("role binding %s/%s binds another role, %s: remove it, or its pods' gates stay closed",
