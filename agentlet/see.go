@@ -112,4 +112,3 @@ func (s *state) reconcile() {
 		i.want = &d
 	}
 }
-
