@@ -165,7 +165,7 @@ func TestFaultConsulAgentDownAtTheEnd(t *testing.T) {
 }
 
 func TestFaultAPIServerAway(t *testing.T) {
-	s := scenario.New(t)
+	s := scenario.New(t, scenario.Long())
 	whole(s)
 	const outage = 60 * time.Second
 	var pod *corev1.Pod
@@ -366,6 +366,91 @@ func TestFaultMeddlers(t *testing.T) {
 		memory, err := scenario.AnonymousMemory("agentlet run", string(pod.UID))
 		s.Must(err)
 		told(s, "/drain called 1,000 times by anybody", fmt.Sprintf("no effect; %d KiB of anonymous memory afterwards", memory>>10), 0)
+	})
+}
+
+func TestFaultNodeCutOff(t *testing.T) {
+	s := scenario.New(t, scenario.Long())
+	whole(s)
+	node := s.Cluster.Nodes[1]
+	s.Given("a pod on each node", func() {
+		for _, n := range s.Cluster.Nodes {
+			_, err := s.CreatePod(n.Name, pinned(s, n))
+			s.Must(err)
+		}
+		s.AwaitCatalog(s.Service(), 2)
+	})
+	s.When("a node is cut off", func() { s.Must(node.Cut(s.Ctx)) })
+	s.Then("its instance stops passing when serf declares the node failed, and the other is untouched", func() {
+		began := time.Now()
+		s.Eventually("one passing instance", func(context.Context) (bool, error) {
+			passing := s.Passing(s.Service())
+			return len(passing) == 1 && passing[0].Service.Meta[contract.MetaNode] != node.Name, fmt.Errorf("%d passing", len(passing))
+		})
+		told(s, "node cut off", "its instance out of passing when serf declared the node failed; the other untouched", time.Since(began))
+	})
+	s.When("the node is back, its instance passes again", func() {
+		s.Must(node.Heal(s.Ctx))
+		began := time.Now()
+		s.AwaitCatalog(s.Service(), 2)
+		told(s, "node cut off, and back", "passing again", time.Since(began))
+	})
+}
+
+func TestFaultFlappingReadiness(t *testing.T) {
+	s := scenario.New(t)
+	var pod *corev1.Pod
+	var before uint64
+	changes := func() uint64 {
+		_, meta, err := s.Consul.Health().Checks(s.Service(), (&api.QueryOptions{}).WithContext(s.Ctx))
+		s.Must(err)
+		return meta.LastIndex
+	}
+	s.Given("a registered pod", func() { pod = running(s, "pod", s.Sample(s.Annotations())); before = changes() })
+	began := time.Now()
+	s.When("its application flaps five times a second for ten seconds", func() {
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		for i := range 100 {
+			s.Must(put(s, pod, []string{"/unready", "/ready"}[i%2]))
+			<-ticker.C
+		}
+	})
+	s.Then("it ends passing, and Consul was written to no more often than the kubelet looked", func() {
+		s.AwaitCatalog(s.Service(), 1)
+		writes := changes() - before
+		told(s, "application flaps 5 times a second for 10 s", fmt.Sprintf("passing at the end; the service's checks moved Consul's index by %d", writes), time.Since(began))
+		if writes > 60 {
+			s.Errorf("Consul's index moved by %d", writes)
+		}
+	})
+}
+
+func TestFaultOverlappingNames(t *testing.T) {
+	s := scenario.New(t)
+	var first *corev1.Pod
+	s.Given("a pod whose end takes a while", func() {
+		template := s.Sample(s.Annotations("drain-delay", "8s"))
+		first = running(s, "db-0", template)
+	})
+	s.When("it is deleted by force, and another of the same name comes at once", func() {
+		none := int64(0)
+		s.Must(s.Kube.CoreV1().Pods(s.Namespace).Delete(s.Ctx, "db-0", metav1.DeleteOptions{GracePeriodSeconds: &none}))
+		s.AwaitGone(first)
+		_, err := s.CreatePod("db-0", s.Sample(s.Annotations()))
+		s.Must(err)
+		s.AwaitReady("db-0")
+	})
+	s.Then("the catalog has the second alone, and it stays", func() {
+		second := s.Pod("db-0")
+		s.AwaitCatalog(s.Service(), 1)
+		if got := s.Catalog(s.Service())[0].Service.Meta[contract.MetaPodUID]; got != string(second.UID) {
+			s.Errorf("the catalog has UID %s, want the second's %s", got, second.UID)
+		}
+		if gate := gateOf(s, "db-0"); gate.Status != corev1.ConditionTrue {
+			s.Errorf("the second's gate: %+v", gate)
+		}
+		told(s, "two pods of one name overlap", "neither touched the other's instance", 0)
 	})
 }
 
