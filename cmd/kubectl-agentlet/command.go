@@ -14,13 +14,16 @@ import (
 // errSaid is a failure that has been shown already: there is nothing more to print, but the exit code says it.
 var errSaid = errors.New("failed")
 
-func newCommand(getenv func(string) string) *cobra.Command {
+func newCommand(getenv func(string) string) (*cobra.Command, error) {
 	kube := newKube()
 	command := &cobra.Command{
 		Use:   "kubectl-agentlet",
 		Short: "Judges, injects and checks what Agentlet registers in Consul",
 		Long: `Agentlet makes a pod Ready only once Consul really has it, and lets it die only once Consul has let it go.
-This tool judges manifests with the webhook's own code, and shows whether an installation and its pods are well.`,
+This tool judges manifests with the webhook's own code, and shows whether an installation and its pods are well.
+
+To have kubectl complete its words, put a script named kubectl_complete-agentlet on the PATH that runs:
+  kubectl agentlet __complete "$@"`,
 		Version:       version.Version,
 		SilenceUsage:  true, // a mistake in a manifest is no question of usage
 		SilenceErrors: true, // main prints it, once
@@ -29,7 +32,10 @@ This tool judges manifests with the webhook's own code, and shows whether an ins
 	command.SetVersionTemplate(fmt.Sprintf("kubectl-agentlet {{.Version}} %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	kube.addFlags(command.PersistentFlags())
 	command.AddCommand(newInject(kube), newExplain(kube, getenv), newCheck(kube, getenv), newStatus(kube, getenv))
-	return command
+	if err := complete(command, kube); err != nil {
+		return nil, fmt.Errorf("register completions: %w", err)
+	}
+	return command, nil
 }
 
 // examples indents a text of examples as cobra shows it.

@@ -14,7 +14,10 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newCommand(os.Getenv).ExecuteContext(ctx)
+	command, err := newCommand(os.Getenv)
+	if err == nil {
+		err = command.ExecuteContext(ctx)
+	}
 	stop()
 	if err != nil {
 		if !errors.Is(err, errSaid) {

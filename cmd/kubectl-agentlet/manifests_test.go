@@ -19,7 +19,10 @@ func call(t *testing.T, stdin string, args ...string) (stdout, stderr string, er
 	t.Helper()
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	var out, errs bytes.Buffer
-	command := newCommand(func(string) string { return "" })
+	command, err := newCommand(func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
 	command.SetIn(strings.NewReader(stdin))
 	command.SetOut(&out)
 	command.SetErr(&errs)
@@ -107,7 +110,11 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 }
 
 func TestEveryCommandHasExamples(t *testing.T) {
-	for _, command := range newCommand(func(string) string { return "" }).Commands() {
+	root, err := newCommand(func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range root.Commands() {
 		if command.Example == "" && command.Name() != "help" && command.Name() != "completion" {
 			t.Errorf("%s has no examples", command.Name())
 		}

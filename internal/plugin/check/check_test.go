@@ -306,8 +306,8 @@ func TestRun(t *testing.T) {
 		"missed with mistakes":       {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold mistakes", "explain"},
 		"opted out": {func(w *world) {
 			w.add("out", bare, func(p *corev1.Pod) { p.Labels = map[string]string{contract.InjectLabel: "false"} })
-		}, OK, "pods", "1 pods have an agentlet", ""},
-		"ended":                   {func(w *world) { w.add("done", bare, func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }) }, OK, "pods", "1 pods have an agentlet", ""},
+		}, OK, "pods", "pods with an agentlet: 1", ""},
+		"ended":                   {func(w *world) { w.add("done", bare, func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }) }, OK, "pods", "pods with an agentlet: 1", ""},
 		"closed for long":         {func(w *world) { w.add("shut", closed(contract.ConsulUnreachable, time.Hour)) }, Fail, "gates", "closed for 1h0m0s: ConsulUnreachable: because", "kubectl -n shop logs shut -c agentlet"},
 		"closed a moment ago":     {func(w *world) { w.add("shut", closed(contract.ConsulUnreachable, time.Second)) }, OK, "gates", "1 of 2 gates are open", ""},
 		"the application's fault": {func(w *world) { w.add("shut", closed(contract.ContainersNotReady, time.Hour)) }, Warn, "gates", "ContainersNotReady", "describe pod shut"},

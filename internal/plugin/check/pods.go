@@ -55,7 +55,7 @@ func (r *run) registrations(context.Context) {
 			delete(outside, r.facts.pods[i].Namespace)
 		}
 	}
-	r.add(OK, "pods", "", fmt.Sprintf("%d pods have an agentlet", injected), "")
+	r.add(OK, "pods", "", fmt.Sprintf("pods with an agentlet: %d", injected), "")
 }
 
 // outside says that annotated pods run in a namespace that the webhook doesn't see.
