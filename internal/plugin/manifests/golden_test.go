@@ -26,7 +26,7 @@ func (f fixed) Decide(request injector.Request) injector.Decision {
 	return f.Injector.Decide(request)
 }
 
-func testDecider(t *testing.T) fixed {
+func testDecider(t testing.TB) fixed {
 	t.Helper()
 	i, err := injector.New(injector.Config{
 		Image: "registry.example/agentlet:1", ImagePullPolicy: corev1.PullIfNotPresent,
@@ -131,7 +131,7 @@ func checkDecision(t *testing.T, folder string, j *Judgement) {
 	}
 }
 
-func read(t *testing.T, path string) string {
+func read(t testing.TB, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {

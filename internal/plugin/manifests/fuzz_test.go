@@ -1,0 +1,43 @@
+package manifests
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+// FuzzInjected holds that whatever the stream is, nothing panics, a stream in which nothing is injected stays byte for
+// byte, and a second pass changes nothing.
+func FuzzInjected(f *testing.F) {
+	paths, err := filepath.Glob("testdata/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range paths {
+		f.Add([]byte(read(f, path)))
+	}
+	f.Add([]byte("--- {apiVersion: v1, kind: Pod, metadata: {annotations: {agentlet.dev/service-names: a}}, spec: {containers: [{name: a}]}}\n---\nx"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		once := pass(t, stream)
+		if twice := pass(t, once); string(twice) != string(once) {
+			t.Errorf("%q became %q, and then %q", stream, once, twice)
+		}
+	})
+}
+
+func pass(t *testing.T, stream []byte) []byte {
+	t.Helper()
+	file, mistakes := Parse("in", stream)
+	judgements := file.Judge(testDecider(t), "")
+	out, err := file.Injected(judgements)
+	if err != nil {
+		t.Skip() // a pod that can't be patched is an error, and nothing is written
+	}
+	changed := false
+	for i := range judgements {
+		changed = changed || len(judgements[i].Patch) > 0
+	}
+	if !changed && string(out) != string(stream) {
+		t.Errorf("nothing was injected, but %q became %q (%v)", stream, out, mistakes)
+	}
+	return out
+}
