@@ -1,0 +1,237 @@
+package scenarios_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// plugin is kubectl-agentlet, built from this tree.
+type plugin struct {
+	*scenario.S
+	file string
+}
+
+func newPlugin(s *scenario.S) *plugin {
+	s.Helper()
+	p := &plugin{S: s, file: filepath.Join(s.TempDir(), "kubectl-agentlet")}
+	s.Must(s.Command(s.Ctx, "go", "build", "-C", s.Root, "-o", p.file, "./cmd/kubectl-agentlet"))
+	return p
+}
+
+// run runs it as a person would, with stdin, and returns what it printed and whether its exit code is 0.
+func (p *plugin) run(stdin string, args ...string) (out string, ok bool) {
+	p.Helper()
+	command := exec.CommandContext(p.Ctx, p.file, args...)
+	command.Env = append(os.Environ(), "KUBECONFIG="+p.Cluster.Kubeconfig())
+	command.Stdin = strings.NewReader(stdin)
+	var errs strings.Builder
+	command.Stderr = &errs
+	text, err := command.Output()
+	if errs.Len() > 0 {
+		p.Logf("kubectl agentlet %s: %s", strings.Join(args, " "), errs.String())
+	}
+	return string(text), err == nil
+}
+
+// finding is one of check's, as its JSON has it.
+type finding struct{ Level, Check, Subject, Message, Remedy string }
+
+// check runs check for the scenario's namespace.
+func (p *plugin) check() (findings []finding, ok bool) {
+	p.Helper()
+	out, ok := p.run("", "check", "-n", p.Namespace, "-o", "json", "--patience=2s", "--consul-addr="+p.Cluster.ConsulAddr())
+	var result struct{ Findings []finding }
+	p.Must(json.Unmarshal([]byte(out), &result))
+	return result.Findings, ok
+}
+
+// fails expects check to fail, with a failure that says and advises so.
+func (p *plugin) fails(check, says, remedy string) {
+	p.Helper()
+	findings, ok := p.check()
+	if ok {
+		p.Errorf("check is content: %+v", findings)
+	}
+	if !slices.ContainsFunc(findings, func(f finding) bool {
+		return f.Level == "fail" && f.Check == check && strings.Contains(f.Message, says) && strings.Contains(f.Remedy, remedy)
+	}) {
+		p.Errorf("no failure of %s says %q with the remedy %q: %+v", check, says, remedy, findings)
+	}
+}
+
+// well expects check to find nothing wrong. What it skips is the call of the webhook, where no namespace is opted in.
+func (p *plugin) well() {
+	p.Helper()
+	findings, ok := p.check()
+	for _, f := range findings {
+		if f.Level != "ok" && f.Level != "skip" {
+			p.Errorf("%+v", f)
+		}
+	}
+	if !ok {
+		p.Error("check failed")
+	}
+}
+
+// patience is what check is given for a gate, and a little.
+const patience = 3 * time.Second
+
+// manifest is a Deployment "sample" as a person would write it.
+func (p *plugin) manifest(template corev1.PodTemplateSpec) string {
+	p.Helper()
+	text, err := yaml.Marshal(&appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
+		ObjectMeta: metav1.ObjectMeta{Name: "sample", Namespace: p.Namespace},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(1)), Selector: &metav1.LabelSelector{MatchLabels: template.Labels}, Template: template,
+		},
+	})
+	p.Must(err)
+	return "# The sample.\n" + string(text)
+}
+
+// inject applies what inject prints for a manifest.
+func (p *plugin) inject(manifest string) {
+	p.Helper()
+	out, ok := p.run(manifest, "inject", "-f", "-", "--image=agentlet/agentlet:dev")
+	if !ok || !strings.HasPrefix(out, "# The sample.\n") {
+		p.Fatalf("inject: %v\n%s", ok, out)
+	}
+	file := filepath.Join(p.TempDir(), "injected.yaml")
+	p.Must(os.WriteFile(file, []byte(out), 0o600))
+	_, err := p.Kubectl(p.Ctx, "apply", "-f", file)
+	p.Must(err)
+}
+
+func TestPluginInjectWorksWithoutTheWebhook(t *testing.T) {
+	s := scenario.New(t, scenario.Label(contract.InjectLabel, ""))
+	p := newPlugin(s)
+	s.Given("a grant for the namespace's pods, as the chart's grants.namespaces makes it", func() {
+		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "create", "rolebinding", grantRole, "--clusterrole="+grantRole, "--group=system:serviceaccounts:"+s.Namespace)
+		s.Must(err)
+	})
+	s.When("the injected manifest of a Deployment is applied where the webhook does nothing", func() {
+		p.inject(p.manifest(s.Sample(s.Annotations())))
+	})
+	s.Then("its pod is registered and Ready", func() {
+		s.Rollout()
+		s.AwaitCatalog(s.Service(), 1)
+	})
+	s.Then("status shows it open and passing", func() {
+		out, ok := p.run("", "status", "-n", s.Namespace, "-o", "json")
+		var rows []struct{ Pod, Gate, Reason, Service, Consul, Drift, Address string }
+		s.Must(json.Unmarshal([]byte(out), &rows))
+		pod := s.Pods(s.Ctx)[0]
+		if !ok || len(rows) != 1 || rows[0].Pod != pod.Name || rows[0].Gate != "open" || rows[0].Reason != string(contract.Registered) ||
+			rows[0].Service != s.Service() || rows[0].Consul != "passing" || rows[0].Drift != "" || rows[0].Address != pod.Status.PodIP+":8080" {
+			s.Errorf("%v, %s", ok, out)
+		}
+		table, _ := p.run("", "status", "-n", s.Namespace)
+		s.Logf("\n%s", table)
+		if !strings.Contains(table, pod.Name) || strings.Contains(table, "\x1b[") {
+			s.Errorf("%q", table)
+		}
+	})
+	s.Then("check is content", p.well)
+}
+
+func TestPluginInjectSaysWhatTheWebhookSays(t *testing.T) {
+	s := scenario.New(t)
+	p := newPlugin(s)
+	s.Given("a pod of the webhook's, and the same manifest through inject", func() {
+		_, err := s.CreatePod("web", s.Sample(s.Annotations("drain-delay", "1s")))
+		s.Must(err)
+		s.AwaitReady("web")
+	})
+	s.Then("both have the same agentlet, but for the nonce and what the API server fills in", func() {
+		pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}}
+		template := s.Sample(s.Annotations("drain-delay", "1s"))
+		pod.ObjectMeta, pod.Spec, pod.Name = template.ObjectMeta, template.Spec, "web"
+		text, err := yaml.Marshal(pod)
+		s.Must(err)
+		out, ok := p.run(string(text), "inject", "-n", s.Namespace, "-f", "-", "--image=agentlet/agentlet:dev")
+		mine, theirs := &corev1.Pod{}, s.Pod("web")
+		s.Must(yaml.Unmarshal([]byte(out), mine))
+		if !ok || !scenario.Injected(mine) {
+			s.Fatalf("not injected: %s", out)
+		}
+		a, b := mine.Spec.InitContainers[0], theirs.Spec.InitContainers[0]
+		if a.Image != b.Image || !slices.Equal(a.Args, b.Args) || len(a.Env) != len(b.Env) || len(mine.Spec.ReadinessGates) != len(theirs.Spec.ReadinessGates) {
+			s.Errorf("inject: %+v\nwebhook: %+v", a, b)
+		}
+	})
+	s.Then("a manifest with mistakes is refused with its lines, before the API server sees it", func() {
+		out, ok := p.run(p.manifest(s.Sample(s.Annotations("gate", "ajar"))), "explain", "-f", "-")
+		if ok || !strings.Contains(out, "stdin:") || !strings.Contains(out, "passing, registered or off") {
+			s.Errorf("%v, %s", ok, out)
+		}
+	})
+	s.Then("check is content", p.well)
+}
+
+func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
+	t.Run("namespace without the label", func(t *testing.T) {
+		s := scenario.New(t, scenario.Label(contract.InjectLabel, ""))
+		p := newPlugin(s)
+		s.Given("an annotated pod in a namespace that did not opt in", func() {
+			_, err := s.CreatePod("lost", s.Sample(s.Annotations()))
+			s.Must(err)
+		})
+		s.Then("check says to label it", func() {
+			p.fails("pods", "the namespace is not opted in", "kubectl label namespace "+s.Namespace+" "+contract.InjectLabel+"="+contract.InjectEnabled)
+		})
+		s.When("that is done, but the pod stays", func() {
+			_, err := s.Kubectl(s.Ctx, "label", "namespace", s.Namespace, contract.InjectLabel+"="+contract.InjectEnabled)
+			s.Must(err)
+		})
+		s.Then("check says to create it anew", func() { p.fails("pods", "but has no agentlet", "delete pod lost") })
+	})
+	t.Run("no grant", func(t *testing.T) {
+		s := scenario.New(t, scenario.Label(contract.InjectLabel, ""))
+		p := newPlugin(s)
+		s.Given("an injected pod in a namespace that nobody granted", func() {
+			p.inject(p.manifest(s.Sample(s.Annotations())))
+			s.Eventually("the pod to run", func(ctx context.Context) (bool, error) {
+				pods := s.Pods(ctx)
+				return len(pods) == 1 && pods[0].Status.Phase == corev1.PodRunning, nil
+			})
+			s.Pause(patience)
+		})
+		s.Then("check names the right that is missing, and the gate that stays closed for it", func() {
+			p.fails("grants", "patch pods/status", s.Namespace)
+			p.fails("gates", "has not written the gate", "logs")
+		})
+	})
+	t.Run("webhook scaled to 0", func(t *testing.T) {
+		s := scenario.New(t)
+		p := newPlugin(s)
+		s.Then("check is content", p.well)
+		t.Cleanup(func() { // also when this one fails; the scenario's context has ended then
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			defer cancel()
+			scaleWebhook(ctx, s, 2)
+		})
+		s.When("the webhook is scaled to 0", func() { scaleWebhook(s.Ctx, s, 0) })
+		s.Then("check says that there is no replica, and what follows", func() {
+			p.fails("webhook", "no replica is ready", "scale")
+			p.fails("webhook", "the API server can't use the webhook", "")
+		})
+		s.When("it is back", func() { scaleWebhook(s.Ctx, s, 2) })
+		s.Then("check is content again", p.well)
+	})
+}
