@@ -104,6 +104,8 @@ func (s *state) applyInspect(r result, now time.Time) {
 	s.link.inspected, s.link.lost = true, false
 	if lost {
 		s.catalog.epoch++
+		// What failed with the old connection says nothing of the new one.
+		maps.DeleteFunc(s.retries, func(l lane, _ retry) bool { return l.id != "" })
 	}
 	for id := range r.observed {
 		if s.instances[id] == nil {

@@ -92,6 +92,10 @@ func readChecks(d decoder, path *field.Path, n *yaml.Node, s *Service) {
 	if !d.kind(path, n, yaml.SequenceNode, "a list of checks") {
 		return
 	}
+	if len(n.Content) > maxChecks {
+		d.r.add(field.TooMany(path, len(n.Content), maxChecks))
+		return
+	}
 	for i, n := range n.Content {
 		s.Checks = append(s.Checks, d.check(path.Index(i), n))
 	}

@@ -23,6 +23,9 @@ func (r *reader) flatServices() []Service {
 	if err == nil && len(listed) == 0 {
 		err = errNoNames
 	}
+	if err == nil {
+		err = checkCount(len(listed), maxServices, "services")
+	}
 	if err != nil {
 		r.invalid(v, err)
 		return nil
@@ -101,7 +104,7 @@ func (r *reader) warnStrayNames(services []string) {
 		}
 	}
 	slices.Sort(stray)
-	for _, key := range stray {
+	for _, key := range stray[:min(len(stray), maxWarnings+1)] {
 		_, name, _ := contract.Lookup(key)
 		r.warn(fmt.Sprintf("annotation %s has no effect: %s names no service %q%s",
 			key, contract.ServiceNames, name, didYouMean(name, slices.Values(services))))

@@ -20,8 +20,12 @@ func Wanted(pod *corev1.Pod) bool {
 // Parse reads a pod's labels, annotations and declared ports. It returns every mistake at once, each with the key, the
 // value and the form expected; with mistakes the registration is nil. Warnings are for what is accepted but probably
 // not meant: an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name
-// that DNS can't look up. A pod that is not Wanted is a mistake here: ask first.
+// that DNS can't look up. A pod that is not Wanted is a mistake here: ask first. What it takes is bounded (limits.go), for
+// any input.
 func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []string, errs field.ErrorList) {
+	if err := tooLong(pod); err != nil {
+		return nil, nil, field.ErrorList{err}
+	}
 	r := &reader{pod: pod, defaults: defaults, warnings: UnknownKeys(pod)}
 	reg = &Registration{Settings: r.allSettings()}
 
@@ -38,9 +42,9 @@ func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []st
 	r.fromLabels(reg.Services)
 
 	if len(r.errs) > 0 {
-		return nil, r.warnings, r.errs
+		return nil, atMost(r.warnings), r.errs
 	}
-	return reg, r.warnings, nil
+	return reg, atMost(r.warnings), nil
 }
 
 // ValidateDefaults says what is wrong with an installation's defaults: a key that the contract does not know or that

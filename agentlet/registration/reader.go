@@ -72,12 +72,19 @@ func (r *reader) invalid(v value, err error) {
 	r.add(field.Invalid(annotation(v.found), clip(v.text), detail))
 }
 
-// add adds an error unless the same one is there: several services may read the same value.
+// add adds an error unless the same one is there: several services may read the same value. Beyond maxMistakes the last
+// place says that there are more.
 func (r *reader) add(err *field.Error) {
+	if len(r.errs) > maxMistakes {
+		return
+	}
 	for _, e := range r.errs {
 		if e.Type == err.Type && e.Field == err.Field && e.Detail == err.Detail && e.BadValue == err.BadValue {
 			return
 		}
+	}
+	if len(r.errs) == maxMistakes {
+		err = field.Forbidden(field.NewPath("metadata", "annotations"), "there are more mistakes than these")
 	}
 	r.errs = append(r.errs, err)
 }

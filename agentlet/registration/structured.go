@@ -60,6 +60,10 @@ func (r *reader) structuredServices() []Service {
 	if len(root.Content) == 0 {
 		r.invalid(v, errNoNames)
 	}
+	if err := checkCount(len(root.Content), maxServices, "services"); err != nil {
+		r.invalid(v, err)
+		return nil
+	}
 	taken := make(names, len(root.Content))
 	services := make([]Service, 0, len(root.Content))
 	for i, n := range root.Content {
@@ -120,6 +124,11 @@ func (d decoder) port(path *field.Path, n *yaml.Node) int {
 
 func readTags(d decoder, path *field.Path, n *yaml.Node, s *Service) {
 	s.Tags = unique(d.strings(path, n, "a list of tags"))
+	for i, tag := range s.Tags {
+		if err := checkText(tag); err != nil {
+			d.r.add(field.Invalid(path.Index(i), clip(tag), err.Error()))
+		}
+	}
 }
 
 func readServiceMeta(d decoder, path *field.Path, n *yaml.Node, s *Service) {

@@ -13,11 +13,14 @@ import (
 )
 
 // UnknownKeys returns a warning for each agentlet.dev/ annotation and label that has no effect on a pod, sorted, with
-// the nearest known key where one is near.
+// the nearest known key where one is near. It returns at most maxWarnings of them, and how many are left out.
 func UnknownKeys(pod *corev1.Pod) []string {
 	var warnings []string
 	for key := range pod.Annotations {
 		if !strings.HasPrefix(key, contract.Prefix) {
+			continue
+		}
+		if len(key) > maxKey { // the API server will say so
 			continue
 		}
 		if _, _, known := contract.Lookup(key); !known {
@@ -35,7 +38,7 @@ func UnknownKeys(pod *corev1.Pod) []string {
 		}
 	}
 	slices.Sort(warnings)
-	return append(warnings, injectWarnings(pod)...)
+	return append(atMost(warnings), injectWarnings(pod)...)
 }
 
 // injectWarnings are for a value of inject that reads like an answer and is none.

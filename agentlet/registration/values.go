@@ -3,6 +3,7 @@ package registration
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,11 +20,15 @@ const maxDuration = 24 * time.Hour
 
 var errEmptyItem = errors.New("one of the items is empty")
 
-// splitList splits at commas and trims spaces; `\,` is a comma that doesn't split, any other backslash is itself. An
-// empty text is an empty list, and an empty item a mistake.
+// splitList splits at commas and trims spaces; `\,` is a comma that doesn't split, any other backslash is itself, so that no
+// item ends in one before another. An empty text is an empty list; an empty item is a mistake, and so are more than
+// maxItems commas.
 func splitList(text string) ([]string, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
+	}
+	if err := checkCount(strings.Count(text, ",")+1, maxItems, "items"); err != nil {
+		return nil, err
 	}
 	items := make([]string, 0, strings.Count(text, ",")+1)
 	for start, i := 0, 0; i <= len(text); i++ {
@@ -33,6 +38,9 @@ func splitList(text string) ([]string, error) {
 		item := strings.TrimSpace(strings.ReplaceAll(text[start:i], `\,`, ","))
 		if item == "" {
 			return nil, errEmptyItem
+		}
+		if err := checkText(item); err != nil {
+			return nil, err
 		}
 		items = append(items, item)
 		start = i + 1
@@ -107,11 +115,19 @@ func isPortName(text string) bool {
 	return len(validation.IsValidPortName(strings.TrimSpace(text))) == 0
 }
 
+// quantityPattern is the part of Kubernetes' quantities that a container's resources need. Its other forms, with an
+// exponent, take time and memory by the power of ten that they name.
+var quantityPattern = regexp.MustCompile(`^[0-9]{1,12}(\.[0-9]{1,9})?(m|k|M|G|Ki|Mi|Gi)?$`)
+
 // parseQuantity parses a resource quantity of at least least, or zero.
 func parseQuantity(text string, least resource.Quantity) (*resource.Quantity, error) {
-	q, err := resource.ParseQuantity(strings.TrimSpace(text))
+	text = strings.TrimSpace(text)
+	if !quantityPattern.MatchString(text) {
+		return nil, errForm
+	}
+	q, err := resource.ParseQuantity(text)
 	switch {
-	case err != nil || q.Sign() < 0:
+	case err != nil:
 		return nil, errForm
 	case q.Sign() > 0 && q.Cmp(least) < 0:
 		return nil, fmt.Errorf("it is less than %s", least.String())

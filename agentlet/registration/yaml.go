@@ -90,6 +90,9 @@ func (d decoder) kind(path *field.Path, n *yaml.Node, kind yaml.Kind, form strin
 		d.r.add(field.Invalid(path, "*"+clip(n.Value), "YAML aliases are not supported"))
 	case n.Kind != kind:
 		d.r.add(field.Invalid(path, describe(n), "must be "+form))
+	case len(n.Content) > 2*maxItems:
+		d.r.add(field.TooMany(path, len(n.Content), maxItems))
+		return false
 	}
 	return n.Kind == kind
 }

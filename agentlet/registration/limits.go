@@ -1,0 +1,68 @@
+package registration
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// Limits on what one pod may ask for. Annotations are written by people with less power than the webhook that reads them
+// and the Consul agent that carries out what they say: neither may be kept busy by a pod. They are read before the API
+// server's own bounds apply.
+const (
+	// maxText is on the agentlet.dev/ annotations together, keys and values, in bytes.
+	maxText = 64 << 10
+	// maxKey is the API server's limit on a key: a prefix of 253 characters, a slash, and a name of 63.
+	maxKey = 253 + 1 + 63
+	// maxServices of a pod, maxChecks of a service, and maxItems in every other list or mapping.
+	maxServices = 32
+	maxChecks   = 16
+	maxItems    = 64
+	// maxMistakes and maxWarnings are as many as are told; nobody reads more at once.
+	maxMistakes = 20
+	maxWarnings = 20
+)
+
+// tooLong is the error of a pod whose annotations are more than maxText, or nil.
+func tooLong(pod *corev1.Pod) *field.Error {
+	size := 0
+	for key, text := range pod.Annotations {
+		if strings.HasPrefix(key, contract.Prefix) {
+			size += len(key) + len(text)
+		}
+	}
+	if size <= maxText {
+		return nil
+	}
+	return field.Invalid(field.NewPath("metadata", "annotations"), contract.Prefix+"…",
+		fmt.Sprintf("these annotations hold %d bytes, and must not hold more than %d", size, maxText))
+}
+
+// atMost cuts a list of warnings, and says how many are left out.
+func atMost(warnings []string) []string {
+	if len(warnings) <= maxWarnings {
+		return warnings
+	}
+	return append(warnings[:maxWarnings:maxWarnings], fmt.Sprintf("%d more warnings are left out", len(warnings)-maxWarnings))
+}
+
+// checkCount says that a list is too long.
+func checkCount(n, most int, what string) error {
+	if n > most {
+		return fmt.Errorf("it has %d %s, and must not have more than %d", n, what, most)
+	}
+	return nil
+}
+
+// checkText refuses what no name, tag or meta value holds on purpose.
+func checkText(text string) error {
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return fmt.Errorf("%q holds a control character", clip(text))
+	}
+	return nil
+}

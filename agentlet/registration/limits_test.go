@@ -1,0 +1,78 @@
+package registration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// TestHostileAnnotations holds that what Parse costs does not depend on what people write. Each case took seconds or
+// gigabytes without the limits.
+func TestHostileAnnotations(t *testing.T) {
+	repeat := func(n int, format string) string {
+		items := make([]string, n)
+		for i := range items {
+			items[i] = fmt.Sprintf(format, i)
+		}
+		return strings.Join(items, ",")
+	}
+	stray := map[string]string{contract.ServiceNames: repeat(30, "service-%d"), contract.ServicePort: "80"}
+	for i := range 1500 {
+		stray[fmt.Sprintf("%s.stray-%d", contract.ServicePort, i)] = "80"
+	}
+	flat := func(pairs ...string) map[string]string {
+		annotations := map[string]string{contract.ServiceNames: "web", contract.ServicePort: "80"}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			annotations[pairs[i]] = pairs[i+1]
+		}
+		return annotations
+	}
+	cases := map[string]struct {
+		annotations map[string]string
+		says        string // of the first mistake; empty where there is none
+	}{
+		"a quantity with an exponent":      {flat(contract.CPURequest, "1e300000000"), "a quantity"},
+		"a quantity that can't be divided": {flat(contract.CPURequest, "1e2147483647"), "a quantity"},
+		"a huge quantity":                  {flat(contract.MemoryLimit, "100000000E"), "a quantity"},
+		"too much text":                    {flat(contract.ServiceTags, strings.Repeat("a", maxText)), "must not hold more than"},
+		"too many services":                {flat(contract.ServiceNames, repeat(maxServices+1, "s%d")), "must not have more than 32"},
+		"as many services as may be":       {flat(contract.ServiceNames, repeat(maxServices, "s%d")), ""},
+		"too many tags":                    {flat(contract.ServiceTags, repeat(maxItems+1, "t%d")), "must not have more than 64"},
+		"as many tags as may be":           {flat(contract.ServiceTags, repeat(maxItems, "t%d")), ""},
+		"too many labels":                  {flat(contract.MetaFromLabels, repeat(maxItems+1, "l%d")), "must not have more than 64"},
+		"stray keys":                       {stray, ""},
+		"a list of what is no service":     {map[string]string{contract.Services: "[" + strings.Repeat("1,", 30000) + "1]"}, "must have at most 64"},
+		"too many checks": {map[string]string{
+			contract.Services: "[{name: web, port: 80, checks: [" + repeat(maxChecks+1, "{tcp: ':1', interval: 1%ds}") + "]}]",
+		}, "must have at most 16"},
+		"too many keys":           {map[string]string{contract.Services: "[{" + repeat(2*maxItems, "k%d: 1") + "}]"}, "must have at most 64"},
+		"a tag with a line break": {flat(contract.ServiceTags, "a\nb"), "control character"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, warnings, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations}}, nil)
+			switch {
+			case c.says == "" && len(errs) > 0:
+				t.Errorf("refused: %v", errs)
+			case c.says != "" && (len(errs) == 0 || !strings.Contains(errs[0].Error(), c.says)):
+				t.Errorf("the mistakes are %.300v, want the first to say %q", errs, c.says)
+			}
+			if len(errs) > maxMistakes+1 || len(warnings) > 2*maxWarnings+2 {
+				t.Errorf("%d mistakes and %d warnings", len(errs), len(warnings))
+			}
+		})
+	}
+}
+
+func TestManyMistakesEndWithAWord(t *testing.T) {
+	bad := "[" + strings.TrimSuffix(strings.Repeat("{port: x},", maxServices), ",") + "]"
+	_, _, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.Services: bad}}}, nil)
+	if len(errs) != maxMistakes+1 || !strings.Contains(errs[maxMistakes].Error(), "more mistakes") {
+		t.Errorf("%d mistakes, the last %v", len(errs), errs[len(errs)-1])
+	}
+}
