@@ -57,6 +57,14 @@ func nonceOf(c *corev1.Container) (string, bool) {
 
 // port is the port of the agentlet: of the one that is there, or of the one that the annotations ask for.
 func (f *found) port(pod *corev1.Pod, defaults registration.Defaults) (int, bool) {
+	if port, ok := f.ownPort(); ok {
+		return port, true
+	}
+	return registration.AgentletPort(pod, defaults)
+}
+
+// ownPort is the port that the agentlet which is there declares.
+func (f *found) ownPort() (int, bool) {
 	if f.agentlet != nil {
 		for _, p := range f.agentlet.Ports {
 			if p.Name == contract.PortName {
@@ -64,7 +72,7 @@ func (f *found) port(pod *corev1.Pod, defaults registration.Defaults) (int, bool
 			}
 		}
 	}
-	return registration.AgentletPort(pod, defaults)
+	return 0, false
 }
 
 // nameCollisions are the containers and volumes of others with a name that the agentlet's own needs.

@@ -2,6 +2,7 @@ package injector
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -35,7 +36,10 @@ func (c *composer) compose() {
 		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), c.parts.container(c.pod, c.settings, c.nonce))
 	} else {
 		c.nonce, _ = nonceOf(c.found.agentlet)
-		port, _ = c.found.port(c.pod, nil)
+		port = c.settings.AgentletPort
+		if own, ok := c.found.ownPort(); ok {
+			port = own
+		}
 	}
 	if c.found.volume == nil {
 		appendTo(c, "/spec/volumes", len(c.pod.Spec.Volumes), &c.parts.volume)
@@ -80,8 +84,13 @@ func (c *composer) addHooks(port int) {
 			if !isDrainHook(lifecycle.PreStop) {
 				c.warnings = append(c.warnings, fmt.Sprintf("container %q has a preStop hook of its own, so agentlet adds none: "+
 					"its SIGTERM follows its own hook, and may come while clients are still sent to this pod", container.Name))
+				continue
 			}
-			continue
+			if c.answers(lifecycle.PreStop, port) {
+				continue
+			}
+			// A hook of an earlier injection, as in a pod that was exported and created again: nobody would answer it.
+			// An add to a member that is there replaces it.
 		}
 		if hook == nil {
 			hook = c.drainHook(port)
@@ -108,6 +117,13 @@ func (c *composer) drainHook(port int) *corev1.LifecycleHandler {
 		get.Host = loopback
 	}
 	return &corev1.LifecycleHandler{HTTPGet: get}
+}
+
+// answers reports whether the agentlet of this pod will answer an injected hook.
+func (c *composer) answers(h *corev1.LifecycleHandler, port int) bool {
+	return h.HTTPGet.Port.IntValue() == port && slices.ContainsFunc(h.HTTPGet.HTTPHeaders, func(header corev1.HTTPHeader) bool {
+		return header.Name == contract.NonceHeader && header.Value == c.nonce
+	})
 }
 
 // isDrainHook reports whether a hook is an injected one.
