@@ -7,7 +7,7 @@ import (
 
 // BenchmarkAdmission measures an ordinary pod from the raw review to the raw response.
 func BenchmarkAdmission(b *testing.B) {
-	handler := newMutator(realInjector(b))
+	handler := testMutator(realInjector(b))
 	body := envelope(b, ordinaryPod(b), nil)
 	if recorder := post(handler, body); answerOf(b, recorder).Patch == nil {
 		b.Fatalf("nothing was injected: %s", recorder.Body)

@@ -17,7 +17,7 @@ func FuzzReview(f *testing.F) {
 	f.Add(envelope(f, []byte(`{"apiVersion":"v1","kind":"Pod"}`), nil))
 	f.Add(envelope(f, []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"agentlet.dev/services":"- {name: a, port: 1}"}},"spec":{"containers":[{"name":"a"},null]}}`), nil))
 	f.Add(envelope(f, []byte(`[]`), func(_, request map[string]any) { request["operation"] = "DELETE" }))
-	handler := newMutator(realInjector(f))
+	handler := testMutator(realInjector(f))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		recorder := post(handler, body)
 		switch recorder.Code {

@@ -24,6 +24,20 @@ import (
 // predecessor, and a MiB is plenty for the envelope around them.
 const maxBody = 7 << 20
 
+// maxGrowth is how much of an announced body is made room for before it arrives.
+const maxGrowth = 64 << 10
+
+// maxObjects bounds the JSON objects in a review, roughly, by its opening braces. A pod has a few hundred. Empty ones
+// become 300 times as large when they are decoded: a body of nothing else would take gigabytes.
+const maxObjects = 20_000
+
+// Bodies over largeBody are decoded a few at a time, largeAtOnce, because each may take some hundred times its size. The
+// others, which are all but all of them, wait for nobody.
+const (
+	largeBody   = 512 << 10
+	largeAtOnce = 2
+)
+
 // Outcome and reasons that are not the injector's.
 const (
 	// failed: no decision was reached; the API server's failurePolicy applies, or the answer is a denial with code 400.
@@ -66,6 +80,12 @@ type mutator struct {
 	decider Decider
 	metrics *metrics
 	log     *slog.Logger
+	// large holds a place for each large body that is being decoded.
+	large chan struct{}
+}
+
+func newMutator(decider Decider, metrics *metrics, log *slog.Logger) *mutator {
+	return &mutator{decider: decider, metrics: metrics, log: log, large: make(chan struct{}, largeAtOnce)}
 }
 
 func (m *mutator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -117,6 +137,14 @@ func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 	body, err := readBody(w, r)
 	if err != nil {
 		return nil, found, err
+	}
+	if len(body) > largeBody {
+		select {
+		case m.large <- struct{}{}:
+			defer func() { <-m.large }()
+		case <-r.Context().Done():
+			return nil, found, &requestError{http.StatusServiceUnavailable, errors.New("too many large reviews at once")}
+		}
 	}
 	in, pod, notPod, err := decodeReview(body)
 	if err != nil {
@@ -178,8 +206,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		}
 	}
 	var body bytes.Buffer
-	if r.ContentLength > 0 && r.ContentLength <= maxBody {
-		body.Grow(int(r.ContentLength) + bytes.MinRead) // one allocation; ReadFrom wants MinRead to spare at the end
+	if r.ContentLength > 0 {
+		// One allocation for an ordinary review, of which ReadFrom wants MinRead to spare at the end. For more only as it
+		// arrives: anybody who reaches the port can announce a length.
+		body.Grow(int(min(r.ContentLength, maxGrowth)) + bytes.MinRead)
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -190,6 +220,9 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	}
 	if body.Len() == 0 {
 		return nil, &requestError{http.StatusBadRequest, errors.New("the body is empty")}
+	}
+	if bytes.Count(body.Bytes(), []byte("{")) > maxObjects {
+		return nil, &requestError{http.StatusRequestEntityTooLarge, fmt.Errorf("the body holds more than %d objects", maxObjects)}
 	}
 	return body.Bytes(), nil
 }

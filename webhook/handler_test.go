@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -70,7 +71,7 @@ func TestMalformedRequestsGetAClearAnswer(t *testing.T) {
 			request := httptest.NewRequestWithContext(t.Context(), test.method, MutatePath, bytes.NewReader(test.body))
 			request.Header.Set("Content-Type", strings.TrimPrefix(test.contentType, "-"))
 			recorder := httptest.NewRecorder()
-			newMutator(realInjector(t)).ServeHTTP(recorder, request)
+			testMutator(realInjector(t)).ServeHTTP(recorder, request)
 			if recorder.Code != test.status {
 				t.Fatalf("status %d, want %d: %s", recorder.Code, test.status, recorder.Body)
 			}
@@ -105,7 +106,7 @@ func TestOnlyPodCreationsAreJudged(t *testing.T) {
 		"strange object": func(_, r map[string]any) { r["operation"] = "UPDATE"; r["object"] = []int{1} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			handler := newMutator(fail)
+			handler := testMutator(fail)
 			response := answerOf(t, post(handler, envelope(t, ordinaryPod(t), edit)))
 			if !response.Allowed || response.Patch != nil || response.PatchType != nil {
 				t.Errorf("not let through untouched: %+v", response)
@@ -119,7 +120,7 @@ func TestOnlyPodCreationsAreJudged(t *testing.T) {
 
 func TestTheInjectorGetsTheRequestsNamespaceAndANonce(t *testing.T) {
 	var got []injector.Request
-	handler := newMutator(decide(func(request injector.Request) injector.Decision {
+	handler := testMutator(decide(func(request injector.Request) injector.Decision {
 		got = append(got, request)
 		return injector.Decision{Outcome: injector.Skipped, Reason: "Test"}
 	}))
@@ -140,7 +141,7 @@ func TestTheInjectorGetsTheRequestsNamespaceAndANonce(t *testing.T) {
 
 func TestAnOrdinaryPodGetsItsPatch(t *testing.T) {
 	pod := ordinaryPod(t)
-	handler := newMutator(realInjector(t))
+	handler := testMutator(realInjector(t))
 	response := answerOf(t, post(handler, envelope(t, pod, nil)))
 	if !response.Allowed || response.PatchType == nil || *response.PatchType != admissionv1.PatchTypeJSONPatch {
 		t.Fatalf("no patch: %+v", response)
@@ -186,7 +187,7 @@ func TestADenialListsEveryMistake(t *testing.T) {
 			`- metadata.annotations[agentlet.dev/drain-delay]: Invalid value: "5": must be a duration`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			handler := newMutator(decide(func(injector.Request) injector.Decision {
+			handler := testMutator(decide(func(injector.Request) injector.Decision {
 				return injector.Decision{
 					Outcome: injector.Denied, Reason: injector.ReasonInvalidAnnotations, Errors: test.errors, Warnings: []string{"and\nthis"},
 				}
@@ -211,7 +212,7 @@ func TestOurOwnMistakesLeaveTheWordToFailurePolicy(t *testing.T) {
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			handler := newMutator(decider)
+			handler := testMutator(decider)
 			handler.log = slog.New(slog.NewTextHandler(&log, nil))
 			recorder := post(handler, envelope(t, ordinaryPod(t), nil))
 			if recorder.Code != http.StatusInternalServerError || !strings.Contains(recorder.Body.String(), testUID) {
@@ -229,7 +230,7 @@ func TestOurOwnMistakesLeaveTheWordToFailurePolicy(t *testing.T) {
 
 func TestTheLogHoldsNothingThatTheNonceIsMadeOf(t *testing.T) {
 	var log bytes.Buffer
-	handler := newMutator(realInjector(t))
+	handler := testMutator(realInjector(t))
 	handler.log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	post(handler, envelope(t, ordinaryPod(t), nil))
 	if !strings.Contains(log.String(), `"outcome":"injected"`) || strings.Contains(log.String(), testUID) {
@@ -268,7 +269,7 @@ func TestABodyThatEndsEarly(t *testing.T) {
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, MutatePath, io.MultiReader(strings.NewReader("{"), failingReader{}))
 	request.Header.Set("Content-Type", "application/json")
 	recorder := httptest.NewRecorder()
-	newMutator(realInjector(t)).ServeHTTP(recorder, request)
+	testMutator(realInjector(t)).ServeHTTP(recorder, request)
 	if recorder.Code != http.StatusBadRequest || !strings.Contains(recorder.Body.String(), "shorter than announced") {
 		t.Errorf("status %d: %s", recorder.Code, recorder.Body)
 	}
@@ -277,3 +278,35 @@ func TestABodyThatEndsEarly(t *testing.T) {
 type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestAnnouncedLengthsTakeNoMemory(t *testing.T) {
+	handler := testMutator(realInjector(t))
+	before := heap()
+	for range 50 {
+		request := httptest.NewRequest(http.MethodPost, MutatePath, strings.NewReader("{}"))
+		request.Header.Set("Content-Type", "application/json")
+		request.ContentLength = maxBody
+		handler.ServeHTTP(httptest.NewRecorder(), request)
+	}
+	if took := heap() - before; took > 50*maxBody/4 {
+		t.Errorf("50 requests that announced %d bytes took %d of memory", maxBody, took)
+	}
+}
+
+// heap is how much was allocated so far.
+func heap() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.TotalAlloc
+}
+
+func TestManyObjectsAreRefusedBeforeTheyAreDecoded(t *testing.T) {
+	body := `{"request":{"object":{"spec":{"containers":[` + strings.TrimSuffix(strings.Repeat("{},", maxObjects+1), ",") + `]}}}}`
+	request := httptest.NewRequest(http.MethodPost, MutatePath, strings.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	recorder := httptest.NewRecorder()
+	testMutator(realInjector(t)).ServeHTTP(recorder, request)
+	if recorder.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("answered %d %s, want 413", recorder.Code, recorder.Body)
+	}
+}

@@ -52,8 +52,8 @@ func (f *fakeCertificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificat
 
 func (f *fakeCertificates) Trusted() error { return f.untrusted }
 
-func newMutator(decider Decider) *mutator {
-	return &mutator{decider: decider, metrics: newMetrics(&fakeCertificates{}, "test"), log: slog.New(slog.DiscardHandler)}
+func testMutator(decider Decider) *mutator {
+	return newMutator(decider, newMetrics(&fakeCertificates{}, "test"), slog.New(slog.DiscardHandler))
 }
 
 // envelope is a review around an object, as the API server writes it; edit changes it before it is written.

@@ -56,7 +56,7 @@ func New(config Config) *Server {
 		metrics.registry.MustRegister(config.Grants)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(MutatePath, &mutator{decider: config.Decider, metrics: metrics, log: config.Log})
+	mux.Handle(MutatePath, newMutator(config.Decider, metrics, config.Log))
 	s := &Server{config: config, health: &health{certificates: config.Certificates, grants: config.Grants}}
 	s.tls = newHTTPServer(mux, config.Log)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}

@@ -259,7 +259,7 @@ func TestASlowClientHoldsNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, serverSide := net.Pipe()
 				l := &oneConnection{connection: serverSide, closed: make(chan struct{})}
-				server := newHTTPServer(newMutator(realInjector(t)), slog.New(slog.DiscardHandler))
+				server := newHTTPServer(testMutator(realInjector(t)), slog.New(slog.DiscardHandler))
 				ended := make(chan error, 1)
 				go func() { ended <- server.Serve(l) }()
 				began := time.Now()

@@ -29,6 +29,8 @@ type controller struct {
 	mu   sync.Mutex
 	idle map[string]map[string]time.Time // namespace → account → since when it is bound without need
 	told error                           // what was last logged of the policy
+	// created are the times of each namespace's last creations, at most createBurst.
+	created map[string][]time.Time
 }
 
 // jittered keeps replicas and namespaces from trying again in step.
@@ -48,6 +50,7 @@ func newController(g *Grants) *controller {
 	queue := workqueue.NewTypedRateLimitingQueue(newBackoff())
 	return &controller{
 		Grants: g, queue: queue, watches: newWatches(g.config.Client, queue.Add, g.watchFailed), idle: map[string]map[string]time.Time{},
+		created: map[string][]time.Time{},
 	}
 }
 
@@ -159,7 +162,39 @@ func (c *controller) reconcile(ctx context.Context, namespace string) (again tim
 	if optedIn && c.policyInForce() == nil {
 		maps.Copy(wanted, needed)
 	}
-	return again, c.write(ctx, namespace, binding, slices.Sorted(maps.Keys(wanted)))
+	creates := binding == nil && len(wanted) > 0
+	if creates && !c.mayCreate(namespace, time.Now()) {
+		return createPause, nil
+	}
+	err = c.write(ctx, namespace, binding, slices.Sorted(maps.Keys(wanted)))
+	if creates && err == nil {
+		c.hasCreated(namespace, time.Now())
+	}
+	return again, err
+}
+
+// A namespace's binding is created as often as needed, but not more than five times in fifty seconds: whoever keeps
+// taking it away, such as a tool that prunes what it does not know, does not get a fight at full speed.
+const (
+	createBurst = 5
+	createPause = 10 * time.Second
+)
+
+func (c *controller) mayCreate(namespace string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	created := c.created[namespace]
+	return len(created) < createBurst || now.Sub(created[0]) >= createBurst*createPause
+}
+
+func (c *controller) hasCreated(namespace string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	created := c.created[namespace]
+	if len(created) == createBurst {
+		created = slices.Delete(created, 0, 1)
+	}
+	c.created[namespace] = append(created, now)
 }
 
 // kept are the accounts that stay bound: those that are needed, and for a while those that were.
@@ -194,4 +229,5 @@ func (c *controller) forget(namespace string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.idle, namespace)
+	delete(c.created, namespace)
 }

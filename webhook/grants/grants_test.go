@@ -261,3 +261,25 @@ func TestManyNamespaces(t *testing.T) {
 		}
 	})
 }
+
+func TestAFightOverABindingIsFoughtSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "web", "web"))
+		defer background(t, c.grants().Run)()
+		c.want("labelled", shop, "web")
+		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
+			_ = c.RbacV1().RoleBindings(shop).Delete(t.Context(), testBinding, metav1.DeleteOptions{}) // gone already, mostly
+		}
+		created := 0
+		for _, action := range c.Actions() {
+			if action.GetResource().Resource == "rolebindings" && action.GetVerb() == "patch" {
+				created++
+			}
+		}
+		if created > 70 {
+			t.Errorf("re-created %d times in ten minutes, want about one in ten seconds", created)
+		}
+		time.Sleep(createBurst * createPause)
+		c.want("after the fight", shop, "web")
+	})
+}
