@@ -27,14 +27,15 @@ func mergeBundle(authority, existing []byte, now time.Time) ([]byte, error) {
 		return nil, errors.New("the authority's secret holds no certificate")
 	}
 	merged := current[:1]
-	if now.Before(current[0].NotBefore.Add(formerFor)) {
-		for _, former := range parseBundle(existing) {
-			if len(merged) > maxFormer {
-				break
-			}
-			if isFormer(former, now) && !contains(merged, former) {
-				merged = append(merged, former)
-			}
+	for _, former := range parseBundle(existing) {
+		if len(merged) > maxFormer {
+			break
+		}
+		// The youngest leaf of a former authority was signed before the authority of now was there. An authority that is
+		// older than the former one was restored, and then the former one has signed until just now.
+		young := now.Before(current[0].NotBefore.Add(formerFor)) || now.Before(former.NotBefore.Add(formerFor))
+		if young && isFormer(former, now) && !contains(merged, former) {
+			merged = append(merged, former)
 		}
 	}
 	return encodeBundle(merged), nil

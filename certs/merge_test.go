@@ -14,6 +14,7 @@ func TestMergeBundle(t *testing.T) {
 	former2 := newCA(t, authorityName, now.Add(-year/2))
 	former3 := newCA(t, authorityName, now.Add(-year/2))
 	former4 := newCA(t, authorityName, now.Add(-year/2))
+	younger := newCA(t, authorityName, now)
 	expired := newCA(t, authorityName, now.Add(-2*year))
 	foreign := newCA(t, "somebody else", now.Add(-year/2))
 	bundle := func(all ...*ca) (out []byte) {
@@ -38,7 +39,8 @@ func TestMergeBundle(t *testing.T) {
 		"a foreign one goes":        {bundle(foreign, current), now, bundle(current)},
 		"a former one is forgotten": {bundle(current, former), current.certificate.NotBefore.Add(formerFor), bundle(current)},
 		"no more than three former": {bundle(former, former2, former3, former4), now, bundle(current, former, former2, former3)},
-		"another PEM form":          {append([]byte("\n# comment\n"), bundle(current)...), now, bundle(current)},
+		"restored, and so older than the one in use": {bundle(younger), now.Add(formerFor - 30*time.Minute), bundle(current, younger)},
+		"another PEM form":                           {append([]byte("\n# comment\n"), bundle(current)...), now, bundle(current)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			existing := slices.Clone(test.existing)
