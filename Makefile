@@ -18,7 +18,7 @@ help: ## Show this help
 .PHONY: build
 build: ## Build the programs into .out/bin
 	@mkdir -p $(OUT)/bin
-	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/bin/ ./cmd/agentlet ./cmd/agentlet-webhook
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/bin/ ./cmd/agentlet ./cmd/agentlet-webhook ./cmd/kubectl-agentlet
 
 .PHONY: image
 image: build ## Build the image as a tarball, .out/image.tar, without a registry
@@ -54,10 +54,11 @@ lint: ## Lint all modules
 e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestMainRollingRestart
 	@cd e2e && go run ./cmd/check e2e --run '$(RUN)'
 
+FUZZED := agentlet injector webhook internal cmd
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for 30 seconds
-	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9]+' --include='*_test.go' agentlet injector webhook | awk '{print $$2}'); do \
-		package=$$(dirname $$(grep -rlE "^func $$target\(" --include='*_test.go' agentlet injector webhook)); \
+	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9]+' --include='*_test.go' $(FUZZED) | awk '{print $$2}'); do \
+		package=$$(dirname $$(grep -rlE "^func $$target\(" --include='*_test.go' $(FUZZED))); \
 		echo "$$target in $$package"; go test ./$$package -run '^$$' -fuzz "^$$target$$" -fuzztime 30s; \
 	done
 
