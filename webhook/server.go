@@ -58,7 +58,7 @@ func New(config Config) *Server {
 	mux := http.NewServeMux()
 	mux.Handle(MutatePath, newMutator(config.Decider, metrics, config.Log))
 	s := &Server{config: config, health: &health{certificates: config.Certificates, grants: config.Grants}}
-	s.tls = newHTTPServer(mux, config.Log)
+	s.tls = newHTTPServer(s.parting(mux), config.Log)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}
 	s.plain = newHTTPServer(s.health.handler(metrics.handler()), config.Log)
 	return s
@@ -71,6 +71,18 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+}
+
+// parting ends, while the server is about to end, each connection with the answer to its next request. The API server keeps
+// connections for later calls and doesn't repeat one that meets a connection's end: when the server closes them at last,
+// those in use shall have moved to another replica.
+func (s *Server) parting(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.health.stopping.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Run listens and serves until the context ends, then says that it is not ready, waits ShutdownDelay, and ends what is

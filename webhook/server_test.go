@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -223,6 +224,51 @@ func TestShutdownIsNotReadyFirstAndLetsRequestsEnd(t *testing.T) {
 	close(release)
 	if got := <-answered; got.status != http.StatusOK {
 		t.Errorf("the request under way: %d %s", got.status, got.body)
+	}
+	if err := <-server.done; err != nil {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
+// A client that keeps its connections, as the API server does over HTTP/1.1, holds none any more when the server closes.
+func TestShutdownTakesLeaveOfKeptConnections(t *testing.T) {
+	certificate, roots := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
+	server := start(t, Config{
+		Decider: realInjector(t), Certificates: &fakeCertificates{certificate: certificate}, ShutdownDelay: time.Second,
+	}, roots)
+	server.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "agentlet.test.svc"}}
+	reused := func() (reused, closes bool) {
+		trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
+		})
+		request, err := http.NewRequestWithContext(trace, http.MethodGet, server.admission+MutatePath, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := server.client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		if err := response.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return reused, response.Close
+	}
+	for i, want := range []bool{false, true} {
+		if again, closes := reused(); again != want || closes {
+			t.Errorf("call %d: connection reused: %t, closed: %t", i, again, closes)
+		}
+	}
+	server.stop()
+	for status := http.StatusOK; status == http.StatusOK; {
+		status, _ = server.call(t, http.MethodGet, server.health+ReadyzPath, nil)
+	}
+	if again, closes := reused(); !again || !closes {
+		t.Errorf("first call within the delay: connection reused: %t, closed: %t", again, closes)
+	}
+	if again, closes := reused(); again || !closes {
+		t.Errorf("second call within the delay: connection reused: %t, closed: %t", again, closes)
 	}
 	if err := <-server.done; err != nil {
 		t.Errorf("it ends with %v", err)
