@@ -13,7 +13,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// Config of a registrar. All fields but Defaults and Logger are required.
+// Config of a registrar. All fields but Defaults, AllowedServices and Logger are required.
 type Config struct {
 	Identity Identity
 	Agent    Agent
@@ -22,6 +22,9 @@ type Config struct {
 	Kube     Kubernetes
 	// Defaults of the installation for keys of the contract.
 	Defaults registration.Defaults
+	// AllowedServices are globs of the service names that the pod may register, as they were at its admission. Annotations
+	// with another name are a mistake, and are not followed. Nil: all names.
+	AllowedServices []string
 	// Logger; slog.Default() when nil.
 	Logger *slog.Logger
 }
@@ -113,6 +116,7 @@ type loop struct {
 func (r *Registrar) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &loop{Registrar: r, state: newState(r.config.Identity), flights: map[lane]flight{}}
+	l.state.allowed = r.config.AllowedServices
 	defer l.group.Wait()
 	defer close(r.done) // lets the actions under way report to nobody
 	defer cancel()

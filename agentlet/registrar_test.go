@@ -523,6 +523,30 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 	})
 }
 
+func TestAnnotationsWithANameThatIsNotAllowedAreNotFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.allowed = []string{"web", "shop-*"}
+		r, _ := started(t, w, testPod())
+		pay := contract.ServiceID("shop", "web-1", testUID, "pay")
+		r.Seen(ready(testPod("service-names", "web,pay", "service-tags", "a"), true))
+		after(2 * time.Second)
+		got := w.last()
+		if got.Reason != string(contract.InvalidConfiguration) || got.Status != corev1.ConditionTrue ||
+			!strings.Contains(got.Message, `service "pay"`) || !strings.Contains(got.Message, "web,shop-*") {
+			t.Errorf("the gate says %v %s: %s", got.Status, got.Reason, got.Message)
+		}
+		if w.inCatalog(pay) != "" || w.inCatalog(webID) != contract.Passing || len(w.web().definition.Tags) > 0 {
+			t.Error("the last good registration did not stay as it was")
+		}
+		r.Seen(ready(testPod("service-names", "web,shop-a"), true))
+		after(time.Second)
+		if w.inCatalog(contract.ServiceID("shop", "web-1", testUID, "shop-a")) != contract.Passing || w.last().Reason != string(contract.Registered) {
+			t.Errorf("an allowed name is not followed: %s", w.last().Message)
+		}
+	})
+}
+
 func TestClosedGateSaysWhy(t *testing.T) {
 	cases := map[string]struct {
 		pod    *corev1.Pod

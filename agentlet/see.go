@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
@@ -24,6 +25,9 @@ func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time
 		s.signal(signals{finished: true}, now)
 	}
 	reg, _, errs := registration.Parse(pod, defaults)
+	if len(errs) == 0 && s.allowed != nil {
+		errs = registration.NotAllowed(pod, reg, s.allowed, contract.Short(contract.AllowedServices)+" as it was when the pod was created")
+	}
 	s.mistakes = ""
 	if len(errs) > 0 {
 		s.mistakes = errs.ToAggregate().Error()

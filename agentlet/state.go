@@ -14,6 +14,8 @@ import (
 // state is everything the registrar knows. Events change it, plan reads it.
 type state struct {
 	identity Identity
+	// allowed are globs of the service names that changed annotations may hold; nil: all.
+	allowed []string
 
 	// pod as last seen; nil before the first sight. gone: the API server said that there is none with our UID.
 	pod  *corev1.Pod

@@ -27,6 +27,7 @@ type world struct {
 	index    uint64
 	changed  chan struct{} // closed and renewed at each change of the catalog or the agent
 	syncs    time.Duration // from a change at the agent until the catalog has it
+	allowed  []string      // the registrar's AllowedServices
 	sync     bool          // whether the agent syncs at all
 	leader   bool
 	own      contract.Health // of the service's own check; none when empty
@@ -363,7 +364,7 @@ func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
 	t.Helper()
 	r := New(Config{
 		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w,
-		Logger: slog.New(slog.DiscardHandler),
+		AllowedServices: w.allowed, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

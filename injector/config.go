@@ -22,6 +22,9 @@ type Config struct {
 	ClusterName string
 	// Defaults for keys of the contract, handed on to the agentlet.
 	Defaults registration.Defaults
+	// AllowedServices are comma-separated globs of the service names that may be registered where the namespace does not
+	// say it; empty: all.
+	AllowedServices string
 }
 
 // maxMetaValue is Consul's bound on a meta value, which the cluster's name becomes.
@@ -46,6 +49,11 @@ func (c *Config) validate() (errs field.ErrorList) {
 	}
 	if len(c.ClusterName) > maxMetaValue {
 		errs = append(errs, field.TooLong(root.Child("clusterName"), "", maxMetaValue))
+	}
+	if c.AllowedServices != "" {
+		if _, err := registration.ParseAllowed(c.AllowedServices); err != nil {
+			errs = append(errs, field.Invalid(root.Child("allowedServices"), c.AllowedServices, "must be comma-separated globs: "+err.Error()))
+		}
 	}
 	return append(errs, registration.ValidateDefaults(root.Child("defaults"), c.Defaults)...)
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -75,11 +76,14 @@ func newParts(config *Config) parts {
 }
 
 // container is the agentlet's container for one pod. It has no probes: its readiness would count for the pod.
-func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonce string) *corev1.Container {
+func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonce string, allowed []string) *corev1.Container {
 	c := p.base
-	c.Args = make([]string, 0, len(p.firstArgs)+2+len(p.lastArgs))
+	c.Args = make([]string, 0, len(p.firstArgs)+3+len(p.lastArgs))
 	c.Args = append(c.Args, p.firstArgs...)
 	c.Args = append(c.Args, "--port="+strconv.Itoa(settings.AgentletPort), "--log-level="+settings.LogLevel)
+	if restricts(allowed) {
+		c.Args = append(c.Args, "--allowed-services="+strings.Join(allowed, ","))
+	}
 	c.Args = append(c.Args, p.lastArgs...)
 	c.Env = make([]corev1.EnvVar, 0, len(p.env)+1)
 	c.Env = append(c.Env, p.env...)

@@ -15,6 +15,8 @@ type Request struct {
 	Namespace string
 	// Pod is only read.
 	Pod *corev1.Pod
+	// AllowedServices is the namespace's annotation allowed-services; nil where it has none, and the installation's holds.
+	AllowedServices *string
 	// Nonce ties the drain hooks to this pod's agentlet; a pod that was injected before keeps its own. It has to be
 	// hard to guess, and is never empty.
 	Nonce string
@@ -74,6 +76,16 @@ func (i *Injector) Decide(request Request) Decision {
 	reg, warnings, errs := registration.Parse(pod, i.config.Defaults)
 	found := inspect(pod)
 	reason := ReasonInvalidAnnotations
+	allowed, err := i.allowed(&request)
+	switch {
+	case err != nil:
+		errs = append(errs, err)
+	case reg != nil:
+		if refused := registration.NotAllowed(pod, reg, allowed.globs, allowed.source); len(refused) > 0 {
+			reason = ReasonServiceNotAllowed
+			errs = append(errs, refused...)
+		}
+	}
 	if collisions := i.nameCollisions(pod, &found); len(collisions) > 0 {
 		reason = firstReason(errs, reason, ReasonNameCollision)
 		errs = append(errs, collisions...)
@@ -86,7 +98,7 @@ func (i *Injector) Decide(request Request) Decision {
 		return Decision{Outcome: Denied, Reason: reason, Errors: errs, Warnings: warnings}
 	}
 
-	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, warnings: warnings}
+	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: allowed.globs, warnings: warnings}
 	c.compose()
 	if len(c.patch) == 0 {
 		return Decision{Outcome: Skipped, Reason: ReasonAlreadyInjected, Warnings: c.warnings}

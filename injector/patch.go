@@ -23,6 +23,7 @@ type composer struct {
 	found    *found
 	settings *registration.Settings
 	nonce    string
+	allowed  []string
 
 	patch    []jsonpatch.Operation
 	warnings []string
@@ -33,7 +34,7 @@ func (c *composer) compose() {
 	c.patch = make([]jsonpatch.Operation, 0, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
-		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), c.parts.container(c.pod, c.settings, c.nonce))
+		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), c.parts.container(c.pod, c.settings, c.nonce, c.allowed))
 	} else {
 		c.nonce, _ = nonceOf(c.found.agentlet)
 		port = c.settings.AgentletPort

@@ -17,6 +17,8 @@ const (
 	ReasonInjected Reason = "Injected"
 	// ReasonInvalidAnnotations: the annotations hold mistakes.
 	ReasonInvalidAnnotations Reason = "InvalidAnnotations"
+	// ReasonServiceNotAllowed: the namespace's pods may not register a service of this name.
+	ReasonServiceNotAllowed Reason = "ServiceNotAllowed"
 	// ReasonNameCollision: a container or a volume has the name of the agentlet's own.
 	ReasonNameCollision Reason = "NameCollision"
 	// ReasonPortCollision: a container declares the agentlet's port.
@@ -27,7 +29,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonNotAnnotated, ReasonOptedOut, ReasonUnsupportedOS,
-		ReasonInvalidAnnotations, ReasonNameCollision, ReasonPortCollision,
+		ReasonInvalidAnnotations, ReasonServiceNotAllowed, ReasonNameCollision, ReasonPortCollision,
 		ReasonAlreadyInjected, ReasonInjected,
 	}
 }

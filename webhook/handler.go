@@ -46,6 +46,8 @@ const (
 	reasonBadRequest  injector.Reason = "BadRequest"
 	reasonInternal    injector.Reason = "InternalError"
 	reasonNotCreation injector.Reason = "NotAPodCreation"
+	// reasonNamespaceUnknown: the namespace has not been seen yet, so what its pods may register is not known.
+	reasonNamespaceUnknown injector.Reason = "NamespaceUnknown"
 )
 
 // verdict is what became of one request, for the metric and the log.
@@ -77,15 +79,18 @@ func (e *panicError) Error() string { return "internal error: see the webhook's 
 // mutator answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own mistakes an HTTP 500: the API
 // server applies its failurePolicy to both. Only a decision, or an object that is no pod, makes an AdmissionReview.
 type mutator struct {
-	decider Decider
-	metrics *metrics
-	log     *slog.Logger
+	decider    Decider
+	namespaces Namespaces // or nil
+	metrics    *metrics
+	log        *slog.Logger
 	// large holds a place for each large body that is being decoded.
 	large chan struct{}
 }
 
-func newMutator(decider Decider, metrics *metrics, log *slog.Logger) *mutator {
-	return &mutator{decider: decider, metrics: metrics, log: log, large: make(chan struct{}, largeAtOnce)}
+func newMutator(decider Decider, namespaces Namespaces, metrics *metrics, log *slog.Logger) *mutator {
+	return &mutator{
+		decider: decider, namespaces: namespaces, metrics: metrics, log: log, large: make(chan struct{}, largeAtOnce),
+	}
 }
 
 func (m *mutator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -152,6 +157,9 @@ func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 	}
 	found.uid, found.namespace, found.pod = in.UID, in.Namespace, in.Name
 	response, err := m.decide(in, pod, notPod, &found)
+	if unanswered := (*requestError)(nil); errors.As(err, &unanswered) {
+		return nil, found, err
+	}
 	if err == nil {
 		answer, err = json.Marshal(admissionv1.AdmissionReview{
 			TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
@@ -181,7 +189,15 @@ func (m *mutator) decide(in *request, pod *corev1.Pod, notPod error, found *verd
 		found.pod = pod.GenerateName
 	}
 	// The namespace is the request's: at creation the pod's own may be empty, and it is the pod's author who fills it in.
-	decision := m.decider.Decide(injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce()})
+	question := injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce()}
+	if m.namespaces != nil {
+		var err error
+		if question.AllowedServices, err = m.namespaces.AllowedServices(in.Namespace); err != nil {
+			found.outcome, found.reason = failed, reasonNamespaceUnknown
+			return nil, &requestError{http.StatusServiceUnavailable, err}
+		}
+	}
+	decision := m.decider.Decide(question)
 	found.outcome, found.reason = decision.Outcome, decision.Reason
 	return respond(in.UID, decision)
 }

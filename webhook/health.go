@@ -9,7 +9,8 @@ import (
 // health answers the kubelet's probes.
 type health struct {
 	certificates Certificates
-	grants       Grants // or nil
+	namespaces   Namespaces // or nil
+	grants       Grants     // or nil
 	stopping     atomic.Bool
 }
 
@@ -35,6 +36,13 @@ func (h *health) readyz(w http.ResponseWriter, _ *http.Request) {
 	}
 	if h.stopping.Load() {
 		parts[2].problem = "shutting down"
+	}
+	if h.namespaces != nil {
+		namespaces := part{name: "namespaces"}
+		if err := h.namespaces.Ready(); err != nil {
+			namespaces.problem = err.Error()
+		}
+		parts = append(parts, namespaces)
 	}
 	if h.grants != nil {
 		grants := part{name: "grants"}

@@ -53,7 +53,7 @@ func (f *fakeCertificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificat
 func (f *fakeCertificates) Trusted() error { return f.untrusted }
 
 func testMutator(decider Decider) *mutator {
-	return newMutator(decider, newMetrics(&fakeCertificates{}, "test"), slog.New(slog.DiscardHandler))
+	return newMutator(decider, nil, newMetrics(&fakeCertificates{}, "test"), slog.New(slog.DiscardHandler))
 }
 
 // envelope is a review around an object, as the API server writes it; edit changes it before it is written.

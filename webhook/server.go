@@ -30,7 +30,9 @@ type Config struct {
 	// Listen is the address for TLS, MetricsListen that of health and metrics in plain HTTP.
 	Listen, MetricsListen string
 	Decider               Decider
-	Certificates          Certificates
+	// Namespaces is nil where no namespace has a say.
+	Namespaces   Namespaces
+	Certificates Certificates
 	// Grants is nil where others see to what pods may do.
 	Grants Grants
 	// ShutdownDelay is how long requests are still taken after the end was asked for: until then /readyz says 503, and the
@@ -56,8 +58,10 @@ func New(config Config) *Server {
 		metrics.registry.MustRegister(config.Grants)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(MutatePath, newMutator(config.Decider, metrics, config.Log))
-	s := &Server{config: config, health: &health{certificates: config.Certificates, grants: config.Grants}}
+	mux.Handle(MutatePath, newMutator(config.Decider, config.Namespaces, metrics, config.Log))
+	s := &Server{config: config, health: &health{
+		certificates: config.Certificates, namespaces: config.Namespaces, grants: config.Grants,
+	}}
 	s.tls = newHTTPServer(s.parting(mux), config.Log)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}
 	s.plain = newHTTPServer(s.health.handler(metrics.handler()), config.Log)

@@ -24,6 +24,15 @@ type Decider interface {
 	Decide(request injector.Request) injector.Decision
 }
 
+// Namespaces is what is known of the namespaces of pods at admission, without asking anyone. It is called concurrently.
+type Namespaces interface {
+	// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none, and an
+	// error where that is not known: then nothing is decided, and the API server's failurePolicy applies.
+	AllowedServices(namespace string) (*string, error)
+	// Ready is nil once namespaces are known. The error is shown to whoever asks for readiness.
+	Ready() error
+}
+
 // Certificates is where the serving certificate comes from.
 type Certificates interface {
 	// GetCertificate returns what is to be served now, or an error as long as there is nothing.

@@ -74,7 +74,7 @@ const podAnnotation = "pod annotation"
 
 var keys = []Key{
 	{Name: InjectLabel, Where: "namespace label", Form: InjectEnabled, Doc: "opts the namespace in"},
-	{Name: AllowedServices, Where: "namespace annotation", Form: "comma-separated globs", Default: "*", Doc: "service names that the namespace's pods may register"},
+	{Name: AllowedServices, Where: "namespace annotation", Form: "comma-separated globs of service names, such as web,shop-*", Default: "*", Doc: "service names that the namespace's pods may register"},
 	{Name: InjectLabel, Where: "pod label or annotation", Form: `"` + InjectDisabled + `"`, Doc: "opts one pod out"},
 	{Name: ServiceNames, Where: podAnnotation, Form: "comma-separated service names", Doc: "the Consul services of this pod"},
 	{Name: ServicePort, Where: podAnnotation, PerService: true, Form: "a port number (1-65535) or the name of a declared container port", Doc: "the services' port; the first declared port when absent"},

@@ -19,6 +19,7 @@ import (
 	"github.com/agentlet/agentlet/internal/version"
 	"github.com/agentlet/agentlet/webhook"
 	"github.com/agentlet/agentlet/webhook/grants"
+	"github.com/agentlet/agentlet/webhook/namespaces"
 )
 
 func newCommand() *cobra.Command {
@@ -74,9 +75,19 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 		ShutdownDelay: o.shutdownDelay, Version: version.Version, Log: log,
 	}
 	log.InfoContext(ctx, "starting", "version", version.Version, "image", o.injector.Image, "certs", o.certs, "grants", o.grants)
+	client, err := newClient()
+	if err != nil {
+		return err
+	}
+	known, err := namespaces.New(client)
+	if err != nil {
+		return fmt.Errorf("create namespaces: %w", err)
+	}
+	config.Namespaces = known
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return known.Run(ctx) })
 	if o.grants == grantsAuto {
-		granting, err := newGrants(o, log)
+		granting, err := newGrants(o, client, log)
 		if err != nil {
 			return fmt.Errorf("create grants: %w", err)
 		}
@@ -89,24 +100,28 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 	return group.Wait()
 }
 
-// Requests a second for grants, and at once: every opted-in namespace is a list and a watch when the webhook starts.
+// Requests a second, and at once: with grants every opted-in namespace is a list and a watch when the webhook starts.
 const (
-	grantsQPS   = 50
-	grantsBurst = 100
+	clientQPS   = 50
+	clientBurst = 100
 )
 
-func newGrants(o *options, log *slog.Logger) (*grants.Grants, error) {
+func newClient() (kubernetes.Interface, error) {
 	config, err := inCluster()
 	if err != nil {
 		return nil, err
 	}
-	config.QPS, config.Burst = grantsQPS, grantsBurst
+	config.QPS, config.Burst = clientQPS, clientBurst
 	config.ContentType = runtime.ContentTypeProtobuf // pods in half the time
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("create kubernetes client: %w", err)
 	}
+	return client, nil
+}
+
+func newGrants(o *options, client kubernetes.Interface, log *slog.Logger) (*grants.Grants, error) {
 	return grants.New(grants.Config{
 		Client: client, Binding: o.grantBinding, Role: o.grantRole, Policy: o.grantPolicy,
 		Excluded: o.excludedNamespaces, Log: log,

@@ -76,6 +76,8 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.injector.ClusterName, "cluster-name", o.injector.ClusterName, "value of the meta k8s-cluster of every service; empty: none")
 	flags.StringArrayVar(&o.defaults, "default", nil, "key=value: the installation's default for an annotation, without its prefix (drain-delay=10s); repeatable")
 
+	flags.StringVar(&o.injector.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register where their namespace has no annotation allowed-services")
+
 	flags.StringVar(&o.certs, "certs", o.certs, "where the serving certificate comes from: self (own authority in a Secret) or files")
 	flags.StringVar(&o.certDir, "cert-dir", o.certDir, "with --certs=files: folder of tls.crt, tls.key and, where it is known, ca.crt")
 	flags.StringVar(&o.caSecret, "ca-secret", o.caSecret, "with --certs=self: Secret of the authority")

@@ -26,13 +26,14 @@ func TestParse(t *testing.T) {
 	env := environment()
 	o, err := parse([]string{
 		"--consul-port=8501", "--consul-scheme=https", "--cluster-name=eu", "--port=19501", "--log-level=debug",
-		"--default=drain-delay=7s", "--default=gate=registered",
+		"--default=drain-delay=7s", "--default=gate=registered", "--allowed-services=web, shop-*",
 	}, func(name string) string { return env[name] }, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.consul.Address != "10.0.0.1:8501" || o.consul.Scheme != "https" || o.identity.Cluster != "eu" || o.port != 19501 ||
-		o.defaults["drain-delay"] != "7s" || o.defaults["gate"] != "registered" || o.nonce != "nonce" {
+		o.defaults["drain-delay"] != "7s" || o.defaults["gate"] != "registered" || o.nonce != "nonce" ||
+		!slices.Equal(o.allowed, []string{"web", "shop-*"}) {
 		t.Errorf("options = %+v", o)
 	}
 }
@@ -43,6 +44,18 @@ func TestParseOfIPv6(t *testing.T) {
 	o, err := parse(nil, func(name string) string { return env[name] }, io.Discard)
 	if err != nil || o.consul.Address != "[fd00::1]:8500" {
 		t.Errorf("address = %q, %v", o.consul.Address, err)
+	}
+}
+
+func TestParseOfNoGlobs(t *testing.T) {
+	env := environment()
+	if o, err := parse(nil, func(name string) string { return env[name] }, io.Discard); err != nil || o.allowed != nil {
+		t.Errorf("without the flag: %q, %v", o.allowed, err)
+	}
+	for _, text := range []string{"", "web,", "[a]"} {
+		if _, err := parse([]string{"--allowed-services=" + text}, func(name string) string { return env[name] }, io.Discard); err == nil {
+			t.Errorf("%q is accepted", text)
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type options struct {
 	nonce     string
 	port      int
 	defaults  registration.Defaults
+	allowed   []string // nil: all
 	logLevel  slog.Level
 	logFormat string
 }
@@ -46,6 +47,10 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 		}
 		o.defaults[key] = value
 		return nil
+	})
+	flags.Func("allowed-services", "comma-separated globs of the service names that the pod may register; all when absent", func(text string) (err error) {
+		o.allowed, err = registration.ParseAllowed(text)
+		return err
 	})
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -68,7 +68,7 @@ func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, erro
 	}
 	return agentlet.New(agentlet.Config{
 		Identity: o.identity, Agent: client, View: client, Catalog: client, Kube: pod,
-		Defaults: o.defaults, Logger: log,
+		Defaults: o.defaults, AllowedServices: o.allowed, Logger: log,
 	}), pod, nil
 }
 

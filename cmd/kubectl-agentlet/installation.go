@@ -31,6 +31,7 @@ func (i *installation) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&i.config.ConsulPort, "consul-port", i.config.ConsulPort, "HTTP port of the Consul agent on each node")
 	flags.StringVar(&i.config.ConsulScheme, "consul-scheme", i.config.ConsulScheme, "http or https")
 	flags.StringVar(&i.config.ClusterName, "cluster-name", "", "name of this cluster, in each service's meta")
+	flags.StringVar(&i.config.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register")
 	flags.StringArrayVar(&i.defaults, "default", nil, "default for a pod annotation, as KEY=VALUE without the key's prefix; repeatable")
 }
 

@@ -8,8 +8,7 @@ import (
 
 // notInForce says of keys what the code does not do yet. It goes when the code does it.
 var notInForce = map[string]string{
-	contract.AllowedServices: "not enforced yet",
-	contract.Readiness:       "`probe` is accepted, and does the same as `kubelet` so far",
+	contract.Readiness: "`probe` is accepted, and does the same as `kubelet` so far",
 }
 
 // reasonNotGiven says of reasons that no agentlet gives them yet, and why.

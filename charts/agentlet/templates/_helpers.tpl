@@ -83,8 +83,3 @@ app.kubernetes.io/component: webhook
 {{- define "agentlet.excludedNamespaces" -}}
 {{ concat (list .Release.Namespace "kube-system") .Values.webhook.excludedNamespaces | uniq | toJson }}
 {{- end }}
-
-{{/* "true" where the webhook itself talks to the API server, and so needs a token. */}}
-{{- define "agentlet.callsAPI" -}}
-{{- if or (eq .Values.certs.source "self") (eq .Values.grants.mode "auto") }}true{{ else }}false{{ end }}
-{{- end }}

@@ -1,0 +1,88 @@
+package scenarios_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+func TestTrustAllowedServices(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	forbidden := "not-" + s.Service()
+	globs := s.Service() + ",also-" + s.Service() + "*"
+	s.Given("a namespace that allows some names", func() {
+		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"="+globs)
+		s.Must(err)
+		// The webhook hears of the annotation a moment later.
+		s.Eventually("the annotation to be in force", func(context.Context) (bool, error) {
+			_, err := s.CreatePod("early", s.Sample(s.Annotations("service-names", forbidden)))
+			if err == nil {
+				s.Delete("early")
+			}
+			return err != nil, fmt.Errorf("the pod was admitted")
+		})
+	})
+	s.When("a pod asks for an allowed name", func() {
+		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
+		s.Must(err)
+	})
+	s.Then("it comes up", func() {
+		s.AwaitReady("web")
+		s.AwaitCatalog(s.Service(), 1)
+	})
+	s.Then("a pod with another name is denied, with the name, the globs and where they come from", func() {
+		_, err := s.CreatePod("other", s.Sample(s.Annotations("service-names", s.Service()+","+forbidden)))
+		if err == nil {
+			s.Fatal("the pod was admitted")
+		}
+		mentions(s, err.Error(), fmt.Sprintf("%q", forbidden), globs, contract.AllowedServices+" of namespace "+s.Namespace)
+	})
+	s.When("the running pod's annotation changes to another name", func() {
+		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServiceNames+"="+forbidden)
+		s.Must(err)
+	})
+	s.Then("its condition says so, and the last good registration stays", func() {
+		s.Eventually("the refusal", func(context.Context) (bool, error) {
+			gate := scenario.Condition(s.Pod("web"), contract.Condition)
+			return gate.Reason == string(contract.InvalidConfiguration) && gate.Status == "True", fmt.Errorf("the gate: %+v", gate)
+		})
+		mentions(s, scenario.Condition(s.Pod("web"), contract.Condition).Message, fmt.Sprintf("%q", forbidden), globs)
+		if here, there := len(s.Passing(s.Service())), len(s.Catalog(forbidden)); here != 1 || there != 0 {
+			s.Errorf("the catalog has %d passing of the old name, %d of the new", here, there)
+		}
+	})
+	s.When("it changes to an allowed one", func() {
+		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServiceNames+"=also-"+s.Service()+"-2")
+		s.Must(err)
+	})
+	s.Then("it is followed", func() {
+		s.AwaitCatalog("also-"+s.Service()+"-2", 1)
+		s.AwaitCatalog(s.Service(), 0)
+	})
+	s.Then("a bad list of globs denies every pod with an agentlet, and says why", func() {
+		_, err := s.Kubectl(s.Ctx, "annotate", "--overwrite", "namespace", s.Namespace, contract.AllowedServices+"=web,[a-z]")
+		s.Must(err)
+		s.Eventually("the denial", func(context.Context) (bool, error) {
+			_, err := s.CreatePod("bad", s.Sample(s.Annotations()))
+			if err == nil {
+				s.Delete("bad")
+				return false, fmt.Errorf("the pod was admitted")
+			}
+			return strings.Contains(err.Error(), "comma-separated globs") && strings.Contains(err.Error(), contract.AllowedServices), err
+		})
+	})
+}
+
+// mentions sees that a text holds all of these.
+func mentions(s *scenario.S, text string, parts ...string) {
+	s.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			s.Errorf("%q is not said: %s", part, text)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package webhook
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/agentlet/agentlet/injector"
+)
+
+// fakeNamespaces say the same of each namespace.
+type fakeNamespaces struct {
+	allowed *string
+	problem error
+}
+
+func (f *fakeNamespaces) AllowedServices(namespace string) (*string, error) {
+	if namespace != "shop" {
+		return nil, errors.New("asked for " + namespace)
+	}
+	return f.allowed, f.problem
+}
+
+func (f *fakeNamespaces) Ready() error { return f.problem }
+
+func TestTheNamespacesWordReachesTheInjector(t *testing.T) {
+	only := "pay"
+	for name, allowed := range map[string]*string{"nothing": nil, "a word": &only} {
+		var asked *injector.Request
+		handler := testMutator(decide(func(request injector.Request) injector.Decision {
+			asked = &request
+			return injector.Decision{Outcome: injector.Skipped, Reason: injector.ReasonNotAnnotated}
+		}))
+		handler.namespaces = &fakeNamespaces{allowed: allowed}
+		answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
+		if asked == nil || asked.AllowedServices != allowed {
+			t.Errorf("%s: asked %+v", name, asked)
+		}
+	}
+	handler := testMutator(realInjector(t))
+	handler.namespaces = &fakeNamespaces{allowed: &only}
+	response := answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
+	if response.Allowed || !strings.Contains(response.Result.Message, "only pay (annotation agentlet.dev/allowed-services of namespace shop)") {
+		t.Errorf("allowed %t: %+v", response.Allowed, response.Result)
+	}
+	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("denied", "ServiceNotAllowed")); n != 1 {
+		t.Errorf("counted %v times", n)
+	}
+}
+
+func TestAnUnknownNamespaceLeavesTheWordToFailurePolicy(t *testing.T) {
+	handler := testMutator(decide(func(injector.Request) injector.Decision {
+		t.Error("decided without the namespace's word")
+		return injector.Decision{}
+	}))
+	handler.namespaces = &fakeNamespaces{problem: errors.New("namespaces are not read yet")}
+	recorder := post(handler, envelope(t, ordinaryPod(t), nil))
+	if recorder.Code != http.StatusServiceUnavailable || !strings.Contains(recorder.Body.String(), "not read yet") {
+		t.Errorf("status %d: %s", recorder.Code, recorder.Body)
+	}
+	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("error", "NamespaceUnknown")); n != 1 {
+		t.Errorf("counted %v times", n)
+	}
+}
+
+func TestNamespacesArePartOfReadiness(t *testing.T) {
+	certificate, _ := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
+	for want, problem := range map[string]error{
+		"[+] running: ok\n[+] namespaces: ok\n":           nil,
+		"[+] running: ok\n[-] namespaces: not read yet\n": errors.New("not read yet"),
+	} {
+		server := New(Config{
+			Certificates: &fakeCertificates{certificate: certificate},
+			Namespaces:   &fakeNamespaces{problem: problem}, Log: slog.New(slog.DiscardHandler),
+		})
+		recorder := get(server.plain.Handler, ReadyzPath)
+		if (recorder.Code == 200) != (problem == nil) || !strings.HasSuffix(recorder.Body.String(), want) {
+			t.Errorf("%d:\n%s", recorder.Code, recorder.Body)
+		}
+	}
+}
