@@ -95,6 +95,11 @@ func judgeClosed(s *state, now time.Time) verdict {
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:
 		return verdict{reason: contract.AwaitingCatalog, message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", ")}
 	}
+	for _, i := range s.wanted() {
+		if seen, there := s.inCatalog(i); there && seen.Failing != "" {
+			return verdict{reason: contract.AwaitingCatalog, message: i.want.Name + " is in the catalog, and these checks of it fail: " + seen.Failing}
+		}
+	}
 	return verdict{reason: contract.AwaitingCatalog, message: "waiting until the catalog shows every service"}
 }
 

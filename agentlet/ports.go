@@ -93,6 +93,8 @@ type CatalogInstance struct {
 	Heartbeat, Readiness contract.Health
 	// Fingerprint of the definition that the catalog has.
 	Fingerprint string
+	// Failing names the other checks that are not passing, the service's own or a maintenance, separated by commas.
+	Failing string
 }
 
 // CatalogView is one reading of the catalog.

@@ -40,6 +40,8 @@ type ServiceStatus struct {
 	// Readiness is the readiness check's health at the agent, Catalog the instance's in the catalog when last read.
 	Readiness contract.Health `json:"readiness,omitempty"`
 	Catalog   contract.Health `json:"catalog,omitempty"`
+	// Failing are the checks in the catalog that are not passing, beside the registrar's own two.
+	Failing string `json:"failing,omitempty"`
 }
 
 func (p presence) String() string { return [...]string{"unknown", "absent", "present"}[p] }
@@ -66,7 +68,8 @@ func (r *Registrar) publish(s *state, p schedule) {
 			Agent: i.agent.String(), Readiness: i.readiness,
 		}
 		if s.catalog.view != nil {
-			service.Catalog = s.catalog.view.Instances[i.id].Health
+			seen := s.catalog.view.Instances[i.id]
+			service.Catalog, service.Failing = seen.Health, seen.Failing
 		}
 		status.Services = append(status.Services, service)
 	}

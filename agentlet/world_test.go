@@ -92,12 +92,20 @@ func (w *world) syncNow() {
 	defer w.mu.Unlock()
 	next := map[string]CatalogInstance{}
 	for id, e := range w.agent {
-		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), w.own), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint()}
+		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), w.own), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint(), Failing: w.failing()}
 	}
 	if !maps.Equal(next, w.catalog) {
 		w.catalog = next
 		w.touch()
 	}
+}
+
+// failing names the service's own check, if there is one that doesn't pass.
+func (w *world) failing() string {
+	if w.own == "" || w.own == contract.Passing {
+		return ""
+	}
+	return "own"
 }
 
 func worst(a, b contract.Health) contract.Health {

@@ -61,12 +61,25 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agent
 				instance.Heartbeat, instance.Fingerprint = health, fingerprint(check.Notes)
 			case contract.ReadinessID(check.ServiceID):
 				instance.Readiness = health
+			default:
+				instance.Failing = failing(instance.Failing, check)
 			}
 			view.Instances[check.ServiceID] = instance
 		}
 	}
 	slices.Sort(view.FailingNodeChecks)
 	return view, nil
+}
+
+// failing adds a check's name to the list, unless it passes. Its output is left out: it may differ from look to look.
+func failing(list string, check *api.HealthCheck) string {
+	switch {
+	case check.Status == api.HealthPassing:
+		return list
+	case list == "":
+		return check.Name
+	}
+	return list + ", " + check.Name
 }
 
 // named takes in the node's name as the agent itself tells it, with each check of ours that it has.

@@ -24,8 +24,8 @@ const (
 	maxCheckCount = 1000
 
 	httpForm = `"http://:8080/path", "https://:8443/path", or "/path" on the service's port`
-	tcpForm  = `":6379"`
-	grpcForm = `":9090" or ":9090/service"`
+	tcpForm  = `a port with an empty host, such as ":6379"`
+	grpcForm = `a port with an empty host, such as ":9090" or ":9090/service"`
 )
 
 var (

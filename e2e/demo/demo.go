@@ -63,11 +63,16 @@ func Up(ctx context.Context, out *os.File) error {
 	return d.judge()
 }
 
-// Down removes the cluster with everything in it.
+// Down removes the cluster with everything in it, when nobody else uses it any more.
 func Down(ctx context.Context, out *os.File) error {
 	if err := requireRoot(); err != nil {
 		return err
 	}
+	release, err := cluster.Lock(ctx, cluster.DefaultName, func() { fmt.Fprintln(out, "waiting for another run on this cluster to end") })
+	if err != nil {
+		return explain(ctx, "wait for the cluster", err)
+	}
+	defer release() //nolint:errcheck // the end of the program releases it too
 	if err := cluster.Down(ctx, cluster.DefaultName, out); err != nil {
 		return explain(ctx, "take the cluster down", err)
 	}
@@ -117,7 +122,7 @@ func (d *demo) startCluster(ctx context.Context) error {
 }
 
 func (d *demo) install(ctx context.Context) (err error) {
-	d.env, err = scenario.Start(ctx, d.out, "grants.namespaces={"+namespace+"}")
+	d.env, err = scenario.Start(ctx, d.out)
 	return err
 }
 

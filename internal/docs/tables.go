@@ -30,7 +30,7 @@ var advice = map[contract.Reason]string{
 	contract.InvalidConfiguration: "Correct the annotation that the message names. The last good registration stays meanwhile.",
 	contract.PortConflict: "Something in the pod, or on the node with `hostNetwork`, has the agentlet's port. Choose another with " +
 		"`agentlet-port`.",
-	contract.AwaitingCatalog: "The node's agent has it and the servers don't: look at the Consul agent's log for failed syncs " +
+	contract.AwaitingCatalog: "If the message names checks of the service, correct them or the application. Otherwise the node's agent has it and the servers don't: look at the Consul agent's log for failed syncs " +
 		"(`node:write`, `service:write`, a refused node name). If the message names a check of the Consul node, see to that one.",
 	contract.Registered: "Nothing. If the pod still isn't Ready, something else keeps it: `kubectl describe pod`.",
 	contract.TimedOut: "The pod takes part without the catalog's word. See why with `/status` (below), as for `AwaitingCatalog` " +

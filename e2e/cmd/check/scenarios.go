@@ -29,7 +29,7 @@ func scenarios(pattern string, long bool) step {
 }
 
 // told are the lines of a run that a reader wants to see while it goes on; the log has them all.
-var told = regexp.MustCompile(`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|SKIPPED|_test\.go:\d+:`)
+var told = regexp.MustCompile(`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|^waiting|SKIPPED|_test\.go:\d+:`)
 
 // story runs the tests and tells what happens; all of the output goes to the log, and a failure's end to the terminal.
 func story(command *exec.Cmd, logFile string) (err error) {

@@ -105,7 +105,7 @@ var remedies = map[contract.Reason]string{
 	contract.RegistrationRejected: "see what Consul's agent refuses, most often by a missing right of the token: kubectl -n %s logs %s -c agentlet",
 	contract.InvalidConfiguration: "correct the annotations: kubectl -n %s describe pod %s",
 	contract.PortConflict:         "give the agentlet another port by " + contract.AgentletPort + ": kubectl -n %s describe pod %s",
-	contract.AwaitingCatalog:      "see that the node's Consul agent reaches the servers; then kubectl -n %s logs %s -c agentlet",
+	contract.AwaitingCatalog:      "correct the checks that the reason names, or see that the node's Consul agent reaches the servers; then kubectl -n %s logs %s -c agentlet",
 	contract.CatalogLost:          "see who took the instance out of Consul; then kubectl -n %s logs %s -c agentlet",
 }
 
