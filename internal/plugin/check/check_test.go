@@ -34,6 +34,7 @@ type world struct {
 	version    string
 	caBundle   []byte
 	namespaces map[string]map[string]string // labels by name
+	allowed    string                       // the namespaces' annotation allowed-services; empty: they have none
 	pods       []corev1.Pod
 	noHook     bool
 	noBinding  bool
@@ -162,7 +163,11 @@ func (w *world) client() *kubefake.Clientset {
 		},
 	}
 	for name, labels := range w.namespaces {
-		objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}})
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+		if w.allowed != "" {
+			namespace.Annotations = map[string]string{contract.AllowedServices: w.allowed}
+		}
+		objects = append(objects, namespace)
 	}
 	for i := range w.pods {
 		objects = append(objects, &w.pods[i])
@@ -304,6 +309,14 @@ func TestRun(t *testing.T) {
 		"excluded namespace":         {func(w *world) { w.add("lost", in("agentlet-system"), bare) }, Fail, "pods", "the webhook excludes it", "webhook.excludedNamespaces"},
 		"missed":                     {func(w *world) { w.add("missed", bare, owned) }, Fail, "pods", "has no agentlet: it was created before", "kubectl -n shop rollout restart deployment/web"},
 		"missed with mistakes":       {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold mistakes", "explain"},
+		"missed, with a name that is not allowed": {func(w *world) {
+			w.allowed = "shop-*"
+			w.add("missed", bare)
+		}, Fail, "pods", `service "web": pods of this namespace may register only shop-* (annotation agentlet.dev/allowed-services of namespace shop)`, ""},
+		"missed, with an allowed name": {func(w *world) {
+			w.allowed = "shop-*,web"
+			w.add("missed", bare, owned)
+		}, Fail, "pods", "has no agentlet: it was created before", ""},
 		"opted out": {func(w *world) {
 			w.add("out", bare, func(p *corev1.Pod) { p.Labels = map[string]string{contract.InjectLabel: "false"} })
 		}, OK, "pods", "pods with an agentlet: 1", ""},

@@ -21,7 +21,9 @@ func (r *run) registrations(context.Context) {
 	if !r.facts.podsRead {
 		return
 	}
-	judge, err := injector.New(injector.Config{Image: "any", ConsulPort: 8500, ConsulScheme: "http"})
+	judge, err := injector.New(injector.Config{
+		Image: "any", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: r.flag("allowed-services", ""),
+	})
 	if err != nil {
 		r.add(Fail, "pods", "", "can't judge pods: "+err.Error(), "")
 		return
@@ -36,7 +38,9 @@ func (r *run) registrations(context.Context) {
 		if !registration.Wanted(pod) {
 			continue
 		}
-		decision := judge.Decide(injector.Request{Namespace: pod.Namespace, Pod: pod, Nonce: "any"})
+		decision := judge.Decide(injector.Request{
+			Namespace: pod.Namespace, Pod: pod, Nonce: "any", AllowedServices: r.allowedServices(pod.Namespace),
+		})
 		switch {
 		case decision.Outcome == injector.Skipped:
 		case !r.optedIn(pod.Namespace):
@@ -56,6 +60,19 @@ func (r *run) registrations(context.Context) {
 		}
 	}
 	r.add(OK, "pods", "", fmt.Sprintf("pods with an agentlet: %d", injected), "")
+}
+
+// allowedServices is the namespace's annotation of that name, or nil.
+func (r *run) allowedServices(namespace string) *string {
+	n := r.facts.namespaces[namespace]
+	if n == nil {
+		return nil
+	}
+	value, there := n.Annotations[contract.AllowedServices]
+	if !there {
+		return nil
+	}
+	return &value
 }
 
 // outside says that annotated pods run in a namespace that the webhook doesn't see.
