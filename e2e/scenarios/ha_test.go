@@ -151,6 +151,7 @@ func (a *admissions) judge(s *scenario.S, fault string) {
 	s.Must(figures.Merge(s.FiguresFile(), map[string]float64{
 		"ha_created_" + fault: float64(a.created), "ha_failed_" + fault: float64(a.failures()),
 		"ha_lost_" + fault: float64(a.lost), "ha_uninjected_" + fault: float64(a.uninjected),
+		"ha_longest_ms_" + fault: float64(a.longest.Milliseconds()),
 	}))
 	if a.uninjected > 0 {
 		s.Errorf("%d of %d pods were admitted without an agentlet", a.uninjected, a.created)
@@ -334,10 +335,11 @@ func apart(s *scenario.S) []corev1.Pod {
 	return nil
 }
 
-// A replica whose node is cut off neither answers nor refuses: until the node is declared lost, which takes the control plane
-// 40 to 50 seconds, and with it the endpoint goes, a call to the replica hangs until webhook.timeoutSeconds is over, and the
-// API server tries no other. So attempts fail; what can be had is that a controller's next attempt comes through, and that
-// no pod slips through without an agentlet.
+// A replica whose node is cut off neither answers nor refuses. Until the node is declared lost, which takes the control plane
+// 40 to 50 seconds, and with it the endpoint goes, the API server goes on spreading its calls over both replicas: each that
+// goes to the lost one hangs until webhook.timeoutSeconds is over, and no other replica is tried. So about half of the attempts
+// fail, and nothing that the webhook does can help it; what can be had is that a controller's next attempts come through, and
+// that no pod slips through without an agentlet.
 func TestHANodeCutOff(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	installed(s)
