@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/scenario"
@@ -85,4 +86,39 @@ func mentions(s *scenario.S, text string, parts ...string) {
 			s.Errorf("%q is not said: %s", part, text)
 		}
 	}
+}
+
+// TestTrustAllowedServicesOfTheChart installs the chart with other values, so it runs alone.
+func TestTrustAllowedServicesOfTheChart(t *testing.T) {
+	s := scenario.New(t)
+	s.Given("an installation that allows one name, and where the webhook grants nothing", func() {
+		s.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+			defer cancel()
+			if err := s.Install(ctx); err != nil {
+				s.Error(err)
+			}
+		})
+		s.Must(s.Install(s.Ctx, "grants.mode=list", "grants.namespaces={"+s.Namespace+"}", "allowedServices="+s.Service()))
+	})
+	s.Then("a pod with that name comes up", func() {
+		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
+		s.Must(err)
+		s.AwaitReady("web")
+	})
+	s.Then("one with another name is denied", func() {
+		_, err := s.CreatePod("other", s.Sample(s.Annotations("service-names", "other")))
+		if err == nil {
+			s.Fatal("the pod was admitted")
+		}
+		mentions(s, err.Error(), `"other"`, "only "+s.Service(), "the chart's allowedServices")
+	})
+	s.Then("a namespace's own word is the last", func() {
+		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"=other")
+		s.Must(err)
+		s.Eventually("the annotation to be in force", func(context.Context) (bool, error) {
+			_, err := s.CreatePod("other", s.Sample(s.Annotations("service-names", "other")))
+			return err == nil, err
+		})
+	})
 }
