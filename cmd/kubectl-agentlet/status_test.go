@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,9 +29,10 @@ func TestStatusWatch(t *testing.T) {
 				Spec:       corev1.PodSpec{InitContainers: []corev1.Container{{Name: contract.ContainerName}}},
 			}
 		}
-		client, away := fake.NewClientset(pod("first")), false
+		client := fake.NewClientset(pod("first"))
+		var away atomic.Bool
 		client.PrependReactor("list", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return away, nil, errors.New("away")
+			return away.Load(), nil, errors.New("away")
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var out, errs bytes.Buffer
@@ -44,9 +46,9 @@ func TestStatusWatch(t *testing.T) {
 		}()
 
 		time.Sleep(3500 * time.Millisecond)
-		away = true
+		away.Store(true)
 		time.Sleep(time.Second)
-		away = false
+		away.Store(false)
 		if _, err := client.CoreV1().Pods("shop").Create(ctx, pod("second"), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}

@@ -214,7 +214,7 @@ func installed(s *scenario.S) {
 }
 
 func TestHAReplicaDeletedByForce(t *testing.T) {
-	s := scenario.New(t)
+	s := scenario.New(t, scenario.Long())
 	installed(s)
 	var during *admissions
 	s.When("a replica of the webhook is deleted by force", func() {
@@ -237,7 +237,7 @@ func TestHAReplicaDeletedByForce(t *testing.T) {
 // tries no other replica. So attempts fail for about a second; the caller's next one comes through, and every controller
 // makes it.
 func TestHAReplicaKilled(t *testing.T) {
-	s := scenario.New(t)
+	s := scenario.New(t, scenario.Long())
 	installed(s)
 	var during *admissions
 	var killed time.Time
@@ -268,7 +268,7 @@ func TestHAReplicaKilled(t *testing.T) {
 }
 
 func TestHAUpgrade(t *testing.T) {
-	s := scenario.New(t)
+	s := scenario.New(t, scenario.Long())
 	installed(s)
 	var during *admissions
 	s.When("the chart is upgraded, and with it each replica replaced", func() {
@@ -284,7 +284,7 @@ func TestHAUpgrade(t *testing.T) {
 }
 
 func TestHALeafRotation(t *testing.T) {
-	s := scenario.New(t)
+	s := scenario.New(t, scenario.Long())
 	installed(s)
 	before := servedBy(s, awaitWebhooks(s))
 	var during *admissions
@@ -305,7 +305,7 @@ func TestHALeafRotation(t *testing.T) {
 }
 
 func TestHAAuthorityRotation(t *testing.T) {
-	s := scenario.New(t)
+	s := scenario.New(t, scenario.Long())
 	installed(s)
 	before := servedBy(s, awaitWebhooks(s))
 	var during *admissions
