@@ -280,7 +280,7 @@ func TestMainLiveAnnotations(t *testing.T) {
 	})
 }
 
-// TestMainDrain cordons a node, so it runs alone.
+// TestMainKubectlDrain cordons a node, so it runs alone.
 func TestMainKubectlDrain(t *testing.T) {
 	s := scenario.New(t)
 	var node string
