@@ -19,20 +19,17 @@ func Merge(file string, figures map[string]float64) error {
 	mu.Lock()
 	defer mu.Unlock()
 	all := map[string]float64{}
-	switch content, err := os.ReadFile(file); {
-	case errors.Is(err, fs.ErrNotExist):
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return fmt.Errorf("make folder for figures: %w", err)
-		}
-	case err != nil:
-		return fmt.Errorf("read figures: %w", err)
-	default:
+	content, err := read(file)
+	if err != nil {
+		return err
+	}
+	if len(content) > 0 {
 		if err := json.Unmarshal(content, &all); err != nil {
 			return fmt.Errorf("decode %s: %w", file, err)
 		}
 	}
 	maps.Copy(all, figures)
-	content, err := json.MarshalIndent(all, "", "  ")
+	content, err = json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode figures: %w", err)
 	}
@@ -40,4 +37,18 @@ func Merge(file string, figures map[string]float64) error {
 		return fmt.Errorf("write figures: %w", err)
 	}
 	return nil
+}
+
+// read returns what a file holds; nothing, and a folder for it, where it isn't there yet.
+func read(file string) ([]byte, error) {
+	content, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return nil, fmt.Errorf("make folder for %s: %w", file, err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("read what was measured before: %w", err)
+	}
+	return content, nil
 }

@@ -1,12 +1,9 @@
 package figures
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -21,19 +18,14 @@ func MergeRow(file string, columns []string, cells ...string) error {
 	defer mu.Unlock()
 	head := line(columns)
 	rows := map[string]string{}
-	switch content, err := os.ReadFile(file); {
-	case errors.Is(err, fs.ErrNotExist):
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return fmt.Errorf("make folder for rows: %w", err)
-		}
-	case err != nil:
-		return fmt.Errorf("read rows: %w", err)
-	default:
-		lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-		if lines[0] == strings.TrimSpace(head) && len(lines) > 2 {
-			for _, row := range lines[2:] {
-				rows[strings.SplitN(row, "|", 3)[1]] = row + "\n"
-			}
+	content, err := read(file)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+	if lines[0] == strings.TrimSpace(head) && len(lines) > 2 {
+		for _, row := range lines[2:] {
+			rows[strings.SplitN(row, "|", 3)[1]] = row + "\n"
 		}
 	}
 	row := line(cells)
