@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -13,6 +16,8 @@ import (
 const (
 	agentTimeout = 5 * time.Second
 	gateTimeout  = 10 * time.Second
+	eventTimeout = 5 * time.Second
+	loginTimeout = 10 * time.Second // Consul may ask the API server
 )
 
 // do carries an action out. It knows no state.
@@ -20,15 +25,21 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 	res.action = a
 	if !a.kind.long() {
 		bound := agentTimeout
-		if a.kind == setGate {
+		switch a.kind {
+		case setGate:
 			bound = gateTimeout
+		case tell:
+			bound = eventTimeout
+		case logIn:
+			bound = loginTimeout
+		default:
 		}
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, bound)
 		defer cancel()
 	}
 	switch a.kind {
-	case probe:
+	case findLeader:
 		if res.leader, res.err = r.config.View.HasLeader(ctx); res.err == nil && !res.leader {
 			res.err = errNoLeader
 		}
@@ -47,7 +58,17 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 	case readCatalog:
 		res.view, res.err = r.config.Catalog.OnNode(ctx, r.config.Identity.Prefix(), a.index)
 	case setGate:
-		res.err = r.config.Kube.SetCondition(ctx, a.condition)
+		res.err = r.config.Kube.SetConditions(ctx, append([]corev1.PodCondition{a.condition}, a.others...))
+	case tell:
+		res.err = r.config.Kube.Tell(ctx, a.event)
+	case probeContainer:
+		if res.failure = r.config.Prober.Probe(ctx, *a.probe); ctx.Err() != nil {
+			res.err = context.Canceled // given up, and says nothing of the container
+		}
+	case logIn:
+		res.session, res.err = r.config.Login.Login(ctx)
+	case logOut:
+		res.err = r.config.Login.Logout(ctx, a.session)
 	}
 	return res
 }
@@ -57,6 +78,10 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 	if errors.Is(r.err, context.Canceled) {
 		return
 	}
+	if r.action.kind == probeContainer {
+		l.reportProbe(s, r)
+		return
+	}
 	was := s.retries[r.action.lane()]
 	log := l.log.With("action", string(r.action.kind))
 	if r.action.id != "" {
@@ -64,11 +89,10 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 	}
 	switch {
 	case errors.Is(r.err, ErrAbsent) && (r.action.kind == setHealth || r.action.kind == beat || r.action.kind == watch):
-		l.metrics.lost()
 		log.Warn("the Consul agent has lost an instance or a check")
 	case r.err != nil && !errors.Is(r.err, ErrAbsent):
 		level := slog.LevelDebug
-		if was.failures == 0 || was.err.Error() != r.err.Error() {
+		if was.news(r.err) {
 			level = slog.LevelWarn
 		}
 		log.Log(ctx, level, "failed", "error", r.err)
@@ -80,7 +104,12 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 	}
 	switch r.action.kind {
 	case register:
-		log.Info("registered", "health", string(r.action.health), "fresh", r.action.fresh)
+		if r.action.parting {
+			log.Warn("registered once more, as critical: " + keptMessage(s))
+			return
+		}
+		l.metrics.registered(r.action.cause)
+		log.Info("registered", "health", string(r.action.health), "cause", r.action.cause)
 	case deregister:
 		log.Info("deregistered")
 	case setHealth:
@@ -90,6 +119,42 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 	case setGate:
 		l.metrics.gateSet(s, r.action.condition)
 		log.Info("gate set", "status", string(r.action.condition.Status), "reason", r.action.condition.Reason)
-	case probe, inspect, beat, watch, readCatalog: // everyday
+	case logIn:
+		if s.login.session.ID != r.session.ID {
+			log.Info("logged in", "session", r.session.ID, "renew", r.session.Renew)
+		}
+	case logOut:
+		log.Info("logged out", "session", r.action.session)
+	case findLeader, inspect, beat, watch, readCatalog, tell, probeContainer: // everyday
+	}
+}
+
+// reportProbe logs a container's readiness by its own probe when it changes, and the first failure of a row.
+func (l *loop) reportProbe(s *state, r result) {
+	p := s.probings[r.action.id]
+	if p == nil || p.current() != r.action.probe {
+		return
+	}
+	next := *p
+	next.take(r.failure == nil, time.Now())
+	log := l.log.With("container", r.action.id)
+	switch {
+	case next.word != p.word && next.word == yes:
+		log.Info("the container's own probe succeeds")
+	case next.word != p.word && next.word == no:
+		log.Info("the container's own probe fails", "error", r.failure)
+	case next.said != p.said && next.said == no:
+		log.Debug("the container's own probe begins to fail", "error", r.failure)
+	}
+}
+
+// warnUnprobed logs which containers are left to the kubelet, when that changes.
+func (r *Registrar) warnUnprobed(s *state) {
+	if s.reg == nil || slices.Equal(s.reg.Unprobed, s.unprobed) {
+		return
+	}
+	s.unprobed = s.reg.Unprobed
+	for _, why := range s.unprobed {
+		r.log.Warn("not probed by the agentlet", "because", why)
 	}
 }

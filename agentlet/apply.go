@@ -20,6 +20,8 @@ type result struct {
 	observed map[string]Observed
 	hash     string
 	view     CatalogView
+	failure  error // of a container's probe, which is no failure of ours
+	session  Session
 }
 
 var errNoLeader = errors.New("no leader")
@@ -39,19 +41,24 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 	if errors.Is(r.err, context.Canceled) {
 		return // ended by ourselves, says nothing
 	}
+	if r.action.kind == tell {
+		s.telling.busy = false
+		return
+	}
 	s.keepRetry(r, now, jitter)
 	switch r.action.kind {
 	case register, deregister, setHealth:
 		s.writes++
 	default:
 	}
-	s.seeRefusal(r.err, now)
-	if errors.Is(r.err, ErrUnreachable) && r.action.kind != readCatalog {
+	s.seeRefusal(r, now)
+	s.seeDenial(r, now, jitter)
+	if errors.Is(r.err, ErrUnreachable) && !r.action.kind.far() {
 		s.link = link{lost: true}
 	}
 	switch r.action.kind {
-	case probe:
-		s.link.answers, s.link.leader = !errors.Is(r.err, ErrUnreachable), r.err == nil
+	case findLeader:
+		s.applyLeader(r)
 	case inspect:
 		s.applyInspect(r, now)
 	case watch:
@@ -60,6 +67,12 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 		s.applyCatalog(r, now)
 	case setGate:
 		s.applyGate(r, now)
+	case probeContainer:
+		s.applyProbe(r, now)
+	case logIn:
+		s.applyLogin(r, now, jitter)
+	case logOut:
+		s.applyLogout(r)
 	default:
 		if i := s.instances[r.action.id]; i != nil {
 			s.applyInstance(i, r, now, jitter)
@@ -70,12 +83,16 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 // keepRetry counts failures. That what was to be removed, or written to, isn't there is an answer and no failure.
 func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) time.Duration) {
 	l := r.action.lane()
-	if r.err == nil || errors.Is(r.err, ErrAbsent) && (r.action.kind == deregister || r.action.kind == setGate) {
+	if r.err == nil || errors.Is(r.err, ErrAbsent) && (r.action.kind == deregister || r.action.kind == setGate || r.action.kind == logOut) {
 		delete(s.retries, l)
 		return
 	}
 	was := s.retries[l]
-	s.retries[l] = retry{failures: was.failures + 1, err: r.err, at: now.Add(jitter(backoff(was.failures, r)))}
+	said := was.said
+	if was.news(r.err) {
+		said = append(said, r.err.Error())
+	}
+	s.retries[l] = retry{failures: was.failures + 1, err: r.err, at: now.Add(jitter(backoff(was.failures, r))), said: said}
 }
 
 // Backoff doubles from first to a bound: short for the node's own agent, so that a restarted one is noticed within
@@ -84,14 +101,27 @@ const (
 	backoffFirst = 200 * time.Millisecond
 	backoffAgent = 4 * time.Second
 	backoffOther = 30 * time.Second
+	// backoffBreaking is for what breaks the connection again and again, which costs a search for the agent each time.
+	backoffBreaking = 10 * time.Second
 )
 
 func backoff(failures int, r result) time.Duration {
 	bound := backoffAgent
-	if isRejected(r.err) || r.action.kind == setGate {
+	switch {
+	case isRejected(r.err) || r.action.kind == setGate || r.action.kind == logIn:
 		bound = backoffOther
+	case errors.Is(r.err, ErrUnreachable) && (r.action.kind == watch || r.action.kind == beat || r.action.kind == setHealth):
+		bound = backoffBreaking
 	}
 	return min(backoffFirst<<min(failures, 16), bound)
+}
+
+// applyLeader lets a login that failed without a leader begin at once when there is one.
+func (s *state) applyLeader(r result) {
+	s.link.answers, s.link.leader = !errors.Is(r.err, ErrUnreachable), r.err == nil
+	if l := (action{kind: logIn}).lane(); s.link.leader && !isRejected(s.retries[l].err) {
+		delete(s.retries, l)
+	}
 }
 
 // applyInspect takes in what the agent has, unless something was changed there meanwhile. After a lost connection
@@ -104,8 +134,7 @@ func (s *state) applyInspect(r result, now time.Time) {
 	s.link.inspected, s.link.lost = true, false
 	if lost {
 		s.catalog.epoch++
-		// What failed with the old connection says nothing of the new one.
-		maps.DeleteFunc(s.retries, func(l lane, _ retry) bool { return l.id != "" })
+		s.hurryRetries(now)
 	}
 	for id := range r.observed {
 		if s.instances[id] == nil {
@@ -115,15 +144,31 @@ func (s *state) applyInspect(r result, now time.Time) {
 	for id, i := range s.instances {
 		seen, there := r.observed[id]
 		if !there {
-			*i = instance{id: id, want: i.want, agent: absent, registered: i.registered}
+			*i = instance{id: id, want: i.want, agent: absent, registered: i.registered, removedAt: i.removedAt, parting: i.parting}
 			continue
 		}
 		if lost || i.held == nil || i.held.Fingerprint != seen.Fingerprint {
-			i.beatAt, i.refreshAt, i.confirmed, i.nudgeAt = now, now.Add(refreshEvery), false, now.Add(nudgeAfter)
+			i.beatNext(now)
+			i.refreshAt, i.confirmed, i.nudgeAt = now.Add(refreshEvery), false, now.Add(nudgeAfter)
 		}
 		i.agent, i.held, i.readiness, i.registered = present, &seen, seen.Readiness, true
 		if n, err := strconv.Atoi(seen.Definition.Meta[contract.MetaNudge]); err == nil {
 			i.nudges = n
+		}
+	}
+}
+
+// hurryRetries lets what failed with the old connection be tried with the new one at once. What has failed over several of
+// them keeps its pace: it may be what breaks them.
+func (s *state) hurryRetries(now time.Time) {
+	for l, r := range s.retries {
+		switch {
+		case l.id == "":
+		case !errors.Is(r.err, ErrUnreachable):
+			delete(s.retries, l)
+		case r.failures == 1:
+			r.at = now
+			s.retries[l] = r
 		}
 	}
 }
@@ -168,6 +213,9 @@ func (s *state) applyGate(r result, now time.Time) {
 		s.losePod(now)
 	case r.err == nil:
 		s.gate.current, s.gate.pending = &r.action.condition, true
+		if len(r.action.others) > 0 {
+			s.gate.othersAt = r.action.seen
+		}
 		s.gate.moved = s.gate.moved && r.action.condition.Status == corev1.ConditionTrue
 	}
 }
@@ -176,25 +224,29 @@ func (s *state) applyGate(r result, now time.Time) {
 func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
 	switch {
 	case r.action.kind == deregister:
-		s.applyDeregister(i, r)
+		s.applyDeregister(i, r, now)
 	case r.action.kind == register && r.err != nil, errors.Is(r.err, ErrAbsent):
 		i.agent, s.link.inspected = unknown, false
 	case r.err != nil: // tried again
 	case r.action.kind == register:
 		s.applyRegister(i, r, now, jitter)
 	case r.action.kind == setHealth:
-		i.readiness, i.refreshAt = r.action.health, now.Add(jitter(refreshEvery))
-		if !s.gate.open() {
-			s.unconfirm(i, now, jitter)
+		if i.readiness != r.action.health {
+			s.unconfirm(i, now, jitter) // a refresh changes nothing in the catalog
 		}
-	case r.action.kind == beat && i.want != nil:
-		i.beatAt = now.Add(beatPause(*i.want, jitter))
+		i.readiness, i.refreshAt = r.action.health, now.Add(jitter(refreshEvery))
+	case r.action.kind == beat:
+		ttl := contract.MinHeartbeatTTL // where nobody knows what an earlier agentlet has put
+		if i.want != nil {
+			ttl = i.want.HeartbeatTTL
+		}
+		i.beatNext(now.Add(beatPause(ttl, jitter)))
 	}
 }
 
 // beatPause is the time between two beats: a third of the TTL, so that two may be lost, less up to a tenth of it.
-func beatPause(d Definition, jitter func(time.Duration) time.Duration) time.Duration {
-	third := d.HeartbeatTTL / 3
+func beatPause(ttl time.Duration, jitter func(time.Duration) time.Duration) time.Duration {
+	third := ttl / 3
 	return third - third/5 + jitter(third/5)
 }
 
@@ -207,8 +259,9 @@ func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(
 		i.readiness = r.action.health // otherwise the check has kept its state
 	}
 	i.held = &Observed{Definition: put, Fingerprint: put.Fingerprint(), Readiness: i.readiness, Checks: put.checkIDs()}
-	i.agent, i.registered = present, true
-	i.beatAt = now.Add(beatPause(put, jitter))
+	i.agent, i.registered, i.session, s.registeredHere = present, true, r.action.session, true
+	i.parting = i.parting || r.action.parting
+	i.beatNext(now.Add(beatPause(put.HeartbeatTTL, jitter)))
 	i.refreshAt = now.Add(jitter(refreshEvery))
 	s.unconfirm(i, now, jitter)
 }
@@ -220,11 +273,15 @@ func (s *state) unconfirm(i *instance, now time.Time, jitter func(time.Duration)
 	i.nudgeAt = now.Add(jitter(min(nudgeAfter<<min(i.nudges, 8), nudgeMax)))
 }
 
-func (s *state) applyDeregister(i *instance, r result) {
+func (s *state) applyDeregister(i *instance, r result, now time.Time) {
 	if r.err != nil && !errors.Is(r.err, ErrAbsent) {
 		return // tried again
 	}
-	*i = instance{id: i.id, want: i.want, agent: absent, registered: i.registered}
+	removedAt := i.removedAt
+	if s.terminating() && removedAt.IsZero() {
+		removedAt = now
+	}
+	*i = instance{id: i.id, want: i.want, agent: absent, registered: i.registered, removedAt: removedAt, parting: i.parting}
 	s.catalog.epoch++
 	if i.want == nil && !s.terminating() {
 		delete(s.instances, i.id)
@@ -232,9 +289,10 @@ func (s *state) applyDeregister(i *instance, r result) {
 	}
 }
 
-// seeRefusal ends the drain's waiting when nothing listens at the agent's address: there is nobody to wait for.
-func (s *state) seeRefusal(err error, now time.Time) {
-	if s.terminating() && errors.Is(err, ErrRefused) && s.drain.refusedAt.IsZero() {
+// seeRefusal ends the drain's waiting when nothing listens at the agent's address, or Consul doesn't let us in: there is
+// nobody to wait for.
+func (s *state) seeRefusal(r result, now time.Time) {
+	if s.terminating() && s.drain.refusedAt.IsZero() && (errors.Is(r.err, ErrRefused) || r.action.kind == logIn && isRejected(r.err)) {
 		s.drain.refusedAt = now
 	}
 }

@@ -40,8 +40,9 @@ type Identity struct {
 // Prefix of the IDs of all instances of this pod.
 func (i Identity) Prefix() string { return contract.ServicePrefix(i.Namespace, i.Pod, i.UID) }
 
-// define makes the definitions of all services of a pod with this IP.
-func define(identity Identity, ip string, reg *registration.Registration) []Definition {
+// define makes the definitions of all services of a pod with this IP, and with the IP second of the other family, if the
+// pod is dual-stack.
+func define(identity Identity, ip, second string, reg *registration.Registration) []Definition {
 	places := strings.NewReplacer(registration.PodIP, ip, registration.HostIP, identity.HostIP)
 	definitions := make([]Definition, 0, len(reg.Services))
 	for _, service := range reg.Services {
@@ -60,6 +61,9 @@ func define(identity Identity, ip string, reg *registration.Registration) []Defi
 			address.Address = places.Replace(address.Address)
 			d.TaggedAddresses[tag] = address
 		}
+		if _, own := d.TaggedAddresses[family(second)]; second != "" && d.Address == ip && !own {
+			d.TaggedAddresses[family(second)] = registration.TaggedAddress{Address: second, Port: service.Port}
+		}
 		d.Meta = maps.Clone(service.Meta)
 		if d.Meta == nil {
 			d.Meta = map[string]string{}
@@ -72,6 +76,15 @@ func define(identity Identity, ip string, reg *registration.Registration) []Defi
 		definitions = append(definitions, d)
 	}
 	return definitions
+}
+
+// family is the tagged address under which Consul looks for an address of this family. That of the service's own address
+// it fills in itself.
+func family(ip string) string {
+	if strings.Contains(ip, ":") {
+		return "lan_ipv6"
+	}
+	return "lan_ipv4"
 }
 
 func (i Identity) meta() map[string]string {

@@ -13,37 +13,115 @@ import (
 //   - what an earlier agentlet of this pod may have left at the agent is looked for, if that isn't known yet;
 //   - every instance is deregistered, known to be there or not;
 //   - then the catalog is read until it has dropped them, for drain-timeout at the most;
-//   - then drain-delay passes, for clients that still hold the old list, unless no application runs any more.
+//   - then drain-delay passes, for clients that still hold the old list, unless no application runs any more;
+//   - last of all, and at the latest when the process ends, it logs out of Consul's ACL system.
 //
-// An agent that refuses the connection ends all waiting at once: there is nobody to wait for. It is tried on all the same
-// for as long as the process lives, for it may be restarting. Both waits together never take more than
+// An agent that refuses the connection or the login ends all waiting at once: there is nobody to wait for. It is tried on
+// all the same for as long as the process lives, for it may be restarting. Both waits together never take more than
 // contract.DrainShareOfGrace of the pod's grace period.
 func planDrain(s *state, now time.Time, p *schedule) {
 	end, _ := s.drainEnd()
 	if !end.IsZero() && p.reached(now, end) {
 		p.drained = true
 	}
-	if !s.drain.goneAt.IsZero() {
-		return
+	over := p.drained && s.signals.sigterm
+	if !s.drain.goneAt.IsZero() || over {
+		planLastLogout(s, now, p)
 	}
-	removed := s.link.inspected
+	// A process that ends with nothing left at the agent has nothing to ask any more, and no use for one more session.
+	if s.drain.goneAt.IsZero() && (!over || !s.removed()) && planLogin(s, now, p) {
+		planRemoval(s, now, p)
+	}
+}
+
+// planRemoval takes out what is at the agent, and then reads the catalog until it has dropped it.
+func planRemoval(s *state, now time.Time, p *schedule) {
 	if !s.link.inspected {
 		p.add(s, now, action{kind: inspect, epoch: s.writes})
 	}
+	parting := false
 	for _, id := range s.ids() {
-		if s.instances[id].agent != absent {
-			removed = false
+		i := s.instances[id]
+		switch {
+		case i.agent != absent && i.parting && !p.drained && s.passes(i):
+			parting = true // until the catalog has it as critical
+		case i.agent != absent:
 			p.add(s, now, action{kind: deregister, id: id})
+		case !i.parting && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(keptAfter)):
+			p.add(s, now, action{kind: register, id: id, definition: i.definition(), health: contract.Critical, fresh: true, parting: true})
 		}
 	}
-	if removed {
+	if s.removed() || parting {
 		planCatalog(s, now, p)
 	}
 }
 
+// keptAfter is how long the catalog may keep what its agent has removed until something is wrong: an agent whose own token
+// lacks node:write is told by the servers that it may not remove it, and lets it be. The catalog would show the pod as
+// passing for as long as there is the node. So it is put once more, as critical, which the pod's own token may do.
+const keptAfter = 3 * time.Second
+
+// passes reports whether the catalog, as last read, has the instance as passing.
+func (s *state) passes(i *instance) bool {
+	return s.catalog.view != nil && s.catalog.view.Instances[i.id].Health == contract.Passing
+}
+
+// kept reports whether the catalog keeps what its agent was told to remove a while ago.
+func (s *state) kept(now time.Time) bool {
+	for _, i := range s.instances {
+		if i.removedAt.IsZero() || s.catalog.view == nil || now.Before(i.removedAt.Add(keptAfter)) {
+			continue
+		}
+		if _, there := s.catalog.view.Instances[i.id]; there && (i.parting || s.catalog.fresh()) {
+			return true
+		}
+	}
+	return false
+}
+
+// keptMessage says what a person must do then.
+func keptMessage(s *state) string {
+	return "the Consul agent at " + s.identity.ConsulAddress + " has removed the pod's instances and the catalog keeps them: " +
+		"the agent's own token has to have node:write for its node"
+}
+
+// calledOffAfter is how long after the grace period a pod is still waited for that only the own preStop hook says ends.
+const calledOffAfter = 30 * time.Second
+
+// planEnd lets the process end after the drain, with a moment for the event of it and for the logout; and without being
+// told to, when the end that the kubelet's hook announced never came: a kubelet that restarts forgets an eviction.
+func planEnd(s *state, now time.Time, p *schedule) {
+	if s.signals == (signals{preStop: true}) {
+		p.calledOff = p.reached(now, s.terminatingAt.Add(s.grace()+calledOffAfter))
+	}
+	if !p.drained || !s.signals.sigterm {
+		return
+	}
+	_, toTell := p.work[lane{name: "event"}]
+	end, _ := s.drainEnd()
+	told := !toTell && !s.telling.busy || p.reached(now, end.Add(tellGrace))
+	p.ended = s.loggedOut(now, later(end, s.sigtermAt), p) && told
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// How a drain ends, or would end as things stand.
+const (
+	drainWaiting  = "waiting"   // as yet
+	drainDropped  = "dropped"   // the catalog has no instance of the pod any more
+	drainTimedOut = "timed_out" // drain-timeout is over
+	drainRefused  = "refused"   // the agent refuses connections, or Consul the login
+	drainNothing  = "nothing"   // there was nothing to take out
+)
+
 // drainEnd is when the hooks may be answered as things stand, and why. Before the catalog has spoken it is when the
 // patience ends.
-func (s *state) drainEnd() (end time.Time, why string) {
+func (s *state) drainEnd() (end time.Time, how string) {
 	timeout, delay, limit := s.drainBudget()
 	if s.pod != nil && !running(s.pod) {
 		delay = 0
@@ -51,18 +129,47 @@ func (s *state) drainEnd() (end time.Time, why string) {
 	start := s.terminatingAt
 	switch {
 	case !s.drain.refusedAt.IsZero():
-		return s.drain.refusedAt, "agent refuses connections"
+		return s.drain.refusedAt, drainRefused
 	case !s.anyRegistered():
-		return start, "nothing registered"
+		return start, drainNothing
 	case !s.drain.goneAt.IsZero():
-		end, why = s.drain.goneAt.Add(delay), "catalog dropped it"
+		end, how = s.drain.goneAt.Add(delay), drainDropped
 	default:
-		end, why = start.Add(timeout+delay), "timed out"
+		end, how = start.Add(timeout+delay), drainTimedOut
 	}
 	if bound := start.Add(limit); end.After(bound) {
 		end = bound
 	}
-	return end, why
+	return end, how
+}
+
+// progress of a drain: how it ended and how long that took, drain-delay left out. No outcome: it has not begun.
+type progress struct {
+	outcome string
+	began   time.Time
+	took    time.Duration
+}
+
+// at is how long it has taken until now.
+func (p progress) at(now time.Time) time.Duration {
+	if p.outcome == drainWaiting {
+		return now.Sub(p.began)
+	}
+	return p.took
+}
+
+func (s *state) progress(now time.Time) progress {
+	if !s.terminating() {
+		return progress{}
+	}
+	end, how := s.drainEnd()
+	switch {
+	case how == drainDropped:
+		end = s.drain.goneAt
+	case how == drainTimedOut && now.Before(end):
+		how = drainWaiting
+	}
+	return progress{outcome: how, began: s.terminatingAt, took: end.Sub(s.terminatingAt)}
 }
 
 // drainBudget is how long to wait for Consul, how long to wait after it, and how long both may take together, under the

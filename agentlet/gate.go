@@ -21,6 +21,8 @@ type verdict struct {
 // judge decides what the gate should say now.
 func judge(s *state, now time.Time) verdict {
 	switch {
+	case s.terminating() && s.kept(now):
+		return verdict{reason: contract.Draining, message: "the pod terminates; " + keptMessage(s)}
 	case s.terminating():
 		return verdict{reason: contract.Draining, message: "the pod terminates"}
 	case s.mode() == contract.GateOff:
@@ -71,25 +73,20 @@ func lost(s *state) bool {
 }
 
 func judgeClosed(s *state, now time.Time) verdict {
-	registered, address := s.mode() == contract.GateRegistered, s.identity.ConsulAddress
+	registered := s.mode() == contract.GateRegistered
 	due, bounded := s.timeoutAt()
+	wrong, found := trouble(s)
 	switch {
 	case allShown(s) && (registered || s.ready()):
 		return verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
 	case lost(s):
-		return verdict{reason: contract.CatalogLost, message: "the catalog has lost an instance"}
+		return verdict{reason: contract.CatalogLost, message: lostMessage}
 	case bounded && !now.Before(due):
 		return verdict{open: true, reason: contract.TimedOut, message: fmt.Sprintf("opened after %s=%s without the catalog's word", contract.GateTimeout, s.reg.Settings.GateTimeout)}
-	case !s.link.answers:
-		return verdict{reason: contract.ConsulUnreachable, message: "the Consul agent at " + address + " does not answer" + cause(s, probe)}
-	case !s.link.leader:
-		return verdict{reason: contract.ConsulUnreachable, message: "the Consul agent at " + address + " knows no leader"}
-	case rejection(s) != nil:
-		return verdict{reason: contract.RegistrationRejected, message: "the Consul agent at " + address + " refused: " + rejection(s).Error()}
-	case !s.link.inspected && cause(s, inspect) != "":
-		return verdict{reason: contract.ConsulUnreachable, message: "the Consul agent at " + address + " can't be read" + cause(s, inspect)}
+	case found:
+		return wrong
 	case !registered && !s.ready():
-		return verdict{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(notReady(s.pod, s.reg.Settings.Exclude), ", ")}
+		return verdict{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(s.notReady(), ", ")}
 	case cause(s, readCatalog) != "":
 		return verdict{reason: contract.AwaitingCatalog, message: "the catalog can't be read" + cause(s, readCatalog)}
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:
@@ -102,6 +99,26 @@ func judgeClosed(s *state, now time.Time) verdict {
 	}
 	return verdict{reason: contract.AwaitingCatalog, message: "waiting until the catalog shows every service"}
 }
+
+// trouble is what is wrong between the registrar and its Consul agent, if anything is.
+func trouble(s *state) (wrong verdict, found bool) {
+	agent := "the Consul agent at " + s.identity.ConsulAddress
+	switch {
+	case !s.link.answers:
+		return verdict{reason: contract.ConsulUnreachable, message: agent + " does not answer" + cause(s, findLeader)}, true
+	case !s.link.leader:
+		return verdict{reason: contract.ConsulUnreachable, message: agent + " knows no leader"}, true
+	case loginFailure(s) != nil:
+		return verdict{reason: contract.LoginFailed, message: "Consul's ACL system, asked by way of " + s.identity.ConsulAddress + ", doesn't let the pod in: " + loginFailure(s).Error()}, true
+	case rejection(s) != nil:
+		return verdict{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
+	case !s.link.inspected && cause(s, inspect) != "":
+		return verdict{reason: contract.ConsulUnreachable, message: agent + " can't be read" + cause(s, inspect)}, true
+	}
+	return wrong, false
+}
+
+const lostMessage = "the catalog has lost an instance"
 
 // timeoutAt is when gate-timeout opens a closed gate: counted from when the containers became ready, or from when an
 // open gate had to close.

@@ -6,25 +6,39 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // kind of an action.
 type kind string
 
 const (
-	probe       kind = "probe"      // does the agent answer, and know a leader?
-	inspect     kind = "inspect"    // which of our instances has the agent?
-	register    kind = "register"   // put the definition
-	deregister  kind = "deregister" // remove the instance
-	setHealth   kind = "set health" // write the readiness check
-	beat        kind = "beat"       // write the heartbeat check
-	watch       kind = "watch"      // wait until the agent's definition changes
-	readCatalog kind = "read catalog"
-	setGate     kind = "set gate"
+	findLeader  kind = "find_leader" // does the agent answer, and know a leader?
+	inspect     kind = "inspect"     // which of our instances has the agent?
+	register    kind = "register"    // put the definition
+	deregister  kind = "deregister"  // remove the instance
+	setHealth   kind = "set_health"  // write the readiness check
+	beat        kind = "beat"        // write the heartbeat check
+	watch       kind = "watch"       // wait until the agent's definition changes
+	readCatalog kind = "read_catalog"
+	setGate     kind = "set_gate"
+	tell        kind = "create_event"
+	// probeContainer runs a container's own probe.
+	probeContainer kind = "probe_container"
+	logIn          kind = "login"
+	logOut         kind = "logout"
 )
 
-// long reports whether the kind waits for somebody else's change, and may be ended when nobody asks for it any more.
-func (k kind) long() bool { return k == watch || k == readCatalog }
+// kinds are all of them.
+func kinds() []kind {
+	return []kind{findLeader, inspect, register, deregister, setHealth, beat, watch, readCatalog, setGate, tell, probeContainer, logIn, logOut}
+}
+
+// long reports whether the kind waits for somebody else, and may be ended when nobody asks for it any more.
+func (k kind) long() bool { return k == watch || k == readCatalog || k == probeContainer }
+
+// far reports whether the kind needs more than the node's agent, so that waiting in vain says nothing of the agent.
+func (k kind) far() bool { return k == readCatalog || k == logIn || k == logOut }
 
 // lane is a queue of one: at most one action of a lane is under way.
 type lane struct{ name, id string }
@@ -35,18 +49,26 @@ type action struct {
 	id         string // of the instance
 	definition Definition
 	health     contract.Health
-	fresh      bool // register: the agent is known not to have it
+	cause      string // of the registration
+	fresh      bool   // register: the agent is known not to have it
+	parting    bool   // register: as critical, because the catalog kept it
 	output     string
 	obsolete   []string
 	hash       string
 	index      uint64
 	epoch      int
 	condition  corev1.PodCondition
+	event      Event
+	// others are conditions of another system to write with it, seen is the pod that lacks them.
+	others  []corev1.PodCondition
+	seen    *corev1.Pod
+	probe   *registration.Probe
+	session int // that the call is made with; logout: that it ends
 }
 
 func (a action) lane() lane {
 	switch a.kind {
-	case probe:
+	case findLeader:
 		return lane{name: "link"}
 	case inspect:
 		return lane{name: "inspect"}
@@ -56,6 +78,14 @@ func (a action) lane() lane {
 		return lane{name: "catalog"}
 	case setGate:
 		return lane{name: "gate"}
+	case tell:
+		return lane{name: "event"}
+	case probeContainer:
+		return lane{"container", a.id}
+	case logIn:
+		return lane{name: "login"}
+	case logOut:
+		return lane{name: "logout"}
 	case setHealth, beat:
 		return lane{"health", a.id} // one that can't be put any more lives on as it is
 	case register, deregister:
@@ -68,8 +98,10 @@ type schedule struct {
 	work map[lane]action
 	// wake is when to plan again though nothing has happened; zero: never.
 	wake time.Time
-	// drained: the drain hooks may be answered.
-	drained bool
+	// drained: the drain hooks may be answered. ended: and the process has been told to end, and has told what there was and logged out.
+	drained, ended bool
+	// calledOff: the end was announced, and never came.
+	calledOff bool
 }
 
 // Times of the plan. Consul's agent syncs a change at once, but a failed sync waits for its next change or full sync, so
@@ -80,8 +112,9 @@ const (
 	// settle is how long a closed gate's reason must hold before it is written, so that a pod that starts in a moment
 	// costs one write and not four.
 	settle = time.Second
-	// refreshEvery keeps the readiness check, whose TTL is a day, from running out.
-	refreshEvery = contract.ReadinessTTL / 3
+	// refreshEvery is how often an unchanged readiness check is written, up to half of it less: its TTL is a day, but somebody
+	// may have removed it, and nothing else would tell. The same state once more is no raft write.
+	refreshEvery = time.Minute
 )
 
 // plan decides what each lane should be doing, from what is known. It changes nothing and asks nobody.
@@ -90,9 +123,12 @@ func plan(s *state, now time.Time) schedule {
 	if s.terminating() {
 		planDrain(s, now, &p)
 	} else {
+		planProbes(s, now, &p)
 		planLife(s, now, &p)
 	}
 	planGate(s, now, &p)
+	planEvents(s, now, &p)
+	planEnd(s, now, &p)
 	return p
 }
 
@@ -101,6 +137,9 @@ func (p *schedule) add(s *state, now time.Time, a action) {
 	if r := s.retries[a.lane()]; now.Before(r.at) {
 		p.wakeAt(r.at)
 		return
+	}
+	if a.kind != logOut {
+		a.session = s.login.session.ID
 	}
 	p.work[a.lane()] = a
 }
@@ -122,10 +161,10 @@ func (p *schedule) reached(now, at time.Time) bool {
 
 func planLife(s *state, now time.Time, p *schedule) {
 	if !s.link.answers || !s.link.leader {
-		p.add(s, now, action{kind: probe})
+		p.add(s, now, action{kind: findLeader})
 	}
 	switch {
-	case !s.link.answers:
+	case !s.link.answers, !planLogin(s, now, p):
 		return
 	case !s.link.inspected:
 		p.add(s, now, action{kind: inspect, epoch: s.writes})
@@ -135,6 +174,9 @@ func planLife(s *state, now time.Time, p *schedule) {
 	for _, id := range s.ids() {
 		i := s.instances[id]
 		planDefinition(s, i, now, p)
+		if i.agent == present && !s.defined {
+			planBeat(s, i, now, p)
+		}
 		if i.want == nil || i.agent != present {
 			continue
 		}
@@ -147,30 +189,47 @@ func planLife(s *state, now time.Time, p *schedule) {
 	if await || s.reg != nil && s.reg.Settings.GatePolicy == contract.GateContinuous {
 		planCatalog(s, now, p)
 	}
+	planOldLogout(s, now, p)
 }
 
-// planDefinition puts what is missing or not as it should be, takes out what nobody wants, and nudges a catalog that
-// lacks what the agent has.
+// planDefinition puts what is missing, not as it should be, or was put with an earlier session, takes out what nobody
+// wants, and nudges a catalog that lacks what the agent has.
 func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 	switch {
 	case i.want == nil:
 		if s.defined && i.agent != absent {
 			p.add(s, now, action{kind: deregister, id: i.id})
 		}
-	case !i.current():
+	case !i.current(), i.session != s.login.session.ID:
 		if s.due(i) && s.link.leader {
 			p.add(s, now, put(s, i))
 		}
 	case !i.confirmed && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
 		nudge := put(s, i)
+		nudge.cause = causeNudge
 		nudge.definition.Meta = nudged(nudge.definition.Meta, i.nudges+1)
 		p.add(s, now, nudge)
 	}
 }
 
+// Causes of a registration.
+const (
+	causeFirst   = "first"
+	causeChanged = "changed" // the pod asks for something else now, or somebody has changed it at the agent
+	causeLost    = "lost"    // the agent had it, and has it no longer
+	causeNudge   = "nudge"   // the catalog lags behind the agent
+)
+
 func put(s *state, i *instance) action {
+	cause := causeChanged
+	switch {
+	case !i.registered:
+		cause = causeFirst
+	case i.agent == absent:
+		cause = causeLost
+	}
 	return action{
-		kind: register, id: i.id, definition: i.definition(), health: s.health(i), fresh: i.agent == absent,
+		kind: register, id: i.id, definition: i.definition(), health: s.health(i), cause: cause, fresh: i.agent == absent,
 		obsolete: i.obsolete(),
 	}
 }
@@ -180,7 +239,15 @@ func planHealth(s *state, i *instance, now time.Time, p *schedule) {
 	switch {
 	case i.readiness != s.health(i), p.reached(now, i.refreshAt):
 		p.add(s, now, update(i.id, s.health(i)))
-	case p.reached(now, i.beatAt):
+	default:
+		planBeat(s, i, now, p)
+	}
+}
+
+// planBeat writes the sign of life. It goes on for what an earlier agentlet of this pod has left while the pod's wishes are
+// not known, because the API server is away or the annotations have become invalid: the pod is served all the same.
+func planBeat(s *state, i *instance, now time.Time, p *schedule) {
+	if p.reached(now, i.beatAt) {
 		p.add(s, now, action{kind: beat, id: i.id})
 	}
 }
@@ -203,19 +270,20 @@ func planCatalog(s *state, now time.Time, p *schedule) {
 }
 
 func planGate(s *state, now time.Time, p *schedule) {
-	if s.pod == nil || s.gone || !hasGate(s.pod) {
+	if s.pod == nil || s.gone || !s.waits() {
 		return
 	}
 	if due, ok := s.timeoutAt(); ok && !s.gate.open() {
 		p.reached(now, due)
 	}
 	want, current := s.gate.want, s.gate.current
-	if want.matches(current) {
+	others := s.closedOthers(now)
+	if want.matches(current) && len(others) == 0 {
 		return
 	}
 	closedBefore := current == nil || current.Status != corev1.ConditionTrue
 	if closedBefore && !want.open && want.reason != contract.Draining && !p.reached(now, s.gate.wantSince.Add(settle)) {
 		return
 	}
-	p.add(s, now, action{kind: setGate, condition: want.condition(current, now)})
+	p.add(s, now, action{kind: setGate, condition: want.condition(current, now), others: others, seen: s.pod})
 }

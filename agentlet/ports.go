@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // Errors by which an adapter tells the registrar what kind of failure it met. Everything else is taken for passing
@@ -23,11 +26,18 @@ var (
 	ErrRefused = fmt.Errorf("%w: connection refused", ErrUnreachable)
 	// ErrRejected: the agent understood and refused; only a change of the definition or of a policy helps.
 	ErrRejected = errors.New("rejected by the Consul agent")
+	// ErrDenied, which is an ErrRejected too: Consul's ACLs don't allow it.
+	ErrDenied = fmt.Errorf("%w, by its ACLs", ErrRejected)
+	// ErrUnknownToken, which is an ErrRejected too: Consul does not know the token, or not any more.
+	ErrUnknownToken = fmt.Errorf("%w: Consul does not know the token", ErrRejected)
 )
 
 // Bare is the error below those of a request and a connection, which name ephemeral ports and queries: text that differs
 // from try to try would be logged, and written into the pod's condition, for ever.
 func Bare(err error) error {
+	if call, ok := errors.AsType[*os.SyscallError](err); ok {
+		return call.Err // the same broken connection is met by a read once, and by a write the next time
+	}
 	if operation, ok := errors.AsType[*net.OpError](err); ok {
 		return operation.Err
 	}
@@ -68,10 +78,36 @@ type Catalog interface {
 	OnNode(ctx context.Context, prefix string, index uint64) (CatalogView, error)
 }
 
-// Kubernetes is the API server, as far as the own pod goes.
+// Login is Consul's ACL system. Every call is bounded by its context.
+type Login interface {
+	// Login begins a session, in which all calls are made from then on: what was begun before goes on in the one of then.
+	// Where a new one would be the same as the one in use, as with a token that somebody else keeps in a file, it returns
+	// that one.
+	Login(ctx context.Context) (Session, error)
+	// Logout ends a session. ErrAbsent when Consul knows it no more. A session that was not begun by a login just ends.
+	Logout(ctx context.Context, id int) error
+}
+
+// Session is a token of Consul's ACL system, as far as the registrar has to know it.
+type Session struct {
+	// ID tells the sessions of one process apart; never 0.
+	ID int
+	// Renew is how long after its beginning to log in again; zero: never.
+	Renew time.Duration
+}
+
+// Kubernetes is the API server, as far as the own pod goes. Every call is bounded by its context.
 type Kubernetes interface {
-	// SetCondition writes the one condition, on condition that the pod still has the UID it was made for.
-	SetCondition(ctx context.Context, condition corev1.PodCondition) error
+	// SetConditions writes these conditions and no others, on condition that the pod still has the UID it was made for.
+	SetConditions(ctx context.Context, conditions []corev1.PodCondition) error
+	// Tell makes an event about the pod.
+	Tell(ctx context.Context, event Event) error
+}
+
+// Prober runs containers' own probes.
+type Prober interface {
+	// Probe runs one probe once, as the kubelet would, within the probe's own timeout. Nil means success.
+	Probe(ctx context.Context, probe registration.Probe) error
 }
 
 // Observed is an instance as the agent has it.

@@ -5,30 +5,20 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// notReady names the containers that count for readiness and are not ready, in the pod's order. The agentlet itself and
-// the excluded ones don't count; native sidecars do. It reads the container statuses and never the pod's Ready
-// condition, which contains the agentlet's own gate.
-func notReady(pod *corev1.Pod, exclude []string) []string {
-	ready := make(map[string]bool, len(pod.Status.ContainerStatuses)+len(pod.Status.InitContainerStatuses))
-	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		ready[status.Name] = status.Ready
+// notReady names the containers that count for readiness and are not ready, in the pod's order. It reads the container
+// statuses and never the pod's Ready condition, which contains the agentlet's own gate.
+func (s *state) notReady() []string {
+	var exclude, waiting []string
+	if s.reg != nil {
+		exclude = s.reg.Settings.Exclude
 	}
-	var waiting []string
-	check := func(name string) {
-		if name != contract.ContainerName && !ready[name] && !slices.Contains(exclude, name) {
-			waiting = append(waiting, name)
+	for _, container := range registration.Counting(s.pod, exclude) {
+		if !s.containerReady(container.Name) {
+			waiting = append(waiting, container.Name)
 		}
-	}
-	for _, container := range pod.Spec.InitContainers {
-		if container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			check(container.Name)
-		}
-	}
-	for _, container := range pod.Spec.Containers {
-		check(container.Name)
 	}
 	return waiting
 }
@@ -45,17 +35,17 @@ func finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// hasGate reports whether the pod waits for the agentlet's condition: a gate can't be added to or taken from a pod.
-func hasGate(pod *corev1.Pod) bool {
+// hasGate reports whether the pod waits for a condition.
+func hasGate(pod *corev1.Pod, kind string) bool {
 	return slices.ContainsFunc(pod.Spec.ReadinessGates, func(gate corev1.PodReadinessGate) bool {
-		return gate.ConditionType == contract.Condition
+		return string(gate.ConditionType) == kind
 	})
 }
 
-// condition returns the agentlet's own condition, or nil.
-func condition(pod *corev1.Pod) *corev1.PodCondition {
+// condition returns the pod's condition of a kind, or nil.
+func condition(pod *corev1.Pod, kind string) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == contract.Condition {
+		if string(pod.Status.Conditions[i].Type) == kind {
 			return &pod.Status.Conditions[i]
 		}
 	}

@@ -2,6 +2,7 @@ package agentlet
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -13,18 +14,24 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// Config of a registrar. All fields but Defaults, AllowedServices and Logger are required.
+// Config of a registrar. All fields but Login, Defaults, AllowedServices, OtherGates and Logger are required.
 type Config struct {
 	Identity Identity
 	Agent    Agent
 	View     AgentView
 	Catalog  Catalog
 	Kube     Kubernetes
+	Prober   Prober
+	// Login, where Consul's ACLs ask for one; nil: no token is sent.
+	Login Login
 	// Defaults of the installation for keys of the contract.
 	Defaults registration.Defaults
 	// AllowedServices are globs of the service names that the pod may register, as they were at its admission. Annotations
 	// with another name are a mistake, and are not followed. Nil: all names.
 	AllowedServices []string
+	// OtherGates are conditions of another system's that the pod may list as readiness gates, and that nobody else opens any
+	// more.
+	OtherGates []string
 	// Logger; slog.Default() when nil.
 	Logger *slog.Logger
 }
@@ -64,7 +71,10 @@ func New(config Config) *Registrar {
 
 // Seen hands over the pod as the API server has it now.
 func (r *Registrar) Seen(pod *corev1.Pod) {
-	r.send(func(s *state, now time.Time) { s.seePod(pod, r.config.Defaults, now) })
+	r.send(func(s *state, now time.Time) {
+		s.seePod(pod, r.config.Defaults, now)
+		r.warnUnprobed(s)
+	})
 }
 
 // Gone says that the API server has no such pod any more. Only NotFound and a deletion mean that.
@@ -111,12 +121,17 @@ type loop struct {
 	group   sync.WaitGroup
 }
 
+// ErrCalledOff means that the kubelet announced the pod's end, and that it never came. A registrar that starts anew serves
+// the pod again.
+var ErrCalledOff = errors.New("the pod's end was announced and never came: starting anew")
+
 // Run works until Terminate was called and the drain is over, or ctx ends; what is under way is cancelled then. It
-// returns nil after a drain and the context's error otherwise. It may be called once.
+// returns nil after a drain, ErrCalledOff, or the context's error. It may be called once.
 func (r *Registrar) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &loop{Registrar: r, state: newState(r.config.Identity), flights: map[lane]flight{}}
-	l.state.allowed = r.config.AllowedServices
+	l.state.allowed, l.state.otherGates = r.config.AllowedServices, r.config.OtherGates
+	l.state.login.needed = r.config.Login != nil
 	defer l.group.Wait()
 	defer close(r.done) // lets the actions under way report to nobody
 	defer cancel()
@@ -124,14 +139,19 @@ func (r *Registrar) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		now := time.Now()
+		l.state.countMissedBeats(now)
 		l.judge(now)
 		p := plan(l.state, now)
 		l.announce(p)
-		if p.drained && l.state.signals.sigterm {
+		switch {
+		case p.ended:
 			return nil
+		case p.calledOff:
+			return ErrCalledOff
 		}
 		l.match(ctx, p)
 		r.publish(l.state, p)
+		r.metrics.see(l.state, now)
 		if !p.wake.IsZero() {
 			timer.Reset(max(time.Until(p.wake), 0))
 		} else {
@@ -147,8 +167,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 	}
 }
 
-// judge notes what the gate should say, and since when.
+// judge notes what the gate should say, and the events, and since when.
 func (l *loop) judge(now time.Time) {
+	l.state.seeReadiness(now)
 	gate := &l.state.gate
 	if want := judge(l.state, now); want != gate.want {
 		if gate.want.open && !want.open {
@@ -159,6 +180,7 @@ func (l *loop) judge(now time.Time) {
 	if gate.want.open {
 		gate.moved = false
 	}
+	l.state.telling.wish(notable(l.state, now), now)
 }
 
 // announce tells the drain hooks how far the end has come.
@@ -169,10 +191,8 @@ func (l *loop) announce(p schedule) {
 		close(l.terminating)
 	}
 	if p.drained && !closed(l.drained) {
-		_, why := l.state.drainEnd()
-		took := time.Since(l.state.terminatingAt)
-		l.metrics.drained(took)
-		l.log.Info("drained", "took", took.Round(time.Millisecond), "because", why)
+		_, how := l.state.drainEnd()
+		l.log.Info("drained", "seconds", time.Since(l.state.terminatingAt).Seconds(), "outcome", how)
 		close(l.drained)
 	}
 }
@@ -192,7 +212,7 @@ func closed(c <-chan struct{}) bool {
 func (l *loop) match(ctx context.Context, p schedule) {
 	for lane, f := range l.flights {
 		planned, asked := p.work[lane]
-		if f.action.kind.long() && (!asked || planned.epoch != f.action.epoch || planned.hash != f.action.hash) {
+		if f.action.kind.long() && (!asked || planned.epoch != f.action.epoch || planned.hash != f.action.hash || planned.session != f.action.session) {
 			f.cancel()
 		}
 	}
@@ -210,6 +230,8 @@ func (l *loop) start(ctx context.Context, lane lane, a action) {
 		l.state.writes++
 	case deregister, setHealth:
 		l.state.writes++
+	case tell:
+		l.state.telling.begin(a.event)
 	default:
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -218,7 +240,7 @@ func (l *loop) start(ctx context.Context, lane lane, a action) {
 		defer cancel()
 		began := time.Now()
 		res := l.do(ctx, a)
-		l.metrics.request(a.kind, res.err, time.Since(began))
+		l.metrics.request(a.kind, errors.Join(res.err, res.failure), time.Since(began))
 		l.send(func(s *state, now time.Time) {
 			delete(l.flights, lane)
 			l.report(ctx, s, res)

@@ -3,8 +3,10 @@ package agentlet
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +64,8 @@ func TestFailuresAreNotHurried(t *testing.T) {
 		"it may not be read":              {failing(ErrRejected, "instances"), contract.RegistrationRejected},
 		"the catalog can't be read":       {failing(other, "catalog"), contract.AwaitingCatalog},
 		"watching fails":                  {failing(other, "changed"), ""},
+		"watches are cut off":             {failing(ErrUnreachable, "changed"), ""},
+		"beats are cut off":               {failing(ErrUnreachable, "heartbeat"), ""},
 		"beating fails":                   {failing(other, "heartbeat"), ""},
 		"registering fails":               {failing(other, "register"), contract.AwaitingCatalog},
 		"nothing answers":                 {failing(ErrUnreachable, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"), contract.ConsulUnreachable},
@@ -147,6 +151,139 @@ func TestStaleStatusAfterARebootIsNotBelieved(t *testing.T) {
 	s.seePod(fresh, nil, time.Now())
 	if !s.ready() {
 		t.Error("not ready by a status with the own address")
+	}
+}
+
+func TestAnnouncedEndThatNeverComes(t *testing.T) {
+	for name, c := range map[string]struct {
+		sign      func(r *Registrar)
+		calledOff bool
+	}{
+		"the kubelet's hook alone": {func(*Registrar) {}, true},
+		"a deletion too":           {func(r *Registrar) { r.Seen(deleted(ready(testPod(), true))) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, ended := started(t, w, testPod()) // its grace period is the default of 30 s
+				r.PreStop()
+				c.sign(r)
+				after(59 * time.Second)
+				select {
+				case err := <-ended:
+					t.Fatalf("ended within the grace period: %v", err)
+				default:
+				}
+				after(2 * time.Second)
+				select {
+				case err := <-ended:
+					if !c.calledOff || !errors.Is(err, ErrCalledOff) {
+						t.Errorf("ended with %v", err)
+					}
+				default:
+					if c.calledOff {
+						t.Error("the pod is left without a registrar")
+					}
+				}
+				if !c.calledOff {
+					return
+				}
+				again, _ := w.start(t)
+				again.Seen(gated(ready(testPod(), true), corev1.ConditionFalse, contract.Draining))
+				after(time.Second)
+				if w.inCatalog(webID) != contract.Passing || w.last().Status != corev1.ConditionTrue {
+					t.Errorf("the next start has it %q in the catalog, and the gate %s", w.inCatalog(webID), w.last().Status)
+				}
+			})
+		})
+	}
+}
+
+func TestNobodyRetriesInStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pods = 50
+		var mu sync.Mutex
+		at := map[int64]int{} // requests by the tenth of a second
+		began := time.Now()
+		for range pods {
+			w := newWorld()
+			w.setFail(func(call string) error {
+				if call == "gate" || call == "event" {
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				at[time.Since(began).Milliseconds()/100]++
+				return ErrRefused
+			})
+			r, _ := w.start(t) // all of them in the same moment
+			r.Seen(ready(testPod(), true))
+		}
+		after(5 * time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		total, most := 0, 0
+		for tenth, n := range at {
+			if tenth > 1200 {
+				total, most = total+n, max(most, n)
+			}
+		}
+		t.Logf("%d pods made %d requests in the last minutes of an outage, at most %d in a tenth of a second", pods, total, most)
+		// One in three seconds each, so fewer than two in a tenth of a second of all of them.
+		if most > pods/4 || total == 0 {
+			t.Errorf("%d of %d pods tried again in the same tenth of a second", most, pods)
+		}
+	})
+}
+
+func TestFailuresThatTakeTurnsAreToldOnceEach(t *testing.T) {
+	var r retry
+	s := newState(testIdentity)
+	told := 0
+	for i := range 100 {
+		err := []error{errors.New("EOF"), errors.New("connection reset by peer")}[i%2]
+		if r.news(err) {
+			told++
+		}
+		s.keepRetry(result{action: action{kind: inspect}, err: err}, time.Now(), func(d time.Duration) time.Duration { return d })
+		r = s.retries[action{kind: inspect}.lane()]
+	}
+	if told != 2 {
+		t.Errorf("two failures that take turns were told %d times", told)
+	}
+}
+
+func TestRestartThatKnowsNoWishesKeepsWhatIsThereAlive(t *testing.T) {
+	for name, pod := range map[string]*corev1.Pod{
+		"the API server is away":  nil,
+		"invalid annotations":     gated(ready(testPod("heartbeat-ttl", "soon"), true), corev1.ConditionTrue, contract.Registered),
+		"no IP in a stale status": func() *corev1.Pod { p := ready(testPod(), true); p.Status.PodIP = ""; return p }(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.agent[webID] = w.held(w.defined(testPod()))
+				w.syncNow()
+				r, _ := w.start(t)
+				if pod != nil {
+					r.Seen(pod)
+				}
+				after(5 * time.Minute)
+				// The shortest TTL that there may be is contract.MinHeartbeatTTL.
+				if n := w.count("heartbeat"); n < 300 || n > 400 {
+					t.Errorf("%d beats in five minutes, want one a second", n)
+				}
+				if w.inCatalog(webID) != contract.Passing || w.count("register")+w.count("deregister")+w.count("readiness") > 0 {
+					t.Error("what an earlier agentlet had put did not stay as it was")
+				}
+				beats := w.count("heartbeat")
+				r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+				after(5 * time.Minute)
+				if n := w.count("heartbeat") - beats; n > 40 {
+					t.Errorf("%d beats in five minutes, with the TTL known", n)
+				}
+			})
+		})
 	}
 }
 
@@ -368,7 +505,9 @@ func TestNotReady(t *testing.T) {
 	}
 	for name, c := range cases {
 		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses = c.init, c.main
-		if got := strings.Join(notReady(pod, c.exclude), " "); got != c.want {
+		s := newState(testIdentity)
+		s.pod, s.reg = pod, &registration.Registration{Settings: registration.Settings{Exclude: c.exclude}}
+		if got := strings.Join(s.notReady(), " "); got != c.want {
 			t.Errorf("%s: %q is not ready, want %q", name, got, c.want)
 		}
 	}
@@ -410,7 +549,7 @@ func TestDefineAimsAtThePod(t *testing.T) {
 		"10.1.0.5": {"10.1.0.5", "http://10.1.0.5:8080/health", "10.1.0.5:6379", "10.1.0.5:9090/web"},
 		"fd00::5":  {"fd00::5", "http://[fd00::5]:8080/health", "[fd00::5]:6379", "[fd00::5]:9090/web"},
 	} {
-		d := define(testIdentity, ip, reg)[0]
+		d := define(testIdentity, ip, "", reg)[0]
 		if d.Address != testIdentity.HostIP || d.TaggedAddresses["lan"].Address != want[0] {
 			t.Errorf("addresses %s and %v", d.Address, d.TaggedAddresses)
 		}
@@ -420,6 +559,42 @@ func TestDefineAimsAtThePod(t *testing.T) {
 	}
 	if reg.Services[0].Checks[0].HTTP != "http://:8080/health" {
 		t.Error("the registration itself was changed")
+	}
+}
+
+func TestDualStack(t *testing.T) {
+	tagged := func(tag, address string) map[string]registration.TaggedAddress {
+		return map[string]registration.TaggedAddress{tag: {Address: address, Port: 8080}}
+	}
+	own := []string{"service-names", "", "service-port", "", "services", "[{name: web, port: 8080, tagged_addresses: {lan_ipv6: {address: '${POD_IP}'}}}]"}
+	node := []string{"service-names", "", "service-port", "", "services", "[{name: web, port: 8080, address: '${HOST_IP}'}]"}
+	cases := map[string]struct {
+		annotations, ips []string
+		want             map[string]registration.TaggedAddress
+	}{
+		"one family":                     {nil, []string{"10.1.0.5"}, nil},
+		"IPv4 first":                     {nil, []string{"10.1.0.5", "fd00::5"}, tagged("lan_ipv6", "fd00::5")},
+		"IPv6 first":                     {nil, []string{"fd00::5", "10.1.0.5"}, tagged("lan_ipv4", "10.1.0.5")},
+		"the pod's own word":             {own, []string{"10.1.0.5", "fd00::5"}, tagged("lan_ipv6", "10.1.0.5")},
+		"at the node's address":          {node, []string{"10.1.0.5", "fd00::5"}, nil},
+		"a status of before the restart": {nil, []string{"10.1.0.4", "fd00::4"}, nil},
+	}
+	for name, c := range cases {
+		identity := testIdentity
+		identity.PodIP = c.ips[0]
+		if c.ips[0] == "10.1.0.4" {
+			identity.PodIP = "10.1.0.5"
+		}
+		pod := annotated(c.annotations)
+		pod.Status.PodIP, pod.Status.PodIPs = c.ips[0], nil
+		for _, ip := range c.ips {
+			pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: ip})
+		}
+		s := newState(identity)
+		s.seePod(pod, nil, time.Now())
+		if got := s.instances[webID].want.TaggedAddresses; !maps.Equal(got, c.want) {
+			t.Errorf("%s: tagged addresses %v, want %v", name, got, c.want)
+		}
 	}
 }
 

@@ -35,9 +35,12 @@ func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time
 		s.reg = reg
 	}
 	s.seeReadiness(now)
-	s.seeCondition(condition(pod), first)
+	s.seeCondition(condition(pod, contract.Condition), first)
 	if c := s.gate.current; first && c != nil && (s.stale() || !speaksOf(c, s.ip())) {
 		s.gate.moved = true
+	}
+	if first {
+		s.recall(s.gate.current)
 	}
 	s.reconcile()
 }
@@ -48,12 +51,13 @@ func (s *state) stale() bool {
 	return s.identity.PodIP != "" && s.pod.Status.PodIP != s.identity.PodIP
 }
 
+// seeReadiness follows the containers' readiness, by the kubelet's word and the own probes'.
 func (s *state) seeReadiness(now time.Time) {
-	var exclude []string
-	if s.reg != nil {
-		exclude = s.reg.Settings.Exclude
+	if s.pod == nil {
+		return
 	}
-	switch ready := !s.stale() && len(notReady(s.pod, exclude)) == 0; {
+	s.seeContainers(now)
+	switch ready := !s.stale() && len(s.notReady()) == 0; {
 	case !ready:
 		s.readySince = time.Time{}
 	case s.readySince.IsZero():
@@ -89,6 +93,9 @@ func (s *state) signal(sign signals, now time.Time) {
 		s.terminatingAt = now
 		clear(s.retries)
 	}
+	if sign.sigterm && !s.signals.sigterm {
+		s.sigtermAt = now
+	}
 	s.signals.deletion = s.signals.deletion || sign.deletion
 	s.signals.preStop = s.signals.preStop || sign.preStop
 	s.signals.sigterm = s.signals.sigterm || sign.sigterm
@@ -104,7 +111,7 @@ func (s *state) reconcile() {
 	for _, i := range s.instances {
 		i.want = nil
 	}
-	for _, d := range define(s.identity, s.ip(), s.reg) {
+	for _, d := range define(s.identity, s.ip(), s.secondIP(), s.reg) {
 		i := s.instances[d.ID]
 		if i == nil {
 			i = &instance{id: d.ID}

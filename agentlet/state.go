@@ -16,6 +16,8 @@ type state struct {
 	identity Identity
 	// allowed are globs of the service names that changed annotations may hold; nil: all.
 	allowed []string
+	// otherGates are another system's, which open with the own one.
+	otherGates []string
 
 	// pod as last seen; nil before the first sight. gone: the API server said that there is none with our UID.
 	pod  *corev1.Pod
@@ -25,12 +27,17 @@ type state struct {
 	mistakes string
 	// readySince is when the containers became ready; zero while they are not.
 	readySince time.Time
+	// probings of the containers that the agentlet probes itself, by name.
+	probings map[string]*probing
+	// unprobed are the containers of which it was said that they are left to the kubelet.
+	unprobed []string
 	// portConflict says why the agentlet's own port could not be opened; empty when it is.
 	portConflict string
 
-	// signals of termination, and when the first of them came.
+	// signals of termination, and when the first of them and SIGTERM came.
 	signals       signals
 	terminatingAt time.Time
+	sigtermAt     time.Time
 
 	link link
 	// writes counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
@@ -41,6 +48,11 @@ type state struct {
 	catalog catalog
 	gate    gate
 	drain   drain
+	telling telling
+	// registeredHere: this process has put an instance.
+	registeredHere bool
+	missedBeats    uint64
+	login          login
 
 	retries map[lane]retry
 }
@@ -86,18 +98,43 @@ type instance struct {
 	// is unknown, for the checks and tags that the next registration has to mind.
 	agent presence
 	held  *Observed
+	// session that put it there; 0: none, or one of before this process. The agent keeps its token with the instance.
+	session int
+	// removedAt is when the agent was first told to remove it, in the drain. parting: it was put again since, as critical.
+	removedAt time.Time
+	parting   bool
 	// registered: it has been at the agent in this pod's life.
 	registered bool
 	// readiness is what the readiness check holds; empty when that isn't known.
 	readiness contract.Health
 	// beatAt and refreshAt are when the TTL checks want their next update.
 	beatAt, refreshAt time.Time
+	// missAt is when a heartbeat that is not there yet counts as missed.
+	missAt time.Time
 	// confirmed: the catalog showed it as it should be since it was last put. nudgeAt is when a lagging catalog is nudged.
 	confirmed bool
 	nudges    int
 	nudgeAt   time.Time
 	// hash of its definition at the agent, to wait on.
 	hash string
+}
+
+// beatNext sets the time of the next heartbeat. It is missed when the one after it is due.
+func (i *instance) beatNext(at time.Time) {
+	i.beatAt, i.missAt = at, time.Time{}
+	if i.want != nil {
+		i.missAt = at.Add(i.want.HeartbeatTTL / 3)
+	}
+}
+
+// countMissedBeats counts the heartbeats that should have been delivered by now.
+func (s *state) countMissedBeats(now time.Time) {
+	for _, i := range s.instances {
+		for i.want != nil && i.want.HeartbeatTTL > 0 && !s.terminating() && !i.missAt.IsZero() && !now.Before(i.missAt) {
+			s.missedBeats++
+			i.missAt = i.missAt.Add(i.want.HeartbeatTTL / 3)
+		}
+	}
 }
 
 // current reports whether the agent holds what is wanted.
@@ -151,6 +188,8 @@ type gate struct {
 	wantSince time.Time
 	// moved: the open gate speaks of another address, from before a reboot of the node, and doesn't count.
 	moved bool
+	// othersAt is the pod as it was when the other system's gates were last written; nil: they weren't.
+	othersAt *corev1.Pod
 	// closedAt is when an open gate had to close.
 	closedAt time.Time
 }
@@ -171,10 +210,20 @@ type retry struct {
 	failures int
 	at       time.Time
 	err      error
+	// said are the different errors since the last success, in their order; they may take turns.
+	said []string
+}
+
+// sayings bounds what one lane's failing is told in.
+const sayings = 8
+
+// news reports whether an error was not told since the last success.
+func (r retry) news(err error) bool {
+	return len(r.said) < sayings && !slices.Contains(r.said, err.Error())
 }
 
 func newState(identity Identity) *state {
-	return &state{identity: identity, instances: map[string]*instance{}, retries: map[lane]retry{}}
+	return &state{identity: identity, instances: map[string]*instance{}, retries: map[lane]retry{}, probings: map[string]*probing{}}
 }
 
 func (s *state) terminating() bool { return s.signals.any() }
@@ -235,6 +284,15 @@ func (s *state) ip() string {
 		return s.identity.PodIP
 	}
 	return s.pod.Status.PodIP
+}
+
+// secondIP is a dual-stack pod's address of the other family; empty where there is none. A status of before a reboot of the
+// node is not believed.
+func (s *state) secondIP() string {
+	if ips := s.pod.Status.PodIPs; len(ips) > 1 && ips[0].IP == s.ip() {
+		return ips[1].IP
+	}
+	return ""
 }
 
 // ids of all instances in a stable order.

@@ -79,7 +79,6 @@ func (r *Registrar) publish(s *state, p schedule) {
 		}
 		status.Failing[strings.TrimSpace(lane.name+" "+lane.id)] = retry.err.Error()
 	}
-	r.metrics.gate(s.gate.open())
 	r.status.Store(status)
 }
 

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // world is a Consul agent, a catalog that follows it after a delay, and an API server, as far as a registrar can tell.
@@ -29,6 +30,7 @@ type world struct {
 	syncs    time.Duration // from a change at the agent until the catalog has it
 	allowed  []string      // the registrar's AllowedServices
 	sync     bool          // whether the agent syncs at all
+	keeps    bool          // the agent has no node:write: the catalog keeps what it removes
 	leader   bool
 	own      contract.Health // of the service's own check; none when empty
 	fail     func(call string) error
@@ -36,19 +38,31 @@ type world struct {
 	calls    map[string]int
 	nodeDown []string
 	written  []corev1.PodCondition
+	others   []corev1.PodCondition
+	gates    []string // the registrar's OtherGates
 	onWrite  func(corev1.PodCondition)
+	events   []Event
+	listens  map[int]bool // ports whose probes succeed
+
+	// acl: nothing goes without a session. alive are the tokens that Consul knows, current the one that calls are made with,
+	// renew what logins say.
+	acl     bool
+	alive   map[int]bool
+	current int
+	renew   time.Duration
 }
 
 type agentEntry struct {
 	definition           Definition
 	readiness, heartbeat contract.Health
 	checks               []string
+	token                int // that the agent keeps with it
 }
 
 func newWorld() *world {
 	return &world{
-		agent: map[string]agentEntry{}, catalog: map[string]CatalogInstance{}, calls: map[string]int{}, index: 1,
-		changed: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
+		listens: map[int]bool{}, changed: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
+		agent: map[string]agentEntry{}, catalog: map[string]CatalogInstance{}, calls: map[string]int{}, alive: map[int]bool{}, index: 1,
 	}
 }
 
@@ -56,6 +70,7 @@ func (w *world) enter(ctx context.Context, call string) error {
 	w.mu.Lock()
 	w.calls[call]++
 	fail, slow := w.fail, w.slow[call]
+	denied := w.denies(call)
 	w.mu.Unlock()
 	time.Sleep(slow)
 	if fail != nil {
@@ -67,7 +82,53 @@ func (w *world) enter(ctx context.Context, call string) error {
 			return err
 		}
 	}
-	return ctx.Err()
+	return errors.Join(denied, ctx.Err())
+}
+
+// denies is what Consul's ACLs say to a call.
+func (w *world) denies(call string) error {
+	switch {
+	case !w.acl || call == "gate" || call == "event" || call == "leader" || call == "login" || call == "logout":
+		return nil
+	case w.current == 0:
+		return ErrDenied
+	case !w.alive[w.current]:
+		return ErrUnknownToken
+	}
+	return nil
+}
+
+// Login makes a token.
+func (w *world) Login(ctx context.Context) (Session, error) {
+	if err := w.enter(ctx, "login"); err != nil {
+		return Session{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.current = w.calls["login"]
+	w.alive[w.current] = true
+	return Session{ID: w.current, Renew: w.renew}, nil
+}
+
+// Logout destroys a token.
+func (w *world) Logout(ctx context.Context, id int) error {
+	if err := w.enter(ctx, "logout"); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.alive[id] {
+		return ErrAbsent
+	}
+	delete(w.alive, id)
+	return nil
+}
+
+// tokens that Consul knows.
+func (w *world) tokens() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.alive)
 }
 
 // set changes the world, and lets the catalog follow.
@@ -91,7 +152,16 @@ func (w *world) syncNow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	next := map[string]CatalogInstance{}
+	if w.keeps {
+		next = maps.Clone(w.catalog)
+	}
 	for id, e := range w.agent {
+		if w.acl && !w.alive[e.token] { // its checks and definition no longer reach the catalog
+			if old, there := w.catalog[id]; there {
+				next[id] = old
+			}
+			continue
+		}
 		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), w.own), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint(), Failing: w.failing()}
 	}
 	if !maps.Equal(next, w.catalog) {
@@ -125,7 +195,7 @@ func (w *world) Register(ctx context.Context, d Definition, health contract.Heal
 		if !there {
 			entry = agentEntry{readiness: health, heartbeat: contract.Passing}
 		}
-		entry.definition = d
+		entry.definition, entry.token = d, w.current
 		for _, id := range d.checkIDs() {
 			if !slices.Contains(entry.checks, id) {
 				entry.checks = append(entry.checks, id)
@@ -140,8 +210,9 @@ func (w *world) Register(ctx context.Context, d Definition, health contract.Heal
 // refusesNow reports whether a call of this kind gets nowhere at all.
 func (w *world) refusesNow(call string) bool {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.fail != nil && w.fail(call) != nil
+	fail := w.fail
+	w.mu.Unlock()
+	return fail != nil && fail(call) != nil
 }
 
 func (w *world) Deregister(ctx context.Context, id string) error {
@@ -166,16 +237,17 @@ func (w *world) Update(ctx context.Context, checkID string, health contract.Heal
 	w.mu.Lock()
 	entry, there := w.agent[id]
 	w.mu.Unlock()
-	if !there {
+	if !there || entry.checks != nil && !slices.Contains(entry.checks, checkID) {
 		return ErrAbsent
 	}
+	was := entry
 	if check == "heartbeat" {
-		if entry.heartbeat == health {
-			return nil
-		}
 		entry.heartbeat = health
 	} else {
 		entry.readiness = health
+	}
+	if entry.heartbeat == was.heartbeat && entry.readiness == was.readiness {
+		return nil // the same once more reaches nobody
 	}
 	w.set(func() { w.agent[id] = entry })
 	return nil
@@ -253,16 +325,55 @@ func (w *world) OnNode(ctx context.Context, prefix string, index uint64) (Catalo
 	}
 }
 
-func (w *world) SetCondition(ctx context.Context, c corev1.PodCondition) error {
+func (w *world) SetConditions(ctx context.Context, conditions []corev1.PodCondition) error {
 	if err := w.enter(ctx, "gate"); err != nil {
 		return err
 	}
 	w.mu.Lock()
-	w.written = append(w.written, c)
+	c := conditions[0] // the own one
+	w.written, w.others = append(w.written, c), append(w.others, conditions[1:]...)
 	onWrite := w.onWrite
 	w.mu.Unlock()
 	if onWrite != nil {
 		onWrite(c)
+	}
+	return nil
+}
+
+func (w *world) Tell(ctx context.Context, e Event) error {
+	if err := w.enter(ctx, "event"); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, e)
+	return nil
+}
+
+// told are the reasons of the events so far, warnings with an exclamation mark.
+func (w *world) told() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var told []string
+	for _, e := range w.events {
+		mark := ""
+		if e.Warning {
+			mark = "!"
+		}
+		told = append(told, string(e.Reason)+mark)
+	}
+	return strings.Join(told, " ")
+}
+
+// Probe runs a container's probe: the application listens, or refuses, by its port.
+func (w *world) Probe(ctx context.Context, p registration.Probe) error {
+	if err := w.enter(ctx, "probe"); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.listens[p.Port] {
+		return errors.New("connection refused")
 	}
 	return nil
 }
@@ -370,13 +481,18 @@ func gated(pod *corev1.Pod, status corev1.ConditionStatus, reason contract.Reaso
 // start runs a registrar against the world until the test's end. The returned channel gets Run's result.
 func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
 	t.Helper()
-	r := New(Config{
-		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w,
-		AllowedServices: w.allowed, Logger: slog.New(slog.DiscardHandler),
-	})
+	config := Config{
+		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
+		AllowedServices: w.allowed, OtherGates: w.gates, Logger: slog.New(slog.DiscardHandler),
+	}
+	if w.acl {
+		config.Login = w
+	}
+	r := New(config)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-r.done })
+	returned := make(chan struct{})
+	go func() { ended <- r.Run(ctx); close(returned) }()
+	t.Cleanup(func() { cancel(); <-returned })
 	return r, ended
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,12 +12,10 @@ import (
 	"sync"
 	"time"
 
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -25,7 +24,7 @@ import (
 )
 
 const (
-	// fieldManager is the name under which caBundle is ours.
+	// fieldManager is the name under which a caBundle is ours.
 	fieldManager = "agentlet-webhook"
 	// resync is how often the bundle is looked at without an event: a former authority is to be forgotten by time alone.
 	resync = 10 * time.Minute
@@ -36,43 +35,50 @@ const (
 	repairPerSecond = 0.1
 )
 
-// bundle keeps the caBundle of every webhook in one MutatingWebhookConfiguration as mergeBundle wants it for the
-// authority in one Secret, and puts it back when somebody takes it away. Every replica runs one; they agree by
-// mergeBundle's being a function of what both see, and by the resource version in each patch.
+// bundle keeps the caBundle of every webhook in one webhook configuration as mergeBundle wants it for the authority in one
+// Secret, and puts it back when somebody takes it away. Every replica runs one; they agree because all add the authority that
+// they see, none adds anything else, and each patch names the resource version that it was made for.
 type bundle struct {
-	client        kubernetes.Interface
-	configuration string
+	configuration configuration
 	namespace     string
 	secret        string
-	log           *slog.Logger
+	key           string // of the secret, under which the authority's certificate is
+	// ours: the authority is a sharedAuthority, of whose predecessors isFormer knows how long they are needed.
+	ours bool
+	// readOnly: somebody else writes it, and here it is only looked at.
+	readOnly bool
+	log      *slog.Logger
 
 	secrets        cache.SharedIndexInformer
 	configurations cache.SharedIndexInformer
 	factories      []informers.SharedInformerFactory
 	changed        chan struct{} // buffer of one: something is to be looked at
+	strangers      strangers     // as Run's goroutine has seen them
 
 	mu   sync.Mutex
 	last error // of the last attempt, for Trusted's explanation
 }
 
-func newBundle(client kubernetes.Interface, configuration, namespace, secret string, log *slog.Logger) *bundle {
+func newBundle(client kubernetes.Interface, configuration configuration, namespace, secret string, log *slog.Logger) *bundle {
 	b := &bundle{
-		client: client, configuration: configuration, namespace: namespace, secret: secret, log: log,
-		changed: make(chan struct{}, 1),
-	}
-	named := func(name string) informers.SharedInformerOption {
-		// One object by its name: that is all that the role allows.
-		return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
-			options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
-		})
+		configuration: configuration, namespace: namespace, secret: secret, log: log.With("configuration", configuration.String()),
+		key: corev1.TLSCertKey, ours: true,
+		changed: make(chan struct{}, 1), strangers: strangers{},
 	}
 	secrets := informers.NewSharedInformerFactoryWithOptions(client, resync,
 		informers.WithNamespace(namespace), named(secret), informers.WithTransform(certificateOnly))
-	configurations := informers.NewSharedInformerFactoryWithOptions(client, resync, named(configuration))
+	configurations := informers.NewSharedInformerFactoryWithOptions(client, resync, named(configuration.name))
 	b.secrets = secrets.Core().V1().Secrets().Informer()
-	b.configurations = configurations.Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
+	b.configurations = configuration.informer(configurations)
 	b.factories = []informers.SharedInformerFactory{secrets, configurations}
 	return b
+}
+
+// named asks for one object by its name: that is all that the role allows.
+func named(name string) informers.SharedInformerOption {
+	return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
+		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
+	})
 }
 
 // certificateOnly keeps the authority's private key out of this controller's cache.
@@ -82,7 +88,7 @@ func certificateOnly(object any) (any, error) {
 		return object, nil
 	}
 	slim := secret.DeepCopy()
-	slim.Data = map[string][]byte{corev1.TLSCertKey: secret.Data[corev1.TLSCertKey]}
+	slim.Data = map[string][]byte{corev1.TLSCertKey: secret.Data[corev1.TLSCertKey], caKey: secret.Data[caKey]}
 	return slim, nil
 }
 
@@ -124,7 +130,7 @@ func (b *bundle) Run(ctx context.Context) error {
 		}
 		pause := backoff.Step()
 		retry = time.After(pause)
-		b.log.WarnContext(ctx, "the CA bundle is not in sync", "configuration", b.configuration, "error", err, "retry", pause)
+		b.log.WarnContext(ctx, "the CA bundle is not in sync", "error", err, "retry", pause)
 	}
 }
 
@@ -169,31 +175,45 @@ func (b *bundle) sync(ctx context.Context, limiter flowcontrol.RateLimiter) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, err = b.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Patch(ctx, b.configuration,
-		types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	err = b.configuration.patch(ctx, patch)
 	switch {
 	case err == nil:
-		b.log.InfoContext(ctx, "CA bundle written", "configuration", b.configuration)
+		b.log.InfoContext(ctx, "CA bundle written")
 		return nil
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return nil // Another replica or person was faster, and the event of it is under way.
 	default:
-		return fmt.Errorf("patch CA bundle of webhook configuration %s: %w", b.configuration, err)
+		return fmt.Errorf("patch CA bundle of %s: %w", b.configuration, err)
 	}
 }
 
 // pending returns the patch that is to be sent, or nil.
 func (b *bundle) pending() ([]byte, error) {
-	authority, configuration := b.authority(), b.current()
-	if len(authority) == 0 || configuration == nil {
+	authority, version, hooks := b.authority(), "", []hook(nil)
+	if object := b.current(); object != nil {
+		version, hooks = object.GetResourceVersion(), hooksOf(object)
+	}
+	if b.readOnly || len(authority) == 0 || len(hooks) == 0 {
 		return nil, nil
 	}
-	return patchFor(configuration, authority, time.Now())
+	certificates, now := parseBundle(authority), time.Now()
+	if len(certificates) == 0 {
+		return nil, fmt.Errorf("the %s of secret %s/%s holds no certificate", b.key, b.namespace, b.secret)
+	}
+	b.strangers.look(certificates, hooks, now)
+	return patchFor(version, hooks, func(existing []byte) []byte {
+		return mergeBundle(certificates, existing, func(other *x509.Certificate) bool {
+			if b.ours && isOurs(other) {
+				return isFormer(other, certificates[0], now)
+			}
+			return b.strangers.stays(other, now)
+		})
+	})
 }
 
 // patchFor returns a strategic merge patch with the bundles that are to be changed, or nil. It names the resource version
 // it was made for, so that it cannot bring back a webhook which has been removed since.
-func patchFor(configuration *admissionregistrationv1.MutatingWebhookConfiguration, authority []byte, now time.Time) ([]byte, error) {
+func patchFor(version string, hooks []hook, merge func(existing []byte) []byte) ([]byte, error) {
 	type clientConfig struct {
 		CABundle []byte `json:"caBundle"`
 	}
@@ -207,14 +227,11 @@ func patchFor(configuration *admissionregistrationv1.MutatingWebhookConfiguratio
 		} `json:"metadata"`
 		Webhooks []webhook `json:"webhooks"`
 	}
-	patch.Metadata.ResourceVersion = configuration.ResourceVersion
-	for _, existing := range configuration.Webhooks {
-		wanted, err := mergeBundle(authority, existing.ClientConfig.CABundle, now)
-		if err != nil {
-			return nil, err
-		}
-		if !bytes.Equal(wanted, existing.ClientConfig.CABundle) {
-			patch.Webhooks = append(patch.Webhooks, webhook{existing.Name, clientConfig{wanted}})
+	patch.Metadata.ResourceVersion = version
+	for _, existing := range hooks {
+		wanted := merge(existing.caBundle)
+		if !bytes.Equal(wanted, existing.caBundle) {
+			patch.Webhooks = append(patch.Webhooks, webhook{existing.name, clientConfig{wanted}})
 		}
 	}
 	if len(patch.Webhooks) == 0 {
@@ -233,32 +250,29 @@ func (b *bundle) authority() []byte {
 	if !ok {
 		return nil
 	}
-	return secret.Data[corev1.TLSCertKey]
+	return secret.Data[b.key]
 }
 
 // current returns the webhook configuration as last seen, or nil. It is not to be changed.
-func (b *bundle) current() *admissionregistrationv1.MutatingWebhookConfiguration {
-	object, found, err := b.configurations.GetStore().GetByKey(b.configuration)
+func (b *bundle) current() metav1.Object {
+	object, found, err := b.configurations.GetStore().GetByKey(b.configuration.name)
 	if err != nil || !found {
 		return nil
 	}
-	configuration, ok := object.(*admissionregistrationv1.MutatingWebhookConfiguration)
-	if !ok {
-		return nil
-	}
+	configuration, _ := object.(metav1.Object)
 	return configuration
 }
 
 // trusts is nil when every webhook of the configuration, as last seen, would accept the certificate for the name.
 func (b *bundle) trusts(certificate *tls.Certificate, name string, now time.Time) error {
-	webhooks, err := b.webhooks()
+	hooks, err := b.hooks()
 	if err != nil {
 		return err
 	}
 	var problems []error
-	for _, webhook := range webhooks {
-		if err := verify(certificate, name, webhook.ClientConfig.CABundle, now); err != nil {
-			problems = append(problems, fmt.Errorf("verify serving certificate against webhook %s: %w", webhook.Name, err))
+	for _, hook := range hooks {
+		if err := verify(certificate, name, hook.caBundle, now); err != nil {
+			problems = append(problems, fmt.Errorf("verify serving certificate against webhook %s: %w", hook.name, err))
 		}
 	}
 	if len(problems) > 0 {
@@ -267,16 +281,20 @@ func (b *bundle) trusts(certificate *tls.Certificate, name string, now time.Time
 	return errors.Join(problems...)
 }
 
-// webhooks returns the configuration's webhooks as last seen, or an error that says why there are none.
-func (b *bundle) webhooks() ([]admissionregistrationv1.MutatingWebhook, error) {
-	configuration := b.current()
+// hooks returns the configuration's webhooks as last seen, or an error that says why there are none.
+func (b *bundle) hooks() ([]hook, error) {
+	object := b.current()
 	switch {
 	case !b.configurations.HasSynced():
-		return nil, fmt.Errorf("webhook configuration %s is not read yet", b.configuration)
-	case configuration == nil:
-		return nil, fmt.Errorf("webhook configuration %s does not exist", b.configuration)
-	case len(configuration.Webhooks) == 0:
-		return nil, fmt.Errorf("webhook configuration %s holds no webhook", b.configuration)
+		return nil, fmt.Errorf("%s is not read yet", b.configuration)
+	case object == nil && b.configuration.optional:
+		return nil, nil
+	case object == nil:
+		return nil, fmt.Errorf("%s does not exist", b.configuration)
 	}
-	return configuration.Webhooks, nil
+	hooks := hooksOf(object)
+	if len(hooks) == 0 && !b.configuration.optional {
+		return nil, fmt.Errorf("%s holds no webhook", b.configuration)
+	}
+	return hooks, nil
 }

@@ -2,14 +2,16 @@ package certs
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,15 +19,15 @@ import (
 )
 
 func testBundle(c *cluster) *bundle {
-	return newBundle(c, testConfiguration, testNamespace, testSecret, discard)
+	return newBundle(c, mutating(c, testConfiguration), testNamespace, testSecret, discard)
 }
 
 func TestEveryBundleIsWrittenAndPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		authority := newCA(t, authorityName, time.Now())
-		other := configuration([]byte("theirs"))
+		other := mutatingWith([]byte("theirs"))
 		other.Name = "theirs"
-		c := newCluster(t, configuration(nil, []byte("rubbish")), other)
+		c := newCluster(t, mutatingWith(nil, []byte("rubbish")), other)
 		defer background(t, testBundle(c).Run)()
 		time.Sleep(time.Minute)
 		if n := c.patches(); n != 0 {
@@ -39,8 +41,8 @@ func TestEveryBundleIsWrittenAndPutBack(t *testing.T) {
 			wipe func()
 		}{
 			{"first", func() {}},
-			{"emptied", func() { c.replace(configuration(nil, nil)) }},
-			{"one", func() { c.replace(configuration(authority.pem(), []byte("x"))) }},
+			{"emptied", func() { c.replace(mutatingWith(nil, nil)) }},
+			{"one", func() { c.replace(mutatingWith(authority.pem(), []byte("x"))) }},
 		} {
 			name, before := change.name, c.patches()
 			change.wipe()
@@ -70,7 +72,7 @@ func TestAFormerAuthorityIsKeptForADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		former := newCA(t, authorityName, time.Now().Add(-year/2))
 		current := newCA(t, authorityName, time.Now())
-		c := newCluster(t, configuration(former.pem()), current.secret())
+		c := newCluster(t, mutatingWith(former.pem()), current.secret())
 		defer background(t, testBundle(c).Run)()
 		time.Sleep(formerFor - resync)
 		if got := c.bundles()[0]; !bytes.Equal(got, append(current.pem(), former.pem()...)) {
@@ -87,7 +89,7 @@ func TestTwoReplicasAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		former := newCA(t, authorityName, time.Now().Add(-year/2))
 		current := newCA(t, authorityName, time.Now())
-		c := newCluster(t, configuration(former.pem()), current.secret())
+		c := newCluster(t, mutatingWith(former.pem()), current.secret())
 		defer background(t, testBundle(c).Run)()
 		defer background(t, testBundle(c).Run)()
 		time.Sleep(12 * time.Hour)
@@ -101,12 +103,12 @@ func TestTwoReplicasAgree(t *testing.T) {
 func TestAFightIsFoughtSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		authority := newCA(t, authorityName, time.Now())
-		c := newCluster(t, configuration(nil), authority.secret())
+		c := newCluster(t, mutatingWith(nil), authority.secret())
 		defer background(t, testBundle(c).Run)()
 		for range 6000 { // ten minutes
 			time.Sleep(100 * time.Millisecond)
 			if len(c.bundles()[0]) > 0 {
-				c.replace(configuration(nil))
+				c.replace(mutatingWith(nil))
 			}
 		}
 		if n, most := c.patches(), repairBurst+61; n < 50 || n > most {
@@ -118,7 +120,7 @@ func TestAFightIsFoughtSlowly(t *testing.T) {
 func TestARefusedPatchIsTriedAgainWithBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		authority := newCA(t, authorityName, time.Now())
-		c := newCluster(t, configuration(nil), authority.secret())
+		c := newCluster(t, mutatingWith(nil), authority.secret())
 		var allowed atomic.Bool
 		c.PrependReactor("patch", "*", func(k8stesting.Action) (bool, runtime.Object, error) {
 			return !allowed.Load(), nil, errors.New("refused by policy")
@@ -142,9 +144,10 @@ func TestARefusedPatchIsTriedAgainWithBackoff(t *testing.T) {
 
 func TestThePatchNamesItsVersionAndOnlyWhatChanges(t *testing.T) {
 	authority := newCA(t, authorityName, time.Now())
-	existing := configuration(authority.pem(), nil)
-	existing.ResourceVersion = "42"
-	patch, err := patchFor(existing, authority.pem(), time.Now())
+	merge := func(existing []byte) []byte {
+		return mergeBundle(parseBundle(authority.pem()), existing, func(*x509.Certificate) bool { return true })
+	}
+	patch, err := patchFor("42", hooksOf(mutatingWith(authority.pem(), nil)), merge)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +161,7 @@ func TestThePatchNamesItsVersionAndOnlyWhatChanges(t *testing.T) {
 			t.Errorf("%s in %s", unwanted, patch)
 		}
 	}
-	if patch, err := patchFor(&admissionregistrationv1.MutatingWebhookConfiguration{}, authority.pem(), time.Now()); patch != nil || err != nil {
+	if patch, err := patchFor("42", nil, merge); patch != nil || err != nil {
 		t.Errorf("without webhooks: %s, %v", patch, err)
 	}
 }
@@ -169,8 +172,8 @@ func TestThePrivateKeyIsNotKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if data := slim.(*corev1.Secret).Data; len(data) != 1 || len(data[corev1.TLSCertKey]) == 0 {
-		t.Errorf("kept %d keys", len(data))
+	if data := slim.(*corev1.Secret).Data; len(data[corev1.TLSPrivateKeyKey]) != 0 || len(data[corev1.TLSCertKey]) == 0 {
+		t.Errorf("kept %d keys: %v", len(data), slices.Sorted(maps.Keys(data)))
 	}
 	if len(secret.Data) != 3 {
 		t.Error("the argument was changed")

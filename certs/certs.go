@@ -2,7 +2,7 @@
 // trusts it.
 //
 // Self keeps an authority of its own in a Secret, signs short-lived leaf certificates with it, and keeps the caBundle
-// of the webhook configuration equal to it. Files serves what somebody else, such as cert-manager, writes into a folder.
+// of the webhook configuration equal to it. Secret serves what somebody else, such as cert-manager, writes into a Secret.
 // Both answer the same two questions: GetCertificate (what is served now?) and Trusted (would the API server believe it?).
 package certs
 
@@ -15,6 +15,9 @@ import (
 	"fmt"
 	"time"
 )
+
+// caKey is where a Secret with a certificate holds the authority that has signed it, as cert-manager writes it.
+const caKey = "ca.crt"
 
 // ServerName is the name by which the API server calls a webhook's service, and the only name that a serving certificate
 // needs: it is the same in every cluster, whatever the cluster's DNS domain.

@@ -8,14 +8,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"log/slog"
 	"math/big"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,7 +30,7 @@ const (
 var discard = slog.New(slog.DiscardHandler)
 
 // year is how long an authority is valid.
-const year = 365 * 24 * time.Hour
+const year = authorityDuration
 
 // ca is an authority with its key.
 type ca struct {
@@ -79,18 +76,22 @@ func (c *ca) sign(template *x509.Certificate, public any) (*x509.Certificate, er
 	return x509.ParseCertificate(der)
 }
 
-// secret holds the authority as DynamicAuthority writes it.
+// secret holds the authority as sharedAuthority writes it.
 func (c *ca) secret() *corev1.Secret {
+	der, err := x509.MarshalPKCS8PrivateKey(c.key)
+	if err != nil {
+		panic(err) // a key that was generated
+	}
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: testSecret},
 		Data: map[string][]byte{
-			corev1.TLSCertKey: c.pem(), "ca.crt": c.pem(), corev1.TLSPrivateKeyKey: []byte("a private key"),
+			corev1.TLSCertKey: c.pem(), "ca.crt": c.pem(), corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
 		},
 	}
 }
 
-// configuration is a webhook configuration with a webhook for each bundle.
-func configuration(bundles ...[]byte) *admissionregistrationv1.MutatingWebhookConfiguration {
+// mutatingWith is a webhook configuration with a webhook for each bundle.
+func mutatingWith(bundles ...[]byte) *admissionregistrationv1.MutatingWebhookConfiguration {
 	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: testConfiguration}}
 	for i, bundle := range bundles {
 		configuration.Webhooks = append(configuration.Webhooks, admissionregistrationv1.MutatingWebhook{
@@ -102,6 +103,16 @@ func configuration(bundles ...[]byte) *admissionregistrationv1.MutatingWebhookCo
 		})
 	}
 	return configuration
+}
+
+// validatingWith is a configuration with one webhook that has the bundle.
+func validatingWith(bundle []byte) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	return &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: testConfiguration},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: "workloads.agentlet.dev", ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: bundle},
+		}},
+	}
 }
 
 // cluster is a fake API server.
@@ -137,6 +148,25 @@ func (c *cluster) replace(configuration *admissionregistrationv1.MutatingWebhook
 	}
 }
 
+// validatingBundle is that of the validating configuration.
+func (c *cluster) validatingBundle() []byte {
+	c.t.Helper()
+	got, err := c.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(c.t.Context(), testConfiguration, metav1.GetOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return got.Webhooks[0].ClientConfig.CABundle
+}
+
+// replaceValidating puts another validating configuration in the place of the one that is there.
+func (c *cluster) replaceValidating(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) {
+	c.t.Helper()
+	if _, err := c.AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		Update(c.t.Context(), configuration, metav1.UpdateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // patches counts the attempts to write the bundle.
 func (c *cluster) patches() (n int) {
 	for _, action := range c.Actions() {
@@ -147,59 +177,27 @@ func (c *cluster) patches() (n int) {
 	return n
 }
 
-// fakeAuthority signs like cert-manager's DynamicAuthority, and writes its certificate into the same secret.
-type fakeAuthority struct {
-	cluster *cluster
-
-	mu      sync.Mutex
-	current *ca
-	watches []chan<- struct{}
-}
-
-func (f *fakeAuthority) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
-}
-
-func (f *fakeAuthority) WatchRotation(ch chan<- struct{}) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.watches = append(f.watches, ch)
-}
-
-func (f *fakeAuthority) StopWatchingRotation(chan<- struct{}) {}
-
-func (f *fakeAuthority) Sign(template *x509.Certificate) (*x509.Certificate, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.current == nil {
-		return nil, authority.ErrCertificateNotAvailable
-	}
-	template.NotBefore = time.Now()
-	template.NotAfter = template.NotBefore.Add(leafDuration)
-	return f.current.sign(template, template.PublicKey)
-}
-
-// rotate puts a new authority in force.
-func (f *fakeAuthority) rotate(next *ca) {
-	f.cluster.t.Helper()
-	ctx, secrets := f.cluster.t.Context(), f.cluster.CoreV1().Secrets(testNamespace)
+// rotate puts an authority into the secret in the place of the one that is there.
+func (c *cluster) rotate(next *ca) {
+	c.t.Helper()
+	ctx, secrets := c.t.Context(), c.CoreV1().Secrets(testNamespace)
 	_, err := secrets.Update(ctx, next.secret(), metav1.UpdateOptions{})
 	if err != nil {
 		_, err = secrets.Create(ctx, next.secret(), metav1.CreateOptions{})
 	}
 	if err != nil {
-		f.cluster.t.Fatal(errors.Join(errors.New("write the authority's secret"), err))
+		c.t.Fatal(err)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.current = next
-	for _, watch := range f.watches {
-		select {
-		case watch <- struct{}{}:
-		default:
-		}
+}
+
+// authority is what the secret holds.
+func (c *cluster) authority() []byte {
+	c.t.Helper()
+	secret, err := c.CoreV1().Secrets(testNamespace).Get(c.t.Context(), testSecret, metav1.GetOptions{})
+	if err != nil {
+		c.t.Fatal(err)
 	}
+	return secret.Data[corev1.TLSCertKey]
 }
 
 // background runs something until the returned function is called.

@@ -1,8 +1,9 @@
 package certs
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
-	"errors"
+	"slices"
 	"time"
 )
 
@@ -11,46 +12,82 @@ const (
 	authorityName = "agentlet-webhook-ca"
 	// leafDuration is how long a serving certificate is valid; it is renewed at two thirds of that.
 	leafDuration = 24 * time.Hour
-	// formerFor is how long after the birth of a new authority a former one stays trusted: as long as the youngest
-	// certificate that it can have signed is valid, so that a replica which has not heard of the new one is believed.
-	formerFor = leafDuration
-	// maxFormer bounds how many former authorities a bundle holds.
+	// formerFor is how long after the begin of a new authority's validity, which is backdated, a former one stays trusted:
+	// as long as the youngest certificate that it can have signed is valid, so that a replica which has not heard of the new
+	// one is believed, and an hour for replicas whose clocks differ.
+	formerFor = leafDuration + backdated + time.Hour
+	// strangerFor is how long an authority that is none of ours stays trusted, counted from when it was seen first: as long as
+	// a rollout between two sources of certificates takes, in which each trusts its own and serves what the other one has to
+	// trust, and longer than a replica takes to follow a Secret.
+	strangerFor = 10 * time.Minute
+	// maxFormer bounds how many authorities a bundle holds beside the one of now.
 	maxFormer = 3
 )
 
-// mergeBundle returns the caBundle that a webhook shall have: the authority of now, then those of its predecessors that
-// stand in the existing bundle, are still valid and not yet to be forgotten (formerFor). Everything else is dropped. It
-// depends on nothing but its arguments, so that two replicas come to the same bytes and do not undo each other's work.
-func mergeBundle(authority, existing []byte, now time.Time) ([]byte, error) {
-	current := parseBundle(authority)
-	if len(current) == 0 {
-		return nil, errors.New("the authority's secret holds no certificate")
-	}
-	merged := current[:1]
-	for _, former := range parseBundle(existing) {
-		if len(merged) > maxFormer {
-			break
-		}
-		// The youngest leaf of a former authority was signed before the authority of now was there. An authority that is
-		// older than the former one was restored, and then the former one has signed until just now.
-		young := now.Before(current[0].NotBefore.Add(formerFor)) || now.Before(former.NotBefore.Add(formerFor))
-		if young && isFormer(former, now) && !contains(merged, former) {
-			merged = append(merged, former)
+// mergeBundle returns the caBundle that a webhook shall have: the certificates of the authority, then those in the existing
+// bundle that stay, at most maxFormer. Another order of the same certificates says nothing else, and is left as it is: two
+// replicas that differ about the authority would undo each other's work.
+func mergeBundle(authority []*x509.Certificate, existing []byte, stays func(*x509.Certificate) bool) []byte {
+	merged, before := slices.Clip(authority), parseBundle(existing)
+	for _, certificate := range before {
+		if len(merged) < len(authority)+maxFormer && stays(certificate) && !contains(merged, certificate) {
+			merged = append(merged, certificate)
 		}
 	}
-	return encodeBundle(merged), nil
+	if len(before) == len(merged) && !slices.ContainsFunc(merged, func(c *x509.Certificate) bool { return !contains(before, c) }) {
+		return existing
+	}
+	return encodeBundle(merged)
 }
 
-// isFormer says whether a certificate is one of our authorities and still valid.
-func isFormer(certificate *x509.Certificate, now time.Time) bool {
-	return certificate.IsCA && certificate.Subject.CommonName == authorityName && now.Before(certificate.NotAfter)
+// isFormer says whether a certificate is that of an authority of our own which came before the current one, is still valid and
+// not to be forgotten yet. It depends on nothing but its arguments, so that all replicas forget at the same time.
+func isFormer(certificate, current *x509.Certificate, now time.Time) bool {
+	// The youngest leaf of a former authority was signed before the authority of now was there. An authority that is older than
+	// the former one was restored, and then the former one has signed until just now.
+	young := now.Before(current.NotBefore.Add(formerFor)) || now.Before(certificate.NotBefore.Add(formerFor))
+	return young && isOurs(certificate) && now.Before(certificate.NotAfter)
+}
+
+// isOurs says whether a certificate is that of a sharedAuthority.
+func isOurs(certificate *x509.Certificate) bool {
+	return certificate.IsCA && certificate.Subject.CommonName == authorityName
 }
 
 func contains(all []*x509.Certificate, wanted *x509.Certificate) bool {
-	for _, certificate := range all {
-		if certificate.Equal(wanted) {
-			return true
+	return slices.ContainsFunc(all, wanted.Equal)
+}
+
+// strangers are the certificates in the bundles of a configuration that are not the authority's, each by its SHA-256 with when
+// it was seen first. Nothing is known of who put them there: a replica with another source of certificates, or the authority
+// that this one was before. One that went away and comes back is seen first again: somebody needs it. Replicas that count
+// differently do not undo each other's work, because none brings back what is not there.
+type strangers map[[sha256.Size]byte]time.Time
+
+// look takes note of what stands in the bundles beside the authority.
+func (s strangers) look(authority []*x509.Certificate, hooks []hook, now time.Time) {
+	seen := strangers{}
+	for _, hook := range hooks {
+		for _, certificate := range parseBundle(hook.caBundle) {
+			if key := sha256.Sum256(certificate.Raw); !contains(authority, certificate) {
+				seen[key] = now
+			}
 		}
 	}
-	return false
+	for key := range s {
+		if _, there := seen[key]; !there {
+			delete(s, key)
+		}
+	}
+	for key := range seen {
+		if _, known := s[key]; !known {
+			s[key] = now
+		}
+	}
+}
+
+// stays says whether a certificate that look has seen is still valid and was seen first less than strangerFor ago.
+func (s strangers) stays(certificate *x509.Certificate, now time.Time) bool {
+	since, seen := s[sha256.Sum256(certificate.Raw)]
+	return seen && now.Before(since.Add(strangerFor)) && now.Before(certificate.NotAfter)
 }

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"crypto/x509"
 	"slices"
 	"testing"
 	"time"
@@ -32,26 +33,28 @@ func TestMergeBundle(t *testing.T) {
 		"rubbish":                   {[]byte("rubbish"), now, bundle(current)},
 		"as it should be":           {bundle(current), now, bundle(current)},
 		"a former one stays behind": {bundle(former), now, bundle(current, former)},
-		"order settles":             {bundle(former, current), now, bundle(current, former)},
+		"order says nothing":        {bundle(former, current), now, bundle(former, current)},
 		"stable":                    {bundle(current, former), now, bundle(current, former)},
 		"no duplicates":             {bundle(former, current, former), now, bundle(current, former)},
 		"an expired one goes":       {bundle(former, expired), now, bundle(current, former)},
-		"a foreign one goes":        {bundle(foreign, current), now, bundle(current)},
+		"none of ours goes":         {bundle(foreign, current), now, bundle(current)},
 		"a former one is forgotten": {bundle(current, former), current.certificate.NotBefore.Add(formerFor), bundle(current)},
 		"no more than three former": {bundle(former, former2, former3, former4), now, bundle(current, former, former2, former3)},
 		"restored, and so older than the one in use": {bundle(younger), now.Add(formerFor - 30*time.Minute), bundle(current, younger)},
-		"another PEM form":                           {append([]byte("\n# comment\n"), bundle(current)...), now, bundle(current)},
+		"another PEM form":                           {append([]byte("\n# comment\n"), bundle(current)...), now, append([]byte("\n# comment\n"), bundle(current)...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			existing := slices.Clone(test.existing)
-			got, err := mergeBundle(current.pem(), test.existing, test.at)
-			if err != nil {
-				t.Fatal(err)
+			merge := func(existing []byte) []byte {
+				return mergeBundle(parseBundle(current.pem()), existing, func(other *x509.Certificate) bool {
+					return isFormer(other, current.certificate, test.at)
+				})
 			}
+			got := merge(test.existing)
 			if !bytes.Equal(got, test.want) {
 				t.Errorf("got %d certificates, want %d", len(parseBundle(got)), len(parseBundle(test.want)))
 			}
-			if again, _ := mergeBundle(current.pem(), got, test.at); !bytes.Equal(again, got) {
+			if again := merge(got); !bytes.Equal(again, got) {
 				t.Error("a second look changes it again")
 			}
 			if !bytes.Equal(existing, test.existing) {
@@ -59,7 +62,34 @@ func TestMergeBundle(t *testing.T) {
 			}
 		})
 	}
-	if _, err := mergeBundle([]byte("rubbish"), nil, now); err == nil {
-		t.Error("an authority without a certificate is no error")
+}
+
+func TestStrangersStayForAWhile(t *testing.T) {
+	now := time.Now()
+	current, stranger, expired := newCA(t, authorityName, now), newCA(t, "x", now.Add(-year/2)), newCA(t, "y", now.Add(-2*year))
+	authority, seen := parseBundle(current.pem()), strangers{}
+	with, without := hook{"a", append(current.pem(), stranger.pem()...)}, hook{"b", append(current.pem(), expired.pem()...)}
+	for _, step := range []struct {
+		what  string
+		hooks []hook
+		at    time.Duration
+		stays bool
+	}{
+		{"never seen", []hook{without}, 0, false},
+		{"seen", []hook{with, without}, time.Minute, true},
+		{"in one webhook only", []hook{without, with}, strangerFor, true},
+		{"too long", []hook{with}, time.Minute + strangerFor, false},
+		{"still there", []hook{with}, 2 * strangerFor, false},
+		{"gone", []hook{without}, 2 * strangerFor, false},
+		{"put back", []hook{with}, 3 * strangerFor, true},
+	} {
+		at := now.Add(step.at)
+		seen.look(authority, step.hooks, at)
+		if got := seen.stays(stranger.certificate, at); got != step.stays {
+			t.Errorf("%s: stays %v, want %v", step.what, got, step.stays)
+		}
+		if seen.stays(expired.certificate, at) || seen.stays(current.certificate, at) {
+			t.Errorf("%s: an expired one, or the authority, is a stranger that stays", step.what)
+		}
 	}
 }

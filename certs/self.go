@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,9 +28,10 @@ type SelfConfig struct {
 	Service string
 	// Secret of the authority; it is created where it is missing.
 	Secret string
-	// Configuration is the MutatingWebhookConfiguration whose caBundles are kept.
-	Configuration string
-	Log           *slog.Logger
+	// Mutating is the MutatingWebhookConfiguration, and Validating the ValidatingWebhookConfiguration, whose caBundles are
+	// kept. Validating is empty where there is none.
+	Mutating, Validating string
+	Log                  *slog.Logger
 }
 
 // Self serves certificates that an authority of its own has signed. The authority lives in a Secret, which all replicas
@@ -37,8 +39,11 @@ type SelfConfig struct {
 type Self struct {
 	source *servertls.DynamicSource
 	bundle *bundle
-	name   string
-	log    *slog.Logger
+	// validating is the bundle of the validating configuration, or nil.
+	validating *bundle
+
+	name string
+	log  *slog.Logger
 }
 
 // NewSelf returns a source that does nothing before Run.
@@ -47,25 +52,24 @@ func NewSelf(config SelfConfig) (*Self, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create kubernetes client: %w", err)
 	}
-	return newSelf(config, client, &authority.DynamicAuthority{
-		SecretNamespace: config.Namespace,
-		SecretName:      config.Secret,
-		SecretLabels:    map[string]string{"app.kubernetes.io/managed-by": fieldManager},
-		RESTConfig:      config.REST,
-		CommonName:      authorityName,
-		LeafDuration:    leafDuration,
-	}), nil
+	return newSelf(config, client), nil
 }
 
-func newSelf(config SelfConfig, client kubernetes.Interface, signer servertls.Authority) *Self {
+func newSelf(config SelfConfig, client kubernetes.Interface) *Self {
 	s := &Self{
-		bundle: newBundle(client, config.Configuration, config.Namespace, config.Secret, config.Log),
+		bundle: newBundle(client, mutating(client, config.Mutating), config.Namespace, config.Secret, config.Log),
 		name:   ServerName(config.Service, config.Namespace),
 		log:    config.Log,
 	}
+	if config.Validating != "" {
+		s.validating = newBundle(client, validating(client, config.Validating), config.Namespace, config.Secret, config.Log)
+	}
 	s.source = &servertls.DynamicSource{
-		DNSNames:  []string{s.name},
-		Authority: &trustedAuthority{Authority: signer, trusted: s.wouldTrust},
+		DNSNames: []string{s.name},
+		Authority: &trustedAuthority{
+			Authority: &sharedAuthority{client: client, namespace: config.Namespace, name: config.Secret, log: config.Log},
+			trusted:   s.wouldTrust, served: s.Trusted,
+		},
 	}
 	return s
 }
@@ -75,6 +79,9 @@ func (s *Self) Run(ctx context.Context) error {
 	ctx = logr.NewContext(ctx, logr.FromSlogHandler(s.log.Handler()))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.bundle.Run(ctx) })
+	if s.validating != nil {
+		group.Go(func() error { return s.validating.Run(ctx) })
+	}
 	group.Go(func() error {
 		if err := s.source.Start(ctx); err != nil {
 			return fmt.Errorf("run certificate source: %w", err)
@@ -90,7 +97,8 @@ func (s *Self) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 }
 
 // Trusted is nil when the certificate that is served now verifies, for the service's name, against the caBundle of every
-// webhook of the configuration, as the API server last showed it.
+// webhook of the mutating configuration, as the API server last showed it. The validating one is not asked: pods can be
+// created without it, and not where the webhook is not ready.
 func (s *Self) Trusted() error {
 	if certificate, err := s.GetCertificate(nil); err == nil {
 		return s.bundle.trusts(certificate, s.name, time.Now())
@@ -100,39 +108,62 @@ func (s *Self) Trusted() error {
 			s.bundle.namespace, s.bundle.secret)
 	}
 	// Without a certificate the bundle is what it waits for: say what is wrong with that.
-	webhooks, err := s.bundle.webhooks()
+	hooks, err := s.bundle.hooks()
 	if err != nil {
 		return fmt.Errorf("no serving certificate: %w", err)
 	}
-	for _, webhook := range webhooks {
-		if len(webhook.ClientConfig.CABundle) == 0 {
-			return errors.Join(fmt.Errorf("no serving certificate: webhook %s has no caBundle yet", webhook.Name), s.bundle.lastError())
+	for _, hook := range hooks {
+		if len(hook.caBundle) == 0 {
+			return errors.Join(fmt.Errorf("no serving certificate: webhook %s has no caBundle yet", hook.name), s.bundle.lastError())
 		}
 	}
 	return errors.New("no serving certificate: it is not signed yet")
 }
 
-// wouldTrust is nil when the API server would accept the certificate.
+// wouldTrust is nil when the API server would accept the certificate, whichever webhook it calls. A validating configuration
+// that can't be written is not waited for: without a certificate no pod could be created.
 func (s *Self) wouldTrust(certificate *x509.Certificate) error {
-	return s.bundle.trusts(&tls.Certificate{Certificate: [][]byte{certificate.Raw}, Leaf: certificate}, s.name, time.Now())
+	served, now := &tls.Certificate{Certificate: [][]byte{certificate.Raw}, Leaf: certificate}, time.Now()
+	if err := s.bundle.trusts(served, s.name, now); err != nil {
+		return err
+	}
+	if other := s.validating; other != nil && other.lastError() == nil {
+		return other.trusts(served, s.name, now)
+	}
+	return nil
 }
+
+// settle is how long a bundle has to hold a new authority before that signs. Each API server of several hears of the bundle
+// by a watch of its own, some a moment later than the one that this replica watches.
+const settle = 3 * time.Second
 
 // trustedAuthority signs only what the API server was told to trust. When the authority is replaced, the certificate
 // of its predecessor is served until the bundle holds the new one: no call fails in between.
 type trustedAuthority struct {
 	servertls.Authority
 	trusted func(*x509.Certificate) error
+	served  func() error // nil while the API server trusts what is served now
+
+	issuer []byte    // the key of the authority that signed last
+	since  time.Time // when it was first seen to be trusted
 }
 
 // Sign returns ErrCertificateNotAvailable, upon which the source asks again, as long as the signed certificate would not
-// be trusted.
+// be trusted, or not by everybody yet while what is served still is. It is called by one goroutine, the source's.
 func (a *trustedAuthority) Sign(template *x509.Certificate) (*x509.Certificate, error) {
 	certificate, err := a.Authority.Sign(template)
 	if err != nil {
 		return nil, err
 	}
 	if err := a.trusted(certificate); err != nil {
+		a.issuer = nil
 		return nil, fmt.Errorf("%w: %w", authority.ErrCertificateNotAvailable, err)
+	}
+	if !bytes.Equal(a.issuer, certificate.AuthorityKeyId) {
+		a.issuer, a.since = certificate.AuthorityKeyId, time.Now()
+	}
+	if time.Since(a.since) < settle && a.served() == nil {
+		return nil, fmt.Errorf("%w: the CA bundle holds its authority since a moment ago", authority.ErrCertificateNotAvailable)
 	}
 	return certificate, nil
 }

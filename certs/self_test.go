@@ -1,23 +1,31 @@
 package certs
 
 import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	k8stesting "k8s.io/client-go/testing"
 )
 
-func testSelf(c *cluster) (*Self, *fakeAuthority) {
-	signer := &fakeAuthority{cluster: c}
+func testSelf(c *cluster) *Self {
 	return newSelf(SelfConfig{
-		Namespace: testNamespace, Service: testService, Secret: testSecret, Configuration: testConfiguration, Log: discard,
-	}, c, signer), signer
+		Namespace: testNamespace, Service: testService, Secret: testSecret,
+		Mutating: testConfiguration, Validating: testConfiguration, Log: discard,
+	}, c)
 }
 
 func TestSelfSaysWhatIsMissingUntilItIsTrusted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		self, signer := testSelf(c)
+		self := testSelf(c)
 		missing := func(what string) {
 			t.Helper()
 			time.Sleep(3 * time.Second)
@@ -27,13 +35,11 @@ func TestSelfSaysWhatIsMissingUntilItIsTrusted(t *testing.T) {
 		}
 		missing("secret agentlet-system/agentlet-webhook-ca")
 		defer background(t, self.Run)()
-		missing("secret agentlet-system/agentlet-webhook-ca")
-		signer.rotate(newCA(t, authorityName, time.Now()))
-		missing("webhook configuration agentlet does not exist")
+		missing("MutatingWebhookConfiguration agentlet does not exist")
 		if _, err := self.GetCertificate(nil); err == nil {
 			t.Error("serves what nobody trusts")
 		}
-		if err := c.Tracker().Add(configuration(nil)); err != nil {
+		if err := c.Tracker().Add(mutatingWith(nil)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)
@@ -44,10 +50,14 @@ func TestSelfSaysWhatIsMissingUntilItIsTrusted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := certificate.Leaf.DNSNames; len(got) != 1 || got[0] != "agentlet.agentlet-system.svc" {
-			t.Errorf("names %q", got)
+		leaf := certificate.Leaf
+		if len(leaf.DNSNames) != 1 || leaf.DNSNames[0] != "agentlet.agentlet-system.svc" || len(leaf.IPAddresses)+len(leaf.URIs) > 0 {
+			t.Errorf("names %q %v %v", leaf.DNSNames, leaf.IPAddresses, leaf.URIs)
 		}
-		c.replace(configuration())
+		if leaf.IsCA || leaf.KeyUsage&x509.KeyUsageCertSign != 0 || !slices.Equal(leaf.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}) {
+			t.Errorf("it may be used for more than to serve: CA %t, usage %d %d", leaf.IsCA, leaf.KeyUsage, leaf.ExtKeyUsage)
+		}
+		c.replace(mutatingWith())
 		missing("holds no webhook")
 	})
 }
@@ -55,25 +65,33 @@ func TestSelfSaysWhatIsMissingUntilItIsTrusted(t *testing.T) {
 // At every moment of a rotation the served certificate verifies against the bundle that the API server has.
 func TestSelfIsTrustedThroughARotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, configuration(nil))
-		self, signer := testSelf(c)
+		c := newCluster(t, mutatingWith(nil), validatingWith(nil))
+		self := testSelf(c)
 		defer background(t, self.Run)()
-		signer.rotate(newCA(t, authorityName, time.Now()))
 		time.Sleep(5 * time.Second)
 		before, err := self.GetCertificate(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		next := newCA(t, authorityName, time.Now())
-		signer.rotate(next)
-		for range 500 {
+		c.rotate(next)
+		var told time.Time // when both bundles held the new authority
+		for range 1000 {
 			time.Sleep(10 * time.Millisecond)
+			if told.IsZero() && bytes.HasPrefix(c.bundles()[0], next.pem()) && bytes.HasPrefix(c.validatingBundle(), next.pem()) {
+				told = time.Now()
+			}
 			served, err := self.GetCertificate(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := verify(served, self.name, c.bundles()[0], time.Now()); err != nil {
-				t.Fatalf("the API server would refuse: %v", err)
+			for _, bundle := range [][]byte{c.bundles()[0], c.validatingBundle()} {
+				if err := verify(served, self.name, bundle, time.Now()); err != nil {
+					t.Fatalf("the API server would refuse: %v", err)
+				}
+			}
+			if served != before && time.Since(told) < settle {
+				t.Fatalf("served %s after the bundle changed: another API server has not heard of it", time.Since(told))
 			}
 		}
 		after, err := self.GetCertificate(nil)
@@ -88,16 +106,86 @@ func TestSelfIsTrustedThroughARotation(t *testing.T) {
 
 func TestSelfRenewsBeforeTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, configuration(nil))
-		self, signer := testSelf(c)
+		c := newCluster(t, mutatingWith(nil))
+		self := testSelf(c)
 		defer background(t, self.Run)()
-		signer.rotate(newCA(t, authorityName, time.Now()))
 		time.Sleep(5 * time.Second)
 		for hour := range 72 {
 			if err := self.Trusted(); err != nil {
 				t.Fatalf("hour %d: %v", hour, err)
 			}
 			time.Sleep(time.Hour)
+		}
+	})
+}
+
+// The validating webhook's bundle comes late: the certificate of the new authority waits for it, but not where it can't be
+// written at all.
+func TestTheValidatingBundleIsWaitedForAsLongAsItCanBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, mutatingWith(nil), validatingWith(nil))
+		var slow, refused atomic.Bool
+		c.PrependReactor("patch", "validatingwebhookconfigurations", func(k8stesting.Action) (bool, runtime.Object, error) {
+			if refused.Load() {
+				return true, nil, errors.New("refused by policy")
+			}
+			return slow.Load(), validatingWith(nil), nil // slow: taken, but not to be seen yet
+		})
+		self := testSelf(c)
+		defer background(t, self.Run)()
+		serves := func(signer *ca) bool {
+			t.Helper()
+			served, err := self.GetCertificate(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return served.Leaf.CheckSignatureFrom(signer.certificate) == nil
+		}
+		first := newCA(t, authorityName, time.Now())
+		c.rotate(first)
+		time.Sleep(5 * time.Second)
+
+		slow.Store(true)
+		second := newCA(t, authorityName, time.Now())
+		c.rotate(second)
+		time.Sleep(5 * time.Second)
+		if !serves(first) {
+			t.Error("the validating webhook would not trust what is served")
+		}
+		slow.Store(false)
+		c.replaceValidating(validatingWith(first.pem())) // an event: it is looked at again
+		time.Sleep(5 * time.Second)
+		if !serves(second) {
+			t.Error("the new authority is not in use, though everybody trusts it")
+		}
+
+		refused.Store(true)
+		third := newCA(t, authorityName, time.Now())
+		c.rotate(third)
+		time.Sleep(time.Minute)
+		if !serves(third) || self.Trusted() != nil {
+			t.Errorf("the certificate waits for a bundle that nobody can write: %v", self.Trusted())
+		}
+	})
+}
+
+func TestSelfServesWithoutAValidatingConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, mutatingWith(nil))
+		self := testSelf(c)
+		defer background(t, self.Run)()
+		authority := newCA(t, authorityName, time.Now())
+		c.rotate(authority)
+		time.Sleep(5 * time.Second)
+		if err := self.Trusted(); err != nil {
+			t.Error(err)
+		}
+		if err := c.Tracker().Add(validatingWith(nil)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if !bytes.Equal(c.validatingBundle(), authority.pem()) {
+			t.Errorf("a configuration that came later has %q", c.validatingBundle())
 		}
 	})
 }

@@ -81,7 +81,7 @@ func TestNotAllowedAfterInjection(t *testing.T) {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	pod.Spec.InitContainers = []corev1.Container{*i.parts.container(pod, &reg.Settings, nonce, nil)}
+	pod.Spec.InitContainers = []corev1.Container{*i.parts.container(pod, &reg.Settings, nonce, nil, nil)}
 	if d := i.Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce, AllowedServices: &only}); d.Reason != ReasonServiceNotAllowed {
 		t.Errorf("%s: %v", d.Reason, d.Errors)
 	}

@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -8,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/injector/dialect"
 )
 
 // Config is what the installation fixes for every injection.
@@ -15,9 +17,16 @@ type Config struct {
 	// Image of the agentlet, and its pull policy (empty: Kubernetes' default).
 	Image           string
 	ImagePullPolicy corev1.PullPolicy
+	// ImagePullSecrets are names of Secrets in the pods' own namespaces; a pod gets those that it doesn't name itself.
+	ImagePullSecrets []string
 	// ConsulPort and ConsulScheme of the node's Consul agent; the host is the node's IP.
 	ConsulPort   int
 	ConsulScheme string
+	// ConsulTLS and ConsulACL say how it is trusted, and with which token it is asked.
+	ConsulTLS ConsulTLS
+	ConsulACL ConsulACL
+	// LogFormat of the agentlets, text or json; empty: json.
+	LogFormat string
 	// ClusterName becomes the meta k8s-cluster; empty: none.
 	ClusterName string
 	// Defaults for keys of the contract, handed on to the agentlet.
@@ -25,6 +34,8 @@ type Config struct {
 	// AllowedServices are comma-separated globs of the service names that may be registered where the namespace does not
 	// say it; empty: all.
 	AllowedServices string
+	// Dialects are the other systems whose pod annotations are read, too, the one that counts first.
+	Dialects []dialect.Dialect
 }
 
 // maxMetaValue is Consul's bound on a meta value, which the cluster's name becomes.
@@ -41,11 +52,21 @@ func (c *Config) validate() (errs field.ErrorList) {
 		errs = append(errs, field.NotSupported(root.Child("imagePullPolicy"), c.ImagePullPolicy,
 			[]corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}))
 	}
+	for i, name := range c.ImagePullSecrets {
+		for _, wrong := range validation.IsDNS1123Subdomain(name) {
+			errs = append(errs, field.Invalid(root.Child("imagePullSecrets").Index(i), name, wrong))
+		}
+	}
 	for _, wrong := range validation.IsValidPortNum(c.ConsulPort) {
 		errs = append(errs, field.Invalid(root.Child("consulPort"), c.ConsulPort, wrong))
 	}
 	if c.ConsulScheme != "http" && c.ConsulScheme != "https" {
 		errs = append(errs, field.NotSupported(root.Child("consulScheme"), c.ConsulScheme, []string{"http", "https"}))
+	}
+	errs = append(errs, c.ConsulTLS.validate(root.Child("consulTLS"), c.ConsulScheme)...)
+	errs = append(errs, c.ConsulACL.validate(root.Child("consulACL"))...)
+	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
+		errs = append(errs, field.NotSupported(root.Child("logFormat"), c.LogFormat, []string{"text", "json"}))
 	}
 	if len(c.ClusterName) > maxMetaValue {
 		errs = append(errs, field.TooLong(root.Child("clusterName"), "", maxMetaValue))
@@ -53,6 +74,13 @@ func (c *Config) validate() (errs field.ErrorList) {
 	if c.AllowedServices != "" {
 		if _, err := registration.ParseAllowed(c.AllowedServices); err != nil {
 			errs = append(errs, field.Invalid(root.Child("allowedServices"), c.AllowedServices, "must be comma-separated globs: "+err.Error()))
+		}
+	}
+	for i, d := range c.Dialects {
+		if !slices.Contains(dialect.All(), d) {
+			errs = append(errs, field.NotSupported(root.Child("dialects").Index(i), d, dialect.All()))
+		} else if slices.Contains(c.Dialects[:i], d) {
+			errs = append(errs, field.Duplicate(root.Child("dialects").Index(i), d))
 		}
 	}
 	return append(errs, registration.ValidateDefaults(root.Child("defaults"), c.Defaults)...)

@@ -32,6 +32,7 @@ type parts struct {
 	env       []corev1.EnvVar
 	volume    corev1.Volume
 	gate      corev1.PodReadinessGate
+	secrets   []corev1.LocalObjectReference
 }
 
 func newParts(config *Config) parts {
@@ -63,11 +64,21 @@ func newParts(config *Config) parts {
 			fromField(contract.EnvPodIP, "status.podIP"),
 			fromField(contract.EnvHostIP, "status.hostIP"),
 		},
-		volume: identity(),
+		volume: identity(config.consulSources()),
 		gate:   corev1.PodReadinessGate{ConditionType: contract.Condition},
+	}
+	for _, name := range config.ImagePullSecrets {
+		p.secrets = append(p.secrets, corev1.LocalObjectReference{Name: name})
+	}
+	p.firstArgs = append(p.firstArgs, config.consulArgs()...)
+	if config.ConsulTLS.CA != "" {
+		p.env = append(p.env, corev1.EnvVar{Name: contract.EnvConsulCA, Value: config.ConsulTLS.CA})
 	}
 	if config.ClusterName != "" {
 		p.firstArgs = append(p.firstArgs, "--cluster-name="+config.ClusterName)
+	}
+	if config.LogFormat == "text" {
+		p.firstArgs = append(p.firstArgs, "--log-format=text")
 	}
 	for _, key := range slices.Sorted(maps.Keys(config.Defaults)) {
 		p.lastArgs = append(p.lastArgs, "--default="+key+"="+config.Defaults[key])
@@ -76,13 +87,16 @@ func newParts(config *Config) parts {
 }
 
 // container is the agentlet's container for one pod. It has no probes: its readiness would count for the pod.
-func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonce string, allowed []string) *corev1.Container {
+func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonce string, allowed, otherGates []string) *corev1.Container {
 	c := p.base
-	c.Args = make([]string, 0, len(p.firstArgs)+3+len(p.lastArgs))
+	c.Args = make([]string, 0, len(p.firstArgs)+3+len(otherGates)+len(p.lastArgs))
 	c.Args = append(c.Args, p.firstArgs...)
 	c.Args = append(c.Args, "--port="+strconv.Itoa(settings.AgentletPort), "--log-level="+settings.LogLevel)
 	if restricts(allowed) {
 		c.Args = append(c.Args, "--allowed-services="+strings.Join(allowed, ","))
+	}
+	for _, gate := range otherGates {
+		c.Args = append(c.Args, "--other-gate="+gate)
 	}
 	c.Args = append(c.Args, p.lastArgs...)
 	c.Env = make([]corev1.EnvVar, 0, len(p.env)+1)
@@ -114,13 +128,13 @@ func restricted() *corev1.SecurityContext {
 	}
 }
 
-// identity is the volume with what the pod's service account mount would hold. It is the agentlet's own, so that the
-// application's containers need not have one.
-func identity() corev1.Volume {
+// identity is the volume with what the pod's service account mount would hold, and more. It is the agentlet's own, so that
+// the application's containers need not have one.
+func identity(more []corev1.VolumeProjection) corev1.Volume {
 	return corev1.Volume{Name: contract.VolumeName, VolumeSource: corev1.VolumeSource{
 		Projected: &corev1.ProjectedVolumeSource{
 			DefaultMode: new(int32(0o644)),
-			Sources: []corev1.VolumeProjection{
+			Sources: append([]corev1.VolumeProjection{
 				{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
 					ExpirationSeconds: new(int64(tokenSeconds)), Path: corev1.ServiceAccountTokenKey,
 				}},
@@ -132,7 +146,7 @@ func identity() corev1.Volume {
 					Path:     corev1.ServiceAccountNamespaceKey,
 					FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.namespace"},
 				}}}},
-			},
+			}, more...),
 		},
 	}}
 }

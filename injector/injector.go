@@ -43,6 +43,8 @@ type Decision struct {
 	// Patch holds add operations only; empty when nothing is to be done. Its values are shared between decisions: they
 	// are there to be marshalled, not to be changed.
 	Patch []jsonpatch.Operation
+	// Translated are another system's annotations in the contract's words, which the patch adds to the pod's.
+	Translated map[string]string
 }
 
 // Injector decides. It is safe for concurrent use and holds no state but its configuration.
@@ -61,10 +63,10 @@ func New(config Config) (*Injector, error) {
 
 // Decide judges one pod.
 func (i *Injector) Decide(request Request) Decision {
-	pod := request.Pod
+	pod, translation := i.translate(request.Pod)
 	switch {
 	case !registration.Wanted(pod):
-		return Decision{Outcome: Skipped, Reason: ReasonNotAnnotated, Warnings: registration.UnknownKeys(pod)}
+		return unwanted(pod, &translation)
 	case optedOut(pod):
 		return Decision{Outcome: Skipped, Reason: ReasonOptedOut}
 	case windows(pod):
@@ -74,7 +76,11 @@ func (i *Injector) Decide(request Request) Decision {
 	}
 
 	reg, warnings, errs := registration.Parse(pod, i.config.Defaults)
+	errs = append(translation.Errors, errs...)
 	found := inspect(pod)
+	if found.agentlet == nil { // otherwise the annotations were translated before, which told it
+		warnings = append(warnings, translation.Warnings...)
+	}
 	reason := ReasonInvalidAnnotations
 	allowed, err := i.allowed(&request)
 	switch {
@@ -95,15 +101,16 @@ func (i *Injector) Decide(request Request) Decision {
 		errs = append(errs, collisions...)
 	}
 	if len(errs) > 0 {
-		return Decision{Outcome: Denied, Reason: reason, Errors: errs, Warnings: warnings}
+		return Decision{Outcome: Denied, Reason: reason, Errors: translation.InTheirWords(errs), Warnings: warnings}
 	}
 
-	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: allowed.globs, warnings: warnings}
+	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: allowed.globs, otherGates: i.otherGates(pod), warnings: warnings}
+	c.addAnnotations(translation.Annotations)
 	c.compose()
 	if len(c.patch) == 0 {
 		return Decision{Outcome: Skipped, Reason: ReasonAlreadyInjected, Warnings: c.warnings}
 	}
-	return Decision{Outcome: Injected, Reason: ReasonInjected, Warnings: c.warnings, Patch: c.patch}
+	return Decision{Outcome: Injected, Reason: ReasonInjected, Warnings: c.warnings, Patch: c.patch, Translated: translation.Annotations}
 }
 
 // firstReason keeps the reason of the errors found before, which people have to see to first.
@@ -118,10 +125,4 @@ func firstReason(before field.ErrorList, reason, next Reason) Reason {
 func optedOut(pod *corev1.Pod) bool {
 	return pod.Labels[contract.InjectLabel] == contract.InjectDisabled ||
 		pod.Annotations[contract.InjectLabel] == contract.InjectDisabled
-}
-
-// windows reports whether the pod is for Windows nodes, by its own word or by its node selector.
-func windows(pod *corev1.Pod) bool {
-	return (pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows) ||
-		pod.Spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/injector/dialect"
 )
 
 func TestNew(t *testing.T) {
@@ -27,6 +28,9 @@ func TestNew(t *testing.T) {
 		"scheme":     {func(c *Config) { c.ConsulScheme = "tcp" }, []string{`config.consulScheme: Unsupported value: "tcp"`}},
 		"cluster":    {func(c *Config) { c.ClusterName = strings.Repeat("x", 513) }, []string{"config.clusterName: Too long"}},
 		"defaults":   {func(c *Config) { c.Defaults = registration.Defaults{"gate": "x", "gatee": "off"} }, []string{"config.defaults[gate]", "config.defaults[gatee]"}},
+		"secrets":    {func(c *Config) { c.ImagePullSecrets = []string{"good", "A_B"} }, []string{`config.imagePullSecrets[1]: Invalid value: "A_B"`}},
+		"log format": {func(c *Config) { c.LogFormat = "xml" }, []string{`config.logFormat: Unsupported value: "xml"`}},
+		"dialects":   {func(c *Config) { c.Dialects = []dialect.Dialect{"katalog-sync", "katalog", "katalog-sync"} }, []string{`config.dialects[1]: Unsupported value: "katalog"`, "config.dialects[2]: Duplicate"}},
 		"everything": {func(c *Config) { *c = Config{Defaults: registration.Defaults{"x": "y"}} }, []string{"image", "consulPort", "consulScheme", "defaults[x]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,6 +46,17 @@ func TestNew(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLogFormat holds that the installation's format reaches an agentlet, and costs no argument where it is its default.
+func TestLogFormat(t *testing.T) {
+	for format, want := range map[string]bool{"": false, "json": false, "text": true} {
+		config := testConfig()
+		config.LogFormat = format
+		if got := slices.Contains(newParts(&config).firstArgs, "--log-format=text"); got != want {
+			t.Errorf("%q: the argument is there: %v", format, got)
+		}
 	}
 }
 
@@ -64,6 +79,39 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// TestPullSecrets holds that a pod gets the Secrets that it lacks, once, behind its own.
+func TestPullSecrets(t *testing.T) {
+	config := testConfig()
+	config.ImagePullSecrets = []string{"registry", "mirror"}
+	i, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct{ own, want []string }{
+		"none":  {nil, []string{"registry", "mirror"}},
+		"other": {[]string{"own"}, []string{"own", "registry", "mirror"}},
+		"one":   {[]string{"mirror"}, []string{"mirror", "registry"}},
+		"both":  {[]string{"mirror", "registry"}, []string{"mirror", "registry"}},
+	} {
+		pod := decode(t, readPod(t, filepath.Join("testdata", "plain")))
+		for _, secret := range test.own {
+			pod.Spec.ImagePullSecrets = append(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
+		}
+		raw := indent(t, pod)
+		patched := decode(t, apply(t, raw, i.Decide(Request{Pod: pod, Nonce: nonce})))
+		var got []string
+		for _, secret := range patched.Spec.ImagePullSecrets {
+			got = append(got, secret.Name)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+		if again := i.Decide(Request{Pod: patched, Nonce: nonce}); again.Reason != ReasonAlreadyInjected {
+			t.Errorf("%s: a second call says %s", name, again.Reason)
+		}
+	}
+}
+
 // TestReadOnly holds that deciding changes neither the pod nor a former decision.
 func TestReadOnly(t *testing.T) {
 	i := testInjector(t)
@@ -79,6 +127,31 @@ func TestReadOnly(t *testing.T) {
 		if string(indent(t, first.Patch)) != text {
 			t.Errorf("%s: the patch has changed", name)
 		}
+	}
+}
+
+// TestDialectsTouchNothingElse holds that turning dialects on changes the decision on no pod without their annotations.
+func TestDialectsTouchNothingElse(t *testing.T) {
+	config := testConfig()
+	config.Dialects = nil
+	off, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := 0
+	for _, name := range cases(t) {
+		raw := readPod(t, filepath.Join("testdata", name))
+		if strings.Contains(string(raw), "katalog-sync.wish.com/") || strings.Contains(string(raw), "consul.hashicorp.com/") {
+			continue
+		}
+		same++
+		request := Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce}
+		if a, b := string(indent(t, off.Decide(request))), string(indent(t, testInjector(t).Decide(request))); a != b {
+			t.Errorf("%s: with dialects\n%s\nwithout\n%s", name, b, a)
+		}
+	}
+	if same == 0 {
+		t.Error("no pod was tried")
 	}
 }
 

@@ -24,6 +24,8 @@ type composer struct {
 	settings *registration.Settings
 	nonce    string
 	allowed  []string
+	// otherGates are opened with the agentlet's own.
+	otherGates []string
 
 	patch    []jsonpatch.Operation
 	warnings []string
@@ -31,10 +33,10 @@ type composer struct {
 
 // compose adds what the pod doesn't have yet.
 func (c *composer) compose() {
-	c.patch = make([]jsonpatch.Operation, 0, 3+len(c.pod.Spec.Containers))
+	c.patch = slices.Grow(c.patch, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
-		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), c.parts.container(c.pod, c.settings, c.nonce, c.allowed))
+		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), c.parts.container(c.pod, c.settings, c.nonce, c.allowed, c.otherGates))
 	} else {
 		c.nonce, _ = nonceOf(c.found.agentlet)
 		port = c.settings.AgentletPort
@@ -45,6 +47,7 @@ func (c *composer) compose() {
 	if c.found.volume == nil {
 		appendTo(c, "/spec/volumes", len(c.pod.Spec.Volumes), &c.parts.volume)
 	}
+	c.addPullSecrets()
 	if c.settings.Gate != contract.GateOff && !c.found.gate {
 		appendTo(c, "/spec/readinessGates", len(c.pod.Spec.ReadinessGates), &c.parts.gate)
 	}
@@ -73,6 +76,17 @@ func appendTo[T any](c *composer, path string, length int, item *T) {
 
 func (c *composer) add(path string, value any) {
 	c.patch = append(c.patch, jsonpatch.Operation{Operation: "add", Path: path, Value: value})
+}
+
+// addPullSecrets names the Secrets that the agentlet's image is pulled with, beside the pod's own.
+func (c *composer) addPullSecrets() {
+	length := len(c.pod.Spec.ImagePullSecrets)
+	for i := range c.parts.secrets {
+		if !slices.Contains(c.pod.Spec.ImagePullSecrets, c.parts.secrets[i]) {
+			appendTo(c, "/spec/imagePullSecrets", length, &c.parts.secrets[i])
+			length++
+		}
+	}
 }
 
 // addHooks gives each of the application's containers the drain hook, unless it has a preStop hook of its own.

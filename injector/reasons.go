@@ -9,6 +9,8 @@ const (
 	ReasonNotAnnotated Reason = "NotAnnotated"
 	// ReasonOptedOut: the pod says inject: "false".
 	ReasonOptedOut Reason = "OptedOut"
+	// ReasonMeshed: consul-k8s' mesh registers the pod.
+	ReasonMeshed Reason = "Meshed"
 	// ReasonUnsupportedOS: the pod is for Windows.
 	ReasonUnsupportedOS Reason = "UnsupportedOS"
 	// ReasonAlreadyInjected: the pod has everything already.
@@ -28,7 +30,7 @@ const (
 // Reasons returns every reason, in the order in which a pod is judged. The caller owns the slice.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonNotAnnotated, ReasonOptedOut, ReasonUnsupportedOS,
+		ReasonNotAnnotated, ReasonOptedOut, ReasonMeshed, ReasonUnsupportedOS,
 		ReasonInvalidAnnotations, ReasonServiceNotAllowed, ReasonNameCollision, ReasonPortCollision,
 		ReasonAlreadyInjected, ReasonInjected,
 	}

@@ -43,3 +43,34 @@ func FuzzReview(f *testing.F) {
 		}
 	})
 }
+
+// FuzzWorkload sends any object, and any as it was before, to the webhook that judges workloads: it is answered, or left to
+// failurePolicy, and what did not change is never denied.
+func FuzzWorkload(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `[]`, `{"apiVersion":"apps/v1","kind":"Deployment"}`,
+		`{"apiVersion":"apps/v1","kind":"Deployment","spec":{"template":{"metadata":{"annotations":{"agentlet.dev/services":"- {name: a, port: 1}"}},"spec":{"containers":[{"name":"a"},null]}}}}`,
+		`{"apiVersion":"batch/v1","kind":"CronJob","spec":{"jobTemplate":{"spec":{"template":{"metadata":{"annotations":{"agentlet.dev/service-names":"a","agentlet.dev/gate":"x"}}}}}}}`,
+	} {
+		f.Add([]byte(seed), []byte(seed))
+	}
+	handler := testWorkloads(realInjector(f), nil)
+	f.Fuzz(func(t *testing.T, object, old []byte) {
+		if !json.Valid(object) || !json.Valid(old) {
+			t.Skip()
+		}
+		body := envelope(t, object, func(_, request map[string]any) {
+			request["operation"], request["oldObject"] = "UPDATE", json.RawMessage(old)
+		})
+		recorder := post(handler, body)
+		switch recorder.Code {
+		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		case http.StatusOK:
+			if answer := answerOf(t, recorder); !answer.Allowed && string(object) == string(old) {
+				t.Fatalf("denied without a change: %s", answer.Result.Message)
+			}
+		default:
+			t.Fatalf("status %d: %s", recorder.Code, recorder.Body)
+		}
+	})
+}

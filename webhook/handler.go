@@ -13,11 +13,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/agentlet/agentlet/injector"
 )
 
 // maxBody bounds a request. The API server accepts objects of up to 3 MiB; a review can hold an object and its
@@ -38,27 +34,6 @@ const (
 	largeAtOnce = 2
 )
 
-// Outcome and reasons that are not the injector's.
-const (
-	// failed: no decision was reached; the API server's failurePolicy applies, or the answer is a denial with code 400.
-	failed injector.Outcome = "error"
-
-	reasonBadRequest  injector.Reason = "BadRequest"
-	reasonInternal    injector.Reason = "InternalError"
-	reasonNotCreation injector.Reason = "NotAPodCreation"
-	// reasonNamespaceUnknown: the namespace has not been seen yet, so what its pods may register is not known.
-	reasonNamespaceUnknown injector.Reason = "NamespaceUnknown"
-)
-
-// verdict is what became of one request, for the metric and the log.
-type verdict struct {
-	outcome   injector.Outcome
-	reason    injector.Reason
-	uid       types.UID
-	namespace string
-	pod       string
-}
-
 // requestError is a mistake of the caller's, with the HTTP status that says so.
 type requestError struct {
 	status int
@@ -76,26 +51,28 @@ type panicError struct {
 
 func (e *panicError) Error() string { return "internal error: see the webhook's log" }
 
-// mutator answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own mistakes an HTTP 500: the API
+// reviewer judges the objects of one webhook.
+type reviewer interface {
+	// review answers the review in body. It says in found what it knows, also with an error. A requestError leaves the word to
+	// the API server's failurePolicy.
+	review(body []byte, found *verdict) (*admissionv1.AdmissionResponse, error)
+}
+
+// handler answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own mistakes an HTTP 500: the API
 // server applies its failurePolicy to both. Only a decision, or an object that is no pod, makes an AdmissionReview.
-type mutator struct {
-	decider    Decider
-	namespaces Namespaces // or nil
-	metrics    *metrics
-	log        *slog.Logger
-	// large holds a place for each large body that is being decoded.
+type handler struct {
+	reviewer
+	// kind of the webhook, for the metrics and the log.
+	kind    kind
+	metrics *metrics
+	log     *slog.Logger
+	// large holds a place for each large body that is being decoded. All handlers share it.
 	large chan struct{}
 }
 
-func newMutator(decider Decider, namespaces Namespaces, metrics *metrics, log *slog.Logger) *mutator {
-	return &mutator{
-		decider: decider, namespaces: namespaces, metrics: metrics, log: log, large: make(chan struct{}, largeAtOnce),
-	}
-}
-
-func (m *mutator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	answer, found, err := m.answer(w, r)
+	answer, found, err := h.answer(w, r)
 	if err != nil {
 		status := http.StatusInternalServerError
 		if bad := (*requestError)(nil); errors.As(err, &bad) {
@@ -108,16 +85,17 @@ func (m *mutator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, err = w.Write(answer) //nolint:gosec // G705: JSON for the API server, no page for a browser
 	}
 	took := time.Since(started)
-	m.metrics.observe(found, took)
-	m.record(r, found, took, err)
+	h.metrics.observe(h.kind, found, took)
+	h.record(r, found, took, err)
 }
 
 // record logs what became of a request, once. It leaves out the uid, from which the nonce is made.
-func (m *mutator) record(r *http.Request, found verdict, took time.Duration, err error) {
+func (h *handler) record(r *http.Request, found verdict, took time.Duration, err error) {
 	level := slog.LevelInfo
 	attributes := []slog.Attr{
+		slog.String("webhook", string(h.kind)),
 		slog.String("outcome", string(found.outcome)), slog.String("reason", string(found.reason)),
-		slog.String("namespace", found.namespace), slog.String("pod", found.pod), slog.Float64("seconds", took.Seconds()),
+		slog.String("namespace", found.namespace), slog.String("object", found.object), slog.Float64("seconds", took.Seconds()),
 	}
 	if err != nil {
 		level = slog.LevelError
@@ -126,12 +104,12 @@ func (m *mutator) record(r *http.Request, found verdict, took time.Duration, err
 	if panicked := (*panicError)(nil); errors.As(err, &panicked) {
 		attributes = append(attributes, slog.Any("panic", panicked.value), slog.String("stack", string(panicked.stack)))
 	}
-	m.log.LogAttrs(r.Context(), level, "admission", attributes...)
+	h.log.LogAttrs(r.Context(), level, "admission", attributes...)
 }
 
 // answer reads a request and returns the body of the response. A panic below becomes an error. The verdict holds what is
 // known, also with an error.
-func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte, found verdict, err error) {
+func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte, found verdict, err error) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
 			answer, err = nil, &panicError{value: recovered, stack: debug.Stack()}
@@ -145,18 +123,13 @@ func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 	}
 	if len(body) > largeBody {
 		select {
-		case m.large <- struct{}{}:
-			defer func() { <-m.large }()
+		case h.large <- struct{}{}:
+			defer func() { <-h.large }()
 		case <-r.Context().Done():
 			return nil, found, &requestError{http.StatusServiceUnavailable, errors.New("too many large reviews at once")}
 		}
 	}
-	in, pod, notPod, err := decodeReview(body)
-	if err != nil {
-		return nil, found, &requestError{http.StatusBadRequest, err}
-	}
-	found.uid, found.namespace, found.pod = in.UID, in.Namespace, in.Name
-	response, err := m.decide(in, pod, notPod, &found)
+	response, err := h.review(body, &found)
 	if unanswered := (*requestError)(nil); errors.As(err, &unanswered) {
 		return nil, found, err
 	}
@@ -171,42 +144,6 @@ func (m *mutator) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 		return nil, found, fmt.Errorf("answer AdmissionReview: %w", err)
 	}
 	return answer, found, nil
-}
-
-// decide lets the injector judge the request's pod.
-func (m *mutator) decide(in *request, pod *corev1.Pod, notPod error, found *verdict) (*admissionv1.AdmissionResponse, error) {
-	if !in.isPodCreation() {
-		found.outcome, found.reason = injector.Skipped, reasonNotCreation
-		return &admissionv1.AdmissionResponse{UID: in.UID, Allowed: true}, nil
-	}
-	if notPod == nil && in.Namespace == "" {
-		notPod = errors.New("the request names no namespace")
-	}
-	if notPod != nil {
-		return refuse(in.UID, notPod), nil
-	}
-	if found.pod == "" {
-		found.pod = pod.GenerateName
-	}
-	// The namespace is the request's: at creation the pod's own may be empty, and it is the pod's author who fills it in.
-	question := injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce()}
-	if m.namespaces != nil {
-		var err error
-		if question.AllowedServices, err = m.namespaces.AllowedServices(in.Namespace); err != nil {
-			found.outcome, found.reason = failed, reasonNamespaceUnknown
-			return nil, &requestError{http.StatusServiceUnavailable, err}
-		}
-	}
-	decision := m.decider.Decide(question)
-	found.outcome, found.reason = decision.Outcome, decision.Reason
-	return respond(in.UID, decision)
-}
-
-// refuse denies a request whose object is not what the request says it is.
-func refuse(uid types.UID, err error) *admissionv1.AdmissionResponse {
-	return &admissionv1.AdmissionResponse{UID: uid, Result: &metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest, Message: err.Error(),
-	}}
 }
 
 // readBody returns the body of a POST with JSON of at most maxBody bytes.

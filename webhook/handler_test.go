@@ -95,10 +95,15 @@ func TestMalformedRequestsGetAClearAnswer(t *testing.T) {
 func TestOnlyPodCreationsAreJudged(t *testing.T) {
 	fail := decide(func(injector.Request) injector.Decision { t.Error("judged"); return injector.Decision{} })
 	for name, edit := range map[string]func(_, request map[string]any){
-		"update":      func(_, r map[string]any) { r["operation"] = "UPDATE" },
-		"delete":      func(_, r map[string]any) { r["operation"] = "DELETE"; r["object"] = nil },
-		"connect":     func(_, r map[string]any) { r["operation"] = "CONNECT" },
-		"subresource": func(_, r map[string]any) { r["subResource"] = "eviction" },
+		"update":   func(_, r map[string]any) { r["operation"] = "UPDATE" },
+		"delete":   func(_, r map[string]any) { r["operation"] = "DELETE"; r["object"] = nil },
+		"connect":  func(_, r map[string]any) { r["operation"] = "CONNECT" },
+		"eviction": func(_, r map[string]any) { r["subResource"] = "eviction" },
+		"ephemeral containers": func(_, r map[string]any) {
+			r["operation"], r["subResource"] = "UPDATE", "ephemeralcontainers"
+		},
+		"resize":  func(_, r map[string]any) { r["operation"], r["subResource"] = "UPDATE", "resize" },
+		"binding": func(_, r map[string]any) { r["subResource"] = "binding" },
 		"another kind": func(_, r map[string]any) {
 			r["kind"] = map[string]string{"group": "apps", "version": "v1", "kind": "Deployment"}
 		},
@@ -111,7 +116,7 @@ func TestOnlyPodCreationsAreJudged(t *testing.T) {
 			if !response.Allowed || response.Patch != nil || response.PatchType != nil {
 				t.Errorf("not let through untouched: %+v", response)
 			}
-			if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("skipped", "NotAPodCreation")); n != 1 {
+			if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "skipped", "NotAPodCreation")); n != 1 {
 				t.Errorf("counted %v times", n)
 			}
 		})
@@ -165,7 +170,7 @@ func TestAnOrdinaryPodGetsItsPatch(t *testing.T) {
 	if !again.Allowed || again.Patch != nil {
 		t.Errorf("reinvoked, it changes its own work: %s", again.Patch)
 	}
-	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("injected", "Injected")); n != 1 {
+	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "injected", "Injected")); n != 1 {
 		t.Errorf("injections counted %v times", n)
 	}
 }
@@ -218,7 +223,7 @@ func TestOurOwnMistakesLeaveTheWordToFailurePolicy(t *testing.T) {
 			if recorder.Code != http.StatusInternalServerError || !strings.Contains(recorder.Body.String(), testUID) {
 				t.Errorf("status %d: %s", recorder.Code, recorder.Body)
 			}
-			if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("error", "InternalError")); n != 1 {
+			if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "error", "InternalError")); n != 1 {
 				t.Errorf("counted %v times", n)
 			}
 			if !strings.Contains(log.String(), "level=ERROR") || strings.Contains(recorder.Body.String(), "goroutine") {

@@ -1,8 +1,10 @@
 package webhook
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 )
 
@@ -25,35 +27,37 @@ func (h *health) handler(metrics http.Handler) http.Handler {
 	return mux
 }
 
-func (h *health) readyz(w http.ResponseWriter, _ *http.Request) {
-	type part struct{ name, problem string }
-	parts := []part{{name: "certificate"}, {name: "trust"}, {name: "running"}}
-	if _, err := h.certificates.GetCertificate(nil); err != nil {
-		parts[0].problem = err.Error()
-	}
-	if err := h.certificates.Trusted(); err != nil {
-		parts[1].problem = err.Error()
-	}
+// part of readiness; with a problem it is missing.
+type part struct {
+	name    string
+	problem error
+}
+
+func (h *health) parts() []part {
+	_, missing := h.certificates.GetCertificate(nil)
+	parts := []part{{"certificate", missing}, {"trust", h.certificates.Trusted()}, {"running", nil}}
 	if h.stopping.Load() {
-		parts[2].problem = "shutting down"
+		parts[2].problem = errStopping
 	}
 	if h.namespaces != nil {
-		namespaces := part{name: "namespaces"}
-		if err := h.namespaces.Ready(); err != nil {
-			namespaces.problem = err.Error()
-		}
-		parts = append(parts, namespaces)
+		parts = append(parts, part{"namespaces", h.namespaces.Ready()})
 	}
 	if h.grants != nil {
-		grants := part{name: "grants"}
-		if err := h.grants.Ready(); err != nil {
-			grants.problem = err.Error()
-		}
-		parts = append(parts, grants)
+		parts = append(parts, part{"grants", h.grants.Ready()})
 	}
+	return parts
+}
+
+var errStopping = errors.New("shutting down")
+
+func (h *health) ready() bool {
+	return !slices.ContainsFunc(h.parts(), func(p part) bool { return p.problem != nil })
+}
+
+func (h *health) readyz(w http.ResponseWriter, _ *http.Request) {
 	status, body := http.StatusOK, ""
-	for _, part := range parts {
-		if part.problem == "" {
+	for _, part := range h.parts() {
+		if part.problem == nil {
 			body += fmt.Sprintf("[+] %s: ok\n", part.name)
 			continue
 		}

@@ -52,8 +52,16 @@ func (f *fakeCertificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificat
 
 func (f *fakeCertificates) Trusted() error { return f.untrusted }
 
-func testMutator(decider Decider) *mutator {
-	return newMutator(decider, nil, newMetrics(&fakeCertificates{}, "test"), slog.New(slog.DiscardHandler))
+func testMutator(decider Decider) *handler { return testPods(decider, nil) }
+
+func testPods(decider Decider, namespaces Namespaces) *handler {
+	return testHandler(&pods{judge{decider, namespaces}}, mutating)
+}
+
+func testHandler(reviewer reviewer, kind kind) *handler {
+	return &handler{
+		reviewer, kind, newMetrics(&health{certificates: &fakeCertificates{}}, "test"), slog.New(slog.DiscardHandler), make(chan struct{}, largeAtOnce),
+	}
 }
 
 // envelope is a review around an object, as the API server writes it; edit changes it before it is written.

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"crypto/x509"
 	"net/http"
 	"runtime"
 	"time"
@@ -8,68 +9,110 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/injector"
 )
+
+// The metrics' names.
+const (
+	metricBuild      = "agentlet_webhook_build_info"
+	metricReady      = "agentlet_webhook_ready"
+	metricAdmissions = "agentlet_webhook_admissions_total"
+	metricDuration   = "agentlet_webhook_admission_duration_seconds"
+	metricNotBefore  = "agentlet_webhook_certificate_not_before_timestamp_seconds"
+	metricExpiry     = "agentlet_webhook_certificate_expiry_timestamp_seconds"
+	metricInSync     = "agentlet_webhook_ca_bundle_in_sync"
+)
+
+// Metrics declares what the webhook serves, beside the Go runtime's and the process's own metrics and those of its Grants.
+func Metrics() []contract.Metric {
+	metric, label := contract.NewMetric, contract.Label
+	kinds := label("type", string(mutating), string(validating))
+	return []contract.Metric{
+		metric(metricBuild, contract.Gauge, "1, with the build's version in the labels.", label("version"), label("goversion")),
+		metric(metricReady, contract.Gauge, "1 when /readyz of this replica says 200, else 0."),
+		metric(metricAdmissions, contract.Counter, "Admission requests by type of webhook (mutating: pods; validating: workloads), outcome and reason.",
+			kinds, label("outcome", outcomes()...), label("reason", reasons()...)),
+		metric(metricDuration, contract.Histogram, "Time to answer an admission request, by type of webhook.", kinds),
+		metric(metricNotBefore, contract.Gauge, "Since when the certificate that is served now is valid, in seconds since 1970; 0 while there is none."),
+		metric(metricExpiry, contract.Gauge, "When the certificate that is served now expires, in seconds since 1970; 0 while there is none."),
+		metric(metricInSync, contract.Gauge, "1 when the served certificate verifies against what the API server was told to trust, else 0."),
+	}
+}
 
 // metrics of one server, in a registry of its own.
 type metrics struct {
 	registry   *prometheus.Registry
 	admissions *prometheus.CounterVec
-	duration   prometheus.Histogram
+	duration   *prometheus.HistogramVec
 }
 
-func newMetrics(certificates Certificates, version string) *metrics {
+// newMetrics returns metrics that ask health for what is so now.
+func newMetrics(health *health, version string) *metrics {
+	declared := map[string]contract.Metric{}
+	for _, m := range Metrics() {
+		declared[m.Name] = m
+	}
+	gauge := func(name string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: declared[name].Help}, value)
+	}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
-		admissions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "agentlet_webhook_admissions_total",
-			Help: "Admission requests by outcome and reason.",
-		}, []string{"outcome", "reason"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "agentlet_webhook_admission_duration_seconds",
-			Help: "Time to answer an admission request.",
+		admissions: prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: metricAdmissions, Help: declared[metricAdmissions].Help}, declared[metricAdmissions].LabelNames()),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: metricDuration, Help: declared[metricDuration].Help,
 			// From 50 µs, about what an ordinary pod takes, to the API server's default patience of 10 s.
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .05, .25, 1, 10},
-		}),
+		}, declared[metricDuration].LabelNames()),
 	}
-	expiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "agentlet_webhook_certificate_expiry_timestamp_seconds",
-		Help: "When the certificate that is served now expires, in seconds since 1970; 0 while there is none.",
-	}, func() float64 { return expiryOf(certificates) })
-	trusted := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "agentlet_webhook_ca_bundle_in_sync",
-		Help: "1 when the served certificate verifies against what the API server was told to trust, else 0.",
-	}, func() float64 {
-		if certificates.Trusted() != nil {
-			return 0
-		}
-		return 1
-	})
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name:        "agentlet_webhook_build_info",
-		Help:        "1, with the build's version in the labels.",
-		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
-	})
-	build.Set(1)
-	m.registry.MustRegister(m.admissions, m.duration, expiry, trusted, build,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: metricBuild, Help: declared[metricBuild].Help}, declared[metricBuild].LabelNames())
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	m.registry.MustRegister(
+		build, m.admissions, m.duration,
+		gauge(metricReady, func() float64 { return number(health.ready()) }),
+		gauge(metricNotBefore, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotBefore }) }),
+		gauge(metricExpiry, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotAfter }) }),
+		gauge(metricInSync, func() float64 { return number(health.certificates.Trusted() == nil) }),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	m.start()
 	return m
 }
 
+// start sets to 0 what is watched for its first increase.
+func (m *metrics) start() {
+	for _, by := range []kind{mutating, validating} {
+		for _, reason := range []injector.Reason{reasonBadRequest, reasonInternal, reasonNamespaceUnknown} {
+			m.admissions.WithLabelValues(string(by), string(failed), string(reason))
+		}
+	}
+	m.admissions.WithLabelValues(string(mutating), string(injector.Injected), string(injector.ReasonInjected))
+}
+
 // observe counts one answered request. The labels' values are the code's own words, never a pod's.
-func (m *metrics) observe(found verdict, took time.Duration) {
-	m.admissions.WithLabelValues(string(found.outcome), string(found.reason)).Inc()
-	m.duration.Observe(took.Seconds())
+func (m *metrics) observe(by kind, found verdict, took time.Duration) {
+	m.admissions.WithLabelValues(string(by), string(found.outcome), string(found.reason)).Inc()
+	m.duration.WithLabelValues(string(by)).Observe(took.Seconds())
 }
 
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
 }
 
-// expiryOf returns when the certificate that is served now expires, as a Unix time, or 0.
-func expiryOf(certificates Certificates) float64 {
-	certificate, err := certificates.GetCertificate(nil)
+// stamp returns a time of the certificate that is served now, as Unix has it, or 0.
+func stamp(health *health, of func(*x509.Certificate) time.Time) float64 {
+	certificate, err := health.certificates.GetCertificate(nil)
 	if err != nil || certificate.Leaf == nil {
 		return 0
 	}
-	return float64(certificate.Leaf.NotAfter.Unix())
+	return float64(of(certificate.Leaf).Unix())
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

@@ -32,38 +32,35 @@ func TestTheNamespacesWordReachesTheInjector(t *testing.T) {
 	only := "pay"
 	for name, allowed := range map[string]*string{"nothing": nil, "a word": &only} {
 		var asked *injector.Request
-		handler := testMutator(decide(func(request injector.Request) injector.Decision {
+		handler := testPods(decide(func(request injector.Request) injector.Decision {
 			asked = &request
 			return injector.Decision{Outcome: injector.Skipped, Reason: injector.ReasonNotAnnotated}
-		}))
-		handler.namespaces = &fakeNamespaces{allowed: allowed}
+		}), &fakeNamespaces{allowed: allowed})
 		answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
 		if asked == nil || asked.AllowedServices != allowed {
 			t.Errorf("%s: asked %+v", name, asked)
 		}
 	}
-	handler := testMutator(realInjector(t))
-	handler.namespaces = &fakeNamespaces{allowed: &only}
+	handler := testPods(realInjector(t), &fakeNamespaces{allowed: &only})
 	response := answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
 	if response.Allowed || !strings.Contains(response.Result.Message, "only pay (annotation agentlet.dev/allowed-services of namespace shop)") {
 		t.Errorf("allowed %t: %+v", response.Allowed, response.Result)
 	}
-	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("denied", "ServiceNotAllowed")); n != 1 {
+	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "denied", "ServiceNotAllowed")); n != 1 {
 		t.Errorf("counted %v times", n)
 	}
 }
 
 func TestAnUnknownNamespaceLeavesTheWordToFailurePolicy(t *testing.T) {
-	handler := testMutator(decide(func(injector.Request) injector.Decision {
+	handler := testPods(decide(func(injector.Request) injector.Decision {
 		t.Error("decided without the namespace's word")
 		return injector.Decision{}
-	}))
-	handler.namespaces = &fakeNamespaces{problem: errors.New("namespaces are not read yet")}
+	}), &fakeNamespaces{problem: errors.New("namespaces are not read yet")})
 	recorder := post(handler, envelope(t, ordinaryPod(t), nil))
 	if recorder.Code != http.StatusServiceUnavailable || !strings.Contains(recorder.Body.String(), "not read yet") {
 		t.Errorf("status %d: %s", recorder.Code, recorder.Body)
 	}
-	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("error", "NamespaceUnknown")); n != 1 {
+	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "error", "NamespaceUnknown")); n != 1 {
 		t.Errorf("counted %v times", n)
 	}
 }

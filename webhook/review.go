@@ -30,12 +30,13 @@ type request struct {
 	Operation   admissionv1.Operation   `json:"operation"`
 }
 
-// review is an AdmissionReview whose object is read as T.
+// review is an AdmissionReview whose objects are read as T. There is an old one where there was one before.
 type review[T any] struct {
 	metav1.TypeMeta
 	Request *struct {
 		request
-		Object T `json:"object"`
+		Object    T `json:"object"`
+		OldObject T `json:"oldObject"`
 	} `json:"request"`
 }
 

@@ -53,15 +53,16 @@ type Server struct {
 
 // New returns a Server that listens to nothing before Run.
 func New(config Config) *Server {
-	metrics := newMetrics(config.Certificates, config.Version)
+	health := &health{certificates: config.Certificates, namespaces: config.Namespaces, grants: config.Grants}
+	metrics := newMetrics(health, config.Version)
 	if config.Grants != nil {
 		metrics.registry.MustRegister(config.Grants)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(MutatePath, newMutator(config.Decider, config.Namespaces, metrics, config.Log))
-	s := &Server{config: config, health: &health{
-		certificates: config.Certificates, namespaces: config.Namespaces, grants: config.Grants,
-	}}
+	judge, large := judge{config.Decider, config.Namespaces}, make(chan struct{}, largeAtOnce)
+	mux.Handle(MutatePath, &handler{&pods{judge}, mutating, metrics, config.Log, large})
+	mux.Handle(ValidatePath, &handler{&workloads{judge}, validating, metrics, config.Log, large})
+	s := &Server{config: config, health: health}
 	s.tls = newHTTPServer(s.parting(mux), config.Log)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}
 	s.plain = newHTTPServer(s.health.handler(metrics.handler()), config.Log)

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ import (
 )
 
 // selfSigned is a certificate for the name, and a pool that trusts it.
-func selfSigned(t *testing.T, name string, notAfter time.Time) (*tls.Certificate, *x509.CertPool) {
+func selfSigned(t testing.TB, name string, notAfter time.Time) (*tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -56,7 +57,7 @@ type running struct {
 	done              <-chan error
 }
 
-func start(t *testing.T, config Config, roots *x509.CertPool) running {
+func start(t testing.TB, config Config, roots *x509.CertPool) running {
 	t.Helper()
 	config.Log = slog.New(slog.DiscardHandler)
 	admission, health := listener(t), listener(t)
@@ -76,7 +77,7 @@ func start(t *testing.T, config Config, roots *x509.CertPool) running {
 	}
 }
 
-func listener(t *testing.T) net.Listener {
+func listener(t testing.TB) net.Listener {
 	t.Helper()
 	var config net.ListenConfig
 	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -127,8 +128,8 @@ func TestServerOverTLS(t *testing.T) {
 	}
 	status, body = server.call(t, http.MethodGet, server.health+MetricsPath, nil)
 	for _, want := range []string{
-		`agentlet_webhook_admissions_total{outcome="injected",reason="Injected"} 1`,
-		`agentlet_webhook_admission_duration_seconds_count 1`,
+		`agentlet_webhook_admissions_total{outcome="injected",reason="Injected",type="mutating"} 1`,
+		`agentlet_webhook_admission_duration_seconds_count{type="mutating"} 1`,
 		`agentlet_webhook_certificate_expiry_timestamp_seconds 1.`,
 		`agentlet_webhook_ca_bundle_in_sync 1`,
 		`version="v1.2.3"} 1`,
@@ -325,6 +326,35 @@ func TestASlowClientHoldsNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client that does not read its answer is cut off, too.
+func TestAClientThatDoesNotListenHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, serverSide := net.Pipe()
+		server := newHTTPServer(testMutator(realInjector(t)), slog.New(slog.DiscardHandler))
+		var cutOff atomic.Bool
+		server.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				cutOff.Store(true)
+			}
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- server.Serve(&oneConnection{connection: serverSide, closed: make(chan struct{})}) }()
+		if _, err := io.WriteString(client, "GET /mutate HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(writeTimeout + time.Second)
+		if !cutOff.Load() {
+			t.Errorf("its connection is open after %s", writeTimeout+time.Second)
+		}
+		if err := errors.Join(client.Close(), server.Close()); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
 }
 
 // oneConnection is a listener with a single connection.

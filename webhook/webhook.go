@@ -1,6 +1,7 @@
-// Package webhook is the mutating admission webhook as the API server sees it: AdmissionReview in, JSON patch out, over
-// TLS, with health and metrics on a port of their own. What happens to a pod is the injector's business; this package
-// carries the question and the answer and lets no malformed question become a panic or a wrong answer.
+// Package webhook is the admission webhooks as the API server sees them: AdmissionReview in, JSON patch or denial out, over
+// TLS, with health and metrics on a port of their own. One adds agentlets to pods, the other judges the templates of
+// workloads. What happens to a pod is the injector's business; this package carries the question and the answer and lets no
+// malformed question become a panic or a wrong answer.
 package webhook
 
 import (
@@ -13,10 +14,11 @@ import (
 
 // Paths of the two servers.
 const (
-	MutatePath  = "/mutate"
-	LivezPath   = "/livez"
-	ReadyzPath  = "/readyz"
-	MetricsPath = "/metrics"
+	MutatePath   = "/mutate"   // pods
+	ValidatePath = "/validate" // what makes pods
+	LivezPath    = "/livez"
+	ReadyzPath   = "/readyz"
+	MetricsPath  = "/metrics"
 )
 
 // Decider judges one pod. It is called concurrently.

@@ -33,9 +33,12 @@ func (c *Client) Register(ctx context.Context, d agentlet.Definition, health con
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
+	if token := c.token(); token != "" {
+		request.Header.Set("X-Consul-Token", token)
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return classify(doing, err)
+		return c.classify(doing, err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
@@ -43,10 +46,10 @@ func (c *Client) Register(ctx context.Context, d agentlet.Definition, health con
 		err = api.StatusError{Code: response.StatusCode, Body: string(answer)}
 	}
 	if err != nil {
-		return classify(doing, err)
+		return c.classify(doing, err)
 	}
 	for _, check := range obsolete {
-		err := classify("deregister "+check, c.api.Agent().CheckDeregisterOpts(check, query(ctx)))
+		err := c.classify("deregister "+check, c.api.Agent().CheckDeregisterOpts(check, c.query(ctx)))
 		if err != nil && !errors.Is(err, agentlet.ErrAbsent) {
 			return err
 		}
@@ -71,32 +74,32 @@ type checkBody struct {
 
 // Deregister implements agentlet.Agent.
 func (c *Client) Deregister(ctx context.Context, id string) error {
-	return classify("deregister "+id, c.api.Agent().ServiceDeregisterOpts(id, query(ctx)))
+	return c.classify("deregister "+id, c.api.Agent().ServiceDeregisterOpts(id, c.query(ctx)))
 }
 
 // Update implements agentlet.Agent.
 func (c *Client) Update(ctx context.Context, checkID string, health contract.Health, output string) error {
-	return classify("update "+checkID, c.api.Agent().UpdateTTLOpts(checkID, output, string(health), query(ctx)))
+	return c.classify("update "+checkID, c.api.Agent().UpdateTTLOpts(checkID, output, string(health), c.query(ctx)))
 }
 
 // HasLeader implements agentlet.AgentView.
 func (c *Client) HasLeader(ctx context.Context) (bool, error) {
-	leader, err := c.api.Status().LeaderWithQueryOptions(query(ctx))
+	leader, err := c.api.Status().LeaderWithQueryOptions(c.query(ctx))
 	if err != nil && strings.Contains(err.Error(), "No cluster leader") {
 		return false, nil
 	}
-	return leader != "", classify("ask for the leader", err)
+	return leader != "", c.classify("ask for the leader", err)
 }
 
 // Instances implements agentlet.AgentView.
 func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agentlet.Observed, error) {
-	services, err := c.api.Agent().ServicesWithFilterOpts("ID contains "+quote(prefix), query(ctx))
+	services, err := c.api.Agent().ServicesWithFilterOpts("ID contains "+quote(prefix), c.query(ctx))
 	if err != nil {
-		return nil, classify("list the agent's services", err)
+		return nil, c.classify("list the agent's services", err)
 	}
-	checks, err := c.api.Agent().ChecksWithFilterOpts("ServiceID contains "+quote(prefix), query(ctx))
+	checks, err := c.api.Agent().ChecksWithFilterOpts("ServiceID contains "+quote(prefix), c.query(ctx))
 	if err != nil {
-		return nil, classify("list the agent's checks", err)
+		return nil, c.classify("list the agent's checks", err)
 	}
 	observed := make(map[string]agentlet.Observed, len(services))
 	for id, s := range services {
@@ -136,13 +139,13 @@ func fingerprint(notes string) string {
 
 // Changed implements agentlet.AgentView with the agent's hash-based blocking query.
 func (c *Client) Changed(ctx context.Context, id, hash string) (string, error) {
-	q := query(ctx)
+	q := c.query(ctx)
 	q.WaitHash, q.WaitTime = hash, c.config.Wait
 	ctx, cancel := context.WithTimeout(ctx, c.config.Wait+c.config.Wait/8)
 	defer cancel()
 	_, meta, err := c.api.Agent().Service(id, q.WithContext(ctx))
 	if err != nil {
-		return "", classify("watch "+id, err)
+		return "", c.classify("watch "+id, err)
 	}
 	return meta.LastContentHash, nil
 }
@@ -170,12 +173,12 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 	s.Checks = []checkBody{
 		{AgentServiceCheck: &api.AgentServiceCheck{
 			CheckID: contract.HeartbeatID(d.ID), Name: "agentlet heartbeat",
-			Notes: heartbeatNotes + d.Fingerprint(), TTL: d.HeartbeatTTL.String(),
+			Notes: nudge(d) + heartbeatNotes + d.Fingerprint(), TTL: d.HeartbeatTTL.String(),
 			Status: api.HealthPassing, DeregisterCriticalServiceAfter: d.DeregisterAfter.String(),
 		}},
 		{AgentServiceCheck: &api.AgentServiceCheck{
 			CheckID: contract.ReadinessID(d.ID), Name: "agentlet readiness",
-			Notes: "the readiness of the pod's containers", TTL: contract.ReadinessTTL.String(),
+			Notes: nudge(d) + "the readiness of the pod's containers", TTL: contract.ReadinessTTL.String(),
 			Status: string(health),
 		}},
 	}
@@ -194,6 +197,15 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 	return s
 }
 
+// nudge begins the notes of the registrar's own checks where the definition is nudged: the agent syncs a check that has changed,
+// and takes one that is put as it was for synced, though it may have failed to.
+func nudge(d agentlet.Definition) string {
+	if n := d.Meta[contract.MetaNudge]; n != "" {
+		return "nudge " + n + "; "
+	}
+	return ""
+}
+
 // check is one of the service's own in Consul's form. It follows no redirects: they could lead anywhere.
 func check(id string, c registration.Check) checkBody {
 	converted := &api.AgentServiceCheck{
@@ -209,7 +221,10 @@ func check(id string, c registration.Check) checkBody {
 	return checkBody{AgentServiceCheck: converted, DisableRedirects: true}
 }
 
-func query(ctx context.Context) *api.QueryOptions { return (&api.QueryOptions{}).WithContext(ctx) }
+// query is a call's bound, and the token that it is made with.
+func (c *Client) query(ctx context.Context) *api.QueryOptions {
+	return (&api.QueryOptions{Token: c.token()}).WithContext(ctx)
+}
 
 // quote makes a string literal of Consul's filter language. No name of Kubernetes' holds a backquote.
 func quote(s string) string { return "`" + s + "`" }

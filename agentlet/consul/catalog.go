@@ -16,8 +16,9 @@ import (
 
 // Errors of the look-up of the node by its address.
 var (
-	errNoNode    = errors.New("no Consul node has this address")
-	errManyNodes = errors.New("several Consul nodes have this address, and the agent has not yet named itself")
+	errNoNode     = errors.New("no Consul node has this address")
+	errNoNodeRead = errors.New("the token lacks node:read, or Consul has no such node")
+	errManyNodes  = errors.New("several Consul nodes have this address, and the agent has not yet named itself")
 )
 
 // readTimeout bounds the readings that wait for nothing.
@@ -36,12 +37,16 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agent
 	if err != nil {
 		return agentlet.CatalogView{}, err
 	}
-	q := query(ctx)
+	q := c.query(ctx)
 	q.Filter = "ServiceID == `` or ServiceID contains " + quote(prefix)
 	q.WaitIndex, q.WaitTime = index, c.config.Wait
 	checks, meta, err := c.api.Health().Node(node, q)
 	if err != nil {
-		return agentlet.CatalogView{}, classify("read the catalog's checks of node "+node, err)
+		return agentlet.CatalogView{}, c.classify("read the catalog's checks of node "+node, err)
+	}
+	// A node has a check of its own, serfHealth: where it is kept from us, so would be the rest.
+	if meta.ResultsFilteredByACLs && !slices.ContainsFunc(checks, func(check *api.HealthCheck) bool { return check.ServiceID == "" }) {
+		return agentlet.CatalogView{}, fmt.Errorf("read the catalog's checks of node %s: %w", node, errNoNodeRead)
 	}
 	view := agentlet.CatalogView{Index: meta.LastIndex, Instances: map[string]agentlet.CatalogInstance{}}
 	if meta.LastIndex < index {
@@ -100,13 +105,15 @@ func (c *Client) nodeName(ctx context.Context) (string, error) {
 	if known != "" {
 		return known, nil
 	}
-	q := query(ctx)
+	q := c.query(ctx)
 	q.Filter = "Address == " + quote(c.config.HostIP)
-	nodes, _, err := c.api.Catalog().Nodes(q)
+	nodes, meta, err := c.api.Catalog().Nodes(q)
 	doing := "look up the node by its address " + c.config.HostIP
 	switch {
 	case err != nil:
-		return "", classify(doing, err)
+		return "", c.classify(doing, err)
+	case len(nodes) == 0 && meta.ResultsFilteredByACLs:
+		return "", fmt.Errorf("%s: %w", doing, errNoNodeRead)
 	case len(nodes) == 0:
 		return "", fmt.Errorf("%s: %w", doing, errNoNode)
 	case len(nodes) > 1:

@@ -31,6 +31,10 @@ type Config struct {
 	NodeName string
 	// Wait bounds the blocking queries; 5 minutes when zero.
 	Wait time.Duration
+	// TLS for the scheme https.
+	TLS TLS
+	// ACL says where tokens come from.
+	ACL ACL
 }
 
 // Client talks to one Consul agent. It is safe for concurrent use.
@@ -41,12 +45,16 @@ type Client struct {
 
 	mu   sync.Mutex
 	node string // as the agent named itself, or as it was looked up
+	// sessions by ID that were begun and not ended; the current one is that of every call.
+	sessions       map[int]session
+	begun, current int
 }
 
 var (
 	_ agentlet.Agent     = (*Client)(nil)
 	_ agentlet.AgentView = (*Client)(nil)
 	_ agentlet.Catalog   = (*Client)(nil)
+	_ agentlet.Login     = (*Client)(nil)
 )
 
 // New returns a client. It makes no request. Consul's library fills what is not set here from CONSUL_* in the
@@ -55,24 +63,37 @@ func New(config Config) (*Client, error) {
 	if config.Wait == 0 {
 		config.Wait = 5 * time.Minute
 	}
+	if config.TLS.ServerName == "" {
+		config.TLS.ServerName = DefaultServerName
+	}
+	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:         dialer.DialContext,
+		DialTLSContext:      config.TLS.dial(dialer),
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     90 * time.Second,
-		TLSHandshakeTimeout: 3 * time.Second,
 	}
-	client, err := api.NewClient(&api.Config{Address: config.Address, Scheme: config.Scheme, Transport: transport})
+	// Consul's agent redirects nobody. Whatever else does would be followed with the token, which is no header that Go knows
+	// to leave out.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	plain := &http.Client{Transport: transport, CheckRedirect: stay}
+	client, err := api.NewClient(&api.Config{Address: config.Address, Scheme: config.Scheme, HttpClient: plain})
 	if err != nil {
 		return nil, fmt.Errorf("make Consul client: %w", err)
 	}
-	return &Client{api: client, http: &http.Client{Transport: transport}, config: config, node: config.NodeName}, nil
+	return &Client{
+		api: client, http: plain, config: config, node: config.NodeName, sessions: map[int]session{},
+	}, nil
 }
 
 // classify turns what the client library returns into the registrar's kinds of failure. The text holds no ephemeral port:
 // it ends up in the pod's condition, which would be written for ever.
-func classify(doing string, err error) error {
+func (c *Client) classify(doing string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if wrong := tlsProblem(err, c.config.TLS.ServerName); wrong != nil {
+		return fmt.Errorf("%s: %w", doing, wrong)
 	}
 	var status api.StatusError
 	var network net.Error
@@ -82,7 +103,7 @@ func classify(doing string, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%s: %w", doing, agentlet.ErrRefused)
 	case errors.As(err, &status):
-		return classifyStatus(doing, status.Code, strings.TrimSpace(status.Body))
+		return c.advise(classifyStatus(doing, status.Code, brief(withoutAccessor(strings.TrimSpace(status.Body)))))
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return fmt.Errorf("%s: %w in time", doing, agentlet.ErrUnreachable)
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -91,11 +112,28 @@ func classify(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
+// maxWords is how much is told of an answer, in bytes. Consul says a line or two; what else listens at its port may say anything,
+// and all of it would be written into the pod's condition.
+const maxWords = 1024
+
+func brief(text string) string {
+	if len(text) <= maxWords {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxWords], "") + "..."
+}
+
 func classifyStatus(doing string, code int, body string) error {
 	switch {
+	case code == http.StatusBadRequest && strings.Contains(body, "HTTP request to an HTTPS server"):
+		return fmt.Errorf("%s: %w: it wants HTTPS at this port: see the chart's consul.port and consul.scheme", doing, agentlet.ErrUnreachable)
 	case code == http.StatusNotFound, strings.Contains(body, "Unknown check ID"), strings.Contains(body, "Unknown service ID"):
 		return fmt.Errorf("%s: %w", doing, agentlet.ErrAbsent)
-	case code == http.StatusBadRequest, code == http.StatusForbidden, code == http.StatusUnauthorized:
+	case code == http.StatusForbidden && strings.Contains(body, "ACL not found"):
+		return fmt.Errorf("%s: %w: %s", doing, agentlet.ErrUnknownToken, body)
+	case code == http.StatusForbidden:
+		return fmt.Errorf("%s: %w: %s", doing, agentlet.ErrDenied, body)
+	case code == http.StatusBadRequest, code == http.StatusUnauthorized:
 		return fmt.Errorf("%s: %w: %d %s", doing, agentlet.ErrRejected, code, body)
 	}
 	return fmt.Errorf("%s: %d %s", doing, code, body)

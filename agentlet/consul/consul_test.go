@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -337,5 +338,81 @@ func TestErrorsHoldNoEphemeralPort(t *testing.T) {
 	}
 	if len(said) > 2 { // a reset may come while writing or while reading
 		t.Errorf("the same failure was told in %d ways: %v", len(said), said)
+	}
+}
+
+// TestSilentInstanceIsReapedAndAnUnreadyOneIsNot waits for Consul's reaper, whose times can't be changed, only with
+// AGENTLET_LONG; without, it ends when the silent one is critical.
+func TestSilentInstanceIsReapedAndAnUnreadyOneIsNot(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	silent, unready := web(), web()
+	silent.ID += "-silent"
+	silent.HeartbeatTTL, silent.DeregisterAfter = 3*time.Second, time.Minute
+	unready.HeartbeatTTL, unready.DeregisterAfter = 3*time.Second, time.Minute
+	for definition, health := range map[*agentlet.Definition]contract.Health{&silent: contract.Passing, &unready: contract.Critical} {
+		if err := client.Register(t.Context(), *definition, health, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began, critical := time.Now(), time.Duration(0)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for time.Since(began) < 2*time.Minute {
+		<-ticker.C
+		if err := client.Update(t.Context(), contract.HeartbeatID(unready.ID), contract.Passing, ""); err != nil {
+			t.Fatalf("the one that is unready and beats was reaped after %s: %v", time.Since(began), err)
+		}
+		view, err := client.OnNode(t.Context(), prefix, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, there := view.Instances[silent.ID]
+		switch {
+		case !there && time.Since(began) > time.Minute:
+			t.Logf("critical after %s, reaped after %s", critical, time.Since(began))
+			return
+		case there && seen.Heartbeat == contract.Critical && critical == 0:
+			critical = time.Since(began)
+			if critical < 2*time.Second {
+				t.Errorf("critical after %s, with a TTL of 3s", critical)
+			}
+			if os.Getenv("AGENTLET_LONG") == "" {
+				t.Logf("critical after %s, with a TTL of 3s", critical)
+				return
+			}
+		}
+	}
+	t.Errorf("critical after %s, and not reaped after %s", critical, time.Since(began))
+}
+
+func TestDualStackInTheCatalog(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	for address, second := range map[string]string{"10.1.0.5": "fd00::5", "fd00::5": "10.1.0.5"} {
+		definition := web()
+		definition.Address = address
+		tag := map[bool]string{true: "lan_ipv6", false: "lan_ipv4"}[strings.Contains(second, ":")]
+		definition.TaggedAddresses = map[string]registration.TaggedAddress{tag: {Address: second, Port: 8080}}
+		if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
+			t.Fatal(err)
+		}
+		awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool {
+			return view.Instances[definition.ID].Fingerprint == definition.Fingerprint()
+		})
+		entries, _, err := server.Client.Catalog().Service("web", "", nil)
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("%d entries, %v", len(entries), err)
+		}
+		got := entries[0]
+		for tag, want := range map[string]string{"lan_ipv4": "10.1.0.5", "lan_ipv6": "fd00::5"} {
+			if got.ServiceTaggedAddresses[tag].Address != want || got.ServiceAddress != address {
+				t.Errorf("at %s the catalog has %s and %v, want %s as %s", address, got.ServiceAddress, got.ServiceTaggedAddresses, want, tag)
+			}
+		}
+		if err := client.Deregister(t.Context(), definition.ID); err != nil {
+			t.Fatal(err)
+		}
+		awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { return len(view.Instances) == 0 })
 	}
 }

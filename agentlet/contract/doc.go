@@ -33,6 +33,17 @@ const (
 	IdentityPath = "/var/run/secrets/kubernetes.io/serviceaccount"
 )
 
+// Files below IdentityPath for the node's Consul agent; those that the installation doesn't ask for aren't there.
+const (
+	ConsulCAFile     = "consul/ca.crt"
+	ConsulCertFile   = "consul/tls.crt"
+	ConsulKeyFile    = "consul/tls.key"
+	ConsulTokenFile  = "consul/token"  // a token of Consul's ACL system
+	ConsulBearerFile = "consul/bearer" // the service account's token to log in with
+	// ConsulTokenKey is the key of the token in its Secret; those of TLS are Kubernetes' own.
+	ConsulTokenKey = "token"
+)
+
 // HTTP paths of the agentlet, and the header with which a drain hook shows that it belongs to the agentlet's own pod.
 const (
 	LivezPath   = "/livez"
@@ -52,6 +63,7 @@ const (
 	EnvPodIP        = "POD_IP"
 	EnvHostIP       = "HOST_IP"
 	EnvNonce        = "AGENTLET_NONCE"
+	EnvConsulCA     = "AGENTLET_CONSUL_CA" // authorities in PEM form; where the installation gives them inline
 )
 
 // Meta keys of every service that an agentlet registers.
@@ -98,11 +110,33 @@ const (
 	Draining             Reason = "Draining"
 )
 
+// The reasons of events that the condition does not have.
+const (
+	Drained       Reason = "Drained"
+	DrainTimedOut Reason = "DrainTimedOut"
+)
+
+var eventDocs = []EventDoc{
+	{Registered, false, "the catalog shows every service as it should be, for the first time or again"},
+	{InvalidConfiguration, true, "the annotations of the running pod hold mistakes, which the message lists"},
+	{PortConflict, true, "the agentlet's own port is taken"},
+	{ConsulUnreachable, true, "the node's Consul agent has not answered, or known a leader, for 15 seconds"},
+	{LoginFailed, true, "there has been no token of Consul's ACL system to work with for 15 seconds; the message says why"},
+	{RegistrationRejected, true, "the Consul agent has refused the registration for 15 seconds; the message holds its answer"},
+	{TimedOut, true, "gate-timeout opened the gate without the catalog's word"},
+	{CatalogLost, true, "gate-policy continuous: the catalog has lost an instance, and the gate closes"},
+	{Drained, false, "the catalog has dropped every instance of the terminating pod"},
+	{DrainTimedOut, true, "the pod ended before the catalog was seen to have dropped every instance"},
+}
+
+// ReportingController is who the events are from.
+const ReportingController = Prefix + "agentlet"
+
 var reasonDocs = []ReasonDoc{
 	{Starting, "the agentlet has started and knows nothing yet"},
 	{ContainersNotReady, "a container that counts for readiness is not ready"},
 	{ConsulUnreachable, "the node's Consul agent does not answer; the message names the address"},
-	{LoginFailed, "Consul's ACL system refused the login"},
+	{LoginFailed, "there is no token of Consul's ACL system to work with; the message says why"},
 	{RegistrationRejected, "the Consul agent refused the registration; the message holds its answer"},
 	{InvalidConfiguration, "a changed annotation is invalid; the last good registration stays"},
 	{PortConflict, "the agentlet's own port is taken, so the drain hooks could not be answered"},

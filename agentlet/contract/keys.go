@@ -90,7 +90,7 @@ var keys = []Key{
 	{Name: Gate, Where: podAnnotation, Form: "passing, registered or off", Default: string(GatePassing), Doc: "passing opens when the catalog shows the instance passing; registered registers at once as critical and opens when the catalog has it; off adds no gate"},
 	{Name: GateTimeout, Where: podAnnotation, Form: "a duration such as 5m", Doc: "opens the gate anyway after this long, with the reason TimedOut; never when absent"},
 	{Name: GatePolicy, Where: podAnnotation, Form: "once or continuous", Default: string(GateOnce), Doc: "once keeps an open gate open; continuous closes it when the catalog is known to have lost the instance"},
-	{Name: Readiness, Where: podAnnotation, Form: "kubelet or probe", Default: string(ReadinessKubelet), Doc: "whose word on the containers' readiness counts"},
+	{Name: Readiness, Where: podAnnotation, Form: "kubelet or probe", Default: string(ReadinessKubelet), Doc: "whose word on the containers' readiness counts: the kubelet's, or with probe that of the containers' own readiness probes, run by the agentlet each 200 ms, and the kubelet's as soon as there is one"},
 	{Name: DrainDelay, Where: podAnnotation, Form: "a duration such as 5s", Default: "5s", Doc: "wait between 'the catalog dropped it' and the answer to the drain hook"},
 	{Name: DrainTimeout, Where: podAnnotation, Form: "a duration such as 10s", Doc: "bound on waiting for Consul at termination; 10s or a third of the grace period, whichever is less, when absent"},
 	{Name: DrainHook, Where: podAnnotation, Form: "true or false", Default: "true", Doc: "false adds no preStop hook to the application's containers"},
@@ -149,6 +149,17 @@ func Keys() []Key { return append([]Key(nil), keys...) }
 
 // ReasonDocs returns the reasons of the condition with their meaning, in the order of the docs' table.
 func ReasonDocs() []ReasonDoc { return append([]ReasonDoc(nil), reasonDocs...) }
+
+// EventDocs returns the events on a pod with their meaning, in the order of the docs' table.
+func EventDocs() []EventDoc { return append([]EventDoc(nil), eventDocs...) }
+
+// EventDoc is one event by its reason.
+type EventDoc struct {
+	Reason Reason
+	// Warning is the event's type; otherwise it is Normal.
+	Warning bool
+	Doc     string
+}
 
 // ReasonDoc is one reason with its meaning.
 type ReasonDoc struct {

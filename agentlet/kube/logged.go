@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,23 +33,26 @@ func logged(log *slog.Logger, inner *cache.ListWatch) *cache.ListWatch {
 	}
 }
 
-// outage remembers what was said last.
+// outage remembers what was said of it: listing and watching take turns, and each fails in its own words.
 type outage struct {
 	log  *slog.Logger
 	mu   sync.Mutex
-	said string
+	said []string
 }
+
+// sayings bounds what one outage is told in.
+const sayings = 8
 
 func (o *outage) note(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case errors.Is(err, context.Canceled):
-	case err == nil && o.said != "":
-		o.said = ""
+	case err == nil && len(o.said) > 0:
+		o.said = nil
 		o.log.Info("reading the own pod works again")
-	case err != nil && o.said != agentlet.Bare(err).Error():
-		o.said = agentlet.Bare(err).Error()
+	case err != nil && len(o.said) < sayings && !slices.Contains(o.said, agentlet.Bare(err).Error()):
+		o.said = append(o.said, agentlet.Bare(err).Error())
 		o.log.Warn("reading the own pod fails, so its state is kept as last known", "error", agentlet.Bare(err))
 	}
 }

@@ -89,19 +89,24 @@ func (p *Pod) get(ctx context.Context) (*corev1.Pod, error) {
 	return pod, p.client.Get().Namespace(p.namespace).Resource("pods").Name(p.name).Do(ctx).Into(pod)
 }
 
-// SetCondition implements agentlet.Kubernetes. It sends the one condition, with the UID as precondition: a successor
-// with the same name answers with a conflict. agentlet.ErrAbsent when the pod is gone.
-func (p *Pod) SetCondition(ctx context.Context, condition corev1.PodCondition) error {
+// SetConditions implements agentlet.Kubernetes. It sends these conditions, with the UID as precondition: a successor with
+// the same name answers with a conflict. agentlet.ErrAbsent when the pod is gone.
+func (p *Pod) SetConditions(ctx context.Context, conditions []corev1.PodCondition) error {
 	// Spelled out, because a marshalled PodCondition would also send fields that the API server sets.
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": p.uid},
-		"status": map[string]any{"conditions": []any{map[string]any{
+	sent := make([]any, 0, len(conditions))
+	for i := range conditions {
+		condition := &conditions[i]
+		sent = append(sent, map[string]any{
 			"type":               condition.Type,
 			"status":             condition.Status,
 			"reason":             condition.Reason,
 			"message":            condition.Message,
 			"lastTransitionTime": condition.LastTransitionTime.UTC().Format(time.RFC3339),
-		}}},
+		})
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": p.uid},
+		"status":   map[string]any{"conditions": sent},
 	})
 	if err != nil {
 		return fmt.Errorf("marshal condition: %w", err)

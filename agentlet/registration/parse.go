@@ -40,6 +40,12 @@ func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []st
 		reg.Services = r.flatServices()
 	}
 	r.fromLabels(reg.Services)
+	if reg.Settings.Readiness == contract.ReadinessProbe {
+		reg.Probes, reg.Unprobed = r.readProbes(reg.Settings.Exclude)
+		for _, why := range reg.Unprobed {
+			r.warn(contract.Readiness + "=" + string(contract.ReadinessProbe) + ": " + why)
+		}
+	}
 
 	if len(r.errs) > 0 {
 		return nil, atMost(r.warnings), r.errs
@@ -58,16 +64,19 @@ func ValidateDefaults(path *field.Path, defaults Defaults) field.ErrorList {
 			errs = append(errs, field.Invalid(path.Key(short), clip(defaults[short]), "unknown key"+didYouMean(short, shortKeys())))
 			continue
 		}
-		switch key {
-		case contract.InjectLabel, contract.ServiceNames, contract.Services:
+		if !Defaultable(key) {
 			errs = append(errs, field.Forbidden(path.Key(short), "is a pod's own to say"))
-		default:
-			if err := tryValue(key, defaults[short]); err != nil {
-				errs = append(errs, field.Invalid(path.Key(short), clip(defaults[short]), expectation(spec.Form, err)))
-			}
+		} else if err := tryValue(key, defaults[short]); err != nil {
+			errs = append(errs, field.Invalid(path.Key(short), clip(defaults[short]), expectation(spec.Form, err)))
 		}
 	}
 	return append(errs, settingsConflicts(path, defaults)...)
+}
+
+// Defaultable reports whether an installation may have a default for a pod's annotation, which is given by its full key.
+func Defaultable(key string) bool {
+	_, known := podKeys[key]
+	return known && key != contract.InjectLabel && key != contract.ServiceNames && key != contract.Services
 }
 
 // tryValue parses one key's value without a pod.

@@ -161,7 +161,8 @@ func (r *reader) warnExcluded(names []string) {
 	}
 }
 
-// warnDrain warns where the pod asks for more time to drain than its grace period leaves.
+// warnDrain warns where the pod's grace period leaves less time to drain than it asks for, or than it needs where the period
+// is shorter than Kubernetes' own.
 func (r *reader) warnDrain(s *Settings) {
 	_, delay := r.pod.Annotations[contract.DrainDelay]
 	_, timeout := r.pod.Annotations[contract.DrainTimeout]
@@ -170,7 +171,8 @@ func (r *reader) warnDrain(s *Settings) {
 		grace = *g
 	}
 	share := time.Duration(min(float64(grace)*contract.DrainShareOfGrace, maxDuration.Seconds()) * float64(time.Second))
-	if asked := s.DrainDelay + s.DrainTimeout; (delay || timeout) && asked > share {
+	own := delay || timeout || grace < corev1.DefaultTerminationGracePeriodSeconds
+	if asked := s.DrainDelay + s.DrainTimeout; own && asked > share {
 		r.warn(fmt.Sprintf("%s and %s ask for %s together, but terminationGracePeriodSeconds %d leaves them %s; the rest is the application's",
 			contract.DrainDelay, contract.DrainTimeout, short(asked), grace, short(share.Truncate(time.Second))))
 	}

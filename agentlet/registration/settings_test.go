@@ -121,6 +121,58 @@ var badValues = map[string][]string{
 	contract.LogLevel:         {"", "INFO", "trace"},
 }
 
+// goodValues holds, for each key that a pod may have, values that it may: an ordinary one, and those at its bounds.
+var goodValues = map[string][]string{
+	contract.InjectLabel:      {"enabled", "false"},
+	contract.ServiceNames:     {"web", "a", "web,api", " web , api ", strings.Repeat("a", 63)},
+	contract.ServicePort:      {"8080", "1", "65535", "http"},
+	contract.ServiceTags:      {"", "a", "a,b", `a\,b`, "é", "a=b:c"},
+	contract.ServiceMeta:      {"", "a:b", "a:b,c:d", "a:", `a:b\,c`, "a:b:c", "a:" + strings.Repeat("x", 512)},
+	contract.ServiceHealth:    {"passing", "warning", "critical"},
+	contract.Services:         {"- name: web", "- {name: web, port: 1}", "- {name: web, port: http, tags: [a], meta: {a: b}}\n- {name: api, port: 65535}"},
+	contract.TagsFromLabels:   {"", "role", "role,app.kubernetes.io/version"},
+	contract.MetaFromLabels:   {"", "role", "role=app.kubernetes.io/component,version"},
+	contract.ContainerExclude: {"", "proxy", "proxy,migrate"},
+	contract.HeartbeatTTL:     {"30s", "3s", "1m30s", "2m"},
+	contract.DeregisterAfter:  {"2m", "1m", "24h"},
+	contract.Gate:             {"passing", "registered", "off"},
+	contract.GateTimeout:      {"5m", "0s", "1ms", "24h"},
+	contract.GatePolicy:       {"once", "continuous"},
+	contract.Readiness:        {"kubelet", "probe"},
+	contract.DrainDelay:       {"5s", "0", "0s", "24h"},
+	contract.DrainTimeout:     {"10s", "1ms", "24h"},
+	contract.DrainHook:        {"true", "false"},
+	contract.AgentletPort:     {"19500", "1024", "65535"},
+	contract.CPURequest:       {"5m", "0", "1m", "0.5"},
+	contract.MemoryRequest:    {"16Mi", "8Mi", "64Mi"},
+	contract.CPULimit:         {"100m", "0", "2"},
+	contract.MemoryLimit:      {"64Mi", "0", "16Mi", "1Gi"},
+	contract.LogLevel:         {"debug", "info", "warn", "error"},
+}
+
+func TestEveryKeysGoodValues(t *testing.T) {
+	for _, key := range contract.Keys() {
+		if key.Where != "pod annotation" && key.Where != "pod label or annotation" {
+			continue
+		}
+		if len(goodValues[key.Name]) == 0 {
+			t.Errorf("%s is tried with no good value", key.Name)
+		}
+		for _, value := range goodValues[key.Name] {
+			t.Run(key.Name+"="+value, func(t *testing.T) {
+				pod := newPod(nil)
+				if key.Name != contract.Services {
+					pod.Annotations[contract.ServiceNames] = "web"
+				}
+				pod.Annotations[key.Name] = value
+				if _, _, errs := Parse(pod, nil); len(errs) > 0 {
+					t.Error(errs.ToAggregate())
+				}
+			})
+		}
+	}
+}
+
 // TestEveryKey holds that every key of the contract is read: a bad value of it is a mistake under its own path, and
 // nothing else is.
 func TestEveryKey(t *testing.T) {

@@ -18,6 +18,10 @@ type Registration struct {
 	Services []Service
 	// Settings of the registrar.
 	Settings Settings
+	// Probes that the agentlet runs itself, by container; of others the kubelet's word counts. Unprobed says of which ones
+	// that is so although readiness: probe asks for them.
+	Probes   map[string]ContainerProbes
+	Unprobed []string
 }
 
 // Service is one service as Consul's agent shall hold it, without what only a running pod knows (ID, addresses, the

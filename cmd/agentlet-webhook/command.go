@@ -39,7 +39,7 @@ func newCommand() *cobra.Command {
 		},
 	}
 	o.addFlags(command.Flags())
-	command.AddCommand(&cobra.Command{
+	command.AddCommand(newSelftest(), &cobra.Command{
 		Use: "version", Short: "Prints the version of this build", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(command.OutOrStdout(), "agentlet-webhook %s %s %s/%s\n",
@@ -138,15 +138,22 @@ func inCluster() (*rest.Config, error) {
 }
 
 func newSource(o *options, log *slog.Logger) (source, error) {
-	if o.certs == certsFiles {
-		return certs.NewFiles(o.certDir, certs.ServerName(o.service, o.namespace), log), nil
-	}
 	config, err := inCluster()
 	if err != nil {
 		return nil, err
 	}
+	if o.certs == certsSecret {
+		client, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return nil, fmt.Errorf("create kubernetes client: %w", err)
+		}
+		return certs.NewSecret(certs.SecretConfig{
+			Client: client, Namespace: o.namespace, Service: o.service, Secret: o.certSecret, Keep: o.keepCABundle,
+			Mutating: o.webhookConfiguration, Validating: o.validatingConfiguration, Log: log,
+		}), nil
+	}
 	return certs.NewSelf(certs.SelfConfig{
 		REST: config, Namespace: o.namespace, Service: o.service,
-		Secret: o.caSecret, Configuration: o.webhookConfiguration, Log: log,
+		Secret: o.caSecret, Mutating: o.webhookConfiguration, Validating: o.validatingConfiguration, Log: log,
 	})
 }

@@ -16,12 +16,14 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/dialect"
+	"github.com/agentlet/agentlet/internal/consulflags"
 )
 
 // Where the serving certificate comes from.
 const (
-	certsSelf  = "self"
-	certsFiles = "files"
+	certsSelf   = "self"
+	certsSecret = "secret"
 )
 
 // Who binds the service accounts of injected pods.
@@ -38,11 +40,15 @@ type options struct {
 	injector   injector.Config
 	pullPolicy string
 	defaults   []string // key=value
+	dialects   []string
 
-	certs, certDir       string
+	certs, certSecret    string
+	keepCABundle         bool
 	caSecret             string
 	namespace, service   string
 	webhookConfiguration string
+	// validatingConfiguration is empty where workloads are not judged.
+	validatingConfiguration string
 
 	grants                  string
 	grantBinding, grantRole string
@@ -56,8 +62,7 @@ type options struct {
 func defaultOptions() *options {
 	return &options{
 		listen: ":9443", metricsListen: ":8080", shutdownDelay: 5 * time.Second,
-		injector: injector.Config{ConsulPort: 8500, ConsulScheme: "http"},
-		certs:    certsSelf, certDir: "/etc/agentlet/certs", caSecret: "agentlet-webhook-ca",
+		certs: certsSelf, certSecret: "agentlet-webhook-tls", keepCABundle: true, caSecret: "agentlet-webhook-ca",
 		namespace: os.Getenv("POD_NAMESPACE"), service: "agentlet", webhookConfiguration: "agentlet",
 		grants: grantsNone, grantBinding: "agentlet-pods", grantRole: "agentlet-pod", grantPolicy: "agentlet-own-pod-gate",
 		logFormat: "json", logLevel: "info",
@@ -71,17 +76,21 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 
 	flags.StringVar(&o.injector.Image, "image", o.injector.Image, "image of the agentlet that is added to pods (required)")
 	flags.StringVar(&o.pullPolicy, "image-pull-policy", o.pullPolicy, "its pull policy: Always, IfNotPresent or Never; empty: Kubernetes' default")
-	flags.IntVar(&o.injector.ConsulPort, "consul-port", o.injector.ConsulPort, "HTTP port of the node's Consul agent")
-	flags.StringVar(&o.injector.ConsulScheme, "consul-scheme", o.injector.ConsulScheme, "http or https")
+	flags.StringSliceVar(&o.injector.ImagePullSecrets, "image-pull-secrets", nil, "names of Secrets in the pods' namespaces that its image is pulled with")
+	consulflags.Add(flags, &o.injector)
 	flags.StringVar(&o.injector.ClusterName, "cluster-name", o.injector.ClusterName, "value of the meta k8s-cluster of every service; empty: none")
 	flags.StringArrayVar(&o.defaults, "default", nil, "key=value: the installation's default for an annotation, without its prefix (drain-delay=10s); repeatable")
 
 	flags.StringVar(&o.injector.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register where their namespace has no annotation allowed-services")
 
-	flags.StringVar(&o.certs, "certs", o.certs, "where the serving certificate comes from: self (own authority in a Secret) or files")
-	flags.StringVar(&o.certDir, "cert-dir", o.certDir, "with --certs=files: folder of tls.crt, tls.key and, where it is known, ca.crt")
+	flags.StringSliceVar(&o.dialects, "dialect", nil, "another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable, the one that counts first")
+
+	flags.StringVar(&o.certs, "certs", o.certs, "where the serving certificate comes from: self (own authority in a Secret) or secret (a certificate that somebody else keeps)")
+	flags.StringVar(&o.certSecret, "cert-secret", o.certSecret, "with --certs=secret: Secret with tls.crt, tls.key and ca.crt")
+	flags.BoolVar(&o.keepCABundle, "keep-ca-bundle", o.keepCABundle, "with --certs=secret: keep the configurations' caBundle equal to the Secret's ca.crt; false: somebody else does")
 	flags.StringVar(&o.caSecret, "ca-secret", o.caSecret, "with --certs=self: Secret of the authority")
-	flags.StringVar(&o.webhookConfiguration, "webhook-configuration", o.webhookConfiguration, "with --certs=self: MutatingWebhookConfiguration whose caBundle is kept")
+	flags.StringVar(&o.webhookConfiguration, "webhook-configuration", o.webhookConfiguration, "MutatingWebhookConfiguration whose caBundle is kept")
+	flags.StringVar(&o.validatingConfiguration, "validating-webhook-configuration", o.validatingConfiguration, "ValidatingWebhookConfiguration whose caBundle is kept; empty: none")
 	flags.StringVar(&o.namespace, "namespace", o.namespace, "namespace of the webhook's service (default $POD_NAMESPACE)")
 	flags.StringVar(&o.service, "service", o.service, "name of the webhook's service")
 
@@ -91,7 +100,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.grantPolicy, "grant-policy", o.grantPolicy, "with --grants=auto: ValidatingAdmissionPolicy, and its binding, without which nothing is granted")
 	flags.StringSliceVar(&o.excludedNamespaces, "excluded-namespaces", nil, "with --grants=auto: namespaces that are never granted, whatever their label says")
 
-	flags.StringVar(&o.logFormat, "log-format", o.logFormat, "text or json")
+	flags.StringVar(&o.logFormat, "log-format", o.logFormat, "text or json; of the agentlets, too")
 	flags.StringVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")
 }
 
@@ -102,6 +111,7 @@ func (o *options) check() error { return errors.Join(o.complete(), o.validate())
 func (o *options) complete() error {
 	var problems []error
 	o.injector.ImagePullPolicy = corev1.PullPolicy(o.pullPolicy)
+	o.injector.LogFormat = o.logFormat
 	o.injector.Defaults = registration.Defaults{}
 	for _, pair := range o.defaults {
 		key, value, found := strings.Cut(pair, "=")
@@ -111,6 +121,7 @@ func (o *options) complete() error {
 		}
 		o.injector.Defaults[key] = value
 	}
+	o.injector.Dialects = dialect.Named(o.dialects)
 	if err := o.level.UnmarshalText([]byte(o.logLevel)); err != nil {
 		problems = append(problems, fmt.Errorf("--log-level %q: want debug, info, warn or error", o.logLevel))
 	}
@@ -135,16 +146,17 @@ func (o *options) validate() error {
 	if _, err := injector.New(o.injector); err != nil {
 		problems = append(problems, err)
 	}
-	names := []pair{{"namespace", o.namespace}, {"service", o.service}}
+	names := []pair{{"namespace", o.namespace}, {"service", o.service}, {"webhook-configuration", o.webhookConfiguration}}
+	if o.validatingConfiguration != "" {
+		names = append(names, pair{"validating-webhook-configuration", o.validatingConfiguration})
+	}
 	switch o.certs {
 	case certsSelf:
-		names = append(names, pair{"ca-secret", o.caSecret}, pair{"webhook-configuration", o.webhookConfiguration})
-	case certsFiles:
-		if o.certDir == "" {
-			wrong("cert-dir", o.certDir, "a folder")
-		}
+		names = append(names, pair{"ca-secret", o.caSecret})
+	case certsSecret:
+		names = append(names, pair{"cert-secret", o.certSecret})
 	default:
-		wrong("certs", o.certs, certsSelf+" or "+certsFiles)
+		wrong("certs", o.certs, certsSelf+" or "+certsSecret)
 	}
 	switch o.grants {
 	case grantsAuto:
@@ -160,9 +172,6 @@ func (o *options) validate() error {
 		if len(validation.IsDNS1123Subdomain(name.value)) > 0 {
 			wrong(name.flag, name.value, "the name of an object")
 		}
-	}
-	if o.logFormat != "text" && o.logFormat != "json" {
-		wrong("log-format", o.logFormat, "text or json")
 	}
 	return errors.Join(problems...)
 }

@@ -3,11 +3,15 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/dialect"
 )
 
 // parse reads flags as the command does.
@@ -25,12 +29,16 @@ func parse(t *testing.T, arguments ...string) (*options, error) {
 func TestFlags(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	o, err := parse(t, "--image=agentlet/agentlet:1", "--namespace=agentlet-system", "--default=drain-delay=8s",
-		"--default=service-tags=a,b", "--consul-port=8501", "--consul-scheme=https", "--log-level=debug", "--shutdown-delay=0")
+		"--default=service-tags=a,b", "--consul-port=8501", "--consul-scheme=https", "--log-level=debug", "--shutdown-delay=0",
+		"--dialect=katalog-sync", "--dialect=consul-k8s")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.injector.Image != "agentlet/agentlet:1" || o.injector.ConsulPort != 8501 || o.injector.ConsulScheme != "https" {
 		t.Errorf("injector: %+v", o.injector)
+	}
+	if got := o.injector.Dialects; !slices.Equal(got, dialect.All()) {
+		t.Errorf("dialects: %q", got)
 	}
 	if got := o.injector.Defaults; len(got) != 2 || got["drain-delay"] != "8s" || got["service-tags"] != "a,b" {
 		t.Errorf("defaults: %q", got)
@@ -43,16 +51,28 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+func TestConsulFlags(t *testing.T) {
+	o, err := parse(t, "--image=i", "--namespace=n", "--consul-scheme=https", "--consul-tls-configmap=ca", "--consul-tls-secret=pair",
+		"--consul-tls-server-name=client.dc1.consul", "--consul-acl=login", "--consul-auth-method=agentlet", "--consul-audience=consul")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.injector.ConsulTLS != (injector.ConsulTLS{ConfigMap: "ca", Secret: "pair", ServerName: "client.dc1.consul"}) ||
+		o.injector.ConsulACL != (injector.ConsulACL{Mode: injector.ACLLogin, AuthMethod: "agentlet", Audience: "consul"}) {
+		t.Errorf("TLS %+v, ACL %+v", o.injector.ConsulTLS, o.injector.ConsulACL)
+	}
+}
+
 func TestEveryMistakeIsNamedAtOnce(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	_, err := parse(t, "--listen=9443", "--metrics-listen=x", "--certs=vault", "--log-format=xml", "--log-level=loud",
-		"--default=drain-delay", "--default=no-such-key=1", "--allowed-services=web,", "--shutdown-delay=-1s", "--consul-port=0", "--service=A_B")
+		"--default=drain-delay", "--default=no-such-key=1", "--dialect=latin", "--allowed-services=web,", "--shutdown-delay=-1s", "--consul-port=0", "--service=A_B")
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
-		`--listen "9443"`, `--metrics-listen "x"`, `--certs "vault"`, `--log-format "xml"`, `--log-level "loud"`,
-		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "consulPort", "allowedServices", "image", `--service "A_B"`, `--namespace ""`,
+		`--listen "9443"`, `--metrics-listen "x"`, `--certs "vault"`, "logFormat", `--log-level "loud"`,
+		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "consulPort", "latin", "allowedServices", "image", `--service "A_B"`, `--namespace ""`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named", want)
@@ -66,11 +86,12 @@ func TestCertificateFlagsCountOnlyWhereTheyAreUsed(t *testing.T) {
 		arguments []string
 		says      string
 	}{
-		"self":                {nil, ""},
-		"self, no secret":     {[]string{"--ca-secret="}, "--ca-secret"},
-		"self, no webhook":    {[]string{"--webhook-configuration="}, "--webhook-configuration"},
-		"files":               {[]string{"--certs=files", "--ca-secret=", "--webhook-configuration="}, ""},
-		"files, but no place": {[]string{"--certs=files", "--cert-dir="}, "--cert-dir"},
+		"self":               {nil, ""},
+		"self, no secret":    {[]string{"--ca-secret="}, "--ca-secret"},
+		"self, no webhook":   {[]string{"--webhook-configuration="}, "--webhook-configuration"},
+		"secret":             {[]string{"--certs=secret", "--ca-secret="}, ""},
+		"secret, no name":    {[]string{"--certs=secret", "--cert-secret="}, "--cert-secret"},
+		"secret, no webhook": {[]string{"--certs=secret", "--webhook-configuration="}, "--webhook-configuration"},
 	} {
 		_, err := parse(t, append(base, test.arguments...)...)
 		if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {

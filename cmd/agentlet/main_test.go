@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -26,14 +27,14 @@ func TestParse(t *testing.T) {
 	env := environment()
 	o, err := parse([]string{
 		"--consul-port=8501", "--consul-scheme=https", "--cluster-name=eu", "--port=19501", "--log-level=debug",
-		"--default=drain-delay=7s", "--default=gate=registered", "--allowed-services=web, shop-*",
+		"--default=drain-delay=7s", "--default=gate=registered", "--allowed-services=web, shop-*", "--other-gate=example.com/a", "--other-gate=b",
 	}, func(name string) string { return env[name] }, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.consul.Address != "10.0.0.1:8501" || o.consul.Scheme != "https" || o.identity.Cluster != "eu" || o.port != 19501 ||
 		o.defaults["drain-delay"] != "7s" || o.defaults["gate"] != "registered" || o.nonce != "nonce" ||
-		!slices.Equal(o.allowed, []string{"web", "shop-*"}) {
+		!slices.Equal(o.allowed, []string{"web", "shop-*"}) || !slices.Equal(o.gates, []string{"example.com/a", "b"}) {
 		t.Errorf("options = %+v", o)
 	}
 }
@@ -47,6 +48,35 @@ func TestParseOfIPv6(t *testing.T) {
 	}
 }
 
+func TestParseOfTLSAndACLs(t *testing.T) {
+	env := environment()
+	env[contract.EnvConsulCA] = "-----BEGIN CERTIFICATE-----"
+	parsed := func(args ...string) (options, error) {
+		return parse(args, func(name string) string { return env[name] }, io.Discard)
+	}
+	o, err := parsed("--consul-ca-file=/ca", "--consul-client-cert=/crt", "--consul-client-key=/key", "--consul-tls-server-name=client.dc1.consul",
+		"--consul-auth-method=agentlet", "--consul-bearer-token-file=/bearer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.consul.TLS != (consul.TLS{CA: env[contract.EnvConsulCA], CAFile: "/ca", CertFile: "/crt", KeyFile: "/key", ServerName: "client.dc1.consul"}) {
+		t.Errorf("TLS: %+v", o.consul.TLS)
+	}
+	if acl := o.consul.ACL; acl.AuthMethod != "agentlet" || acl.BearerFile != "/bearer" || acl.Meta["pod"] != "shop/web-1" || !acl.Enabled() {
+		t.Errorf("ACL: %+v", acl)
+	}
+	if o, err := parsed(); err != nil || o.consul.ACL.Enabled() {
+		t.Errorf("without flags: %+v, %v", o.consul.ACL, err)
+	}
+	for _, args := range [][]string{
+		{"--consul-auth-method=a"}, {"--consul-bearer-token-file=/b"}, {"--consul-token-file=/t", "--consul-auth-method=a", "--consul-bearer-token-file=/b"},
+	} {
+		if _, err := parsed(args...); err == nil || !strings.Contains(err.Error(), "want the first alone, or the others together") {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
 func TestParseOfNoGlobs(t *testing.T) {
 	env := environment()
 	if o, err := parse(nil, func(name string) string { return env[name] }, io.Discard); err != nil || o.allowed != nil {
@@ -56,6 +86,13 @@ func TestParseOfNoGlobs(t *testing.T) {
 		if _, err := parse([]string{"--allowed-services=" + text}, func(name string) string { return env[name] }, io.Discard); err == nil {
 			t.Errorf("%q is accepted", text)
 		}
+	}
+}
+
+func TestParseOfNoCondition(t *testing.T) {
+	env := environment()
+	if _, err := parse([]string{"--other-gate=no condition"}, func(name string) string { return env[name] }, io.Discard); err == nil {
+		t.Error("accepted")
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -24,6 +26,7 @@ type options struct {
 	port      int
 	defaults  registration.Defaults
 	allowed   []string // nil: all
+	gates     []string // of another system
 	logLevel  slog.Level
 	logFormat string
 }
@@ -35,11 +38,18 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	flags.SetOutput(stderr)
 	consulPort := flags.Int("consul-port", 8500, "port of the node's Consul agent")
 	flags.StringVar(&o.consul.Scheme, "consul-scheme", "http", "http or https")
+	flags.StringVar(&o.consul.TLS.ServerName, "consul-tls-server-name", consul.DefaultServerName, "name that the Consul agent's certificate is for")
+	flags.StringVar(&o.consul.TLS.CAFile, "consul-ca-file", "", "file with authorities for the Consul agent's certificate, beside those in the environment variable "+contract.EnvConsulCA)
+	flags.StringVar(&o.consul.TLS.CertFile, "consul-client-cert", "", "file with the client certificate for the Consul agent")
+	flags.StringVar(&o.consul.TLS.KeyFile, "consul-client-key", "", "file with its key")
+	flags.StringVar(&o.consul.ACL.TokenFile, "consul-token-file", "", "file with a token of Consul's ACL system")
+	flags.StringVar(&o.consul.ACL.AuthMethod, "consul-auth-method", "", "auth method of Consul's to log in with, instead of a token")
+	flags.StringVar(&o.consul.ACL.BearerFile, "consul-bearer-token-file", "", "with --consul-auth-method: file with the service account's token to log in with")
 	flags.StringVar(&o.consul.NodeName, "consul-node", "", "name of the node in Consul, where its address there isn't the node's IP")
 	flags.StringVar(&o.identity.Cluster, "cluster-name", "", "becomes the meta "+contract.MetaCluster)
 	flags.IntVar(&o.port, "port", 19500, "port of the agentlet's own HTTP server")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
-	flags.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	flags.StringVar(&o.logFormat, "log-format", "json", "text or json")
 	flags.Func("default", "KEY=VALUE: the installation's default for a key of the contract; may be repeated", func(pair string) error {
 		key, value, found := strings.Cut(pair, "=")
 		if !found || key == "" {
@@ -51,6 +61,13 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	flags.Func("allowed-services", "comma-separated globs of the service names that the pod may register; all when absent", func(text string) (err error) {
 		o.allowed, err = registration.ParseAllowed(text)
 		return err
+	})
+	flags.Func("other-gate", "condition of another system's that opens with the agentlet's own, where the pod lists it as a readiness gate; may be repeated", func(name string) error {
+		if wrong := validation.IsQualifiedName(name); len(wrong) > 0 {
+			return errors.New("want the name of a condition: " + wrong[0])
+		}
+		o.gates = append(o.gates, name)
+		return nil
 	})
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -81,10 +98,16 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	if o.consul.Scheme != "http" && o.consul.Scheme != "https" {
 		errs = append(errs, fmt.Errorf("--consul-scheme=%q: want http or https", o.consul.Scheme))
 	}
+	if acl := o.consul.ACL; acl.TokenFile != "" && acl.AuthMethod != "" || (acl.AuthMethod == "") != (acl.BearerFile == "") {
+		errs = append(errs, fmt.Errorf("--consul-token-file=%q, --consul-auth-method=%q, --consul-bearer-token-file=%q: want the first alone, or the others together",
+			acl.TokenFile, acl.AuthMethod, acl.BearerFile))
+	}
 	if o.logFormat != "text" && o.logFormat != "json" {
 		errs = append(errs, fmt.Errorf("--log-format=%q: want text or json", o.logFormat))
 	}
 	o.consul.HostIP = o.identity.HostIP
+	o.consul.TLS.CA = env(contract.EnvConsulCA)
+	o.consul.ACL.Meta = map[string]string{"pod": o.identity.Namespace + "/" + o.identity.Pod}
 	o.consul.Address = net.JoinHostPort(o.identity.HostIP, strconv.Itoa(*consulPort))
 	o.identity.ConsulAddress = o.consul.Address
 	return o, errors.Join(errs...)

@@ -17,10 +17,12 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/kube"
+	"github.com/agentlet/agentlet/agentlet/probe"
 	"github.com/agentlet/agentlet/internal/version"
 )
 
@@ -35,6 +37,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	defer signal.Stop(signals)
 
 	log := o.logger(stderr)
+	klog.SetSlogLogger(log.With("from", "kubernetes-client")) // for the API server's warnings
 	registrar, pod, err := assemble(o, log)
 	if err != nil {
 		return err
@@ -47,7 +50,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	defer group.Wait()
 	defer cancel()
 	group.Go(func() { pod.Watch(ctx, log, registrar) })
-	group.Go(func() { serve(ctx, o, registrar) })
+	group.Go(func() { serve(ctx, o, registrar, log) })
 	group.Go(func() { relay(ctx, signals, registrar) })
 	return registrar.Run(ctx)
 }
@@ -66,10 +69,14 @@ func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return agentlet.New(agentlet.Config{
-		Identity: o.identity, Agent: client, View: client, Catalog: client, Kube: pod,
-		Defaults: o.defaults, AllowedServices: o.allowed, Logger: log,
-	}), pod, nil
+	connected := agentlet.Config{
+		Identity: o.identity, Agent: client, View: client, Catalog: client, Kube: pod, Prober: probe.New(o.identity.PodIP),
+		Defaults: o.defaults, AllowedServices: o.allowed, OtherGates: o.gates, Logger: log,
+	}
+	if o.consul.ACL.Enabled() {
+		connected.Login = client
+	}
+	return agentlet.New(connected), pod, nil
 }
 
 // relay hands the process's signals on to the registrar.
@@ -98,10 +105,11 @@ const (
 )
 
 // serve answers HTTP until ctx ends. While the port can't be opened it tells the registrar so, and tries again.
-func serve(ctx context.Context, o options, registrar *agentlet.Registrar) {
+func serve(ctx context.Context, o options, registrar *agentlet.Registrar, log *slog.Logger) {
 	server := &http.Server{
 		Handler:           registrar.Handler(o.nonce),
 		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers on the network do
 	}
 	listener := listen(ctx, net.JoinHostPort("", strconv.Itoa(o.port)), registrar)
 	if listener == nil {

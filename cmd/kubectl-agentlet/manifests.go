@@ -47,7 +47,8 @@ func newInject(kube *kube) *cobra.Command {
 		Use:   "inject -f FILE",
 		Short: "Prints manifests as the webhook would make them",
 		Long: `Prints manifests as the webhook would make them: with the agentlet, the gate and the drain hooks in every pod and pod
-template that asks for them, whatever the namespace's label says. What asks for none is printed as it is, byte for byte.
+template that asks for them, whatever the namespace's label says. What asks for none is printed as it is, byte for byte. No cluster is
+asked unless --from-cluster is given.
 With a mistake anywhere nothing is printed but the mistakes, each with its file and line.
 
 The webhook gives each pod a nonce of its own; here it follows from the object's name, so that the output for a manifest
@@ -55,11 +56,13 @@ never changes by itself.`,
 		Example: examples(`
 # See what would change
 kubectl agentlet inject -f web.yaml | kubectl diff -f -
+# With the image and the defaults of the installation in the cluster
+kubectl agentlet inject -f web.yaml --from-cluster
 # Without a webhook in the cluster
 kustomize build . | kubectl agentlet inject -f - | kubectl apply -f -`),
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return inject(command, from, install, kube.namespace())
+			return inject(command, from, install, kube)
 		},
 	}
 	from.addFlags(command.Flags())
@@ -67,12 +70,12 @@ kustomize build . | kubectl agentlet inject -f - | kubectl apply -f -`),
 	return command
 }
 
-func inject(command *cobra.Command, from *source, install *installation, namespace string) error {
-	decider, err := install.injector()
+func inject(command *cobra.Command, from *source, install *installation, kube *kube) error {
+	decider, err := install.decider(command, kube)
 	if err != nil {
 		return err
 	}
-	files, mistakes, err := from.judge(command, decider, namespace)
+	files, mistakes, err := from.judge(command, decider, kube.namespace())
 	if err != nil {
 		return err
 	}
@@ -109,15 +112,20 @@ func newExplain(kube *kube, getenv func(string) string) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "explain -f FILE",
 		Short: "Says what manifests would register in Consul, or every mistake with its line",
+		Long: `Says what manifests would register in Consul, and how their pods would start and end, or every mistake with its line.
+
+No cluster is asked unless --from-cluster is given: what an installation has set otherwise, its defaults and which names its
+namespaces may use, is not known then.`,
 		Example: examples(`
 kubectl agentlet explain -f web.yaml
 # A chart, before it is installed
 helm template . | kubectl agentlet explain -f -
-# With an installation's defaults
+# With the installation's defaults and allowed services, read from the cluster or given
+kubectl agentlet explain -f web.yaml --from-cluster
 kubectl agentlet explain -f web.yaml --default drain-delay=10s`),
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return explainAll(command, from, install, kube.namespace(), table.Colours(command.OutOrStdout(), getenv))
+			return explainAll(command, from, install, kube, table.Colours(command.OutOrStdout(), getenv))
 		},
 	}
 	from.addFlags(command.Flags())
@@ -125,12 +133,12 @@ kubectl agentlet explain -f web.yaml --default drain-delay=10s`),
 	return command
 }
 
-func explainAll(command *cobra.Command, from *source, install *installation, namespace string, colours bool) error {
-	decider, err := install.injector()
+func explainAll(command *cobra.Command, from *source, install *installation, kube *kube, colours bool) error {
+	decider, err := install.decider(command, kube)
 	if err != nil {
 		return err
 	}
-	files, mistakes, err := from.judge(command, decider, namespace)
+	files, mistakes, err := from.judge(command, decider, kube.namespace())
 	if err != nil {
 		return err
 	}
@@ -148,8 +156,11 @@ func explainAll(command *cobra.Command, from *source, install *installation, nam
 		}
 	}
 	write(command.ErrOrStderr(), "mistake: ", mistakes)
-	if !found && !failed {
+	switch {
+	case !found && !failed:
 		fmt.Fprintln(out, "There is no pod and no pod template here.")
+	case !install.fromCluster:
+		fmt.Fprintln(command.ErrOrStderr(), "note: no cluster was asked; --from-cluster judges by what its installation has set")
 	}
 	if failed {
 		return errSaid

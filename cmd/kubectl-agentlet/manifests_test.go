@@ -56,6 +56,7 @@ func TestManifests(t *testing.T) {
 	}{
 		"explain":          {[]string{"explain", "-f", "testdata/shop.yaml", "--default", "drain-delay=8s"}, false},
 		"explain-mistakes": {[]string{"explain", "-f", "testdata/mistakes.yaml"}, true},
+		"explain-dialect":  {[]string{"explain", "-f", "testdata/katalog-sync.yaml", "--dialect", "katalog-sync"}, true},
 		"inject-mistakes":  {[]string{"inject", "-f", "testdata/mistakes.yaml", "-f", "testdata/shop.yaml"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,7 +97,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no file":         {[]string{"inject"}, "no file is named"},
+		"no file":         {[]string{"inject"}, "name the manifests with -f FILE"},
 		"an absent file":  {[]string{"explain", "-f", "absent.yaml"}, "absent.yaml"},
 		"no pair":         {[]string{"inject", "-f", "-", "--default", "gate"}, `--default "gate"`},
 		"a bad default":   {[]string{"inject", "-f", "-", "--default", "gate=ajar"}, "passing, registered or off"},
@@ -117,6 +118,25 @@ func TestEveryCommandHasExamples(t *testing.T) {
 	for _, command := range root.Commands() {
 		if command.Example == "" && command.Name() != "help" && command.Name() != "completion" {
 			t.Errorf("%s has no examples", command.Name())
+		}
+	}
+}
+
+// TestInjectOfADialectKeepsComments holds that a key with a slash is put where it belongs: otherwise the document would have
+// been written anew, without its comments.
+func TestInjectOfADialectKeepsComments(t *testing.T) {
+	text, err := os.ReadFile("testdata/katalog-sync.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "---\n")
+	stdout, stderr, err := call(t, first, "inject", "-f", "-", "--dialect=katalog-sync")
+	if err != nil {
+		t.Fatal(err, stderr)
+	}
+	for _, part := range []string{"# two of them", `agentlet.dev/service-port.admin: "9090"`, "--other-gate=katalog-sync.wish.com/synced"} {
+		if !strings.Contains(stdout, part) {
+			t.Errorf("the output lacks %q:\n%s", part, stdout)
 		}
 	}
 }

@@ -1,5 +1,6 @@
 // Package docs makes what is generated in the documentation: the tables of the contract, which come from agentlet/contract,
-// and the picture of a pod's life. In a Markdown file a table stands between markers:
+// those of the metrics, the alerts and the chart's values, what the chart's schema says of `defaults`, and the picture of a pod's life. In a Markdown file
+// a table stands between markers:
 //
 //	<!-- generated: NAME -->
 //	<!-- end -->
@@ -9,12 +10,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"github.com/agentlet/agentlet/internal/bench"
 )
 
 //go:generate go run ./generate ../..
 
 // pages are the Markdown files that hold generated tables.
-var pages = []string{"README.md", "docs/annotations.md", "docs/operating.md"}
+var pages = []string{
+	"README.md", "docs/annotations.md", "docs/operating.md", "docs/metrics.md", "docs/migrate.md", "docs/consul.md",
+	"docs/benchmarks.md", chartFolder + "README.md",
+}
 
 // The picture of a pod's life: what was measured, and what is drawn from it.
 const (
@@ -27,16 +34,53 @@ const (
 // folder is root. It writes nothing.
 func Files(root string) (map[string]string, error) {
 	files := map[string]string{}
+	all := tables()
+	if err := snippets(root, all); err != nil {
+		return nil, err
+	}
+	values, err := os.ReadFile(filepath.Join(root, chartFolder+"values.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("read values: %w", err)
+	}
+	if all["values"], err = valuesTable(values); err != nil {
+		return nil, fmt.Errorf("describe the chart's values: %w", err)
+	}
+	alerts, err := os.ReadFile(filepath.Join(root, alertsFile))
+	if err != nil {
+		return nil, fmt.Errorf("read alerts: %w", err)
+	}
+	if all["alerts"], err = alertTable(alerts); err != nil {
+		return nil, fmt.Errorf("describe the alerts: %w", err)
+	}
+	schema, err := os.ReadFile(filepath.Join(root, schemaFile))
+	if err != nil {
+		return nil, fmt.Errorf("read schema: %w", err)
+	}
+	if files[schemaFile], err = fillDefaults(string(schema)); err != nil {
+		return nil, fmt.Errorf("fill %s: %w", schemaFile, err)
+	}
+	data, err := os.ReadFile(filepath.Join(root, benchmarksFile))
+	if err != nil {
+		return nil, fmt.Errorf("read figures: %w", err)
+	}
+	measured, err := parseBenchmarks(data)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", benchmarksFile, err)
+	}
+	all["benchmarks"], all["headline"] = measured.table(), measured.table(headline...)
+	if measured.Figures[bench.SpanStart] > 0 { // a picture of nothing would say that it takes no time
+		files[lightSpans], files[darkSpans] = measured.drawSpans(light), measured.drawSpans(dark)
+	}
 	for _, page := range pages {
 		text, err := os.ReadFile(filepath.Join(root, page))
 		if err != nil {
 			return nil, fmt.Errorf("read page: %w", err)
 		}
-		if files[page], err = fill(string(text), tables()); err != nil {
+		if files[page], err = fill(string(text), all); err != nil {
 			return nil, fmt.Errorf("fill %s: %w", page, err)
 		}
 	}
-	data, err := os.ReadFile(filepath.Join(root, lifeFile))
+	data, err = os.ReadFile(filepath.Join(root, lifeFile))
 	if err != nil {
 		return nil, fmt.Errorf("read life: %w", err)
 	}
@@ -46,4 +90,20 @@ func Files(root string) (map[string]string, error) {
 	}
 	files[lightPicture], files[darkPicture] = draw(life, light), draw(life, dark)
 	return files, nil
+}
+
+// snippets adds the files of docs/consul, which tests use too, each as a block of code by its path.
+func snippets(root string, all map[string]string) error {
+	names, err := filepath.Glob(filepath.Join(root, "docs/consul/*"))
+	if err != nil {
+		return fmt.Errorf("list snippets: %w", err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read snippet: %w", err)
+		}
+		all["consul/"+filepath.Base(name)] = "```" + strings.TrimPrefix(filepath.Ext(name), ".") + "\n" + string(text) + "```\n"
+	}
+	return nil
 }

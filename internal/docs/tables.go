@@ -3,18 +3,13 @@ package docs
 import (
 	"strings"
 
+	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/injector/dialect"
 )
 
 // notInForce says of keys what the code does not do yet. It goes when the code does it.
-var notInForce = map[string]string{
-	contract.Readiness: "`probe` is accepted, and does the same as `kubelet` so far",
-}
-
-// reasonNotGiven says of reasons that no agentlet gives them yet, and why.
-var reasonNotGiven = map[contract.Reason]string{
-	contract.LoginFailed: "not given yet: an agentlet does not log in",
-}
+var notInForce = map[string]string{}
 
 // advice is what a person does about a pod whose gate has this reason.
 var advice = map[contract.Reason]string{
@@ -23,10 +18,12 @@ var advice = map[contract.Reason]string{
 	contract.ContainersNotReady: "Look at the containers that the message names, as for any pod. One that shall not count goes " +
 		"into `container-exclude`.",
 	contract.ConsulUnreachable: "Is there a Consul agent on the pod's node, and does it listen on the address in the message, the " +
-		"node's IP? \"Knows no leader\": the agent runs, but has lost its servers.",
-	contract.LoginFailed: "",
-	contract.RegistrationRejected: "The message holds the Consul agent's answer. `Permission denied`: the agent's default token lacks " +
-		"`service:write` for the name.",
+		"node's IP? \"Knows no leader\": the agent runs, but has lost its servers. With TLS the message says what is wrong with " +
+		"a certificate.",
+	contract.LoginFailed: "The message says what Consul's ACL system answered, and what is missing: an auth method, a binding rule for the " +
+		"pod's service account, a Secret with a token. [consul.md](consul.md) has them step by step.",
+	contract.RegistrationRejected: "The message holds the Consul agent's answer. `Permission denied`: the pod's token lacks " +
+		"`service:write` for the name; see [consul.md](consul.md).",
 	contract.InvalidConfiguration: "Correct the annotation that the message names. The last good registration stays meanwhile.",
 	contract.PortConflict: "Something in the pod, or on the node with `hostNetwork`, has the agentlet's port. Choose another with " +
 		"`agentlet-port`.",
@@ -48,6 +45,13 @@ func tables() map[string]string {
 		"reasons":       reasonTable(),
 		"advice":        adviceTable(),
 		"meta":          metaTable(),
+		"events":        eventTable(),
+
+		"dialect-katalog-sync": dialectTable(dialect.KatalogSync),
+		"dialect-consul-k8s":   dialectTable(dialect.ConsulK8s),
+
+		"metrics-agentlet": metricTable(agentlet.Metrics()),
+		"metrics-webhook":  metricTable(webhookMetrics()),
 	}
 }
 
@@ -82,13 +86,22 @@ func contractTable(full bool) string {
 	return t.String()
 }
 
+func dialectTable(d dialect.Dialect) string {
+	t := newTable("annotation", "becomes", "what is different")
+	for _, k := range dialect.Keys(d) {
+		ours := "nothing"
+		if k.Ours != "" {
+			ours = code(k.Ours)
+		}
+		t.row(code(k.Name), ours, k.Doc)
+	}
+	return t.String()
+}
+
 func reasonTable() string {
 	t := newTable("reason", "meaning")
 	for _, r := range contract.ReasonDocs() {
 		meaning := r.Doc
-		if note := reasonNotGiven[r.Reason]; note != "" {
-			meaning += " — **" + note + "**"
-		}
 		t.row(code(string(r.Reason)), meaning)
 	}
 	return t.String()
@@ -97,9 +110,19 @@ func reasonTable() string {
 func adviceTable() string {
 	t := newTable("reason", "what to do")
 	for _, r := range contract.ReasonDocs() {
-		if reasonNotGiven[r.Reason] == "" {
-			t.row(code(string(r.Reason)), advice[r.Reason])
+		t.row(code(string(r.Reason)), advice[r.Reason])
+	}
+	return t.String()
+}
+
+func eventTable() string {
+	t := newTable("type", "reason", "when")
+	for _, e := range contract.EventDocs() {
+		kind := "Normal"
+		if e.Warning {
+			kind = "Warning"
 		}
+		t.row(kind, code(string(e.Reason)), e.Doc)
 	}
 	return t.String()
 }

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,7 +11,9 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -282,4 +285,50 @@ func TestAFightOverABindingIsFoughtSlowly(t *testing.T) {
 		time.Sleep(createBurst * createPause)
 		c.want("after the fight", shop, "web")
 	})
+}
+
+// Until it is known which pods there are, nobody's right is taken: a webhook that starts while lists fail knows nothing.
+func TestNothingIsTakenBeforeThePodsAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pod := injectedPod(shop, "web", "web")
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), pod, &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: testBinding, Labels: map[string]string{ManagedByLabel: FieldManager}},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: clusterRole, Name: testRole},
+			Subjects:   []rbacv1.Subject{account(shop, "web")},
+		})
+		var lists atomic.Bool
+		c.PrependReactor("list", "pods", func(k8stesting.Action) (bool, runtime.Object, error) {
+			// One of the errors for which client-go does not wait by the wall clock.
+			return !lists.Load(), nil, apierrors.NewResourceExpired("not now")
+		})
+		defer background(t, c.grants().Run)()
+		time.Sleep(2 * resync)
+		c.want("while lists fail", shop, "web")
+		if n := c.writes(); n != 0 {
+			t.Errorf("%d writes", n)
+		}
+		lists.Store(true)
+		c.delete(pod)
+		time.Sleep(resync + linger)
+		c.want("once it is known that nobody needs it", shop, "none")
+	})
+}
+
+// A binding that was changed, or made anew, since it was seen is not deleted.
+func TestADeletionNamesWhatWasSeen(t *testing.T) {
+	seen := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: testBinding, UID: "uid", ResourceVersion: "7"}}
+	c := newCluster(t, seen)
+	c.must(newController(c.grants()).delete(t.Context(), seen))
+	for _, action := range c.Actions() {
+		deletion, ok := action.(k8stesting.DeleteActionImpl)
+		if !ok {
+			continue
+		}
+		p := deletion.DeleteOptions.Preconditions
+		if p == nil || p.UID == nil || *p.UID != "uid" || p.ResourceVersion == nil || *p.ResourceVersion != "7" {
+			t.Errorf("preconditions %+v", p)
+		}
+		return
+	}
+	t.Error("nothing was deleted")
 }

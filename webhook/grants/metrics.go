@@ -3,6 +3,8 @@ package grants
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
 // What was done to a binding, in metrics and logs.
@@ -25,31 +27,47 @@ type metrics struct {
 	all      []prometheus.Collector
 }
 
+// The metrics' names.
+const (
+	metricChanges  = "agentlet_webhook_grant_changes_total"
+	metricFailures = "agentlet_webhook_grant_failures_total"
+	metricAccounts = "agentlet_webhook_granted_accounts"
+	metricInForce  = "agentlet_webhook_grant_policy_in_force"
+)
+
+// Metrics declares what a Grants collects.
+func Metrics() []contract.Metric {
+	metric, label := contract.NewMetric, contract.Label
+	return []contract.Metric{
+		metric(metricChanges, contract.Counter,
+			"Role bindings that this replica created, changed or deleted for injected pods; another may have done so too.",
+			label("change", created, changed, deleted)),
+		metric(metricFailures, contract.Counter,
+			"Attempts to write a role binding, or to watch what decides on it, that failed; each is tried again.",
+			label("operation", writing, watching)),
+		metric(metricAccounts, contract.Gauge, "Service accounts that are bound for injected pods now, in all namespaces."),
+		metric(metricInForce, contract.Gauge, "1 when the admission policy bounds whoever is granted, else 0: then nothing more is granted."),
+	}
+}
+
 func newMetrics(g *Grants) *metrics {
-	m := &metrics{
-		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "agentlet_webhook_grant_changes_total",
-			Help: "Role bindings that this replica created, changed or deleted for injected pods; another may have done so too.",
-		}, []string{"change"}),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "agentlet_webhook_grant_failures_total",
-			Help: "Attempts to write a role binding, or to watch what decides on it, that failed; each is tried again.",
-		}, []string{"operation"}),
+	declared := map[string]contract.Metric{}
+	for _, m := range Metrics() {
+		declared[m.Name] = m
 	}
-	for _, operation := range []string{writing, watching} {
-		m.failures.WithLabelValues(operation)
+	counter := func(name string) *prometheus.CounterVec {
+		vector := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: declared[name].Help}, declared[name].LabelNames())
+		for _, value := range declared[name].Labels[0].Values {
+			vector.WithLabelValues(value)
+		}
+		return vector
 	}
-	for _, change := range []string{created, changed, deleted} {
-		m.changes.WithLabelValues(change)
+	gauge := func(name string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: declared[name].Help}, value)
 	}
-	bound := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "agentlet_webhook_granted_accounts",
-		Help: "Service accounts that are bound for injected pods now, in all namespaces.",
-	}, func() float64 { return float64(g.bound()) })
-	policy := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "agentlet_webhook_grant_policy_in_force",
-		Help: "1 when the admission policy bounds whoever is granted, else 0: then nothing more is granted.",
-	}, func() float64 {
+	m := &metrics{changes: counter(metricChanges), failures: counter(metricFailures)}
+	bound := gauge(metricAccounts, func() float64 { return float64(g.bound()) })
+	policy := gauge(metricInForce, func() float64 {
 		if g.Ready() != nil {
 			return 0
 		}

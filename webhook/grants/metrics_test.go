@@ -21,6 +21,7 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/metrictest"
 )
 
 func TestMetrics(t *testing.T) {
@@ -38,6 +39,13 @@ func TestMetrics(t *testing.T) {
 		if err != nil || len(problems) > 0 {
 			t.Errorf("%v, %v", problems, err)
 		}
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(g)
+		families, err := registry.Gather()
+		if err != nil || len(families) != len(Metrics()) {
+			t.Errorf("%d metrics, %v", len(families), err)
+		}
+		metrictest.Check(t, families, Metrics())
 		expect(t, g, 0, "agentlet_webhook_grant_policy_in_force")
 		defer background(t, g.Run)()
 		pod := injectedPod(shop, "web", "web")

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -21,9 +22,9 @@ const Binary = "AGENTLET_TEST_CONSUL"
 
 // Agent is a Consul server that is its own agent, on loopback and in memory.
 type Agent struct {
-	// Address of its HTTP API, host:port.
+	// Address of its HTTP API, host:port; of its HTTPS API where it is secured.
 	Address string
-	// Client with all rights.
+	// Client with all rights, over plain HTTP.
 	Client *api.Client
 	// Process, for tests that stop it.
 	Process *os.Process
@@ -33,6 +34,36 @@ type Agent struct {
 // with CI=true it fails.
 func Start(t testing.TB) *Agent {
 	t.Helper()
+	return start(t, false, "")
+}
+
+// ManagementToken of a secured agent.
+const ManagementToken = "00000000-0000-4000-8000-00000000acce"
+
+// StartSecured is Start with ACLs that deny by default, and with HTTPS beside plain HTTP. The pair is the agent's certificate; it has to be
+// for localhost. With mutual it asks for client certificates.
+func StartSecured(t testing.TB, authority *Authority, pair Pair, mutual bool) *Agent {
+	t.Helper()
+	folder := t.TempDir()
+	files := map[string][]byte{"ca.crt": authority.PEM, "tls.crt": pair.Certificate, "tls.key": pair.Key}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return start(t, true, fmt.Sprintf(`
+acl {
+  enabled = true
+  default_policy = "deny"
+  token_ttl = "1s"
+  tokens { initial_management = %[1]q, agent = %[1]q }
+}
+tls { https { ca_file = "%[2]s/ca.crt", cert_file = "%[2]s/tls.crt", key_file = "%[2]s/tls.key", verify_incoming = %[3]t } }
+`, ManagementToken, folder, mutual))
+}
+
+func start(t testing.TB, secured bool, more string) *Agent {
+	t.Helper()
 	binary := os.Getenv(Binary)
 	if binary == "" {
 		if os.Getenv("CI") != "" {
@@ -40,9 +71,14 @@ func Start(t testing.TB) *Agent {
 		}
 		t.Skipf("SKIPPED: %s is not set: no Consul to test with", Binary)
 	}
-	ports := freePorts(t, 4)
-	config := fmt.Sprintf(`ports { http = %d, server = %d, serf_lan = %d, serf_wan = %d, grpc = -1, grpc_tls = -1, dns = -1 }
-performance { raft_multiplier = 1 }`, ports[0], ports[1], ports[2], ports[3])
+	ports := freePorts(t, 5)
+	https := -1
+	if secured {
+		https = ports[4]
+	}
+	config := fmt.Sprintf(`ports { http = %d, https = %d, server = %d, serf_lan = %d, serf_wan = %d, grpc = -1, grpc_tls = -1, dns = -1 }
+performance { raft_multiplier = 1 }
+%s`, ports[0], https, ports[1], ports[2], ports[3], more)
 	file := t.TempDir() + "/agent.hcl"
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -57,11 +93,14 @@ performance { raft_multiplier = 1 }`, ports[0], ports[1], ports[2], ports[3])
 		_ = command.Wait()
 	})
 	agent := &Agent{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), Process: command.Process}
-	client, err := api.NewClient(&api.Config{Address: agent.Address, Transport: &http.Transport{}})
+	client, err := api.NewClient(&api.Config{Address: agent.Address, Token: ManagementToken, Transport: &http.Transport{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	agent.Client = client
+	if secured {
+		agent.Address = net.JoinHostPort("127.0.0.1", strconv.Itoa(https))
+	}
 	agent.awaitLeader(t)
 	return agent
 }

@@ -27,7 +27,7 @@ const (
 // Finding is what one look has shown.
 type Finding struct {
 	Level Level `json:"level"`
-	// Check that made it: kubernetes, webhook, policy, grants, consul, pods or gates.
+	// Check that made it: kubernetes, webhook, policy, grants, consul, agentlets, pods, gates or hooks.
 	Check string `json:"check"`
 	// Subject is the object concerned, empty for the installation as a whole.
 	Subject string `json:"subject,omitempty"`
@@ -79,7 +79,7 @@ func Run(ctx context.Context, config Config) []Finding {
 		return r.findings
 	}
 	for _, look := range []func(context.Context){
-		r.gather, r.webhook, r.admission, r.policy, r.grants, r.consul, r.registrations, r.gates,
+		r.gather, r.webhook, r.workloads, r.admission, r.policy, r.grants, r.consul, r.agentlets, r.registrations, r.gates, r.hooks,
 	} {
 		if ctx.Err() != nil {
 			r.add(Fail, "kubernetes", "", "the check was ended: "+ctx.Err().Error(), "")

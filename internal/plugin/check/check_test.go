@@ -26,6 +26,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/plugin/installed"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
@@ -42,6 +43,9 @@ type world struct {
 	denied     map[string]bool // verbs
 	dryRun     func(pod *corev1.Pod) error
 	readyz     func() ([]byte, error)
+	expires    time.Time // the served certificate
+	workloads  []byte    // the caBundle of the webhook that judges workloads; nil: there is none
+	events     []corev1.Event
 	agents     map[string]func(path string) ([]byte, error)
 	statuses   map[string]*agentlet.Status
 	catalog    Consul
@@ -51,8 +55,9 @@ var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	bundle := authority(t, now.Add(time.Hour))
 	return &world{
-		version: "v1.37.1", caBundle: authority(t, now.Add(time.Hour)),
+		version: "v1.37.1", caBundle: bundle, workloads: bundle, expires: now.Add(8 * time.Hour),
 		namespaces: map[string]map[string]string{
 			"agentlet-system": {contract.InjectLabel: contract.InjectEnabled, "kubernetes.io/metadata.name": "agentlet-system"},
 			"shop":            {contract.InjectLabel: contract.InjectEnabled},
@@ -131,10 +136,13 @@ func closed(reason contract.Reason, since time.Duration) func(*corev1.Pod) {
 }
 
 func (w *world) Pod(_ context.Context, _, _, port, path string) ([]byte, error) {
-	if port != "9090" || path != "readyz" {
-		return nil, fmt.Errorf("unexpected %s at %s", path, port)
+	switch {
+	case port == "9090" && path == "readyz":
+		return w.readyz()
+	case port == "9090" && path == "metrics":
+		return fmt.Appendf(nil, "# HELP x\n%s %g\n", expiryMetric, float64(w.expires.Unix())), nil
 	}
-	return w.readyz()
+	return nil, fmt.Errorf("unexpected %s at %s", path, port)
 }
 
 func (w *world) Node(_ context.Context, _, node string, port int, path string) ([]byte, error) {
@@ -172,6 +180,9 @@ func (w *world) client() *kubefake.Clientset {
 	for i := range w.pods {
 		objects = append(objects, &w.pods[i])
 	}
+	for i := range w.events {
+		objects = append(objects, &w.events[i])
+	}
 	objects = append(objects, w.configurations()...)
 	client := kubefake.NewClientset(objects...)
 	client.Discovery().(*fake.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: w.version}
@@ -192,7 +203,7 @@ func (w *world) configurations() (objects []runtime.Object) {
 		objects = append(objects, &admissionregistrationv1.MutatingWebhookConfiguration{
 			ObjectMeta: metav1.ObjectMeta{Name: "agentlet"},
 			Webhooks: []admissionregistrationv1.MutatingWebhook{{
-				Name: hookName,
+				Name: installed.HookName,
 				ClientConfig: admissionregistrationv1.WebhookClientConfig{
 					CABundle: w.caBundle, Service: &admissionregistrationv1.ServiceReference{Namespace: "agentlet-system", Name: "agentlet"},
 				},
@@ -202,6 +213,14 @@ func (w *world) configurations() (objects []runtime.Object) {
 						Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"agentlet-system"},
 					}},
 				},
+			}},
+		})
+	}
+	if w.workloads != nil {
+		objects = append(objects, &admissionregistrationv1.ValidatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "agentlet"},
+			Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+				Name: workloadsName, ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: w.workloads},
 			}},
 		})
 	}
@@ -244,6 +263,16 @@ func failing(message string) func(*corev1.Pod) error {
 	return func(*corev1.Pod) error { return errors.New(message) }
 }
 
+// prestop is an event of the pod "web", so long ago.
+func prestop(reason string, ago time.Duration) []corev1.Event {
+	return []corev1.Event{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: reason, Message: "connection refused",
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "web"}, LastTimestamp: metav1.Time{Time: now.Add(-ago)},
+	}}
+}
+
+func runs(pod *corev1.Pod) { pod.Status.Phase = corev1.PodRunning }
+
 func (w *world) add(name string, changes ...func(*corev1.Pod)) {
 	w.pods = append(w.pods, injectedPod(name, func(pod *corev1.Pod) {
 		for _, change := range changes {
@@ -264,23 +293,48 @@ func TestRun(t *testing.T) {
 		"well":                     {func(*world) {}, OK, "webhook", "the API server reaches and trusts", ""},
 		"old Kubernetes":           {func(w *world) { w.version = "v1.29.3" }, Fail, "kubernetes", "v1.29.3 is older than 1.30.0", "upgrade"},
 		"no webhook":               {func(w *world) { w.noHook = true }, Fail, "webhook", "nothing is injected", "helm upgrade --install"},
-		"no caBundle":              {func(w *world) { w.caBundle = nil }, Fail, "webhook", "caBundle is empty", "certs.source"},
-		"a caBundle without sense": {func(w *world) { w.caBundle = []byte("x") }, Fail, "webhook", "holds no certificate", "certs.source"},
-		"an expired authority":     {func(w *world) { w.caBundle = authority(t, now.Add(-time.Hour)) }, Fail, "webhook", "has expired", "certs.source"},
+		"no caBundle":              {func(w *world) { w.caBundle = nil }, Fail, "webhook", "caBundle is empty", "certs.caBundle"},
+		"a caBundle without sense": {func(w *world) { w.caBundle = []byte("x") }, Fail, "webhook", "holds no certificate", "certs.caBundle"},
+		"an expired authority":     {func(w *world) { w.caBundle = authority(t, now.Add(-time.Hour)) }, Fail, "webhook", "has expired", "certs.caBundle"},
+		"an expired certificate":   {func(w *world) { w.expires = now.Add(-time.Hour) }, Fail, "webhook", "has expired on 2029-12-31 23:00", "renew"},
+		"a certificate at its end": {func(w *world) { w.expires = now.Add(time.Minute) }, Warn, "webhook", "is not renewed", "renew"},
+		"a certificate":            {func(*world) {}, OK, "webhook", "serves a certificate until 2030-01-01 08:00", ""},
+		"workloads not judged":     {func(w *world) { w.workloads = nil }, OK, "webhook", "workloads are not judged", ""},
+		"workloads without trust":  {func(w *world) { w.workloads = []byte{} }, Warn, "webhook", "caBundle is empty", "certs.caBundle"},
+		"workloads' other trust":   {func(w *world) { w.workloads = authority(t, now.Add(time.Hour)) }, Warn, "webhook", "is not that of mutatingwebhookconfiguration/agentlet", "certs.caBundle"},
+		"an agentlet that answers": {func(w *world) {
+			w.add("new", runs)
+			w.statuses = map[string]*agentlet.Status{"new": {Consul: "http://10.0.0.11:8500", Services: []agentlet.ServiceStatus{{Agent: "present"}}}}
+		}, OK, "agentlets", "the agentlet of shop/new answers, and reaches the Consul agent at http://10.0.0.11:8500", ""},
+		"an agentlet without answer": {func(w *world) { w.add("new", runs) }, Warn, "agentlets", "the agentlet of shop/new doesn't answer", "NetworkPolicy"},
+		"an agentlet without Consul": {func(w *world) {
+			w.add("new", runs)
+			w.statuses = map[string]*agentlet.Status{"new": {Failing: map[string]string{"b": "no", "a": "refused"}}}
+		}, Warn, "agentlets", "tries in vain: a: refused; b: no", "logs new"},
+		"a failed hook":        {func(w *world) { w.events = prestop("FailedPreStopHook", time.Minute) }, Warn, "hooks", "preStop hooks of 1 container failed in the last hour, the last one of pod web at 2029-12-31 23:59: connection refused", "the kubelet reaches"},
+		"a failed hook of old": {func(w *world) { w.events = prestop("FailedPreStopHook", 2*time.Hour) }, OK, "hooks", "no failed preStop hook", ""},
+		"an agentlet that starts": {func(w *world) {
+			w.add("new", runs, func(p *corev1.Pod) { p.Status.StartTime = &metav1.Time{Time: now} })
+		}, OK, "pods", "pods with an agentlet: 2", ""},
+		"a failed hook elsewhere":  {func(w *world) { w.events = prestop("FailedPreStopHook", time.Minute); w.namespaces["shop"] = nil }, OK, "hooks", "no failed preStop hook", ""},
+		"another event":            {func(w *world) { w.events = prestop("Killing", time.Minute) }, OK, "hooks", "no failed preStop hook", ""},
 		"no replica":               {func(w *world) { w.pods = w.pods[1:] }, Fail, "webhook", "no replica is ready: pods that ask", "scale"},
 		"a replica without trust":  {func(w *world) { w.readyz = answering("", errors.New("503: [+] certificate: ok [-] trust: no bundle")) }, Fail, "webhook", "not ready: trust: no bundle", "logs webhook-1"},
 		"a replica without answer": {func(w *world) { w.readyz = answering("", errors.New("connection refused")) }, Fail, "webhook", "not ready: connection refused", "describe pod"},
 		"unreachable":              {func(w *world) { w.dryRun = failing(`failed calling webhook "inject.agentlet.dev": no endpoints`) }, Fail, "webhook", "can't use the webhook", "port 9443"},
-		"passed over":              {func(w *world) { w.dryRun = func(*corev1.Pod) error { return nil } }, Fail, "webhook", "is not injected", "failurePolicy"},
-		"another's refusal":        {func(w *world) { w.dryRun = failing("quota") }, Warn, "webhook", "dry run of a pod failed: quota", "refuses pods"},
-		"nobody opted in":          {func(w *world) { delete(w.namespaces, "shop"); w.pods = w.pods[:1] }, OK, "webhook", "no namespace is opted in", "kubectl label namespace"},
-		"no policy":                {func(w *world) { w.noPolicy = true }, Warn, "policy", "no admission policy", "policy.enabled"},
-		"an unbound policy":        {func(w *world) { w.noBinding = true }, Fail, "policy", "no binding", "policy.enabled"},
-		"no grant":                 {func(w *world) { w.denied = map[string]bool{"patch": true} }, Fail, "grants", "may not patch pods/status", "read its log"},
-		"no grant, not opted in":   {func(w *world) { w.denied = map[string]bool{"watch": true}; w.namespaces["shop"] = nil }, Fail, "grants", "may not watch pods", "kubectl label namespace shop agentlet.dev/inject=enabled"},
-		"leave_on_terminate":       {func(w *world) { w.agents["node1"] = agent(true) }, Warn, "consul", "leave_on_terminate on", "leave_on_terminate=false"},
-		"no Consul agent":          {func(w *world) { w.agents["node1"] = refused }, Fail, "consul", "no Consul agent answers at the node's address, port 8501", "Consul client agent"},
-		"nodes may not be asked":   {func(w *world) { w.agents["node1"] = forbidden }, OK, "consul", "can't be asked from here", ""},
+		"a name that is not allowed": {func(w *world) {
+			w.dryRun = failing(`admission webhook "inject.agentlet.dev" denied the request: service "agentlet-check"`)
+		}, OK, "webhook", "it judged a pod here, and refused it", ""},
+		"passed over":            {func(w *world) { w.dryRun = func(*corev1.Pod) error { return nil } }, Fail, "webhook", "is not injected", "failurePolicy"},
+		"another's refusal":      {func(w *world) { w.dryRun = failing("quota") }, Warn, "webhook", "dry run of a pod failed: quota", "refuses pods"},
+		"nobody opted in":        {func(w *world) { delete(w.namespaces, "shop"); w.pods = w.pods[:1] }, OK, "webhook", "no namespace is opted in", "kubectl label namespace"},
+		"no policy":              {func(w *world) { w.noPolicy = true }, Warn, "policy", "no admission policy", "policy.enabled"},
+		"an unbound policy":      {func(w *world) { w.noBinding = true }, Fail, "policy", "no binding", "policy.enabled"},
+		"no grant":               {func(w *world) { w.denied = map[string]bool{"patch": true} }, Fail, "grants", "may not patch pods/status", "read its log"},
+		"no grant, not opted in": {func(w *world) { w.denied = map[string]bool{"watch": true}; w.namespaces["shop"] = nil }, Fail, "grants", "may not watch pods", "kubectl label namespace shop agentlet.dev/inject=enabled"},
+		"leave_on_terminate":     {func(w *world) { w.agents["node1"] = agent(true) }, Warn, "consul", "leave_on_terminate on", "leave_on_terminate=false"},
+		"no Consul agent":        {func(w *world) { w.agents["node1"] = refused }, Fail, "consul", "no Consul agent answers at the node's address, port 8501", "Consul client agent"},
+		"nodes may not be asked": {func(w *world) { w.agents["node1"] = forbidden }, OK, "consul", "can't be asked from here", ""},
 		"an agentlet's word": {func(w *world) {
 			w.agents["node1"] = refused
 			w.statuses = map[string]*agentlet.Status{"web": {Services: []agentlet.ServiceStatus{{Agent: "present"}}}}

@@ -13,10 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/plugin/installed"
 )
 
-// hookName is the webhook's name in its configuration, whatever the release is called.
-const hookName = "inject.agentlet.dev"
+// workloadsName is the name of the webhook that judges workloads, in its configuration.
+const workloadsName = "workloads.agentlet.dev"
 
 // oldest Kubernetes that has all that the chart needs: native sidecars, matchConditions and ValidatingAdmissionPolicy.
 const oldest = "1.30.0"
@@ -63,13 +64,7 @@ func (r *run) gatherHook(ctx context.Context) {
 		return
 	}
 	r.facts.hooksRead = true
-	for i := range list.Items {
-		for k := range list.Items[i].Webhooks {
-			if hook := &list.Items[i].Webhooks[k]; hook.Name == hookName && r.facts.hook == nil {
-				r.facts.configuration, r.facts.hook = list.Items[i].Name, hook
-			}
-		}
-	}
+	r.facts.configuration, r.facts.hook = installed.Hook(list.Items)
 	hook := r.facts.hook
 	if hook == nil {
 		return
@@ -77,18 +72,9 @@ func (r *run) gatherHook(ctx context.Context) {
 	if selector, err := metav1.LabelSelectorAsSelector(hook.NamespaceSelector); err == nil {
 		r.facts.selector = selector
 	}
-	if hook.ClientConfig.Service == nil {
-		return
-	}
-	service, err := r.Kube.CoreV1().Services(hook.ClientConfig.Service.Namespace).Get(ctx, hook.ClientConfig.Service.Name, metav1.GetOptions{})
-	if !r.read("the webhook's service", err) {
-		return
-	}
-	pods, err := r.Kube.CoreV1().Pods(service.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.SelectorFromSet(service.Spec.Selector).String(),
-	})
+	replicas, err := installed.Replicas(ctx, r.Kube, hook)
 	if r.read("the webhook's pods", err) {
-		r.facts.replicas = pods.Items
+		r.facts.replicas = replicas
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
@@ -23,6 +23,7 @@ func (r *run) registrations(context.Context) {
 	}
 	judge, err := injector.New(injector.Config{
 		Image: "any", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: r.flag("allowed-services", ""),
+		Dialects: r.dialects(),
 	})
 	if err != nil {
 		r.add(Fail, "pods", "", "can't judge pods: "+err.Error(), "")
@@ -33,9 +34,6 @@ func (r *run) registrations(context.Context) {
 		pod := &r.facts.pods[i]
 		if reach.Agentlet(pod) != nil {
 			injected++
-			continue
-		}
-		if !registration.Wanted(pod) {
 			continue
 		}
 		decision := judge.Decide(injector.Request{
@@ -60,6 +58,15 @@ func (r *run) registrations(context.Context) {
 		}
 	}
 	r.add(OK, "pods", "", fmt.Sprintf("pods with an agentlet: %d", injected), "")
+}
+
+// dialects are the other systems whose annotations the webhook reads.
+func (r *run) dialects() []dialect.Dialect {
+	names := r.flag("dialect", "")
+	if names == "" {
+		return nil
+	}
+	return dialect.Named(strings.Split(names, ","))
 }
 
 // allowedServices is the namespace's annotation of that name, or nil.

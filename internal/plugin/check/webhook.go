@@ -13,9 +13,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/dryrun"
+	"github.com/agentlet/agentlet/internal/plugin/installed"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
@@ -27,14 +28,14 @@ func (r *run) webhook(ctx context.Context) {
 		return
 	}
 	if hook == nil {
-		r.add(Fail, "webhook", "", "no webhook configuration holds "+hookName+": nothing is injected",
+		r.add(Fail, "webhook", "", "no webhook configuration holds "+installed.HookName+": nothing is injected",
 			"install the chart: helm upgrade --install agentlet CHART -n agentlet-system --create-namespace")
 		return
 	}
 	subject := "mutatingwebhookconfiguration/" + r.facts.configuration
 	if message, err := r.trust(hook.ClientConfig.CABundle); err != nil {
 		r.add(Fail, "webhook", subject, err.Error(),
-			"with certs.source=self the webhook writes it: read its log; with certs.source=files see to certs.caBundle or what injects it")
+			"the webhook writes it: read its log; where certs.caBundle is set, the chart does")
 	} else {
 		r.add(OK, "webhook", subject, message, "")
 	}
@@ -46,6 +47,7 @@ func (r *run) webhook(ctx context.Context) {
 	ready := 0
 	for i := range r.facts.replicas {
 		if r.replica(ctx, &r.facts.replicas[i]) {
+			r.certificate(ctx, &r.facts.replicas[i])
 			ready++
 		}
 	}
@@ -106,7 +108,7 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 	return isReady
 }
 
-// healthPort is the number of the port named so: the proxy of pods knows no names.
+// healthPort is the number of the port named so, which has the metrics too: the proxy of pods knows no names.
 func healthPort(pod *corev1.Pod) string {
 	for _, container := range pod.Spec.Containers {
 		for _, port := range container.Ports {
@@ -129,8 +131,7 @@ func parts(answer, mark string) string {
 	return strings.Join(found, ", ")
 }
 
-// admission has the API server itself call the webhook, by a pod that is created as a dry run. Nothing else shows that the
-// API server reaches it and trusts what it serves.
+// admission has the API server itself call the webhook.
 func (r *run) admission(ctx context.Context) {
 	if r.facts.hook == nil {
 		return
@@ -150,17 +151,19 @@ func (r *run) admission(ctx context.Context) {
 			fmt.Sprintf("kubectl label namespace NAME %s=%s", contract.InjectLabel, contract.InjectEnabled))
 		return
 	}
-	pod, err := r.Kube.CoreV1().Pods(namespace).Create(ctx, probe(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	err := dryrun.Once(ctx, r.Kube, namespace, nil)
 	subject := "namespace/" + namespace
 	switch {
-	case err == nil && reach.Agentlet(pod) != nil:
-		r.add(OK, "webhook", subject, "the API server reaches and trusts the webhook: a pod created here is injected (dry run)", "")
 	case err == nil:
+		r.add(OK, "webhook", subject, "the API server reaches and trusts the webhook: a pod created here is injected (dry run)", "")
+	case errors.Is(err, dryrun.ErrNotInjected):
 		r.add(Fail, "webhook", subject, "a pod created here is not injected (dry run), though the namespace is opted in",
 			"look for another webhook or policy that takes the agentlet out, and at failurePolicy: with Ignore an unreachable webhook is passed over")
-	case strings.Contains(err.Error(), hookName):
+	case strings.Contains(err.Error(), installed.HookName) && strings.Contains(err.Error(), "denied the request"):
+		r.add(OK, "webhook", subject, "the API server reaches and trusts the webhook: it judged a pod here, and refused it (dry run): "+err.Error(), "")
+	case strings.Contains(err.Error(), installed.HookName):
 		r.add(Fail, "webhook", subject, "the API server can't use the webhook: "+err.Error(),
-			"see that the API server reaches the webhook's pods (port 9443) and that the findings about the webhook are well")
+			"see that the API server reaches the webhook's pods (port 9443, or webhook.port) and that the findings about the webhook are well")
 	case apierrors.IsForbidden(err):
 		r.add(Skip, "webhook", subject, "a dry run of a pod is not allowed here: "+err.Error(), "")
 	default:
@@ -171,23 +174,4 @@ func (r *run) admission(ctx context.Context) {
 // usable reports whether a pod can be tried in the namespace.
 func (r *run) usable(namespace string) bool {
 	return r.optedIn(namespace) && r.facts.namespaces[namespace].DeletionTimestamp == nil
-}
-
-// probe is a pod that asks for an agentlet, and that any Pod Security Standard lets pass. It never runs.
-func probe() *corev1.Pod {
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "agentlet-check-", Annotations: map[string]string{contract.ServiceNames: "agentlet-check"}},
-		Spec: corev1.PodSpec{
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: new(true), RunAsUser: new(int64(65532)),
-				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			Containers: []corev1.Container{{
-				Name: "check", Image: "agentlet-check", Ports: []corev1.ContainerPort{{ContainerPort: 8080}},
-				SecurityContext: &corev1.SecurityContext{
-					AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-				},
-			}},
-		},
-	}
 }

@@ -26,7 +26,7 @@ func Write(out io.Writer, findings []Finding, colours bool) error {
 			fmt.Fprintf(out, "                  → %s\n", f.Remedy)
 		}
 	}
-	_, err := fmt.Fprintf(out, "\n%d ok, %d skipped, %d warnings, %d failures\n", count[OK], count[Skip], count[Warn], count[Fail])
+	_, err := fmt.Fprintf(out, "\n%d ok, %d skipped, %s, %s\n", count[OK], count[Skip], table.Count(count[Warn], "warning"), table.Count(count[Fail], "failure"))
 	return err
 }
 

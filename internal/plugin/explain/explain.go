@@ -27,10 +27,10 @@ func Write(out io.Writer, file string, j *manifests.Judgement, defaults registra
 		return fmt.Errorf("write explanation: %w", err)
 	}
 	notes(out, j, colours)
-	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut || j.Reason == injector.ReasonUnsupportedOS {
+	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut || j.Reason == injector.ReasonMeshed || j.Reason == injector.ReasonUnsupportedOS {
 		return nil
 	}
-	reg, _, errs := registration.Parse(j.Pod.Pod, defaults)
+	reg, _, errs := registration.Parse(translated(j), defaults)
 	if len(errs) > 0 {
 		return fmt.Errorf("explain %s: %w", j.Object(), errs.ToAggregate())
 	}
@@ -39,21 +39,45 @@ func Write(out io.Writer, file string, j *manifests.Judgement, defaults registra
 		return err
 	}
 	fmt.Fprintln(out)
-	return table.Write(out, "  ", colours, settings(j.Pod.Pod, &reg.Settings))
+	return table.Write(out, "  ", colours, append(live(translated(j), defaults), settings(j.Pod.Pod, &reg.Settings)...))
+}
+
+// live are the rows of what follows the pod's labels as long as it runs.
+func live(pod *corev1.Pod, defaults registration.Defaults) (rows [][]table.Cell) {
+	for _, from := range []struct{ key, what string }{{contract.TagsFromLabels, "live tags"}, {contract.MetaFromLabels, "live meta"}} {
+		text, own := pod.Annotations[from.key]
+		if !own {
+			text = defaults[contract.Short(from.key)]
+		}
+		if strings.TrimSpace(text) != "" {
+			rows = append(rows, []table.Cell{{Text: from.what, Colour: table.Faint}, table.Text("follow the pod's labels while it runs: " + text)})
+		}
+	}
+	return rows
+}
+
+// translated is the pod with another system's annotations in the contract's words.
+func translated(j *manifests.Judgement) *corev1.Pod {
+	if len(j.Translated) == 0 {
+		return j.Pod.Pod
+	}
+	pod := *j.Pod.Pod
+	pod.Annotations = maps.Clone(pod.Annotations)
+	maps.Copy(pod.Annotations, j.Translated)
+	return &pod
 }
 
 func outcome(j *manifests.Judgement) table.Cell {
-	switch {
-	case j.Outcome == injector.Denied && len(j.Mistakes) == 1:
-		return table.Cell{Text: "would be refused: 1 mistake", Colour: table.Red}
-	case j.Outcome == injector.Denied:
-		return table.Cell{Text: fmt.Sprintf("would be refused: %d mistakes", len(j.Mistakes)), Colour: table.Red}
-	case j.Outcome == injector.Injected:
+	if j.Outcome == injector.Denied {
+		return table.Cell{Text: "would be refused: " + table.Count(len(j.Mistakes), "mistake"), Colour: table.Red}
+	}
+	if j.Outcome == injector.Injected {
 		return table.Cell{Text: "would be registered, in a namespace with the label " + contract.InjectLabel + "=" + contract.InjectEnabled, Colour: table.Green}
 	}
 	why := map[injector.Reason]string{
 		injector.ReasonNotAnnotated:    "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
 		injector.ReasonOptedOut:        "would be left alone: it opts out by " + contract.InjectLabel + `: "` + contract.InjectDisabled + `"`,
+		injector.ReasonMeshed:          "would be left alone: consul-k8s' mesh registers it",
 		injector.ReasonUnsupportedOS:   "would be left alone: it is for Windows nodes",
 		injector.ReasonAlreadyInjected: "has its agentlet already, and would be registered",
 	}

@@ -12,8 +12,9 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
-	kjson "sigs.k8s.io/json"
 	kyaml "sigs.k8s.io/yaml"
+
+	"github.com/agentlet/agentlet/injector/workload"
 )
 
 // File is what was read from one place.
@@ -68,20 +69,6 @@ func (n Note) String() string {
 		text += n.Object + ": "
 	}
 	return text + n.Message
-}
-
-// templates are the places of a pod in the kinds that have one. A kind of another group that bears such a name is told
-// apart by its API version.
-var templates = map[string][]string{
-	"v1/Pod":                   {},
-	"v1/PodTemplate":           {"template"},
-	"v1/ReplicationController": {"spec", "template"},
-	"apps/v1/Deployment":       {"spec", "template"},
-	"apps/v1/StatefulSet":      {"spec", "template"},
-	"apps/v1/DaemonSet":        {"spec", "template"},
-	"apps/v1/ReplicaSet":       {"spec", "template"},
-	"batch/v1/Job":             {"spec", "template"},
-	"batch/v1/CronJob":         {"spec", "jobTemplate", "spec", "template"},
 }
 
 // Parse reads a stream of YAML or JSON documents. A document that can't be read is a mistake, and is left as it is.
@@ -161,14 +148,14 @@ func (d *document) find(raw []byte, path []string, errs *[]error) {
 		}
 		return
 	}
-	steps, known := templates[o.APIVersion+"/"+o.Kind]
+	steps, known := workload.Path(o.APIVersion, o.Kind)
 	if !known {
 		return
 	}
-	inner, err := descend(raw, steps)
-	pod := &corev1.Pod{}
+	var pod *corev1.Pod
+	template, err := workload.Template(raw, steps)
 	if err == nil {
-		err = kjson.UnmarshalCaseSensitivePreserveInts(inner, pod)
+		pod, err = workload.Pod(template)
 	}
 	line := d.lineOf(path, "")
 	if err != nil {
@@ -183,18 +170,4 @@ func (d *document) find(raw []byte, path []string, errs *[]error) {
 		Kind: o.Kind, Namespace: o.Metadata.Namespace, Name: name, Line: line, Pod: pod,
 		path: append(slices.Clip(path), steps...),
 	})
-}
-
-// descend returns the part of an object at a path of keys.
-func descend(raw []byte, steps []string) ([]byte, error) {
-	for _, step := range steps {
-		var fields map[string]json.RawMessage
-		if err := json.Unmarshal(raw, &fields); err != nil {
-			return nil, err
-		}
-		if raw = fields[step]; raw == nil {
-			return nil, fmt.Errorf("it has no %s", strings.Join(steps, "."))
-		}
-	}
-	return raw, nil
 }

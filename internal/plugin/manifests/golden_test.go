@@ -13,6 +13,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/dialect"
 )
 
 // webhookCases are the golden pods of the injector, with what the webhook makes of them.
@@ -32,6 +33,7 @@ func testDecider(t testing.TB) fixed {
 		Image: "registry.example/agentlet:1", ImagePullPolicy: corev1.PullIfNotPresent,
 		ConsulPort: 8500, ConsulScheme: "http", ClusterName: "eu-1",
 		Defaults: registration.Defaults{"gate-timeout": "10m", "drain-delay": "4s"},
+		Dialects: dialect.All(),
 	})
 	if err != nil {
 		t.Fatal(err)

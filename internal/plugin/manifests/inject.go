@@ -108,6 +108,18 @@ func same(text, want []byte) bool {
 	return json.Unmarshal(got, &a) == nil && json.Unmarshal(want, &b) == nil && reflect.DeepEqual(a, b)
 }
 
+// unescape is what a JSON pointer's escapes stand for.
+var unescape = strings.NewReplacer("~1", "/", "~0", "~")
+
+// pointerSteps are those of a JSON pointer.
+func pointerSteps(pointer string) []string {
+	path := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
+	for i := range path {
+		path[i] = unescape.Replace(path[i])
+	}
+	return path
+}
+
 // edited is the document with the operations done to its tree; ok is false where the tree doesn't allow it. The tree is
 // spent then.
 func (d *document) edited(operations []jsonpatch.Operation) (text []byte, ok bool) {
@@ -116,7 +128,7 @@ func (d *document) edited(operations []jsonpatch.Operation) (text []byte, ok boo
 	}
 	for _, o := range operations {
 		value, err := blockNode(o.Value)
-		if err != nil || !addAt(d.root, strings.Split(strings.TrimPrefix(o.Path, "/"), "/"), value) {
+		if err != nil || !addAt(d.root, pointerSteps(o.Path), value) {
 			return nil, false
 		}
 	}

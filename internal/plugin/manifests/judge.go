@@ -5,13 +5,12 @@ import (
 	"encoding/hex"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/workload"
 )
 
 // Decider judges one pod; an *injector.Injector is one.
@@ -61,30 +60,16 @@ func (f *File) Judge(decider Decider, namespace string) []Judgement {
 
 // mistake says an error of the injector's as one of the object in which the pod is.
 func (f *File) mistake(j *Judgement, err *field.Error) Note {
-	whole := *err
-	if place := fieldPath(j.path); place != nil {
-		whole.Field = place.String() + "." + err.Field
-	}
-	return Note{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Object(), Message: whole.Error()}
+	message := workload.Mistake(j.path, err).Error()
+	return Note{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Object(), Message: message}
 }
 
-// fieldPath is a path as the API machinery writes it; nil for none.
-func fieldPath(steps []string) (path *field.Path) {
-	for _, step := range steps {
-		if i, err := strconv.Atoi(step); err == nil {
-			path = path.Index(i)
-		} else {
-			path = path.Child(step)
-		}
-	}
-	return path
-}
-
-var contractKey = regexp.MustCompile(regexp.QuoteMeta(contract.Prefix) + `[-A-Za-z0-9_.]+`)
+// annotationKey finds what may be a key of the contract's or of a dialect's in a text.
+var annotationKey = regexp.MustCompile(`[-a-z0-9.]+/[-A-Za-z0-9_.]+`)
 
 // fieldOfWarning is the annotation or label of the pod that a warning is about, or nothing.
 func fieldOfWarning(pod *Pod, warning string) string {
-	for _, key := range contractKey.FindAllString(warning, -1) {
+	for _, key := range annotationKey.FindAllString(warning, -1) {
 		if _, ok := pod.Pod.Annotations[key]; ok {
 			return "metadata.annotations[" + key + "]"
 		}

@@ -19,7 +19,7 @@ const Stdin = "-"
 // that can't be read.
 func Read(ctx context.Context, names []string, recursive bool, stdin io.Reader) (files []*File, mistakes []Note, err error) {
 	if len(names) == 0 {
-		return nil, nil, errors.New("read manifests: no file is named")
+		return nil, nil, errors.New("name the manifests with -f FILE: a file, a folder, or - for the standard input")
 	}
 	for _, name := range names {
 		paths := []string{name}

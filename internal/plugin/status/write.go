@@ -13,7 +13,11 @@ import (
 // Write writes rows as a table, with the namespaces if they differ.
 func Write(out io.Writer, rows []Row, namespaces, colours bool) error {
 	if len(rows) == 0 {
-		_, err := fmt.Fprintln(out, "No pod here has an agentlet.")
+		where := "here"
+		if !namespaces {
+			where = "in this namespace (-n names another, -A all)"
+		}
+		_, err := fmt.Fprintf(out, "No pod %s has an agentlet. kubectl agentlet check says which should have one.\n", where)
 		return err
 	}
 	header := table.Header("NAMESPACE", "POD", "GATE", "REASON", "SERVICE", "ADDRESS", "CONSUL", "OPENED", "NODE", "DRIFT")

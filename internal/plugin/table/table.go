@@ -100,3 +100,11 @@ func Header(titles ...string) []Cell {
 	}
 	return row
 }
+
+// Count is a number of things: "1 warning", "2 warnings".
+func Count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}

@@ -1,0 +1,191 @@
+package consul_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/consul"
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// kubernetes takes conditions in, and nothing else.
+type kubernetes struct {
+	mu   sync.Mutex
+	last corev1.PodCondition
+}
+
+func (k *kubernetes) SetConditions(_ context.Context, conditions []corev1.PodCondition) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.last = conditions[0]
+	return nil
+}
+
+func (*kubernetes) Tell(context.Context, agentlet.Event) error { return nil }
+
+func (k *kubernetes) condition() corev1.PodCondition {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.last
+}
+
+type noProber struct{}
+
+func (noProber) Probe(context.Context, registration.Probe) error { return nil }
+
+// pod of shop, registering web, ready.
+func pod() *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: "web-1", UID: "12345678-0000-0000-0000-000000000000",
+			Annotations: map[string]string{contract.ServiceNames: "web", contract.ServicePort: "8080", contract.DrainDelay: "0s"},
+		},
+		Spec: corev1.PodSpec{ReadinessGates: []corev1.PodReadinessGate{{ConditionType: contract.Condition}}, Containers: []corev1.Container{{Name: "app"}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "127.0.0.1", ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "app", Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+		}}},
+	}
+}
+
+// registered runs a registrar that logs in until its gate is open. ended closes when it has returned.
+func (s secured) registered(t *testing.T, i issuer) (r *agentlet.Registrar, kube *kubernetes, ended <-chan struct{}) {
+	t.Helper()
+	client := s.client(t, consul.ACL{AuthMethod: "agentlet", BearerFile: written(t, i.token(t, "consul", "shop", "web"))})
+	kube = &kubernetes{}
+	r = agentlet.New(agentlet.Config{
+		Identity: agentlet.Identity{
+			Namespace: "shop", Pod: "web-1", UID: "12345678-0000-0000-0000-000000000000", Node: "node1", HostIP: "127.0.0.1", ConsulAddress: s.Address,
+		},
+		Agent: client, View: client, Catalog: client, Login: client, Kube: kube, Prober: noProber{}, Logger: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = r.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	r.Seen(pod())
+	eventually(t, "an open gate", func() bool { return kube.condition().Status == corev1.ConditionTrue })
+	return r, kube, done
+}
+
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(90 * time.Second)
+	for ; !so(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never came: %s", what)
+		}
+	}
+}
+
+// end takes a pod to its end, and waits for the registrar's.
+func end(t *testing.T, r *agentlet.Registrar, ended <-chan struct{}) {
+	t.Helper()
+	deleted := pod()
+	deleted.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	r.Seen(deleted)
+	if !r.Drain(t.Context(), time.Second) {
+		t.Error("the hook was not held to the end of the drain")
+	}
+	r.Terminate()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the registrar did not end")
+	}
+}
+
+func (s secured) health(t *testing.T) string {
+	t.Helper()
+	entries, _, err := s.Client.Health().Service("web", "", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 {
+		return ""
+	}
+	return entries[0].Checks.AggregatedStatus()
+}
+
+// TestRenewal takes the minute that Consul gives tokens at least, so it is for the long run.
+func TestRenewal(t *testing.T) {
+	if os.Getenv("AGENTLET_LONG") == "" {
+		t.Skip("SKIPPED: it takes a minute; set AGENTLET_LONG to run it")
+	}
+	server, i := startSecured(t), newIssuer(t)
+	server.jwtMethod(t, i, time.Minute)
+	r, _, ended := server.registered(t, i)
+	first := server.logins(t)[0].AccessorID
+	began := time.Now()
+	eventually(t, "a second token", func() bool { return len(server.logins(t)) == 2 })
+	t.Logf("renewed after %s", time.Since(began).Round(time.Second))
+	eventually(t, "the end of the first token", func() bool {
+		if got := server.health(t); got != api.HealthPassing {
+			t.Errorf("the catalog says %q", got)
+		}
+		tokens := server.logins(t)
+		return len(tokens) == 1 && tokens[0].AccessorID != first
+	})
+	unready := pod()
+	unready.Status.ContainerStatuses[0].Ready = false
+	r.Seen(unready)
+	eventually(t, "critical by the second token", func() bool { return server.health(t) == api.HealthCritical })
+	end(t, r, ended)
+	if n := len(server.logins(t)); n != 0 || server.health(t) != "" {
+		t.Errorf("%d tokens and health %q are left", n, server.health(t))
+	}
+}
+
+// TestAgentWithoutNodeWrite is about an agent whose own token may not write its node: Consul's servers refuse it to remove
+// anything, and it says so in its own log alone.
+func TestAgentWithoutNodeWrite(t *testing.T) {
+	server, i := startSecured(t), newIssuer(t)
+	server.jwtMethod(t, i, 0)
+	r, kube, ended := server.registered(t, i)
+	if _, err := server.Client.Agent().UpdateAgentACLToken(server.withPolicy(t, `service_prefix "" { policy = "read" }`), nil); err != nil {
+		t.Fatal(err)
+	}
+	end(t, r, ended)
+	if got := server.health(t); got != api.HealthCritical {
+		t.Errorf("the catalog shows the ended pod as %q, want critical", got)
+	}
+	if said := kube.condition(); said.Reason != string(contract.Draining) || !strings.Contains(said.Message, "node:write") {
+		t.Errorf("the gate says %s %q", said.Reason, said.Message)
+	}
+	if n := len(server.logins(t)); n != 0 {
+		t.Errorf("%d tokens are left", n)
+	}
+}
+
+// TestDeadToken has a token destroyed in the life of a pod.
+func TestDeadToken(t *testing.T) {
+	server, i := startSecured(t), newIssuer(t)
+	server.jwtMethod(t, i, 0)
+	r, _, ended := server.registered(t, i)
+	first := server.logins(t)[0].AccessorID
+	if _, err := server.Client.ACL().TokenDelete(first, nil); err != nil {
+		t.Fatal(err)
+	}
+	unready := pod()
+	unready.Status.ContainerStatuses[0].Ready = false
+	eventually(t, "another token", func() bool {
+		r.Seen(unready) // a call that fails notices it
+		tokens := server.logins(t)
+		return len(tokens) == 1 && tokens[0].AccessorID != first
+	})
+	eventually(t, "critical by the new token", func() bool { return server.health(t) == api.HealthCritical })
+	end(t, r, ended)
+	if n := len(server.logins(t)); n != 0 || server.health(t) != "" {
+		t.Errorf("%d tokens and health %q are left", n, server.health(t))
+	}
+}

@@ -1,0 +1,271 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// fails makes all calls to Consul fail from now on.
+func (w *world) fails(err error) {
+	w.setFail(func(call string) error {
+		if call == "gate" || call == "event" {
+			return nil
+		}
+		return err
+	})
+}
+
+// TestEvents is the table of what a pod's life tells.
+func TestEvents(t *testing.T) {
+	badTTL := ready(testPod("heartbeat-ttl", "soon"), true)
+	cases := map[string]struct {
+		pod  *corev1.Pod
+		life func(t *testing.T, w *world, r *Registrar)
+		told string
+	}{
+		"nothing happens": {testPod(), func(*testing.T, *world, *Registrar) { after(time.Hour) }, "Registered"},
+		"readiness comes and goes": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
+			for _, yes := range []bool{false, true, false, true} {
+				r.Seen(ready(testPod(), yes))
+				after(time.Minute)
+			}
+		}, "Registered"},
+		"a bad annotation, corrected": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
+			after(10 * time.Minute)
+			r.Seen(badTTL)
+			after(10 * time.Minute)
+			r.Seen(ready(testPod(), true))
+			after(time.Second)
+		}, "Registered InvalidConfiguration! Registered"},
+		"the agent restarts": {testPod(), func(_ *testing.T, w *world, _ *Registrar) {
+			after(10 * time.Minute)
+			w.fails(ErrRefused)
+			w.set(func() {}) // ends the watch, so that it is noticed at once
+			after(8 * time.Second)
+			w.setFail(nil)
+			after(time.Hour)
+		}, "Registered"},
+		"the agent is away": {testPod(), func(_ *testing.T, w *world, _ *Registrar) {
+			after(10 * time.Minute)
+			w.fails(ErrRefused)
+			after(time.Hour)
+			w.setFail(nil)
+			after(time.Minute)
+		}, "Registered ConsulUnreachable! Registered"},
+		"no leader": {testPod(), func(_ *testing.T, w *world, _ *Registrar) {
+			after(10 * time.Minute)
+			w.setFail(failing(ErrUnreachable, "heartbeat"))
+			w.set(func() { w.leader = false })
+			after(time.Minute)
+		}, "Registered ConsulUnreachable!"},
+		"the agent comes and goes for an hour": {testPod(), func(t *testing.T, w *world, _ *Registrar) {
+			for range 60 {
+				w.fails(ErrRefused)
+				after(30 * time.Second)
+				w.setFail(nil)
+				after(30 * time.Second)
+			}
+			if n := w.count("event"); n < 4 || n > 26 {
+				t.Errorf("%d events in an hour, want each of the two reasons once in five minutes at the most", n)
+			}
+			w.mu.Lock()
+			w.events = nil
+			w.mu.Unlock()
+		}, ""},
+		"lost, under the policy continuous": {testPod("gate-policy", "continuous"), func(_ *testing.T, w *world, _ *Registrar) {
+			after(10 * time.Minute)
+			w.mu.Lock()
+			w.catalog = map[string]CatalogInstance{}
+			w.touch()
+			w.mu.Unlock()
+			after(time.Minute)
+			w.set(func() {}) // the agent's full sync
+			after(time.Minute)
+		}, "Registered CatalogLost! Registered"},
+		"drained": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
+			r.Seen(deleted(ready(testPod(), true)))
+			after(time.Second)
+		}, "Registered Drained"},
+		"the drain times out": {testPod(), func(_ *testing.T, w *world, r *Registrar) {
+			w.fails(context.DeadlineExceeded)
+			r.Seen(deleted(ready(testPod(), true)))
+			after(time.Minute)
+		}, "Registered DrainTimedOut!"},
+		"the agent is away at the end": {testPod(), func(_ *testing.T, w *world, r *Registrar) {
+			w.fails(ErrRefused)
+			r.Seen(deleted(ready(testPod(), true)))
+			after(time.Second)
+		}, "Registered ConsulUnreachable!"},
+		"the pod is gone": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
+			r.Gone()
+			after(time.Minute)
+		}, "Registered"},
+		"no gate": {func() *corev1.Pod {
+			pod := testPod("gate", "off")
+			pod.Spec.ReadinessGates = nil
+			return pod
+		}(), nil, "Registered"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := w.start(t)
+				r.Seen(ready(c.pod, true))
+				after(time.Second)
+				if c.life != nil {
+					c.life(t, w, r)
+				}
+				if got := w.told(); got != c.told {
+					t.Errorf("told %q, want %q", got, c.told)
+				}
+			})
+		})
+	}
+}
+
+func TestEventsBeforeTheGate(t *testing.T) {
+	cases := map[string]struct {
+		fail func(w *world)
+		pod  *corev1.Pod
+		told string
+	}{
+		"rejected":        {func(w *world) { w.setFail(failing(ErrRejected, "register")) }, testPod(), "RegistrationRejected!"},
+		"unreachable":     {func(w *world) { w.fails(ErrRefused) }, testPod(), "ConsulUnreachable!"},
+		"opened anyway":   {func(w *world) { w.fails(ErrRefused) }, testPod("gate-timeout", "1m"), "ConsulUnreachable! TimedOut!"},
+		"only not ready":  {func(*world) {}, testPod(), ""},
+		"a lagging world": {func(w *world) { w.sync = false }, testPod(), ""},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				c.fail(w)
+				r, _ := w.start(t)
+				r.Seen(ready(c.pod, name != "only not ready"))
+				after(14 * time.Second)
+				if got := w.told(); got != "" {
+					t.Errorf("told %q at once", got)
+				}
+				after(time.Hour)
+				if got := w.told(); got != c.told {
+					t.Errorf("told %q, want %q", got, c.told)
+				}
+			})
+		})
+	}
+}
+
+// A restarted agentlet finds the gate open, or says again what is wrong only when that has changed.
+func TestNoEventAgainAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		started(t, w, testPod())
+		w.mu.Lock()
+		w.events = nil
+		w.mu.Unlock()
+		again, _ := w.start(t)
+		again.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+		after(time.Hour)
+		if got := w.told(); got != "" {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
+func TestNoEventAgainAfterARestartWithoutAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pod := ready(testPod("gate", "off"), true)
+		pod.Spec.ReadinessGates = nil
+		w := newWorld()
+		for range 2 {
+			r, _ := w.start(t)
+			r.Seen(pod)
+			after(time.Minute)
+		}
+		if got := w.told(); got != "Registered" {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
+// An API server that doesn't take events holds nothing up, and is not asked again for the same one.
+func TestEventsThatFail(t *testing.T) {
+	for name, err := range map[string]error{"refused": errors.New("forbidden"), "hanging": context.DeadlineExceeded} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.setFail(failing(err, "event"))
+				r, ended := started(t, w, testPod())
+				after(time.Hour)
+				if n := w.count("event"); n != 1 {
+					t.Errorf("%d tries for one event", n)
+				}
+				began := time.Now()
+				r.Seen(deleted(ready(testPod(), true)))
+				if !r.Drain(t.Context(), time.Second) || time.Since(began) > 5100*time.Millisecond {
+					t.Errorf("the hook was answered after %s", time.Since(began))
+				}
+				r.Terminate()
+				<-ended
+				if took := time.Since(began); took > 6100*time.Millisecond {
+					t.Errorf("the process ended after %s", took)
+				}
+			})
+		})
+	}
+}
+
+// Where SIGTERM is there before the drain is over, its event still gets its moment, and no more.
+func TestTheEventOfTheDrainIsAwaited(t *testing.T) {
+	for name, c := range map[string]struct {
+		takes, ends time.Duration
+		told        string
+	}{
+		"a quick API server": {100 * time.Millisecond, 100 * time.Millisecond, "Registered Drained"},
+		"a slow one":         {3 * time.Second, time.Second, "Registered"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, ended := started(t, w, testPod("drain-delay", "0s"))
+				w.mu.Lock()
+				w.slow = map[string]time.Duration{"event": c.takes}
+				w.mu.Unlock()
+				began := time.Now()
+				r.Terminate()
+				<-r.drained
+				if took := time.Since(began); took > 50*time.Millisecond {
+					t.Errorf("the drain took %s", took)
+				}
+				time.Sleep(c.ends + 50*time.Millisecond)
+				synctest.Wait()
+				if !closed(r.done) {
+					t.Errorf("Run goes on")
+				}
+				if got := w.told(); got != c.told {
+					t.Errorf("told %q, want %q", got, c.told)
+				}
+				<-ended
+			})
+		})
+	}
+}
+
+func TestEventMessagesAreBounded(t *testing.T) {
+	for _, warns := range []bool{true, false} {
+		var told telling
+		told.wish(notice{warns, contract.Registered, strings.Repeat("ü", maxEventMessage)}, time.Now())
+		if message := told.want.message; len(message) > maxEventMessage || !strings.HasSuffix(message, "ü...") {
+			t.Errorf("%d bytes, ending in %q", len(message), message[len(message)-8:])
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package agentlet
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"time"
+)
+
+// login is the registrar's standing with Consul's ACL system.
+type login struct {
+	// needed: without a session Consul shows and takes nothing.
+	needed bool
+	// session in use; its ID is 0 before the first one. lost: Consul doesn't know its token any more.
+	session Session
+	lost    bool
+	// renewAt is when to log in again; zero: never, or at once where there is no session to use.
+	renewAt time.Time
+	// old sessions wait for their end, from oldAt on: what was begun with them may be under way until then.
+	old   []int
+	oldAt time.Time
+	// losses in a row, each soon after its login, which was at begunAt.
+	losses  int
+	begunAt time.Time
+}
+
+// usable reports whether calls are allowed what the registrar is allowed.
+func (l *login) usable() bool { return !l.needed || l.session.ID != 0 && !l.lost }
+
+// all sessions that are there to be ended, the one in use last.
+func (l *login) all() []int {
+	if l.session.ID == 0 || l.lost {
+		return l.old
+	}
+	return append(slices.Clone(l.old), l.session.ID)
+}
+
+// Times of the login. After a loss everybody has to log in anew: nobody does in step, nor again and again with a Consul that
+// forgets its tokens at once.
+const (
+	reloginPause = 5 * time.Second
+	reloginMax   = time.Minute
+	oldPause     = 10 * time.Second
+	// endPause is between the logins of a pod that ends, which has no time for reloginPause, where Consul forgets each at once.
+	endPause = time.Second
+	// deniedPause is after a denied registration: what a login may do is decided when it is made.
+	deniedPause = time.Minute
+	// logoutPatience is how long a process that was told to end waits for its logout.
+	logoutPatience = 2 * time.Second
+)
+
+// planLogin sees to a session, and reports whether there is one to use. One that should be renewed is used on meanwhile:
+// renewal is a new login, and every instance is put again with the new session, because Consul keeps the token with it.
+func planLogin(s *state, now time.Time, p *schedule) bool {
+	l := &s.login
+	switch {
+	case !l.needed:
+		return true
+	case s.terminating():
+		if !l.usable() && p.reached(now, l.begunAt.Add(endPause)) {
+			p.add(s, now, action{kind: logIn})
+		}
+	case l.usable() && l.renewAt.IsZero(), !s.link.leader:
+	case p.reached(now, l.renewAt):
+		p.add(s, now, action{kind: logIn})
+	}
+	return l.usable()
+}
+
+// planOldLogout ends sessions that were followed by another one, once no instance hangs on them.
+func planOldLogout(s *state, now time.Time, p *schedule) {
+	if len(s.login.old) == 0 || !p.reached(now, s.login.oldAt) {
+		return
+	}
+	for _, i := range s.instances {
+		if i.agent != absent && i.session != s.login.session.ID {
+			return
+		}
+	}
+	p.add(s, now, action{kind: logOut, session: s.login.old[0]})
+}
+
+// planLastLogout ends every session once nothing of the pod is at the agent. While something is it needs its token: with
+// a dead one its checks could not turn critical in the catalog, and a session that stays runs out by itself.
+func planLastLogout(s *state, now time.Time, p *schedule) {
+	if open := s.login.all(); len(open) > 0 && s.removed() {
+		p.add(s, now, action{kind: logOut, session: open[0]})
+	}
+}
+
+// loggedOut reports whether a process that may end has no logout left to wait for.
+func (s *state) loggedOut(now, mayEnd time.Time, p *schedule) bool {
+	if len(s.login.all()) == 0 || !s.removed() || errors.Is(s.retries[action{kind: logOut}.lane()].err, ErrUnreachable) {
+		return true
+	}
+	return p.reached(now, mayEnd.Add(logoutPatience))
+}
+
+// removed reports whether nothing of this pod is at the agent.
+func (s *state) removed() bool {
+	for _, i := range s.instances {
+		if i.agent != absent {
+			return false
+		}
+	}
+	return s.link.inspected
+}
+
+// applyLogin takes in a session, which may be the one in use.
+func (s *state) applyLogin(r result, now time.Time, jitter func(time.Duration) time.Duration) {
+	if r.err != nil {
+		return
+	}
+	l := &s.login
+	if l.session.ID != r.session.ID {
+		maps.DeleteFunc(s.retries, func(_ lane, failed retry) bool { return errors.Is(failed.err, ErrUnknownToken) })
+		if l.session.ID != 0 && !l.lost {
+			l.old, l.oldAt = append(l.old, l.session.ID), now.Add(oldPause)
+		}
+		l.begunAt = now
+	}
+	l.session, l.lost, l.renewAt = r.session, false, time.Time{}
+	if r.session.Renew > 0 {
+		l.renewAt = now.Add(jitter(r.session.Renew))
+	}
+}
+
+func (s *state) applyLogout(r result) {
+	if r.err != nil && !errors.Is(r.err, ErrAbsent) {
+		return
+	}
+	l := &s.login
+	l.old = slices.DeleteFunc(l.old, func(id int) bool { return id == r.action.session })
+	if l.session.ID == r.action.session {
+		l.session = Session{}
+	}
+}
+
+// seeDenial takes in that Consul doesn't know the token of the session in use any more, or that it may not do what it should.
+// What is said of an earlier session says nothing.
+func (s *state) seeDenial(r result, now time.Time, jitter func(time.Duration) time.Duration) {
+	l := &s.login
+	if !l.usable() || r.action.session != l.session.ID || r.action.kind == logIn || r.action.kind == logOut {
+		return
+	}
+	switch {
+	case errors.Is(r.err, ErrUnknownToken):
+		if l.losses++; now.Sub(l.begunAt) > reloginMax {
+			l.losses = 0
+		}
+		l.lost, l.renewAt = l.needed, now.Add(jitter(min(reloginPause<<min(l.losses, 8), reloginMax)))
+	case errors.Is(r.err, ErrDenied) && r.action.kind == register:
+		if again := now.Add(jitter(deniedPause)); l.renewAt.IsZero() || again.Before(l.renewAt) {
+			l.renewAt = again
+		}
+	}
+}
+
+// loginFailure is why Consul's ACL system doesn't let the registrar in, or nil.
+func loginFailure(s *state) error {
+	if err := s.retries[action{kind: logIn}.lane()].err; err != nil && !s.login.usable() {
+		return err
+	}
+	for _, r := range s.retries {
+		if errors.Is(r.err, ErrUnknownToken) {
+			return r.err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,383 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// aclWorld is a world whose Consul denies by default, and whose tokens are renewed after a while.
+func aclWorld(renew time.Duration) *world {
+	w := newWorld()
+	w.acl, w.renew = true, renew
+	return w
+}
+
+func TestNothingIsAskedBeforeTheLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		w.agent[webID] = w.held(w.defined(testPod()))
+		w.setFail(failing(errors.New("500"), "login"))
+		r, _ := w.start(t)
+		r.Seen(ready(testPod(), true))
+		after(10 * time.Second)
+		if n := w.count("instances") + w.count("register") + w.count("catalog"); n > 0 {
+			t.Errorf("%d calls without a token: what they don't show would be taken for absent", n)
+		}
+		if got := w.last(); got.Reason != string(contract.LoginFailed) || !strings.Contains(got.Message, "500") {
+			t.Errorf("the gate says %s %q, want LoginFailed with the cause", got.Reason, got.Message)
+		}
+		writes, logins := len(w.conditions()), w.count("login")
+		after(10 * time.Minute)
+		if len(w.conditions()) != writes {
+			t.Errorf("the same reason was written %d times more", len(w.conditions())-writes)
+		}
+		if n := w.count("login") - logins; n > 45 {
+			t.Errorf("%d logins in ten minutes of refusal", n)
+		}
+		w.setFail(nil)
+		after(time.Minute)
+		if w.last().Status != corev1.ConditionTrue {
+			t.Error("the gate stays closed though the login is allowed again")
+		}
+		if got := w.told(); got != "LoginFailed! Registered" {
+			t.Errorf("the events are %q", got)
+		}
+	})
+}
+
+func TestRenewalRegistersAgainBeforeTheOldTokenEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(40 * time.Minute)
+		r, _ := started(t, w, testPod())
+		after(19 * time.Minute)
+		for w.count("login") < 2 {
+			after(time.Second)
+		}
+		after(time.Second)
+		if got := w.web().token; got != 2 || w.tokens() != 2 {
+			t.Errorf("after the renewal the agent has the instance with token %d of %d, want the second of 2", got, w.tokens())
+		}
+		after(15 * time.Second)
+		if w.tokens() != 1 {
+			t.Errorf("%d tokens, want the new one alone", w.tokens())
+		}
+		after(4 * time.Hour)
+		if n := w.count("login"); n < 6 || n > 13 {
+			t.Errorf("%d logins in four and a half hours of 20 to 40 minutes each", n)
+		}
+		if n := len(w.conditions()); n != 1 || w.inCatalog(webID) != contract.Passing {
+			t.Errorf("the gate was written %d times, the catalog says %q", n, w.inCatalog(webID))
+		}
+		if got := w.web().definition.Meta[contract.MetaNudge]; got != "" {
+			t.Error("a renewal nudged the catalog")
+		}
+		r.Seen(ready(testPod(), false))
+		after(time.Second)
+		if w.inCatalog(webID) != contract.Critical {
+			t.Error("the agent kept a token that has ended: the check no longer reaches the catalog")
+		}
+	})
+}
+
+func TestFailedRenewalKeepsTheOldToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(40 * time.Minute)
+		started(t, w, testPod())
+		w.setFail(failing(ErrRejected, "login"))
+		after(time.Hour)
+		if n := len(w.conditions()); n != 1 || w.inCatalog(webID) != contract.Passing || w.tokens() != 1 {
+			t.Errorf("gate written %d times, catalog %q, %d tokens", n, w.inCatalog(webID), w.tokens())
+		}
+		beats := w.count("heartbeat")
+		after(time.Minute)
+		if w.count("heartbeat") == beats {
+			t.Error("no beats while the renewal fails")
+		}
+	})
+}
+
+func TestDeadTokenIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		r, _ := started(t, w, testPod())
+		w.set(func() { clear(w.alive) })
+		after(20 * time.Second) // a beat notices it
+		if got := w.web().token; got != 2 || w.tokens() != 1 {
+			t.Errorf("the agent has the instance with token %d of %d, want a new one", got, w.tokens())
+		}
+		if n := len(w.conditions()); n != 1 {
+			t.Errorf("the gate was written %d times, want the one opening", n)
+		}
+		r.Seen(ready(testPod(), false))
+		after(time.Second)
+		if w.inCatalog(webID) != contract.Critical {
+			t.Error("readiness no longer reaches the catalog")
+		}
+	})
+}
+
+func TestTokensThatAllDieAreNotReplacedInStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		for range 20 {
+			w := aclWorld(0)
+			started(t, w, testPod("heartbeat-ttl", "3s"))
+			began := time.Now()
+			w.set(func() { clear(w.alive) })
+			for w.count("login") < 2 && time.Since(began) < time.Minute {
+				after(10 * time.Millisecond)
+			}
+			at = append(at, time.Since(began))
+		}
+		if spread := slices.Max(at) - slices.Min(at); spread < 500*time.Millisecond {
+			t.Errorf("20 registrars log in within %s of one another", spread)
+		}
+	})
+}
+
+func TestConsulThatForgetsItsTokensAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		r, _ := started(t, w, testPod())
+		w.setFail(failing(ErrUnknownToken, "instances", "register", "catalog", "heartbeat", "readiness", "changed"))
+		r.Seen(ready(testPod(), false))
+		after(10 * time.Minute)
+		if n := w.count("login"); n > 30 {
+			t.Errorf("%d logins in ten minutes", n)
+		}
+	})
+}
+
+func TestConsulThatForgetsItsTokensAtOnceMeetsAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		r, _ := started(t, w, testPod())
+		w.setFail(func(call string) error {
+			if w.count("login") > 1000 { // no pause in between, and the test would never end
+				return nil
+			}
+			return failing(ErrUnknownToken, "instances", "register", "deregister", "catalog", "heartbeat", "readiness", "changed")(call)
+		})
+		r.Terminate()
+		after(20 * time.Second)
+		if n := w.count("login"); n > 25 {
+			t.Errorf("%d logins while the pod ended", n)
+		}
+	})
+}
+
+func TestUnknownStaticTokenIsNotHurried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(15 * time.Second)
+		w.setFail(failing(ErrUnknownToken, "instances", "register", "catalog", "heartbeat", "readiness", "changed"))
+		r, _ := w.start(t)
+		r.Seen(ready(testPod(), true))
+		after(30 * time.Second)
+		if got := w.last(); got.Reason != string(contract.LoginFailed) || !strings.Contains(got.Message, "does not know the token") {
+			t.Errorf("the gate says %s %q", got.Reason, got.Message)
+		}
+		calls, writes := w.total(), len(w.conditions())
+		after(2 * time.Minute)
+		if n := w.total() - calls; n > 120 {
+			t.Errorf("%d calls in two minutes with a token that Consul doesn't know", n)
+		}
+		if n := len(w.conditions()) - writes; n > 0 {
+			t.Errorf("the same reason was written %d times more", n)
+		}
+	})
+}
+
+func TestDeniedNameIsTriedWithANewLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		var made atomic.Int32
+		w.setFail(func(call string) error {
+			if call == "login" {
+				made.Add(1)
+			}
+			if call == "register" && made.Load() < 3 { // a binding rule that came later counts for later logins only
+				return ErrDenied
+			}
+			return nil
+		})
+		r, _ := w.start(t)
+		r.Seen(ready(testPod(), true))
+		after(5 * time.Second)
+		if got := w.last(); got.Reason != string(contract.RegistrationRejected) {
+			t.Errorf("the gate says %s %q, want RegistrationRejected", got.Reason, got.Message)
+		}
+		logins := w.count("login")
+		after(20 * time.Second)
+		if n := w.count("login") - logins; n > 0 {
+			t.Errorf("%d logins in the first seconds of a denial", n)
+		}
+		after(4 * time.Minute)
+		if w.last().Status != corev1.ConditionTrue {
+			t.Errorf("the gate says %s though a new login may", w.last().Reason)
+		}
+		if w.tokens() != 1 {
+			t.Errorf("%d tokens, want 1", w.tokens())
+		}
+	})
+}
+
+func TestRestartedAgentletTakesTheInstanceOverWithItsOwnToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		w.alive[100] = true
+		held := w.held(w.defined(testPod()))
+		held.token = 100 // of the process before
+		w.agent[webID] = held
+		w.syncNow()
+		r, _ := w.start(t)
+		r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+		after(5 * time.Second)
+		if got := w.web().token; got != 1 {
+			t.Errorf("the agent keeps token %d", got)
+		}
+		for _, c := range w.conditions() {
+			if c.Status != corev1.ConditionTrue {
+				t.Errorf("the restart closed the gate: %+v", c)
+			}
+		}
+	})
+}
+
+// TestLogoutIsTheLast is about every way out: what is asked last, how long the end takes, and how many tokens stay.
+func TestLogoutIsTheLast(t *testing.T) {
+	hang := func(calls ...string) func(string) error { return failing(context.DeadlineExceeded, calls...) }
+	everything := []string{"leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register", "deregister", "login", "logout"}
+	cases := map[string]struct {
+		fail   func(string) error
+		tokens int
+		max    time.Duration // from SIGTERM, which comes with the drain's end
+	}{
+		"all is well":                     {nil, 0, 10 * time.Millisecond},
+		"the catalog never drops it":      {hang("catalog"), 0, 10 * time.Millisecond},
+		"the agent hangs":                 {hang(everything...), 1, 10 * time.Millisecond},
+		"the agent refuses":               {failing(ErrRefused, everything...), 1, 10 * time.Millisecond},
+		"deregistration is refused":       {failing(ErrDenied, "deregister"), 1, 10 * time.Millisecond},
+		"logout fails":                    {failing(errors.New("500"), "logout"), 1, 2010 * time.Millisecond},
+		"logout hangs":                    {hang("logout"), 1, 2010 * time.Millisecond},
+		"logout fails, the agent is gone": {failing(ErrRefused, "logout"), 1, 10 * time.Millisecond},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := aclWorld(0)
+				r, ended := started(t, w, testPod("drain-delay", "0s"))
+				var order []string
+				var mu sync.Mutex
+				w.setFail(func(call string) error {
+					if call == "deregister" || call == "logout" {
+						mu.Lock()
+						defer mu.Unlock()
+						order = append(order, call)
+					}
+					if c.fail != nil {
+						return c.fail(call)
+					}
+					return nil
+				})
+				r.Seen(deleted(ready(testPod("drain-delay", "0s"), true)))
+				if !r.Drain(t.Context(), time.Second) {
+					t.Fatal("the hook was not held")
+				}
+				began := time.Now()
+				r.Terminate()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took > c.max {
+					t.Errorf("the process ended %s after SIGTERM, want at most %s", took, c.max)
+				}
+				if w.tokens() != c.tokens {
+					t.Errorf("%d tokens are left, want %d", w.tokens(), c.tokens)
+				}
+				if i := slices.Index(order, "logout"); i >= 0 && slices.Contains(order[i:], "deregister") {
+					t.Errorf("order %v", order)
+				}
+			})
+		})
+	}
+}
+
+// TestAgentThatMayNotRemove is about an agent without node:write, which removes its services for itself alone.
+func TestAgentThatMayNotRemove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		w.keeps = true
+		r, ended := started(t, w, testPod())
+		r.Seen(deleted(ready(testPod(), true)))
+		began := time.Now()
+		after(4 * time.Second)
+		if got := w.inCatalog(webID); got != contract.Critical {
+			t.Errorf("the catalog shows the ended pod as %q, want critical", got)
+		}
+		if got := w.last(); got.Reason != string(contract.Draining) || !strings.Contains(got.Message, "node:write") {
+			t.Errorf("the gate says %s %q", got.Reason, got.Message)
+		}
+		r.Drain(t.Context(), time.Second)
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("drained after %s", took)
+		}
+		r.Terminate()
+		<-ended
+		if _, there := w.entry(); there || w.tokens() != 0 {
+			t.Errorf("at the agent: %v, tokens: %d, want neither", there, w.tokens())
+		}
+		if n := w.count("register"); n != 2 {
+			t.Errorf("%d registrations, want that of the pod's life and one at its end", n)
+		}
+		if n := len(w.conditions()); n != 3 {
+			t.Errorf("the gate was written %d times: %+v", n, w.conditions())
+		}
+	})
+}
+
+func TestEndWithAnExpiredTokenLogsInAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		r, _ := started(t, w, testPod("drain-delay", "0s"))
+		w.mu.Lock()
+		clear(w.alive)
+		w.mu.Unlock()
+		r.Seen(deleted(ready(testPod("drain-delay", "0s"), true)))
+		began := time.Now()
+		r.Drain(t.Context(), time.Second)
+		if took := time.Since(began); took > time.Second || w.inCatalog(webID) != "" {
+			t.Errorf("drained after %s, the catalog says %q", took, w.inCatalog(webID))
+		}
+		after(time.Second)
+		if w.tokens() != 0 {
+			t.Errorf("%d tokens are left", w.tokens())
+		}
+	})
+}
+
+func TestEndOfAPodThatWasNeverLetIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := aclWorld(0)
+		w.setFail(failing(ErrRejected, "login"))
+		r, _ := w.start(t)
+		r.Seen(ready(testPod(), true))
+		after(time.Minute)
+		began := time.Now()
+		r.Seen(deleted(ready(testPod(), true)))
+		r.Drain(t.Context(), time.Second)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("a login that is refused was waited for: %s", took)
+		}
+	})
+}

@@ -1,0 +1,201 @@
+package agentlet
+
+import (
+	"bytes"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/metrictest"
+)
+
+// scrape reads /metrics as Prometheus does. The result holds each value by its name and labels.
+func scrape(t *testing.T, r *Registrar) map[string]float64 {
+	t.Helper()
+	text := request(r.Handler(testNonce), http.MethodGet, contract.MetricsPath, "").Body.Bytes()
+	problems, err := promlint.New(bytes.NewReader(text)).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("promlint: %v, %v", problems, err)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		t.Fatalf("%v in:\n%s", err, text)
+	}
+	metrictest.Check(t, slices.Collect(maps.Values(families)), Metrics())
+	values := map[string]float64{}
+	for name, family := range families {
+		for _, m := range family.GetMetric() {
+			key := name + labelValues(m.GetLabel())
+			switch {
+			case m.GetGauge() != nil:
+				values[key] = m.GetGauge().GetValue()
+			case m.GetCounter() != nil:
+				values[key] = m.GetCounter().GetValue()
+			case m.GetSummary() != nil:
+				values[key] = float64(m.GetSummary().GetSampleCount())
+			}
+		}
+	}
+	return values
+}
+
+// labelValues of a series, the build's own left out.
+func labelValues(labels []*dto.LabelPair) string {
+	var all []string
+	for _, l := range labels {
+		if !strings.HasSuffix(l.GetName(), "version") {
+			all = append(all, l.GetValue())
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "{" + strings.Join(all, ",") + "}"
+}
+
+// expect that these series have these values.
+func expect(t *testing.T, when string, got, want map[string]float64) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if value, there := got[name]; !there || value != want[name] {
+			t.Errorf("%s: %s = %v, %v; want %v", when, name, value, there, want[name])
+		}
+	}
+}
+
+func TestMetricsOfALife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := w.start(t)
+		r.Seen(testPod())
+		after(2 * time.Second)
+		before := scrape(t, r)
+		expect(t, "before", before, map[string]float64{
+			"agentlet_gate_open": 0, "agentlet_gate_reason{ContainersNotReady}": 1, "agentlet_gate_reason{Registered}": 0,
+			"agentlet_consul_reachable": 1, "agentlet_registrations_total{first}": 0, "agentlet_build_info": 1,
+		})
+		for _, name := range []string{metricTimeToGate, metricTimeToDrain} {
+			if _, there := before[name]; there {
+				t.Errorf("%s is there before the time", name)
+			}
+		}
+
+		r.Seen(ready(testPod(), true))
+		after(time.Second)
+		opened := scrape(t, r)
+		expect(t, "open", opened, map[string]float64{
+			"agentlet_gate_open": 1, "agentlet_gate_reason{Registered}": 1, "agentlet_gate_reason{ContainersNotReady}": 0,
+			"agentlet_registrations_total{first}": 1, "agentlet_registrations_total{lost}": 0,
+			"agentlet_requests_total{register,ok}": 1, "agentlet_request_duration_seconds{register}": 1,
+			"agentlet_requests_total{create_event,ok}": 1, "agentlet_missed_beats_total": 0,
+			"agentlet_time_to_gate_seconds": w.syncs.Seconds(),
+		})
+		after(time.Minute)
+		w.set(func() { delete(w.agent, webID) })
+		after(time.Minute)
+		changed := testPod("service-tags", "new")
+		r.Seen(ready(changed, true))
+		after(time.Minute)
+		expect(t, "put back and changed", scrape(t, r), map[string]float64{
+			"agentlet_registrations_total{first}": 1, "agentlet_registrations_total{lost}": 1, "agentlet_registrations_total{changed}": 1,
+			"agentlet_requests_total{register,ok}": 3, "agentlet_missed_beats_total": 0,
+		})
+
+		w.mu.Lock()
+		w.syncs = 500 * time.Millisecond
+		w.mu.Unlock()
+		r.Seen(deleted(ready(changed, true)))
+		after(250 * time.Millisecond)
+		expect(t, "draining", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{waiting}": .25, "agentlet_gate_reason{Draining}": 1})
+		after(time.Minute)
+		drained := scrape(t, r)
+		expect(t, "drained", drained, map[string]float64{
+			"agentlet_time_to_drain_seconds{dropped}": .5, "agentlet_requests_total{deregister,ok}": 1, "agentlet_gate_open": 0,
+		})
+		if n := len(drained); n > 50 {
+			t.Errorf("%d series, which each pod costs", n)
+		}
+	})
+}
+
+func TestMetricsOfAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		after(time.Minute)
+		w.fails(ErrRefused)
+		after(time.Minute)
+		out := scrape(t, r)
+		expect(t, "out", out, map[string]float64{"agentlet_consul_reachable": 0, "agentlet_gate_open": 1, "agentlet_gate_reason{Registered}": 1})
+		if n := out["agentlet_missed_beats_total"]; n < 4 || n > 6 {
+			t.Errorf("%v beats missed in a minute, want one in 10 seconds", n)
+		}
+		if n := out["agentlet_requests_total{find_leader,refused}"]; n < 10 || n > 60 {
+			t.Errorf("leader asked for and refused %v times", n)
+		}
+		w.setFail(nil)
+		after(time.Minute)
+		over := scrape(t, r)
+		expect(t, "over", over, map[string]float64{"agentlet_consul_reachable": 1, "agentlet_registrations_total{lost}": 0})
+		if n := over["agentlet_missed_beats_total"] - out["agentlet_missed_beats_total"]; n > 1 {
+			t.Errorf("%v beats missed after the outage", n)
+		}
+		r.Seen(deleted(ready(testPod(), true)))
+		w.fails(ErrRefused)
+		after(time.Minute)
+		if end := scrape(t, r); end["agentlet_missed_beats_total"] != over["agentlet_missed_beats_total"] {
+			t.Error("a pod that has left misses beats")
+		}
+	})
+}
+
+func TestMetricsOfADrain(t *testing.T) {
+	for outcome, c := range map[string]struct {
+		fail error
+		took float64
+	}{
+		"refused":   {ErrRefused, 0},
+		"timed_out": {ErrUnreachable, 15}, // drain-timeout and drain-delay
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			r, _ := started(t, w, testPod())
+			w.fails(c.fail)
+			r.Seen(deleted(ready(testPod(), true)))
+			after(time.Minute)
+			expect(t, outcome, scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{" + outcome + "}": c.took})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newWorld().start(t)
+		r.Seen(testPod())
+		after(time.Second)
+		r.Seen(deleted(testPod()))
+		after(time.Second)
+		expect(t, "nothing", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{nothing}": 0})
+	})
+}
+
+func TestNudgesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := w.start(t)
+		w.sync = false
+		r.Seen(ready(testPod(), true))
+		after(10 * time.Second)
+		if n := scrape(t, r)["agentlet_registrations_total{nudge}"]; n < 1 || n > 4 {
+			t.Errorf("%v nudges", n)
+		}
+	})
+}

@@ -1,0 +1,277 @@
+package agentlet
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// consulModel is a world whose agent syncs as Consul's does: a change at once, with all else that has not been synced; a sync
+// that fails waits for the next change or the next full sync; an identical registration marks the instance as synced,
+// true or not. It expires TTL checks, and reaps.
+type consulModel struct {
+	*world
+	// syncing: the servers take what the agent syncs. down: the agent's process does not run.
+	syncing, down bool
+	unsynced      map[string]bool
+	beaten        map[string]time.Time // the last heartbeat
+	criticalSince map[string]time.Time // of the heartbeat
+	others        map[string]agentEntry
+	// wrongs is what the registrar did that it may never do.
+	wrongs []string
+}
+
+// Pace of the agent. Full syncs are rarer than Consul's, so that they heal nothing that the registrar has to.
+const (
+	fullSync   = 20 * time.Minute
+	reapEvery  = 30 * time.Second
+	expireTick = time.Second
+)
+
+// strangers are instances at the same agent that are none of this pod's, however alike their IDs are.
+func strangers() []string {
+	return []string{
+		contract.ServiceID("shop", "web-1", "deadbeef", "web"), contract.ServiceID("shop", "web-10", testUID, "web"),
+		contract.ServiceID("shop2", "web-1", testUID, "web"), "web", strings.ToUpper(webID),
+	}
+}
+
+// newModel lives until ctx ends.
+func newModel(ctx context.Context) *consulModel {
+	m := &consulModel{
+		world: newWorld(), syncing: true,
+		unsynced: map[string]bool{}, beaten: map[string]time.Time{}, criticalSince: map[string]time.Time{}, others: map[string]agentEntry{},
+	}
+	m.sync = false // the world's own way
+	for _, id := range strangers() {
+		m.others[id] = agentEntry{readiness: contract.Passing, heartbeat: contract.Passing, definition: Definition{ID: id}}
+		m.agent[id] = m.others[id]
+	}
+	m.syncAll()
+	go m.run(ctx, fullSync, m.syncAll)
+	go m.run(ctx, expireTick, m.expire)
+	go m.run(ctx, reapEvery, m.reap)
+	return m
+}
+
+func (m *consulModel) run(ctx context.Context, every time.Duration, do func()) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			do()
+		}
+	}
+}
+
+// own reports whether an ID is this pod's.
+func (m *consulModel) own(id string) bool { return strings.HasPrefix(id, testIdentity.Prefix()) }
+
+func (m *consulModel) claim(call, id string) {
+	if !m.own(id) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.wrongs = append(m.wrongs, call+" of "+id+", which is another's")
+	}
+}
+
+func (m *consulModel) Register(ctx context.Context, d Definition, health contract.Health, obsolete []string) error {
+	m.claim("registration", d.ID)
+	before, _ := m.entryOf(d.ID)
+	err := m.world.Register(ctx, d, health, obsolete)
+	after, there := m.entryOf(d.ID)
+	m.mu.Lock()
+	if _, known := m.beaten[d.ID]; there && !known {
+		m.beaten[d.ID] = time.Now()
+	}
+	if err == nil && reflect.DeepEqual(before, after) {
+		delete(m.unsynced, d.ID)
+	}
+	m.mu.Unlock()
+	m.follow(d.ID, before, after)
+	return err
+}
+
+func (m *consulModel) Deregister(ctx context.Context, id string) error {
+	m.claim("deregistration", id)
+	before, _ := m.entryOf(id)
+	err := m.world.Deregister(ctx, id)
+	after, _ := m.entryOf(id)
+	m.follow(id, before, after)
+	return err
+}
+
+func (m *consulModel) Update(ctx context.Context, checkID string, health contract.Health, output string) error {
+	id, check, _ := strings.Cut(checkID, ":")
+	m.claim("update", id)
+	before, _ := m.entryOf(id)
+	err := m.world.Update(ctx, checkID, health, output)
+	after, _ := m.entryOf(id)
+	if err == nil && check == "heartbeat" {
+		m.mu.Lock()
+		m.beaten[id] = time.Now()
+		delete(m.criticalSince, id)
+		m.mu.Unlock()
+	}
+	m.follow(id, before, after)
+	return err
+}
+
+func (m *consulModel) entryOf(id string) (agentEntry, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, there := m.agent[id]
+	return e, there
+}
+
+// follow syncs a change.
+func (m *consulModel) follow(id string, before, after agentEntry) {
+	if reflect.DeepEqual(before, after) {
+		return
+	}
+	m.mu.Lock()
+	m.unsynced[id] = true
+	m.mu.Unlock()
+	time.AfterFunc(m.syncs, m.syncChanges)
+}
+
+// meddle changes the agent's state past the registrar.
+func (m *consulModel) meddle(id string, change func()) {
+	before, _ := m.entryOf(id)
+	m.mu.Lock()
+	change()
+	m.touch()
+	m.mu.Unlock()
+	after, _ := m.entryOf(id)
+	m.follow(id, before, after)
+}
+
+func (m *consulModel) maySync() bool { return m.syncing && m.leader && !m.down }
+
+func (m *consulModel) syncChanges() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.maySync() || len(m.unsynced) == 0 {
+		return
+	}
+	for id := range m.unsynced {
+		m.push(id)
+	}
+	clear(m.unsynced)
+	m.touch()
+}
+
+func (m *consulModel) push(id string) {
+	e, there := m.agent[id]
+	if !there {
+		delete(m.catalog, id)
+		return
+	}
+	m.catalog[id] = CatalogInstance{
+		Health: worst(e.readiness, e.heartbeat), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint(),
+	}
+}
+
+func (m *consulModel) syncAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.maySync() {
+		return
+	}
+	before := maps.Clone(m.catalog)
+	for id := range before {
+		m.push(id)
+	}
+	for id := range m.agent {
+		m.push(id)
+	}
+	clear(m.unsynced)
+	if !maps.Equal(before, m.catalog) {
+		m.touch()
+	}
+}
+
+// expire makes heartbeats critical whose TTL is over.
+func (m *consulModel) expire() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return
+	}
+	for id, e := range m.agent {
+		if m.own(id) && e.heartbeat == contract.Passing && time.Since(m.beaten[id]) > e.definition.HeartbeatTTL {
+			e.heartbeat = contract.Critical
+			m.agent[id], m.unsynced[id], m.criticalSince[id] = e, true, time.Now()
+			m.touch()
+			time.AfterFunc(m.syncs, m.syncChanges)
+		}
+	}
+}
+
+func (m *consulModel) reap() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return
+	}
+	for id, since := range m.criticalSince {
+		if e, there := m.agent[id]; there && time.Since(since) > e.definition.DeregisterAfter {
+			delete(m.agent, id)
+			delete(m.criticalSince, id)
+			m.unsynced[id] = true
+			m.touch()
+			time.AfterFunc(m.syncs, m.syncChanges)
+		}
+	}
+}
+
+// stop ends the agent's process; start has it back, with its data or without.
+func (m *consulModel) stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = true
+}
+
+func (m *consulModel) start(lose bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.down {
+		return
+	}
+	m.down = false
+	clear(m.unsynced)
+	clear(m.criticalSince)
+	for id, e := range m.agent {
+		switch {
+		case !m.own(id):
+		case lose:
+			delete(m.agent, id)
+		default: // its checks begin as critical
+			e.heartbeat = contract.Critical
+			m.agent[id], m.criticalSince[id] = e, time.Now()
+		}
+	}
+	m.touch()
+	time.AfterFunc(time.Second, m.syncAll)
+}
+
+// judge what the registrar may never do.
+func (m *consulModel) judge() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	wrongs := m.wrongs
+	for id, e := range m.others {
+		if now, there := m.agent[id]; !there || !reflect.DeepEqual(now, e) {
+			wrongs = append(wrongs, fmt.Sprintf("%s, which is another's, is now %+v at the agent", id, now))
+		}
+	}
+	return wrongs
+}

@@ -1,0 +1,422 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// play is a pod's life under a script of faults: whatever happens, when the faults stop the catalog says what the pod's
+// readiness says, the gate is right, and nothing of others was touched.
+type play struct {
+	*consulModel
+	mu   sync.Mutex
+	pod  *corev1.Pod // as the API server has it
+	away bool        // the API server
+	kept func(call string) error
+
+	registrar *Registrar
+	end       func() // of the registrar
+	opened    bool
+	second    time.Time
+	calls     map[string]int // in this second
+	said      []string
+}
+
+// step of a script: an event, and how long to wait after it.
+type step struct {
+	event happening
+	pause time.Duration
+}
+
+type happening struct {
+	name string
+	do   func(p *play)
+}
+
+// hurried is how many calls of a kind in one second are too many, whatever happens.
+const hurried = 100
+
+var errOther = errors.New("500 rpc error")
+
+// scripted are the events of scripts. Their order is what fuzzing's corpus means by its bytes.
+func scripted() []happening {
+	annotate := func(pairs ...string) func(*play) {
+		return func(p *play) { p.change(func(pod *corev1.Pod) { pod.Annotations = testPod(pairs...).Annotations }) }
+	}
+	fail := func(err error, calls ...string) func(*play) {
+		return func(p *play) { p.meet(func() { p.kept = failing(err, calls...) }) }
+	}
+	consul := []string{"leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register", "deregister"}
+	restart := func(lose bool) func(*play) {
+		return func(p *play) { p.stop(); time.Sleep(3 * time.Second); p.start(lose) }
+	}
+	return []happening{
+		{"nothing", func(*play) {}},
+		{"ready", func(p *play) { p.change(func(pod *corev1.Pod) { *pod = *ready(pod, true) }) }},
+		{"unready", func(p *play) { p.change(func(pod *corev1.Pod) { *pod = *ready(pod, false) }) }},
+		{"tags a", annotate("service-tags", "a")},
+		{"tags b", annotate("service-tags", "b")},
+		{"two services", annotate("service-names", "web,admin")},
+		{"another service", annotate("service-names", "admin")},
+		{"invalid annotations", annotate("heartbeat-ttl", "soon")},
+		{"agent down", (*play).stop},
+		{"agent back", func(p *play) { p.start(false) }},
+		{"agent restarts", restart(false)},
+		{"agent restarts without its data", restart(true)},
+		{"agent hangs", fail(context.DeadlineExceeded, consul...)},
+		{"agent answers 500", fail(errOther, consul...)},
+		{"registrations fail", fail(errOther, "register")},
+		{"registrations are refused", fail(ErrRejected, "register")},
+		{"beats fail", fail(errOther, "heartbeat", "readiness")},
+		{"the catalog can't be read", fail(errOther, "catalog")},
+		{"the agent can't be listed", fail(errOther, "instances")},
+		{"watching fails", fail(ErrUnreachable, "changed")},
+		{"gate patches fail", fail(errOther, "gate")},
+		{"calls are well", func(p *play) { p.meet(func() { p.kept = nil }) }},
+		{"leader lost", func(p *play) { p.locked(func() { p.leader = false }) }},
+		{"leader back", func(p *play) { p.locked(func() { p.leader = true }) }},
+		{"syncs fail", func(p *play) { p.locked(func() { p.syncing = false }) }},
+		{"syncs work", func(p *play) { p.locked(func() { p.syncing = true }) }},
+		{"API server away", func(p *play) { p.meet(func() { p.away = true }) }},
+		{"API server back", func(p *play) { p.meet(func() { p.away = false }); p.deliver() }},
+		{"somebody deregisters it", func(p *play) { p.meddle(webID, func() { delete(p.agent, webID) }) }},
+		{"somebody edits it", func(p *play) {
+			p.edit(func(e *agentEntry) { e.definition.Tags = []string{"edited"} })
+		}},
+		{"somebody removes a check", func(p *play) {
+			p.edit(func(e *agentEntry) {
+				e.checks = slices.DeleteFunc(slices.Clone(e.checks), func(id string) bool { return strings.HasSuffix(id, "readiness") })
+			})
+		}},
+		{"the catalog loses it", func(p *play) {
+			p.locked(func() { delete(p.catalog, webID); p.touch() })
+			time.AfterFunc(time.Minute, p.syncAll) // that is not the registrar's to heal
+		}},
+		{"a leftover appears", func(p *play) {
+			id := testIdentity.Prefix() + "leftover"
+			p.meddle(id, func() {
+				p.agent[id] = agentEntry{readiness: contract.Passing, heartbeat: contract.Passing, definition: Definition{ID: id, HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute}}
+				p.beaten[id] = time.Now()
+			})
+		}},
+		{"agentlet killed", func(p *play) { p.end(); time.Sleep(time.Second); p.begin() }},
+		{"slow registrations", func(p *play) {
+			p.locked(func() { p.slow = map[string]time.Duration{"register": 700 * time.Millisecond} })
+		}},
+		{"quick registrations", func(p *play) { p.locked(func() { p.slow = nil }) }},
+	}
+}
+
+func pauses() []time.Duration {
+	return []time.Duration{0, time.Millisecond, 7 * time.Millisecond, 100 * time.Millisecond, time.Second, 4 * time.Second, 20 * time.Second, 50 * time.Second, 3 * time.Minute}
+}
+
+// script out of bytes: two for each step.
+func script(bytes []byte) []step {
+	events, pauses := scripted(), pauses()
+	var steps []step
+	for i := 0; i+1 < len(bytes); i += 2 {
+		steps = append(steps, step{events[int(bytes[i])%len(events)], pauses[int(bytes[i+1])%len(pauses)]})
+	}
+	return steps
+}
+
+func told(steps []step) string {
+	var lines []string
+	for _, s := range steps {
+		lines = append(lines, fmt.Sprintf("  %-34s then %s", s.event.name, s.pause))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (p *play) locked(change func()) {
+	p.world.mu.Lock()
+	defer p.world.mu.Unlock()
+	change()
+}
+
+func (p *play) complain(what string) { p.meet(func() { p.said = append(p.said, what) }) }
+
+func (p *play) complaints() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.said
+}
+
+// now is the pod as the API server has it; nobody changes it.
+func (p *play) now() *corev1.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pod
+}
+
+// meet changes what the registrar meets.
+func (p *play) meet(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+func (p *play) edit(change func(*agentEntry)) {
+	p.meddle(webID, func() {
+		if e, there := p.agent[webID]; there {
+			change(&e)
+			p.agent[webID] = e
+		}
+	})
+}
+
+// change the pod at the API server.
+func (p *play) change(change func(*corev1.Pod)) {
+	p.mu.Lock()
+	pod := p.pod.DeepCopy()
+	change(pod)
+	p.pod = pod
+	p.mu.Unlock()
+	p.deliver()
+}
+
+func (p *play) deliver() {
+	p.mu.Lock()
+	pod, away, registrar := p.pod.DeepCopy(), p.away, p.registrar
+	p.mu.Unlock()
+	if !away {
+		registrar.Seen(pod)
+	}
+}
+
+// begin a registrar's process.
+func (p *play) begin() {
+	r := New(Config{Identity: testIdentity, Agent: p.consulModel, View: p.consulModel, Catalog: p.consulModel, Kube: p.consulModel, Prober: p.consulModel, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = r.Run(ctx) }()
+	p.mu.Lock()
+	p.registrar, p.end = r, func() { cancel(); <-ended }
+	p.mu.Unlock()
+	p.deliver()
+}
+
+// fault is what a call meets now.
+func (p *play) fault(call string) error {
+	p.mu.Lock()
+	away, kept := p.away, p.kept
+	if time.Since(p.second) >= time.Second {
+		p.second, p.calls = time.Now(), map[string]int{}
+	}
+	p.calls[call]++
+	hurry := p.calls[call] == hurried
+	p.mu.Unlock()
+	if hurry {
+		p.complain(fmt.Sprintf("%d times %q in a second", hurried, call))
+		time.Sleep(time.Second) // or virtual time would never go on
+	}
+	p.world.mu.Lock()
+	down, leader := p.down, p.leader
+	p.world.mu.Unlock()
+	switch {
+	case call == "gate" && away:
+		return errOther
+	case call == "gate" || call == "event" || call == "probe":
+	case down:
+		return ErrRefused
+	case call == "catalog" && !leader:
+		return errOther
+	}
+	if kept != nil {
+		return kept(call)
+	}
+	return nil
+}
+
+// write follows a written condition.
+func (p *play) write(c corev1.PodCondition) {
+	open := c.Status == corev1.ConditionTrue
+	var was bool
+	p.meet(func() { was, p.opened = p.opened, p.opened || open })
+	if was && !open && c.Reason != string(contract.Draining) {
+		p.complain(fmt.Sprintf("an open gate closed: %s %s", c.Reason, c.Message))
+	}
+	time.AfterFunc(5*time.Millisecond, func() {
+		p.change(func(pod *corev1.Pod) { pod.Status.Conditions = []corev1.PodCondition{c} })
+	})
+}
+
+// soonOver is how long after the last fault a ready pod's gate may still be closed: as long as the longest backoff, and a
+// nudge.
+const soonOver = 100 * time.Second
+
+// perform plays a script, lets all faults stop, and returns what is wrong after a while: empty when nothing is.
+func perform(steps []step) (wrong string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	p := &play{consulModel: newModel(ctx), pod: testPod()}
+	p.fail, p.onWrite = p.fault, p.write
+	p.begin()
+	defer func() { p.end() }()
+	for _, s := range steps {
+		s.event.do(p)
+		time.Sleep(s.pause)
+	}
+	p.meet(func() { p.kept, p.away = nil, false })
+	p.locked(func() { p.leader, p.syncing, p.slow = true, true, nil })
+	p.start(false)
+	p.deliver()
+	if _, _, errs := registration.Parse(p.now(), nil); len(errs) > 0 {
+		p.change(func(pod *corev1.Pod) { pod.Annotations = testPod().Annotations })
+	}
+	// What is registered reaches the catalog without a full sync; a health that changed meanwhile may wait for one.
+	isReady := p.now().Status.ContainerStatuses[0].Ready
+	time.Sleep(soonOver)
+	if w := p.wrongGate(isReady); w != "" {
+		return w + ", before a full sync"
+	}
+	p.syncAll()
+	time.Sleep(6 * time.Minute)
+	if w := slices.Concat(p.converged(isReady), p.complaints(), p.judge()); len(w) > 0 {
+		return strings.Join(w, "; ")
+	}
+	p.change(func(pod *corev1.Pod) { *pod = *deleted(pod) })
+	began := time.Now()
+	if !p.registrar.Drain(ctx, time.Second) {
+		return "the drain hook was not held"
+	}
+	if took := time.Since(began); took > 21*time.Second {
+		return fmt.Sprintf("the drain took %s", took)
+	}
+	p.locked(func() {
+		for id := range p.catalog {
+			if p.own(id) {
+				wrong = id + " is in the catalog after the drain"
+			}
+		}
+	})
+	if w := p.judge(); len(w) > 0 {
+		return strings.Join(w, "; ")
+	}
+	return wrong
+}
+
+// converged is what is not as the pod asks for.
+func (p *play) converged(isReady bool) (wrongs []string) {
+	pod := p.now()
+	reg, _, _ := registration.Parse(pod, nil)
+	p.world.mu.Lock()
+	defer p.world.mu.Unlock()
+	wanted := map[string]Definition{}
+	for _, d := range define(testIdentity, pod.Status.PodIP, "", reg) {
+		wanted[d.ID] = d
+	}
+	for _, have := range []map[string]bool{keys(p.agent), keys(p.catalog)} {
+		for id := range have {
+			if _, asked := wanted[id]; p.own(id) && !asked {
+				wrongs = append(wrongs, id+" is still there")
+			}
+		}
+	}
+	for id, want := range wanted {
+		seen, there := p.catalog[id]
+		e := p.agent[id]
+		switch {
+		case isReady && (!there || seen.Health != contract.Passing):
+			wrongs = append(wrongs, fmt.Sprintf("the pod is ready, and the catalog has %s: %v, %q", id, there, seen.Health))
+		case !isReady && there && seen.Health == contract.Passing:
+			wrongs = append(wrongs, "the pod is not ready, and the catalog says passing of "+id)
+		case there && (seen.Fingerprint != want.Fingerprint() || !same(want, e.definition) || len(e.checks) != 2):
+			wrongs = append(wrongs, fmt.Sprintf("the agent has %+v, the catalog %+v", e, seen))
+		}
+	}
+	return wrongs
+}
+
+func (p *play) wrongGate(isReady bool) string {
+	if isReady && p.last().Status != corev1.ConditionTrue {
+		return "the pod is ready, and its gate is closed"
+	}
+	return ""
+}
+
+func keys[V any](m map[string]V) map[string]bool {
+	have := map[string]bool{}
+	for id := range m {
+		have[id] = true
+	}
+	return have
+}
+
+// performed performs in a bubble of its own.
+func performed(t *testing.T, steps []step) (wrong string) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) { wrong = perform(steps); time.Sleep(time.Minute) })
+	return wrong
+}
+
+// shrink takes out steps for as long as something stays wrong.
+func shrink(t *testing.T, steps []step) []step {
+	t.Helper()
+	for i := 0; i < len(steps); {
+		fewer := slices.Concat(steps[:i], steps[i+1:])
+		if performed(t, fewer) != "" {
+			steps = fewer
+		} else {
+			i++
+		}
+	}
+	return steps
+}
+
+// Sequences of TestAnySequenceConverges: the same ones each time, or with the environment variable that many others.
+const (
+	sequences     = 200
+	sequencesMore = "AGENTLET_SEQUENCES"
+	longest       = 30
+)
+
+// TestAnySequenceConverges plays random scripts. One that goes wrong is printed with its seed, and made shorter first.
+func TestAnySequenceConverges(t *testing.T) {
+	n, seed := sequences, uint64(1)
+	if more, err := strconv.Atoi(os.Getenv(sequencesMore)); err == nil {
+		n, seed = more, rand.Uint64()
+	}
+	if testing.Short() {
+		n /= 10
+	}
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range n {
+		bytes := make([]byte, 2*(1+random.IntN(longest)))
+		for i := range bytes {
+			bytes[i] = byte(random.IntN(256))
+		}
+		if wrong := performed(t, script(bytes)); wrong != "" {
+			t.Fatalf("seed %d: %s, after\n%s\nor shorter\n%s", seed, wrong, told(script(bytes)), told(shrink(t, script(bytes))))
+		}
+	}
+}
+
+// FuzzLife has the fuzzer write the scripts.
+func FuzzLife(f *testing.F) {
+	f.Add([]byte{1, 5, 24, 0, 3, 6, 10, 5})
+	f.Fuzz(func(t *testing.T, bytes []byte) {
+		steps := script(bytes[:min(len(bytes), 2*longest)])
+		if wrong := performed(t, steps); wrong != "" {
+			t.Errorf("%s, after\n%s", wrong, told(steps))
+		}
+	})
+}

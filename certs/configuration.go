@@ -1,0 +1,75 @@
+package certs
+
+import (
+	"context"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// configuration is one webhook configuration, mutating or validating.
+type configuration struct {
+	kind, name string
+	// optional: where it is missing nobody calls, and nothing is wrong.
+	optional bool
+	informer func(informers.SharedInformerFactory) cache.SharedIndexInformer
+	// patch sends a strategic merge patch.
+	patch func(ctx context.Context, patch []byte) error
+}
+
+func (c configuration) String() string { return c.kind + " " + c.name }
+
+// mutating is the MutatingWebhookConfiguration of that name. It has to exist.
+func mutating(client kubernetes.Interface, name string) configuration {
+	return configuration{
+		kind: "MutatingWebhookConfiguration", name: name,
+		informer: func(f informers.SharedInformerFactory) cache.SharedIndexInformer {
+			return f.Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
+		},
+		patch: func(ctx context.Context, patch []byte) error {
+			_, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().
+				Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+			return err
+		},
+	}
+}
+
+// validating is the ValidatingWebhookConfiguration of that name.
+func validating(client kubernetes.Interface, name string) configuration {
+	return configuration{
+		kind: "ValidatingWebhookConfiguration", name: name, optional: true,
+		informer: func(f informers.SharedInformerFactory) cache.SharedIndexInformer {
+			return f.Admissionregistration().V1().ValidatingWebhookConfigurations().Informer()
+		},
+		patch: func(ctx context.Context, patch []byte) error {
+			_, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().
+				Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+			return err
+		},
+	}
+}
+
+// hook is what is read of one webhook.
+type hook struct {
+	name     string
+	caBundle []byte
+}
+
+// hooksOf are the webhooks of a configuration.
+func hooksOf(object metav1.Object) (hooks []hook) {
+	switch c := object.(type) {
+	case *admissionregistrationv1.MutatingWebhookConfiguration:
+		for i := range c.Webhooks {
+			hooks = append(hooks, hook{c.Webhooks[i].Name, c.Webhooks[i].ClientConfig.CABundle})
+		}
+	case *admissionregistrationv1.ValidatingWebhookConfiguration:
+		for i := range c.Webhooks {
+			hooks = append(hooks, hook{c.Webhooks[i].Name, c.Webhooks[i].ClientConfig.CABundle})
+		}
+	}
+	return hooks
+}

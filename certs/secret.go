@@ -1,0 +1,215 @@
+package certs
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// lookAgain is the pause before what can't be served is looked at again: most of the time the bundle is about to be written.
+const lookAgain = time.Second
+
+// SecretConfig says where Secret finds what.
+type SecretConfig struct {
+	Client kubernetes.Interface
+	// Namespace of the service and of the secret.
+	Namespace string
+	// Service that the API server calls.
+	Service string
+	// Secret with tls.crt and tls.key, and, with Keep, ca.crt.
+	Secret string
+	// Mutating is the MutatingWebhookConfiguration, and Validating the ValidatingWebhookConfiguration, that have to trust what
+	// is served. Validating is empty where there is none.
+	Mutating, Validating string
+	// Keep has the caBundles kept equal to the secret's ca.crt; otherwise somebody else sees to them.
+	Keep bool
+	Log  *slog.Logger
+}
+
+// Secret serves a certificate that somebody else, such as cert-manager, keeps in a Secret. It follows the Secret itself and no
+// volume of it, which the kubelet would bring up to date a minute later: by then the API server might trust another authority
+// only. A new certificate is served once the API server was told to trust it.
+type Secret struct {
+	secrets             cache.SharedIndexInformer
+	factory             informers.SharedInformerFactory
+	bundle              *bundle
+	validating          *bundle // or nil
+	namespace, resource string
+	name                string
+	log                 *slog.Logger
+	changed             chan struct{} // buffer of one: something is to be looked at
+
+	mu      sync.Mutex
+	served  *tls.Certificate
+	problem error // why what is in the secret is not served
+}
+
+// NewSecret returns a source that does nothing before Run.
+func NewSecret(config SecretConfig) *Secret {
+	s := &Secret{
+		namespace: config.Namespace, resource: config.Secret,
+		name: ServerName(config.Service, config.Namespace), log: config.Log, changed: make(chan struct{}, 1),
+	}
+	s.factory = informers.NewSharedInformerFactoryWithOptions(config.Client, resync,
+		informers.WithNamespace(config.Namespace), named(config.Secret))
+	s.secrets = s.factory.Core().V1().Secrets().Informer()
+	follow := func(configuration configuration) *bundle {
+		b := newBundle(config.Client, configuration, config.Namespace, config.Secret, config.Log)
+		b.key, b.ours, b.readOnly = caKey, false, !config.Keep
+		return b
+	}
+	s.bundle = follow(mutating(config.Client, config.Mutating))
+	if config.Validating != "" {
+		s.validating = follow(validating(config.Client, config.Validating))
+	}
+	return s
+}
+
+// Run follows the Secret until the context ends.
+func (s *Secret) Run(ctx context.Context) error {
+	notify := func() {
+		select {
+		case s.changed <- struct{}{}:
+		default:
+		}
+	}
+	_, err := s.secrets.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { notify() }, UpdateFunc: func(_, _ any) { notify() }, DeleteFunc: func(any) { notify() },
+	})
+	if err != nil {
+		return fmt.Errorf("watch the certificate's secret: %w", err)
+	}
+	notify() // no secret is no event
+	s.factory.Start(ctx.Done())
+	defer s.factory.Shutdown()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.bundle.Run(ctx) })
+	if s.validating != nil {
+		group.Go(func() error { return s.validating.Run(ctx) })
+	}
+	group.Go(func() error {
+		s.follow(ctx)
+		return nil
+	})
+	return group.Wait()
+}
+
+// follow takes over what the Secret holds: at once where nothing is served yet, else once it has been trusted for settle.
+func (s *Secret) follow(ctx context.Context) {
+	var trusted *tls.Certificate // at the last look
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.changed:
+		case <-again:
+		}
+		again = nil
+		next, err := s.next()
+		switch {
+		case err != nil:
+			s.report(ctx, err)
+			trusted, again = nil, time.After(lookAgain)
+		case next == nil: // it is served
+			s.report(ctx, nil)
+			trusted = nil
+		case s.current() == nil || trusted != nil && bytes.Equal(trusted.Certificate[0], next.Certificate[0]):
+			s.serve(ctx, next)
+		default:
+			trusted, again = next, time.After(settle)
+		}
+	}
+}
+
+// next returns the certificate in the Secret where it is to be served and is not yet.
+func (s *Secret) next() (*tls.Certificate, error) {
+	object, found, err := s.secrets.GetStore().GetByKey(s.namespace + "/" + s.resource)
+	secret, ok := object.(*corev1.Secret)
+	if err != nil || !found || !ok {
+		return nil, fmt.Errorf("secret %s/%s is not there", s.namespace, s.resource)
+	}
+	// The error of a key pair names neither of the two.
+	pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s of secret %s/%s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, s.namespace, s.resource, err)
+	}
+	if served := s.current(); served != nil && bytes.Equal(served.Certificate[0], pair.Certificate[0]) {
+		return nil, nil
+	}
+	return &pair, s.trusts(&pair)
+}
+
+// trusts is nil when the API server would accept the certificate, whichever webhook it calls; as with Self, a validating
+// configuration that can't be written is not waited for.
+func (s *Secret) trusts(certificate *tls.Certificate) error {
+	if err := s.bundle.trusts(certificate, s.name, time.Now()); err != nil {
+		return err
+	}
+	if waits := s.validating != nil && !s.validating.readOnly && s.validating.lastError() == nil; waits {
+		return s.validating.trusts(certificate, s.name, time.Now())
+	}
+	return nil
+}
+
+func (s *Secret) current() *tls.Certificate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.served
+}
+
+func (s *Secret) serve(ctx context.Context, certificate *tls.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.served, s.problem = certificate, nil
+	if leaf, err := leafOf(certificate); err == nil {
+		s.log.InfoContext(ctx, "serving another certificate", "secret", s.resource, "until", leaf.NotAfter)
+	}
+}
+
+// report keeps a problem for Trusted, and logs it once.
+func (s *Secret) report(ctx context.Context, problem error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if problem != nil && (s.problem == nil || s.problem.Error() != problem.Error()) {
+		s.log.WarnContext(ctx, "the certificate in the secret is not served", "error", problem)
+	}
+	s.problem = problem
+}
+
+// GetCertificate returns what is served now; its signature is that of tls.Config.
+func (s *Secret) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if served := s.current(); served != nil {
+		return served, nil
+	}
+	return nil, errors.New("no serving certificate yet")
+}
+
+// Trusted is nil when the certificate that is served now verifies, for the service's name, against the caBundle of every
+// webhook of the mutating configuration, as the API server last showed it.
+func (s *Secret) Trusted() error {
+	if served := s.current(); served != nil {
+		return s.bundle.trusts(served, s.name, time.Now())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.problem == nil:
+		return fmt.Errorf("no serving certificate: secret %s/%s is not read yet", s.namespace, s.resource)
+	case !s.bundle.readOnly && len(s.bundle.authority()) == 0:
+		return fmt.Errorf("no serving certificate: %w; the secret's %s, which the API server would be told to trust, is empty", s.problem, caKey)
+	default:
+		return fmt.Errorf("no serving certificate: %w", s.problem)
+	}
+}

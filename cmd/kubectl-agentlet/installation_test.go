@@ -1,0 +1,49 @@
+package main
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func TestTheWebhooksFlagsHoldWhereNoneIsGiven(t *testing.T) {
+	install := newInstallation()
+	flags := pflag.NewFlagSet("inject", pflag.ContinueOnError)
+	install.addFlags(flags)
+	namespace := flags.String("namespace", "shop", "")
+	if err := flags.Parse([]string{"--cluster-name=mine", "--from-cluster"}); err != nil {
+		t.Fatal(err)
+	}
+	err := take(flags, []string{
+		"--listen=:9443", "--image=registry.example/agentlet:7", "--cluster-name=theirs", "--consul-port=8501",
+		"--default=drain-delay=10s", "--default=gate=registered", "--allowed-services=shop-*", "--certs=self", "--namespace=agentlet-system",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := install.config; c.Image != "registry.example/agentlet:7" || c.ClusterName != "mine" || c.AllowedServices != "shop-*" || *namespace != "shop" {
+		t.Errorf("%+v", install)
+	}
+	if !slices.Equal(install.defaults, []string{"drain-delay=10s", "gate=registered"}) {
+		t.Errorf("%q", install.defaults)
+	}
+	if _, err := install.injector(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGivenDefaultsReplaceTheWebhooks(t *testing.T) {
+	install := newInstallation()
+	flags := pflag.NewFlagSet("inject", pflag.ContinueOnError)
+	install.addFlags(flags)
+	if err := flags.Parse([]string{"--default=drain-delay=1s"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := take(flags, []string{"--default=drain-delay=10s", "--default=gate=off"}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(install.defaults, []string{"drain-delay=1s"}) {
+		t.Errorf("%q", install.defaults)
+	}
+}

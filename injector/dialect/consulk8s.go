@@ -1,0 +1,149 @@
+package dialect
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+const consulPrefix = "consul.hashicorp.com/"
+
+// consul-k8s' keys: those of its catalog sync, which reads them on Services, and those by which a pod is in its mesh.
+const (
+	consulName   = consulPrefix + "service-name"
+	consulPort   = consulPrefix + "service-port"
+	consulTags   = consulPrefix + "service-tags"
+	consulWeight = consulPrefix + "service-weight"
+	consulMeta   = consulPrefix + "service-meta-"
+	consulSync   = consulPrefix + "service-sync"
+
+	connectInject       = consulPrefix + "connect-inject"
+	connectInjectStatus = consulPrefix + "connect-inject-status"
+)
+
+// syncedTag is the tag by which catalog sync knows its own entries. It deregisters every instance of a service of its own
+// that has this tag and is not one of its entries, on whatever node.
+const syncedTag = "k8s"
+
+var consulK8s = speaker{
+	asks: func(annotations map[string]string) bool {
+		return has(annotations, consulName) || has(annotations, consulSync)
+	},
+	translate: fromConsulK8s,
+	lead:      consulName, prefix: consulPrefix + "service-",
+	keys: []Key{
+		{Name: consulName, Ours: contract.Services + ": name", Doc: "a pod has no Service's name to fall back on"},
+		{Name: consulPort, Ours: contract.Services + ": port", Doc: "a name is that of a container's port, not of a Service's"},
+		{Name: consulTags, Ours: contract.Services + ": tags", Doc: "`" + syncedTag + "`, which catalog sync adds to all, is not added"},
+		{Name: consulWeight, Ours: contract.Services + ": weights.passing", Doc: "a bad value is a mistake, and not passed over"},
+		{Name: consulMeta + "KEY", Ours: contract.Services + ": meta.KEY"},
+		{Name: consulSync, Doc: "a false one opts the pod out; a true one asks for a registration, as service-name does by itself"},
+	},
+}
+
+// definition is a service in the contract's structured form. All scalars are texts there.
+type definition struct {
+	Name    string            `json:"name,omitempty"`
+	Port    string            `json:"port,omitempty"`
+	Tags    []string          `json:"tags,omitempty"`
+	Meta    map[string]string `json:"meta,omitempty"`
+	Weights *weights          `json:"weights,omitempty"`
+}
+
+type weights struct {
+	Passing string `json:"passing"`
+}
+
+// fromConsulK8s translates annotations with a name or service-sync into the structured form, which has room for weights and
+// for any meta.
+func fromConsulK8s(annotations map[string]string) Translation {
+	var t Translation
+	if value, ok := annotations[consulSync]; ok {
+		sync, err := strconv.ParseBool(strings.TrimSpace(value))
+		switch {
+		case err != nil:
+			t.Errors = append(t.Errors, invalid(consulSync, value, "must be true or false"))
+		case !sync:
+			return Translation{Left: OptedOut}
+		}
+	}
+	if meshed(annotations) {
+		t.warn("annotation %s: consul-k8s registers the pods of its mesh itself, so agentlet leaves this one alone", connectInject)
+		return Translation{Left: Meshed, Warnings: t.Warnings}
+	}
+	service := annotation(contract.Services).Index(0)
+	d := definition{Name: strings.TrimSpace(annotations[consulName]), Port: number(annotations[consulPort])}
+	t.source(service.Child("name"), consulName, annotations)
+	t.source(service.Child("port"), consulPort, annotations)
+	d.Tags = splitTags(annotations[consulTags])
+	t.source(service.Child("tags"), consulTags, annotations)
+	for _, tag := range d.Tags {
+		if tag == syncedTag {
+			t.warn("annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own", consulTags, tag)
+		}
+	}
+	if text := annotations[consulWeight]; text != "" {
+		d.Weights = &weights{Passing: strings.TrimSpace(text)}
+		t.source(service.Child("weights"), consulWeight, annotations)
+	}
+	for key, value := range annotations {
+		if name, ok := strings.CutPrefix(key, consulMeta); ok && name != "" {
+			if d.Meta == nil {
+				d.Meta = map[string]string{}
+			}
+			d.Meta[name] = value
+			t.source(service.Child("meta").Key(name), key, annotations)
+		}
+	}
+	t.source(service.Child("meta"), consulMeta+"KEY", annotations)
+	t.add(annotations, contract.Services, encode(d), consulName)
+	return t
+}
+
+// meshed reports whether consul-k8s' connect-inject has or will have the pod.
+func meshed(annotations map[string]string) bool {
+	asked, _ := strconv.ParseBool(strings.TrimSpace(annotations[connectInject]))
+	return asked || has(annotations, connectInjectStatus)
+}
+
+// number is a port as the contract writes numbers; consul-k8s takes Go's other ways of writing one. A name is left as it is.
+func number(text string) string {
+	text = strings.TrimSpace(text)
+	if n, err := strconv.ParseInt(text, 0, 64); err == nil {
+		return strconv.FormatInt(n, 10)
+	}
+	return text
+}
+
+// splitTags splits at commas, of which a backslash makes a part of a tag, and leaves out what is empty.
+func splitTags(text string) (tags []string) {
+	var tag strings.Builder
+	for more := true; more; {
+		var item string
+		item, text, more = strings.Cut(text, ",")
+		if before, escaped := strings.CutSuffix(item, `\`); escaped && more {
+			tag.WriteString(before + ",")
+			continue
+		}
+		tag.WriteString(item)
+		if t := strings.TrimSpace(tag.String()); t != "" {
+			tags = append(tags, t)
+		}
+		tag.Reset()
+	}
+	return tags
+}
+
+// encode writes the one service as a list in JSON, which is YAML.
+func encode(d definition) string {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if encoder.Encode([]definition{d}) != nil { // texts alone: it can't fail
+		return ""
+	}
+	return strings.TrimSuffix(text.String(), "\n")
+}

@@ -1,0 +1,169 @@
+// Package dialect translates the pod annotations of other systems that register pods in Consul into those of the contract.
+// It is done once, at admission, so that everything after it knows one language. It is pure: annotations in, annotations,
+// warnings and mistakes out.
+//
+// What a pod says in the contract's keys counts. One that names its services there is read in no other dialect, so that
+// taking the old annotations out at last changes nothing. Otherwise a key of the contract wins over the translation of
+// the same key.
+package dialect
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// Dialect is another system whose pod annotations are understood.
+type Dialect string
+
+// The dialects.
+const (
+	KatalogSync Dialect = "katalog-sync"
+	ConsulK8s   Dialect = "consul-k8s"
+)
+
+// All returns every dialect. The caller owns the slice.
+func All() []Dialect { return []Dialect{KatalogSync, ConsulK8s} }
+
+// Named turns names into dialects, known or not.
+func Named(names []string) []Dialect {
+	var dialects []Dialect
+	for _, name := range names {
+		dialects = append(dialects, Dialect(name))
+	}
+	return dialects
+}
+
+// Left says why a pod with a dialect's annotations is left alone.
+type Left string
+
+// The reasons to leave a pod alone.
+const (
+	// OptedOut: the pod says no in the dialect's own way.
+	OptedOut Left = "OptedOut"
+	// Meshed: the system registers the pod in a way that has no room for another.
+	Meshed Left = "Meshed"
+)
+
+// Translation is what was made of a pod's annotations. The zero Translation is that of a pod that speaks no dialect.
+type Translation struct {
+	// Annotations to add to the pod, which has none of these keys. Nil where the pod is left alone.
+	Annotations map[string]string
+	// Errors are mistakes in what has no counterpart that could be judged; the rest shows when the translated pod is.
+	Errors field.ErrorList
+	// Warnings are for what has no effect, or needs a person.
+	Warnings []string
+	// Left is empty unless the pod asks for a registration in a dialect, and is left alone on purpose.
+	Left Left
+
+	sources []source
+}
+
+// speaker knows one dialect.
+type speaker struct {
+	// asks reports whether annotations ask for a registration.
+	asks func(annotations map[string]string) bool
+	// translate is called with annotations that ask for one.
+	translate func(annotations map[string]string) Translation
+	// lead is the annotation that asks, or the usual one of them; prefix starts all of them.
+	lead, prefix string
+	keys         []Key
+	// gate is a condition that pods of the system may have as a readiness gate; empty: none.
+	gate string
+}
+
+var speakers = map[Dialect]*speaker{KatalogSync: &katalogSync, ConsulK8s: &consulK8s}
+
+// Translate reads a pod's annotations in the dialects that are on. The first one in which the pod asks for a registration
+// counts. The annotations are only read.
+func Translate(annotations map[string]string, on []Dialect) Translation {
+	if ours := lead(annotations); ours != "" {
+		return Translation{Warnings: notRead(annotations, on, ours)}
+	}
+	var left Translation
+	for i, d := range on {
+		s := speakers[d]
+		if s == nil || !s.asks(annotations) {
+			continue
+		}
+		t := s.translate(annotations)
+		if t.Left == "" {
+			t.Warnings = append(t.Warnings, notRead(annotations, on[i+1:], s.lead)...)
+			return t
+		}
+		if left.Left == "" {
+			left = t
+		}
+	}
+	if left.Left == "" {
+		left.Warnings = ineffective(annotations, on)
+	}
+	return left
+}
+
+// lead is the contract's key by which annotations name their services; empty where they don't.
+func lead(annotations map[string]string) string {
+	for _, key := range [...]string{contract.ServiceNames, contract.Services} {
+		if _, ok := annotations[key]; ok {
+			return key
+		}
+	}
+	return ""
+}
+
+// notRead warns of each of the dialects in which annotations ask for a registration beside what counts.
+func notRead(annotations map[string]string, on []Dialect, counts string) (warnings []string) {
+	for _, d := range on {
+		if s := speakers[d]; s != nil && s.asks(annotations) && s.translate(annotations).Left == "" {
+			warnings = append(warnings, fmt.Sprintf("annotations %s… are not read: %s says what this pod registers", s.prefix, counts))
+		}
+	}
+	return warnings
+}
+
+// ineffective warns of a system's annotations on a pod that doesn't ask for a registration. Those of consul-k8s have other
+// readers.
+func ineffective(annotations map[string]string, on []Dialect) []string {
+	if !slices.Contains(on, KatalogSync) {
+		return nil
+	}
+	for key := range annotations {
+		if strings.HasPrefix(key, katalogSync.prefix) {
+			return []string{fmt.Sprintf("annotations %s… have no effect without %s", katalogSync.prefix, katalogSync.lead)}
+		}
+	}
+	return nil
+}
+
+// Gates returns the conditions of the dialects that are on which a pod of the old system may have as readiness gates.
+// Nobody sets them once that system is gone.
+func Gates(on []Dialect) (gates []string) {
+	for _, d := range on {
+		if s := speakers[d]; s != nil && s.gate != "" {
+			gates = append(gates, s.gate)
+		}
+	}
+	return gates
+}
+
+// Key describes an annotation of another system.
+type Key struct {
+	// Name is the full key. A part in capitals stands for any.
+	Name string
+	// Ours is what it becomes: a key of the contract, or a part of one; empty where it has no counterpart.
+	Ours string
+	// Doc says what is different, or what replaces it; empty where it means the same.
+	Doc string
+}
+
+// Keys returns a dialect's annotations in the order of the docs' table. The caller owns the slice.
+func Keys(d Dialect) []Key {
+	if s := speakers[d]; s != nil {
+		return slices.Clone(s.keys)
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package dialect
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// annotations are a pod's; a key without a slash is katalog-sync's.
+type annotations map[string]string
+
+// pod declares http=8080 and admin=9090.
+func (a annotations) pod() *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Ports: []corev1.ContainerPort{
+			{Name: "http", ContainerPort: 8080}, {Name: "admin", ContainerPort: 9090},
+		}}}},
+	}
+	for key, value := range a {
+		if !strings.Contains(key, "/") {
+			key = katalogPrefix + key
+		}
+		pod.Annotations[key] = value
+	}
+	return pod
+}
+
+// read is what the injector makes of a pod: the translation, and the pod with it.
+func read(pod *corev1.Pod, on ...Dialect) (Translation, *corev1.Pod) {
+	t := Translate(pod.Annotations, on)
+	translated := pod.DeepCopy()
+	if translated.Annotations == nil {
+		translated.Annotations = map[string]string{}
+	}
+	maps.Copy(translated.Annotations, t.Annotations)
+	return t, translated
+}
+
+// services are those that a pod registers; it has no mistakes.
+func services(t *testing.T, pod *corev1.Pod, on ...Dialect) *registration.Registration {
+	t.Helper()
+	translation, translated := read(pod, on...)
+	reg, _, errs := registration.Parse(translated, nil)
+	if errs = append(translation.Errors, errs...); len(errs) > 0 {
+		t.Fatalf("mistakes: %v", translation.InTheirWords(errs).ToAggregate())
+	}
+	return reg
+}
+
+// mistakes are the texts of a pod's mistakes.
+func mistakes(pod *corev1.Pod, on ...Dialect) (texts []string) {
+	translation, translated := read(pod, on...)
+	_, _, errs := registration.Parse(translated, nil)
+	for _, err := range translation.InTheirWords(append(translation.Errors, errs...)) {
+		texts = append(texts, err.Error())
+	}
+	return texts
+}
+
+// wantMistakes checks that there are exactly these mistakes, each given by its key and a part of its text.
+func wantMistakes(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("mistakes %q, want %q", got, want)
+	}
+	for i := range want {
+		key, part, _ := strings.Cut(want[i], ": ")
+		if !strings.HasPrefix(got[i], "metadata.annotations["+key+"]: ") || !strings.Contains(got[i], part) {
+			t.Errorf("mistake %d is\n%s\nwant %q", i, got[i], want[i])
+		}
+	}
+}
+
+func wantWarnings(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("warnings %q, want %q", got, want)
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]) {
+			t.Errorf("warning %d is\n%s\nwithout %q", i, got[i], want[i])
+		}
+		if len(got[i]) > 256 {
+			t.Errorf("the API server would cut\n%s", got[i])
+		}
+	}
+}
+
+// TestWhoCounts holds which of several systems' annotations on one pod are read.
+func TestWhoCounts(t *testing.T) {
+	const ours = contract.ServiceNames
+	for name, test := range map[string]struct {
+		pod      annotations
+		on       []Dialect
+		names    string // registered; empty: left alone
+		left     Left
+		warnings []string
+	}{
+		"nobody":                        {annotations{"example.com/a": "b"}, All(), "", "", nil},
+		"off":                           {annotations{"service-names": "web"}, nil, "", "", nil},
+		"the other one is on":           {annotations{"service-names": "web"}, []Dialect{ConsulK8s}, "", "", nil},
+		"an unknown one is on":          {annotations{"service-names": "web"}, []Dialect{"x"}, "", "", nil},
+		"katalog-sync":                  {annotations{"service-names": "web"}, All(), "web", "", nil},
+		"consul-k8s":                    {annotations{consulName: "web"}, All(), "web", "", nil},
+		"both":                          {annotations{"service-names": "web", consulName: "other"}, []Dialect{KatalogSync, ConsulK8s}, "web", "", []string{"service-… are not read: " + katalogNames}},
+		"both, the other way":           {annotations{"service-names": "web", consulName: "other"}, []Dialect{ConsulK8s, KatalogSync}, "other", "", []string{"are not read: " + consulName}},
+		"ours":                          {annotations{ours: "own", "service-names": "web"}, All(), "own", "", []string{"are not read: " + ours}},
+		"ours, and both":                {annotations{ours: "own", "service-names": "web", consulName: "other"}, All(), "own", "", []string{katalogPrefix, consulPrefix}},
+		"ours, and theirs switched off": {annotations{ours: "own", consulName: "web", consulSync: "false"}, All(), "own", "", nil},
+		"ours in the structured form":   {annotations{contract.Services: "[name: own]", "service-names": "web"}, All(), "own", "", []string{"are not read: " + contract.Services}},
+		"settings of ours":              {annotations{contract.DrainDelay: "1s", "service-names": "web"}, All(), "web", "", nil},
+		"no names":                      {annotations{"service-port": "1"}, All(), "", "", []string{"no effect without " + katalogNames}},
+		"no names, and it is off":       {annotations{"service-port": "1"}, []Dialect{ConsulK8s}, "", "", nil},
+		"opted out":                     {annotations{consulName: "web", consulSync: "false"}, All(), "", OptedOut, nil},
+		"opted out of one of two":       {annotations{consulName: "other", consulSync: "0", "service-names": "web"}, []Dialect{ConsulK8s, KatalogSync}, "web", "", nil},
+		"in the mesh":                   {annotations{consulName: "web", connectInject: "true"}, All(), "", Meshed, []string{connectInject}},
+		"in the mesh already":           {annotations{consulName: "web", connectInjectStatus: "injected"}, All(), "", Meshed, []string{connectInject}},
+		"not in the mesh":               {annotations{consulName: "web", connectInject: "false"}, All(), "web", "", nil},
+		"in the mesh alone":             {annotations{connectInject: "true", consulTags: "a", consulMeta + "b": "c"}, All(), "", "", nil},
+		"tags alone":                    {annotations{consulTags: "a", consulPort: "1"}, All(), "", "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			translation, translated := read(test.pod.pod(), test.on...)
+			if translation.Left != test.left {
+				t.Errorf("left %q, want %q", translation.Left, test.left)
+			}
+			wantWarnings(t, translation.Warnings, test.warnings...)
+			if !registration.Wanted(translated) {
+				if test.names != "" || len(translation.Annotations) > 0 {
+					t.Errorf("left alone, with %v", translation.Annotations)
+				}
+				return
+			}
+			if reg := services(t, test.pod.pod(), test.on...); reg.Services[0].Name != test.names {
+				t.Errorf("registers %q, want %q", reg.Services[0].Name, test.names)
+			}
+		})
+	}
+}
+
+func TestGates(t *testing.T) {
+	if got := Gates(All()); !slices.Equal(got, []string{"katalog-sync.wish.com/synced"}) {
+		t.Errorf("gates %q", got)
+	}
+	if got := Gates([]Dialect{ConsulK8s, "x"}); got != nil {
+		t.Errorf("gates %q, want none", got)
+	}
+}
+
+// TestKeys holds that what the docs say of a key is what becomes of it.
+func TestKeys(t *testing.T) {
+	for _, d := range All() {
+		if len(Keys(d)) == 0 {
+			t.Errorf("%s has no keys", d)
+		}
+		for _, k := range Keys(d) {
+			ours, _, _ := strings.Cut(strings.TrimSuffix(k.Ours, ".NAME"), ": ")
+			if _, _, known := contract.Lookup(ours); ours != "" && !known {
+				t.Errorf("%s becomes %s, which the contract lacks", k.Name, ours)
+			}
+			if k.Ours == "" && k.Doc == "" {
+				t.Errorf("%s has no counterpart, and nothing says what replaces it", k.Name)
+			}
+			example := annotations{katalogNames: "NAME", consulName: "web", k.Name: "NAME"}
+			translation, _ := read(example.pod(), d)
+			if _, there := translation.Annotations[strings.ReplaceAll(k.Ours, ": name", "")]; !there && d == KatalogSync && k.Ours != "" {
+				t.Errorf("%s does not become %s: %v", k.Name, k.Ours, translation.Annotations)
+			}
+		}
+	}
+	if Keys("x") != nil {
+		t.Error("an unknown dialect has keys")
+	}
+}
+
+// TestTwice holds that a translated pod has nothing left to translate, and that the old annotations can go.
+func TestTwice(t *testing.T) {
+	for _, pod := range []*corev1.Pod{
+		annotations{"service-names": "web,api", "service-port-api": "9", "service-tags": "a", "sidecar": "s", "service-check-ttl": "20s"}.pod(),
+		annotations{consulName: "web", consulTags: "a", consulWeight: "3"}.pod(),
+	} {
+		_, once := read(pod, All()...)
+		_, twice := read(once, All()...)
+		if diff := cmp.Diff(once, twice); diff != "" {
+			t.Errorf("translated twice (-once +twice):\n%s", diff)
+		}
+		before, _, _ := registration.Parse(once, nil)
+		maps.DeleteFunc(once.Annotations, func(key, _ string) bool { return !strings.HasPrefix(key, contract.Prefix) })
+		if after := services(t, once, All()...); cmp.Diff(before, after) != "" {
+			t.Errorf("without the old annotations:\n%s", cmp.Diff(before, after))
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package dialect
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// FuzzTranslate holds of any annotations that they are only read, that the translation adds keys of the contract alone and
+// none that the pod has, that it is the same each time, that translating twice is translating once, and that every
+// mistake names an annotation.
+func FuzzTranslate(f *testing.F) {
+	f.Add("web,api", "8080", `a\,b`, "k:v", "20s", "3", "true", "service-port-web", "x")
+	f.Add("", "", "", "", "", "", "", "", "")
+	f.Add("a", "0x1F", ",", "\x00", "-1s", "1e3", "?", "service-", "\"")
+	f.Fuzz(func(t *testing.T, names, port, tags, meta, ttl, weight, sync, key, value string) {
+		for _, pod := range []annotations{
+			{"service-names": names, "service-port": port, "service-tags": tags, "service-meta": meta, "service-check-ttl": ttl, "sidecar": weight, "container-exclude": sync, key: value},
+			{consulName: names, consulPort: port, consulTags: tags, consulMeta + key: value, consulWeight: weight, consulSync: sync},
+			{consulName: names, consulMeta + "a": meta, "service-names": value, contract.Prefix + key: value},
+			{consulPrefix + key: value, connectInject: sync},
+		} {
+			checkTranslation(t, pod)
+		}
+	})
+}
+
+func checkTranslation(t *testing.T, of annotations) {
+	t.Helper()
+	pod := of.pod()
+	before := maps.Clone(pod.Annotations)
+	first, once := read(pod, All()...)
+	if !maps.Equal(before, pod.Annotations) {
+		t.Error("the annotations have changed")
+	}
+	for key := range first.Annotations {
+		if !strings.HasPrefix(key, contract.Prefix) {
+			t.Errorf("%q is no key of the contract", key)
+		}
+		if _, there := pod.Annotations[key]; there {
+			t.Errorf("%q was there", key)
+		}
+	}
+	second, _ := read(pod, All()...)
+	if diff := cmp.Diff(first.Annotations, second.Annotations); diff != "" {
+		t.Errorf("another translation the second time:\n%s", diff)
+	}
+	if _, twice := read(once, All()...); cmp.Diff(once, twice) != "" {
+		t.Errorf("translated twice:\n%s", cmp.Diff(once, twice))
+	}
+	_, _, errs := registration.Parse(once, nil)
+	for _, err := range first.InTheirWords(append(first.Errors, errs...)) {
+		if len(err.Field) < len("metadata.annotations") || err.Detail == "" && err.BadValue == nil {
+			t.Errorf("mistake %v", err)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package dialect
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+const katalogPrefix = "katalog-sync.wish.com/"
+
+// katalog-sync's keys that are more than a name here.
+const (
+	katalogNames    = katalogPrefix + "service-names"
+	katalogExclude  = katalogPrefix + "container-exclude"
+	katalogSidecar  = katalogPrefix + "sidecar"
+	katalogInterval = katalogPrefix + "sync-interval"
+)
+
+var katalogSync = speaker{
+	asks:      func(annotations map[string]string) bool { return has(annotations, katalogNames) },
+	translate: fromKatalogSync,
+	lead:      katalogNames, prefix: katalogPrefix,
+	gate: katalogPrefix + "synced",
+	keys: katalogKeys,
+}
+
+var katalogKeys = []Key{
+	{Name: katalogNames, Ours: contract.ServiceNames},
+	{Name: katalogPrefix + "service-port", Ours: contract.ServicePort, Doc: "a declared port's name will do as well; a bad value is a mistake, and not passed over"},
+	{Name: katalogPrefix + "service-port-NAME", Ours: contract.ServicePort + ".NAME"},
+	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Doc: "an empty tag is a mistake"},
+	{Name: katalogPrefix + "service-tags-NAME", Ours: contract.ServiceTags + ".NAME"},
+	{Name: katalogPrefix + "service-meta", Ours: contract.ServiceMeta, Doc: "a pair without a colon is a mistake, and not left out; the value may hold colons"},
+	{Name: katalogPrefix + "service-meta-NAME", Ours: contract.ServiceMeta + ".NAME"},
+	{Name: katalogPrefix + "service-health", Ours: contract.ServiceHealth},
+	{Name: katalogPrefix + "service-health-NAME", Ours: contract.ServiceHealth + ".NAME"},
+	{Name: katalogPrefix + "service-check-ttl", Ours: contract.HeartbeatTTL, Doc: "at least 3s; it is not raised by the interval of a sync"},
+	{Name: katalogExclude, Ours: contract.ContainerExclude},
+	{Name: katalogSidecar, Ours: contract.ContainerExclude, Doc: "added to what is excluded. The container stays, and is ready only while katalog-sync runs: take it out of the template before that ends"},
+	{Name: katalogInterval, Doc: "nothing polls: an agentlet sees its pod change, and writes it at once"},
+}
+
+var errEscapedComma = errors.New(`it holds \, which is a backslash and a new item to katalog-sync, and a comma to agentlet`)
+
+// maxNames bounds the effort over a text that nobody has judged yet.
+const maxNames = 256
+
+// fromKatalogSync translates annotations with service-names. All values keep their form, so that each mistake in one can be
+// said of it.
+func fromKatalogSync(annotations map[string]string) Translation {
+	var t Translation
+	// A pod may not have as many services as would be cut off here.
+	names := strings.SplitN(annotations[katalogNames], ",", maxNames)
+	for i := range names {
+		names[i] = strings.TrimSpace(names[i])
+	}
+	var stray []string
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		if !strings.HasPrefix(key, katalogPrefix) {
+			continue
+		}
+		ours, service, known := katalogKey(key)
+		switch {
+		case !known:
+			stray = append(stray, fmt.Sprintf("annotation %s is not known, and not translated", key))
+		case key == katalogSidecar: // with container-exclude, below
+		case key == katalogInterval:
+			t.warn("annotation %s has no effect: nothing polls, an agentlet writes a change of its pod at once", key)
+		case service != "" && !slices.Contains(names, service):
+			stray = append(stray, fmt.Sprintf("annotation %s has no effect: %s names no service %q", key, katalogNames, service))
+		default:
+			t.carry(annotations, key, ours)
+		}
+	}
+	t.excludeSidecar(annotations)
+	t.Warnings = append(t.Warnings, atMost(stray)...)
+	if port := katalogPrefix + "service-port"; !has(annotations, port) {
+		t.source(annotation(contract.ServicePort), port, annotations)
+	}
+	return t
+}
+
+// katalogKey finds what a key becomes; service is the NAME of KEY-NAME.
+func katalogKey(key string) (ours, service string, known bool) {
+	for i := range katalogKeys {
+		k := &katalogKeys[i]
+		if key == k.Name {
+			return k.Ours, "", true
+		}
+		if prefix, perService := strings.CutSuffix(k.Name, "NAME"); perService && strings.HasPrefix(key, prefix) && len(key) > len(prefix) {
+			service = key[len(prefix):]
+			return strings.TrimSuffix(k.Ours, "NAME") + service, service, true
+		}
+	}
+	return "", "", false
+}
+
+// carry translates one key with its value as it is.
+func (t *Translation) carry(annotations map[string]string, key, ours string) {
+	value := annotations[key]
+	if strings.Contains(value, `\,`) && (strings.HasPrefix(ours, contract.ServiceTags) || strings.HasPrefix(ours, contract.ServiceMeta)) {
+		t.Errors = append(t.Errors, invalid(key, value, "must be comma-separated, without a backslash before a comma: "+errEscapedComma.Error()))
+		return
+	}
+	t.add(annotations, ours, value, key)
+}
+
+// excludeSidecar keeps katalog-sync's own sidecar from counting for readiness, as katalog-sync does: it is ready once the
+// pod is registered, and so could not be waited for.
+func (t *Translation) excludeSidecar(annotations map[string]string) {
+	sidecar, ok := annotations[katalogSidecar]
+	if !ok {
+		return
+	}
+	sidecar = strings.TrimSpace(sidecar)
+	if sidecar == "" || strings.Contains(sidecar, ",") {
+		t.Errors = append(t.Errors, invalid(katalogSidecar, annotations[katalogSidecar], "must be the name of a container"))
+		return
+	}
+	if excluded := strings.TrimSpace(annotations[katalogExclude]); excluded != "" {
+		if own, translated := t.Annotations[contract.ContainerExclude]; translated {
+			t.Annotations[contract.ContainerExclude] = own + "," + sidecar
+		}
+	} else {
+		delete(t.Annotations, contract.ContainerExclude)
+		t.add(annotations, contract.ContainerExclude, sidecar, katalogSidecar)
+	}
+	t.warn("annotation %s: container %q is ready only while katalog-sync runs; take it out of the template before that ends, or no pod becomes Ready", katalogSidecar, sidecar)
+}
+
+func invalid(key, value, detail string) *field.Error {
+	return field.Invalid(annotation(key), clip(value), detail)
+}

@@ -1,0 +1,82 @@
+// Package workload knows where objects of Kubernetes' own kinds hold the pod, or the template of their pods.
+package workload
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+)
+
+// templates are the places of a pod in the kinds that have one. A kind of another group that bears such a name is told
+// apart by its API version.
+var templates = map[string][]string{
+	"v1/Pod":                   {},
+	"v1/PodTemplate":           {"template"},
+	"v1/ReplicationController": {"spec", "template"},
+	"apps/v1/Deployment":       {"spec", "template"},
+	"apps/v1/StatefulSet":      {"spec", "template"},
+	"apps/v1/DaemonSet":        {"spec", "template"},
+	"apps/v1/ReplicaSet":       {"spec", "template"},
+	"batch/v1/Job":             {"spec", "template"},
+	"batch/v1/CronJob":         {"spec", "jobTemplate", "spec", "template"},
+}
+
+// Path returns the steps from an object of the kind to its pod or template, which are none where the object is the pod; ok
+// is false for a kind without one. The caller does not change it.
+func Path(apiVersion, kind string) (path []string, ok bool) {
+	path, ok = templates[apiVersion+"/"+kind]
+	return path, ok
+}
+
+// Template returns what the JSON of an object holds at the path.
+func Template(object []byte, path []string) ([]byte, error) {
+	for _, step := range path {
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(object, &fields); err != nil {
+			return nil, err
+		}
+		if object = fields[step]; object == nil {
+			return nil, fmt.Errorf("it has no %s", strings.Join(path, "."))
+		}
+	}
+	return object, nil
+}
+
+// Pod reads a pod, or a template's metadata and specification as those of a pod.
+func Pod(template []byte) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(template, pod); err != nil {
+		return nil, err
+	}
+	return pod, nil
+}
+
+// namespaceField begins the fields of what the injector finds wrong with the namespace instead of the pod.
+const namespaceField = "namespace."
+
+// Mistake says a mistake in a pod as one of the object that holds it at the path.
+func Mistake(path []string, mistake *field.Error) *field.Error {
+	if len(path) == 0 || strings.HasPrefix(mistake.Field, namespaceField) {
+		return mistake
+	}
+	moved := *mistake
+	moved.Field = at(path).String() + "." + mistake.Field
+	return &moved
+}
+
+// at is a path as the API machinery writes it; nil for none.
+func at(steps []string) (path *field.Path) {
+	for _, step := range steps {
+		if i, err := strconv.Atoi(step); err == nil {
+			path = path.Index(i)
+		} else {
+			path = path.Child(step)
+		}
+	}
+	return path
+}

@@ -1,0 +1,58 @@
+package workload
+
+import (
+	"testing"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func TestTheTemplateAndItsMistakesHaveTheirPlaces(t *testing.T) {
+	mistake := field.Invalid(field.NewPath("metadata", "annotations").Key("agentlet.dev/gate"), "ajar", "x")
+	for _, test := range []struct{ version, kind, object, path string }{
+		{"v1", "Pod", `{"spec":{"hostname":"x"}}`, ""},
+		{"v1", "PodTemplate", `{"template":{"spec":{"hostname":"x"}}}`, "template."},
+		{"apps/v1", "Deployment", `{"spec":{"template":{"spec":{"hostname":"x"}}}}`, "spec.template."},
+		{"batch/v1", "CronJob", `{"spec":{"jobTemplate":{"spec":{"template":{"spec":{"hostname":"x"}}}}}}`, "spec.jobTemplate.spec.template."},
+	} {
+		path, ok := Path(test.version, test.kind)
+		if !ok {
+			t.Fatalf("%s: not known", test.kind)
+		}
+		template, err := Template([]byte(test.object), path)
+		if err != nil {
+			t.Fatalf("%s: %v", test.kind, err)
+		}
+		if pod, err := Pod(template); err != nil || pod.Spec.Hostname != "x" {
+			t.Errorf("%s: %v, %v", test.kind, pod, err)
+		}
+		if got, want := Mistake(path, mistake).Field, test.path+mistake.Field; got != want {
+			t.Errorf("%s: %s, want %s", test.kind, got, want)
+		}
+	}
+	if mistake.Field != "metadata.annotations[agentlet.dev/gate]" {
+		t.Error("the argument was changed")
+	}
+}
+
+func TestAMistakeOfTheNamespaceStaysWhereItIs(t *testing.T) {
+	mistake := field.Invalid(field.NewPath("namespace", "metadata", "annotations").Key("x"), "", "x")
+	if got := Mistake([]string{"spec", "template"}, mistake).Field; got != mistake.Field {
+		t.Error(got)
+	}
+}
+
+func TestWhatHoldsNoTemplate(t *testing.T) {
+	for _, kind := range [][2]string{{"v1", "ConfigMap"}, {"example.com/v1", "Deployment"}, {"", ""}} {
+		if path, ok := Path(kind[0], kind[1]); ok {
+			t.Errorf("%v has one at %v", kind, path)
+		}
+	}
+	for _, object := range []string{`{}`, `{"spec":7}`, `{"spec":{}}`, `[]`, `{"spec":{"template":`} {
+		if found, err := Template([]byte(object), []string{"spec", "template"}); err == nil {
+			t.Errorf("%s: found %s", object, found)
+		}
+	}
+	if _, err := Pod([]byte(`{"spec":7}`)); err == nil {
+		t.Error("read")
+	}
+}

@@ -1,0 +1,132 @@
+package docs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/agentlet/agentlet/internal/bench"
+)
+
+// benchmarksFile holds the figures of the run that the docs show, with the machine and the date.
+const benchmarksFile = "docs/benchmarks.json"
+
+// The picture of where a pod's milliseconds go.
+const (
+	lightSpans = "docs/images/spans-light.svg"
+	darkSpans  = "docs/images/spans-dark.svg"
+)
+
+// benchmarks are what was measured, when and on what.
+type benchmarks struct {
+	Date    string             `json:"date"`
+	Machine string             `json:"machine"`
+	Figures map[string]float64 `json:"figures"`
+}
+
+func parseBenchmarks(data []byte) (benchmarks, error) {
+	var b benchmarks
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&b); err != nil {
+		return benchmarks{}, err
+	}
+	if b.Date == "" || b.Machine == "" || len(b.Figures) == 0 {
+		return benchmarks{}, fmt.Errorf("date %q, machine %q and %d figures: want all three", b.Date, b.Machine, len(b.Figures))
+	}
+	return b, nil
+}
+
+// headline are the figures that the README shows.
+var headline = []string{
+	"gate_ms_p50", "passing_ms_p50", "gone_ms_p50", "unready_ms_p50", "sigterm_after_gone", "failed_requests",
+	"agentlet_anon_mib", "agentlet_millicores", "quiet_consul_writes", "quiet_agent_rpm",
+}
+
+// table of all figures, or of the named ones. One that was not measured says so.
+func (b benchmarks) table(names ...string) string {
+	var table strings.Builder
+	table.WriteString("| figure | measured | bar | samples | what |\n|---|---|---|---|---|\n")
+	for _, row := range bench.Rows() {
+		if len(names) > 0 && !slices.Contains(names, row.Name) {
+			continue
+		}
+		value, samples := "not measured", ""
+		if figure, measured := b.Figures[row.Name]; measured {
+			value = bench.Number(figure) + " " + row.Unit
+			samples = fmt.Sprintf("%.0f", b.Figures[row.Name+"_n"])
+			if !row.Met(figure) {
+				value = "**" + value + "**"
+			}
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s | %s |\n", row.Name, value, row.BarText(), samples, row.What)
+	}
+	fmt.Fprintf(&table, "\nMeasured on %s, %s. Bold: beyond the bar.\n", b.Date, b.Machine)
+	return table.String()
+}
+
+// segment of a pod's start or end: from one station to the next, by the figure's name, and whose time it is.
+type segment struct {
+	figure, text string
+	whose        func(theme) string
+}
+
+func ofKube(t theme) string     { return t.kube }
+func ofAgentlet(t theme) string { return t.agentlet }
+func ofApp(t theme) string      { return t.app }
+
+// The stations of both bars, in their order.
+var (
+	birthSegments = []segment{
+		{bench.SpanStart, "kubelet: pulls, starts, probes", ofKube},
+		{bench.SpanPassing, "agentlet and Consul: in the catalog", ofAgentlet},
+		{bench.SpanGate, "agentlet: gate", ofAgentlet},
+		{bench.SpanReady, "kubelet: marks the pod Ready", ofKube},
+	}
+	deathSegments = []segment{
+		{bench.SpanGone, "agentlet and Consul: out of the catalog", ofAgentlet},
+		{bench.SpanDelay, "drain-delay: clients hear of it", ofApp},
+		{bench.SpanEnd, "kubelet: SIGTERM, and the pod's end", ofKube},
+	}
+)
+
+// Measures of the picture of spans, in pixels. It is to scale, but for a width that a segment has at the least.
+const (
+	spansWidth, spansHeight = 980, 250
+	spansX, spansBar        = 90, 26
+	narrowest               = 3
+)
+
+// drawSpans draws a pod's start and end to scale, each with its legend.
+func (b benchmarks) drawSpans(t theme) string {
+	var svg strings.Builder
+	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="Where a pod's milliseconds go" `+
+		`font-family="-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif" font-size="12">`+"\n",
+		spansWidth, spansHeight, spansWidth, spansHeight)
+	y := 24
+	for _, part := range []struct {
+		title    string
+		segments []segment
+	}{{"start", birthSegments}, {"end", deathSegments}} {
+		total := 0.0
+		for _, s := range part.segments {
+			total += b.Figures[s.figure]
+		}
+		text(&svg, spansX-14, y+17, "end", t.text, part.title)
+		x, legend := float64(spansX), y+spansBar+18
+		for _, s := range part.segments {
+			ms := b.Figures[s.figure]
+			wide := max(ms/max(total, 1)*(spansWidth-spansX-20), narrowest)
+			fmt.Fprintf(&svg, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s" fill-opacity="0.85"/>`+"\n", x, y, wide, spansBar, s.whose(t))
+			fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="10" height="10" fill="%s" fill-opacity="0.85"/>`+"\n", spansX, legend-9, s.whose(t))
+			text(&svg, spansX+16, legend, "start", t.text, fmt.Sprintf("%.0f ms  %s", ms, s.text))
+			x += wide
+			legend += 17
+		}
+		y = legend + 10
+	}
+	svg.WriteString("</svg>\n")
+	return svg.String()
+}

@@ -1,0 +1,114 @@
+package docs
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+func TestEveryValueIsDescribed(t *testing.T) {
+	for name, test := range map[string]struct{ values, want, err string }{
+		"plain":       {values: "# -- A.\na: 1\n", want: "| `a` | A. | `1` |"},
+		"two lines":   {values: "# -- A\n# or B.\na: x\n", want: "| `a` | A or B. | `\"x\"` |"},
+		"inner":       {values: "a:\n  # -- B.\n  b: []\n", want: "| `a.b` | B. | `[]` |"},
+		"as one":      {values: "# -- A.\na: {b: 1}\n", want: "| `a` | A. | `{\"b\":1}` |"},
+		"undescribed": {values: "a:\n  b: 1\nc: 2\n", err: "a.b has no comment"},
+		"all at once": {values: "a:\n  b: 1\nc: 2\n", err: "c has no comment"},
+		"empty":       {values: "a: {}\n", err: "a has no comment"},
+		"no YAML":     {values: ": :", err: "decode values"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := valuesTable([]byte(test.values))
+			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Fatalf("error %v, want %q", err, test.err)
+			}
+			if !strings.Contains(got, test.want) {
+				t.Errorf("no %s in\n%s", test.want, got)
+			}
+		})
+	}
+}
+
+// schema is what the tests read of a JSON schema.
+type schema struct {
+	Type                 string            `json:"type"`
+	Properties           map[string]schema `json:"properties"`
+	AdditionalProperties any               `json:"additionalProperties"`
+}
+
+// TestTheSchemaKnowsTheValues holds that values.yaml and its schema have the same keys, so that a typo is refused.
+func TestTheSchemaKnowsTheValues(t *testing.T) {
+	var top schema
+	values := map[string]any{}
+	for name, into := range map[string]any{"values.schema.json": &top, "values.yaml": &values} {
+		data, err := os.ReadFile(filepath.Join(root, chartFolder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(data, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delete(top.Properties, "global") // Helm's own
+	same(t, "", &top, values)
+}
+
+func same(t *testing.T, path string, s *schema, values map[string]any) {
+	t.Helper()
+	if len(s.Properties) == 0 {
+		return
+	}
+	if s.AdditionalProperties != false {
+		t.Errorf("the schema lets anything be in %q", path)
+	}
+	for key, value := range values {
+		inner, known := s.Properties[key]
+		if !known {
+			t.Errorf("the schema doesn't know %s", path+key)
+		}
+		if mapping, ok := value.(map[string]any); ok {
+			same(t, path+key+".", &inner, mapping)
+		}
+	}
+	if len(values) == 0 {
+		return // a map that is empty by default
+	}
+	if path == "resources." {
+		return // Kubernetes says what may be there
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Properties)) {
+		if _, known := values[key]; !known {
+			t.Errorf("values.yaml doesn't have %s", path+key)
+		}
+	}
+}
+
+func TestFillDefaults(t *testing.T) {
+	filled, err := fillDefaults("{\n    \"defaults\": {\n      \"old\": 1\n    }\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Defaults schema `json:"defaults"`
+	}
+	if err := json.Unmarshal([]byte(filled), &got); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := got.Defaults.Properties["drain-delay"]; !ok || got.Defaults.AdditionalProperties != false {
+		t.Errorf("filled: %+v", got.Defaults)
+	}
+	for _, pods := range []string{"service-names", "services", "inject", "allowed-services"} {
+		if _, ok := got.Defaults.Properties[pods]; ok {
+			t.Errorf("%s is a pod's own to say", pods)
+		}
+	}
+	if _, err := fillDefaults("{}"); err == nil {
+		t.Error("a schema without defaults is filled")
+	}
+}

@@ -1,0 +1,61 @@
+package docs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/webhook"
+	"github.com/agentlet/agentlet/webhook/grants"
+)
+
+// alertsFile holds the alerts.
+const alertsFile = chartFolder + "files/alerts.yaml"
+
+// webhookMetrics are what the webhook's program declares.
+func webhookMetrics() []contract.Metric { return slices.Concat(webhook.Metrics(), grants.Metrics()) }
+
+// fewValues are as many values of a label as a table shows; more are told by the text.
+const fewValues = 11
+
+func metricTable(metrics []contract.Metric) string {
+	t := newTable("metric", "type", "labels", "meaning")
+	for _, m := range metrics {
+		var labels []string
+		for _, l := range m.Labels {
+			label := code(l.Name)
+			if n := len(l.Values); n > 0 && n <= fewValues {
+				label += " (" + strings.Join(l.Values, ", ") + ")"
+			}
+			labels = append(labels, label)
+		}
+		t.row(code(m.Name), string(m.Type), strings.Join(labels, ", "), m.Help)
+	}
+	return t.String()
+}
+
+// alertTable is the table of the alerts in a rule file.
+func alertTable(rules []byte) (string, error) {
+	var file struct {
+		Groups []struct {
+			Rules []struct {
+				Alert               string
+				For                 string
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	if err := yaml.Unmarshal(rules, &file); err != nil {
+		return "", fmt.Errorf("decode alerts: %w", err)
+	}
+	t := newTable("alert", "severity", "after", "what it means")
+	for _, group := range file.Groups {
+		for _, rule := range group.Rules {
+			t.row(code(rule.Alert), rule.Labels["severity"], rule.For, rule.Annotations["description"])
+		}
+	}
+	return t.String(), nil
+}

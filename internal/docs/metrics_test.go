@@ -1,0 +1,65 @@
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// dashboardFile is the Grafana dashboard.
+const dashboardFile = "dashboards/agentlet.json"
+
+// TestQueriesNameWhatExists holds the alerts and the dashboard against what the programs declare.
+func TestQueriesNameWhatExists(t *testing.T) {
+	known := map[string]bool{}
+	for _, m := range append(agentlet.Metrics(), webhookMetrics()...) {
+		known[m.Name] = true
+		if m.Type == contract.Histogram || m.Type == contract.Summary {
+			known[m.Name+"_sum"], known[m.Name+"_count"] = true, true
+		}
+		if m.Type == contract.Histogram {
+			known[m.Name+"_bucket"] = true
+		}
+	}
+	name := regexp.MustCompile(`\bagentlet_[a-z_]+`)
+	reason := regexp.MustCompile(`(?:reason|cause|outcome)(?:=|=~|!=|!~)\\?"([^"\\]+)`)
+	for _, file := range []string{alertsFile, dashboardFile} {
+		content, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := name.FindAllString(string(content), -1)
+		if len(names) < 10 {
+			t.Errorf("%s: only %d names were found", file, len(names))
+		}
+		for _, n := range names {
+			if !known[n] {
+				t.Errorf("%s: there is no metric %s", file, n)
+			}
+		}
+		for _, match := range reason.FindAllStringSubmatch(string(content), -1) {
+			for value := range strings.SplitSeq(match[1], "|") {
+				if !declaredValue(value) {
+					t.Errorf("%s: no label has the value %q", file, value)
+				}
+			}
+		}
+	}
+}
+
+func declaredValue(value string) bool {
+	for _, m := range append(agentlet.Metrics(), webhookMetrics()...) {
+		for _, label := range m.Labels {
+			if slices.Contains(label.Values, value) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,100 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/plugin/table"
+)
+
+// agentlets asks one running agentlet on each node whether it reaches the node's Consul agent from where pods are. That it
+// answers shows that its port is open for the API server; what the kubelet met there is said by hooks.
+func (r *run) agentlets(ctx context.Context) {
+	asked := map[string]bool{}
+	for i := range r.facts.pods {
+		pod := &r.facts.pods[i]
+		if reach.Agentlet(pod) == nil || pod.Status.Phase != corev1.PodRunning || asked[pod.Spec.NodeName] || r.isYoung(pod) {
+			continue
+		}
+		asked[pod.Spec.NodeName] = true
+		subject, name := "node/"+pod.Spec.NodeName, pod.Namespace+"/"+pod.Name
+		status, err := r.Cluster.Status(ctx, pod)
+		switch {
+		case errors.Is(err, reach.ErrForbidden):
+			r.add(Skip, "agentlets", subject, "its agentlets can't be asked from here: that needs the right to get pods/proxy", "")
+		case err != nil:
+			r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s doesn't answer the API server: %v", name, err),
+				fmt.Sprintf("see whether it runs, and which NetworkPolicy closes its port: kubectl -n %s describe pod %s", pod.Namespace, pod.Name))
+		case registered(status):
+			r.add(OK, "agentlets", subject, fmt.Sprintf("the agentlet of %s answers, and reaches the Consul agent at %s", name, status.Consul), "")
+		case len(status.Failing) > 0:
+			r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s tries in vain: %s", name, inOneLine(status.Failing)),
+				fmt.Sprintf("kubectl -n %s logs %s -c agentlet", pod.Namespace, pod.Name))
+		default:
+			r.add(OK, "agentlets", subject, fmt.Sprintf("the agentlet of %s answers, and has nothing registered now", name), "")
+		}
+	}
+}
+
+// inOneLine is what an agentlet tries again.
+func inOneLine(all map[string]string) string {
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(all)) {
+		parts = append(parts, what+": "+all[what])
+	}
+	return strings.Join(parts, "; ")
+}
+
+// isYoung reports whether a pod may still be starting.
+func (r *run) isYoung(pod *corev1.Pod) bool {
+	return pod.Status.StartTime == nil || r.Now.Sub(pod.Status.StartTime.Time) < r.Patience
+}
+
+// hookPatience is how old an event may be to say something of now.
+const hookPatience = time.Hour
+
+// hooks looks for preStop hooks of opted-in namespaces' pods that nobody answered: if that was the drain hook, SIGTERM came
+// without waiting for Consul. The pods are gone as a rule, and the kubelet doesn't say which hook it was.
+func (r *run) hooks(ctx context.Context) {
+	events, err := r.Kube.CoreV1().Events(r.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("reason", failedHook).String(),
+	})
+	if err != nil {
+		r.add(Skip, "hooks", "", "can't read events: "+err.Error(), "")
+		return
+	}
+	newest, failed := map[string]*corev1.Event{}, map[string]int{}
+	for i := range events.Items {
+		event := &events.Items[i]
+		namespace := event.InvolvedObject.Namespace
+		if event.Reason != failedHook || !r.optedIn(namespace) || r.Now.Sub(event.LastTimestamp.Time) > hookPatience {
+			continue
+		}
+		failed[namespace]++
+		if last := newest[namespace]; last == nil || last.LastTimestamp.Before(&event.LastTimestamp) {
+			newest[namespace] = event
+		}
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(newest)) {
+		last := newest[namespace]
+		r.add(Warn, "hooks", "namespace/"+namespace, fmt.Sprintf("preStop hooks of %s failed in the last hour, the last one of pod %s at %s: %s",
+			table.Count(failed[namespace], "container"), last.InvolvedObject.Name, last.LastTimestamp.UTC().Format(layout), last.Message),
+			"if it was the drain hook, see that the kubelet reaches the agentlet's port at the pod's IP, and that the agentlet was not killed before the application")
+	}
+	if len(newest) == 0 {
+		r.add(OK, "hooks", "", "the kubelets report no failed preStop hook in opted-in namespaces in the last hour", "")
+	}
+}
+
+// failedHook is the kubelet's reason for the event.
+const failedHook = "FailedPreStopHook"

@@ -1,0 +1,91 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	expiryMetric = "agentlet_webhook_certificate_expiry_timestamp_seconds"
+	layout       = "2006-01-02 15:04"
+	// soon is when a certificate should have been renewed: with certs.source=self that happens eight hours before its end.
+	soon = time.Hour
+)
+
+// certificate looks at the end of what a replica serves, by its own metric. Whether it fits the caBundle is said by the
+// replica's readiness.
+func (r *run) certificate(ctx context.Context, pod *corev1.Pod) {
+	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "metrics")
+	if err != nil {
+		return // its readiness was said already
+	}
+	until, ok := expiry(body)
+	if !ok {
+		return
+	}
+	subject, text := "pod/"+pod.Namespace+"/"+pod.Name, "serves a certificate until "+until.Format(layout)
+	remedy := fmt.Sprintf("see who should renew it: kubectl -n %s logs %s", pod.Namespace, pod.Name)
+	switch left := until.Sub(r.Now); {
+	case left <= 0:
+		r.add(Fail, "webhook", subject, "serves a certificate that has expired on "+until.Format(layout), remedy)
+	case left < soon:
+		r.add(Warn, "webhook", subject, text+", and it is not renewed", remedy)
+	default:
+		r.add(OK, "webhook", subject, text, "")
+	}
+}
+
+// expiry is the end of the certificate in a replica's metrics.
+func expiry(metrics []byte) (time.Time, bool) {
+	for line := range bytes.Lines(metrics) {
+		if value, found := strings.CutPrefix(string(line), expiryMetric+" "); found {
+			seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			return time.Unix(int64(seconds), 0).UTC(), err == nil && seconds > 0
+		}
+	}
+	return time.Time{}, false
+}
+
+// workloads looks at the webhook that judges workloads. Nothing stops without it, so nothing about it is a failure.
+func (r *run) workloads(ctx context.Context) {
+	list, err := r.Kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+	if !r.read("validating webhook configurations", err) || r.facts.hook == nil {
+		return
+	}
+	name, hook := workloadsHook(list.Items)
+	if hook == nil {
+		r.add(Skip, "webhook", "", "workloads are not judged when they are applied (webhook.workloads.enabled in the chart)", "")
+		return
+	}
+	subject := "validatingwebhookconfiguration/" + name
+	bundle := hook.ClientConfig.CABundle
+	message, err := r.trust(bundle)
+	if err == nil && !bytes.Equal(bundle, r.facts.hook.ClientConfig.CABundle) {
+		err = fmt.Errorf("its caBundle is not that of mutatingwebhookconfiguration/%s", r.facts.configuration)
+	}
+	if err != nil {
+		r.add(Warn, "webhook", subject, err.Error()+"; mistakes in workloads show only when their pods are created",
+			"the webhook writes it: read its log; where certs.caBundle is set, the chart does")
+		return
+	}
+	r.add(OK, "webhook", subject, message, "")
+}
+
+func workloadsHook(all []admissionregistrationv1.ValidatingWebhookConfiguration) (string, *admissionregistrationv1.ValidatingWebhook) {
+	for i := range all {
+		for k := range all[i].Webhooks {
+			if hook := &all[i].Webhooks[k]; hook.Name == workloadsName {
+				return all[i].Name, hook
+			}
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,96 @@
+// Package installed finds an installation of Agentlet in a cluster, and what it fixes for every injection.
+package installed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// HookName is the name of the webhook that adds agentlets, in its configuration, whatever the release is called.
+const HookName = "inject.agentlet.dev"
+
+// Hook is the webhook among these configurations, with the name of the one that holds it; nil where there is none.
+func Hook(all []admissionregistrationv1.MutatingWebhookConfiguration) (configuration string, hook *admissionregistrationv1.MutatingWebhook) {
+	for i := range all {
+		for k := range all[i].Webhooks {
+			if hook := &all[i].Webhooks[k]; hook.Name == HookName {
+				return all[i].Name, hook
+			}
+		}
+	}
+	return "", nil
+}
+
+// Replicas are the pods behind the webhook's service; none where it is called by URL.
+func Replicas(ctx context.Context, client kubernetes.Interface, hook *admissionregistrationv1.MutatingWebhook) ([]corev1.Pod, error) {
+	at := hook.ClientConfig.Service
+	if at == nil {
+		return nil, nil
+	}
+	service, err := client.CoreV1().Services(at.Namespace).Get(ctx, at.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read the webhook's service: %w", err)
+	}
+	pods, err := client.CoreV1().Pods(at.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.SelectorFromSet(service.Spec.Selector).String(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the webhook's pods: %w", err)
+	}
+	return pods.Items, nil
+}
+
+// Flags are the arguments of the webhook's newest pod that are flags.
+func Flags(ctx context.Context, client kubernetes.Interface) ([]string, error) {
+	list, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read webhook configurations: %w", err)
+	}
+	_, hook := Hook(list.Items)
+	if hook == nil {
+		return nil, errors.New("no webhook configuration of the cluster holds " + HookName)
+	}
+	replicas, err := Replicas(ctx, client, hook)
+	if err != nil {
+		return nil, err
+	}
+	if len(replicas) == 0 {
+		return nil, errors.New("the webhook has no pod whose flags could be read")
+	}
+	newest := slices.MaxFunc(replicas, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	var flags []string
+	for _, container := range newest.Spec.Containers {
+		for _, arg := range container.Args {
+			if strings.HasPrefix(arg, "--") {
+				flags = append(flags, arg)
+			}
+		}
+	}
+	return flags, nil
+}
+
+// AllowedServices are the values of the annotation allowed-services of those namespaces that have one.
+func AllowedServices(ctx context.Context, client kubernetes.Interface) (map[string]string, error) {
+	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read namespaces: %w", err)
+	}
+	allowed := map[string]string{}
+	for i := range list.Items {
+		if value, there := list.Items[i].Annotations[contract.AllowedServices]; there {
+			allowed[list.Items[i].Name] = value
+		}
+	}
+	return allowed, nil
+}

@@ -1,0 +1,84 @@
+package webhook
+
+import (
+	"errors"
+	"net/http"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/agentlet/agentlet/injector"
+)
+
+// judge asks the injector. Nothing in it is locked and nobody else is asked.
+type judge struct {
+	decider    Decider
+	namespaces Namespaces // or nil
+}
+
+// decide judges a pod of the request's namespace.
+func (j *judge) decide(in *request, pod *corev1.Pod, found *verdict) (injector.Decision, error) {
+	allowed, err := j.allowed(in.Namespace, found)
+	if err != nil {
+		return injector.Decision{}, err
+	}
+	return j.decider.Decide(injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), AllowedServices: allowed}), nil
+}
+
+// allowed is the namespace's word on the services of its pods.
+func (j *judge) allowed(namespace string, found *verdict) (*string, error) {
+	if j.namespaces == nil {
+		return nil, nil
+	}
+	allowed, err := j.namespaces.AllowedServices(namespace)
+	if err != nil {
+		found.outcome, found.reason = failed, reasonNamespaceUnknown
+		return nil, &requestError{http.StatusServiceUnavailable, err}
+	}
+	return allowed, nil
+}
+
+// pods answers for pods at their creation.
+type pods struct{ judge }
+
+func (p *pods) review(body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
+	in, pod, notPod, err := decodeReview(body)
+	if err != nil {
+		return nil, &requestError{http.StatusBadRequest, err}
+	}
+	found.know(in)
+	if !in.isPodCreation() {
+		found.outcome, found.reason = injector.Skipped, reasonNotCreation
+		return allow(in.UID), nil
+	}
+	if notPod == nil && in.Namespace == "" {
+		notPod = errors.New("the request names no namespace")
+	}
+	if notPod != nil {
+		return refuse(in.UID, notPod), nil
+	}
+	if found.object == "" {
+		found.object = pod.GenerateName
+	}
+	// The namespace is the request's: at creation the pod's own may be empty, and it is the pod's author who fills it in.
+	decision, err := p.decide(in, pod, found)
+	if err != nil {
+		return nil, err
+	}
+	found.outcome, found.reason = decision.Outcome, decision.Reason
+	return respond(in.UID, decision)
+}
+
+// allow lets an object through as it is.
+func allow(uid types.UID) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{UID: uid, Allowed: true}
+}
+
+// refuse denies a request whose object is not what the request says it is.
+func refuse(uid types.UID, err error) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{UID: uid, Result: &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest, Message: err.Error(),
+	}}
+}

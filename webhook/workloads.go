@@ -1,0 +1,156 @@
+package webhook
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/workload"
+)
+
+// workloads answers for objects that hold a pod template: it says at once what would be said to their pods one by one, later
+// and to a controller. It is there for people, and never stops a controller: what another object controls, what is being
+// deleted, and a template that did not change are let through without a look, and of a changed one only new mistakes count.
+type workloads struct{ judge }
+
+// object is what is read of a workload beside its template.
+type object struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		GenerateName      string                  `json:"generateName"`
+		DeletionTimestamp *metav1.Time            `json:"deletionTimestamp"`
+		OwnerReferences   []metav1.OwnerReference `json:"ownerReferences"`
+	} `json:"metadata"`
+}
+
+func (w *workloads) review(body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
+	var whole review[json.RawMessage]
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &whole); err != nil {
+		return nil, &requestError{http.StatusBadRequest, fmt.Errorf("decode AdmissionReview: %w", err)}
+	}
+	in, err := checkEnvelope(&whole)
+	if err != nil {
+		return nil, &requestError{http.StatusBadRequest, err}
+	}
+	found.know(in)
+	templates, reason, err := w.open(in, whole.Request.Object, whole.Request.OldObject, found)
+	if err != nil {
+		return nil, &requestError{http.StatusBadRequest, err}
+	}
+	if reason != "" {
+		found.outcome, found.reason = injector.Skipped, reason
+		return allow(in.UID), nil
+	}
+	return w.compare(in, templates, found)
+}
+
+// templates of one workload: as it shall be, as it is (nil at its creation), and where both are in their objects.
+type templates struct {
+	new, old []byte
+	path     []string
+}
+
+// open finds the templates, or the reason for which there is nothing to judge.
+func (w *workloads) open(in *request, raw, old []byte, found *verdict) (t templates, skip injector.Reason, err error) {
+	if in.SubResource != "" || (in.Operation != admissionv1.Create && in.Operation != admissionv1.Update) {
+		return t, reasonNotAWorkload, nil
+	}
+	var o object
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &o); err != nil {
+		return t, "", fmt.Errorf("decode workload: %w", err)
+	}
+	if found.object == "" {
+		found.object = o.Metadata.GenerateName
+	}
+	path, ok := workload.Path(o.APIVersion, o.Kind)
+	switch {
+	case !ok || len(path) == 0:
+		return t, reasonNotAWorkload, nil
+	case in.Namespace == "":
+		return t, "", errors.New("the request names no namespace")
+	case o.Metadata.DeletionTimestamp != nil:
+		return t, reasonTerminating, nil
+	case metav1.GetControllerOfNoCopy(&metav1.ObjectMeta{OwnerReferences: o.Metadata.OwnerReferences}) != nil:
+		return t, reasonControlled, nil
+	}
+	t.path = path
+	if t.new, err = workload.Template(raw, path); err != nil {
+		return t, "", fmt.Errorf("decode workload: %w", err)
+	}
+	if in.Operation == admissionv1.Create {
+		return t, "", nil
+	}
+	if t.old, err = workload.Template(old, path); err != nil {
+		return t, "", fmt.Errorf("decode the workload as it is: %w", err)
+	}
+	if bytes.Equal(t.new, t.old) { // both come from the same encoder
+		return t, reasonUnchanged, nil
+	}
+	return t, "", nil
+}
+
+// compare judges the templates. A mistake denies if the old template doesn't have it.
+func (w *workloads) compare(in *request, t templates, found *verdict) (*admissionv1.AdmissionResponse, error) {
+	now, err := w.mistakesIn(in, t.new, found)
+	if err != nil {
+		return nil, err
+	}
+	found.outcome, found.reason = accepted, reasonValid
+	if now.Outcome == injector.Skipped {
+		found.reason = now.Reason
+	}
+	answer := injector.Decision{Outcome: accepted, Warnings: now.Warnings}
+	if now.Outcome == injector.Denied {
+		before := map[string]int{}
+		if t.old != nil {
+			old, err := w.mistakesIn(in, t.old, found)
+			if err != nil {
+				return nil, err
+			}
+			for _, mistake := range old.Errors {
+				before[mistakeKey(mistake)]++
+			}
+		}
+		for _, mistake := range now.Errors {
+			if key := mistakeKey(mistake); before[key] > 0 {
+				before[key]--
+				answer.Warnings = append(answer.Warnings, "its pods will be refused, as before: "+workload.Mistake(t.path, mistake).Error())
+				continue
+			}
+			answer.Outcome, answer.Reason = injector.Denied, now.Reason
+			answer.Errors = append(answer.Errors, workload.Mistake(t.path, mistake))
+		}
+		found.outcome, found.reason = accepted, reasonNothingNew
+		if answer.Outcome == injector.Denied {
+			found.outcome, found.reason = injector.Denied, now.Reason
+		}
+	}
+	return respond(in.UID, answer)
+}
+
+// mistakesIn is what would be said to a pod of the template.
+func (w *workloads) mistakesIn(in *request, template []byte, found *verdict) (injector.Decision, error) {
+	pod, err := workload.Pod(template)
+	if err != nil {
+		return injector.Decision{}, &requestError{http.StatusBadRequest, fmt.Errorf("decode pod template: %w", err)}
+	}
+	return w.decide(in, pod, found)
+}
+
+// index of a list, in the path of a field.
+var index = regexp.MustCompile(`\[\d+\]`)
+
+// mistakeKey is the same for a mistake that merely moved in its list, because something was put before it.
+func mistakeKey(mistake *field.Error) string {
+	return index.ReplaceAllString(mistake.Field, "[]") + "\x00" + mistake.ErrorBody()
+}
