@@ -20,6 +20,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ include "agentlet.selector" . }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* Labels by which the webhook's pods are found. */}}
@@ -64,6 +67,15 @@ app.kubernetes.io/component: webhook
 {{ include "agentlet.fullname" . }}-webhook-ca
 {{- end }}
 
+{{/* Secret with the webhook's certificate, where somebody else keeps it. */}}
+{{- define "agentlet.certSecret" -}}
+{{- if eq .Values.certs.source "cert-manager" }}
+{{- include "agentlet.fullname" . }}-webhook-tls
+{{- else }}
+{{- required "certs.secretName is needed with certs.source=secret" .Values.certs.secretName }}
+{{- end }}
+{{- end }}
+
 {{/* ClusterRole of an agentlet. */}}
 {{- define "agentlet.podRole" -}}
 {{ include "agentlet.fullname" . }}-pod
@@ -82,4 +94,74 @@ app.kubernetes.io/component: webhook
 {{/* Namespaces whose pods never get an agentlet, as a JSON list. */}}
 {{- define "agentlet.excludedNamespaces" -}}
 {{ concat (list .Release.Namespace "kube-system") .Values.webhook.excludedNamespaces | uniq | toJson }}
+{{- end }}
+
+{{/* Names of a list of references, separated by commas. */}}
+{{- define "agentlet.names" -}}
+{{- $names := list }}
+{{- range . }}{{ $names = append $names .name }}{{ end }}
+{{- join "," $names }}
+{{- end }}
+
+{{/* Whether a map of annotations asks for a registration, in CEL; the argument is a dict with dialects and the map. */}}
+{{- define "agentlet.asks" -}}
+{{ .annotations }}.exists(k, k.startsWith('agentlet.dev/')
+{{- if has "katalog-sync" .dialects }} || k.startsWith('katalog-sync.wish.com/'){{ end }}
+{{- if has "consul-k8s" .dialects }} || k in ['consul.hashicorp.com/service-name', 'consul.hashicorp.com/service-sync']{{ end }})
+{{- end }}
+
+{{/* Conditions that an agentlet may write, as a list in CEL. */}}
+{{- define "agentlet.conditionTypes" -}}
+{{- $types := concat (list "agentlet.dev/registered") (.Values.policy.conditionTypes | default list) }}
+{{- if has "katalog-sync" .Values.dialects }}
+{{- $types = append $types "katalog-sync.wish.com/synced" }}
+{{- end -}}
+['{{ $types | uniq | join "', '" }}']
+{{- end }}
+
+{{/* The namespaces that the webhooks look at. */}}
+{{- define "agentlet.namespaceSelector" -}}
+matchLabels:
+  agentlet.dev/inject: enabled
+  {{- with .Values.webhook.namespaceSelector.matchLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+matchExpressions:
+- key: kubernetes.io/metadata.name
+  operator: NotIn
+  values: {{- include "agentlet.excludedNamespaces" . | fromJsonArray | toYaml | nindent 2 }}
+{{- with .Values.webhook.namespaceSelector.matchExpressions }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{/* Whether workloads are judged. webhook.objectSelector chooses pods by labels, which is nothing that the API server could ask of a
+workload: judged would be what is never injected. */}}
+{{- define "agentlet.workloads" -}}
+{{- if and .Values.webhook.workloads.enabled (not .Values.webhook.objectSelector) }}true{{ end }}
+{{- end }}
+
+{{/* Flags of the webhook about TLS and ACLs of Consul, as a JSON object. */}}
+{{- define "agentlet.consulFlags" -}}
+{{- with .Values.consul -}}
+{{- dict
+  "consul-tls-ca" .tls.ca
+  "consul-tls-configmap" .tls.configMapName
+  "consul-tls-secret" .tls.secretName
+  "consul-tls-server-name" .tls.serverName
+  "consul-acl" .acl.mode
+  "consul-acl-secret" .acl.secretName
+  "consul-auth-method" .acl.authMethod
+  "consul-audience" .acl.audience | toJson -}}
+{{- end -}}
+{{- end }}
+
+{{/* Four fifths of the memory limit in bytes, for Go's garbage collector; empty without a limit. */}}
+{{- define "agentlet.goMemoryLimit" -}}
+{{- $limit := dig "limits" "memory" "" (.Values.resources | default dict) | toString }}
+{{- $number := regexFind "^[0-9]+([.][0-9]+)?" $limit }}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 }}
+{{- with and $number (get $units (trimPrefix $number $limit)) }}
+{{- mulf (float64 $number) . 0.8 | int64 }}
+{{- end }}
 {{- end }}
