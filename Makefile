@@ -26,6 +26,11 @@ image: build ## Build the image as a tarball, .out/image.tar, without a registry
 		-file /agentlet=$(OUT)/bin/agentlet -file /agentlet-webhook=$(OUT)/bin/agentlet-webhook
 	@echo "$(OUT)/image.tar holds $(IMAGE)"
 
+.PHONY: release
+release: ## Make a release in dist/, twice, and compare: make release VERSION=1.2.3
+	@cd e2e && SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
+		go run ./cmd/release -version '$(VERSION)' -ldflags '$(LDFLAGS)' -o $(CURDIR)/dist
+
 .PHONY: demo
 demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load
 	@cd e2e && go run ./cmd/demo up
@@ -50,9 +55,32 @@ unit: ## Unit and integration tests alone, with the race detector
 lint: ## Lint all modules
 	@cd e2e && go run ./cmd/check lint
 
+.PHONY: chart
+chart: ## Lint, render and unit-test the chart
+	@cd e2e && go run ./cmd/check chart
+
 .PHONY: e2e
 e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestMainRollingRestart
 	@cd e2e && go run ./cmd/check e2e --run '$(RUN)'
+
+.PHONY: bench
+bench: ## Measure on the real cluster and print the figures with their bars: make bench RUN=Life
+	@cd e2e && go run ./cmd/check bench --run '$(RUN)'
+
+.PHONY: bench-scale
+bench-scale: ## Measure how the figures grow with the number of pods, up to 5,000
+	@cd e2e && go run ./cmd/check bench-scale
+
+.PHONY: bench-go
+bench-go: ## Run the Go benchmarks ten times each, into .out/bench.txt
+	@mkdir -p $(OUT)
+	@go test -run '^$$' -bench . -benchmem -count 10 ./injector ./webhook ./agentlet/... | tee $(OUT)/bench.txt
+
+.PHONY: bench-compare
+bench-compare: ## Compare the Go benchmarks with an older run's: make bench-compare BASE=FILE
+	@test -f '$(BASE)' || { echo 'BASE=$(BASE): want a file that make bench-go wrote at an older revision'; exit 1; }
+	@$(MAKE) bench-go >/dev/null
+	@cd e2e && go tool benchstat '$(abspath $(BASE))' $(OUT)/bench.txt
 
 FUZZED := agentlet injector webhook internal cmd
 .PHONY: fuzz
@@ -65,6 +93,7 @@ fuzz: ## Run each fuzz target for 30 seconds
 .PHONY: generate
 generate: ## Write everything that is generated
 	@go generate ./...
+	@cd e2e && go generate ./dashboard
 	@go test ./injector -run Golden -update >/dev/null
 
 .PHONY: verify

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	"k8s.io/client-go/kubernetes"
@@ -95,6 +96,9 @@ func (c *Cluster) Name() string { return c.layout.name }
 
 // Dir is the cluster's folder: logs, configuration, data. Down removes it.
 func (c *Cluster) Dir() string { return c.layout.dir }
+
+// Bridge is the network device of this machine that the nodes hang on.
+func (c *Cluster) Bridge() string { return c.layout.bridge() }
 
 // Lock keeps other programs that take this lock off the cluster of this name, running or not, until release is called or
 // this program ends. Whoever uses a cluster that others use too holds it, from before Up. waiting, if not nil, is called
@@ -184,6 +188,8 @@ func ConsulClient(address string) (*api.Client, error) {
 	config := api.DefaultConfig()
 	config.Address, config.Scheme = address, "http"
 	config.Transport.Proxy = nil
+	// Whoever waits for something makes many clients; their idle connections would fill the server's limit.
+	config.Transport.IdleConnTimeout = 3 * time.Second
 	client, err := api.NewClient(config)
 	if err != nil {
 		return nil, fmt.Errorf("make consul client: %w", err)

@@ -68,6 +68,8 @@ func writeConsulConfig(path string, options Options, own map[string]any) error {
 		// Many registrars may sit behind one address; the default of 200 would turn them away.
 		"limits":      map[string]any{"http_max_conns_per_client": 2000},
 		"performance": map[string]any{"raft_multiplier": 1}, // what Consul recommends for production
+		// Counters since the start, in Prometheus' format; without it the agent shows the last ten seconds only.
+		"telemetry": map[string]any{"prometheus_retention_time": "1h", "disable_hostname": true},
 	}
 	maps.Copy(config, own)
 	maps.Copy(config, options.ConsulConfig)

@@ -24,14 +24,17 @@ func (n *Node) setLink(ctx context.Context, to string) error {
 	return nil
 }
 
-// Restore undoes what tests broke and forgot: it heals links, resumes and starts processes, and waits until the
-// cluster is healthy.
+// Restore undoes what tests broke and forgot: it heals links, resumes and starts processes, gives kubelets their own
+// configuration, and waits until the cluster is healthy.
 func (c *Cluster) Restore(ctx context.Context) error {
 	for _, n := range c.Nodes {
 		if err := n.Heal(ctx); err != nil {
 			return err
 		}
 		_ = n.Repair(ctx) // fails where nothing is to be repaired
+		if err := n.restoreKubelet(ctx); err != nil {
+			return err
+		}
 	}
 	for _, p := range c.Processes() {
 		if _, running := p.PID(); running {

@@ -80,25 +80,17 @@ func (l layout) node(number int, tools toolchain.Tools, options Options) *Node {
 
 // writeConfig writes the configuration of the node's processes.
 func (n *Node) writeConfig(options Options) error {
-	l := n.layout
-	plugins, _ := cniPlugins()
-	dir := l.path(n.Name)
-	values := map[string]string{
-		"Name": n.Name, "IP": n.IP, "Dir": dir, "PKI": l.path("pki"), "Socket": n.ContainerdSocket(),
-		"Cgroup": l.nodeCgroup(n.number), "PauseImage": PauseImage,
-		"CNIPlugins": plugins, "CNINetwork": l.cniNetwork(n.number),
-		"PodCIDR": nodePodCIDR(n.number), "ClusterCIDR": podCIDR, "ProxyKubeconfig": l.kubeconfig(KubeProxy),
-	}
+	dir := n.layout.path(n.Name)
 	files := map[string]string{
 		"containerd.toml": "containerd.toml", "cni.conflist": "cni/10-bridge.conflist",
-		"kubelet.yaml": "kubelet.yaml", "kube-proxy.yaml": "kube-proxy.yaml",
+		kubeletTemplate: kubeletTemplate, "kube-proxy.yaml": "kube-proxy.yaml",
 	}
 	for from, to := range files {
-		var content bytes.Buffer
-		if err := templates.ExecuteTemplate(&content, from, values); err != nil {
-			return fmt.Errorf("fill in %s: %w", from, err)
+		content, err := n.fillIn(from)
+		if err != nil {
+			return err
 		}
-		if err := writeFile(dir+"/"+to, content.Bytes()); err != nil {
+		if err := writeFile(dir+"/"+to, content); err != nil {
 			return err
 		}
 	}
@@ -112,5 +104,27 @@ func (n *Node) writeConfig(options Options) error {
 		"node_id": fmt.Sprintf("00000000-0000-4000-8000-%012d", n.number),
 	})
 }
+
+const kubeletTemplate = "kubelet.yaml"
+
+// fillIn makes a file of the node from a template.
+func (n *Node) fillIn(name string) ([]byte, error) {
+	l := n.layout
+	plugins, _ := cniPlugins()
+	values := map[string]string{
+		"Name": n.Name, "IP": n.IP, "Dir": l.path(n.Name), "PKI": l.path("pki"), "Socket": n.ContainerdSocket(),
+		"Cgroup": l.nodeCgroup(n.number), "PauseImage": PauseImage,
+		"CNIPlugins": plugins, "CNINetwork": l.cniNetwork(n.number),
+		"PodCIDR": nodePodCIDR(n.number), "ClusterCIDR": podCIDR, "ProxyKubeconfig": l.kubeconfig(KubeProxy),
+	}
+	var content bytes.Buffer
+	if err := templates.ExecuteTemplate(&content, name, values); err != nil {
+		return nil, fmt.Errorf("fill in %s: %w", name, err)
+	}
+	return content.Bytes(), nil
+}
+
+func (n *Node) kubeletConfig() ([]byte, error) { return n.fillIn(kubeletTemplate) }
+func (n *Node) kubeletFile() string            { return n.layout.path(n.Name, kubeletTemplate) }
 
 func (n *Node) consulDataDir() string { return n.layout.path(n.Name, "consul") }

@@ -5,6 +5,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -40,9 +41,12 @@ type Spec struct {
 	Entrypoint []string // default: the first file
 	User       string   // default: DefaultUser
 	Env        []string // KEY=VALUE
+	Labels     map[string]string
+	// Architecture is Go's name of it; default: that of this program.
+	Architecture string
 }
 
-// Build makes an image of one layer for linux and the architecture of this program.
+// Build makes an image of one layer for linux.
 func Build(spec Spec) (v1.Image, error) {
 	if len(spec.Files) == 0 {
 		return nil, errors.New("build image: no files")
@@ -66,7 +70,7 @@ func Build(spec Spec) (v1.Image, error) {
 		return nil, fmt.Errorf("read image config: %w", err)
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
+	config.OS, config.Architecture = "linux", cmp.Or(spec.Architecture, runtime.GOARCH)
 	config.Created = v1.Time{Time: epoch}
 	config.Config.Entrypoint = spec.Entrypoint
 	if len(spec.Entrypoint) == 0 {
@@ -77,6 +81,7 @@ func Build(spec Spec) (v1.Image, error) {
 		config.Config.User = DefaultUser
 	}
 	config.Config.Env = spec.Env
+	config.Config.Labels = spec.Labels
 	img, err = mutate.ConfigFile(img, config)
 	if err != nil {
 		return nil, fmt.Errorf("set image config: %w", err)

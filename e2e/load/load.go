@@ -35,6 +35,11 @@ func New(consul *api.Client, service string) *Client {
 	return &Client{consul: consul, service: service, errors: map[string]int{}}
 }
 
+// Fixed returns a client that sends to one address, as to a virtual one that others follow the instances for.
+func Fixed(address string) *Client {
+	return &Client{instances: []string{address}, errors: map[string]int{}}
+}
+
 // Counts are the requests so far, and those that failed.
 func (c *Client) Counts() (requests, failed int64) { return c.requests.Load(), c.failed.Load() }
 

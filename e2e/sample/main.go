@@ -2,8 +2,12 @@
 //
 //	GET /         the pod's name
 //	GET /ready    200, or 503 until READY_AFTER has passed since the start and while /unready was the last word
-//	PUT /ready    ready from now on
+//	PUT /ready    ready, and whole, from now on
 //	PUT /unready  not ready from now on
+//	PUT /broken   500 to every GET from now on
+//
+// With GRPC_PORT it serves gRPC's health protocol there, which says the same as /ready. "sample true" succeeds at once, for
+// exec probes.
 //
 // On SIGTERM it tells the collector (COLLECTOR, host:port, UDP) and exits at once, as an application does that knows
 // nothing of draining. With RUN_FOR it exits by itself with 0 after that time, like a Job.
@@ -29,6 +33,9 @@ type Report struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "true" {
+		return
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "sample:", err)
 		os.Exit(1)
@@ -40,25 +47,37 @@ func run() error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
 
-	var unready atomic.Bool
+	var unready, broken atomic.Bool
 	after := duration("READY_AFTER")
+	ready := func() bool { return !unready.Load() && time.Since(started) >= after }
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, os.Getenv("POD_NAME")) })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if unready.Load() || time.Since(started) < after {
+		if !ready() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
-	mux.HandleFunc("PUT /ready", func(http.ResponseWriter, *http.Request) { unready.Store(false) })
+	mux.HandleFunc("PUT /ready", func(http.ResponseWriter, *http.Request) { unready.Store(false); broken.Store(false) })
+	mux.HandleFunc("PUT /broken", func(http.ResponseWriter, *http.Request) { broken.Store(true) })
 	mux.HandleFunc("PUT /unready", func(http.ResponseWriter, *http.Request) { unready.Store(true) })
 
 	port := os.Getenv("PORT")
 	if port == "" {
 		port = "8080"
 	}
-	server := &http.Server{Addr: ":" + port, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	failed := make(chan error, 1)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if broken.Load() && r.Method == http.MethodGet {
+			http.Error(w, "broken", http.StatusInternalServerError)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+	server := &http.Server{Addr: ":" + port, Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 2)
 	go func() { failed <- server.ListenAndServe() }()
+	if port := os.Getenv("GRPC_PORT"); port != "" {
+		go func() { failed <- serveGRPC(port, ready) }()
+	}
 
 	var end <-chan time.Time
 	if d := duration("RUN_FOR"); d > 0 {

@@ -49,6 +49,9 @@ func (e *Env) Release() error { return e.release() }
 // FiguresFile is where figures are merged into.
 func (e *Env) FiguresFile() string { return filepath.Join(e.Out, "figures.json") }
 
+// BenchFile is where the figures of make bench are merged into.
+func (e *Env) BenchFile() string { return filepath.Join(e.Out, "bench.json") }
+
 // shared is the environment of this test binary, made by Main.
 var shared *Env
 
@@ -141,8 +144,16 @@ func (e *Env) loadImages(ctx context.Context) error {
 // Install installs or upgrades the chart, as a user would, and restarts the webhook's pods, whose image may have been
 // built anew under the same name. values are helm's --set pairs.
 func (e *Env) Install(ctx context.Context, values ...string) error {
+	return e.InstallChart(ctx, e.Chart(), values...)
+}
+
+// Chart is the folder of this tree's chart.
+func (e *Env) Chart() string { return filepath.Join(e.Root, "charts", "agentlet") }
+
+// InstallChart installs a chart as Install does.
+func (e *Env) InstallChart(ctx context.Context, chart string, values ...string) error {
 	args := []string{
-		"upgrade", "--install", Release, filepath.Join(e.Root, "charts", "agentlet"),
+		"upgrade", "--install", Release, chart,
 		"-n", SystemNamespace, "--create-namespace", "--wait", "--timeout", "3m",
 		"--set", "image.tag=dev", "--set", "podAnnotations.restarted=" + time.Now().UTC().Format("150405.000"),
 	}
@@ -155,6 +166,11 @@ func (e *Env) Install(ctx context.Context, values ...string) error {
 // Kubectl runs kubectl as the administrator and returns what it printed.
 func (e *Env) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return e.output(ctx, e.Cluster.Kubectl(), args...)
+}
+
+// HelmOutput runs helm in the namespace of the installation and returns what it printed.
+func (e *Env) HelmOutput(ctx context.Context, args ...string) (string, error) {
+	return e.output(ctx, e.Helm, append(args, "-n", SystemNamespace)...)
 }
 
 // Command runs a program with the cluster's kubeconfig; its output is part of the error when it fails.

@@ -31,6 +31,15 @@ func Kill(words, uid string) error {
 	return syscall.Kill(pid, syscall.SIGKILL)
 }
 
+// ReadFile reads a file as the container of that process sees it.
+func ReadFile(words, uid, path string) ([]byte, error) {
+	pid, err := find(words, uid)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "root", path))
+}
+
 // find the process of a container by its command line and its pod's UID, which is in the environment of the containers
 // that scenarios look for.
 func find(words, uid string) (int, error) {

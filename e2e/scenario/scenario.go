@@ -33,6 +33,7 @@ type Option func(*settings)
 type settings struct {
 	parallel bool
 	long     bool
+	bench    bool
 	labels   map[string]string
 }
 
@@ -41,6 +42,9 @@ func Parallel() Option { return func(s *settings) { s.parallel = true } }
 
 // Long marks a scenario that takes minutes; it runs in make soak, or when chosen by make e2e.
 func Long() Option { return func(s *settings) { s.long = true } }
+
+// Bench marks a scenario that measures and asserts next to nothing; it runs in make bench alone.
+func Bench() Option { return func(s *settings) { s.bench = true } }
 
 // Label sets a label of the scenario's namespace; an empty value removes it.
 func Label(key, value string) Option {
@@ -53,8 +57,11 @@ func Label(key, value string) Option {
 	}
 }
 
-// scenarioTimeout bounds one scenario.
-const scenarioTimeout = 8 * time.Minute
+// Bounds of one scenario, and of one that is long or measures.
+const (
+	scenarioTimeout = 8 * time.Minute
+	longTimeout     = 30 * time.Minute
+)
 
 // New starts a scenario in a namespace of its own, which goes with it.
 func New(t *testing.T, options ...Option) *S {
@@ -66,13 +73,23 @@ func New(t *testing.T, options ...Option) *S {
 	for _, option := range options {
 		option(&set)
 	}
-	if set.long && os.Getenv("AGENTLET_LONG") == "" {
-		t.Skip("long; make soak runs it")
+	timeout := scenarioTimeout
+	if set.long {
+		if os.Getenv("AGENTLET_LONG") == "" {
+			t.Skip("long; make soak runs it")
+		}
+		timeout = longTimeout
+	}
+	if set.bench {
+		if os.Getenv("AGENTLET_BENCH") == "" {
+			t.Skip("measures; make bench runs it")
+		}
+		timeout = longTimeout
 	}
 	if set.parallel {
 		t.Parallel()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	t.Cleanup(cancel)
 	s := &S{T: t, Env: shared, Ctx: ctx, Namespace: name(t.Name())}
 	s.must("create namespace", s.createNamespace(set))
@@ -94,7 +111,7 @@ func (s *S) createNamespace(set settings) error {
 		return err
 	}
 	// The service account admission refuses pods before the namespace has its own.
-	return s.poll("the default service account", func(ctx context.Context) (bool, error) {
+	return s.poll(patience, "the default service account", func(ctx context.Context) (bool, error) {
 		_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil, nil
 	})
@@ -187,14 +204,23 @@ func (s *S) Pause(d time.Duration) {
 // pollInterval of Eventually.
 const pollInterval = 50 * time.Millisecond
 
-// Eventually waits for a condition, for a minute at the most; the last reason why not is in the failure.
+// patience of Eventually.
+const patience = 2 * time.Minute
+
+// Eventually waits for a condition, for two minutes at the most; the last reason why not is in the failure.
 func (s *S) Eventually(what string, condition func(ctx context.Context) (bool, error)) {
 	s.Helper()
-	s.must("wait for "+what, s.poll(what, condition))
+	s.Within(patience, what, condition)
 }
 
-func (s *S) poll(what string, condition func(ctx context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(s.Ctx, 2*time.Minute)
+// Within is Eventually with a bound of its own.
+func (s *S) Within(bound time.Duration, what string, condition func(ctx context.Context) (bool, error)) {
+	s.Helper()
+	s.must("wait for "+what, s.poll(bound, what, condition))
+}
+
+func (s *S) poll(bound time.Duration, what string, condition func(ctx context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(s.Ctx, bound)
 	defer cancel()
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()

@@ -60,8 +60,8 @@ func TestMainAPIServerAdapter(t *testing.T) {
 		go adapter.Watch(s.Ctx, slog.New(slog.DiscardHandler), to)
 		return adapter
 	}
-	condition := func(status corev1.ConditionStatus) corev1.PodCondition {
-		return corev1.PodCondition{Type: contract.Condition, Status: status, Reason: "Tried", LastTransitionTime: metav1.Now()}
+	condition := func(status corev1.ConditionStatus) []corev1.PodCondition {
+		return []corev1.PodCondition{{Type: contract.Condition, Status: status, Reason: "Tried", LastTransitionTime: metav1.Now()}}
 	}
 	s.Given("a pod that is watched by its UID", func() {
 		pod, err = s.CreatePod("own", held(s))
@@ -71,7 +71,7 @@ func TestMainAPIServerAdapter(t *testing.T) {
 	})
 	s.Then("the one condition is written, and seen", func() {
 		for _, status := range []corev1.ConditionStatus{corev1.ConditionFalse, corev1.ConditionTrue} {
-			s.Must(own.SetCondition(s.Ctx, condition(status)))
+			s.Must(own.SetConditions(s.Ctx, condition(status)))
 			s.Eventually("the condition", func(context.Context) (bool, error) {
 				seen, _ := watched.last()
 				return scenario.Condition(seen, contract.Condition).Status == status, nil
@@ -83,8 +83,8 @@ func TestMainAPIServerAdapter(t *testing.T) {
 	})
 	s.Then("an agentlet of an earlier pod with this name can't write, and learns that its pod is gone", func() {
 		earlier := follow("00000000-0000-0000-0000-000000000000", stranger)
-		if err := earlier.SetCondition(s.Ctx, condition(corev1.ConditionFalse)); err == nil || errors.Is(err, agentlet.ErrAbsent) {
-			s.Errorf("SetCondition with another UID = %v, want a conflict", err)
+		if err := earlier.SetConditions(s.Ctx, condition(corev1.ConditionFalse)); err == nil || errors.Is(err, agentlet.ErrAbsent) {
+			s.Errorf("SetConditions with another UID = %v, want a conflict", err)
 		}
 		s.Eventually("the news", func(context.Context) (bool, error) { seen, gone := stranger.last(); return gone && seen == nil, nil })
 	})
@@ -92,8 +92,8 @@ func TestMainAPIServerAdapter(t *testing.T) {
 		none := int64(0)
 		s.Must(s.Kube.CoreV1().Pods(s.Namespace).Delete(s.Ctx, "own", metav1.DeleteOptions{GracePeriodSeconds: &none}))
 		s.Eventually("the news", func(context.Context) (bool, error) { _, gone := watched.last(); return gone, nil })
-		if err := own.SetCondition(s.Ctx, condition(corev1.ConditionTrue)); !errors.Is(err, agentlet.ErrAbsent) {
-			s.Errorf("SetCondition of a pod that is gone = %v, want ErrAbsent", err)
+		if err := own.SetConditions(s.Ctx, condition(corev1.ConditionTrue)); !errors.Is(err, agentlet.ErrAbsent) {
+			s.Errorf("SetConditions of a pod that is gone = %v, want ErrAbsent", err)
 		}
 	})
 }
@@ -199,13 +199,26 @@ func dryRun(s *scenario.S, manifest []byte) (string, error) {
 
 // as is a client with a token of the namespace's default service account, bound to an object or to none.
 func as(s *scenario.S, object *authenticationv1.BoundObjectReference) kubernetes.Interface {
-	token, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).CreateToken(s.Ctx, "default",
+	s.Helper()
+	return withToken(s, tokenOf(s, s.Namespace, "default", object))
+}
+
+// tokenOf is a new token of a service account, bound to an object or to none.
+func tokenOf(s *scenario.S, namespace, account string, object *authenticationv1.BoundObjectReference) string {
+	s.Helper()
+	token, err := s.Kube.CoreV1().ServiceAccounts(namespace).CreateToken(s.Ctx, account,
 		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: object}}, metav1.CreateOptions{})
 	s.Must(err)
+	return token.Status.Token
+}
+
+// withToken is a client that has nothing but this token.
+func withToken(s *scenario.S, token string) kubernetes.Interface {
+	s.Helper()
 	config, err := s.Cluster.RESTConfig()
 	s.Must(err)
 	config = rest.AnonymousClientConfig(config)
-	config.BearerToken = token.Status.Token
+	config.BearerToken = token
 	client, err := kubernetes.NewForConfig(config)
 	s.Must(err)
 	return client

@@ -24,6 +24,8 @@ const (
 	caSecret = scenario.Release + "-webhook-ca"
 	// webhookName is how the API server calls the webhook.
 	webhookName = scenario.Release + "." + scenario.SystemNamespace + ".svc"
+	// clockSkew is by how much an API server's clock may differ from the webhook's.
+	clockSkew = 5 * time.Minute
 )
 
 // served is the certificate that a replica of the webhook shows.
@@ -65,7 +67,7 @@ func bundleNow(ctx context.Context, s *scenario.S) ([]byte, error) {
 }
 
 // converged is nil when the secret holds an authority, and each of two replicas serves a certificate that this authority has
-// signed and that the API server trusts.
+// signed and that the API server trusts, also with a clock that is behind or ahead.
 func converged(ctx context.Context, s *scenario.S) error {
 	secret, err := s.Kube.CoreV1().Secrets(scenario.SystemNamespace).Get(ctx, caSecret, metav1.GetOptions{})
 	if err != nil {
@@ -87,8 +89,11 @@ func converged(ctx context.Context, s *scenario.S) error {
 		for name, roots := range map[string][]byte{"the authority": secret.Data[corev1.TLSCertKey], "the bundle": bundle} {
 			pool := x509.NewCertPool()
 			pool.AppendCertsFromPEM(roots)
-			if _, err := certificate.Verify(x509.VerifyOptions{Roots: pool, DNSName: webhookName}); err != nil {
-				return fmt.Errorf("%s against %s: %w", pods[i].Name, name, err)
+			for _, skew := range []time.Duration{-clockSkew, 0, clockSkew} {
+				options := x509.VerifyOptions{Roots: pool, DNSName: webhookName, CurrentTime: time.Now().Add(skew)}
+				if _, err := certificate.Verify(options); err != nil {
+					return fmt.Errorf("%s against %s, with a clock that differs by %s: %w", pods[i].Name, name, skew, err)
+				}
 			}
 		}
 	}

@@ -53,6 +53,10 @@ func whole(s *scenario.S) {
 		if err := s.Cluster.Restore(ctx); err != nil {
 			s.Errorf("restore the cluster: %v", err)
 		}
+		// A node that was lost may have had a replica of the webhook.
+		if _, err := s.Kubectl(ctx, "-n", scenario.SystemNamespace, "rollout", "status", "deployment/"+scenario.Release+"-webhook", "--timeout=90s"); err != nil {
+			s.Errorf("restore the webhook: %v", err)
+		}
 	})
 }
 
@@ -63,17 +67,28 @@ func agentOf(s *scenario.S, pod *corev1.Pod) *api.Agent {
 	return client.Agent()
 }
 
-// followStatus notes each time at which the service has no passing instance, until stop is called, which returns them.
+// followStatus notes each time at which the service has no passing instance, until stop is called, which returns them. It
+// asks for what one server knows, so that it also sees what clients see while there is no leader.
 func followStatus(s *scenario.S) (stop func() (gaps []time.Duration)) {
+	return followService(s, s.Service())
+}
+
+func followService(s *scenario.S, service string) (stop func() (gaps []time.Duration)) {
 	ctx, cancel := context.WithCancel(s.Ctx)
 	done := make(chan []time.Duration)
 	go func() {
 		var gaps []time.Duration
 		var since time.Time
-		for index := uint64(0); ; {
-			entries, meta, err := s.Consul.Health().Service(s.Service(), "", true, (&api.QueryOptions{WaitIndex: index}).WithContext(ctx))
+		for index := uint64(0); ctx.Err() == nil; {
+			query := (&api.QueryOptions{WaitIndex: index, AllowStale: true}).WithContext(ctx)
+			entries, meta, err := s.Consul.Health().Service(service, "", true, query)
 			if err != nil {
-				break
+				index = 0
+				select {
+				case <-ctx.Done():
+				case <-time.After(100 * time.Millisecond):
+				}
+				continue
 			}
 			index = meta.LastIndex
 			switch {
@@ -82,6 +97,9 @@ func followStatus(s *scenario.S) (stop func() (gaps []time.Duration)) {
 			case len(entries) > 0 && !since.IsZero():
 				gaps, since = append(gaps, time.Since(since)), time.Time{}
 			}
+		}
+		if !since.IsZero() {
+			gaps = append(gaps, time.Since(since))
 		}
 		done <- gaps
 	}()

@@ -3,6 +3,7 @@ package scenarios_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -164,7 +166,7 @@ func TestPluginInjectSaysWhatTheWebhookSays(t *testing.T) {
 		pod.ObjectMeta, pod.Spec, pod.Name = template.ObjectMeta, template.Spec, "web"
 		text, err := yaml.Marshal(pod)
 		s.Must(err)
-		out, ok := p.run(string(text), "inject", "-n", s.Namespace, "-f", "-", "--image=agentlet/agentlet:dev")
+		out, ok := p.run(string(text), "inject", "-n", s.Namespace, "-f", "-", "--from-cluster")
 		mine, theirs := &corev1.Pod{}, s.Pod("web")
 		s.Must(yaml.Unmarshal([]byte(out), mine))
 		if !ok || !scenario.Injected(mine) {
@@ -178,6 +180,19 @@ func TestPluginInjectSaysWhatTheWebhookSays(t *testing.T) {
 	s.Then("a manifest with mistakes is refused with its lines, before the API server sees it", func() {
 		out, ok := p.run(p.manifest(s.Sample(s.Annotations("gate", "ajar"))), "explain", "-f", "-")
 		if ok || !strings.Contains(out, "stdin:") || !strings.Contains(out, "passing, registered or off") {
+			s.Errorf("%v, %s", ok, out)
+		}
+	})
+	s.When("the namespace allows other names only", func() {
+		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"=other-*")
+		s.Must(err)
+	})
+	s.Then("explain refuses the name where it asks the cluster, and not offline", func() {
+		manifest := p.manifest(s.Sample(s.Annotations()))
+		if out, ok := p.run(manifest, "explain", "-f", "-", "--from-cluster"); ok || !strings.Contains(out, "may register only other-* (annotation "+contract.AllowedServices) {
+			s.Errorf("%v, %s", ok, out)
+		}
+		if out, ok := p.run(manifest, "explain", "-f", "-"); !ok {
 			s.Errorf("%v, %s", ok, out)
 		}
 	})
@@ -215,6 +230,36 @@ func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
 		s.Then("check names the right that is missing, and the gate that stays closed for it", func() {
 			p.fails("grants", "patch pods/status", s.Namespace)
 			p.fails("gates", "has not written the gate", "logs")
+		})
+	})
+	t.Run("policy without its binding", func(t *testing.T) {
+		s := scenario.New(t)
+		p := newPlugin(s)
+		bindings := s.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+		const name = scenario.Release + "-own-pod-gate"
+		binding, err := bindings.Get(s.Ctx, name, metav1.GetOptions{})
+		s.Must(err)
+		binding.ObjectMeta = metav1.ObjectMeta{Name: name, Labels: binding.Labels, Annotations: binding.Annotations}
+		t.Cleanup(func() { // also when this one fails; the scenario's context has ended then
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if _, err := bindings.Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+				t.Errorf("put the binding back: %v", err)
+			}
+		})
+		s.When("the policy's binding is deleted", func() { s.Must(bindings.Delete(s.Ctx, name, metav1.DeleteOptions{})) })
+		s.Then("check says what any pod of a granted namespace may do now", func() {
+			p.fails("policy", "no binding makes it deny", "policy.enabled=true")
+		})
+		s.When("it is back", func() {
+			_, err := bindings.Create(s.Ctx, binding, metav1.CreateOptions{})
+			s.Must(err)
+		})
+		s.Then("check is content again", func() {
+			s.Eventually("a check without failures", func(context.Context) (bool, error) {
+				findings, ok := p.check()
+				return ok, fmt.Errorf("%+v", findings)
+			})
 		})
 	})
 	t.Run("webhook scaled to 0", func(t *testing.T) {

@@ -107,12 +107,12 @@ func TestMainRollingRestart(t *testing.T) {
 	})
 }
 
-func TestMainTenRollingRestarts(t *testing.T) {
+func TestMainThirtyRollingRestarts(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	var f followed
 	s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
 	before := uids(f.timeline.Lives())
-	for range 10 {
+	for range 30 {
 		s.When("they are restarted under load", func() { f.restart(restartRate) })
 		s.Then("the catalog has the Ready pods and nothing else", func() { s.AwaitCatalog(s.Service(), restartReplicas) })
 	}

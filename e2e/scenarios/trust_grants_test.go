@@ -106,37 +106,6 @@ func TestTrustGrantsOutliveTheLabel(t *testing.T) {
 	s.Then("the binding goes after the pod", func() { awaitNoGrant(s) })
 }
 
-// TestTrustGrantsOutliveTheChart removes the chart for a while, so it runs alone.
-func TestTrustGrantsOutliveTheChart(t *testing.T) {
-	s := scenario.New(t)
-	var pod *corev1.Pod
-	s.Given("a registered pod", func() {
-		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
-		s.Must(err)
-		pod = s.AwaitReady("web")
-	})
-	s.When("the chart is removed", func() {
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-			defer cancel()
-			if err := s.Install(ctx); err != nil {
-				s.Error(err)
-			}
-		})
-		s.Must(s.Command(s.Ctx, s.Helm, "uninstall", scenario.Release, "-n", scenario.SystemNamespace, "--wait"))
-	})
-	s.Then("the pod keeps its rights, bounded as before, and drains", func() {
-		if !may(s, s.Namespace, "default", "patch pods/status") {
-			s.Error("the pod may no longer write its gate")
-		}
-		_, err := s.Kubectl(s.Ctx, "get", "validatingadmissionpolicy,validatingadmissionpolicybinding", gatePolicy)
-		s.Must(err)
-		drains(s, pod)
-	})
-	s.When("the chart is installed again", func() { s.Must(s.Install(s.Ctx)) })
-	s.Then("what nobody needs any more goes", func() { awaitNoGrant(s) })
-}
-
 // TestTrustGrantsFindWhatTheyMissed takes the webhook away for a while, so it runs alone.
 func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
 	s := scenario.New(t)

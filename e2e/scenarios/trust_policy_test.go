@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	apply "k8s.io/client-go/applyconfigurations/rbac/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/scenario"
@@ -259,14 +258,5 @@ func applyBinding(s *scenario.S, client kubernetes.Interface, namespace, name, k
 // webhookClient has a token of the webhook's own service account.
 func webhookClient(s *scenario.S) kubernetes.Interface {
 	s.Helper()
-	token, err := s.Kube.CoreV1().ServiceAccounts(scenario.SystemNamespace).CreateToken(s.Ctx, scenario.Release+"-webhook",
-		&authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	s.Must(err)
-	config, err := s.Cluster.RESTConfig()
-	s.Must(err)
-	config = rest.AnonymousClientConfig(config)
-	config.BearerToken = token.Status.Token
-	client, err := kubernetes.NewForConfig(config)
-	s.Must(err)
-	return client
+	return withToken(s, tokenOf(s, scenario.SystemNamespace, scenario.Release+"-webhook", nil))
 }

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
@@ -121,4 +124,27 @@ func TestTrustAllowedServicesOfTheChart(t *testing.T) {
 			return err == nil, err
 		})
 	})
+}
+
+func TestTrustChecksStayInThePod(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	create := func(check string) error {
+		template := s.Sample(s.Annotations("service-names", "", "services", "- name: "+s.Service()+"\n  checks:\n  - interval: 10s\n    "+check+"\n"))
+		template.GenerateName = "checked-"
+		_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec},
+			metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+	s.Then("a check of the pod itself is allowed", func() { s.Must(create("http: http://:8080/health")) })
+	for name, check := range map[string]string{
+		"to another address": "http: http://10.96.0.1:8080/", "to another name": "tcp: db.example.com:5432", "to the node": "grpc: 127.0.0.1:8502",
+		"that runs a command": "args: [/bin/sh, -c, id]", "in a container": "docker_container_id: any", "of the operating system": "os_service: sshd",
+		"of another node": "alias_node: node1", "of another service": "alias_service: db",
+	} {
+		s.Then("a check "+name+" is denied", func() {
+			if err := create(check); err == nil || !strings.Contains(err.Error(), "the pod's own IP") {
+				s.Errorf("%s: %v, want a denial", check, err)
+			}
+		})
+	}
 }

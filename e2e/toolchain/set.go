@@ -13,6 +13,8 @@ const (
 	Kubernetes   = "kubernetes"
 	Consul       = "consul"
 	Helm         = "helm"
+	HelmUnittest = "helm-unittest"
+	CertManager  = "cert-manager"
 	GolangciLint = "golangci-lint"
 )
 
@@ -25,6 +27,14 @@ type set struct {
 }
 
 type program struct{ name, pkg string }
+
+// ownMain is the package of a program whose main stands in the nested module itself.
+const ownMain = "."
+
+// own reports whether the nested module has sources that decide what is built.
+func (s set) own() bool {
+	return slices.ContainsFunc(s.programs, func(p program) bool { return p.pkg == ownMain })
+}
 
 var sets = []set{
 	{
@@ -42,6 +52,10 @@ var sets = []set{
 	},
 	{name: Consul, programs: []program{{"consul", "github.com/hashicorp/consul"}}},
 	{name: Helm, programs: []program{{"helm", "helm.sh/helm/v4/cmd/helm"}}},
+	{name: HelmUnittest, programs: []program{
+		{"helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"},
+	}},
+	{name: CertManager, programs: []program{{"cert-manager", ownMain}}},
 	{name: GolangciLint, programs: []program{
 		{"golangci-lint", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
 	}},

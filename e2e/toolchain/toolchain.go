@@ -61,7 +61,11 @@ type build struct {
 
 func newBuild(ctx context.Context, s set, source, cache string) (*build, error) {
 	inputs := make([][]byte, 0, 6)
-	for _, file := range []string{"go.mod", "go.sum"} {
+	files := []string{"go.mod", "go.sum"}
+	if s.own() {
+		files = append(files, "main.go")
+	}
+	for _, file := range files {
 		content, err := os.ReadFile(filepath.Join(source, file))
 		if err != nil {
 			return nil, fmt.Errorf("read module: %w", err)

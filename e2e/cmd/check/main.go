@@ -1,9 +1,11 @@
 // Command check runs everything that must hold before a change lands, a step at a time, with each step's duration:
 //
-//	check lint | unit | verify       one step
+//	check lint | unit | verify | chart  one step
 //	check e2e --run REGEXP           chosen scenarios
 //	check test                       all steps, and the scenarios that are not long
 //	check soak                       all steps, and all scenarios
+//	check bench --run REGEXP         what make bench measures, by the names of its scenarios
+//	check bench-scale                what make bench-scale measures
 //
 // Where scenarios can't run (no root, not Linux) they are skipped loudly; with CI=true that is a failure.
 package main
@@ -41,14 +43,24 @@ func command() *cobra.Command {
 	add("lint", "Lint all modules", linterStep, lintStep)
 	add("unit", "Unit and integration tests with the race detector", consulStep, unitStep)
 	add("verify", "Fail if something generated is stale or a module is untidy", verifyStep)
-	all := []step{kubernetesStep, consulStep, helmStep, linterStep, lintStep, verifyStep, unitStep}
+	add("chart", "Lint the chart, run its unit tests, and render it twice", helmStep, unittestStep, chartStep)
+	all := []step{kubernetesStep, consulStep, helmStep, unittestStep, certManagerStep, linterStep, lintStep, verifyStep, chartStep, unitStep}
 	add("test", "Everything but the long scenarios", append(all, scenarios(".", false))...)
 	add("soak", "Everything", append(all, scenarios(".", true))...)
 	var pattern string
 	e2e := add("e2e", "Chosen scenarios")
 	e2e.Flags().StringVar(&pattern, "run", ".", "regular expression of the scenarios' names")
 	e2e.RunE = func(c *cobra.Command, _ []string) error {
-		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, scenarios(pattern, true)})
+		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, certManagerStep, scenarios(pattern, true)})
+	}
+	bench := add("bench", "Measure, and print the figures with their bars")
+	bench.Flags().StringVar(&pattern, "run", ".", "regular expression within the scenarios' names, after TestBench")
+	bench.RunE = func(c *cobra.Command, _ []string) error {
+		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, benchmarks("^TestBench.*(" + pattern + ")"), figuresStep})
+	}
+	scale := add("bench-scale", "Measure how the figures grow with the number of pods")
+	scale.RunE = func(c *cobra.Command, _ []string) error {
+		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, benchmarks("^TestScale$"), figuresStep})
 	}
 	return root
 }

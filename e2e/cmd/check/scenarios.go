@@ -10,22 +10,46 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+
+	"github.com/agentlet/agentlet/internal/bench"
 )
 
 // scenarios runs those whose names match on the real cluster; long ones only where asked for.
 func scenarios(pattern string, long bool) step {
 	return step{"scenarios", func(ctx context.Context, t *tree) error {
-		if err := cannot(); err != nil {
-			return fmt.Errorf("%w: %w", errSkipped, err)
-		}
-		command := exec.CommandContext(ctx, "go", "test", "-v", "-count=1", "-timeout=60m", "-parallel=4", "-run", pattern, "./scenarios")
-		command.Dir = t.e2e
-		command.Env = append(os.Environ(), "AGENTLET_SCENARIOS=1")
+		var env []string
 		if long {
-			command.Env = append(command.Env, "AGENTLET_LONG=1")
+			env = []string{"AGENTLET_LONG=1"}
 		}
-		return story(command, filepath.Join(t.root, ".out", "scenarios.log"))
+		return t.stories(ctx, "scenarios.log", pattern, "60m", env...)
 	}}
+}
+
+// benchmarks runs the scenarios that measure.
+func benchmarks(pattern string) step {
+	return step{"benchmarks", func(ctx context.Context, t *tree) error {
+		return t.stories(ctx, "bench.log", pattern, "90m", "AGENTLET_BENCH=1")
+	}}
+}
+
+// figuresStep prints what make bench has measured, now and before.
+var figuresStep = step{"figures", func(_ context.Context, t *tree) error {
+	figures, err := bench.Read(filepath.Join(t.root, ".out", "bench.json"))
+	if err != nil {
+		return err
+	}
+	return bench.Print(os.Stdout, figures)
+}}
+
+// stories runs scenarios, with the log in .out.
+func (t *tree) stories(ctx context.Context, log, pattern, timeout string, env ...string) error {
+	if err := cannot(); err != nil {
+		return fmt.Errorf("%w: %w", errSkipped, err)
+	}
+	command := exec.CommandContext(ctx, "go", "test", "-v", "-count=1", "-timeout="+timeout, "-parallel=4", "-run", pattern, "./scenarios")
+	command.Dir = t.e2e
+	command.Env = append(append(os.Environ(), "AGENTLET_SCENARIOS=1"), env...)
+	return story(command, filepath.Join(t.root, ".out", log))
 }
 
 // told are the lines of a run that a reader wants to see while it goes on; the log has them all.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentlet/agentlet/e2e/prometheus"
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
@@ -71,6 +72,10 @@ var (
 	helmStep       = tool(toolchain.Helm)
 	linterStep     = tool(toolchain.GolangciLint)
 
+	unittestStep    = tool(toolchain.HelmUnittest)
+	certManagerStep = tool(toolchain.CertManager)
+
+	chartStep  = step{"chart", chart}
 	lintStep   = step{"lint", lint}
 	verifyStep = step{"verify", verify}
 	unitStep   = step{"unit, race, integration", unit}
@@ -132,11 +137,22 @@ func changes(ctx context.Context, t *tree) ([]byte, error) {
 }
 
 func unit(ctx context.Context, t *tree) error {
-	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Consul)
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Consul, toolchain.Helm)
 	if err != nil {
 		return err
 	}
-	env := []string{"AGENTLET_TEST_CONSUL=" + tools.Program(toolchain.Consul, "consul")}
+	env := []string{
+		"AGENTLET_TEST_CONSUL=" + tools.Program(toolchain.Consul, "consul"),
+		"AGENTLET_TEST_HELM=" + tools.Program(toolchain.Helm, "helm"),
+	}
+	switch programs, err := prometheus.Find(ctx); {
+	case errors.Is(err, prometheus.ErrNotDebian):
+		fmt.Println("!!! SKIPPED: the alerts:", err)
+	case err != nil:
+		return err
+	default:
+		env = append(env, "AGENTLET_TEST_PROMTOOL="+programs.Promtool)
+	}
 	return errors.Join(
 		show(ctx, t.root, env, "go", "test", "-race", "-timeout=15m", "./..."),
 		show(ctx, t.e2e, env, "go", "test", "-race", "-timeout=15m", "./..."),

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/agentlet/agentlet/e2e/toolchain"
+)
+
+// chart lints the chart with Helm 4, renders it twice, and runs its unit tests, whose engine is Helm 3.
+func chart(ctx context.Context, t *tree) error {
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Helm, toolchain.HelmUnittest)
+	if err != nil {
+		return err
+	}
+	helm, folder := tools.Program(toolchain.Helm, "helm"), filepath.Join(t.root, "charts", "agentlet")
+	return errors.Join(
+		show(ctx, t.root, nil, helm, "lint", "--strict", "--quiet", folder),
+		rendersAlike(ctx, helm, folder),
+		show(ctx, t.root, nil, tools.Program(toolchain.HelmUnittest, "helm-unittest"), folder),
+	)
+}
+
+// rendersAlike renders the chart twice, as tools do that apply what they have rendered themselves: a random value, or one
+// that is looked up, would be another change each time.
+func rendersAlike(ctx context.Context, helm, folder string) error {
+	var renderings [2][]byte
+	for i := range renderings {
+		command := exec.CommandContext(ctx, helm, "template", "agentlet", folder, "--namespace", "agentlet-system")
+		command.Stderr = os.Stderr
+		var err error
+		if renderings[i], err = command.Output(); err != nil {
+			return fmt.Errorf("helm template: %w", err)
+		}
+	}
+	if !bytes.Equal(renderings[0], renderings[1]) {
+		return errors.New("two renderings of the chart differ")
+	}
+	return nil
+}

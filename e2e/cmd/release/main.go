@@ -1,0 +1,100 @@
+// Command release makes a release, twice, the second time with an empty build cache, and fails unless both are equal.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/agentlet/agentlet/e2e/release"
+	"github.com/agentlet/agentlet/e2e/toolchain"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "release:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	o := release.Options{Created: time.Unix(0, 0)}
+	flag.StringVar(&o.Version, "version", "", "version, such as 1.2.3")
+	flag.StringVar(&o.LDFlags, "ldflags", "", "flags of the Go linker")
+	flag.StringVar(&o.Out, "o", "dist", "folder for the release; what is in it goes")
+	once := flag.Bool("once", false, "don't make it a second time to compare")
+	flag.Parse()
+	if seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64); err == nil {
+		o.Created = time.Unix(seconds, 0)
+	}
+	source, err := toolchain.SourceRoot()
+	if err != nil {
+		return err
+	}
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Helm)
+	if err != nil {
+		return err
+	}
+	o.Root, o.Helm = filepath.Dir(source), tools.Program(toolchain.Helm, "helm")
+	if err := release.Build(ctx, o); err != nil {
+		return err
+	}
+	sums, err := os.ReadFile(filepath.Join(o.Out, release.Checksums))
+	if err != nil {
+		return fmt.Errorf("read checksums: %w", err)
+	}
+	fmt.Print(string(sums))
+	if *once {
+		return nil
+	}
+	again, err := repeat(ctx, o)
+	if err != nil {
+		return fmt.Errorf("second build: %w", err)
+	}
+	return compare(string(sums), again)
+}
+
+// repeat makes the release elsewhere, compiled anew, and returns its checksums.
+func repeat(ctx context.Context, o release.Options) (checksums string, err error) {
+	elsewhere, err := os.MkdirTemp("", "agentlet-again-")
+	if err != nil {
+		return "", fmt.Errorf("make temporary folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(elsewhere)) }()
+	o.Out, o.Env = filepath.Join(elsewhere, "dist"), []string{"GOCACHE=" + filepath.Join(elsewhere, "cache")}
+	if err := release.Build(ctx, o); err != nil {
+		return "", err
+	}
+	sums, err := os.ReadFile(filepath.Join(o.Out, release.Checksums))
+	return string(sums), err
+}
+
+// compare fails with what differs.
+func compare(first, second string) error {
+	before, after := strings.Split(strings.TrimSpace(first), "\n"), strings.Split(strings.TrimSpace(second), "\n")
+	var differ []error
+	for _, line := range before {
+		if !slices.Contains(after, line) {
+			differ = append(differ, fmt.Errorf("a second build gave another %s", line[strings.LastIndexByte(line, ' ')+1:]))
+		}
+	}
+	if len(before) != len(after) {
+		differ = append(differ, fmt.Errorf("a second build gave %d files, not %d", len(after), len(before)))
+	}
+	if len(differ) == 0 {
+		fmt.Println("a second build, compiled anew, is equal")
+	}
+	return errors.Join(differ...)
+}

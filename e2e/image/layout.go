@@ -1,0 +1,38 @@
+package image
+
+import (
+	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// refName is where an OCI layout says a manifest's tag.
+const refName = "org.opencontainers.image.ref.name"
+
+// WriteLayout writes images of one program, one for each architecture, as one index into the folder of an OCI layout, under
+// a tag, and returns the index's digest.
+func WriteLayout(folder, tag string, images ...v1.Image) (v1.Hash, error) {
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, img := range images {
+		config, err := img.ConfigFile()
+		if err != nil {
+			return v1.Hash{}, fmt.Errorf("read image config: %w", err)
+		}
+		oci := mutate.ConfigMediaType(mutate.MediaType(img, types.OCIManifestSchema1), types.OCIConfigJSON)
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: oci, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: config.OS, Architecture: config.Architecture}},
+		})
+	}
+	path, err := layout.Write(folder, empty.Index)
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("write OCI layout: %w", err)
+	}
+	if err := path.AppendIndex(index, layout.WithAnnotations(map[string]string{refName: tag})); err != nil {
+		return v1.Hash{}, fmt.Errorf("write image index: %w", err)
+	}
+	return index.Digest()
+}

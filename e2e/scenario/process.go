@@ -1,0 +1,103 @@
+package scenario
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a process of a container, seen from this machine.
+type Process struct{ PID int }
+
+// FindProcess finds the process whose command line holds words and whose environment holds the pod's UID.
+func FindProcess(words, uid string) (Process, error) {
+	pid, err := find(words, uid)
+	return Process{pid}, err
+}
+
+func (p Process) file(name string) string { return filepath.Join("/proc", strconv.Itoa(p.PID), name) }
+
+// AnonymousMemory is the resident anonymous memory in bytes.
+func (p Process) AnonymousMemory() (int64, error) { return rssAnon(p.file("status")) }
+
+// ProcessorTime is what all threads that still run have used.
+func (p Process) ProcessorTime() (time.Duration, error) {
+	files, err := filepath.Glob(p.file("task/*/schedstat"))
+	if err != nil || len(files) == 0 {
+		return 0, fmt.Errorf("find threads of process %d: %w", p.PID, errors.Join(err, os.ErrNotExist))
+	}
+	var used time.Duration
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		first, _, _ := strings.Cut(string(content), " ")
+		nanoseconds, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read %s: %w", file, err)
+		}
+		used += time.Duration(nanoseconds)
+	}
+	return used, nil
+}
+
+// CgroupMemory is what the kernel charges the container for, in bytes, page cache included.
+func (p Process) CgroupMemory() (int64, error) {
+	content, err := os.ReadFile(p.file("cgroup"))
+	if err != nil {
+		return 0, fmt.Errorf("read cgroups of process %d: %w", p.PID, err)
+	}
+	for line := range strings.Lines(string(content)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		var file string
+		switch {
+		case parts[1] == "memory":
+			file = filepath.Join("/sys/fs/cgroup/memory", parts[2], "memory.usage_in_bytes")
+		case parts[0] == "0" && parts[1] == "":
+			file = filepath.Join("/sys/fs/cgroup", parts[2], "memory.current")
+		default:
+			continue
+		}
+		if value, err := os.ReadFile(file); err == nil {
+			return strconv.ParseInt(strings.TrimSpace(string(value)), 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("process %d has no cgroup that counts memory", p.PID)
+}
+
+// jiffy is the unit of times in /proc/PID/stat: the kernel's USER_HZ is 100 on every architecture that Go runs on.
+const jiffy = 10 * time.Millisecond
+
+// Started is when the process started, to a hundredth of a second.
+func (p Process) Started() (time.Time, error) {
+	content, err := os.ReadFile(p.file("stat"))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read start of process %d: %w", p.PID, err)
+	}
+	// The second field is a name in parentheses, which may hold anything; the start is the 22nd.
+	fields := bytes.Fields(content[bytes.LastIndexByte(content, ')')+1:])
+	const start = 22 - 3
+	if len(fields) <= start {
+		return time.Time{}, fmt.Errorf("process %d has no start time", p.PID)
+	}
+	ticks, err := strconv.ParseInt(string(fields[start]), 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read start of process %d: %w", p.PID, err)
+	}
+	var uptime unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &uptime); err != nil {
+		return time.Time{}, fmt.Errorf("read the time since boot: %w", err)
+	}
+	return time.Now().Add(time.Duration(ticks)*jiffy - time.Duration(uptime.Nano())), nil
+}

@@ -1,0 +1,396 @@
+package scenarios_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// guarded is a scenario whose Consul has TLS, and ACLs that deny by default. It is a Consul of its own beside the cluster's.
+type guarded struct {
+	*scenario.S
+	secured *cluster.Secured
+	ca      string
+}
+
+// guard starts the Consul. What a scenario needs of it before pods come, it makes with run; then install has the pods use it.
+func guard(s *scenario.S, options cluster.SecuredOptions) guarded {
+	s.Helper()
+	secured, err := s.Cluster.StartSecured(s.Ctx, options)
+	s.Must(err)
+	s.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := secured.Stop(ctx); err != nil {
+			s.Errorf("stop the secured Consul: %v", err)
+		}
+	})
+	ca, err := os.ReadFile(filepath.Join(secured.Dir, "ca.crt"))
+	s.Must(err)
+	env := *s.Env
+	env.Consul = secured.Client
+	s.Env = &env
+	return guarded{s, secured, string(ca)}
+}
+
+// install has the chart use this Consul, with more values, until the scenario's end.
+func (g guarded) install(values ...string) {
+	g.Helper()
+	g.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		defer cancel()
+		if g.Failed() {
+			out, _ := g.Kubectl(ctx, "-n", g.Namespace, "get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name}: {.status.conditions}{"\n"}{end}`)
+			log, _ := g.Kubectl(ctx, "-n", g.Namespace, "logs", "-l", "app=sample", "-c", contract.ContainerName, "--prefix", "--tail=40")
+			g.Logf("%s\n%s", out, log)
+		}
+		// The pods first, while their webhook is as it was when they came.
+		if _, err := g.Kubectl(ctx, "-n", g.Namespace, "delete", "deployments,pods", "--all", "--timeout=90s"); err != nil {
+			g.Errorf("remove workloads: %v", err)
+		}
+		if err := g.Install(ctx); err != nil {
+			g.Errorf("install the chart as it was: %v", err)
+		}
+	})
+	g.Must(g.Install(g.Ctx, append([]string{"consul.port=" + strconv.Itoa(cluster.SecuredPort), "consul.scheme=https"}, values...)...))
+}
+
+// inline is the value with which pods carry the authority themselves.
+func (g guarded) inline() string { return "consul.tls.ca=" + g.ca }
+
+// run runs a script of the documentation, for the scenario's namespace where it says shop, with other words replaced.
+func (g guarded) run(script string, replace ...string) {
+	g.Helper()
+	text, err := os.ReadFile(filepath.Join(g.Root, "docs", "consul", script))
+	g.Must(err)
+	command := exec.CommandContext(g.Ctx, "bash", "-euo", "pipefail", "-c",
+		strings.NewReplacer(append(replace, "shop", g.Namespace)...).Replace(string(text)))
+	command.Dir = g.TempDir()
+	policy, err := os.ReadFile(filepath.Join(g.Root, "docs", "consul", "registrar.hcl"))
+	g.Must(err)
+	g.Must(os.WriteFile(filepath.Join(command.Dir, "registrar.hcl"), []byte(strings.ReplaceAll(string(policy), `"web"`, strconv.Quote(g.Service()))), 0o600))
+	command.Env = append(append(os.Environ(), g.secured.Environment()...), "KUBECONFIG="+g.Cluster.Kubeconfig(),
+		"PATH="+filepath.Dir(g.Cluster.Kubectl())+":"+strings.TrimPrefix(g.secured.Environment()[4], "PATH="))
+	if out, err := command.CombinedOutput(); err != nil {
+		g.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
+// forget removes what the documentation's scripts made for the whole cluster.
+func (g guarded) forget() {
+	g.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_, err := g.Kubectl(ctx, "delete", "--ignore-not-found", "--wait=false", "clusterrolebinding/service-account-issuer-discovery-for-all",
+			"clusterrole/consul-logins", "clusterrolebinding/consul-logins", "clusterrolebinding/consul-logins-review", "namespace/consul")
+		if err != nil {
+			g.Errorf("forget the auth methods' rights: %v", err)
+		}
+	})
+}
+
+// logins are the tokens that logins have made and nobody has ended.
+func (g guarded) logins() (tokens []*api.ACLTokenListEntry) {
+	g.Helper()
+	all, _, err := g.secured.Client.ACL().TokenList((&api.QueryOptions{}).WithContext(g.Ctx))
+	g.Must(err)
+	return slices.DeleteFunc(all, func(token *api.ACLTokenListEntry) bool { return token.AuthMethod == "" })
+}
+
+// awaitLogins waits until there are so many of them.
+func (g guarded) awaitLogins(n int) {
+	g.Helper()
+	g.Eventually(fmt.Sprintf("%d tokens of logins", n), func(context.Context) (bool, error) {
+		there := len(g.logins())
+		return there == n, fmt.Errorf("there are %d", there)
+	})
+}
+
+// account makes a service account, and a template of pods that run under it and register its name.
+func (g guarded) account(name string, annotations ...string) corev1.PodTemplateSpec {
+	g.Helper()
+	_, err := g.Kube.CoreV1().ServiceAccounts(g.Namespace).Create(g.Ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	g.Must(err)
+	template := g.Sample(g.Annotations(append([]string{"service-names", name}, annotations...)...))
+	template.Spec.ServiceAccountName = name
+	return template
+}
+
+// awaitGate waits until a pod's closed gate has this reason, and says all of this.
+func (g guarded) awaitGate(pod string, reason contract.Reason, says ...string) {
+	g.Helper()
+	g.Eventually("the gate of "+pod, func(context.Context) (bool, error) {
+		gate := gateOf(g.S, pod)
+		missing := slices.ContainsFunc(says, func(part string) bool { return !strings.Contains(gate.Message, part) })
+		return gate.Status == corev1.ConditionFalse && gate.Reason == string(reason) && !missing, fmt.Errorf("gate: %+v", gate)
+	})
+	g.Logf("%s: %s", pod, gateOf(g.S, pod).Message)
+}
+
+func TestFaultACLLogin(t *testing.T) {
+	g := guard(scenario.New(t), cluster.SecuredOptions{})
+	g.forget()
+	g.Given("a Consul with TLS and ACLs, an auth method of type jwt, and agentlets that log in with a token for it", func() {
+		g.run("method-jwt.sh")
+		g.run("rule-jwt.sh")
+		g.install(g.inline(), "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul", "log.level=debug")
+	})
+	g.loginLives("login by an auth method of type jwt, over TLS")
+}
+
+func TestFaultACLLoginByKubernetes(t *testing.T) {
+	g := guard(scenario.New(t, scenario.Long()), cluster.SecuredOptions{})
+	g.forget()
+	g.Given("a Consul with TLS and ACLs, an auth method of type kubernetes, and agentlets that log in with their API token", func() {
+		g.run("method-kubernetes.sh")
+		g.run("rule-kubernetes.sh")
+		_, err := g.Kubectl(g.Ctx, "-n", g.Namespace, "create", "configmap", "consul-ca", "--from-file=ca.crt="+filepath.Join(g.secured.Dir, "ca.crt"))
+		g.Must(err)
+		g.install("consul.tls.configMapName=consul-ca", "consul.tls.serverName=client.dc1.consul", "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "log.level=debug")
+	})
+	g.loginLives("login by an auth method of type kubernetes, over TLS")
+}
+
+// loginLives is what a login gives: the service of the account, that one alone, and nothing once the pods have gone.
+func (g guarded) loginLives(fault string) {
+	const web = "acl-web"
+	var pod *corev1.Pod
+	template := g.account(web, "log-level", "debug")
+	began := time.Now()
+	g.When("a pod runs under the account "+web, func() {
+		_, err := g.CreatePod("web", template)
+		g.Must(err)
+		pod = g.AwaitReady("web")
+	})
+	g.Then("the catalog has its service, and Consul one token that says whose it is", func() {
+		g.AwaitCatalog(web, 1)
+		told(g.S, fault, "the gate opened", time.Since(began))
+		if tokens := g.logins(); len(tokens) != 1 || !strings.Contains(tokens[0].Description, g.Namespace+"/web") {
+			g.Errorf("tokens of logins: %+v", tokens)
+		}
+	})
+	g.When("another one asks for a name that is not its account's", func() {
+		_, err := g.CreatePod("thief", g.account("acl-thief", "service-names", "acl-pay"))
+		g.Must(err)
+	})
+	g.Then("its gate says that the name is denied, and what to do", func() {
+		g.awaitGate("thief", contract.RegistrationRejected, `service:write`, `"acl-pay"`, "binding rule")
+	})
+	g.Then("no token is in sight", func() {
+		tokens := g.logins()
+		if len(tokens) == 0 || len(tokens[0].SecretID) < 8 {
+			g.Fatalf("no tokens to look for: %+v", tokens)
+		}
+		for place, text := range shown(g.S, web, template) {
+			for _, token := range tokens {
+				if strings.Contains(text, token.AccessorID) || strings.Contains(text, token.SecretID) {
+					g.Errorf("a token is in %s", place)
+				}
+			}
+			if strings.Contains(text, "eyJhbGciOi") {
+				g.Errorf("a service account's token is in %s", place)
+			}
+		}
+	})
+	g.When("both are deleted", func() { g.Delete("web"); g.Delete("thief"); g.AwaitGone(pod) })
+	g.Then("neither an instance nor a token is left", func() {
+		g.AwaitCatalog(web, 0)
+		g.awaitLogins(0)
+	})
+}
+
+// TestFaultACLRenewal has tokens live for the minute that Consul gives them at least, so that each pod logs in anew a few times.
+func TestFaultACLRenewal(t *testing.T) {
+	g := guard(scenario.New(t, scenario.Long()), cluster.SecuredOptions{})
+	g.forget()
+	const replicas = 6
+	var f followed
+	g.Given("logins that last a minute, and six replicas that a client follows through Consul", func() {
+		g.run("method-jwt.sh", "-max-token-ttl 1h", "-max-token-ttl 1m")
+		g.run("rule-jwt.sh", "${value.account}", "${value.namespace}")
+		g.install(g.inline(), "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul")
+		f = follow(g.S, replicas)
+		g.awaitLogins(replicas)
+	})
+	gaps := followStatus(g.S)
+	first := map[string]bool{}
+	for _, token := range g.logins() {
+		first[token.AccessorID] = true
+	}
+	g.When("two minutes pass", func() { g.Pause(2 * time.Minute) })
+	g.Then("every pod has logged in anew, none of the first tokens is left, and nothing stopped passing", func() {
+		for _, token := range g.logins() {
+			if first[token.AccessorID] {
+				g.Errorf("the token %s is still there", token.Description)
+			}
+		}
+		g.AwaitCatalog(g.Service(), replicas)
+	})
+	before := uids(f.timeline.Lives())
+	began := time.Now()
+	g.When("they are restarted under load", func() { f.restart(restartRate) })
+	g.Then("no request failed, each pod came and went in order, and each has one token", func() {
+		f.judge(slices.DeleteFunc(f.timeline.Lives(), func(l observe.Life) bool { return before[l.UID] }))
+		if gone := gaps(); len(gone) > 0 {
+			g.Errorf("nothing passed for %v", gone)
+		}
+		requests, failed := f.client.Counts()
+		told(g.S, "rolling restart with ACLs, TLS and tokens of a minute", fmt.Sprintf("%d of %d requests failed; every token was renewed", failed, requests), time.Since(began))
+	})
+	g.When("they go", func() { g.Scale(0) })
+	g.Then("no token is left", func() { g.AwaitCatalog(g.Service(), 0); g.awaitLogins(0) })
+}
+
+func TestFaultACLStaticTokenAndClientCertificate(t *testing.T) {
+	g := guard(scenario.New(t, scenario.Long()), cluster.SecuredOptions{Mutual: true})
+	pem := func(name string) string { return filepath.Join(g.secured.Dir, name) }
+	began := time.Now()
+	g.Given("a Consul that asks for client certificates, and a namespace without any Secret", func() {
+		g.install("consul.tls.secretName=consul-tls", "consul.acl.mode=token", "consul.acl.secretName=consul-token")
+		_, err := g.CreatePod("web", g.Sample(g.Annotations()))
+		g.Must(err)
+	})
+	g.Then("the gate says that the agent isn't trusted", func() { g.awaitGate("web", contract.ConsulUnreachable, "consul.tls") })
+	g.When("the Secret with authority and client certificate comes", func() {
+		_, err := g.Kubectl(g.Ctx, "-n", g.Namespace, "create", "secret", "generic", "consul-tls",
+			"--from-file=ca.crt="+pem("ca.crt"), "--from-file=tls.crt="+pem("client.crt"), "--from-file=tls.key="+pem("client.key"))
+		g.Must(err)
+	})
+	g.Then("the gate says that a token is missing", func() { g.awaitGate("web", contract.LoginFailed, "consul.acl.secretName") })
+	g.When("the token comes, made as the documentation says", func() { g.run("token.sh") })
+	g.Then("the gate opens without a restart", func() {
+		g.AwaitReady("web")
+		g.AwaitCatalog(g.Service(), 1)
+		told(g.S, "no Secret with certificate and token when a pod starts", "the gate said which is missing, and opened when both had come", time.Since(began))
+	})
+	g.When("the token is replaced by another, and destroyed", func() {
+		old, _, err := g.secured.Client.ACL().TokenList(nil)
+		g.Must(err)
+		made, _, err := g.secured.Client.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{Name: "agentlet-web"}}}, nil)
+		g.Must(err)
+		_, err = g.Kubectl(g.Ctx, "-n", g.Namespace, "patch", "secret", "consul-token", "--type=merge", "-p", `{"stringData":{"token":"`+made.SecretID+`"}}`)
+		g.Must(err)
+		g.Eventually("the agentlet to take the new one", func(ctx context.Context) (bool, error) {
+			log, err := g.Kubectl(ctx, "-n", g.Namespace, "logs", "web", "-c", contract.ContainerName)
+			return strings.Count(log, `msg="logged in"`) >= 2, err
+		})
+		for _, token := range old {
+			if token.Description == "pods of "+g.Namespace {
+				_, err := g.secured.Client.ACL().TokenDelete(token.AccessorID, nil)
+				g.Must(err)
+			}
+		}
+	})
+	g.Then("readiness still reaches the catalog, and the pod leaves it at its end", func() {
+		pod := g.Pod("web")
+		g.Must(put(g.S, pod, "/unready"))
+		g.Eventually("critical", func(context.Context) (bool, error) { return len(g.Passing(g.Service())) == 0, nil })
+		g.Must(put(g.S, pod, "/ready"))
+		g.AwaitCatalog(g.Service(), 1)
+		g.Delete("web")
+		g.AwaitGone(pod)
+		g.AwaitCatalog(g.Service(), 0)
+	})
+}
+
+// TestFaultACLAgentMayNotRemove is about a Consul agent without node:write: it removes its services for itself alone, and doesn't
+// say so.
+func TestFaultACLAgentMayNotRemove(t *testing.T) {
+	s := scenario.New(t, scenario.Long())
+	node := s.Cluster.Nodes[1]
+	g := guard(s, cluster.SecuredOptions{Powerless: []*cluster.Node{node}})
+	g.forget()
+	var pod *corev1.Pod
+	g.Given("a registered pod on a node whose Consul agent may not write its node", func() {
+		g.run("method-jwt.sh")
+		g.run("rule-jwt.sh", "${value.account}", "${value.namespace}")
+		g.install(g.inline(), "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul")
+		pod = running(g.S, "pod", pinned(g.S, node))
+	})
+	var said string
+	began := time.Now()
+	g.When("it is deleted", func() {
+		g.Delete("pod")
+		g.Eventually("its gate to say why it stays in the catalog", func(context.Context) (bool, error) {
+			said = gateOf(g.S, "pod").Message
+			return strings.Contains(said, "node:write"), fmt.Errorf("gate: %s", said)
+		})
+		g.AwaitGone(pod)
+	})
+	g.Then("the catalog keeps it, and not as passing", func() {
+		if passing := g.Passing(g.Service()); len(passing) > 0 {
+			g.Errorf("clients are still sent to %s", passing[0].Service.Address)
+		}
+		g.awaitLogins(0)
+		told(g.S, "a node's Consul agent without node:write while a pod ends", "the catalog keeps the instance, as critical; the gate says what the agent lacks", time.Since(began))
+	})
+	g.When("the agent's token is given the right, it is gone with the agent's next full sync", func() {
+		tokens, _, err := g.secured.Client.ACL().TokenList(nil)
+		g.Must(err)
+		for _, token := range tokens {
+			if len(token.TemplatedPolicies) > 0 {
+				_, _, err := g.secured.Client.ACL().TokenUpdate(&api.ACLToken{
+					AccessorID: token.AccessorID, NodeIdentities: []*api.ACLNodeIdentity{{NodeName: "secured-" + node.Name, Datacenter: "dc1"}},
+				}, nil)
+				g.Must(err)
+			}
+		}
+		g.AwaitCatalog(g.Service(), 0)
+	})
+}
+
+func TestFaultACLUntrustedAgent(t *testing.T) {
+	g := guard(scenario.New(t, scenario.Long()), cluster.SecuredOptions{})
+	began := time.Now()
+	g.Given("agentlets that trust another authority than the agents'", func() {
+		other, err := os.ReadFile(filepath.Join(filepath.Dir(g.Cluster.Kubeconfig()), "..", "pki", "ca.crt"))
+		g.Must(err)
+		g.install("consul.tls.ca=" + string(other))
+	})
+	g.When("a pod starts", func() {
+		_, err := g.CreatePod("web", g.Sample(g.Annotations()))
+		g.Must(err)
+	})
+	g.Then("the gate says so, in words that don't change", func() {
+		g.awaitGate("web", contract.ConsulUnreachable, "authority", "consul.tls")
+		g.Pause(10 * time.Second)
+		metrics, err := g.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", g.Namespace, "pods", "web:19500", "proxy", "metrics").DoRaw(g.Ctx)
+		g.Must(err)
+		writes, err := scenario.Sum(metrics, "agentlet_requests_total", func(labels map[string]string) bool { return labels["operation"] == "set_gate" })
+		g.Must(err)
+		if writes > 2 { // it may have said before that a container isn't ready
+			g.Errorf("the gate was written %g times", writes)
+		}
+		told(g.S, "the Consul agent's certificate is of another authority", "gate False, ConsulUnreachable, with what to do; one write", time.Since(began))
+	})
+	g.When("the server name is one that the agents' certificates don't have", func() {
+		g.Must(g.Install(g.Ctx, "consul.port="+strconv.Itoa(cluster.SecuredPort), "consul.scheme=https", g.inline(), "consul.tls.serverName=consul.example"))
+		_, err := g.CreatePod("named", g.Sample(g.Annotations()))
+		g.Must(err)
+	})
+	g.Then("the gate says which names they have", func() {
+		g.awaitGate("named", contract.ConsulUnreachable, "client.dc1.consul", "consul.tls.serverName")
+	})
+	g.When("all is trusted, and no token is sent", func() {
+		g.Must(g.Install(g.Ctx, "consul.port="+strconv.Itoa(cluster.SecuredPort), "consul.scheme=https", g.inline()))
+		_, err := g.CreatePod("anonymous", g.Sample(g.Annotations()))
+		g.Must(err)
+	})
+	g.Then("the gate says that", func() { g.awaitGate("anonymous", contract.RegistrationRejected, "anonymous token", "consul.acl") })
+}

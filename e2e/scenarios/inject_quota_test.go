@@ -1,0 +1,86 @@
+package scenarios_test
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+func resources(cpu, memory string) corev1.ResourceList {
+	return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+}
+
+// quota counts what the namespace's pods request and may take at most.
+func quota(s *scenario.S) {
+	s.Helper()
+	_, err := s.Kube.CoreV1().ResourceQuotas(s.Namespace).Create(s.Ctx, &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "all"},
+		Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{
+			"requests.cpu": resource.MustParse("1"), "requests.memory": resource.MustParse("1Gi"),
+			"limits.cpu": resource.MustParse("2"), "limits.memory": resource.MustParse("2Gi"),
+		}},
+	}, metav1.CreateOptions{})
+	s.Must(err)
+}
+
+func TestInjectWithinALimitRangeAndAQuota(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	s.Given("a namespace with a LimitRange and a ResourceQuota", func() {
+		_, err := s.Kube.CoreV1().LimitRanges(s.Namespace).Create(s.Ctx, &corev1.LimitRange{
+			ObjectMeta: metav1.ObjectMeta{Name: "all"},
+			Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+				Type: corev1.LimitTypeContainer, Min: resources("1m", "4Mi"), Max: resources("500m", "256Mi"),
+				Default: resources("200m", "128Mi"), DefaultRequest: resources("20m", "32Mi"),
+			}}},
+		}, metav1.CreateOptions{})
+		s.Must(err)
+		quota(s)
+	})
+	var pod *corev1.Pod
+	s.When("a pod without resources of its own is created", func() {
+		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
+		s.Must(err)
+	})
+	s.Then("it is Ready, and the agentlet has its own requests and the range's limit", func() {
+		pod = s.AwaitReady("web")
+		for name, container := range map[string]corev1.Container{"app": pod.Spec.Containers[0], "agentlet": pod.Spec.InitContainers[0]} {
+			s.Logf("%s: requests %v, limits %v", name, container.Resources.Requests, container.Resources.Limits)
+		}
+		r := pod.Spec.InitContainers[0].Resources
+		if r.Requests.Cpu().String() != "5m" || r.Limits.Cpu().String() != "200m" || r.Limits.Memory().String() != "64Mi" {
+			s.Errorf("%+v", r)
+		}
+	})
+	s.Then("the quota counts both containers", func() {
+		used, err := s.Kube.CoreV1().ResourceQuotas(s.Namespace).Get(s.Ctx, "all", metav1.GetOptions{})
+		s.Must(err)
+		if got := used.Status.Used["requests.cpu"]; got.String() != "25m" {
+			s.Errorf("%s of CPU requested", got.String())
+		}
+	})
+}
+
+func TestInjectWithinAQuotaOnLimits(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	s.Given("a namespace with a ResourceQuota on limits, and no LimitRange", func() { quota(s) })
+	template := func(pairs ...string) corev1.PodTemplateSpec {
+		template := s.Sample(s.Annotations(pairs...))
+		template.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: resources("10m", "16Mi"), Limits: resources("100m", "64Mi")}
+		return template
+	}
+	s.Then("a pod whose agentlet has no CPU limit is refused by the quota, which names it", func() {
+		if _, err := s.CreatePod("none", template()); err == nil || !strings.Contains(err.Error(), "limits.cpu for: agentlet") {
+			s.Errorf("%v", err)
+		}
+	})
+	s.When("the pod's annotation gives it one", func() {
+		_, err := s.CreatePod("web", template("cpu-limit", "100m"))
+		s.Must(err)
+	})
+	s.Then("it is Ready", func() { s.AwaitReady("web") })
+}

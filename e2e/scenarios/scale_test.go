@@ -1,0 +1,217 @@
+package scenarios_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/scale"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// What is done at each size.
+const (
+	growPerSecond = 50
+	rollPerSecond = 20
+	rolledPods    = 600
+	settle        = 20 * time.Second
+	outage        = time.Minute
+)
+
+// scaleSizes are the numbers of pods.
+var scaleSizes = []int{500, 1000, 2000, 5000}
+
+func TestScale(t *testing.T) {
+	s := scenario.New(t, scenario.Bench(), scenario.Label(contract.InjectLabel, ""))
+	var fleet *scale.Fleet
+	var timeline *observe.Timeline
+	var base serverUse
+	measured := map[string]map[int]float64{}
+	recordScale := func(name string, size int, value float64, samples int) {
+		record(s, fmt.Sprintf("%s_%d", name, size), value, samples)
+		if measured[name] == nil {
+			measured[name] = map[int]float64{}
+		}
+		measured[name][size] = value
+	}
+	s.Given("an empty fleet", func() {
+		rest, err := s.Cluster.RESTConfig()
+		s.Must(err)
+		fleet = scale.New(s.Ctx, scale.Config{
+			Kube: s.Kube, REST: rest, Namespace: s.Namespace, Consul: s.Cluster.ConsulServers()[0].Path,
+			ServerIP: cluster.HostIP, Bridge: s.Cluster.Bridge(), Dir: t.TempDir(),
+		})
+		s.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+			defer cancel()
+			if err := fleet.Close(ctx); err != nil {
+				s.Errorf("close the fleet: %v", err)
+			}
+			if err := fleet.ForceLeave(s.Consul); err != nil {
+				s.Errorf("make the catalog forget the nodes: %v", err)
+			}
+		})
+		timeline = observe.NewTimeline(nil)
+		_, err = timeline.Pods(s.Ctx, s.Kube, s.Namespace, scale.Label)
+		s.Must(err)
+		base = use(s, nil)
+	})
+	for _, size := range scaleSizes {
+		s.When(fmt.Sprintf("there are %d pods, of which twenty are rolled a second", size), func() {
+			s.Must(fleet.Grow(s.Ctx, size, growPerSecond))
+			awaitAllOpen(s, timeline, fleet)
+			s.Pause(settle)
+			before := use(s, fleet.Agents())
+			s.Pause(settle)
+			idle := use(s, fleet.Agents())
+			known := uids(timeline.Lives())
+			began := time.Now()
+			s.Must(fleet.Roll(s.Ctx, rolledPods, rollPerSecond))
+			took := time.Since(began)
+			awaitAllOpen(s, timeline, fleet)
+			after := use(s, fleet.Agents())
+			fresh := slices.DeleteFunc(timeline.Lives(), func(l observe.Life) bool { return known[l.UID] })
+			gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
+			s.Logf("%d pods: rolled %d in %s; gate p50 %.1f ms", size, rolledPods, took.Round(time.Second), observe.Quantile(gates, 0.5))
+			recordScale("scale_gate_ms_p99", size, observe.Quantile(gates, 0.99), len(gates))
+			quiet := (idle.consul - before.consul).Seconds() / settle.Seconds()
+			busy := (after.consul - idle.consul).Seconds() - quiet*after.at.Sub(idle.at).Seconds()
+			recordScale("scale_consul_cpu_ms_per_event", size, busy*1000/(2*rolledPods), 2*rolledPods)
+			recordScale("scale_kube_mib_per_pod", size, float64(before.apiServer-base.apiServer)/(1<<20)/float64(size), size)
+			recordScale("scale_agent_mib_per_pod", size, float64(before.agents)/(1<<20)/float64(size), size)
+		})
+	}
+	s.Then("the growth is known", func() {
+		smallest, largest := scaleSizes[0], scaleSizes[len(scaleSizes)-1]
+		for _, name := range []string{"scale_gate_ms_p99", "scale_consul_cpu_ms_per_event", "scale_kube_mib_per_pod", "scale_agent_mib_per_pod"} {
+			record(s, name+"_growth", measured[name][largest]/measured[name][smallest], len(scaleSizes))
+		}
+	})
+	s.Then("all of them lose their agents at once, and come back", func() {
+		agents := fleet.Agents()
+		signal := func(sig syscall.Signal) {
+			for _, pid := range agents {
+				s.Must(syscall.Kill(pid, sig))
+			}
+		}
+		signal(syscall.SIGSTOP)
+		s.Pause(outage)
+		peak := watchRequests(s)
+		began := time.Now()
+		signal(syscall.SIGCONT)
+		s.Within(10*time.Minute, "every instance to be passing", func(ctx context.Context) (bool, error) {
+			n, err := notPassing(ctx, s)
+			return err == nil && n == 0 && time.Since(began) > 5*time.Second, fmt.Errorf("%d checks are critical, %w", n, err)
+		})
+		record(s, "storm_s", time.Since(began).Seconds(), fleet.Size())
+		record(s, "storm_peak_rps", peak(), fleet.Size())
+	})
+}
+
+// serverUse is what the servers hold and have used.
+type serverUse struct {
+	at                time.Time
+	consul            time.Duration // processor time of the Consul server
+	apiServer, agents int64         // resident bytes
+}
+
+func use(s *scenario.S, agents []int) serverUse {
+	s.Helper()
+	process := func(p *cluster.Process) scenario.Process {
+		pid, running := p.PID()
+		if !running {
+			s.Fatalf("%s does not run", p.Name)
+		}
+		return scenario.Process{PID: pid}
+	}
+	u := serverUse{at: time.Now()}
+	var err error
+	u.consul, err = process(s.Cluster.ConsulServers()[0]).ProcessorTime()
+	s.Must(err)
+	u.apiServer, err = process(s.Cluster.APIServer()).AnonymousMemory()
+	s.Must(err)
+	for _, pid := range agents {
+		bytes, err := scenario.Process{PID: pid}.AnonymousMemory()
+		s.Must(err)
+		u.agents += bytes
+	}
+	return u
+}
+
+// awaitAllOpen waits until every gate of the fleet is open.
+func awaitAllOpen(s *scenario.S, timeline *observe.Timeline, fleet *scale.Fleet) {
+	s.Helper()
+	s.Eventually("every gate to be open", func(context.Context) (bool, error) {
+		open := 0
+		for _, life := range timeline.Lives() {
+			_, isOpen := life.At[observe.GateOpen]
+			if _, deleted := life.At[observe.Deleted]; isOpen && !deleted {
+				open++
+			}
+		}
+		return open == fleet.Size(), fmt.Errorf("%d of %d", open, fleet.Size())
+	})
+}
+
+// notPassing counts the critical checks that the catalog has.
+func notPassing(ctx context.Context, s *scenario.S) (int, error) {
+	checks, _, err := s.Consul.Health().State(api.HealthCritical, (&api.QueryOptions{}).WithContext(ctx))
+	return len(checks), err
+}
+
+// watchRequests looks each second at how many requests the Consul server has answered, until its result is called, which
+// is the highest number in a second.
+func watchRequests(s *scenario.S) (peak func() float64) {
+	ctx, stop := context.WithCancel(s.Ctx)
+	highest := make(chan float64, 1)
+	go func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		var most, last float64
+		for lastAt := time.Now(); ; {
+			select {
+			case <-ctx.Done():
+				highest <- most
+				return
+			case <-ticker.C:
+			}
+			now, err := serverRequests(ctx, s)
+			if err != nil {
+				continue
+			}
+			at := time.Now()
+			if last > 0 {
+				most = max(most, (now-last)/at.Sub(lastAt).Seconds())
+			}
+			last, lastAt = now, at
+		}
+	}()
+	return func() float64 { stop(); return <-highest }
+}
+
+func serverRequests(ctx context.Context, s *scenario.S) (float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Cluster.ConsulAddr()+"/v1/agent/metrics?format=prometheus", nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err
+	}
+	return scenario.Sum(text, "consul_rpc_request", func(map[string]string) bool { return true })
+}
