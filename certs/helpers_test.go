@@ -180,12 +180,17 @@ func (c *cluster) patches() (n int) {
 // rotate puts an authority into the secret in the place of the one that is there.
 func (c *cluster) rotate(next *ca) {
 	c.t.Helper()
-	ctx, secrets := c.t.Context(), c.CoreV1().Secrets(testNamespace)
-	_, err := secrets.Update(ctx, next.secret(), metav1.UpdateOptions{})
-	if err != nil {
-		_, err = secrets.Create(ctx, next.secret(), metav1.CreateOptions{})
+	c.write(next.secret())
+}
+
+// write replaces the secret, or creates it.
+func (c *cluster) write(secret *corev1.Secret) {
+	c.t.Helper()
+	secrets := c.CoreV1().Secrets(testNamespace)
+	if _, err := secrets.Update(c.t.Context(), secret, metav1.UpdateOptions{}); err == nil {
+		return
 	}
-	if err != nil {
+	if _, err := secrets.Create(c.t.Context(), secret, metav1.CreateOptions{}); err != nil {
 		c.t.Fatal(err)
 	}
 }

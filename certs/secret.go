@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -107,7 +108,8 @@ func (s *Secret) Run(ctx context.Context) error {
 
 // follow takes over what the Secret holds: at once where nothing is served yet, else once it has been trusted for settle.
 func (s *Secret) follow(ctx context.Context) {
-	var trusted *tls.Certificate // at the last look
+	var trusted *tls.Certificate // and not served yet, seen to be trusted first at since
+	var since time.Time
 	var again <-chan time.Time
 	for {
 		select {
@@ -125,10 +127,14 @@ func (s *Secret) follow(ctx context.Context) {
 		case next == nil: // it is served
 			s.report(ctx, nil)
 			trusted = nil
-		case s.current() == nil || trusted != nil && bytes.Equal(trusted.Certificate[0], next.Certificate[0]):
+		case s.current() == nil, sameChain(trusted, next) && time.Since(since) >= settle:
 			s.serve(ctx, next)
+			trusted = nil
 		default:
-			trusted, again = next, time.After(settle)
+			if !sameChain(trusted, next) {
+				trusted, since = next, time.Now()
+			}
+			again = time.After(settle - time.Since(since)) // an event may have come before that
 		}
 	}
 }
@@ -145,10 +151,15 @@ func (s *Secret) next() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s and %s of secret %s/%s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, s.namespace, s.resource, err)
 	}
-	if served := s.current(); served != nil && bytes.Equal(served.Certificate[0], pair.Certificate[0]) {
+	if sameChain(s.current(), &pair) {
 		return nil, nil
 	}
 	return &pair, s.trusts(&pair)
+}
+
+// sameChain reports whether two certificates, of which the first may be nil, are the same, and those that come with them.
+func sameChain(a, b *tls.Certificate) bool {
+	return a != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
 // trusts is nil when the API server would accept the certificate, whichever webhook it calls; as with Self, a validating
