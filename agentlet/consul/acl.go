@@ -107,7 +107,7 @@ func (c *Client) awaitReplication(ctx context.Context, token string) {
 func (c *Client) readToken() (agentlet.Session, error) {
 	token, err := readSecret(c.config.ACL.TokenFile)
 	if err != nil {
-		return agentlet.Session{}, err
+		return agentlet.Session{}, fmt.Errorf("%w; the namespace of the pod has to have the Secret of the chart's consul.acl.secretName", err)
 	}
 	c.mu.Lock()
 	current := c.current
@@ -165,7 +165,7 @@ func readSecret(file string) (string, error) {
 	secret := string(bytes.TrimSpace(content))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("read token: %w; the namespace of the pod has to have the Secret of the chart's consul.acl.secretName", err)
+		return "", fmt.Errorf("read token: %w", err)
 	case secret == "":
 		return "", fmt.Errorf("read token: %s is empty", file)
 	}

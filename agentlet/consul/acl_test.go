@@ -396,3 +396,21 @@ func TestTokenThatDies(t *testing.T) {
 		t.Errorf("Logout = %v, want ErrAbsent", err)
 	}
 }
+
+// TestMissingTokenSaysWhoseItIs: a token of Consul comes from a Secret that a person makes, one to log in with from Kubernetes.
+func TestMissingTokenSaysWhoseItIs(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "token")
+	for _, c := range []struct {
+		acl    consul.ACL
+		secret bool
+	}{{consul.ACL{TokenFile: missing}, true}, {consul.ACL{AuthMethod: "agentlet", BearerFile: missing}, false}} {
+		client, err := consul.New(consul.Config{Address: "127.0.0.1:1", Scheme: "http", ACL: c.acl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.Login(t.Context())
+		if err == nil || !strings.Contains(err.Error(), missing) || strings.Contains(err.Error(), "consul.acl.secretName") != c.secret {
+			t.Errorf("%+v: %v, want one of the chart's Secret: %v", c.acl, err, c.secret)
+		}
+	}
+}
