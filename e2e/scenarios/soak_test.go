@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -64,16 +63,9 @@ func TestFaultHundredPodsAtOnce(t *testing.T) {
 	for round := range 2 {
 		s.When("a hundred of them start together, the catalog has exactly the Ready pods", func() {
 			took := scaled(crowd)
-			var anonymous []float64
-			for _, pod := range s.Pods(s.Ctx) {
-				process, err := scenario.FindProcess("agentlet run", string(pod.UID))
-				s.Must(err)
-				bytes, err := process.AnonymousMemory()
-				s.Must(err)
-				anonymous = append(anonymous, float64(bytes)/(1<<20))
-			}
+			memory := anonymousMiB(s, agentletsOf(s, s.Pods(s.Ctx)))
 			told(s, fmt.Sprintf("%d pods of one node start together", crowd),
-				fmt.Sprintf("the catalog has exactly the Ready pods; %.1f MiB of anonymous memory per agentlet at the median", observe.Quantile(anonymous, 0.5)), took)
+				fmt.Sprintf("the catalog has exactly the Ready pods; %.1f MiB of anonymous memory per agentlet at the median", memory), took)
 		})
 		s.When("all but one end together, nothing is left of them", func() {
 			took := scaled(1)
@@ -103,26 +95,7 @@ func TestFaultSteadyState(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	node := s.Cluster.Nodes[0]
 	var processes []scenario.Process
-	s.Given("twenty pods on one node", func() {
-		s.Deployment(idlePods, pinned(s, node))
-		s.Rollout()
-		s.AwaitCatalog(s.Service(), idlePods)
-		for _, pod := range s.Pods(s.Ctx) {
-			process, err := scenario.FindProcess("agentlet run", string(pod.UID))
-			s.Must(err)
-			processes = append(processes, process)
-		}
-		s.Pause(30 * time.Second) // the kubelet's last words on the pods, and the registrars' first looks, are over
-	})
-	memory := func() float64 {
-		var all []float64
-		for _, process := range processes {
-			bytes, err := process.AnonymousMemory()
-			s.Must(err)
-			all = append(all, float64(bytes)/(1<<20))
-		}
-		return observe.Quantile(all, 0.5)
-	}
+	s.Given("twenty pods on one node", func() { processes = idle(s, node) })
 	// everything in the catalog and every check's state, of anybody; Consul's own coordinates aside.
 	index := func() uint64 {
 		_, meta, err := s.Consul.Health().State(api.HealthAny, (&api.QueryOptions{}).WithContext(s.Ctx))
@@ -134,36 +107,28 @@ func TestFaultSteadyState(t *testing.T) {
 	var memoryBefore, memoryAfter float64
 	var indexBefore, indexAfter uint64
 	s.When("nothing happens for a while", func() {
-		before, memoryBefore, indexBefore = lookQuietly(s, node, processes), memory(), index()
+		before, memoryBefore, indexBefore = lookQuietly(s, node, processes), anonymousMiB(s, processes), index()
 		s.Pause(length)
-		after, memoryAfter, indexAfter = lookQuietly(s, node, processes), memory(), index()
+		after, memoryAfter, indexAfter = lookQuietly(s, node, processes), anonymousMiB(s, processes), index()
 	})
 	s.Then("nobody has written anything, and it cost next to nothing", func() {
-		window := after.at.Sub(before.at)
-		writes := after.events - before.events
-		for name, version := range after.versions {
-			if before.versions[name] != version {
-				writes++
-			}
-		}
-		requests := (after.agentRequests - before.agentRequests) / window.Minutes() / idlePods
-		millicores := (after.processor - before.processor).Seconds() / window.Seconds() / idlePods * 1000
-		if indexAfter != indexBefore || after.catalog != before.catalog {
+		cost := after.since(before)
+		if indexAfter != indexBefore || cost.catalogWrites > 0 {
 			s.Errorf("Consul was written: its checks' index went from %d to %d", indexBefore, indexAfter)
 		}
-		if writes > 0 {
-			s.Errorf("%d writes to pods and events", writes)
+		if cost.kubeWrites > 0 {
+			s.Errorf("%d writes to pods and events", cost.kubeWrites)
 		}
-		if requests > 8 {
-			s.Errorf("%.1f requests per pod and minute to the agent, want 8 at the most", requests)
+		if most := barOf(s, "quiet_agent_rpm"); cost.agentRPM > most {
+			s.Errorf("%.1f requests per pod and minute to the agent, want %g at the most", cost.agentRPM, most)
 		}
-		if millicores > 2 { // twice the bar: this machine may be busy
-			s.Errorf("%.2f millicores for each agentlet, want 1", millicores)
+		if most := 4 * barOf(s, "agentlet_millicores"); cost.millicores > most { // this machine may be busy
+			s.Errorf("%.2f millicores for each agentlet, want %g at the most", cost.millicores, most)
 		}
 		if growth := memoryAfter - memoryBefore; growth > 1 {
 			s.Errorf("each agentlet grew by %.2f MiB", growth)
 		}
 		told(s, "nothing happens, twenty pods", fmt.Sprintf("no write to Consul or Kubernetes; %.1f requests to the agent per pod and minute; %.2f millicores each; memory %.2f MiB, then %.2f",
-			requests, millicores, memoryBefore, memoryAfter), window)
+			cost.agentRPM, cost.millicores, memoryBefore, memoryAfter), cost.window)
 	})
 }
