@@ -12,6 +12,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/internal/declared"
 )
 
 // The metrics' names.
@@ -50,31 +51,21 @@ type metrics struct {
 
 // newMetrics returns metrics that ask health for what is so now.
 func newMetrics(health *health, version string) *metrics {
-	declared := map[string]contract.Metric{}
-	for _, m := range Metrics() {
-		declared[m.Name] = m
-	}
-	gauge := func(name string, value func() float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: declared[name].Help}, value)
-	}
+	as := declared.By(Metrics())
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		admissions: prometheus.NewCounterVec(
-			prometheus.CounterOpts{Name: metricAdmissions, Help: declared[metricAdmissions].Help}, declared[metricAdmissions].LabelNames()),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: metricDuration, Help: declared[metricDuration].Help,
-			// From 50 µs, about what an ordinary pod takes, to the API server's default patience of 10 s.
-			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .05, .25, 1, 10},
-		}, declared[metricDuration].LabelNames()),
+		registry:   prometheus.NewRegistry(),
+		admissions: as.Counters(metricAdmissions),
+		// From 50 µs, about what an ordinary pod takes, to the API server's default patience of 10 s.
+		duration: as.Histograms(metricDuration, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .05, .25, 1, 10),
 	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: metricBuild, Help: declared[metricBuild].Help}, declared[metricBuild].LabelNames())
+	build := as.Gauges(metricBuild)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m.registry.MustRegister(
 		build, m.admissions, m.duration,
-		gauge(metricReady, func() float64 { return number(health.ready()) }),
-		gauge(metricNotBefore, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotBefore }) }),
-		gauge(metricExpiry, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotAfter }) }),
-		gauge(metricInSync, func() float64 { return number(health.certificates.Trusted() == nil) }),
+		as.Flag(metricReady, health.ready),
+		as.Gauge(metricNotBefore, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotBefore }) }),
+		as.Gauge(metricExpiry, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotAfter }) }),
+		as.Flag(metricInSync, func() bool { return health.certificates.Trusted() == nil }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.start()
@@ -108,11 +99,4 @@ func stamp(health *health, of func(*x509.Certificate) time.Time) float64 {
 		return 0
 	}
 	return float64(of(certificate.Leaf).Unix())
-}
-
-func number(yes bool) float64 {
-	if yes {
-		return 1
-	}
-	return 0
 }

@@ -5,6 +5,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/declared"
 )
 
 // What was done to a binding, in metrics and logs.
@@ -51,29 +52,20 @@ func Metrics() []contract.Metric {
 }
 
 func newMetrics(g *Grants) *metrics {
-	declared := map[string]contract.Metric{}
-	for _, m := range Metrics() {
-		declared[m.Name] = m
-	}
-	counter := func(name string) *prometheus.CounterVec {
-		vector := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: declared[name].Help}, declared[name].LabelNames())
-		for _, value := range declared[name].Labels[0].Values {
-			vector.WithLabelValues(value)
+	as := declared.By(Metrics())
+	counters := func(name string) *prometheus.CounterVec {
+		vector := as.Counters(name)
+		for _, value := range as[name].Labels[0].Values {
+			vector.WithLabelValues(value) // 0 until it happens
 		}
 		return vector
 	}
-	gauge := func(name string, value func() float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: declared[name].Help}, value)
+	m := &metrics{changes: counters(metricChanges), failures: counters(metricFailures)}
+	m.all = []prometheus.Collector{
+		m.changes, m.failures,
+		as.Gauge(metricAccounts, func() float64 { return float64(g.bound()) }),
+		as.Flag(metricInForce, func() bool { return g.Ready() == nil }),
 	}
-	m := &metrics{changes: counter(metricChanges), failures: counter(metricFailures)}
-	bound := gauge(metricAccounts, func() float64 { return float64(g.bound()) })
-	policy := gauge(metricInForce, func() float64 {
-		if g.Ready() != nil {
-			return 0
-		}
-		return 1
-	})
-	m.all = []prometheus.Collector{m.changes, m.failures, bound, policy}
 	return m
 }
 
