@@ -341,6 +341,19 @@ func (w *world) total() int {
 	return n
 }
 
+// expectNoHurry waits for two minutes of a trouble that lasts: nothing hurries, and nobody is told the same thing again.
+func (w *world) expectNoHurry(t *testing.T) {
+	t.Helper()
+	calls, writes := w.total(), len(w.conditions())
+	after(2 * time.Minute)
+	if n := w.total() - calls; n > 120 {
+		t.Errorf("%d calls in two minutes, want at most one a second", n)
+	}
+	if n := len(w.conditions()) - writes; n > 0 {
+		t.Errorf("the same reason was written %d times more", n)
+	}
+}
+
 func TestLaggingCatalogIsNudgedWithAChangedDefinition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

@@ -78,14 +78,7 @@ func TestFailuresAreNotHurried(t *testing.T) {
 				r, _ := w.start(t)
 				r.Seen(ready(testPod(), true))
 				after(10 * time.Second)
-				calls, writes := w.total(), len(w.conditions())
-				after(2 * time.Minute)
-				if n := w.total() - calls; n > 120 {
-					t.Errorf("%d requests in two minutes, want at most one a second", n)
-				}
-				if n := len(w.conditions()) - writes; n > 0 {
-					t.Errorf("the same reason was written %d times more", n)
-				}
+				w.expectNoHurry(t)
 				if got := w.last(); c.reason != "" && got.Reason != string(c.reason) {
 					t.Errorf("the gate says %s %q, want %s", got.Reason, got.Message, c.reason)
 				}

@@ -64,12 +64,13 @@ func TestOwnPodGate(t *testing.T) {
 		nothing = ""
 	)
 	only := "only these conditions may change: ['agentlet.dev/registered', 'example.com/ours']"
-	cases := map[string]struct {
+	type attempt struct {
 		user       user.Info
 		authorizes map[string]bool
 		change     func(*corev1.Pod)
 		denial     string
-	}{
+	}
+	cases := map[string]attempt{
 		"the own gate":              {own, role, opens, nothing},
 		"the gate that is allowed":  {own, role, func(pod *corev1.Pod) { setCondition(pod, "example.com/ours") }, nothing},
 		"nothing":                   {own, role, func(*corev1.Pod) {}, nothing},
@@ -89,12 +90,7 @@ func TestOwnPodGate(t *testing.T) {
 		"an annotation": func(pod *corev1.Pod) { pod.Annotations["a"] = "b" }, "a finalizer": func(pod *corev1.Pod) { pod.Finalizers = nil },
 		"an owner": func(pod *corev1.Pod) { pod.OwnerReferences = []metav1.OwnerReference{{UID: types.UID("x")}} },
 	} {
-		cases["own pod: "+name] = struct {
-			user       user.Info
-			authorizes map[string]bool
-			change     func(*corev1.Pod)
-			denial     string
-		}{own, role, change, meta}
+		cases["own pod: "+name] = attempt{own, role, change, meta}
 	}
 	for name, change := range map[string]func(*corev1.Pod){
 		"Ready": func(pod *corev1.Pod) { setCondition(pod, "Ready") }, "another gate": func(pod *corev1.Pod) { setCondition(pod, "example.com/theirs") },
@@ -102,12 +98,7 @@ func TestOwnPodGate(t *testing.T) {
 		"a container": func(pod *corev1.Pod) { pod.Status.ContainerStatuses[99].Ready = true }, "a message": func(pod *corev1.Pod) { pod.Status.Message = "well" },
 		"a condition less": func(pod *corev1.Pod) { pod.Status.Conditions = pod.Status.Conditions[1:] },
 	} {
-		cases["own pod: "+name] = struct {
-			user       user.Info
-			authorizes map[string]bool
-			change     func(*corev1.Pod)
-			denial     string
-		}{own, role, change, only}
+		cases["own pod: "+name] = attempt{own, role, change, only}
 	}
 	each(t, "own-pod-gate", func(t *testing.T, c compiled) {
 		for name, test := range cases {
