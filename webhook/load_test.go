@@ -3,9 +3,11 @@ package webhook
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,7 +36,8 @@ func BenchmarkAdmissionTLS(b *testing.B) {
 	})
 }
 
-// Neither who sends slowly nor who sends much keeps others waiting: their reviews are answered meanwhile, all of them.
+// Neither who sends slowly nor who sends much keeps others waiting: their reviews are answered meanwhile, all of them, and large
+// ones, too.
 func TestNobodyStarvesOthers(t *testing.T) {
 	target := startTarget(t)
 	ordinary := target.request(envelope(t, ordinaryPod(t), nil))
@@ -49,37 +52,56 @@ func TestNobodyStarvesOthers(t *testing.T) {
 	huge := target.request(largestReview(t))
 	done := make(chan struct{})
 	var senders sync.WaitGroup
+	stop := sync.OnceFunc(func() { close(done); senders.Wait() })
+	defer stop()
 	answered := make([]int, 4)
 	for i := range answered {
-		sender := target.dial(t)
 		senders.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if _, err := sender.do(huge); err != nil {
-					t.Errorf("a large review: %v", err)
-					return
-				}
-				answered[i]++
+			var err error
+			if answered[i], err = target.insist(t.Context(), huge, done); err != nil {
+				t.Errorf("large reviews: %v", err)
 			}
 		})
 	}
 	busy := target.load(t, ordinary, 200, 100)
-	close(done)
-	senders.Wait()
+	stop()
 	t.Logf("alone: p50 %.1f ms, p99 %.1f ms; beside 50 slow clients and %d bodies of 7 MiB: p50 %.1f ms, p99 %.1f ms",
 		quiet.quantile(0.5), quiet.quantile(0.99), answered, busy.quantile(0.5), busy.quantile(0.99))
-	if p99 := busy.quantile(0.99); p99 > 2000 { // the API server waits for seconds; on an idle machine this is some 50 ms
-		t.Errorf("p99 %.1f ms", p99)
+	// The API server waits for seconds. On an idle machine this is some 50 ms; on one that has no time for anything it takes longer
+	// without anybody else, too.
+	if p99, most := busy.quantile(0.99), max(2000, 10*quiet.quantile(0.99)); p99 > most {
+		t.Errorf("p99 %.1f ms, want %.1f at the most", p99, most)
 	}
-	for i, n := range answered {
-		if n == 0 {
-			t.Errorf("sender %d of large reviews had no answer at all", i)
+}
+
+// insist sends a request again and again, until done is closed and it was answered at least once. A server that has no time for
+// it cuts the connection off after writeTimeout; that is tried again a few times.
+func (g *target) insist(ctx context.Context, request []byte, done <-chan struct{}) (answered int, err error) {
+	const patience = 10
+	for cut := 0; cut < patience; cut++ {
+		var sender *client
+		if sender, err = g.connect(ctx); err != nil {
+			return answered, err
+		}
+		for err == nil {
+			if _, err = sender.do(request); err == nil {
+				answered++
+			}
+			select {
+			case <-done:
+				if answered > 0 {
+					_ = sender.connection.Close()
+					return answered, nil
+				}
+			default:
+			}
+		}
+		_ = sender.connection.Close()
+		if errors.Is(err, errNoPatch) {
+			return answered, err
 		}
 	}
+	return answered, fmt.Errorf("cut off %d times: %w", patience, err)
 }
 
 // largestReview is a review of nearly maxBody.
@@ -124,14 +146,25 @@ type client struct {
 
 func (g *target) dial(t testing.TB) *client {
 	t.Helper()
-	dialer := tls.Dialer{Config: &tls.Config{RootCAs: g.roots, ServerName: "agentlet.test.svc"}}
-	connection, err := dialer.DialContext(t.Context(), "tcp", g.address)
+	c, err := g.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = connection.Close() })
-	return &client{connection: connection.(*tls.Conn), reader: bufio.NewReaderSize(connection, 16<<10)}
+	t.Cleanup(func() { _ = c.connection.Close() })
+	return c
 }
+
+func (g *target) connect(ctx context.Context) (*client, error) {
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: g.roots, ServerName: "agentlet.test.svc"}}
+	connection, err := dialer.DialContext(ctx, "tcp", g.address)
+	if err != nil {
+		return nil, err
+	}
+	return &client{connection: connection.(*tls.Conn), reader: bufio.NewReaderSize(connection, 16<<10)}, nil
+}
+
+// errNoPatch is an answer that is not a patch.
+var errNoPatch = errors.New("no patch")
 
 // do sends a request and reads its answer, which has to be a patch.
 func (c *client) do(request []byte) (answer []byte, err error) {
@@ -147,7 +180,7 @@ func (c *client) do(request []byte) (answer []byte, err error) {
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK || !bytes.Contains(answer, []byte(`"patchType":"JSONPatch"`)) {
-		return nil, fmt.Errorf("status %d: %.300s", response.StatusCode, answer)
+		return nil, fmt.Errorf("%w: status %d: %.300s", errNoPatch, response.StatusCode, answer)
 	}
 	return answer, nil
 }
