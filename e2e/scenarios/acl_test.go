@@ -288,7 +288,7 @@ func TestFaultACLStaticTokenAndClientCertificate(t *testing.T) {
 		g.Must(err)
 		g.Eventually("the agentlet to take the new one", func(ctx context.Context) (bool, error) {
 			log, err := g.Kubectl(ctx, "-n", g.Namespace, "logs", "web", "-c", contract.ContainerName)
-			return strings.Count(log, `msg="logged in"`) >= 2, err
+			return strings.Count(log, `"msg":"logged in"`) >= 2, err
 		})
 		for _, token := range old {
 			if token.Description == "pods of "+g.Namespace {
@@ -374,7 +374,7 @@ func TestFaultACLUntrustedAgent(t *testing.T) {
 		g.Must(err)
 		writes, err := scenario.Sum(metrics, "agentlet_requests_total", func(labels map[string]string) bool { return labels["operation"] == "set_gate" })
 		g.Must(err)
-		if writes > 2 { // it may have said before that a container isn't ready
+		if writes < 1 || writes > 2 { // it may have said before that a container isn't ready
 			g.Errorf("the gate was written %g times", writes)
 		}
 		told(g.S, "the Consul agent's certificate is of another authority", "gate False, ConsulUnreachable, with what to do; one write", time.Since(began))

@@ -36,7 +36,11 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.Out, "o", "dist", "folder for the release; what is in it goes")
 	once := flag.Bool("once", false, "don't make it a second time to compare")
 	flag.Parse()
-	if seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64); err == nil {
+	if text := os.Getenv("SOURCE_DATE_EPOCH"); text != "" {
+		seconds, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return fmt.Errorf("SOURCE_DATE_EPOCH=%q: want seconds since 1970", text)
+		}
 		o.Created = time.Unix(seconds, 0)
 	}
 	source, err := toolchain.SourceRoot()
