@@ -181,6 +181,23 @@ func TestNoEventAgainAfterARestart(t *testing.T) {
 	})
 }
 
+// The condition is all that a restarted agentlet knows of the past: what it does not say, because an open gate stays open, is told
+// again.
+func TestAnOutageIsToldAgainAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.fails(ErrRefused)
+		for range 2 {
+			r, _ := w.start(t)
+			r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+			after(time.Hour)
+		}
+		if got := w.told(); got != "ConsulUnreachable! ConsulUnreachable!" {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
 func TestNoEventAgainAfterARestartWithoutAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := ready(testPod("gate", "off"), true)
