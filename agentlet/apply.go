@@ -130,6 +130,7 @@ func (s *state) applyInspect(r result, now time.Time) {
 	if r.err != nil || r.action.epoch != s.writes {
 		return
 	}
+	s.recallMaintenance(r.observed)
 	lost := s.link.lost
 	s.link.inspected, s.link.lost = true, false
 	if lost {
@@ -151,7 +152,7 @@ func (s *state) applyInspect(r result, now time.Time) {
 			i.beatNext(now)
 			i.refreshAt, i.confirmed, i.nudgeAt = now.Add(refreshEvery), false, now.Add(nudgeAfter)
 		}
-		i.agent, i.held, i.readiness, i.registered = present, &seen, seen.Readiness, true
+		i.agent, i.held, i.readiness, i.excuse, i.registered = present, &seen, seen.Readiness, seen.Excuse, true
 		if n, err := strconv.Atoi(seen.Definition.Meta[contract.MetaNudge]); err == nil {
 			i.nudges = n
 		}
@@ -234,7 +235,7 @@ func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(
 		if i.readiness != r.action.health {
 			s.unconfirm(i, now, jitter) // a refresh changes nothing in the catalog
 		}
-		i.readiness, i.refreshAt = r.action.health, now.Add(jitter(refreshEvery))
+		i.readiness, i.excuse, i.refreshAt = r.action.health, r.action.excuse, now.Add(jitter(refreshEvery))
 	case r.action.kind == beat:
 		ttl := contract.MinHeartbeatTTL // where nobody knows what an earlier agentlet has put
 		if i.want != nil {
@@ -256,9 +257,9 @@ func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(
 		i.nudges = n
 	}
 	if r.action.fresh {
-		i.readiness = r.action.health // otherwise the check has kept its state
+		i.readiness, i.excuse = r.action.health, "" // otherwise the check has kept its state
 	}
-	i.held = &Observed{Definition: put, Fingerprint: put.Fingerprint(), Readiness: i.readiness, Checks: put.checkIDs()}
+	i.held = &Observed{Definition: put, Fingerprint: put.Fingerprint(), Readiness: i.readiness, Excuse: i.excuse, Checks: put.checkIDs()}
 	i.agent, i.registered, i.session, s.registeredHere = present, true, r.action.session, true
 	i.parting = i.parting || r.action.parting
 	i.beatNext(now.Add(beatPause(put.HeartbeatTTL, jitter)))

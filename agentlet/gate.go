@@ -87,6 +87,8 @@ func judgeClosed(s *state, now time.Time) verdict {
 		return wrong
 	case !registered && !s.ready():
 		return verdict{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(s.notReady(), ", ")}
+	case s.maintained():
+		return verdict{reason: contract.AwaitingCatalog, message: "the application has itself in maintenance"}
 	case cause(s, readCatalog) != "":
 		return verdict{reason: contract.AwaitingCatalog, message: "the catalog can't be read" + cause(s, readCatalog)}
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:

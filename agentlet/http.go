@@ -14,8 +14,8 @@ import (
 // restarted alone is held for no longer than this.
 const signalGrace = time.Second
 
-// Handler serves the agentlet's HTTP paths, all by GET: health, the own registration, metrics, and the drain hook. None of
-// them changes anything. nonce is what drain hooks of the own pod carry.
+// Handler serves the agentlet's HTTP paths: by GET health, the own registration, metrics, and the drain hook, none of which
+// changes anything; and by PUT the local API. nonce is what drain hooks of the own pod carry.
 func (r *Registrar) Handler(nonce string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+contract.LivezPath, func(w http.ResponseWriter, _ *http.Request) {
@@ -52,6 +52,7 @@ func (r *Registrar) Handler(nonce string) http.Handler {
 		}
 		_, _ = w.Write([]byte("not terminating\n"))
 	})
+	r.addLocal(mux)
 	return bounded(mux)
 }
 

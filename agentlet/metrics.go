@@ -27,6 +27,7 @@ const (
 	metricTimeToDrain   = "agentlet_time_to_drain_seconds"
 	metricReachable     = "agentlet_consul_reachable"
 	metricRegistrations = "agentlet_registrations_total"
+	metricMaintenance   = "agentlet_maintenance"
 	metricMissedBeats   = "agentlet_missed_beats_total"
 	metricRequests      = "agentlet_requests_total"
 	metricDuration      = "agentlet_request_duration_seconds"
@@ -65,6 +66,7 @@ func Metrics() []contract.Metric {
 			"Time from the sign of the pod's end until the catalog had dropped every instance, or there was nothing to wait for any more; absent before the end.",
 			label("outcome", drainWaiting, drainDropped, drainTimedOut, drainRefused, drainNothing)),
 		metric(metricReachable, contract.Gauge, "1 when the node's Consul agent answers and knows a leader, else 0."),
+		metric(metricMaintenance, contract.Gauge, "1 while the application has itself in maintenance by the local API, else 0."),
 		metric(metricRegistrations, contract.Counter, "Registrations by their cause; all but the first are re-registrations.",
 			label("cause", causeFirst, causeChanged, causeLost, causeNudge)),
 		metric(metricMissedBeats, contract.Counter,
@@ -94,6 +96,7 @@ type duration struct {
 // seen is what the metrics show of the state.
 type seen struct {
 	gateOpen, reachable bool
+	maintained          bool
 	reason              contract.Reason
 	missedBeats         uint64
 	drain               progress
@@ -145,7 +148,7 @@ func (m *metrics) see(s *state, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seen = seen{
-		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: s.link.answers && s.link.leader,
+		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: s.link.answers && s.link.leader, maintained: s.maintained(),
 		missedBeats: s.missedBeats, drain: s.progress(now),
 	}
 }
@@ -173,6 +176,7 @@ func (m *metrics) samples() map[string][]sample {
 		metricBuild:       one(1, version.Version, runtime.Version()),
 		metricGateOpen:    one(number(m.seen.gateOpen)),
 		metricReachable:   one(number(m.seen.reachable)),
+		metricMaintenance: one(number(m.seen.maintained)),
 		metricMissedBeats: one(float64(m.seen.missedBeats)),
 	}
 	if m.toGate > 0 {

@@ -53,6 +53,7 @@ type action struct {
 	fresh      bool   // register: the agent is known not to have it
 	parting    bool   // register: as critical, because the catalog kept it
 	output     string
+	excuse     string // setHealth: the part of the output that tells of a maintenance
 	obsolete   []string
 	hash       string
 	index      uint64
@@ -237,8 +238,8 @@ func put(s *state, i *instance) action {
 // planHealth writes an instance's state and its sign of life. It doesn't matter whether the definition is the wanted one.
 func planHealth(s *state, i *instance, now time.Time, p *schedule) {
 	switch {
-	case i.readiness != s.health(i), p.reached(now, i.refreshAt):
-		p.add(s, now, update(i.id, s.health(i)))
+	case i.readiness != s.health(i), i.excuse != s.excuse(), p.reached(now, i.refreshAt):
+		p.add(s, now, update(i.id, s.health(i), s.excuse()))
 	default:
 		planBeat(s, i, now, p)
 	}
@@ -253,12 +254,12 @@ func planBeat(s *state, i *instance, now time.Time, p *schedule) {
 }
 
 // update writes the readiness check. Its output stays the same for the same health: a changed one is a raft write.
-func update(id string, health contract.Health) action {
-	output := ""
-	if health == contract.Critical {
+func update(id string, health contract.Health, excuse string) action {
+	output := excuse
+	if health == contract.Critical && excuse == "" {
 		output = "the pod's containers are not ready"
 	}
-	return action{kind: setHealth, id: id, health: health, output: output}
+	return action{kind: setHealth, id: id, health: health, output: output, excuse: excuse}
 }
 
 func planCatalog(s *state, now time.Time, p *schedule) {

@@ -117,6 +117,8 @@ type Observed struct {
 	Fingerprint string
 	// Readiness is the readiness check's health; empty when the check is missing.
 	Readiness contract.Health
+	// Excuse is that check's output, where it is critical and begins with contract.MaintenanceOutput; else empty.
+	Excuse string
 	// Checks are the IDs of the checks that the contract names, sorted. Others' checks are not among them.
 	Checks []string
 }

@@ -131,6 +131,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &loop{Registrar: r, state: newState(r.config.Identity), flights: map[lane]flight{}}
 	l.state.allowed, l.state.otherGates = r.config.AllowedServices, r.config.OtherGates
+	l.state.began = time.Now()
 	l.state.login.needed = r.config.Login != nil
 	defer l.group.Wait()
 	defer close(r.done) // lets the actions under way report to nobody
@@ -150,6 +151,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 			return ErrCalledOff
 		}
 		l.match(ctx, p)
+		l.state.answer()
 		r.publish(l.state, p)
 		r.metrics.see(l.state, now)
 		if !p.wake.IsZero() {

@@ -34,6 +34,7 @@ func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time
 	} else {
 		s.reg = reg
 	}
+	s.forgetWords()
 	s.seeReadiness(now)
 	s.seeCondition(condition(pod, contract.Condition), first)
 	if c := s.gate.current; first && c != nil && (s.stale() || !speaksOf(c, s.ip())) {
@@ -112,6 +113,7 @@ func (s *state) reconcile() {
 		i.want = nil
 	}
 	for _, d := range define(s.identity, s.ip(), s.secondIP(), s.reg) {
+		d.Tags = s.withWords(d.Tags)
 		i := s.instances[d.ID]
 		if i == nil {
 			i = &instance{id: d.ID}

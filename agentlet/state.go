@@ -53,6 +53,9 @@ type state struct {
 	registeredHere bool
 	missedBeats    uint64
 	login          login
+	words          words
+	// began is when this process did.
+	began time.Time
 
 	retries map[lane]retry
 }
@@ -107,6 +110,8 @@ type instance struct {
 	registered bool
 	// readiness is what the readiness check holds; empty when that isn't known.
 	readiness contract.Health
+	// excuse is the readiness check's output, where it tells of a maintenance.
+	excuse string
 	// beatAt and refreshAt are when the TTL checks want their next update.
 	beatAt, refreshAt time.Time
 	// missAt is when a heartbeat that is not there yet counts as missed.
@@ -242,6 +247,8 @@ func (s *state) ready() bool { return !s.readySince.IsZero() }
 // health that an instance should have now.
 func (s *state) health(i *instance) contract.Health {
 	switch {
+	case s.maintained():
+		return contract.Critical
 	case i.want != nil && i.want.Health != "":
 		return i.want.Health
 	case s.ready():
@@ -256,10 +263,10 @@ func (s *state) due(i *instance) bool {
 	return i.want != nil && (s.ready() || i.registered || s.gate.open() || s.mode() == contract.GateRegistered)
 }
 
-// shown reports whether the catalog, as last read, has the instance as the gate wants it.
+// shown reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens no gate, whoever asked for it.
 func (s *state) shown(i *instance) bool {
 	seen, there := s.inCatalog(i)
-	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i))
+	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i) && !s.maintained())
 }
 
 // synced reports whether the catalog, as last read, has what this registrar put at the agent. An instance may be synced

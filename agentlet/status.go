@@ -9,17 +9,20 @@ import (
 
 // Status is what /status shows: the own registration, nothing else and nothing secret.
 type Status struct {
-	Namespace  string            `json:"namespace"`
-	Pod        string            `json:"pod"`
-	UID        string            `json:"uid"`
-	Node       string            `json:"node"`
-	Consul     string            `json:"consul"`
-	Gate       GateStatus        `json:"gate"`
-	Services   []ServiceStatus   `json:"services"`
-	Mistakes   string            `json:"mistakes,omitempty"`
-	Phase      string            `json:"phase"` // starting, running, draining, drained
-	ReadySince *time.Time        `json:"readySince,omitempty"`
-	Failing    map[string]string `json:"failing,omitempty"` // what is being tried again, and why
+	Namespace  string          `json:"namespace"`
+	Pod        string          `json:"pod"`
+	UID        string          `json:"uid"`
+	Node       string          `json:"node"`
+	Consul     string          `json:"consul"`
+	Gate       GateStatus      `json:"gate"`
+	Services   []ServiceStatus `json:"services"`
+	Mistakes   string          `json:"mistakes,omitempty"`
+	Phase      string          `json:"phase"` // starting, running, draining, drained
+	ReadySince *time.Time      `json:"readySince,omitempty"`
+	// Maintenance and Tags are what the application has said of itself by the local API.
+	Maintenance string            `json:"maintenance,omitempty"`
+	Tags        []string          `json:"tags,omitempty"`
+	Failing     map[string]string `json:"failing,omitempty"` // what is being tried again, and why
 }
 
 // GateStatus is the gate as the agentlet wants it.
@@ -55,8 +58,8 @@ func (r *Registrar) publish(s *state, p schedule) {
 		Consul:   s.identity.ConsulAddress,
 		Gate:     GateStatus{Open: s.gate.want.open, Reason: s.gate.want.reason, Message: s.gate.want.message},
 		Services: []ServiceStatus{},
-		Mistakes: s.mistakes,
-		Phase:    phase(s, p),
+		Mistakes: s.mistakes, Maintenance: s.excuse(), Tags: s.words.tags,
+		Phase: phase(s, p),
 	}
 	if s.ready() {
 		since := s.readySince

@@ -55,6 +55,7 @@ type world struct {
 type agentEntry struct {
 	definition           Definition
 	readiness, heartbeat contract.Health
+	output               string // of the readiness check
 	checks               []string
 	token                int // that the agent keeps with it
 }
@@ -229,7 +230,7 @@ func (w *world) Deregister(ctx context.Context, id string) error {
 	return nil
 }
 
-func (w *world) Update(ctx context.Context, checkID string, health contract.Health, _ string) error {
+func (w *world) Update(ctx context.Context, checkID string, health contract.Health, output string) error {
 	id, check, _ := strings.Cut(checkID, ":")
 	if err := w.enter(ctx, check); err != nil {
 		return err
@@ -244,9 +245,9 @@ func (w *world) Update(ctx context.Context, checkID string, health contract.Heal
 	if check == "heartbeat" {
 		entry.heartbeat = health
 	} else {
-		entry.readiness = health
+		entry.readiness, entry.output = health, output
 	}
-	if entry.heartbeat == was.heartbeat && entry.readiness == was.readiness {
+	if entry.heartbeat == was.heartbeat && entry.readiness == was.readiness && entry.output == was.output {
 		return nil // the same once more reaches nobody
 	}
 	w.set(func() { w.agent[id] = entry })
@@ -271,7 +272,11 @@ func (w *world) Instances(ctx context.Context, prefix string) (map[string]Observ
 	observed := map[string]Observed{}
 	for id, e := range w.agent {
 		if strings.HasPrefix(id, prefix) {
-			observed[id] = Observed{Definition: e.definition, Fingerprint: e.definition.Fingerprint(), Readiness: e.readiness, Checks: slices.Sorted(slices.Values(e.checks))}
+			o := Observed{Definition: e.definition, Fingerprint: e.definition.Fingerprint(), Readiness: e.readiness, Checks: slices.Sorted(slices.Values(e.checks))}
+			if strings.HasPrefix(e.output, contract.MaintenanceOutput) {
+				o.Excuse = e.output
+			}
+			observed[id] = o
 		}
 	}
 	return observed, nil

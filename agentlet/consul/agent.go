@@ -119,6 +119,9 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 			o.Fingerprint = fingerprint(check.Notes)
 		case contract.ReadinessID(check.ServiceID):
 			o.Readiness = contract.Health(check.Status)
+			if check.Status == api.HealthCritical && strings.HasPrefix(check.Output, contract.MaintenanceOutput) {
+				o.Excuse = check.Output
+			}
 		}
 		observed[check.ServiceID] = o
 	}

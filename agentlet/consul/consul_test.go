@@ -288,6 +288,48 @@ func TestRegisteringAgainLeavesAMaintenanceAlone(t *testing.T) {
 	}
 }
 
+func TestMaintenanceOfTheApplicationIsFoundAgain(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	definition := web()
+	excuse := func() (string, contract.Health) {
+		t.Helper()
+		observed, err := client.Instances(t.Context(), prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return observed[definition.ID].Excuse, observed[definition.ID].Readiness
+	}
+	if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		health       contract.Health
+		output, want string
+	}{
+		{contract.Critical, "the pod's containers are not ready", ""},
+		{contract.Critical, contract.MaintenanceOutput + "compaction", contract.MaintenanceOutput + "compaction"},
+		{contract.Passing, contract.MaintenanceOutput + "compaction", ""},
+	} {
+		if err := client.Update(t.Context(), contract.ReadinessID(definition.ID), c.health, c.output); err != nil {
+			t.Fatal(err)
+		}
+		if got, health := excuse(); got != c.want || health != c.health {
+			t.Errorf("%s with %q: the excuse is %q, %s; want %q", c.health, c.output, got, health, c.want)
+		}
+	}
+	if err := client.Update(t.Context(), contract.ReadinessID(definition.ID), contract.Critical, contract.MaintenanceOutput+"compaction"); err != nil {
+		t.Fatal(err)
+	}
+	definition.Tags = []string{"more"}
+	if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, health := excuse(); got != contract.MaintenanceOutput+"compaction" || health != contract.Critical {
+		t.Errorf("after another registration the excuse is %q, %s", got, health)
+	}
+}
+
 func TestNodeOfASharedAddressIsTheOneThatTheAgentNames(t *testing.T) {
 	server := consultest.Start(t)
 	client := newClient(t, server.Address)

@@ -52,7 +52,15 @@ const (
 	MetricsPath = "/metrics"
 	DrainPath   = "/drain"
 	NonceHeader = "Agentlet-Nonce"
+
+	// The local API: both by PUT, with a JSON object, over the pod's loopback alone.
+	MaintenancePath = "/v1/maintenance"
+	TagsPath        = "/v1/tags"
 )
+
+// MaintenanceOutput begins the readiness check's output while the application has itself in maintenance; the
+// application's reason follows. A restarted agentlet knows by it that the maintenance goes on.
+const MaintenanceOutput = "maintenance: "
 
 // Environment of the injected container, written by the injector and read by the agentlet.
 const (
@@ -114,6 +122,7 @@ const (
 const (
 	Drained       Reason = "Drained"
 	DrainTimedOut Reason = "DrainTimedOut"
+	Maintenance   Reason = "Maintenance"
 )
 
 var eventDocs = []EventDoc{
@@ -125,6 +134,7 @@ var eventDocs = []EventDoc{
 	{RegistrationRejected, true, "the Consul agent has refused the registration for 15 seconds; the message holds its answer"},
 	{TimedOut, true, "gate-timeout opened the gate without the catalog's word"},
 	{CatalogLost, true, "gate-policy continuous: the catalog has lost an instance, and the gate closes"},
+	{Maintenance, false, "the application has taken itself out of passing by the local API; the message holds its reason"},
 	{Drained, false, "the catalog has dropped every instance of the terminating pod"},
 	{DrainTimedOut, true, "the pod ended before the catalog was seen to have dropped every instance"},
 }

@@ -30,6 +30,7 @@ const (
 	MemoryRequest    = Prefix + "memory-request"
 	CPULimit         = Prefix + "cpu-limit"
 	MemoryLimit      = Prefix + "memory-limit"
+	LocalAPI         = Prefix + "local-api"
 	LogLevel         = Prefix + "log-level"
 )
 
@@ -95,6 +96,7 @@ var keys = []Key{
 	{Name: DrainTimeout, Where: podAnnotation, Form: "a duration such as 10s", Doc: "bound on waiting for Consul at termination; 10s or a third of the grace period, whichever is less, when absent"},
 	{Name: DrainHook, Where: podAnnotation, Form: "true or false", Default: "true", Doc: "false adds no preStop hook to the application's containers"},
 	{Name: AgentletPort, Where: podAnnotation, Form: "a port number (1024-65535)", Default: "19500", Doc: "the agentlet's HTTP port; Consul's own expose range is 20000-21755"},
+	{Name: LocalAPI, Where: podAnnotation, Form: "enabled or disabled", Default: string(LocalAPIDisabled), Doc: "enabled lets the pod's own containers say maintenance and tags at the agentlet's port, over the loopback alone; not with hostNetwork"},
 	{Name: CPURequest, Where: podAnnotation, Form: "a quantity such as 10m", Default: "5m", Doc: "CPU request of the agentlet"},
 	{Name: MemoryRequest, Where: podAnnotation, Form: "a quantity such as 32Mi", Default: "16Mi", Doc: "memory request of the agentlet"},
 	{Name: CPULimit, Where: podAnnotation, Form: "a quantity such as 100m", Doc: "CPU limit of the agentlet; none when absent or 0, but the request where the pod is Guaranteed"},
@@ -132,6 +134,15 @@ type ReadinessSource string
 const (
 	ReadinessKubelet ReadinessSource = "kubelet"
 	ReadinessProbe   ReadinessSource = "probe"
+)
+
+// LocalAPIMode is the value of the key local-api.
+type LocalAPIMode string
+
+// The modes of the local API.
+const (
+	LocalAPIEnabled  LocalAPIMode = "enabled"
+	LocalAPIDisabled LocalAPIMode = "disabled"
 )
 
 // Health is a service's or check's health in Consul's words.

@@ -41,6 +41,8 @@ var settings = []struct {
 		s.AgentletPort, err = parseAgentletPort(text)
 		return err
 	}},
+	{contract.LocalAPI, oneOf(func(s *Settings) *contract.LocalAPIMode { return &s.LocalAPI },
+		contract.LocalAPIEnabled, contract.LocalAPIDisabled)},
 	{contract.CPURequest, quantity(func(r *Resources) **resource.Quantity { return &r.CPURequest }, "1m")},
 	{contract.MemoryRequest, quantity(func(r *Resources) **resource.Quantity { return &r.MemoryRequest }, "1Mi")},
 	{contract.CPULimit, limit(func(r *Resources) **resource.Quantity { return &r.CPULimit }, "1m")},
@@ -103,6 +105,7 @@ func (r *reader) allSettings() Settings {
 		v, _ := r.value(c.key, "")
 		r.add(field.Invalid(annotation(c.key), clip(v.text), c.why))
 	}
+	r.refuseLocalAPI(&s)
 	r.warnExcluded(s.Exclude)
 	r.warnDrain(&s)
 	return s
@@ -143,6 +146,14 @@ func conflicts(s *Settings) (found []conflict) {
 			"must not be more than %s (%s)", contract.MemoryLimit, s.Resources.MemoryLimit)})
 	}
 	return found
+}
+
+// refuseLocalAPI refuses the local API to a pod in its node's network.
+func (r *reader) refuseLocalAPI(s *Settings) {
+	if s.LocalAPI == contract.LocalAPIEnabled && r.pod.Spec.HostNetwork {
+		r.add(field.Invalid(annotation(contract.LocalAPI), string(s.LocalAPI),
+			"not with hostNetwork: the loopback is the node's there, and whatever runs on the node could speak for the pod"))
+	}
 }
 
 // warnExcluded warns of a container that the pod excludes and doesn't have; a later webhook may still add it. The

@@ -19,7 +19,7 @@ func contractSettings() Settings {
 	return Settings{
 		Gate: contract.GatePassing, GatePolicy: contract.GateOnce, Readiness: contract.ReadinessKubelet,
 		HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute, DrainDelay: 5 * time.Second,
-		DrainHook: true, AgentletPort: 19500, LogLevel: "info",
+		DrainHook: true, AgentletPort: 19500, LocalAPI: contract.LocalAPIDisabled, LogLevel: "info",
 		Resources: Resources{CPURequest: q("5m"), MemoryRequest: q("16Mi"), MemoryLimit: q("64Mi")},
 	}
 }
@@ -48,7 +48,8 @@ func TestSettings(t *testing.T) {
 		"never, against the installation": {
 			annotations: annotations{"gate-timeout": "0s"}, defaults: Defaults{"gate-timeout": "1m"},
 		},
-		"readiness": {annotations: annotations{"readiness": "probe"}, change: func(s *Settings) { s.Readiness = contract.ReadinessProbe }},
+		"readiness":     {annotations: annotations{"readiness": "probe"}, change: func(s *Settings) { s.Readiness = contract.ReadinessProbe }},
+		"the local API": {annotations: annotations{"local-api": "enabled"}, change: func(s *Settings) { s.LocalAPI = contract.LocalAPIEnabled }},
 		"the least": {
 			annotations: annotations{"heartbeat-ttl": "3s", "deregister-after": "1m", "agentlet-port": "1024", "drain-timeout": "1ms"},
 			change: func(s *Settings) {
@@ -118,6 +119,7 @@ var badValues = map[string][]string{
 	contract.MemoryRequest:    {"", "-1", "16MB", "16"},
 	contract.CPULimit:         {"", "-1", "x", "1u"},
 	contract.MemoryLimit:      {"", "-1Mi", "64", "7Mi"},
+	contract.LocalAPI:         {"", "true", "Enabled", "on"},
 	contract.LogLevel:         {"", "INFO", "trace"},
 }
 
@@ -147,6 +149,7 @@ var goodValues = map[string][]string{
 	contract.MemoryRequest:    {"16Mi", "8Mi", "64Mi"},
 	contract.CPULimit:         {"100m", "0", "2"},
 	contract.MemoryLimit:      {"64Mi", "0", "16Mi", "1Gi"},
+	contract.LocalAPI:         {"enabled", "disabled"},
 	contract.LogLevel:         {"debug", "info", "warn", "error"},
 }
 
@@ -276,5 +279,22 @@ func TestAgentletPort(t *testing.T) {
 		if port, ok := AgentletPort(newPod(test.annotations), test.defaults); port != test.port || ok != test.ok {
 			t.Errorf("%v, %v: %d, %t", test.annotations, test.defaults, port, ok)
 		}
+	}
+}
+
+func TestLocalAPIIsNotForHostNetwork(t *testing.T) {
+	for value, wrong := range map[string]bool{"enabled": true, "disabled": false} {
+		pod := newPod(annotations{"service-names": "web", "local-api": value})
+		pod.Spec.HostNetwork = true
+		_, _, errs := Parse(pod, nil)
+		if wrong != (len(errs) == 1) {
+			t.Errorf("local-api=%s with hostNetwork: %v", value, errs)
+		}
+		if wrong && (errs[0].Field != annotation(contract.LocalAPI).String() || !strings.Contains(errs[0].Detail, "not with hostNetwork")) {
+			t.Errorf("the mistake is %v", errs[0])
+		}
+	}
+	if Defaultable(contract.LocalAPI) {
+		t.Error("an installation could turn the local API on for pods that did not ask for it")
 	}
 }

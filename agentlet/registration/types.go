@@ -87,6 +87,7 @@ type Settings struct {
 	DrainTimeout    time.Duration // 0: not set, see contract.DefaultDrainTimeout
 	DrainHook       bool
 	AgentletPort    int
+	LocalAPI        contract.LocalAPIMode
 	Exclude         []string // containers that do not count for readiness
 	LogLevel        string
 	Resources       Resources

@@ -1,0 +1,428 @@
+package agentlet
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+func maintain(reason string) saying { return saying{maintenance: &maintenance{true, reason}} }
+
+func resume() saying { return saying{maintenance: &maintenance{}} }
+
+func tag(tags ...string) saying { return saying{tags: &tags} }
+
+// speaking is a pod that asks for the local API.
+func speaking(annotations ...string) *corev1.Pod {
+	return testPod(append([]string{"local-api", "enabled"}, annotations...)...)
+}
+
+// hears says it, and fails the test where it isn't taken.
+func hears(t *testing.T, r *Registrar, w saying) (inCatalog bool) {
+	t.Helper()
+	inCatalog, err := r.say(t.Context(), w)
+	if err != nil {
+		t.Fatalf("refused: %v", err)
+	}
+	return inCatalog
+}
+
+// refuses says it, and fails the test where it isn't refused with this status.
+func refuses(t *testing.T, r *Registrar, w saying, code int) {
+	t.Helper()
+	_, err := r.say(t.Context(), w)
+	if refused, ok := errors.AsType[*refusal](err); !ok || refused.code != code {
+		t.Errorf("answered with %v, want the status %d", err, code)
+	}
+}
+
+func TestMaintenanceTakesOutOfPassingAndBack(t *testing.T) {
+	for name, annotations := range map[string][]string{
+		"gate-policy once": nil, "gate-policy continuous": {"gate-policy", "continuous"}, "no gate": {"gate", "off"},
+		"a fixed health": {"service-health", "passing"}, "gate registered": {"gate", "registered"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := started(t, w, speaking(annotations...))
+				registered, writes := w.count("register"), len(w.conditions())
+				if !hears(t, r, maintain("compaction")) {
+					t.Error("answered before the catalog had it")
+				}
+				if e := w.web(); w.inCatalog(webID) != contract.Critical || e.output != "maintenance: compaction" {
+					t.Errorf("the catalog says %q, with %q", w.inCatalog(webID), e.output)
+				}
+				after(time.Minute)
+				if !hears(t, r, resume()) || w.inCatalog(webID) != contract.Passing {
+					t.Errorf("after it the catalog says %q", w.inCatalog(webID))
+				}
+				after(time.Minute)
+				if n := w.count("register") - registered; n != 0 {
+					t.Errorf("registered anew %d times", n)
+				}
+				if n := len(w.conditions()) - writes; n != 0 {
+					t.Errorf("the gate was written %d times: %+v", n, w.last())
+				}
+			})
+		})
+	}
+}
+
+func TestQuietHourOfMaintenance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, speaking())
+		hears(t, r, maintain("compaction"))
+		after(time.Minute)
+		index, gates := w.at(), w.count("gate")
+		hears(t, r, maintain("compaction"))
+		after(time.Hour)
+		if w.at() != index || w.count("gate") != gates {
+			t.Errorf("an hour of it wrote %d times to the catalog, and %d times to the API server", w.at()-index, w.count("gate")-gates)
+		}
+	})
+}
+
+func TestMaintenanceAndReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, speaking())
+		says := func(when, output string) {
+			t.Helper()
+			after(time.Second)
+			if e := w.web(); e.readiness != contract.Critical || e.output != output {
+				t.Errorf("%s the check is %q with %q, want %q", when, e.readiness, e.output, output)
+			}
+		}
+		r.Seen(ready(speaking(), false))
+		hears(t, r, maintain("compaction"))
+		says("in maintenance, unready,", "maintenance: compaction")
+		hears(t, r, maintain("restore"))
+		says("with another reason", "maintenance: restore")
+		hears(t, r, resume())
+		says("unready after it", "the pod's containers are not ready")
+		hears(t, r, maintain("again"))
+		r.Seen(ready(speaking(), true))
+		says("ready in maintenance", "maintenance: again")
+	})
+}
+
+func TestClosedGateWaitsForTheEndOfAMaintenance(t *testing.T) {
+	for mode, open := range map[string]bool{"passing": false, "registered": true} {
+		t.Run(mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := w.start(t)
+				r.Seen(speaking("gate", mode))
+				synctest.Wait()
+				hears(t, r, maintain("restoring"))
+				r.Seen(ready(speaking("gate", mode), true))
+				after(time.Minute)
+				got := w.last()
+				if (got.Status == corev1.ConditionTrue) != open || w.inCatalog(webID) != contract.Critical {
+					t.Errorf("the gate says %v %s %q, the catalog %q", got.Status, got.Reason, got.Message, w.inCatalog(webID))
+				}
+				if !open && got.Message != "the application has itself in maintenance" {
+					t.Errorf("the gate says %q", got.Message)
+				}
+				hears(t, r, resume())
+				after(time.Second)
+				if w.last().Status != corev1.ConditionTrue || w.inCatalog(webID) != contract.Passing {
+					t.Errorf("after it the gate is %v", w.last().Status)
+				}
+			})
+		})
+	}
+}
+
+func TestMaintenanceIsToldAndShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, speaking())
+		hears(t, r, maintain("compaction"))
+		hears(t, r, tag("primary"))
+		after(time.Second)
+		if s := r.Status(); s.Maintenance != "maintenance: compaction" || !slices.Equal(s.Tags, []string{"primary"}) {
+			t.Errorf("the status says %q and %q", s.Maintenance, s.Tags)
+		}
+		if text := string(r.metrics.text()); !strings.Contains(text, "\n"+metricMaintenance+" 1\n") {
+			t.Errorf("the metrics are\n%s", text)
+		}
+		after(10 * time.Minute)
+		hears(t, r, resume())
+		after(time.Second)
+		if got := w.told(); got != "Registered Maintenance Registered" {
+			t.Errorf("the events are %s", got)
+		}
+	})
+}
+
+func TestTagsOfTheApplication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, speaking("service-tags", "v1"))
+		has := func(when string, tags ...string) {
+			t.Helper()
+			if got := w.web().definition.Tags; !slices.Equal(got, tags) || w.inCatalog(webID) != contract.Passing {
+				t.Errorf("%s: tags %q, want %q", when, got, tags)
+			}
+		}
+		if !hears(t, r, tag("primary", "v1")) {
+			t.Error("answered before the catalog had them")
+		}
+		has("added, one of them twice", "v1", "primary")
+		after(time.Hour)
+		has("an hour later", "v1", "primary")
+		r.Seen(ready(speaking("service-tags", "v2"), true))
+		after(time.Second)
+		has("beside changed annotations", "v2", "primary", "v1")
+		hears(t, r, tag("replica"))
+		has("replaced", "v2", "replica")
+		hears(t, r, tag())
+		has("withdrawn", "v2")
+		hears(t, r, tag("primary"))
+		w.set(func() { clear(w.agent) })
+		after(5 * time.Second)
+		has("after the agent has lost its data", "v2", "primary")
+	})
+}
+
+func TestMaintenanceOutlivesTheAgentsData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, speaking())
+		hears(t, r, maintain("compaction"))
+		w.set(func() { clear(w.agent) })
+		after(5 * time.Second)
+		if e := w.web(); e.readiness != contract.Critical || e.output != "maintenance: compaction" {
+			t.Errorf("put back as %q with %q", e.readiness, e.output)
+		}
+	})
+}
+
+// startedAt says of the application's container that it started then, for the n-th time.
+func startedAt(pod *corev1.Pod, at time.Time, n int32) *corev1.Pod {
+	pod = pod.DeepCopy()
+	status := &pod.Status.ContainerStatuses[0]
+	status.RestartCount, status.State.Running.StartedAt = n, metav1.NewTime(at.Truncate(time.Second))
+	return pod
+}
+
+func TestRestartedAgentlet(t *testing.T) {
+	for name, c := range map[string]struct {
+		pod  func(began time.Time) *corev1.Pod // as the next agentlet sees it
+		goes bool
+	}{
+		"alone: the maintenance goes on": {func(time.Time) *corev1.Pod { return ready(speaking(), true) }, true},
+		"alone, after earlier restarts of the application": {func(began time.Time) *corev1.Pod {
+			return startedAt(ready(speaking(), true), began.Add(-2*time.Second), 3)
+		}, true},
+		"with the application, as on a node's restart": {func(began time.Time) *corev1.Pod {
+			return startedAt(ready(speaking(), true), began.Add(300*time.Millisecond), 1)
+		}, false},
+		"and the pod no longer asks for the local API": {func(time.Time) *corev1.Pod { return ready(testPod(), true) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.agent[webID] = w.held(w.defined(speaking("service-tags", "primary"))) // the tag is the application's
+				entry := w.agent[webID]
+				entry.readiness, entry.output = contract.Critical, "maintenance: compaction"
+				w.agent[webID] = entry
+				w.syncNow()
+				time.Sleep(time.Hour)
+				r, _ := w.start(t)
+				r.Seen(gated(c.pod(time.Now()), corev1.ConditionTrue, contract.Registered))
+				after(time.Second)
+				want := contract.Passing
+				if c.goes {
+					want = contract.Critical
+				}
+				if e := w.web(); e.readiness != want || len(e.definition.Tags) > 0 {
+					t.Errorf("the check is %q, want %q; tags %q, want none", e.readiness, want, e.definition.Tags)
+				}
+				if c.goes {
+					if w.web().output != "maintenance: compaction" {
+						t.Errorf("the check says %q", w.web().output)
+					}
+					hears(t, r, resume())
+					if w.inCatalog(webID) != contract.Passing {
+						t.Error("it can't be ended")
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestWordsEndWithTheApplication(t *testing.T) {
+	second := func(pod *corev1.Pod) *corev1.Pod { // a container more, that is not started yet
+		pod = pod.DeepCopy()
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "logs"})
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: "logs", Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+		})
+		return pod
+	}
+	for name, c := range map[string]struct {
+		annotations []string
+		pod         func(pod *corev1.Pod, said time.Time) *corev1.Pod
+		stays       bool
+	}{
+		"the container restarts":                           {nil, func(pod *corev1.Pod, said time.Time) *corev1.Pod { return startedAt(pod, said.Add(2*time.Second), 1) }, false},
+		"it has restarted before":                          {nil, func(pod *corev1.Pod, said time.Time) *corev1.Pod { return startedAt(pod, said.Add(-2*time.Second), 1) }, true},
+		"its restart is seen after the new one has spoken": {nil, func(pod *corev1.Pod, said time.Time) *corev1.Pod { return startedAt(pod, said, 1) }, true},
+		"another one starts for the first time": {nil, func(pod *corev1.Pod, said time.Time) *corev1.Pod {
+			pod = second(pod)
+			pod.Status.ContainerStatuses[1].State.Running.StartedAt = metav1.NewTime(said.Add(5 * time.Second))
+			return pod
+		}, true},
+		"one that doesn't count restarts": {[]string{"container-exclude", "logs"}, func(pod *corev1.Pod, said time.Time) *corev1.Pod {
+			pod = second(pod)
+			pod.Status.ContainerStatuses[1].State.Running.StartedAt, pod.Status.ContainerStatuses[1].RestartCount = metav1.NewTime(said.Add(5*time.Second)), 1
+			return pod
+		}, true},
+		"the annotation is taken away": {nil, func(pod *corev1.Pod, _ time.Time) *corev1.Pod {
+			pod = pod.DeepCopy()
+			delete(pod.Annotations, contract.LocalAPI)
+			return pod
+		}, false},
+		"the annotations become invalid": {nil, func(pod *corev1.Pod, _ time.Time) *corev1.Pod {
+			pod = pod.DeepCopy()
+			pod.Annotations[contract.LocalAPI] = "on"
+			return pod
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				pod := speaking(c.annotations...)
+				r, _ := started(t, w, pod)
+				after(time.Hour + 300*time.Millisecond)
+				said := time.Now()
+				hears(t, r, tag("primary"))
+				hears(t, r, maintain("compaction"))
+				after(10 * time.Second)
+				r.Seen(c.pod(ready(pod, true), said))
+				after(time.Second)
+				e := w.web()
+				if tags, out := len(e.definition.Tags) == 1, w.inCatalog(webID) == contract.Critical; tags != c.stays || out != c.stays {
+					t.Errorf("tags %q and %q in the catalog; want both words to stay: %v", e.definition.Tags, w.inCatalog(webID), c.stays)
+				}
+			})
+		})
+	}
+}
+
+func TestWordsThatAreNotTaken(t *testing.T) {
+	t.Run("before the pod is known", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			r, _ := w.start(t)
+			refuses(t, r, maintain("x"), http.StatusServiceUnavailable)
+		})
+	})
+	t.Run("not asked for", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			r, _ := started(t, w, testPod())
+			refuses(t, r, maintain("x"), http.StatusForbidden)
+			refuses(t, r, tag("primary"), http.StatusForbidden)
+			if w.inCatalog(webID) != contract.Passing {
+				t.Error("and it was followed")
+			}
+		})
+	})
+	t.Run("at the end, which a maintenance doesn't change", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			r, ended := started(t, w, speaking())
+			hears(t, r, maintain("compaction"))
+			r.Seen(deleted(ready(speaking(), true)))
+			refuses(t, r, resume(), http.StatusConflict)
+			if !r.Drain(t.Context(), time.Second) || w.inCatalog(webID) != "" {
+				t.Errorf("after the drain the catalog says %q", w.inCatalog(webID))
+			}
+			r.Terminate()
+			<-ended
+			refuses(t, r, resume(), http.StatusServiceUnavailable)
+		})
+	})
+	t.Run("tags that others set", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			pod := annotated([]string{"local-api", "enabled", "service-names", "", "service-port", "", "services", "[{name: web, port: 8080, enable_tag_override: true}]"})
+			r, _ := started(t, w, pod)
+			refuses(t, r, tag("primary"), http.StatusConflict)
+			hears(t, r, tag())
+		})
+	})
+	t.Run("more changes than a person makes", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			r, _ := started(t, w, speaking())
+			began := time.Now()
+			for i := range changesAtOnce {
+				hears(t, r, tag(string(rune('a'+i))))
+			}
+			if took := time.Since(began); took >= changeEvery {
+				t.Fatalf("ten changes took %s", took)
+			}
+			refuses(t, r, tag("more"), http.StatusTooManyRequests)
+			for range 100 {
+				hears(t, r, tag(string(rune('a'+changesAtOnce-1)))) // the same again
+			}
+			after(changeEvery)
+			hears(t, r, tag("more"))
+			refuses(t, r, maintain("more"), http.StatusTooManyRequests)
+		})
+	})
+}
+
+func TestAnswerWaitsForTheCatalog(t *testing.T) {
+	for name, c := range map[string]struct {
+		change    func(w *world)
+		ready     bool
+		least     time.Duration
+		most      time.Duration
+		inCatalog bool
+	}{
+		"a slow sync":                {func(w *world) { w.syncs = 700 * time.Millisecond }, true, 700 * time.Millisecond, 800 * time.Millisecond, true},
+		"no sync":                    {func(w *world) { w.sync = false }, true, localWait, localWait + 100*time.Millisecond, false},
+		"the agent refuses":          {func(w *world) { w.fail = func(string) error { return ErrRefused } }, true, localWait, localWait + 100*time.Millisecond, false},
+		"nothing is to be there yet": {func(*world) {}, false, 0, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				var r *Registrar
+				if c.ready {
+					r, _ = started(t, w, speaking())
+				} else {
+					r, _ = w.start(t)
+					r.Seen(speaking())
+					after(time.Second)
+				}
+				w.mu.Lock()
+				c.change(w)
+				w.mu.Unlock()
+				for _, word := range []saying{tag("primary"), maintain("compaction")} {
+					began := time.Now()
+					known, err := r.say(t.Context(), word)
+					if took := time.Since(began); err != nil || known != c.inCatalog || took < c.least || took > c.most {
+						t.Errorf("answered %v, %v after %s, want %v after %s to %s", known, err, took, c.inCatalog, c.least, c.most)
+					}
+				}
+			})
+		})
+	}
+}
