@@ -5,6 +5,12 @@
 //	PUT /ready    ready, and whole, from now on
 //	PUT /unready  not ready from now on
 //	PUT /broken   500 to every GET from now on
+//	PUT /v1/…     said to the pod's agentlet over the loopback; its answer is the answer
+//
+// With LEASE it takes part in the elections of that Lease in its namespace, and labels its pod with the outcome:
+//
+//	GET /role      primary or replica
+//	PUT /stepdown  a primary gives the lease up
 //
 // With GRPC_PORT it serves gRPC's health protocol there, which says the same as /ready. "sample true" succeeds at once, for
 // exec probes.
@@ -17,6 +23,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -61,6 +68,18 @@ func run() error {
 	mux.HandleFunc("PUT /broken", func(http.ResponseWriter, *http.Request) { broken.Store(true) })
 	mux.HandleFunc("PUT /unready", func(http.ResponseWriter, *http.Request) { unready.Store(true) })
 
+	mux.HandleFunc("PUT /v1/", relay)
+
+	failed := make(chan error, 3)
+	member, err := newMember()
+	if err != nil {
+		return err
+	}
+	if member != nil {
+		member.serve(mux)
+		go func() { failed <- member.run(context.Background()) }()
+	}
+
 	port := os.Getenv("PORT")
 	if port == "" {
 		port = "8080"
@@ -73,7 +92,6 @@ func run() error {
 		mux.ServeHTTP(w, r)
 	})
 	server := &http.Server{Addr: ":" + port, Handler: handler, ReadHeaderTimeout: 5 * time.Second}
-	failed := make(chan error, 2)
 	go func() { failed <- server.ListenAndServe() }()
 	if port := os.Getenv("GRPC_PORT"); port != "" {
 		go func() { failed <- serveGRPC(port, ready) }()
@@ -113,4 +131,22 @@ func report(at time.Time) error {
 	}
 	defer connection.Close()
 	return json.NewEncoder(connection).Encode(Report{Pod: os.Getenv("POD_NAME"), UID: os.Getenv("POD_UID"), At: at})
+}
+
+// relay says something to the pod's agentlet.
+func relay(w http.ResponseWriter, r *http.Request) {
+	request, err := http.NewRequestWithContext(r.Context(), r.Method, "http://127.0.0.1:19500"+r.URL.Path, r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer response.Body.Close()
+	w.WriteHeader(response.StatusCode)
+	_, _ = io.Copy(w, response.Body) // the client has gone
 }
