@@ -35,13 +35,9 @@ func Ensure(ctx context.Context, log io.Writer, names ...string) (Tools, error) 
 	}
 	tools := Tools{}
 	for _, name := range names {
-		s, err := findSet(name)
+		b, err := prepare(ctx, source, cache, name)
 		if err != nil {
 			return nil, err
-		}
-		b, err := newBuild(ctx, s, filepath.Join(source, "tools", name), filepath.Join(cache, "tools"))
-		if err != nil {
-			return nil, fmt.Errorf("prepare %s: %w", name, err)
 		}
 		if err := b.ensure(ctx, log); err != nil {
 			return nil, fmt.Errorf("build %s: %w", name, err)
@@ -49,6 +45,35 @@ func Ensure(ctx context.Context, log io.Writer, names ...string) (Tools, error) 
 		tools[name] = b.dir
 	}
 	return tools, nil
+}
+
+// Built returns the folder of a tool set if the cache holds it, and builds nothing.
+func Built(ctx context.Context, name string) (tools Tools, built bool, err error) {
+	source, err := SourceRoot()
+	if err != nil {
+		return nil, false, err
+	}
+	cache, err := CacheRoot()
+	if err != nil {
+		return nil, false, err
+	}
+	b, err := prepare(ctx, source, cache, name)
+	if err != nil {
+		return nil, false, err
+	}
+	return Tools{name: b.dir}, b.cached(), nil
+}
+
+func prepare(ctx context.Context, source, cache, name string) (*build, error) {
+	s, err := findSet(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := newBuild(ctx, s, filepath.Join(source, "tools", name), filepath.Join(cache, "tools"))
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", name, err)
+	}
+	return b, nil
 }
 
 // build is one tool set with the place where its programs belong.

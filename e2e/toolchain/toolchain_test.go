@@ -109,8 +109,14 @@ func TestEnsureUsesTheCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, built, err := Built(t.Context(), Helm); err != nil || built {
+		t.Errorf("Built of nothing = %v, %v", built, err)
+	}
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		t.Fatal(err)
+	}
+	if tools, built, err := Built(t.Context(), Helm); err != nil || !built || tools[Helm] != b.dir {
+		t.Errorf("Built = %v, %v, %v; want %s", tools, built, err, b.dir)
 	}
 	var log bytes.Buffer
 	tools, err := Ensure(t.Context(), &log, Helm)

@@ -1,5 +1,5 @@
 // Package docs makes what is generated in the documentation: the tables of the contract, which come from agentlet/contract,
-// those of the metrics, the alerts and the chart's values, what the chart's schema says of `defaults`, and the picture of a pod's life. In a Markdown file
+// those of the metrics, the alerts and the chart's values, what the chart's schema says of `defaults`, and the pictures. In a Markdown file
 // a table stands between markers:
 //
 //	<!-- generated: NAME -->
@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/agentlet/agentlet/internal/bench"
 )
@@ -19,7 +18,7 @@ import (
 
 // pages are the Markdown files that hold generated tables.
 var pages = []string{
-	"README.md", "docs/annotations.md", "docs/operating.md", "docs/metrics.md", "docs/migrate.md", "docs/consul.md",
+	"README.md", "docs/annotations.md", "docs/applications.md", "docs/operating.md", "docs/metrics.md", "docs/migrate.md", "docs/consul.md",
 	"docs/benchmarks.md", chartFolder + "README.md",
 }
 
@@ -71,15 +70,6 @@ func Files(root string) (map[string]string, error) {
 	if measured.Figures[bench.SpanStart] > 0 { // a picture of nothing would say that it takes no time
 		files[lightSpans], files[darkSpans] = measured.drawSpans(light), measured.drawSpans(dark)
 	}
-	for _, page := range pages {
-		text, err := os.ReadFile(filepath.Join(root, page))
-		if err != nil {
-			return nil, fmt.Errorf("read page: %w", err)
-		}
-		if files[page], err = fill(string(text), all); err != nil {
-			return nil, fmt.Errorf("fill %s: %w", page, err)
-		}
-	}
 	data, err = os.ReadFile(filepath.Join(root, lifeFile))
 	if err != nil {
 		return nil, fmt.Errorf("read life: %w", err)
@@ -89,8 +79,30 @@ func Files(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("decode %s: %w", lifeFile, err)
 	}
 	files[lightPicture], files[darkPicture] = draw(life, light), draw(life, dark)
+	all["life"] = life.table()
+	data, err = os.ReadFile(filepath.Join(root, mapFile))
+	if err != nil {
+		return nil, fmt.Errorf("read map: %w", err)
+	}
+	parts, err := parseDiagram(data)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", mapFile, err)
+	}
+	files[lightMap], files[darkMap] = parts.draw(light), parts.draw(dark)
+	for _, page := range pages {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			return nil, fmt.Errorf("read page: %w", err)
+		}
+		if files[page], err = fill(string(text), all); err != nil {
+			return nil, fmt.Errorf("fill %s: %w", page, err)
+		}
+	}
 	return files, nil
 }
+
+// tagged are the languages of snippets with the tags by which e2e/docs tries them.
+var tagged = map[string]string{".sh": "sh check", ".hcl": "hcl policy"}
 
 // snippets adds the files of docs/consul, which tests use too, each as a block of code by its path.
 func snippets(root string, all map[string]string) error {
@@ -103,7 +115,7 @@ func snippets(root string, all map[string]string) error {
 		if err != nil {
 			return fmt.Errorf("read snippet: %w", err)
 		}
-		all["consul/"+filepath.Base(name)] = "```" + strings.TrimPrefix(filepath.Ext(name), ".") + "\n" + string(text) + "```\n"
+		all["consul/"+filepath.Base(name)] = "```" + tagged[filepath.Ext(name)] + "\n" + string(text) + "```\n"
 	}
 	return nil
 }

@@ -47,6 +47,38 @@ func parseLife(data []byte) (life, error) {
 	return l, nil
 }
 
+// decides says what a station's time depends on, as seen from the one before it.
+var decides = map[string]string{
+	admitted:     "the webhook has added agentlet, gate and drain hooks",
+	ready:        "the scheduler, the image, your application's start and its readiness probe",
+	"registered": "the agentlet has told the node's Consul agent",
+	catalog:      "Consul; clients are sent to the pod from here on",
+	"gate open":  "the agentlet has seen it in the catalog, and written the condition",
+	podReady:     "the kubelet, which looks at gates with its next sync only; rolling updates go on from here",
+	deleted:      "a rolling update, a drain, you",
+	dropped:      "the agentlet and Consul; clients that ask are sent elsewhere. At most `drain-timeout`",
+	sigterm:      "`drain-delay`, for clients that still hold an older answer",
+	gone:         "your application's own shutdown, then the agentlet's",
+}
+
+// table of the life, in words.
+func (l life) table() string {
+	var table strings.Builder
+	for _, part := range []struct {
+		passages []passage
+		title    string
+	}{{l.Birth, "after admission"}, {l.Death, "after deletion"}} {
+		if table.Len() > 0 {
+			table.WriteByte('\n')
+		}
+		fmt.Fprintf(&table, "| | %s | by whom, or what |\n|---|---|---|\n", part.title)
+		for _, p := range part.passages {
+			fmt.Fprintf(&table, "| %s | %d ms | %s |\n", p.Station, p.MS, decides[p.Station])
+		}
+	}
+	return table.String()
+}
+
 // Measures of the picture, in pixels. Stations stand at equal distances: to scale, a wait of five milliseconds beside one
 // of five seconds could not be seen.
 const (

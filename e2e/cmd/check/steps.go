@@ -145,6 +145,14 @@ func unit(ctx context.Context, t *tree) error {
 		"AGENTLET_TEST_CONSUL=" + tools.Program(toolchain.Consul, "consul"),
 		"AGENTLET_TEST_HELM=" + tools.Program(toolchain.Helm, "helm"),
 	}
+	switch kubernetes, built, err := toolchain.Built(ctx, toolchain.Kubernetes); {
+	case err != nil:
+		return err
+	case !built:
+		fmt.Println("!!! SKIPPED: kubectl's commands in the docs: Kubernetes is not built yet; make e2e does that")
+	default:
+		env = append(env, "AGENTLET_TEST_KUBECTL="+kubernetes.Program(toolchain.Kubernetes, "kubectl"))
+	}
 	switch programs, err := prometheus.Find(ctx); {
 	case errors.Is(err, prometheus.ErrNotDebian):
 		fmt.Println("!!! SKIPPED: the alerts:", err)

@@ -1,0 +1,221 @@
+package docs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// run runs a block in the repository's folder, without a cluster, with our plugin on the PATH.
+func run(t *testing.T, block Block) {
+	kubectl := program(t, "AGENTLET_TEST_KUBECTL")
+	path := filepath.Dir(plugin(t)) + ":" + filepath.Dir(kubectl) + ":" + os.Getenv("PATH")
+	out, err := output(t, root, []string{"PATH=" + path, "KUBECONFIG=/dev/null"}, "bash", "-euo", "pipefail", "-c", block.Text)
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// check has each command's program say whether it knows the subcommand and the flags.
+func check(t *testing.T, block Block) {
+	if err := wrong(t, block.Text); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestInlineCommands tries the commands that stand in the middle of a text.
+func TestInlineCommands(t *testing.T) {
+	found := 0
+	for _, page := range all(t) {
+		for _, code := range page.Code {
+			name, _, more := strings.Cut(code.Text, " ")
+			if _, known := checks[name]; !known || !more {
+				continue
+			}
+			found++
+			t.Run(page.Path+":"+code.Text, func(t *testing.T) { check(t, Block{Page: page.Path, Line: code.Line, Text: code.Text}) })
+		}
+	}
+	if found < 20 {
+		t.Errorf("%d commands were found", found)
+	}
+}
+
+func TestWrongCommandsAreFound(t *testing.T) {
+	for _, command := range []string{
+		"kubectl gte pods", "kubectl get --bogus", "kubectl create nothing x", "echo x | kubectl rollout restrat deployment/web",
+		"kubectl agentlet chekc", "X=$(kubectl agentlet check --bogus)", "kubectl agentlet explain --dialect",
+		"helm instal x charts/agentlet", "helm install x charts/agentlet --bogus", "helm install x charts/agentlet --set consul.prot=1",
+		"helm upgrade x charts/agentlet --set=consul.port=x", "make nothing", "make e2e RUNN=x", "consul nothing", "consul acl policy create -bogus",
+		"xargs -n1 consul services deregister -bogus", "go run ./cmd/nothing", "nothing", "kubectl get (",
+	} {
+		t.Run(command, func(t *testing.T) {
+			if wrong(t, command) == nil {
+				t.Error("nothing is found wrong")
+			}
+		})
+	}
+}
+
+// checks are the programs whose arguments are looked at, and how.
+var checks = map[string]func(t *testing.T, args []string) error{
+	"kubectl": checkKubectl, "helm": checkHelm, "make": checkMake, "consul": checkConsul, "go": checkGo,
+}
+
+// others are the programs that pages may use besides, and shell's own words.
+var others = []string{
+	"base64", "cat", "cd", "crane", "curl", "docker", "echo", "eval", "jq", "mkdir", "rm", "sed", "tar", "xargs",
+}
+
+// wrong says what is wrong with the commands of a piece of shell.
+func wrong(t *testing.T, script string) error {
+	t.Helper()
+	commands, err := Commands(script)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, words := range commands {
+		said := strings.Join(words, " ")
+		if try, known := checks[words[0]]; known && len(words) > 1 {
+			if err := try(t, words[1:]); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", said, err))
+			}
+		} else if !slices.Contains(others, words[0]) {
+			errs = append(errs, fmt.Errorf("%s: not a program that the pages may use", said))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// plugin is the path of kubectl-agentlet, built once from this tree.
+func plugin(t *testing.T) string {
+	t.Helper()
+	file, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+var (
+	scratch string // a folder for the whole run of the tests
+	built   = sync.OnceValues(func() (string, error) {
+		file := filepath.Join(scratch, "kubectl-agentlet")
+		return file, build(file)
+	})
+)
+
+// usage is the line of a help text that says what the help is about.
+var usage = regexp.MustCompile(`(?m)^\s+((?:kubectl|helm)[ a-z-]*)`)
+
+// checkCobra has a program of cobra's parse its flags, and say of which subcommand it shows the help.
+func checkCobra(t *testing.T, file string, args []string) error {
+	t.Helper()
+	out, err := output(t, t.TempDir(), []string{"KUBECONFIG=/dev/null"}, file, append(slices.Clone(args), "--help")...)
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	_, after, _ := strings.Cut(out, "Usage:")
+	match := usage.FindStringSubmatch(after)
+	if match == nil {
+		return fmt.Errorf("its help says no usage: %s", out)
+	}
+	// Where subcommands are known, what comes after the one that was found is none of them.
+	path := strings.Fields(match[1])
+	next := slices.Index(args, path[len(path)-1]) + 1
+	if strings.Contains(out, "Available Commands:") && next < len(args) && !strings.HasPrefix(args[next], "-") {
+		return fmt.Errorf("%s has no %s", strings.Join(path, " "), args[next])
+	}
+	return nil
+}
+
+func checkKubectl(t *testing.T, args []string) error {
+	t.Helper()
+	if args[0] == "agentlet" {
+		return checkCobra(t, plugin(t), args[1:])
+	}
+	return checkCobra(t, program(t, "AGENTLET_TEST_KUBECTL"), args)
+}
+
+// checkHelm also renders the chart with the values that an installation or an upgrade sets.
+func checkHelm(t *testing.T, args []string) error {
+	t.Helper()
+	helm := program(t, "AGENTLET_TEST_HELM")
+	if err := checkCobra(t, helm, args); err != nil || args[0] != "install" && args[0] != "upgrade" {
+		return err
+	}
+	template := []string{"template", "agentlet", "charts/agentlet"}
+	for i, arg := range args {
+		if strings.HasPrefix(arg, "--set") {
+			template = append(template, arg)
+			if !strings.Contains(arg, "=") {
+				template = append(template, args[i+1])
+			}
+		}
+	}
+	if out, err := output(t, root, nil, helm, template...); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// checkMake looks for the targets and variables in the Makefile.
+func checkMake(t *testing.T, args []string) error {
+	t.Helper()
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, arg := range args {
+		name, _, variable := strings.Cut(arg, "=")
+		if variable && !strings.Contains(string(makefile), "$("+name+")") {
+			return fmt.Errorf("the Makefile has no variable %s", name)
+		}
+		if !variable && !regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(name)+`:`).Match(makefile) {
+			return fmt.Errorf("the Makefile has no target %s", name)
+		}
+	}
+	return nil
+}
+
+// checkConsul runs the command with the address of no Consul: it gets no further than its flags.
+func checkConsul(t *testing.T, args []string) error {
+	t.Helper()
+	consul := program(t, "AGENTLET_TEST_CONSUL")
+	if args[0] == "agent" {
+		return errors.New("an agent is not started here")
+	}
+	folder := t.TempDir()
+	for _, name := range []string{"registrar.hcl", "method.json"} { // those that the pages' commands have made before
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := output(t, folder, []string{"CONSUL_HTTP_ADDR=127.0.0.1:1"}, consul, args...)
+	if err != nil && (strings.Contains(out, "flag provided but not defined") || strings.HasPrefix(out, "Usage: consul [--version]")) {
+		return errors.New(out)
+	}
+	return nil
+}
+
+// checkGo looks for the packages that go run and go test name, in the repository and in e2e.
+func checkGo(t *testing.T, args []string) error {
+	t.Helper()
+	for _, arg := range args {
+		if !strings.HasPrefix(arg, "./") || strings.HasSuffix(arg, "...") {
+			continue
+		}
+		_, inRoot := os.Stat(filepath.Join(root, arg))
+		if _, err := os.Stat(filepath.Join(root, "e2e", arg)); err != nil && inRoot != nil {
+			return fmt.Errorf("neither the repository nor e2e has a package %s", arg)
+		}
+	}
+	return nil
+}

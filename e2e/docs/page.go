@@ -1,0 +1,197 @@
+// Package docs holds the documentation to its word: every fenced block says by a tag after its language how it is tried, and
+// every link leads somewhere. docs/contributing.md has the list of tags; a block without one is a failure.
+package docs
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	"github.com/yuin/goldmark/text"
+)
+
+// Page is a Markdown file, taken apart.
+type Page struct {
+	// Path in the repository, with slashes.
+	Path   string
+	Blocks []Block
+	// Links are where links and pictures lead to, and Code the inline pieces of code.
+	Links, Code []Piece
+	// Anchors are what links may name after a #.
+	Anchors map[string]bool
+}
+
+// Piece is a short text of a page, and its line.
+type Piece struct {
+	Text string
+	Line int
+}
+
+// Block is a fenced block of a page.
+type Block struct {
+	Page string
+	Line int // of its first line within the fence
+	// Language is the first word after the fence, Tag the others.
+	Language, Tag string
+	Text          string
+}
+
+// Place says where it stands.
+func (b Block) Place() string { return fmt.Sprintf("%s:%d", b.Page, b.Line) }
+
+// Kind is language and tag.
+func (b Block) Kind() string { return strings.TrimSpace(b.Language + " " + b.Tag) }
+
+// Pages reads the documentation of the repository whose folder is root.
+func Pages(root string) ([]*Page, error) {
+	files := []string{"README.md", "e2e/README.md", "charts/agentlet/README.md"}
+	err := filepath.WalkDir(filepath.Join(root, "docs"), func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(file) != ".md" {
+			return err
+		}
+		relative, err := filepath.Rel(root, file)
+		files = append(files, filepath.ToSlash(relative))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list pages: %w", err)
+	}
+	var pages []*Page
+	for _, file := range files {
+		source, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(file)))
+		if err != nil {
+			return nil, fmt.Errorf("read page: %w", err)
+		}
+		page, err := Parse(file, source)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", file, err)
+		}
+		pages = append(pages, page)
+	}
+	return pages, nil
+}
+
+// Parse takes a page apart as GitHub reads it. An indented block is an error: it can't say what it is.
+func Parse(name string, source []byte) (*Page, error) {
+	page := &Page{Path: name, Anchors: map[string]bool{}}
+	line := func(offset int) int { return 1 + bytes.Count(source[:offset], []byte("\n")) }
+	last := 0 // the offset that a node without a place of its own is at, or after
+	tree := goldmark.New(goldmark.WithExtensions(extension.GFM)).Parser().Parse(text.NewReader(source))
+	err := ast.Walk(tree, func(node ast.Node, entering bool) (ast.WalkStatus, error) {
+		if !entering {
+			return ast.WalkContinue, nil
+		}
+		if node.Type() == ast.TypeBlock && node.Lines().Len() > 0 {
+			last = node.Lines().At(0).Start
+		}
+		switch node := node.(type) {
+		case *ast.FencedCodeBlock:
+			block := Block{Page: name, Line: line(last), Text: string(node.Lines().Value(source))}
+			if node.Info != nil {
+				block.Language, block.Tag, _ = strings.Cut(string(node.Info.Value(source)), " ")
+			}
+			page.Blocks = append(page.Blocks, block)
+		case *ast.CodeBlock:
+			return ast.WalkStop, fmt.Errorf("line %d: an indented block; want a fence with a tag", line(last))
+		case *ast.Heading:
+			page.anchor(plain(node, source))
+		case *ast.Link:
+			page.Links = append(page.Links, Piece{string(node.Destination), line(last)})
+		case *ast.Image:
+			page.Links = append(page.Links, Piece{string(node.Destination), line(last)})
+		case *ast.CodeSpan:
+			page.Code = append(page.Code, Piece{strings.ReplaceAll(plain(node, source), "\n", " "), line(last)})
+		case *ast.HTMLBlock:
+			page.pictures(string(node.Lines().Value(source)), line(last))
+		}
+		return ast.WalkContinue, nil
+	})
+	return page, err
+}
+
+// plain is a node's text without its marks.
+func plain(node ast.Node, source []byte) string {
+	var out strings.Builder
+	for child := node.FirstChild(); child != nil; child = child.NextSibling() {
+		if words, ok := child.(*ast.Text); ok {
+			out.Write(words.Segment.Value(source))
+			if words.SoftLineBreak() {
+				out.WriteByte('\n')
+			}
+			continue
+		}
+		out.WriteString(plain(child, source))
+	}
+	return out.String()
+}
+
+// anchor adds a heading's: its letters in lower case, with hyphens for spaces and without punctuation, as GitHub makes them.
+func (p *Page) anchor(heading string) {
+	slug := strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-', r == '_', '0' <= r && r <= '9', 'a' <= r && r <= 'z', r > 127:
+			return r
+		}
+		return -1
+	}, strings.ToLower(heading))
+	name := slug
+	for i := 1; p.Anchors[name]; i++ {
+		name = fmt.Sprintf("%s-%d", slug, i)
+	}
+	p.Anchors[name] = true
+}
+
+// pictures adds what the attributes src and srcset of raw HTML lead to.
+func (p *Page) pictures(html string, line int) {
+	for _, attribute := range []string{`src="`, `srcset="`} {
+		for _, after := range strings.Split(html, attribute)[1:] {
+			target, _, _ := strings.Cut(after, `"`)
+			p.Links = append(p.Links, Piece{target, line})
+		}
+	}
+}
+
+// Dead returns the links of the pages that lead nowhere in the repository, each with its place. Links to other hosts are not
+// looked at.
+func Dead(root string, pages []*Page) (dead []string) {
+	for _, page := range pages {
+		for _, link := range page.Links {
+			if why := follow(root, pages, page, link.Text); why != "" {
+				dead = append(dead, fmt.Sprintf("%s:%d: %s: %s", page.Path, link.Line, link.Text, why))
+			}
+		}
+	}
+	return dead
+}
+
+func follow(root string, pages []*Page, from *Page, link string) string {
+	if strings.Contains(link, "://") {
+		return ""
+	}
+	file, anchor, _ := strings.Cut(link, "#")
+	target := from.Path
+	if file != "" {
+		target = path.Join(path.Dir(from.Path), file)
+	}
+	if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(target))); err != nil {
+		return "no such file"
+	}
+	if anchor == "" {
+		return ""
+	}
+	i := slices.IndexFunc(pages, func(p *Page) bool { return p.Path == target })
+	if i < 0 || !pages[i].Anchors[anchor] {
+		return "no such heading"
+	}
+	return ""
+}

@@ -1,0 +1,195 @@
+package docs
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/yaml"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/workload"
+	"github.com/agentlet/agentlet/internal/plugin/manifests"
+)
+
+// judge has the injector judge a manifest, as kubectl agentlet does.
+func judge(t *testing.T, place string, text []byte) (pods []manifests.Judgement, mistakes []manifests.Note) {
+	t.Helper()
+	decider, err := injector.New(injector.Config{Image: "registry.example/agentlet:0.1.0", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: "*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, mistakes := manifests.Parse(place, text)
+	return file.Judge(decider, "shop"), mistakes
+}
+
+// deployment is one around a template of which a page shows a part: metadata, or spec, or annotations alone. What is left
+// out is that of an ordinary pod.
+func deployment(t *testing.T, block Block) []byte {
+	t.Helper()
+	var template corev1.PodTemplateSpec
+	text := []byte(block.Text)
+	if strings.HasPrefix(block.Text, contract.Prefix) {
+		if err := yaml.UnmarshalStrict(text, &template.Annotations); err != nil {
+			t.Fatal(err)
+		}
+	} else if err := yaml.UnmarshalStrict(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	if template.Annotations == nil {
+		template.Annotations = map[string]string{}
+	}
+	if template.Annotations[contract.ServiceNames] == "" && template.Annotations[contract.Services] == "" {
+		template.Annotations[contract.ServiceNames] = "web"
+	}
+	if len(template.Spec.Containers) == 0 {
+		template.Spec.Containers = []corev1.Container{{
+			Name: "web", Image: "registry.example/web:1",
+			Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}, {Name: "grpc", ContainerPort: 9090}},
+			ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{
+				HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromString("http")},
+			}},
+		}}
+	}
+	labels := map[string]string{"app": "web"}
+	template.Labels = labels
+	whole, err := yaml.Marshal(appsv1.Deployment{
+		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}, ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"},
+		Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return whole
+}
+
+// accepted is a part of a pod that gets an agentlet, without a warning.
+func accepted(t *testing.T, block Block) {
+	pods, mistakes := judge(t, block.Place(), deployment(t, block))
+	contented(t, pods, mistakes)
+	if len(pods) != 1 || pods[0].Outcome != injector.Injected {
+		t.Errorf("not injected: %+v", pods)
+	}
+}
+
+func contented(t *testing.T, pods []manifests.Judgement, mistakes []manifests.Note) {
+	t.Helper()
+	for _, pod := range pods {
+		for _, note := range slices.Concat(mistakes, pod.Mistakes, pod.Warnings) {
+			t.Error(note)
+		}
+	}
+}
+
+// manifest is YAML of whole objects, which Kubernetes' own types know every field of. Pods in it that ask for an agentlet
+// get one, without a warning.
+func manifest(t *testing.T, block Block) {
+	decoder := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme, json.SerializerOptions{Yaml: true, Strict: true})
+	found := 0
+	for _, document := range bytes.Split([]byte(block.Text), []byte("\n---\n")) {
+		object, _, err := decoder.Decode(document, nil, nil)
+		if runtime.IsMissingKind(err) && len(bytes.TrimSpace(document)) == 0 {
+			continue
+		}
+		if err != nil {
+			t.Errorf("document %d: %v", found, err)
+		}
+		_, isObject := object.(metav1.Object)
+		if err == nil && !isObject {
+			t.Errorf("document %d: %T is no object", found, object)
+		}
+		found++
+	}
+	if found == 0 {
+		t.Error("there is no object here")
+	}
+	pods, mistakes := judge(t, block.Place(), []byte(block.Text))
+	contented(t, pods, mistakes)
+	for i := range pods {
+		asks := strings.Contains(fmt.Sprint(pods[i].Pod.Pod.Annotations), contract.Prefix)
+		if asks && pods[i].Outcome != injector.Injected {
+			t.Errorf("%s is not injected: %s", pods[i].Object(), pods[i].Reason)
+		}
+	}
+}
+
+// TestExamples tries the manifests of examples as the pages' own.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "examples/*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			manifest(t, Block{Page: "examples/" + filepath.Base(file), Line: 1, Text: string(text)})
+		})
+	}
+}
+
+// TestMistakesAreToldAsThePagesSay holds each block that is denied, or warned of, against what the next block shows.
+func TestMistakesAreToldAsThePagesSay(t *testing.T) {
+	tried := 0
+	for _, page := range all(t) {
+		for i, block := range page.Blocks {
+			follows := map[string]string{"yaml pod denied": "text mistakes", "yaml pod warned": "text warnings"}[block.Kind()]
+			said := strings.HasPrefix(block.Kind(), "text ")
+			switch {
+			case said && (i == 0 || !strings.HasPrefix(page.Blocks[i-1].Kind(), "yaml pod ")):
+				t.Errorf("%s: no block before it is tagged yaml pod denied or yaml pod warned", block.Place())
+			case follows == "":
+			case i+1 == len(page.Blocks) || page.Blocks[i+1].Kind() != follows:
+				t.Errorf("%s: the next block is not tagged %s", block.Place(), follows)
+			default:
+				tried++
+				if want, got := page.Blocks[i+1].Text, told(t, block); got != want {
+					t.Errorf("%s: the webhook says\n%s", page.Blocks[i+1].Place(), got)
+				}
+			}
+		}
+	}
+	if tried < 2 {
+		t.Errorf("%d blocks were tried", tried)
+	}
+}
+
+// told is what kubectl shows of the webhook's word on a Deployment with that template.
+func told(t *testing.T, block Block) string {
+	t.Helper()
+	pods, mistakes := judge(t, block.Place(), deployment(t, block))
+	if len(pods) != 1 || len(mistakes) > 0 {
+		t.Fatalf("%d pods, mistakes %v", len(pods), mistakes)
+	}
+	path, _ := workload.Path("apps/v1", "Deployment")
+	const denied = `admission webhook "workloads.agentlet.dev" denied the request: `
+	lines := []string{}
+	switch errs := pods[0].Errors; len(errs) {
+	case 0:
+	case 1:
+		lines = append(lines, denied+workload.Mistake(path, errs[0]).Error())
+	default:
+		lines = append(lines, fmt.Sprintf("%s%d mistakes:", denied, len(errs)))
+		for _, mistake := range errs {
+			lines = append(lines, "- "+workload.Mistake(path, mistake).Error())
+		}
+	}
+	for _, warning := range pods[0].Decision.Warnings {
+		lines = append(lines, "Warning: "+warning)
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
