@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ func inScratch(m *testing.M) int {
 
 // build builds kubectl-agentlet.
 func build(file string) error {
-	out, err := exec.Command("go", "build", "-C", root, "-o", file, "./cmd/kubectl-agentlet").CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-C", root, "-o", file, "./cmd/kubectl-agentlet").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("build kubectl-agentlet: %w: %s", err, out)
 	}

@@ -1,0 +1,87 @@
+package docs
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+var (
+	keyName   = regexp.MustCompile(`agentlet\.dev/[a-z0-9.-]*[a-z0-9]`)
+	valueName = regexp.MustCompile(`^[a-z]\w*(?:\.\w+)+(?:[=: ]|$)`)
+)
+
+// TestNamedKeysAreOfTheContract holds that no page names an annotation, a label or a condition that isn't there.
+func TestNamedKeysAreOfTheContract(t *testing.T) {
+	found := 0
+	known := func(place, text string) {
+		for _, key := range keyName.FindAllString(text, -1) {
+			found++
+			_, _, ok := contract.Lookup(key)
+			if !ok && !slices.Contains([]string{contract.AllowedServices, contract.Condition}, key) {
+				t.Errorf("%s: no key %s", place, key)
+			}
+		}
+	}
+	for _, page := range all(t) {
+		for _, code := range page.Code {
+			known(page.Path, code.Text)
+		}
+		for _, block := range page.Blocks {
+			if block.Kind() != "yaml pod warned" && block.Language != "text" { // these show what is wrong
+				known(block.Place(), block.Text)
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("%d keys were found", found)
+	}
+}
+
+// schema is what is read here of the chart's JSON schema.
+type schema struct {
+	Properties map[string]schema `json:"properties"`
+}
+
+// has reports whether the schema knows a dotted path, or stops describing before its end.
+func (s schema) has(path []string) bool {
+	if len(path) == 0 || s.Properties == nil {
+		return true
+	}
+	below, ok := s.Properties[path[0]]
+	return ok && below.has(path[1:])
+}
+
+// TestNamedValuesAreOfTheChart holds that no page names a value of the chart, such as consul.acl.mode, that isn't there.
+func TestNamedValuesAreOfTheChart(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(root, "charts/agentlet/values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values schema
+	if err := json.Unmarshal(data, &values); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range all(t) {
+		for _, code := range page.Code {
+			path := strings.Split(strings.TrimRight(valueName.FindString(code.Text), "=: "), ".")
+			if _, ours := values.Properties[path[0]]; !ours || strings.Contains(code.Text, "/") {
+				continue
+			}
+			found++
+			if !values.has(path) {
+				t.Errorf("%s:%d: the chart has no value %s", page.Path, code.Line, strings.Join(path, "."))
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("%d values were found", found)
+	}
+}
