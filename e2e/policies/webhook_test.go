@@ -112,6 +112,54 @@ func TestWebhookSecrets(t *testing.T) {
 	})
 }
 
+// Helm takes whatever has its labels for a release, and an administrator's upgrade goes by the last one.
+func TestWebhookMarksNoSecret(t *testing.T) {
+	written := func(by string) *corev1.Secret {
+		return &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "agentlet-system", Name: "agentlet-webhook-ca", Labels: map[string]string{"app.kubernetes.io/managed-by": by},
+			},
+			Type: corev1.SecretTypeOpaque, Data: map[string][]byte{"tls.crt": []byte(by)},
+		}
+	}
+	each(t, "webhook-secrets", func(t *testing.T, c compiled) {
+		for name, test := range map[string]struct {
+			change func(*corev1.Secret)
+			passes bool
+		}{
+			"its data":         {func(s *corev1.Secret) { s.Data = map[string][]byte{"release": []byte("x")} }, true},
+			"Helm's labels":    {func(s *corev1.Secret) { s.Labels["owner"], s.Labels["name"] = "helm", "agentlet" }, false},
+			"an annotation":    {func(s *corev1.Secret) { s.Annotations = map[string]string{"a": "b"} }, false},
+			"a finalizer":      {func(s *corev1.Secret) { s.Finalizers = []string{"example.com/stay"} }, false},
+			"an owner":         {func(s *corev1.Secret) { s.OwnerReferences = []metav1.OwnerReference{{}} }, false},
+			"without a change": {func(*corev1.Secret) {}, true},
+		} {
+			for _, operation := range []admission.Operation{admission.Create, admission.Update} {
+				r := request{
+					operation: operation, kind: corev1.SchemeGroupVersion.WithKind("Secret"), resource: "secrets", user: token(webhookAccount, nil),
+				}
+				now := written("agentlet-webhook")
+				if operation == admission.Update {
+					r.old = written("agentlet-webhook")
+				}
+				test.change(now)
+				r.now = now
+				if denials, _ := c.judge(t, r); len(denials) == 0 != test.passes {
+					t.Errorf("%s, %s: denied by %q", operation, name, denials)
+				}
+			}
+		}
+		theirs, now := written("webhook"), written("webhook") // what somebody else has labelled stays so
+		theirs.Labels["team"], now.Labels["team"] = "platform", "platform"
+		if denials, _ := c.judge(t, request{
+			operation: admission.Update, kind: corev1.SchemeGroupVersion.WithKind("Secret"), resource: "secrets", user: token(webhookAccount, nil),
+			old: theirs, now: now,
+		}); len(denials) > 0 {
+			t.Errorf("labels of others: denied by %q", denials)
+		}
+	})
+}
+
 func TestWebhookGrants(t *testing.T) {
 	binding := func(change func(*rbacv1.RoleBinding), accounts ...string) *rbacv1.RoleBinding {
 		b := &rbacv1.RoleBinding{

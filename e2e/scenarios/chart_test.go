@@ -89,7 +89,7 @@ func TestChartTest(t *testing.T) {
 	})
 	s.Then("nothing of it stays", func() {
 		s.Eventually("the end of its namespace", func(ctx context.Context) (bool, error) {
-			left, err := s.Kubectl(ctx, "get", "namespace/agentlet-test", "pod/agentlet-test", "serviceaccount/agentlet-test",
+			left, err := s.Kubectl(ctx, "get", "namespace/agentlet-helm-test", "pod/agentlet-helm-test", "serviceaccount/agentlet-helm-test",
 				"-n", scenario.SystemNamespace, "--ignore-not-found", "-o", "name")
 			return err == nil && strings.TrimSpace(left) == "", err
 		})

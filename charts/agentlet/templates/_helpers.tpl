@@ -156,6 +156,30 @@ workload: judged would be what is never injected. */}}
 {{- end -}}
 {{- end }}
 
+{{/* What is wrong with the values beyond what their schema says: nothing, or all of it at once. */}}
+{{- define "agentlet.check" -}}
+{{- $problems := list }}
+{{- if and (eq .Values.grants.mode "auto") (not .Values.policy.enabled) }}
+{{- $problems = append $problems "grants.mode=auto needs policy.enabled=true: the webhook grants nothing that the policy does not bound" }}
+{{- end }}
+{{- if eq (int .Values.webhook.port) (int .Values.webhook.metricsPort) }}
+{{- $problems = append $problems (printf "webhook.port and webhook.metricsPort are both %d: want two ports" (int .Values.webhook.port)) }}
+{{- end }}
+{{- $delay := int (trimSuffix "s" .Values.webhook.shutdownDelay) }}
+{{- if hasSuffix "ms" .Values.webhook.shutdownDelay }}
+{{- $delay = div (add (int (trimSuffix "ms" .Values.webhook.shutdownDelay)) 999) 1000 }}
+{{- end }}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (add $delay 10 | int) }}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds=%d: want webhook.shutdownDelay=%s and ten seconds more" (int .Values.terminationGracePeriodSeconds) .Values.webhook.shutdownDelay) }}
+{{- end }}
+{{- if and .Values.hostNetwork .Values.networkPolicy.enabled }}
+{{- $problems = append $problems "networkPolicy.enabled=true does nothing with hostNetwork=true: a NetworkPolicy is for pods with a network of their own" }}
+{{- end }}
+{{- with $problems }}
+{{- fail (join "\n" .) }}
+{{- end }}
+{{- end }}
+
 {{/* Four fifths of the memory limit in bytes, for Go's garbage collector; empty without a limit. */}}
 {{- define "agentlet.goMemoryLimit" -}}
 {{- $limit := dig "limits" "memory" "" (.Values.resources | default dict) | toString }}
