@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,7 +74,18 @@ func render(t *testing.T, values ...string) map[string]*admissionregistrationv1.
 }
 
 // compiled is a policy by one version's rules.
-type compiled struct{ conditions, validations cel.ConditionEvaluator }
+type compiled struct {
+	rules                   []admissionregistrationv1.NamedRuleWithOperations
+	conditions, validations cel.ConditionEvaluator
+}
+
+// matches says whether the policy is asked about such a request at all.
+func (c compiled) matches(r request) bool {
+	return slices.ContainsFunc(c.rules, func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
+		return slices.Contains(rule.APIGroups, r.kind.Group) && slices.Contains(rule.APIVersions, r.kind.Version) &&
+			slices.Contains(rule.Resources, r.resource) && slices.Contains(rule.Operations, admissionregistrationv1.OperationType(r.operation))
+	})
+}
 
 // compile fails the test on each expression that this version's API server would refuse.
 func compile(t *testing.T, policy *admissionregistrationv1.ValidatingAdmissionPolicy, version *utilversion.Version) compiled {
@@ -103,6 +115,7 @@ func compile(t *testing.T, policy *admissionregistrationv1.ValidatingAdmissionPo
 		must(compiler.CompileCELExpression(expression, options, environment.NewExpressions))
 	}
 	return compiled{
+		rules:       policy.Spec.MatchConstraints.ResourceRules,
 		conditions:  compiler.CompileCondition(conditions, options, environment.NewExpressions),
 		validations: compiler.CompileCondition(validations, options, environment.NewExpressions),
 	}
@@ -137,6 +150,9 @@ func (r request) Authorize(_ context.Context, a authorizer.Attributes) (authoriz
 // judge returns the messages of the validations that fail, none where the policy does not match, and the cost.
 func (c compiled) judge(t *testing.T, r request) (denials []string, cost int64) {
 	t.Helper()
+	if !c.matches(r) {
+		return nil, 0
+	}
 	resource, subresource, _ := strings.Cut(r.resource, "/")
 	accessor, err := metaOf(r)
 	if err != nil {
