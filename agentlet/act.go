@@ -56,7 +56,7 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 	case watch:
 		res.hash, res.err = r.config.View.Changed(ctx, a.id, a.hash)
 	case readCatalog:
-		res.view, res.err = r.config.Catalog.OnNode(ctx, r.config.Identity.Prefix(), a.index)
+		res.view, res.err = r.config.Catalog.OnNode(ctx, r.config.Identity.Prefix(), a.index, a.wait)
 	case setGate:
 		res.err = r.config.Kube.SetConditions(ctx, append([]corev1.PodCondition{a.condition}, a.others...))
 	case tell:

@@ -52,7 +52,7 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 		}
 	}
 	if s.removed() || parting {
-		planCatalog(s, now, p)
+		planCatalog(s, now, p, awaitFor)
 	}
 }
 

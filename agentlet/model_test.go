@@ -89,11 +89,13 @@ func (m *consulModel) Register(ctx context.Context, d Definition, health contrac
 	err := m.world.Register(ctx, d, health, obsolete)
 	after, there := m.entryOf(d.ID)
 	m.mu.Lock()
-	if _, known := m.beaten[d.ID]; there && !known {
+	if same := reflect.DeepEqual(before, after); there && (err == nil || !same) {
+		// A registration makes the checks anew: their TTLs and the reaper's clock begin again, their states stay.
 		m.beaten[d.ID] = time.Now()
-	}
-	if err == nil && reflect.DeepEqual(before, after) {
-		delete(m.unsynced, d.ID)
+		delete(m.criticalSince, d.ID)
+		if same {
+			delete(m.unsynced, d.ID)
+		}
 	}
 	m.mu.Unlock()
 	m.follow(d.ID, before, after)
@@ -207,9 +209,15 @@ func (m *consulModel) expire() {
 		return
 	}
 	for id, e := range m.agent {
-		if m.own(id) && e.heartbeat == contract.Passing && time.Since(m.beaten[id]) > e.definition.HeartbeatTTL {
+		if !m.own(id) || time.Since(m.beaten[id]) <= e.definition.HeartbeatTTL {
+			continue
+		}
+		if _, known := m.criticalSince[id]; !known {
+			m.criticalSince[id] = time.Now()
+		}
+		if e.heartbeat == contract.Passing {
 			e.heartbeat = contract.Critical
-			m.agent[id], m.unsynced[id], m.criticalSince[id] = e, true, time.Now()
+			m.agent[id], m.unsynced[id] = e, true
 			m.touch()
 			time.AfterFunc(m.syncs, m.syncChanges)
 		}

@@ -57,6 +57,7 @@ type action struct {
 	obsolete   []string
 	hash       string
 	index      uint64
+	wait       time.Duration // readCatalog: at most, for something newer
 	epoch      int
 	condition  corev1.PodCondition
 	event      Event
@@ -65,6 +66,11 @@ type action struct {
 	seen    *corev1.Pod
 	probe   *registration.Probe
 	session int // that the call is made with; logout: that it ends
+}
+
+// outlived reports whether a long action under way is no longer the one that is planned.
+func (a action) outlived(planned action) bool {
+	return planned.epoch != a.epoch || planned.hash != a.hash || planned.session != a.session || planned.wait < a.wait
 }
 
 func (a action) lane() lane {
@@ -110,6 +116,10 @@ type schedule struct {
 const (
 	nudgeAfter = 2 * time.Second
 	nudgeMax   = 30 * time.Second
+	// awaitFor bounds a reading of the catalog that the gate, a nudge or the drain waits for: an answer can get lost, on a
+	// connection that is open at this end alone, and is missed for no longer. quietFor is for one that nothing waits for.
+	awaitFor = 30 * time.Second
+	quietFor = 5 * time.Minute
 	// settle is how long a closed gate's reason must hold before it is written, so that a pod that starts in a moment
 	// costs one write and not four.
 	settle = time.Second
@@ -172,6 +182,7 @@ func planLife(s *state, now time.Time, p *schedule) {
 		return
 	}
 	await := s.catalog.view == nil && s.link.leader
+	continuous := s.reg != nil && s.reg.Settings.GatePolicy == contract.GateContinuous
 	for _, id := range s.ids() {
 		i := s.instances[id]
 		planDefinition(s, i, now, p)
@@ -187,8 +198,11 @@ func planLife(s *state, now time.Time, p *schedule) {
 		}
 		await = await || !i.confirmed || !s.gate.open() && s.mode() != contract.GateOff
 	}
-	if await || s.reg != nil && s.reg.Settings.GatePolicy == contract.GateContinuous {
-		planCatalog(s, now, p)
+	switch {
+	case await:
+		planCatalog(s, now, p, awaitFor)
+	case continuous:
+		planCatalog(s, now, p, quietFor)
 	}
 	planOldLogout(s, now, p)
 }
@@ -262,8 +276,9 @@ func update(id string, health contract.Health, excuse string) action {
 	return action{kind: setHealth, id: id, health: health, output: output, excuse: excuse}
 }
 
-func planCatalog(s *state, now time.Time, p *schedule) {
-	a := action{kind: readCatalog, epoch: s.catalog.epoch}
+// planCatalog reads the catalog, and then waits for something newer, each time for this long at the most.
+func planCatalog(s *state, now time.Time, p *schedule, wait time.Duration) {
+	a := action{kind: readCatalog, epoch: s.catalog.epoch, wait: wait}
 	if s.catalog.fresh() {
 		a.index = s.catalog.view.Index
 	}

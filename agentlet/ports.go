@@ -73,9 +73,9 @@ type AgentView interface {
 // Catalog is Consul's catalog, as its servers' leader has it.
 type Catalog interface {
 	// OnNode returns the healths of this node's own checks and of the instances whose ID starts with prefix. With an
-	// index that is not zero it blocks until something on the node is newer, or the adapter's wait is over. Its cost does
-	// not depend on how many instances a service has elsewhere.
-	OnNode(ctx context.Context, prefix string, index uint64) (CatalogView, error)
+	// index that is not zero it blocks until something on the node is newer, or this wait, or the adapter's, is over. Its
+	// cost does not depend on how many instances a service has elsewhere.
+	OnNode(ctx context.Context, prefix string, index uint64, wait time.Duration) (CatalogView, error)
 }
 
 // Login is Consul's ACL system. Every call is bounded by its context.

@@ -213,8 +213,7 @@ func closed(c <-chan struct{}) bool {
 // up might still reach the agent, after the removal.
 func (l *loop) match(ctx context.Context, p schedule) {
 	for lane, f := range l.flights {
-		planned, asked := p.work[lane]
-		if f.action.kind.long() && (!asked || planned.epoch != f.action.epoch || planned.hash != f.action.hash || planned.session != f.action.session) {
+		if planned, asked := p.work[lane]; f.action.kind.long() && (!asked || f.action.outlived(planned)) {
 			f.cancel()
 		}
 	}

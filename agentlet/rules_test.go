@@ -92,6 +92,54 @@ func TestFailuresAreNotHurried(t *testing.T) {
 	}
 }
 
+// TestLostAnswers has calls hang for a moment in which what they wait for happens, as on a connection that is open at this end
+// alone: their answers never come.
+func TestLostAnswers(t *testing.T) {
+	cases := map[string]struct {
+		own     contract.Health // of the service's own check, until it changes
+		calls   []string
+		hang    time.Duration
+		change  func(w *world)
+		within  time.Duration
+		righted func(w *world) bool
+	}{
+		"somebody edits the service while nothing answers": {
+			contract.Passing, []string{"leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"}, 50 * time.Second,
+			func(w *world) {
+				entry := w.agent[webID]
+				entry.definition.Tags = []string{"edited"}
+				w.agent[webID] = entry
+			}, agentTimeout + backoffBreaking + time.Second, func(w *world) bool { return len(w.web().definition.Tags) == 0 },
+		},
+		"the catalog's word that the gate waits for": {
+			contract.Critical, []string{"catalog"}, time.Second, func(w *world) { w.own = contract.Passing },
+			readHang + awaitFor + awaitFor/16 + backoffAgent, func(w *world) bool { return w.last().Status == corev1.ConditionTrue },
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.own = c.own
+				r, _ := w.start(t)
+				r.Seen(ready(testPod(), true))
+				after(3 * time.Minute)
+				w.setFail(failing(context.DeadlineExceeded, c.calls...))
+				w.set(func() { c.change(w) })
+				after(c.hang)
+				if c.righted(w) {
+					t.Fatal("nothing was lost")
+				}
+				w.setFail(nil)
+				after(c.within)
+				if !c.righted(w) {
+					t.Errorf("not put right %s after the end", c.within)
+				}
+			})
+		})
+	}
+}
+
 func TestUnsyncedChangeIsNudged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

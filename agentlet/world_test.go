@@ -3,6 +3,7 @@ package agentlet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -76,14 +77,35 @@ func (w *world) enter(ctx context.Context, call string) error {
 	time.Sleep(slow)
 	if fail != nil {
 		if err := fail(call); err != nil {
-			if errors.Is(err, context.DeadlineExceeded) { // hang
-				<-ctx.Done()
-				return ctx.Err()
+			if errors.Is(err, context.DeadlineExceeded) {
+				return hang(ctx, call)
 			}
 			return err
 		}
 	}
 	return errors.Join(denied, ctx.Err())
+}
+
+// Bounds of the adapter to Consul: of a wait for a change, with an answer and without, and of a reading that doesn't wait.
+const (
+	longWait = 5 * time.Minute
+	longHang = longWait + longWait/8
+	readHang = 5 * time.Second
+)
+
+// hang never gets an answer, as over a connection that is open at this end alone. It ends as the adapters end such calls:
+// with the caller's bound or their own, and to Consul as ErrUnreachable.
+func hang(ctx context.Context, call string) error {
+	ctx, cancel := context.WithTimeout(ctx, longHang)
+	defer cancel()
+	<-ctx.Done()
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return context.Canceled
+	case call == "gate", call == "event", call == "probe":
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w in time", ErrUnreachable)
 }
 
 // denies is what Consul's ACLs say to a call.
@@ -283,6 +305,7 @@ func (w *world) Instances(ctx context.Context, prefix string) (map[string]Observ
 }
 
 func (w *world) Changed(ctx context.Context, id, hash string) (string, error) {
+	over := time.After(longWait)
 	for {
 		if err := w.enter(ctx, "changed"); err != nil {
 			return "", err
@@ -299,13 +322,21 @@ func (w *world) Changed(ctx context.Context, id, hash string) (string, error) {
 		}
 		select {
 		case <-changed:
+		case <-over:
+			return hash, nil
 		case <-ctx.Done():
 			return "", context.Canceled
 		}
 	}
 }
 
-func (w *world) OnNode(ctx context.Context, prefix string, index uint64) (CatalogView, error) {
+func (w *world) OnNode(ctx context.Context, prefix string, index uint64, wait time.Duration) (CatalogView, error) {
+	bound, over := readHang, time.After(wait)
+	if index > 0 {
+		bound += wait + wait/16
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
 	for {
 		if err := w.enter(ctx, "catalog"); err != nil {
 			return CatalogView{}, err
@@ -324,6 +355,8 @@ func (w *world) OnNode(ctx context.Context, prefix string, index uint64) (Catalo
 		}
 		select {
 		case <-changed:
+		case <-over:
+			return view, nil
 		case <-ctx.Done():
 			return CatalogView{}, context.Canceled
 		}

@@ -91,7 +91,7 @@ func live(ctx context.Context, client *consul.Client) error {
 	}
 	await := func(wanted func(agentlet.CatalogView) bool) error {
 		for index := uint64(0); ; {
-			view, err := client.OnNode(ctx, prefix, index)
+			view, err := client.OnNode(ctx, prefix, index, time.Minute)
 			if err != nil || wanted(view) {
 				return err
 			}

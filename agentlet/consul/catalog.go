@@ -26,10 +26,11 @@ const readTimeout = 5 * time.Second
 
 // OnNode implements agentlet.Catalog. It asks for the own node's checks alone, so that its cost is that of one node,
 // however many instances a service has.
-func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agentlet.CatalogView, error) {
+func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait time.Duration) (agentlet.CatalogView, error) {
+	wait = min(wait, c.config.Wait)
 	bound := readTimeout
 	if index > 0 {
-		bound = c.config.Wait + c.config.Wait/8 // the servers wait up to a sixteenth longer
+		bound += wait + wait/16 // the servers wait up to a sixteenth longer
 	}
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
@@ -39,7 +40,7 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64) (agent
 	}
 	q := c.query(ctx)
 	q.Filter = "ServiceID == `` or ServiceID contains " + quote(prefix)
-	q.WaitIndex, q.WaitTime = index, c.config.Wait
+	q.WaitIndex, q.WaitTime = index, wait
 	checks, meta, err := c.api.Health().Node(node, q)
 	if err != nil {
 		return agentlet.CatalogView{}, c.classify("read the catalog's checks of node "+node, err)

@@ -55,7 +55,7 @@ func TestLife(t *testing.T) {
 	if leader, err := client.HasLeader(ctx); err != nil || !leader {
 		t.Fatalf("HasLeader = %v, %v", leader, err)
 	}
-	before, err := client.OnNode(ctx, prefix, 0)
+	before, err := client.OnNode(ctx, prefix, 0, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func awaitCatalog(t *testing.T, client *consul.Client, index uint64, wanted func
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for {
-		view, err := client.OnNode(ctx, prefix, index)
+		view, err := client.OnNode(ctx, prefix, index, time.Minute)
 		if err != nil {
 			t.Fatalf("the catalog never was as wanted: %v", err)
 		}
@@ -256,7 +256,7 @@ func TestCancelledCallsSaySo(t *testing.T) {
 	if err := client.Register(ctx, web(), contract.Passing, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Register = %v, want context.Canceled", err)
 	}
-	if _, err := client.OnNode(ctx, prefix, 0); !errors.Is(err, context.Canceled) {
+	if _, err := client.OnNode(ctx, prefix, 0, time.Minute); !errors.Is(err, context.Canceled) {
 		t.Errorf("OnNode = %v, want context.Canceled", err)
 	}
 }
@@ -337,7 +337,7 @@ func TestNodeOfASharedAddressIsTheOneThatTheAgentNames(t *testing.T) {
 	if _, err := server.Client.Catalog().Register(ghost, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.OnNode(t.Context(), prefix, 0); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+	if _, err := client.OnNode(t.Context(), prefix, 0, time.Minute); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
 		t.Errorf("OnNode = %v, want an error that names the shared address", err)
 	}
 	definition := web()
@@ -405,7 +405,7 @@ func TestSilentInstanceIsReapedAndAnUnreadyOneIsNot(t *testing.T) {
 		if err := client.Update(t.Context(), contract.HeartbeatID(unready.ID), contract.Passing, ""); err != nil {
 			t.Fatalf("the one that is unready and beats was reaped after %s: %v", time.Since(began), err)
 		}
-		view, err := client.OnNode(t.Context(), prefix, 0)
+		view, err := client.OnNode(t.Context(), prefix, 0, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

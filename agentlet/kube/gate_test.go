@@ -82,7 +82,7 @@ func (c *consulOfOne) Changed(ctx context.Context, _, hash string) (string, erro
 	return "", context.Canceled
 }
 
-func (c *consulOfOne) OnNode(context.Context, string, uint64) (agentlet.CatalogView, error) {
+func (c *consulOfOne) OnNode(context.Context, string, uint64, time.Duration) (agentlet.CatalogView, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	view := agentlet.CatalogView{Index: 1, Instances: map[string]agentlet.CatalogInstance{}}
