@@ -18,6 +18,7 @@ import (
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/internal/consulflags"
+	"github.com/agentlet/agentlet/internal/logs"
 )
 
 // Where the serving certificate comes from.
@@ -65,7 +66,7 @@ func defaultOptions() *options {
 		certs: certsSelf, certSecret: "agentlet-webhook-tls", keepCABundle: true, caSecret: "agentlet-webhook-ca",
 		namespace: os.Getenv("POD_NAMESPACE"), service: "agentlet", webhookConfiguration: "agentlet",
 		grants: grantsNone, grantBinding: "agentlet-pods", grantRole: "agentlet-pod", grantPolicy: "agentlet-own-pod-gate",
-		logFormat: "json", logLevel: "info",
+		logFormat: logs.JSON, logLevel: "info",
 	}
 }
 
@@ -177,10 +178,4 @@ func (o *options) validate() error {
 }
 
 // logger writes what the flags ask for.
-func (o *options) logger(to io.Writer) *slog.Logger {
-	handler := &slog.HandlerOptions{Level: o.level}
-	if o.logFormat == "text" {
-		return slog.New(slog.NewTextHandler(to, handler))
-	}
-	return slog.New(slog.NewJSONHandler(to, handler))
-}
+func (o *options) logger(to io.Writer) *slog.Logger { return logs.New(to, o.logFormat, o.level) }

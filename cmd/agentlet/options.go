@@ -16,6 +16,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/internal/logs"
 )
 
 // options of run: what the injector writes into the container.
@@ -49,7 +50,7 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	flags.StringVar(&o.identity.Cluster, "cluster-name", "", "becomes the meta "+contract.MetaCluster)
 	flags.IntVar(&o.port, "port", 19500, "port of the agentlet's own HTTP server")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
-	flags.StringVar(&o.logFormat, "log-format", "json", "text or json")
+	flags.StringVar(&o.logFormat, "log-format", logs.JSON, "text or json")
 	flags.Func("default", "KEY=VALUE: the installation's default for a key of the contract; may be repeated", func(pair string) error {
 		key, value, found := strings.Cut(pair, "=")
 		if !found || key == "" {
@@ -102,7 +103,7 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 		errs = append(errs, fmt.Errorf("--consul-token-file=%q, --consul-auth-method=%q, --consul-bearer-token-file=%q: want the first alone, or the others together",
 			acl.TokenFile, acl.AuthMethod, acl.BearerFile))
 	}
-	if o.logFormat != "text" && o.logFormat != "json" {
+	if o.logFormat != logs.Text && o.logFormat != logs.JSON {
 		errs = append(errs, fmt.Errorf("--log-format=%q: want text or json", o.logFormat))
 	}
 	o.consul.HostIP = o.identity.HostIP
@@ -113,10 +114,4 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	return o, errors.Join(errs...)
 }
 
-func (o options) logger(w io.Writer) *slog.Logger {
-	handler := &slog.HandlerOptions{Level: o.logLevel}
-	if o.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, handler))
-	}
-	return slog.New(slog.NewTextHandler(w, handler))
-}
+func (o options) logger(w io.Writer) *slog.Logger { return logs.New(w, o.logFormat, o.logLevel) }
