@@ -54,8 +54,9 @@ type probing struct {
 	said word
 	run  int
 	word word
-	// since is when the word became what it is.
-	since time.Time
+	// since is when the word became what it is, failedAt when it last became no. flapping: and it had not long before.
+	since, failedAt time.Time
+	flapping        bool
 	// heard: the kubelet has said that this container is ready, or has had the time to, so that its no is one.
 	heard bool
 }
@@ -104,10 +105,19 @@ func (p *probing) take(passed bool, now time.Time) {
 	}
 }
 
+// speak says a word, at once as a rule. Of a container that fails again within two of the kubelet's periods only the failure
+// is told at once, and that it is ready when one period is over: so one that flaps costs Consul no more than two writes a
+// period, which is what the kubelet's word could cost. Its probes go on, and the next success asks again.
 func (p *probing) speak(w word, now time.Time) {
-	if p.word != w {
-		p.word, p.since = w, now
+	period := p.probes.Readiness.Period
+	switch {
+	case p.word == w, w == yes && p.flapping && now.Before(p.failedAt.Add(period)):
+		return
+	case w == no:
+		p.flapping = !p.failedAt.IsZero() && now.Before(p.failedAt.Add(2*period))
+		p.failedAt = now
 	}
+	p.word, p.since = w, now
 }
 
 // patience is how long the kubelet may take to find out by itself what the own probe has found out.

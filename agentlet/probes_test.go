@@ -130,6 +130,50 @@ func TestProbeFailsSoonerThanTheKubelet(t *testing.T) {
 	})
 }
 
+// TestFlappingProbeIsBounded has an application flap about as fast as it is probed, with a failure threshold of one.
+func TestFlappingProbeIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.listen(80, true)
+		r, _ := w.start(t)
+		pod := probed(func(c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 1 })
+		r.Seen(pod)
+		after(time.Second)
+		r.Seen(ready(pod, true))
+		flap := func() {
+			w.listen(80, false)
+			after(2 * probeEvery)
+			if got := w.inCatalog(webID); got != contract.Critical {
+				t.Errorf("%s at a failure, want critical at once", got)
+			}
+			w.listen(80, true)
+			after(2 * probeEvery)
+		}
+		flap()
+		if got := w.inCatalog(webID); got != contract.Passing {
+			t.Errorf("%s after a single failure, want passing at once", got)
+		}
+		writes := w.count("readiness")
+		const long = 5 * time.Minute
+		for began := time.Now(); time.Since(began) < long; {
+			flap()
+		}
+		// The first cycle is free, and the check is refreshed each minute.
+		if n, most := w.count("readiness")-writes, 2*int(long/probePeriod)+2+2*int(long/refreshEvery); n > most {
+			t.Errorf("%d writes in %s of flapping, want at most %d", n, long, most)
+		}
+		after(probePeriod)
+		if got := w.inCatalog(webID); got != contract.Passing {
+			t.Errorf("%s when the flapping is over", got)
+		}
+		after(2 * probePeriod)
+		flap()
+		if got := w.inCatalog(webID); got != contract.Passing {
+			t.Errorf("%s after a single failure long after it, want passing at once", got)
+		}
+	})
+}
+
 // TestProbeAndKubelet goes through what the two may say one after the other.
 func TestProbeAndKubelet(t *testing.T) {
 	const soon = time.Second
