@@ -64,7 +64,7 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 	case watch:
 		s.applyWatch(r)
 	case readCatalog:
-		s.applyCatalog(r, now)
+		s.applyCatalog(r, now, jitter)
 	case setGate:
 		s.applyGate(r, now)
 	case probeContainer:
@@ -187,7 +187,7 @@ func (s *state) applyWatch(r result) {
 	}
 }
 
-func (s *state) applyCatalog(r result, now time.Time) {
+func (s *state) applyCatalog(r result, now time.Time, jitter func(time.Duration) time.Duration) {
 	if r.err != nil {
 		return
 	}
@@ -202,6 +202,13 @@ func (s *state) applyCatalog(r result, now time.Time) {
 		return
 	}
 	for _, i := range s.instances {
+		_, there := r.view.Instances[i.id]
+		switch {
+		case i.confirmed && !there && !i.lost: // behind its agent's back, which would notice at its next full sync
+			i.lost, i.nudgeAt = true, now.Add(nudgePause(i, jitter))
+		case there:
+			i.lost = false
+		}
 		if i.agent == present && i.current() && s.synced(i) {
 			i.confirmed = true
 		}
@@ -271,7 +278,11 @@ func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(
 func (s *state) unconfirm(i *instance, now time.Time, jitter func(time.Duration) time.Duration) {
 	s.catalog.epoch++
 	i.confirmed = false
-	i.nudgeAt = now.Add(jitter(min(nudgeAfter<<min(i.nudges, 8), nudgeMax)))
+	i.nudgeAt = now.Add(nudgePause(i, jitter))
+}
+
+func nudgePause(i *instance, jitter func(time.Duration) time.Duration) time.Duration {
+	return jitter(min(nudgeAfter<<min(i.nudges, 8), nudgeMax))
 }
 
 func (s *state) applyDeregister(i *instance, r result, now time.Time) {

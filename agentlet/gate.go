@@ -2,6 +2,7 @@ package agentlet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,15 +62,8 @@ func stayOpen(s *state) verdict {
 // lost reports whether an open gate has to close: under the continuous policy, when the catalog no longer has an
 // instance that it has shown since it was put. Not knowing closes nothing.
 func lost(s *state) bool {
-	if s.reg == nil || s.reg.Settings.GatePolicy != contract.GateContinuous || !s.catalog.fresh() {
-		return false
-	}
-	for _, i := range s.wanted() {
-		if _, there := s.catalog.view.Instances[i.id]; !there && i.confirmed {
-			return true
-		}
-	}
-	return false
+	return s.reg != nil && s.reg.Settings.GatePolicy == contract.GateContinuous &&
+		slices.ContainsFunc(s.wanted(), func(i *instance) bool { return i.lost })
 }
 
 func judgeClosed(s *state, now time.Time) verdict {

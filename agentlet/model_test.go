@@ -22,6 +22,9 @@ type consulModel struct {
 	beaten        map[string]time.Time // the last heartbeat
 	criticalSince map[string]time.Time // of the heartbeat
 	others        map[string]agentEntry
+	// passedAt is when the catalog last had a definition as passing, by ID and fingerprint, writtenAt when the registrar last
+	// changed an instance at the agent.
+	passedAt, writtenAt map[string]time.Time
 	// wrongs is what the registrar did that it may never do.
 	wrongs []string
 }
@@ -46,6 +49,7 @@ func newModel(ctx context.Context) *consulModel {
 	m := &consulModel{
 		world: newWorld(), syncing: true,
 		unsynced: map[string]bool{}, beaten: map[string]time.Time{}, criticalSince: map[string]time.Time{}, others: map[string]agentEntry{},
+		passedAt: map[string]time.Time{}, writtenAt: map[string]time.Time{},
 	}
 	m.sync = false // the world's own way
 	for _, id := range strangers() {
@@ -98,7 +102,7 @@ func (m *consulModel) Register(ctx context.Context, d Definition, health contrac
 		}
 	}
 	m.mu.Unlock()
-	m.follow(d.ID, before, after)
+	m.wrote(d.ID, before, after)
 	return err
 }
 
@@ -107,7 +111,7 @@ func (m *consulModel) Deregister(ctx context.Context, id string) error {
 	before, _ := m.entryOf(id)
 	err := m.world.Deregister(ctx, id)
 	after, _ := m.entryOf(id)
-	m.follow(id, before, after)
+	m.wrote(id, before, after)
 	return err
 }
 
@@ -123,7 +127,7 @@ func (m *consulModel) Update(ctx context.Context, checkID string, health contrac
 		delete(m.criticalSince, id)
 		m.mu.Unlock()
 	}
-	m.follow(id, before, after)
+	m.wrote(id, before, after)
 	return err
 }
 
@@ -132,6 +136,43 @@ func (m *consulModel) entryOf(id string) (agentEntry, bool) {
 	defer m.mu.Unlock()
 	e, there := m.agent[id]
 	return e, there
+}
+
+// remember what the catalog has as passing. It is called before each change of the catalog, with the lock held.
+func (m *consulModel) remember() {
+	for id, seen := range m.catalog {
+		if seen.Health == contract.Passing {
+			m.passedAt[id+" "+seen.Fingerprint] = time.Now()
+		}
+	}
+}
+
+// shownPassing reports whether the catalog has had this definition as passing since the registrar last changed it.
+func (m *consulModel) shownPassing(id, fingerprint string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.remember()
+	passed, ever := m.passedAt[id+" "+fingerprint]
+	return ever && !passed.Before(m.writtenAt[id])
+}
+
+// loses has the catalog lose an instance behind its agent's back.
+func (m *consulModel) loses(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.remember()
+	delete(m.catalog, id)
+	m.touch()
+}
+
+// wrote follows a change by the registrar.
+func (m *consulModel) wrote(id string, before, after agentEntry) {
+	if !reflect.DeepEqual(before, after) {
+		m.mu.Lock()
+		m.writtenAt[id] = time.Now()
+		m.mu.Unlock()
+	}
+	m.follow(id, before, after)
 }
 
 // follow syncs a change.
@@ -164,6 +205,7 @@ func (m *consulModel) syncChanges() {
 	if !m.maySync() || len(m.unsynced) == 0 {
 		return
 	}
+	m.remember()
 	for id := range m.unsynced {
 		m.push(id)
 	}
@@ -188,6 +230,7 @@ func (m *consulModel) syncAll() {
 	if !m.maySync() {
 		return
 	}
+	m.remember()
 	before := maps.Clone(m.catalog)
 	for id := range before {
 		m.push(id)

@@ -219,7 +219,7 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 		if s.due(i) && s.link.leader {
 			p.add(s, now, put(s, i))
 		}
-	case !i.confirmed && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
+	case (!i.confirmed || i.lost) && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
 		nudge := put(s, i)
 		nudge.cause = causeNudge
 		nudge.definition.Meta = nudged(nudge.definition.Meta, i.nudges+1)

@@ -32,10 +32,21 @@ type play struct {
 
 	registrar *Registrar
 	end       func() // of the registrar
-	opened    bool
+	open      bool   // the gate, as last written
+	landing   int    // conditions that were written, and are not in the pod yet
+	takenAt   time.Time
+	told      []delivery
 	second    time.Time
 	calls     map[string]int // in this second
 	said      []string
+}
+
+// delivery is what a registrar was told of its pod, and when.
+type delivery struct {
+	pod *corev1.Pod
+	// reg is of the last valid annotations that this registrar was told; nil: none yet.
+	reg *registration.Registration
+	at  time.Time
 }
 
 // step of a script: an event, and how long to wait after it.
@@ -105,7 +116,7 @@ func scripted() []happening {
 			})
 		}},
 		{"the catalog loses it", func(p *play) {
-			p.locked(func() { delete(p.catalog, webID); p.touch() })
+			p.loses(webID)
 			time.AfterFunc(time.Minute, p.syncAll) // that is not the registrar's to heal
 		}},
 		{"a leftover appears", func(p *play) {
@@ -120,6 +131,16 @@ func scripted() []happening {
 			p.locked(func() { p.slow = map[string]time.Duration{"register": 700 * time.Millisecond} })
 		}},
 		{"quick registrations", func(p *play) { p.locked(func() { p.slow = nil }) }},
+		{"somebody takes the gate's condition away", func(p *play) {
+			p.change(func(pod *corev1.Pod) {
+				if !p.away && p.landing == 0 { // or the registrar could not know
+					pod.Status.Conditions, p.open, p.takenAt = nil, false, time.Now()
+				}
+			})
+		}},
+		{"the continuous policy", annotate("gate-policy", "continuous")},
+		{"syncs take long", func(p *play) { p.locked(func() { p.syncs = 15 * time.Second }) }},
+		{"syncs take no time", func(p *play) { p.locked(func() { p.syncs = 0 }) }},
 	}
 }
 
@@ -195,10 +216,30 @@ func (p *play) change(change func(*corev1.Pod)) {
 func (p *play) deliver() {
 	p.mu.Lock()
 	pod, away, registrar := p.pod.DeepCopy(), p.away, p.registrar
+	if !away {
+		d := delivery{pod: pod.DeepCopy(), at: time.Now()}
+		if reg, _, errs := registration.Parse(pod, nil); len(errs) == 0 {
+			d.reg = reg
+		} else if len(p.told) > 0 {
+			d.reg = p.told[len(p.told)-1].reg
+		}
+		p.told = append(p.told, d)
+	}
 	p.mu.Unlock()
 	if !away {
 		registrar.Seen(pod)
 	}
+}
+
+// current deliveries: the one in force, and those of this very moment, which may not have been followed yet.
+func (p *play) current() []delivery {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from := len(p.told) - 1
+	for from > 0 && p.told[from].at.Equal(time.Now()) {
+		from--
+	}
+	return slices.Clone(p.told[max(from, 0):])
 }
 
 // begin a registrar's process.
@@ -208,7 +249,7 @@ func (p *play) begin() {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = r.Run(ctx) }()
 	p.mu.Lock()
-	p.registrar, p.end = r, func() { cancel(); <-ended }
+	p.registrar, p.end, p.told = r, func() { cancel(); <-ended }, nil
 	p.mu.Unlock()
 	p.deliver()
 }
@@ -248,13 +289,37 @@ func (p *play) fault(call string) error {
 // write follows a written condition.
 func (p *play) write(c corev1.PodCondition) {
 	open := c.Status == corev1.ConditionTrue
-	var was bool
-	p.meet(func() { was, p.opened = p.opened, p.opened || open })
-	if was && !open && c.Reason != string(contract.Draining) {
+	var was, taken bool
+	p.meet(func() { was, taken, p.open, p.landing = p.open, p.takenAt.Equal(time.Now()), open, p.landing+1 })
+	switch {
+	case was && !open && !p.mayClose(contract.Reason(c.Reason)):
 		p.complain(fmt.Sprintf("an open gate closed: %s %s", c.Reason, c.Message))
+	case !was && !taken && open && !p.mayOpen():
+		p.complain("the gate opened before the catalog had the instances as they should be: " + c.Message)
 	}
 	time.AfterFunc(5*time.Millisecond, func() {
-		p.change(func(pod *corev1.Pod) { pod.Status.Conditions = []corev1.PodCondition{c} })
+		p.change(func(pod *corev1.Pod) { pod.Status.Conditions, p.landing = []corev1.PodCondition{c}, p.landing-1 })
+	})
+}
+
+// mayOpen reports whether a gate may open now: the pod is ready, and the catalog has shown each of its instances as the pod
+// asks for it, and passing, since the registrar last changed it at the agent.
+func (p *play) mayOpen() bool {
+	return slices.ContainsFunc(p.current(), func(d delivery) bool {
+		if d.reg == nil || !d.pod.Status.ContainerStatuses[0].Ready {
+			return false
+		}
+		return !slices.ContainsFunc(define(testIdentity, d.pod.Status.PodIP, "", d.reg), func(want Definition) bool {
+			return !p.shownPassing(want.ID, want.Fingerprint())
+		})
+	})
+}
+
+// mayClose reports whether an open gate may close for this reason: at the end, or under the continuous policy when the
+// catalog lacks an instance.
+func (p *play) mayClose(why contract.Reason) bool {
+	return why == contract.Draining || why == contract.CatalogLost && slices.ContainsFunc(p.current(), func(d delivery) bool {
+		return d.reg != nil && d.reg.Settings.GatePolicy == contract.GateContinuous
 	})
 }
 
@@ -275,7 +340,7 @@ func perform(steps []step) (wrong string) {
 		time.Sleep(s.pause)
 	}
 	p.meet(func() { p.kept, p.away = nil, false })
-	p.locked(func() { p.leader, p.syncing, p.slow = true, true, nil })
+	p.locked(func() { p.leader, p.syncing, p.slow, p.syncs = true, true, nil, 5*time.Millisecond })
 	p.start(false)
 	p.deliver()
 	if _, _, errs := registration.Parse(p.now(), nil); len(errs) > 0 {

@@ -451,6 +451,52 @@ func TestContinuousPolicy(t *testing.T) {
 	}
 }
 
+// TestLossBehindTheAgentsBack has the catalog lose an instance that the agent has: the agent would notice at its next full sync,
+// in minutes. Where somebody waits for the catalog it is nudged, and elsewhere nobody looks.
+func TestLossBehindTheAgentsBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		annotations []string
+		closed      bool // the gate, by patches that fail
+		nudged      bool
+	}{
+		"the continuous policy":             {[]string{"gate-policy", "continuous"}, false, true},
+		"a gate that has not been open yet": {nil, true, true},
+		"a gate that stays open":            {nil, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				if c.closed {
+					w.setFail(failing(errors.New("500"), "gate"))
+				}
+				r, _ := w.start(t)
+				r.Seen(ready(testPod(c.annotations...), true))
+				after(time.Minute)
+				readings := w.count("catalog")
+				w.mu.Lock()
+				delete(w.catalog, webID)
+				w.touch()
+				w.mu.Unlock()
+				after(nudgeAfter + time.Second)
+				if got := w.inCatalog(webID) == contract.Passing; got != c.nudged || got != (w.web().definition.Meta[contract.MetaNudge] == "1") {
+					t.Errorf("back in the catalog: %v, want %v; meta %v", got, c.nudged, w.web().definition.Meta)
+				}
+				if n := w.count("catalog") - readings; (n > 0) != c.nudged {
+					t.Errorf("the catalog was read %d times", n)
+				}
+				w.setFail(nil)
+				after(time.Minute)
+				if got := w.last(); got.Status != corev1.ConditionTrue {
+					t.Errorf("the gate says %s %s in the end", got.Status, got.Reason)
+				}
+				if n := w.count("register"); n > 2 {
+					t.Errorf("registered %d times", n)
+				}
+			})
+		})
+	}
+}
+
 // TestReadingsBetweenChangesProveNothing is on the state alone: the order of the answers is what matters.
 func TestReadingsBetweenChangesProveNothing(t *testing.T) {
 	now := time.Now()
@@ -491,6 +537,38 @@ func TestConditionsThatLagAreNotFollowed(t *testing.T) {
 			t.Errorf("a removed condition caused %d writes, want 1", n)
 		}
 	})
+}
+
+func TestConditionTakenAwayComesBackWithTheCatalogsWord(t *testing.T) {
+	for name, c := range map[string]struct {
+		passing bool
+		reason  contract.Reason
+	}{
+		"it still has the instance": {true, contract.Registered},
+		"it has lost it meanwhile":  {false, contract.AwaitingCatalog},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := started(t, w, testPod())
+				seen := ready(testPod(), true)
+				seen.Status.Conditions = []corev1.PodCondition{w.last()}
+				r.Seen(seen)
+				after(time.Hour)
+				w.mu.Lock()
+				w.sync = false
+				if !c.passing {
+					delete(w.catalog, webID)
+				}
+				w.mu.Unlock()
+				r.Seen(ready(testPod(), true))
+				after(1500 * time.Millisecond) // a closed gate's reason has to hold for a second
+				if got := w.last(); len(w.conditions()) != 2 || got.Reason != string(c.reason) {
+					t.Errorf("%d writes, the last one %s %s, want a second one, %s", len(w.conditions()), got.Status, got.Reason, c.reason)
+				}
+			})
+		})
+	}
 }
 
 func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {

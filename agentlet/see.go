@@ -66,7 +66,8 @@ func (s *state) seeReadiness(now time.Time) {
 	}
 }
 
-// seeCondition follows the condition in the pod, except while an own write has not yet come back: the watch lags.
+// seeCondition follows the condition in the pod, except while an own write has not yet come back: the watch lags. While a gate
+// is open nobody may have followed the catalog, so that one that somebody has closed waits for a new reading.
 func (s *state) seeCondition(seen *corev1.PodCondition, first bool) {
 	if s.gate.pending && !first {
 		if seen == nil || !reflect.DeepEqual(said(seen), said(s.gate.current)) {
@@ -74,7 +75,11 @@ func (s *state) seeCondition(seen *corev1.PodCondition, first bool) {
 		}
 		s.gate.pending = false
 	}
+	was := s.gate.open()
 	s.gate.current = seen
+	if was && !s.gate.open() {
+		s.catalog.epoch++
+	}
 }
 
 // said is what a condition says, without times.

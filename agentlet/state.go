@@ -118,8 +118,10 @@ type instance struct {
 	missAt time.Time
 	// confirmed: the catalog showed it as it should be since it was last put. nudgeAt is when a lagging catalog is nudged.
 	confirmed bool
-	nudges    int
-	nudgeAt   time.Time
+	// lost: after it had shown the instance, the catalog was read without it, and has not shown it since.
+	lost    bool
+	nudges  int
+	nudgeAt time.Time
 	// hash of its definition at the agent, to wait on.
 	hash string
 }

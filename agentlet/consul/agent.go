@@ -195,12 +195,12 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 		}
 	}
 	for i, own := range d.Checks {
-		s.Checks = append(s.Checks, check(contract.CheckID(d.ID, i), own))
+		s.Checks = append(s.Checks, check(contract.CheckID(d.ID, i), nudge(d), own))
 	}
 	return s
 }
 
-// nudge begins the notes of the registrar's own checks where the definition is nudged: the agent syncs a check that has changed,
+// nudge begins the notes of the checks where the definition is nudged: the agent syncs a check that has changed,
 // and takes one that is put as it was for synced, though it may have failed to.
 func nudge(d agentlet.Definition) string {
 	if n := d.Meta[contract.MetaNudge]; n != "" {
@@ -210,9 +210,9 @@ func nudge(d agentlet.Definition) string {
 }
 
 // check is one of the service's own in Consul's form. It follows no redirects: they could lead anywhere.
-func check(id string, c registration.Check) checkBody {
+func check(id, notes string, c registration.Check) checkBody {
 	converted := &api.AgentServiceCheck{
-		CheckID: id, Name: c.Name, HTTP: c.HTTP, TCP: c.TCP, GRPC: c.GRPC, GRPCUseTLS: c.GRPCUseTLS,
+		CheckID: id, Name: c.Name, Notes: notes, HTTP: c.HTTP, TCP: c.TCP, GRPC: c.GRPC, GRPCUseTLS: c.GRPCUseTLS,
 		TLSSkipVerify: c.TLSSkipVerify, Method: c.Method, Body: c.Body, Header: c.Header,
 		Interval: c.Interval.String(), Status: string(c.Status),
 		SuccessBeforePassing: c.SuccessBeforePassing, FailuresBeforeWarning: c.FailuresBeforeWarning,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/consul"
+	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
@@ -115,6 +116,55 @@ func (s secured) health(t *testing.T) string {
 		return ""
 	}
 	return entries[0].Checks.AggregatedStatus()
+}
+
+// TestLossBehindTheAgentsBack has the catalog lose an instance that the agent still has, with a check of its own. The agent
+// would notice at its next full sync; a nudge brings all of it back at once.
+func TestLossBehindTheAgentsBack(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	kube, watched := &kubernetes{}, pod()
+	delete(watched.Annotations, contract.ServiceNames)
+	delete(watched.Annotations, contract.ServicePort)
+	watched.Annotations[contract.GatePolicy] = string(contract.GateContinuous)
+	watched.Annotations[contract.Services] = "[{name: web, port: 8080, checks: [{tcp: ':8080', interval: 1h, status: passing}]}]"
+	identity := agentlet.Identity{Namespace: "shop", Pod: "web-1", UID: string(watched.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: server.Address}
+	r := agentlet.New(agentlet.Config{
+		Identity: identity, Agent: client, View: client, Catalog: client, Kube: kube, Prober: noProber{}, Logger: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = r.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	r.Seen(watched)
+	eventually(t, "an open gate", func() bool { return kube.condition().Status == corev1.ConditionTrue })
+
+	entry := func() *api.ServiceEntry {
+		entries, _, err := server.Client.Health().Service("web", "", false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		return entries[0]
+	}
+	before := entry()
+	loss := &api.CatalogDeregistration{Node: before.Node.Node, ServiceID: before.Service.ID}
+	for try := 0; ; try++ { // a full sync within seconds of the agent's start may be quicker, once
+		if _, err := server.Client.Catalog().Deregister(loss, nil); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a closed gate", func() bool { return kube.condition().Reason == string(contract.CatalogLost) })
+		var back *api.ServiceEntry
+		eventually(t, "the instance", func() bool { back = entry(); return back != nil })
+		eventually(t, "an open gate again", func() bool { return kube.condition().Status == corev1.ConditionTrue })
+		if nudged := back.Service.Meta[contract.MetaNudge] != ""; nudged && len(back.Checks) == len(before.Checks) {
+			return
+		} else if nudged || try > 1 {
+			t.Fatalf("back with meta %v and %d of %d checks, want all by a nudge", back.Service.Meta, len(back.Checks), len(before.Checks))
+		}
+	}
 }
 
 // TestRenewal takes the minute that Consul gives tokens at least, so it is for the long run.
