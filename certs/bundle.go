@@ -263,6 +263,12 @@ func (b *bundle) current() metav1.Object {
 	return configuration
 }
 
+// awaited says whether a new certificate is to wait until these webhooks trust it, where nothing stops without them: as long as
+// they can be read, and written by this replica. A nil bundle is that of no configuration.
+func (b *bundle) awaited() bool {
+	return b != nil && !b.readOnly && b.configurations.HasSynced() && b.lastError() == nil
+}
+
 // trusts is nil when every webhook of the configuration, as last seen, would accept the certificate for the name.
 func (b *bundle) trusts(certificate *tls.Certificate, name string, now time.Time) error {
 	hooks, err := b.hooks()

@@ -163,12 +163,12 @@ func sameChain(a, b *tls.Certificate) bool {
 }
 
 // trusts is nil when the API server would accept the certificate, whichever webhook it calls; as with Self, a validating
-// configuration that can't be written is not waited for.
+// configuration that can't be read or written is not waited for.
 func (s *Secret) trusts(certificate *tls.Certificate) error {
 	if err := s.bundle.trusts(certificate, s.name, time.Now()); err != nil {
 		return err
 	}
-	if waits := s.validating != nil && !s.validating.readOnly && s.validating.lastError() == nil; waits {
+	if s.validating.awaited() {
 		return s.validating.trusts(certificate, s.name, time.Now())
 	}
 	return nil

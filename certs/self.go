@@ -121,14 +121,14 @@ func (s *Self) Trusted() error {
 }
 
 // wouldTrust is nil when the API server would accept the certificate, whichever webhook it calls. A validating configuration
-// that can't be written is not waited for: without a certificate no pod could be created.
+// that can't be read or written is not waited for: without a certificate no pod could be created.
 func (s *Self) wouldTrust(certificate *x509.Certificate) error {
 	served, now := &tls.Certificate{Certificate: [][]byte{certificate.Raw}, Leaf: certificate}, time.Now()
 	if err := s.bundle.trusts(served, s.name, now); err != nil {
 		return err
 	}
-	if other := s.validating; other != nil && other.lastError() == nil {
-		return other.trusts(served, s.name, now)
+	if s.validating.awaited() {
+		return s.validating.trusts(served, s.name, now)
 	}
 	return nil
 }

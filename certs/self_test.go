@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	k8stesting "k8s.io/client-go/testing"
 )
 
@@ -165,6 +166,39 @@ func TestTheValidatingBundleIsWaitedForAsLongAsItCanBeWritten(t *testing.T) {
 		time.Sleep(time.Minute)
 		if !serves(third) || self.Trusted() != nil {
 			t.Errorf("the certificate waits for a bundle that nobody can write: %v", self.Trusted())
+		}
+	})
+}
+
+// Without the right to look at the validating configuration there is a certificate all the same.
+func TestAValidatingConfigurationThatCantBeReadIsNotWaitedFor(t *testing.T) {
+	// They slow errors down by the wall clock.
+	handlers := utilruntime.ErrorHandlers
+	utilruntime.ErrorHandlers = nil
+	t.Cleanup(func() { utilruntime.ErrorHandlers = handlers })
+	synctest.Test(t, func(t *testing.T) {
+		authority := newCA(t, "any", time.Now())
+		secret := brought(t, authority)
+		secret.Name = "theirs"
+		c := newCluster(t, mutatingWith(nil), validatingWith(nil), secret)
+		c.PrependReactor("list", "validatingwebhookconfigurations", func(k8stesting.Action) (bool, runtime.Object, error) {
+			return true, nil, errors.New("forbidden")
+		})
+		self := testSelf(c)
+		stop := background(t, self.Run)
+		time.Sleep(time.Minute)
+		if err := self.Trusted(); err != nil {
+			t.Errorf("self: %v", err)
+		}
+		stop()
+		follower := NewSecret(SecretConfig{
+			Client: c, Namespace: testNamespace, Service: testService, Secret: secret.Name,
+			Mutating: testConfiguration, Validating: testConfiguration, Keep: true, Log: discard,
+		})
+		defer background(t, follower.Run)()
+		time.Sleep(time.Minute)
+		if err := follower.Trusted(); err != nil {
+			t.Errorf("secret: %v", err)
 		}
 	})
 }
