@@ -154,6 +154,9 @@ func drift(pod *corev1.Pod, status *agentlet.Status, service *agentlet.ServiceSt
 		}
 		slices.Sort(found)
 	}
+	if status.Maintenance != "" {
+		found = append(found, "by the application's own word in "+status.Maintenance)
+	}
 	if status.Mistakes != "" {
 		found = append(found, "mistakes in changed annotations: "+status.Mistakes)
 	}

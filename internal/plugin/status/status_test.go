@@ -74,6 +74,8 @@ func TestDrift(t *testing.T) {
 	failing.Failing = map[string]string{"gate": "forbidden", "consul": "refused"}
 	mistaken := of(service("present", "passing", "passing"))
 	mistaken.Mistakes = "gate"
+	maintained := of(service("present", "critical", "critical"))
+	maintained.Maintenance = contract.MaintenanceOutput + "compaction"
 	for name, test := range map[string]struct {
 		ready  bool
 		status *agentlet.Status
@@ -91,6 +93,7 @@ func TestDrift(t *testing.T) {
 		"ending":                 {true, draining, "ending, still in Consul"},
 		"ended":                  {true, drained, ""},
 		"trying again":           {true, failing, "consul: refused; gate: forbidden"},
+		"in maintenance":         {true, maintained, "by the application's own word in maintenance: compaction"},
 		"mistakes in annotation": {true, mistaken, "mistakes in changed annotations: gate"},
 	} {
 		if got := drift(pod("shop", "web", test.ready, ""), test.status, &test.status.Services[0]); got != test.want {

@@ -1,0 +1,86 @@
+package consul_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/consul/consultest"
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// TestApplicationSpeaksForItself takes the application's words from its HTTP call to the real catalog, and over the restart of the
+// agentlet.
+func TestApplicationSpeaksForItself(t *testing.T) {
+	server := consultest.Start(t)
+	client := newClient(t, server.Address)
+	speaking := pod()
+	speaking.Annotations[contract.LocalAPI] = string(contract.LocalAPIEnabled)
+	begin := func() (url string, end func()) {
+		t.Helper()
+		r := agentlet.New(agentlet.Config{
+			Identity: agentlet.Identity{
+				Namespace: "shop", Pod: "web-1", UID: string(speaking.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: server.Address,
+			},
+			Agent: client, View: client, Catalog: client, Kube: &kubernetes{}, Prober: noProber{}, Logger: slog.New(slog.DiscardHandler),
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = r.Run(ctx) }()
+		local := httptest.NewServer(r.Handler(""))
+		r.Seen(speaking)
+		return local.URL, func() { local.Close(); cancel(); <-done }
+	}
+	say := func(url, path, body string) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("%s %s: %s", path, body, response.Status)
+		}
+	}
+	is := func(health, output string, tags ...string) bool {
+		t.Helper()
+		entries, _, err := server.Client.Health().Service("web", "", false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) != 1 || !slices.Equal(entries[0].Service.Tags, tags) {
+			return false
+		}
+		return slices.ContainsFunc(entries[0].Checks, func(c *api.HealthCheck) bool {
+			return c.CheckID == contract.ReadinessID(entries[0].Service.ID) && c.Status == health && c.Output == output
+		})
+	}
+	url, end := begin()
+	eventually(t, "passing", func() bool { return is(api.HealthPassing, "") })
+	say(url, contract.TagsPath, `{"tags": ["primary"]}`)
+	if !is(api.HealthPassing, "", "primary") {
+		t.Error("the tag was not in the catalog when that was answered")
+	}
+	say(url, contract.MaintenancePath, `{"enabled": true, "reason": "compaction"}`)
+	eventually(t, "the maintenance's reason", func() bool { return is(api.HealthCritical, "maintenance: compaction", "primary") })
+	end()
+	url, end = begin()
+	defer func() { end() }()
+	eventually(t, "the tag's withdrawal, in maintenance", func() bool { return is(api.HealthCritical, "maintenance: compaction") })
+	say(url, contract.MaintenancePath, `{"enabled": false}`)
+	if !is(api.HealthPassing, "") {
+		t.Error("it was not passing when that was answered")
+	}
+}
