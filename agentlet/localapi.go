@@ -118,8 +118,8 @@ func (r *Registrar) ask(ctx context.Context, e event) bool {
 	return false
 }
 
-// own reports what shows that a request is not one of the pod's own containers': it came over the network; or it names another host,
-// as a page in a browser does whose own name leads to the loopback; or it is a form's.
+// own reports what shows that a request is not one of the pod's own containers': it came over the network; or it names another
+// host, as a page in a browser does whose own name leads to the loopback; or it is a form's.
 func own(request *http.Request) error {
 	to, _ := request.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if to == nil || !loopback(to.String()) || !loopback(request.RemoteAddr) {

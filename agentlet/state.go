@@ -265,7 +265,8 @@ func (s *state) due(i *instance) bool {
 	return i.want != nil && (s.ready() || i.registered || s.gate.open() || s.mode() == contract.GateRegistered)
 }
 
-// shown reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens no gate, whoever asked for it.
+// shown reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens no gate, whoever
+// asked for it.
 func (s *state) shown(i *instance) bool {
 	seen, there := s.inCatalog(i)
 	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i) && !s.maintained())

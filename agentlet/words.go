@@ -46,8 +46,8 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.why }
 
-// Each change of a word may be a raft write, and an application may change its mind in a loop: so many changes at once, and then one
-// in each changeEvery. Saying the same again is free.
+// Each change of a word may be a raft write, and an application may change its mind in a loop: so many changes at once, and
+// then one in each changeEvery. Saying the same again is free.
 const (
 	changesAtOnce = 10
 	changeEvery   = time.Second
@@ -191,7 +191,8 @@ func (s *state) certain(i *instance) bool {
 	return i.agent == present && i.current() && i.readiness == s.health(i) && i.excuse == s.excuse() && i.confirmed
 }
 
-// settled reports whether there is nothing more to wait for: the catalog has what was said of every service that is to be there now.
+// settled reports whether there is nothing more to wait for: the catalog has what was said of every service that is to be there
+// now.
 func (s *state) settled() bool {
 	return s.terminating() || !slices.ContainsFunc(s.wanted(), func(i *instance) bool { return s.due(i) && !s.certain(i) })
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestApplicationSpeaksForItself takes the application's words from its HTTP call to the real catalog, and over the restart of the
-// agentlet.
+// TestApplicationSpeaksForItself takes the application's words from its HTTP call to the real catalog, and over the restart of
+// the agentlet.
 func TestApplicationSpeaksForItself(t *testing.T) {
 	server := consultest.Start(t)
 	client := newClient(t, server.Address)

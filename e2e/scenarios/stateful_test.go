@@ -295,14 +295,15 @@ func followLabel(s *scenario.S) func() []moment {
 	return g.get
 }
 
-// request is one of a client's: when it asked Consul, and what it heard of whom it was led to. No role: it was led nowhere, or not answered.
+// request is one of a client's: when it asked Consul, and what it heard of whom it was led to. No role: it was led nowhere, or
+// not answered.
 type request struct {
 	asked, done time.Time
 	role        string
 }
 
-// followPrimary asks Consul who is passing with the tag primary, asks that one for its role, and again. It ends when it is asked what
-// it has seen.
+// followPrimary asks Consul who is passing with the tag primary, asks that one for its role, and again. It ends when it is
+// asked what it has seen.
 func followPrimary(s *scenario.S) func() []request {
 	g := gather[request]()
 	ctx, enough := context.WithCancel(s.Ctx)
