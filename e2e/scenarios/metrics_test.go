@@ -132,13 +132,13 @@ func (s *scraped) start() {
 func (s *scraped) config() []byte {
 	page, err := os.ReadFile(filepath.Join(s.Root, "docs", "metrics.md"))
 	s.Must(err)
-	_, rest, _ := strings.Cut(string(page), "```yaml\nglobal:")
+	_, rest, _ := strings.Cut(string(page), "```yaml prometheus\n")
 	text, _, found := strings.Cut(rest, "```")
 	if !found {
 		s.Fatal("docs/metrics.md shows no configuration")
 	}
 	var config map[string]any
-	s.Must(yaml.Unmarshal([]byte("global:"+text), &config))
+	s.Must(yaml.Unmarshal([]byte(text), &config))
 	config["global"] = map[string]any{"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "1s"}
 	config["rule_files"] = []string{filepath.Join(s.Root, "charts", "agentlet", "files", "alerts.yaml")}
 	jobs, _ := config["scrape_configs"].([]any)
