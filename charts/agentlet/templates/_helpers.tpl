@@ -25,6 +25,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Labels of an object that has labels of its own, which win; the argument is a dict with root and own. */}}
+{{- define "agentlet.labelsWith" -}}
+{{- merge (deepCopy (.own | default dict)) (include "agentlet.labels" .root | fromYaml) | toYaml }}
+{{- end }}
+
 {{/* Labels by which the webhook's pods are found. */}}
 {{- define "agentlet.selector" -}}
 app.kubernetes.io/name: {{ include "agentlet.name" . }}
