@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (e *panicError) Error() string { return "internal error: see the webhook's 
 type reviewer interface {
 	// review answers the review in body. It says in found what it knows, also with an error. A requestError leaves the word to
 	// the API server's failurePolicy.
-	review(body []byte, found *verdict) (*admissionv1.AdmissionResponse, error)
+	review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error)
 }
 
 // handler answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own mistakes an HTTP 500: the API
@@ -129,7 +130,7 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 			return nil, found, &requestError{http.StatusServiceUnavailable, errors.New("too many large reviews at once")}
 		}
 	}
-	response, err := h.review(body, &found)
+	response, err := h.review(r.Context(), body, &found)
 	if unanswered := (*requestError)(nil); errors.As(err, &unanswered) {
 		return nil, found, err
 	}

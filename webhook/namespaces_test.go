@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -19,7 +20,7 @@ type fakeNamespaces struct {
 	problem error
 }
 
-func (f *fakeNamespaces) AllowedServices(namespace string) (*string, error) {
+func (f *fakeNamespaces) AllowedServices(_ context.Context, namespace string) (*string, error) {
 	if namespace != "shop" {
 		return nil, errors.New("asked for " + namespace)
 	}

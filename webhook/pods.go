@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -19,8 +20,8 @@ type judge struct {
 }
 
 // decide judges a pod of the request's namespace.
-func (j *judge) decide(in *request, pod *corev1.Pod, found *verdict) (injector.Decision, error) {
-	allowed, err := j.allowed(in.Namespace, found)
+func (j *judge) decide(ctx context.Context, in *request, pod *corev1.Pod, found *verdict) (injector.Decision, error) {
+	allowed, err := j.allowed(ctx, in.Namespace, found)
 	if err != nil {
 		return injector.Decision{}, err
 	}
@@ -28,11 +29,11 @@ func (j *judge) decide(in *request, pod *corev1.Pod, found *verdict) (injector.D
 }
 
 // allowed is the namespace's word on the services of its pods.
-func (j *judge) allowed(namespace string, found *verdict) (*string, error) {
+func (j *judge) allowed(ctx context.Context, namespace string, found *verdict) (*string, error) {
 	if j.namespaces == nil {
 		return nil, nil
 	}
-	allowed, err := j.namespaces.AllowedServices(namespace)
+	allowed, err := j.namespaces.AllowedServices(ctx, namespace)
 	if err != nil {
 		found.outcome, found.reason = failed, reasonNamespaceUnknown
 		return nil, &requestError{http.StatusServiceUnavailable, err}
@@ -43,7 +44,7 @@ func (j *judge) allowed(namespace string, found *verdict) (*string, error) {
 // pods answers for pods at their creation.
 type pods struct{ judge }
 
-func (p *pods) review(body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
+func (p *pods) review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
 	in, pod, notPod, err := decodeReview(body)
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, err}
@@ -63,7 +64,7 @@ func (p *pods) review(body []byte, found *verdict) (*admissionv1.AdmissionRespon
 		found.object = pod.GenerateName
 	}
 	// The namespace is the request's: at creation the pod's own may be empty, and it is the pod's author who fills it in.
-	decision, err := p.decide(in, pod, found)
+	decision, err := p.decide(ctx, in, pod, found)
 	if err != nil {
 		return nil, err
 	}

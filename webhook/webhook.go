@@ -5,6 +5,7 @@
 package webhook
 
 import (
+	"context"
 	"crypto/tls"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +31,7 @@ type Decider interface {
 type Namespaces interface {
 	// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none, and an
 	// error where that is not known: then nothing is decided, and the API server's failurePolicy applies.
-	AllowedServices(namespace string) (*string, error)
+	AllowedServices(ctx context.Context, namespace string) (*string, error)
 	// Ready is nil once namespaces are known. The error is shown to whoever asks for readiness.
 	Ready() error
 }

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ type object struct {
 	} `json:"metadata"`
 }
 
-func (w *workloads) review(body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
+func (w *workloads) review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
 	var whole review[json.RawMessage]
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &whole); err != nil {
 		return nil, &requestError{http.StatusBadRequest, fmt.Errorf("decode AdmissionReview: %w", err)}
@@ -51,7 +52,7 @@ func (w *workloads) review(body []byte, found *verdict) (*admissionv1.AdmissionR
 		found.outcome, found.reason = injector.Skipped, reason
 		return allow(in.UID), nil
 	}
-	return w.compare(in, templates, found)
+	return w.compare(ctx, in, templates, found)
 }
 
 // templates of one workload: as it shall be, as it is (nil at its creation), and where both are in their objects.
@@ -100,8 +101,8 @@ func (w *workloads) open(in *request, raw, old []byte, found *verdict) (t templa
 }
 
 // compare judges the templates. A mistake denies if the old template doesn't have it.
-func (w *workloads) compare(in *request, t templates, found *verdict) (*admissionv1.AdmissionResponse, error) {
-	now, err := w.mistakesIn(in, t.new, found)
+func (w *workloads) compare(ctx context.Context, in *request, t templates, found *verdict) (*admissionv1.AdmissionResponse, error) {
+	now, err := w.mistakesIn(ctx, in, t.new, found)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (w *workloads) compare(in *request, t templates, found *verdict) (*admissio
 	if now.Outcome == injector.Denied {
 		before := map[string]int{}
 		if t.old != nil {
-			old, err := w.mistakesIn(in, t.old, found)
+			old, err := w.mistakesIn(ctx, in, t.old, found)
 			if err != nil {
 				return nil, err
 			}
@@ -139,12 +140,12 @@ func (w *workloads) compare(in *request, t templates, found *verdict) (*admissio
 }
 
 // mistakesIn is what would be said to a pod of the template.
-func (w *workloads) mistakesIn(in *request, template []byte, found *verdict) (injector.Decision, error) {
+func (w *workloads) mistakesIn(ctx context.Context, in *request, template []byte, found *verdict) (injector.Decision, error) {
 	pod, err := workload.Pod(template)
 	if err != nil {
 		return injector.Decision{}, &requestError{http.StatusBadRequest, fmt.Errorf("decode pod template: %w", err)}
 	}
-	return w.decide(in, pod, found)
+	return w.decide(ctx, in, pod, found)
 }
 
 // index of a list, in the path of a field.

@@ -1,5 +1,6 @@
-// Package namespaces is what the webhook knows of opted-in namespaces. It watches them, so that an admission asks nobody
-// and waits for nothing: what it is told may be older than the API server's word by the time that a watch takes.
+// Package namespaces is what the webhook knows of opted-in namespaces. It watches them, so that an admission asks nobody:
+// what it is told may be older than the API server's word by the time that a watch takes. An admission waits only in a
+// namespace of which nothing is known yet.
 package namespaces
 
 import (
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
@@ -19,8 +21,15 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// resync is 0: nothing here happens on events.
-const resync = time.Duration(0)
+const (
+	// resync is 0: nothing here happens on events.
+	resync = time.Duration(0)
+	// patience is how long a namespace that is not known is waited for: a pod may be created a moment after its namespace, by
+	// one kubectl apply. It is half of the shortest timeout that the chart gives to a call, webhook.workloads.timeoutSeconds.
+	patience = time.Second
+	// look is how often it is looked for meanwhile. That costs a map's lookup, and nobody is asked.
+	look = 20 * time.Millisecond
+)
 
 // Namespaces holds the opted-in namespaces' annotations. It is safe for concurrent use.
 type Namespaces struct {
@@ -59,13 +68,19 @@ func (n *Namespaces) Ready() error {
 	return nil
 }
 
-// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none. It is an error
-// if the namespace is not known, as one that was created or opted in a moment ago may be: its word is not guessed.
-func (n *Namespaces) AllowedServices(namespace string) (*string, error) {
+// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none. One that is not
+// known, as it may have been created or opted in a moment ago, is waited for at most a second; then it is an error: its word is not
+// guessed.
+func (n *Namespaces) AllowedServices(ctx context.Context, namespace string) (*string, error) {
 	if err := n.Ready(); err != nil {
 		return nil, err
 	}
-	known, err := n.lister.Get(namespace)
+	var known *corev1.Namespace
+	err := wait.PollUntilContextTimeout(ctx, look, patience, true, func(context.Context) (bool, error) {
+		var err error
+		known, err = n.lister.Get(namespace)
+		return err == nil, nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("namespace %s is not known yet as an opted-in one: try again", namespace)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +30,7 @@ func TestAllowedServicesOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.AllowedServices("shop"); err == nil || n.Ready() == nil || !strings.Contains(err.Error(), "not read yet") {
+	if _, err := n.AllowedServices(t.Context(), "shop"); err == nil || n.Ready() == nil || !strings.Contains(err.Error(), "not read yet") {
 		t.Fatalf("before anything was read: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -56,6 +57,43 @@ func TestAllowedServicesOf(t *testing.T) {
 	}
 }
 
+// A namespace and a pod in it are often created by one kubectl apply.
+func TestANamespaceThatWasMadeAMomentAgoIsWaitedFor(t *testing.T) {
+	client := fake.NewClientset()
+	n, err := New(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- n.Run(ctx) }()
+		synctest.Wait()
+		time.AfterFunc(patience/2, func() {
+			_, err := client.CoreV1().Namespaces().Create(ctx, namespace("shop", map[string]string{contract.AllowedServices: "web"}), metav1.CreateOptions{})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		began := time.Now()
+		if got, waited := said(n, "shop"), time.Since(began); got != `"web"` || waited > patience/2+look {
+			t.Errorf("%s after %s", got, waited)
+		}
+		began = time.Now()
+		if got, waited := said(n, "nowhere"), time.Since(began); !strings.Contains(got, "not known yet") || waited > patience {
+			t.Errorf("%s after %s", got, waited)
+		}
+		cancel()
+		began = time.Now()
+		if _, err := n.AllowedServices(ctx, "nowhere"); err == nil || time.Since(began) > 0 {
+			t.Errorf("%v after %s, though the caller is gone", err, time.Since(began))
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestSlimKeepsOnlyWhatIsRead(t *testing.T) {
 	whole := namespace("shop", map[string]string{contract.AllowedServices: "web", "other": "1"})
 	small, err := slim(whole)
@@ -72,7 +110,7 @@ func TestSlimKeepsOnlyWhatIsRead(t *testing.T) {
 }
 
 func said(n *Namespaces, name string) string {
-	switch value, err := n.AllowedServices(name); {
+	switch value, err := n.AllowedServices(context.Background(), name); {
 	case err != nil:
 		return err.Error()
 	case value == nil:
