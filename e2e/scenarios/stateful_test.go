@@ -117,7 +117,7 @@ const (
 )
 
 func TestStatefulServiceRoles(t *testing.T) {
-	s := scenario.New(t, scenario.Long())
+	s := scenario.New(t) // it measures
 	var tags, labels func() []moment
 	s.Given("a StatefulSet of three that elects its primary, and labels it", func() {
 		grantElections(s)
