@@ -68,7 +68,7 @@ var errOther = errors.New("500 rpc error")
 // scripted are the events of scripts. Their order is what fuzzing's corpus means by its bytes.
 func scripted() []happening {
 	annotate := func(pairs ...string) func(*play) {
-		return func(p *play) { p.change(func(pod *corev1.Pod) { pod.Annotations = testPod(pairs...).Annotations }) }
+		return func(p *play) { p.change(func(pod *corev1.Pod) { pod.Annotations = speaking(pairs...).Annotations }) }
 	}
 	fail := func(err error, calls ...string) func(*play) {
 		return func(p *play) { p.meet(func() { p.kept = failing(err, calls...) }) }
@@ -141,6 +141,8 @@ func scripted() []happening {
 		{"the continuous policy", annotate("gate-policy", "continuous")},
 		{"syncs take long", func(p *play) { p.locked(func() { p.syncs = 15 * time.Second }) }},
 		{"syncs take no time", func(p *play) { p.locked(func() { p.syncs = 0 }) }},
+		{"the application wants into maintenance", func(p *play) { p.say(maintain("compaction")) }},
+		{"the application wants back", func(p *play) { p.say(resume()) }},
 	}
 }
 
@@ -254,6 +256,14 @@ func (p *play) begin() {
 	p.deliver()
 }
 
+// say something to the registrar, without waiting for what comes of it.
+func (p *play) say(w saying) {
+	p.mu.Lock()
+	registrar := p.registrar
+	p.mu.Unlock()
+	go func() { _, _ = registrar.say(context.Background(), w) }()
+}
+
 // fault is what a call meets now.
 func (p *play) fault(call string) error {
 	p.mu.Lock()
@@ -331,7 +341,7 @@ const soonOver = 100 * time.Second
 func perform(steps []step) (wrong string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p := &play{consulModel: newModel(ctx), pod: testPod()}
+	p := &play{consulModel: newModel(ctx), pod: speaking()}
 	p.fail, p.onWrite = p.fault, p.write
 	p.begin()
 	defer func() { p.end() }()
@@ -344,7 +354,11 @@ func perform(steps []step) (wrong string) {
 	p.start(false)
 	p.deliver()
 	if _, _, errs := registration.Parse(p.now(), nil); len(errs) > 0 {
-		p.change(func(pod *corev1.Pod) { pod.Annotations = testPod().Annotations })
+		p.change(func(pod *corev1.Pod) { pod.Annotations = speaking().Annotations })
+	}
+	time.Sleep(2 * changeEvery)
+	if _, err := p.registrar.say(ctx, resume()); err != nil {
+		return "the maintenance can't be ended: " + err.Error()
 	}
 	// What is registered reaches the catalog without a full sync; a health that changed meanwhile may wait for one.
 	isReady := p.now().Status.ContainerStatuses[0].Ready
