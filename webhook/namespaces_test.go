@@ -58,7 +58,7 @@ func TestAnUnknownNamespaceLeavesTheWordToFailurePolicy(t *testing.T) {
 		return injector.Decision{}
 	}), &fakeNamespaces{problem: errors.New("namespaces are not read yet")})
 	recorder := post(handler, envelope(t, ordinaryPod(t), nil))
-	if recorder.Code != http.StatusServiceUnavailable || !strings.Contains(recorder.Body.String(), "not read yet") {
+	if recorder.Code != http.StatusInternalServerError || !strings.Contains(recorder.Body.String(), "not read yet") {
 		t.Errorf("status %d: %s", recorder.Code, recorder.Body)
 	}
 	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "error", "NamespaceUnknown")); n != 1 {

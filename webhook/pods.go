@@ -36,7 +36,8 @@ func (j *judge) allowed(ctx context.Context, namespace string, found *verdict) (
 	allowed, err := j.namespaces.AllowedServices(ctx, namespace)
 	if err != nil {
 		found.outcome, found.reason = failed, reasonNamespaceUnknown
-		return nil, &requestError{http.StatusServiceUnavailable, err}
+		// Of a 503 the API server tells nobody the text.
+		return nil, &requestError{http.StatusInternalServerError, err}
 	}
 	return allowed, nil
 }

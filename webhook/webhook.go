@@ -27,7 +27,7 @@ type Decider interface {
 	Decide(request injector.Request) injector.Decision
 }
 
-// Namespaces is what is known of the namespaces of pods at admission, without asking anyone. It is called concurrently.
+// Namespaces is what is known of the namespaces of pods at admission. It is called concurrently.
 type Namespaces interface {
 	// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none, and an
 	// error where that is not known: then nothing is decided, and the API server's failurePolicy applies.

@@ -2,14 +2,18 @@ package namespaces
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -38,7 +42,7 @@ func TestAllowedServicesOf(t *testing.T) {
 	go func() { ended <- n.Run(ctx) }()
 	await(t, "the first reading", func() bool { return n.Ready() == nil })
 
-	for name, want := range map[string]string{"open": "none", "shop": `"web"`, "empty": `""`, "nowhere": "not known yet", "elsewhere": "not known yet"} {
+	for name, want := range map[string]string{"open": "none", "shop": `"web"`, "empty": `""`, "nowhere": "does not exist", "elsewhere": "has no label agentlet.dev/inject=enabled"} {
 		if got := said(n, name); !strings.Contains(got, want) {
 			t.Errorf("%s says %s, want %s", name, got, want)
 		}
@@ -57,41 +61,49 @@ func TestAllowedServicesOf(t *testing.T) {
 	}
 }
 
-// A namespace and a pod in it are often created by one kubectl apply.
-func TestANamespaceThatWasMadeAMomentAgoIsWaitedFor(t *testing.T) {
-	client := fake.NewClientset()
+// A namespace and a pod in it are often created by one kubectl apply, and a watch may be interrupted.
+func TestTheAPIServerIsAskedAboutWhatTheWatchHasNotTold(t *testing.T) {
+	client := fake.NewClientset(namespace("shop", map[string]string{contract.AllowedServices: "web"}))
+	var fails atomic.Bool
+	told := false
+	client.PrependReactor("list", "namespaces", func(k8stesting.Action) (bool, runtime.Object, error) {
+		if !told { // the informer's own list
+			told = true
+			return true, &corev1.NamespaceList{}, nil
+		}
+		return fails.Load(), nil, errors.New("etcd is away")
+	})
+	client.PrependWatchReactor("namespaces", func(k8stesting.Action) (bool, watch.Interface, error) { return true, watch.NewFake(), nil })
 	n, err := New(client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- n.Run(ctx) }()
-		synctest.Wait()
-		time.AfterFunc(patience/2, func() {
-			_, err := client.CoreV1().Namespaces().Create(ctx, namespace("shop", map[string]string{contract.AllowedServices: "web"}), metav1.CreateOptions{})
-			if err != nil {
-				t.Error(err)
-			}
-		})
-		began := time.Now()
-		if got, waited := said(n, "shop"), time.Since(began); got != `"web"` || waited > patience/2+look {
-			t.Errorf("%s after %s", got, waited)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	await(t, "the first reading", func() bool { return n.Ready() == nil })
+	for name, want := range map[string]string{"shop": `"web"`, "nowhere": "has no label agentlet.dev/inject=enabled"} {
+		if got := said(n, name); !strings.Contains(got, want) {
+			t.Errorf("%s says %s, want %s", name, got, want)
 		}
-		began = time.Now()
-		if got, waited := said(n, "nowhere"), time.Since(began); !strings.Contains(got, "not known yet") || waited > patience {
-			t.Errorf("%s after %s", got, waited)
-		}
-		cancel()
-		began = time.Now()
-		if _, err := n.AllowedServices(ctx, "nowhere"); err == nil || time.Since(began) > 0 {
-			t.Errorf("%v after %s, though the caller is gone", err, time.Since(began))
-		}
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	}
+	fails.Store(true)
+	if got := said(n, "shop"); !strings.Contains(got, "etcd is away") {
+		t.Errorf("without an answer: %s", got)
+	}
+	fails.Store(false)
+	for range questions {
+		n.asking <- struct{}{}
+	}
+	gone, leave := context.WithCancel(ctx)
+	leave()
+	if _, err := n.AllowedServices(gone, "shop"); err == nil || !strings.Contains(err.Error(), "too many others") {
+		t.Errorf("beside %d questions: %v", questions, err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestSlimKeepsOnlyWhatIsRead(t *testing.T) {
