@@ -212,7 +212,7 @@ func TestAWorkloadThatCantBeReadIsNotDenied(t *testing.T) {
 		"no template":       {body: workloadReview(t, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "spec": map[string]any{}}, nil), status: 400},
 		"template a number": {body: workloadReview(t, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "spec": map[string]any{"template": 7}}, nil), status: 400},
 		"no old template":   {body: workloadReview(t, deployment(), map[string]any{"spec": 7}), status: 400},
-		"unknown namespace": {namespaces: unknown, body: workloadReview(t, deployment(), nil), status: 503},
+		"unknown namespace": {namespaces: unknown, body: workloadReview(t, deployment(), nil), status: 500},
 	} {
 		if recorder := post(testWorkloads(realInjector(t), test.namespaces), test.body); recorder.Code != test.status {
 			t.Errorf("%s: status %d: %s", name, recorder.Code, recorder.Body)
