@@ -100,12 +100,12 @@ func TestSecretWithAnotherAuthority(t *testing.T) {
 		next := brought(t, second)
 		c.write(next)
 		var told time.Time // when the bundle held the new authority
-		for step := range 1000 {
-			time.Sleep(10 * time.Millisecond)
+		for step := range 100 {
+			time.Sleep(100 * time.Millisecond)
 			if told.IsZero() && len(parseBundle(c.bundles()[0])) == 2 {
 				told = time.Now()
 			}
-			if step%50 == 0 { // each change of the Secret is an event, also one that says nothing new
+			if step%5 == 0 { // each change of the Secret is an event, also one that says nothing new
 				next.Labels = map[string]string{"step": strconv.Itoa(step)}
 				c.write(next)
 			}

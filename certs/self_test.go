@@ -77,6 +77,7 @@ func TestSelfIsTrustedThroughARotation(t *testing.T) {
 		next := newCA(t, authorityName, time.Now())
 		c.rotate(next)
 		var told time.Time // when both bundles held the new authority
+		verified := map[string]bool{}
 		for range 1000 {
 			time.Sleep(10 * time.Millisecond)
 			if told.IsZero() && bytes.HasPrefix(c.bundles()[0], next.pem()) && bytes.HasPrefix(c.validatingBundle(), next.pem()) {
@@ -87,11 +88,16 @@ func TestSelfIsTrustedThroughARotation(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, bundle := range [][]byte{c.bundles()[0], c.validatingBundle()} {
+				pair := string(served.Certificate[0]) + string(bundle)
+				if verified[pair] { // a signature takes a while under the race detector
+					continue
+				}
+				verified[pair] = true
 				if err := verify(served, self.name, bundle, time.Now()); err != nil {
 					t.Fatalf("the API server would refuse: %v", err)
 				}
 			}
-			if served != before && time.Since(told) < settle {
+			if served != before && (told.IsZero() || time.Since(told) < settle) {
 				t.Fatalf("served %s after the bundle changed: another API server has not heard of it", time.Since(told))
 			}
 		}
