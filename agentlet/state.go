@@ -97,6 +97,9 @@ type instance struct {
 	id string
 	// want is the definition; nil for an instance that the pod no longer asks for.
 	want *Definition
+	// printed is the want that fingerprint was made of, for it is asked for with every plan.
+	printed     *Definition
+	fingerprint string
 	// agent is whether the agent has it, held what it has: found there, or put there since. It is kept while the instance
 	// is unknown, for the checks and tags that the next registration has to mind.
 	agent presence
@@ -144,9 +147,17 @@ func (s *state) countMissedBeats(now time.Time) {
 	}
 }
 
+// wantedFingerprint is that of the want, which nobody changes.
+func (i *instance) wantedFingerprint() string {
+	if i.printed != i.want {
+		i.printed, i.fingerprint = i.want, i.want.Fingerprint()
+	}
+	return i.fingerprint
+}
+
 // current reports whether the agent holds what is wanted.
 func (i *instance) current() bool {
-	return i.want != nil && i.agent == present && i.held != nil && i.held.Fingerprint == i.want.Fingerprint() &&
+	return i.want != nil && i.agent == present && i.held != nil && i.held.Fingerprint == i.wantedFingerprint() &&
 		same(*i.want, i.held.Definition) && !slices.ContainsFunc(i.want.checkIDs(), func(id string) bool {
 		return !slices.Contains(i.held.Checks, id)
 	})
@@ -285,7 +296,7 @@ func (s *state) inCatalog(i *instance) (seen CatalogInstance, there bool) {
 		return seen, false
 	}
 	seen, there = s.catalog.view.Instances[i.id]
-	return seen, there && seen.Fingerprint == i.want.Fingerprint()
+	return seen, there && seen.Fingerprint == i.wantedFingerprint()
 }
 
 // ip of the pod; empty while it has none.

@@ -1,0 +1,38 @@
+package agentlet
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// BenchmarkProbed is what the registrar itself does for one of a quiet pod's five probes a second: a plan that starts it, and
+// one with its result.
+func BenchmarkProbed(b *testing.B) {
+	still := func(d time.Duration) time.Duration { return d }
+	now := time.Now()
+	s := newState(testIdentity)
+	s.seePod(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered), nil, now)
+	s.link = link{answers: true, leader: true, inspected: true}
+	i := s.instances[webID]
+	i.agent, i.beatAt, i.refreshAt, i.confirmed, i.readiness = present, now.Add(time.Hour), now.Add(time.Hour), true, contract.Passing
+	d := i.definition()
+	i.held = &Observed{Definition: d, Fingerprint: d.Fingerprint(), Readiness: contract.Passing, Checks: d.checkIDs()}
+	l := &loop{Registrar: New(Config{Identity: testIdentity}), state: s}
+	probe := action{kind: probeContainer, id: "app", hash: s.probings["app"].instance, probe: s.probings["app"].current()}
+	round := func() {
+		l.judge(now)
+		p := plan(s, now)
+		l.publish(s, p)
+		l.metrics.see(s, now)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		round()
+		s.applyResult(result{action: probe}, now, still)
+		round()
+	}
+}
