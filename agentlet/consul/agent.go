@@ -103,11 +103,14 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 	}
 	observed := make(map[string]agentlet.Observed, len(services))
 	for id, s := range services {
-		if strings.HasPrefix(id, prefix) {
+		if s != nil && strings.HasPrefix(id, prefix) {
 			observed[id] = agentlet.Observed{Definition: definition(s)}
 		}
 	}
 	for _, check := range checks {
+		if check == nil {
+			continue
+		}
 		c.named(check.Node)
 		o, ours := observed[check.ServiceID]
 		if !ours || !strings.HasPrefix(check.CheckID, check.ServiceID+":") {

@@ -45,6 +45,7 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 	if err != nil {
 		return agentlet.CatalogView{}, c.classify("read the catalog's checks of node "+node, err)
 	}
+	checks = present(checks)
 	// A node has a check of its own, serfHealth: where it is kept from us, so would be the rest.
 	if meta.ResultsFilteredByACLs && !slices.ContainsFunc(checks, func(check *api.HealthCheck) bool { return check.ServiceID == "" }) {
 		return agentlet.CatalogView{}, fmt.Errorf("read the catalog's checks of node %s: %w", node, errNoNodeRead)
@@ -77,6 +78,11 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 	return view, nil
 }
 
+// present leaves out what isn't there: Consul lists no nulls, but what else may listen at its port can.
+func present[T any](list []*T) []*T {
+	return slices.DeleteFunc(list, func(entry *T) bool { return entry == nil })
+}
+
 // failing adds a check's name to the list, unless it passes. Its output is left out: it may differ from look to look.
 func failing(list string, check *api.HealthCheck) string {
 	switch {
@@ -92,7 +98,7 @@ func failing(list string, check *api.HealthCheck) string {
 func (c *Client) named(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.config.NodeName == "" && node != "" {
+	if c.config.NodeName == "" && node != "" && node == brief(node) {
 		c.node = node
 	}
 }
@@ -109,6 +115,7 @@ func (c *Client) nodeName(ctx context.Context) (string, error) {
 	q := c.query(ctx)
 	q.Filter = "Address == " + quote(c.config.HostIP)
 	nodes, meta, err := c.api.Catalog().Nodes(q)
+	nodes = present(nodes)
 	doing := "look up the node by its address " + c.config.HostIP
 	switch {
 	case err != nil:
@@ -121,7 +128,7 @@ func (c *Client) nodeName(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%s: %w", doing, errManyNodes)
 	}
 	c.named(nodes[0].Node)
-	return nodes[0].Node, nil
+	return brief(nodes[0].Node), nil
 }
 
 // worse of two healths; an empty one is better than any.

@@ -109,6 +109,9 @@ func (c *Client) classify(doing string, err error) error {
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s: %w: %w", doing, agentlet.ErrUnreachable, agentlet.Bare(err))
 	}
+	if words := err.Error(); words != brief(words) {
+		err = errors.New(brief(words)) // it quotes a header, or a part of the answer
+	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
@@ -116,9 +119,11 @@ func (c *Client) classify(doing string, err error) error {
 // and all of it would be written into the pod's condition.
 const maxWords = 1024
 
+// brief is what a condition can hold of a text. The API server would take other bytes for something else than was sent, and it
+// would be written for ever.
 func brief(text string) string {
 	if len(text) <= maxWords {
-		return text
+		return strings.ToValidUTF8(text, "?")
 	}
 	return strings.ToValidUTF8(text[:maxWords], "") + "..."
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -123,4 +125,65 @@ func checkCheck(t *testing.T, c Check) {
 	if targets != 1 || c.Interval < time.Second || c.Timeout < 0 || c.Timeout > c.Interval {
 		t.Errorf("check %+v", c)
 	}
+}
+
+// FuzzQuantities is FuzzParse for the agentlet's own requests and limits: they are never negative, and no request is above
+// its limit.
+func FuzzQuantities(f *testing.F) {
+	f.Add("5m", "16Mi", "", "64Mi")
+	f.Add("0", "1e3Mi", "1n", "0.1G")
+	f.Add("-5m", "9223372036854775807Ei", "1E400", " 1")
+	f.Fuzz(func(t *testing.T, cpu, memory, cpuLimit, memoryLimit string) {
+		pod := newPod(annotations{
+			"service-names": "web", "service-port": "80", "cpu-request": cpu, "memory-request": memory, "cpu-limit": cpuLimit, "memory-limit": memoryLimit,
+		})
+		reg, _, errs := Parse(pod, nil)
+		if (reg == nil) != (len(errs) > 0) {
+			t.Fatalf("registration %v beside mistakes %v", reg, errs.ToAggregate())
+		}
+		if reg == nil {
+			return
+		}
+		r := reg.Settings.Resources
+		for _, pair := range [][2]*resource.Quantity{{r.CPURequest, r.CPULimit}, {r.MemoryRequest, r.MemoryLimit}} {
+			for _, q := range pair {
+				if q != nil && q.Sign() < 0 {
+					t.Errorf("quantity %s", q)
+				}
+			}
+			if pair[0] != nil && pair[1] != nil && !pair[1].IsZero() && pair[0].Cmp(*pair[1]) > 0 {
+				t.Errorf("request %s above limit %s", pair[0], pair[1])
+			}
+		}
+	})
+}
+
+// FuzzAllowed holds that every list of globs is refused or can be matched with, whatever the name's case, and that what
+// is allowed is allowed by one of its globs alone.
+func FuzzAllowed(f *testing.F) {
+	f.Add("*", "web")
+	f.Add("team-a-*, web?,API", "Team-A-x")
+	f.Add(`a\,b,[a-z]`, "a")
+	f.Add(strings.Repeat("a*", 40), strings.Repeat("a", 60))
+	f.Fuzz(func(t *testing.T, text, name string) {
+		globs, err := ParseAllowed(text)
+		if err != nil {
+			if globs != nil {
+				t.Errorf("globs %q beside %v", globs, err)
+			}
+			return
+		}
+		if len(globs) == 0 || len(globs) > maxGlobs {
+			t.Errorf("%d globs", len(globs))
+		}
+		allowed := Allowed(name, globs)
+		if allowed != slices.ContainsFunc(globs, func(glob string) bool { return Allowed(name, []string{glob}) }) {
+			t.Errorf("%q: %v by all of %q, and otherwise by each", name, allowed, globs)
+		}
+		for _, glob := range globs {
+			if literal := !strings.ContainsAny(glob, "*?"); literal && !Allowed(strings.ToUpper(glob), globs) {
+				t.Errorf("%q doesn't allow itself", glob)
+			}
+		}
+	})
 }
