@@ -26,6 +26,7 @@ import (
 type play struct {
 	*consulModel
 	mu   sync.Mutex
+	tell sync.Mutex  // a watch tells one thing after the other
 	pod  *corev1.Pod // as the API server has it
 	away bool        // the API server
 	kept func(call string) error
@@ -216,6 +217,8 @@ func (p *play) change(change func(*corev1.Pod)) {
 }
 
 func (p *play) deliver() {
+	p.tell.Lock()
+	defer p.tell.Unlock()
 	p.mu.Lock()
 	pod, away, registrar := p.pod.DeepCopy(), p.away, p.registrar
 	if !away {
