@@ -104,7 +104,9 @@ func TestLostAnswers(t *testing.T) {
 		righted func(w *world) bool
 	}{
 		"somebody edits the service while nothing answers": {
-			contract.Passing, []string{"leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"}, 50 * time.Second,
+			contract.Passing,
+			[]string{"leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"},
+			50 * time.Second,
 			func(w *world) {
 				entry := w.agent[webID]
 				entry.definition.Tags = []string{"edited"}
@@ -112,7 +114,9 @@ func TestLostAnswers(t *testing.T) {
 			}, agentTimeout + backoffBreaking + time.Second, func(w *world) bool { return len(w.web().definition.Tags) == 0 },
 		},
 		"the catalog's word that the gate waits for": {
-			contract.Critical, []string{"catalog"}, time.Second, func(w *world) { w.own = contract.Passing },
+			contract.Critical,
+			[]string{"catalog"},
+			time.Second, func(w *world) { w.own = contract.Passing },
 			readHang + awaitFor + awaitFor/16 + backoffAgent, func(w *world) bool { return w.last().Status == corev1.ConditionTrue },
 		},
 	}

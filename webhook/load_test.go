@@ -78,7 +78,7 @@ func TestNobodyStarvesOthers(t *testing.T) {
 // it cuts the connection off after writeTimeout; that is tried again a few times.
 func (g *target) insist(ctx context.Context, request []byte, done <-chan struct{}) (answered int, err error) {
 	const patience = 10
-	for cut := 0; cut < patience; cut++ {
+	for range patience {
 		var sender *client
 		if sender, err = g.connect(ctx); err != nil {
 			return answered, err

@@ -98,7 +98,7 @@ func contented(t *testing.T, pods []manifests.Judgement, mistakes []manifests.No
 func manifest(t *testing.T, block Block) {
 	decoder := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme, json.SerializerOptions{Yaml: true, Strict: true})
 	found := 0
-	for _, document := range bytes.Split([]byte(block.Text), []byte("\n---\n")) {
+	for document := range bytes.SplitSeq([]byte(block.Text), []byte("\n---\n")) {
 		object, _, err := decoder.Decode(document, nil, nil)
 		if runtime.IsMissingKind(err) && len(bytes.TrimSpace(document)) == 0 {
 			continue
