@@ -42,8 +42,14 @@ func FuzzAnswers(f *testing.F) {
 		{200, "7", `{"` + id + `":{"ID":"` + id + `","Service":"web","Port":80,"Weights":{"Passing":1},"TaggedAddresses":{"lan":{"Address":"::1"}}}}`},
 		{200, "9", `[{"Node":"n","CheckID":"` + contract.HeartbeatID(id) + `","ServiceID":"` + id + `","Status":"passing","Notes":"` + heartbeatNotes + `12"}]`},
 		{200, "-1", `[{"Node":"n","CheckID":"serfHealth","Status":"critical","Name":"Serf"}, null]`},
-		{200, "x", `[null]`}, {200, "", `{"` + id + `":null}`}, {200, "1", "null"},
-		{500, "", "No cluster leader"}, {403, "", "rpc error: ACL not found \xff"}, {404, "", "Unknown check ID"}, {302, "", ""}, {400, "", strings.Repeat("ä", 2000)},
+		{200, "x", `[null]`},
+		{200, "", `{"` + id + `":null}`},
+		{200, "1", "null"},
+		{500, "", "No cluster leader"},
+		{403, "", "rpc error: ACL not found \xff"},
+		{404, "", "Unknown check ID"},
+		{302, "", ""},
+		{400, "", strings.Repeat("ä", 2000)},
 		{200, "2", `{"AccessorID":"a","SecretID":"s","ExpirationTTL":"1h","CreateTime":"0001-01-01T00:00:00Z"}`},
 	} {
 		f.Add(seed.status, seed.index, []byte(seed.body))
