@@ -1,6 +1,7 @@
 package scenarios_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -15,10 +16,11 @@ func resources(cpu, memory string) corev1.ResourceList {
 	return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
 }
 
-// quota counts what the namespace's pods request and may take at most.
+// quota counts what the namespace's pods request and may take at most, once the controller has counted for the first time.
 func quota(s *scenario.S) {
 	s.Helper()
-	_, err := s.Kube.CoreV1().ResourceQuotas(s.Namespace).Create(s.Ctx, &corev1.ResourceQuota{
+	quotas := s.Kube.CoreV1().ResourceQuotas(s.Namespace)
+	_, err := quotas.Create(s.Ctx, &corev1.ResourceQuota{
 		ObjectMeta: metav1.ObjectMeta{Name: "all"},
 		Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{
 			"requests.cpu": resource.MustParse("1"), "requests.memory": resource.MustParse("1Gi"),
@@ -26,6 +28,10 @@ func quota(s *scenario.S) {
 		}},
 	}, metav1.CreateOptions{})
 	s.Must(err)
+	s.Eventually("the quota's first count", func(ctx context.Context) (bool, error) {
+		now, err := quotas.Get(ctx, "all", metav1.GetOptions{})
+		return err == nil && len(now.Status.Hard) > 0, err
+	})
 }
 
 func TestInjectWithinALimitRangeAndAQuota(t *testing.T) {
@@ -74,9 +80,13 @@ func TestInjectWithinAQuotaOnLimits(t *testing.T) {
 		return template
 	}
 	s.Then("a pod whose agentlet has no CPU limit is refused by the quota, which names it", func() {
-		if _, err := s.CreatePod("none", template()); err == nil || !strings.Contains(err.Error(), "limits.cpu for: agentlet") {
-			s.Errorf("%v", err)
-		}
+		pod := &corev1.Pod{ObjectMeta: template().ObjectMeta, Spec: template().Spec}
+		pod.Name = "none"
+		// The API server hears of the count by a watch.
+		s.Eventually("the refusal", func(ctx context.Context) (bool, error) {
+			_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			return err != nil && strings.Contains(err.Error(), "limits.cpu for: agentlet"), err
+		})
 	})
 	s.When("the pod's annotation gives it one", func() {
 		_, err := s.CreatePod("web", template("cpu-limit", "100m"))
