@@ -62,9 +62,17 @@ func (l layout) controlPlane(tools toolchain.Tools) []*Process {
 	}
 }
 
+// kubernetesProgram is the path of a program of Kubernetes, in the release that the tools were chosen for.
+func kubernetesProgram(tools toolchain.Tools, name string) string {
+	if _, oldest := tools[toolchain.KubernetesOldest]; oldest && name != Etcd {
+		return tools.Program(toolchain.KubernetesOldest, name)
+	}
+	return tools.Program(toolchain.Kubernetes, name)
+}
+
 func (l layout) control(tools toolchain.Tools, name, url string, args ...string) *Process {
 	return &Process{
-		Name: name, Path: tools.Program(toolchain.Kubernetes, name), Args: args, Cgroup: l.controlCgroup(),
+		Name: name, Path: kubernetesProgram(tools, name), Args: args, Cgroup: l.controlCgroup(),
 		Probe: probe{URL: url}, LogFile: l.logFile("", name), PIDFile: l.pidFile("", name),
 	}
 }

@@ -58,7 +58,7 @@ func (l layout) node(number int, tools toolchain.Tools, options Options) *Node {
 	n := &Node{Name: name, IP: ip, number: number, layout: l}
 	n.Processes = []*Process{
 		process(Containerd, Containerd, "unix://"+l.containerdSocket(number), "--config="+dir+"/containerd.toml"),
-		process(Kubelet, tools.Program(toolchain.Kubernetes, Kubelet), "http://"+ip+":10248/healthz",
+		process(Kubelet, kubernetesProgram(tools, Kubelet), "http://"+ip+":10248/healthz",
 			"--config="+dir+"/kubelet.yaml",
 			"--kubeconfig="+l.kubeconfig(name),
 			"--root-dir="+dir+"/kubelet",
@@ -66,7 +66,7 @@ func (l layout) node(number int, tools toolchain.Tools, options Options) *Node {
 			"--node-ip="+ip,
 			"--hostname-override="+name,
 		),
-		process(KubeProxy, tools.Program(toolchain.Kubernetes, KubeProxy), "http://"+ip+":10256/livez",
+		process(KubeProxy, kubernetesProgram(tools, KubeProxy), "http://"+ip+":10256/livez",
 			"--config="+dir+"/kube-proxy.yaml",
 		),
 	}

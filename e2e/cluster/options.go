@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+
+	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
 // DefaultName is the name of a cluster that nobody named.
@@ -30,8 +32,10 @@ const (
 
 // Options of a cluster. The zero value is a good default.
 type Options struct {
-	Name          string     // lower-case letters and digits, at most 10; default DefaultName
-	Nodes         int        // 1 to 9; default 2
+	Name  string // lower-case letters and digits, at most 10; default DefaultName
+	Nodes int    // 1 to 9; default 2
+	// Kubernetes is the tool set of its release: toolchain.Kubernetes, the default, or toolchain.KubernetesOldest.
+	Kubernetes    string
 	Consul        ConsulMode // default ConsulAgents
 	ConsulServers int        // 1 or 3; default 1
 	// ConsulConfig is merged into the configuration of every Consul agent and server, over the defaults.
@@ -51,6 +55,9 @@ func (o Options) complete() (Options, error) {
 	if o.Nodes == 0 {
 		o.Nodes = 2
 	}
+	if o.Kubernetes == "" {
+		o.Kubernetes = toolchain.Kubernetes
+	}
 	if o.Consul == "" {
 		o.Consul = ConsulAgents
 	}
@@ -65,6 +72,8 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("name %q: want at most 10 lower-case letters and digits, a letter first", o.Name)
 	case o.Nodes < 1 || o.Nodes > 9:
 		return o, fmt.Errorf("%d nodes: want 1 to 9", o.Nodes)
+	case o.Kubernetes != toolchain.Kubernetes && o.Kubernetes != toolchain.KubernetesOldest:
+		return o, fmt.Errorf("kubernetes %q: want %q or %q", o.Kubernetes, toolchain.Kubernetes, toolchain.KubernetesOldest)
 	case o.Consul != ConsulAgents && o.Consul != ConsulNone:
 		return o, fmt.Errorf("consul %q: want %q or %q", o.Consul, ConsulAgents, ConsulNone)
 	case o.ConsulServers != 1 && o.ConsulServers != 3:

@@ -100,6 +100,9 @@ func sameOptions(a, b Options) (bool, error) {
 
 func start(ctx context.Context, l layout, options Options) (*Cluster, error) {
 	sets := []string{toolchain.Kubernetes}
+	if options.Kubernetes != toolchain.Kubernetes {
+		sets = append(sets, options.Kubernetes)
+	}
 	if options.Consul == ConsulAgents {
 		sets = append(sets, toolchain.Consul)
 	}

@@ -95,7 +95,7 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	env.Cluster, err = cluster.Up(ctx, cluster.Options{Log: log})
+	env.Cluster, err = cluster.Up(ctx, cluster.Options{Kubernetes: os.Getenv("AGENTLET_KUBERNETES"), Log: log})
 	if err != nil {
 		return nil, err
 	}

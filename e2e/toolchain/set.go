@@ -10,12 +10,14 @@ import (
 
 // Names of the tool sets.
 const (
-	Kubernetes   = "kubernetes"
-	Consul       = "consul"
-	Helm         = "helm"
-	HelmUnittest = "helm-unittest"
-	CertManager  = "cert-manager"
-	GolangciLint = "golangci-lint"
+	Kubernetes = "kubernetes"
+	// KubernetesOldest is the oldest release that is supported; etcd and kubectl are those of Kubernetes.
+	KubernetesOldest = "kubernetes-1.30"
+	Consul           = "consul"
+	Helm             = "helm"
+	HelmUnittest     = "helm-unittest"
+	CertManager      = "cert-manager"
+	GolangciLint     = "golangci-lint"
 )
 
 // set is a group of programs that come out of one nested module, tools/NAME.
@@ -47,6 +49,17 @@ var sets = []set{
 			{"kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"},
 			{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
 			{"etcd", "go.etcd.io/etcd/server/v3"},
+		},
+		versionOf: "k8s.io/kubernetes",
+	},
+	{
+		name: KubernetesOldest,
+		programs: []program{
+			{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
+			{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
+			{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"},
+			{"kubelet", "k8s.io/kubernetes/cmd/kubelet"},
+			{"kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"},
 		},
 		versionOf: "k8s.io/kubernetes",
 	},

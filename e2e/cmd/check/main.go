@@ -3,7 +3,8 @@
 //	check lint | unit | verify | chart  one step
 //	check e2e --run REGEXP           chosen scenarios
 //	check test                       all steps, and the scenarios that are not long
-//	check soak                       all steps, and all scenarios
+//	check soak                       all steps, and all scenarios; then as check oldest
+//	check oldest                     the main scenarios on the oldest Kubernetes that is supported
 //	check bench --run REGEXP         what make bench measures, by the names of its scenarios
 //	check bench-scale                what make bench-scale measures
 //
@@ -46,7 +47,9 @@ func command() *cobra.Command {
 	add("chart", "Lint the chart, run its unit tests, and render it twice", helmStep, unittestStep, chartStep)
 	all := []step{kubernetesStep, consulStep, helmStep, unittestStep, certManagerStep, linterStep, lintStep, verifyStep, chartStep, unitStep}
 	add("test", "Everything but the long scenarios", append(all, scenarios(".", false))...)
-	add("soak", "Everything", append(all, scenarios(".", true))...)
+	add("soak", "Everything, also on the oldest Kubernetes", append(all, scenarios(".", true), oldestToolStep, oldestStep)...)
+	add("oldest", "The main scenarios on the oldest Kubernetes that is supported",
+		kubernetesStep, oldestToolStep, consulStep, helmStep, oldestStep)
 	var pattern string
 	e2e := add("e2e", "Chosen scenarios")
 	e2e.Flags().StringVar(&pattern, "run", ".", "regular expression of the scenarios' names")

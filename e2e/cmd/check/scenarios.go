@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"github.com/agentlet/agentlet/e2e/toolchain"
 	"github.com/agentlet/agentlet/internal/bench"
 )
 
@@ -31,6 +32,22 @@ func benchmarks(pattern string) step {
 		return t.stories(ctx, "bench.log", pattern, "90m", "AGENTLET_BENCH=1")
 	}}
 }
+
+// onOldest are the scenarios that are run on the oldest Kubernetes too: whatever its API server and kubelet may do in another way.
+const onOldest = "TestMain|TestTrust|TestInject|TestWorkloads|TestContract|TestProbe|TestEvents|TestPlugin|TestChart|TestUpgrade"
+
+// oldestStep runs them on a cluster of its own, in the place of the one that may be up.
+var oldestStep = step{"oldest kubernetes", func(ctx context.Context, t *tree) error {
+	if err := cannot(); err != nil {
+		return fmt.Errorf("%w: %w", errSkipped, err)
+	}
+	down := func(ctx context.Context) error { return show(ctx, t.e2e, nil, "go", "run", "./cmd/cluster", "down") }
+	if err := down(ctx); err != nil {
+		return err
+	}
+	err := t.stories(ctx, "oldest.log", onOldest, "60m", "AGENTLET_KUBERNETES="+toolchain.KubernetesOldest)
+	return errors.Join(err, down(context.WithoutCancel(ctx)))
+}}
 
 // figuresStep prints what make bench has measured, now and before.
 var figuresStep = step{"figures", func(_ context.Context, t *tree) error {

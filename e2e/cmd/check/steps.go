@@ -69,6 +69,7 @@ func tool(set string) step {
 var (
 	kubernetesStep = tool(toolchain.Kubernetes)
 	consulStep     = tool(toolchain.Consul)
+	oldestToolStep = tool(toolchain.KubernetesOldest)
 	helmStep       = tool(toolchain.Helm)
 	linterStep     = tool(toolchain.GolangciLint)
 
