@@ -88,13 +88,26 @@ func TestPictureIsXML(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, theme := range []theme{light, dark} {
-		decoder := xml.NewDecoder(strings.NewReader(draw(l, theme)))
-		for {
-			if _, err := decoder.Token(); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				t.Fatal(err)
-			}
+		if words := wordsOf(t, draw(l, theme)); !strings.Contains(words, "Ready") {
+			t.Errorf("the picture says %q", words)
+		}
+	}
+}
+
+// wordsOf is the text of a picture, which has to be XML.
+func wordsOf(t *testing.T, picture string) string {
+	t.Helper()
+	var words strings.Builder
+	for decoder := xml.NewDecoder(strings.NewReader(picture)); ; {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return words.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, ok := token.(xml.CharData); ok {
+			words.Write(text)
 		}
 	}
 }

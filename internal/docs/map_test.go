@@ -1,9 +1,6 @@
 package docs
 
 import (
-	"encoding/xml"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,18 +17,7 @@ func TestTheMapIsXMLAndHasEveryPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, theme := range []theme{light, dark} {
-		decoder, words := xml.NewDecoder(strings.NewReader(d.draw(theme))), ""
-		for {
-			token, err := decoder.Token()
-			if errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			if text, ok := token.(xml.CharData); ok {
-				words += string(text)
-			}
-		}
+		words := wordsOf(t, d.draw(theme))
 		for _, b := range d.Boxes {
 			if !strings.Contains(words, b.Title) {
 				t.Errorf("the picture has no %s", b.Title)
