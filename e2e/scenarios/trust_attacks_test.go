@@ -16,6 +16,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
 // ownGate opens a gate.
@@ -152,8 +153,6 @@ func tokenAttacks(s *scenario.S, own kubernetes.Interface) map[string]attack {
 	s.Helper()
 	secret, err := s.Kube.CoreV1().Secrets(s.Namespace).Create(s.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "any"}}, metav1.CreateOptions{})
 	s.Must(err)
-	node, err := s.Kube.CoreV1().Nodes().Get(s.Ctx, "node1", metav1.GetOptions{})
-	s.Must(err)
 	_, err = s.Kubectl(s.Ctx, "-n", s.Namespace, "create", "rolebinding", "by-hand", "--clusterrole="+grantRole, "--serviceaccount=default:default")
 	s.Must(err)
 	bound := func(kind, name string, uid types.UID) kubernetes.Interface {
@@ -162,11 +161,15 @@ func tokenAttacks(s *scenario.S, own kubernetes.Interface) map[string]attack {
 	attacks := map[string]attack{
 		"a token of no pod":                          {withToken(s, tokenOf(s, s.Namespace, "web", nil)), "own", "status", ownGate},
 		"a token of a Secret":                        {bound("Secret", secret.Name, secret.UID), "own", "status", ownGate},
-		"a token of the node":                        {bound("Node", node.Name, node.UID), "own", "status", ownGate},
 		"the other pod's token":                      {withToken(s, tokenInside(s, "other")), "own", "status", ownGate},
 		"the default account's token":                {withToken(s, tokenOf(s, s.Namespace, "default", nil)), "own", "status", ownGate},
 		"another namespace's account, bound by hand": {withToken(s, tokenOf(s, "default", "default", nil)), "own", "status", ownGate},
 		"nobody's token":                             {withToken(s, ""), "own", "status", ownGate},
+	}
+	if s.Cluster.Options.Kubernetes == toolchain.Kubernetes { // 1.30 binds no token to a node
+		node, err := s.Kube.CoreV1().Nodes().Get(s.Ctx, "node1", metav1.GetOptions{})
+		s.Must(err)
+		attacks["a token of the node"] = attack{bound("Node", node.Name, node.UID), "own", "status", ownGate}
 	}
 	// A StatefulSet's pod and its successor share their name; the token that the first one had is copied in time.
 	first := createUnready(s, "web-0", "node1")
