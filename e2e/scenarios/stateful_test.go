@@ -385,6 +385,10 @@ func breakRevision(t *testing.T, policy appsv1.PodManagementPolicyType) {
 		template := s.Sample(s.Annotations("drain-delay", "0s"))
 		scenario.SetEnv(&template, "READY_AFTER", "0s")
 		statefulSet(s, 3, policy, template)
+		s.Eventually("its controller to count three as ready", func(ctx context.Context) (bool, error) {
+			set, err := s.Kube.AppsV1().StatefulSets(s.Namespace).Get(ctx, "db", metav1.GetOptions{})
+			return err == nil && set.Status.ReadyReplicas == 3, err
+		})
 		s.AwaitCatalog(s.Service(), 3)
 		good = s.AwaitReady("db-2")
 	})
