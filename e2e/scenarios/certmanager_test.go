@@ -98,7 +98,7 @@ func renew(s *scenario.S, certificate string) {
 
 // TestCertManager has the real controllers issue, renew, and change the authority, while pods are created.
 func TestCertManager(t *testing.T) {
-	s := scenario.New(t, scenario.Long())
+	s := scenario.New(t)
 	const own = scenario.Release + "-webhook" // the common name of the chart's authority
 	s.Given("cert-manager", func() { certManager(s) })
 	reinstalled(s)

@@ -18,11 +18,10 @@ import (
 // scenarios runs those whose names match on the real cluster; long ones only where asked for.
 func scenarios(pattern string, long bool) step {
 	return step{"scenarios", func(ctx context.Context, t *tree) error {
-		var env []string
 		if long {
-			env = []string{"AGENTLET_LONG=1"}
+			return t.stories(ctx, "scenarios.log", pattern, "4h", "AGENTLET_LONG=1")
 		}
-		return t.stories(ctx, "scenarios.log", pattern, "60m", env...)
+		return t.stories(ctx, "scenarios.log", pattern, "60m")
 	}}
 }
 
