@@ -43,7 +43,7 @@ func Parallel() Option { return func(s *settings) { s.parallel = true } }
 // Long marks a scenario that takes minutes; it runs in make soak, or when chosen by make e2e.
 func Long() Option { return func(s *settings) { s.long = true } }
 
-// Bench marks a scenario that measures and asserts next to nothing; it runs in make bench alone.
+// Bench marks a scenario that measures; it runs in make bench, and elsewhere only where it is Long, too.
 func Bench() Option { return func(s *settings) { s.bench = true } }
 
 // Label sets a label of the scenario's namespace; an empty value removes it.
@@ -74,17 +74,12 @@ func New(t *testing.T, options ...Option) *S {
 		option(&set)
 	}
 	timeout := scenarioTimeout
-	if set.long {
-		if os.Getenv("AGENTLET_LONG") == "" {
-			t.Skip("long; make soak runs it")
-		}
+	if set.long || set.bench {
 		timeout = longTimeout
-	}
-	if set.bench {
-		if os.Getenv("AGENTLET_BENCH") == "" {
-			t.Skip("measures; make bench runs it")
+		wanted := set.long && os.Getenv("AGENTLET_LONG") != "" || set.bench && os.Getenv("AGENTLET_BENCH") != ""
+		if !wanted {
+			t.Skip("long; make soak or make bench runs it")
 		}
-		timeout = longTimeout
 	}
 	if set.parallel {
 		t.Parallel()

@@ -38,18 +38,19 @@ const (
 )
 
 func TestBenchLife(t *testing.T) {
-	s := scenario.New(t, scenario.Bench())
+	s := scenario.New(t, scenario.Bench(), scenario.Long())
 	var f followed
 	s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
 	before := uids(f.timeline.Lives())
 	s.When("they are restarted thirty times under load", func() {
 		for restart := range lifeRestarts {
 			f.restart(lifeRate)
+			s.AwaitCatalog(s.Service(), restartReplicas)
 			requests, failed := f.client.Counts()
 			s.Logf("restart %d of %d: %d requests, %d failed", restart+1, lifeRestarts, requests, failed)
 		}
 	})
-	s.Then("the times of their lives are known", func() {
+	s.Then("no request failed, each pod came and went in order, and the times of their lives are known", func() {
 		lives := f.timeline.Lives()
 		fresh := slices.DeleteFunc(slices.Clone(lives), func(l observe.Life) bool { return before[l.UID] })
 		recordSpans(s, "gate_ms", observe.Spans(fresh, observe.ContainersReady, observe.GateOpen))
@@ -74,9 +75,7 @@ func TestBenchLife(t *testing.T) {
 		requests, failed := f.client.Counts()
 		record(s, "failed_requests", float64(failed), int(requests))
 		record(s, "requests", float64(requests), int(requests))
-		for what, n := range f.client.Errors() {
-			s.Logf("%d × %s", n, what)
-		}
+		f.judge(fresh)
 	})
 }
 

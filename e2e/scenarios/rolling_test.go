@@ -107,20 +107,6 @@ func TestMainRollingRestart(t *testing.T) {
 	})
 }
 
-func TestMainThirtyRollingRestarts(t *testing.T) {
-	s := scenario.New(t, scenario.Long())
-	var f followed
-	s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
-	before := uids(f.timeline.Lives())
-	for range 30 {
-		s.When("they are restarted under load", func() { f.restart(restartRate) })
-		s.Then("the catalog has the Ready pods and nothing else", func() { s.AwaitCatalog(s.Service(), restartReplicas) })
-	}
-	s.Then("no request failed, and each pod came and went in order", func() {
-		f.judge(slices.DeleteFunc(f.timeline.Lives(), func(l observe.Life) bool { return before[l.UID] }))
-	})
-}
-
 func uids(lives []observe.Life) map[string]bool {
 	seen := map[string]bool{}
 	for _, life := range lives {
