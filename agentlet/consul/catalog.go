@@ -25,7 +25,9 @@ var (
 const readTimeout = 5 * time.Second
 
 // OnNode implements agentlet.Catalog. It asks for the own node's checks alone, so that its cost is that of one node,
-// however many instances a service has.
+// however many instances a service has. A reading that waits for nothing is a consistent one: a new leader whose log is not
+// applied yet, or an agent with discovery_max_stale, would else answer that nothing is there. One that waits for something
+// newer than an index cannot meet that.
 func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait time.Duration) (agentlet.CatalogView, error) {
 	wait = min(wait, c.config.Wait)
 	bound := readTimeout
@@ -40,7 +42,7 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 	}
 	q := c.query(ctx)
 	q.Filter = "ServiceID == `` or ServiceID contains " + quote(prefix)
-	q.WaitIndex, q.WaitTime = index, wait
+	q.WaitIndex, q.WaitTime, q.RequireConsistent = index, wait, index == 0
 	checks, meta, err := c.api.Health().Node(node, q)
 	if err != nil {
 		return agentlet.CatalogView{}, c.classify("read the catalog's checks of node "+node, err)

@@ -7,9 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -348,6 +352,34 @@ func TestNodeOfASharedAddressIsTheOneThatTheAgentNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { _, there := view.Instances[definition.ID]; return there })
+}
+
+// TestNewReadingsAreConsistent: an agent with discovery_max_stale, and a leader of a second ago, must not tell of an old state.
+func TestNewReadingsAreConsistent(t *testing.T) {
+	server := consultest.Start(t)
+	var mu sync.Mutex
+	consistent := map[string]bool{} // by the index that was waited for
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: server.Address})
+	recorder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if query := r.URL.Query(); strings.HasPrefix(r.URL.Path, "/v1/health/node/") {
+			mu.Lock()
+			consistent[query.Get("index")] = query.Has("consistent")
+			mu.Unlock()
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer recorder.Close()
+	client := newClient(t, recorder.Listener.Addr().String())
+	first, err := client.OnNode(t.Context(), prefix, 0, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.OnNode(t.Context(), prefix, first.Index, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]bool{"": true, strconv.FormatUint(first.Index, 10): false}; !maps.Equal(consistent, want) {
+		t.Errorf("consistent readings by index: %v, want %v", consistent, want)
+	}
 }
 
 func TestErrorsHoldNoEphemeralPort(t *testing.T) {

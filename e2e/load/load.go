@@ -68,7 +68,7 @@ func (c *Client) Follow(ctx context.Context) error {
 		for ctx.Err() == nil {
 			next, err := c.look(ctx, index)
 			if err != nil {
-				next = 0
+				next = index // a server that has just become the leader answers a new question before it knows anything
 				timer := time.NewTimer(100 * time.Millisecond)
 				select {
 				case <-ctx.Done():
@@ -93,6 +93,9 @@ func (c *Client) look(ctx context.Context, index uint64) (uint64, error) {
 	c.mu.Lock()
 	c.instances = instances
 	c.mu.Unlock()
+	if meta.LastIndex < index {
+		return 0, nil // the servers' state was restored: start anew
+	}
 	return meta.LastIndex, nil
 }
 
