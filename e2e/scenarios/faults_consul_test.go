@@ -154,6 +154,7 @@ func TestFaultConsulServersLost(t *testing.T) {
 	}
 	var servers []*cluster.Process
 	var client *load.Client
+	var opened corev1.PodCondition
 	s.Given("three Consul servers, and three pods that a client of the node's agent follows", func() {
 		added, remove, err := s.Cluster.AddConsulServers(s.Ctx)
 		s.Cleanup(func() {
@@ -166,12 +167,13 @@ func TestFaultConsulServersLost(t *testing.T) {
 		s.Must(err)
 		servers = slices.Concat(s.Cluster.ConsulServers(), added)
 		for name, service := range map[string]string{"steady": s.Service(), "unready": s.Service(), "ending": ending} {
-			_, err := s.CreatePod(name, pinned(s, node, "service-names", service))
+			_, err := s.CreatePod(name, pinned(s, node, "service-names", service, "gate-policy", "continuous"))
 			s.Must(err)
 			s.AwaitReady(name)
 		}
 		s.AwaitCatalog(s.Service(), 2)
 		s.AwaitCatalog(ending, 1)
+		opened = gateOf(s, "steady")
 		client = load.New(agent, s.Service())
 		s.Must(client.Follow(s.Ctx))
 	})
@@ -271,6 +273,9 @@ func TestFaultConsulServersLost(t *testing.T) {
 			failed, requests, registered.Round(10*time.Millisecond)), right)
 		if failed > 0 {
 			s.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())
+		}
+		if now := gateOf(s, "steady"); now.Status != corev1.ConditionTrue || !now.LastTransitionTime.Equal(&opened.LastTransitionTime) {
+			s.Errorf("an open gate of the continuous policy was closed by the outage: %+v, before %+v", now, opened)
 		}
 	})
 }
