@@ -2,6 +2,7 @@ package scenarios_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -17,18 +19,47 @@ import (
 )
 
 func TestBenchIdle(t *testing.T) {
-	s := scenario.New(t, scenario.Bench())
+	s := scenario.New(t, scenario.Bench(), scenario.Long())
 	node := s.Cluster.Nodes[0]
 	var processes []scenario.Process
 	s.Given("twenty pods on one node", func() { processes = idle(s, node) })
+	// everything in the catalog and every check's state, of anybody; Consul's own coordinates aside.
+	index := func() uint64 {
+		_, meta, err := s.Consul.Health().State(api.HealthAny, (&api.QueryOptions{}).WithContext(s.Ctx))
+		s.Must(err)
+		return meta.LastIndex
+	}
+	length := idleTime(s)
 	var before, after quiet
-	s.When("they are idle for five minutes", func() {
-		before = lookQuietly(s, node, processes)
-		s.Pause(idleTime)
-		after = lookQuietly(s, node, processes)
+	var memoryBefore, memoryAfter float64
+	var indexBefore, indexAfter uint64
+	s.When("nothing happens for a while", func() {
+		before, memoryBefore, indexBefore = lookQuietly(s, node, processes), anonymousMiB(s, processes), index()
+		s.Pause(length)
+		after, memoryAfter, indexAfter = lookQuietly(s, node, processes), anonymousMiB(s, processes), index()
+	})
+	cost := after.since(before)
+	s.Then("nobody has written anything, and it cost next to nothing", func() {
+		if indexAfter != indexBefore || cost.catalogWrites > 0 {
+			s.Errorf("Consul was written: its checks' index went from %d to %d", indexBefore, indexAfter)
+		}
+		if cost.kubeWrites > 0 {
+			s.Errorf("%d writes to pods and events", cost.kubeWrites)
+		}
+		if most := barOf(s, "quiet_agent_rpm"); cost.agentRPM > most {
+			s.Errorf("%.1f requests per pod and minute to the agent, want %g at the most", cost.agentRPM, most)
+		}
+		if most := 4 * barOf(s, "agentlet_millicores"); cost.millicores > most { // this machine may be busy
+			s.Errorf("%.2f millicores for each agentlet, want %g at the most", cost.millicores, most)
+		}
+		if growth := memoryAfter - memoryBefore; growth > 1 {
+			s.Errorf("each agentlet grew by %.2f MiB", growth)
+		}
+		told(s, "nothing happens, twenty pods", fmt.Sprintf("no write to Consul or Kubernetes; %.1f requests to the agent per pod and minute; %.2f millicores each; memory %.2f MiB, then %.2f",
+			cost.agentRPM, cost.millicores, memoryBefore, memoryAfter), cost.window)
 	})
 	s.Then("what they cost is known", func() {
-		after.since(before).record(s)
+		cost.record(s)
 		var cgroup, starts []float64
 		for _, process := range processes {
 			bytes, err := process.CgroupMemory()
@@ -39,7 +70,7 @@ func TestBenchIdle(t *testing.T) {
 		// The first on the node pays for the page cache; it is the largest.
 		slices.Sort(cgroup)
 		rest := cgroup[:len(cgroup)-1]
-		record(s, "agentlet_anon_mib", anonymousMiB(s, processes), len(processes))
+		record(s, "agentlet_anon_mib", memoryAfter, len(processes))
 		record(s, "agentlet_cgroup_mib", observe.Quantile(rest, 0.5), len(rest))
 		for _, pod := range s.Pods(s.Ctx) {
 			starts = append(starts, startTime(s, &pod))
@@ -49,6 +80,18 @@ func TestBenchIdle(t *testing.T) {
 		s.Must(err)
 		record(s, "agentlet_binary_mb", float64(binary.Size())/1e6, 1)
 	})
+}
+
+// idleTime is how long the pods are left alone; AGENTLET_QUIET shortens or lengthens it.
+func idleTime(s *scenario.S) time.Duration {
+	s.Helper()
+	text := os.Getenv("AGENTLET_QUIET")
+	if text == "" {
+		return 5 * time.Minute
+	}
+	d, err := time.ParseDuration(text)
+	s.Must(err)
+	return d
 }
 
 // startTime is the time in milliseconds from the start of the agentlet's process, after the old one was killed, until it

@@ -16,11 +16,8 @@ import (
 	"github.com/agentlet/agentlet/internal/bench"
 )
 
-// Idle pods on one node, and how long they have been so when they are measured.
-const (
-	idlePods = 20
-	idleTime = 5 * time.Minute
-)
+// idlePods are on one node.
+const idlePods = 20
 
 // idle is that many pods that have come to rest.
 func idle(s *scenario.S, node *cluster.Node) []scenario.Process {
