@@ -248,6 +248,9 @@ func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(
 		if i.want != nil {
 			ttl = i.want.HeartbeatTTL
 		}
+		if now.Sub(i.beatAt) >= ttl/3 { // one was missed: the agent may have said critical meanwhile, and not been heard since
+			s.unconfirm(i, now, jitter)
+		}
 		i.beatNext(now.Add(beatPause(ttl, jitter)))
 	}
 }
