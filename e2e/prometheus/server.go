@@ -1,104 +1,46 @@
 package prometheus
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
+
+	"github.com/agentlet/agentlet/e2e/internal/daemon"
 )
 
 // Server is a Prometheus that runs until Stop.
 type Server struct {
+	*daemon.Daemon
 	// URL of its HTTP server, on the loopback address.
-	URL     string
-	command *exec.Cmd
-	output  bytes.Buffer
-	ended   chan struct{}
+	URL string
 }
 
-const (
-	startTimeout = 30 * time.Second
-	stopTimeout  = 20 * time.Second
-	callTimeout  = 10 * time.Second
-)
+const callTimeout = 10 * time.Second
 
 // Start starts a Prometheus with this configuration, whose data and configuration are kept in dir, and waits until it is
 // ready.
-func Start(ctx context.Context, programs Programs, dir string, config []byte) (*Server, error) {
+func Start(ctx context.Context, program, dir string, config []byte) (*Server, error) {
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
-	address, err := freeAddress(ctx)
+	address, err := daemon.FreeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{URL: "http://" + address, ended: make(chan struct{})}
-	s.command = exec.Command(programs.Server, //nolint:noctx // Stop ends it
+	s := &Server{URL: "http://" + address}
+	ready := func(ctx context.Context) error { _, err := s.get(ctx, "/-/ready", nil); return err }
+	s.Daemon, err = daemon.Start(ctx, ready, program,
 		"--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=warn")
-	s.command.Stdout, s.command.Stderr = &s.output, &s.output
-	if err := s.command.Start(); err != nil {
-		return nil, fmt.Errorf("start prometheus: %w", err)
-	}
-	go func() {
-		defer close(s.ended)
-		_ = s.command.Wait() // how it ended is in its output
-	}()
-	if err := s.await(ctx); err != nil {
-		return nil, errors.Join(err, s.Stop())
-	}
-	return s, nil
-}
-
-func (s *Server) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		_, err := s.get(ctx, "/-/ready", nil)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-s.ended:
-			return fmt.Errorf("prometheus ended: %s", s.output.String())
-		case <-ctx.Done():
-			return fmt.Errorf("wait for prometheus: %w", err)
-		case <-ticker.C:
-		}
-	}
-}
-
-// freeAddress is one on which nobody listens now.
-func freeAddress(ctx context.Context) (string, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return listener.Addr().String(), listener.Close()
-}
-
-// Stop ends the process and waits until it has gone.
-func (s *Server) Stop() error {
-	_ = s.command.Process.Signal(syscall.SIGTERM) // it may have ended
-	select {
-	case <-s.ended:
-		return nil
-	case <-time.After(stopTimeout):
-		return errors.Join(errors.New("prometheus does not end"), s.command.Process.Kill())
-	}
+	return s, err
 }
 
 func (s *Server) get(ctx context.Context, path string, query url.Values) ([]byte, error) {

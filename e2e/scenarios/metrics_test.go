@@ -104,7 +104,7 @@ func (s *scraped) start() {
 	programs, err := prometheus.Find(s.Ctx)
 	s.Must(err)
 	s.Must(s.target(s.Ctx))
-	s.server, err = prometheus.Start(s.Ctx, programs, s.dir, s.config())
+	s.server, err = prometheus.Start(s.Ctx, programs.Server, s.dir, s.config())
 	s.Must(err)
 	ended := make(chan struct{})
 	ctx, cancel := context.WithCancel(s.Ctx)

@@ -75,6 +75,8 @@ var (
 
 	unittestStep    = tool(toolchain.HelmUnittest)
 	certManagerStep = tool(toolchain.CertManager)
+	templateStep    = tool(toolchain.ConsulTemplate)
+	corednsStep     = tool(toolchain.CoreDNS)
 
 	chartStep  = step{"chart", chart}
 	lintStep   = step{"lint", lint}
@@ -155,7 +157,7 @@ func unit(ctx context.Context, t *tree) error {
 		env = append(env, "AGENTLET_TEST_KUBECTL="+kubernetes.Program(toolchain.Kubernetes, "kubectl"))
 	}
 	switch programs, err := prometheus.Find(ctx); {
-	case errors.Is(err, prometheus.ErrNotDebian):
+	case errors.Is(err, toolchain.ErrNotDebian):
 		fmt.Println("!!! SKIPPED: the alerts:", err)
 	case err != nil:
 		return err
