@@ -17,6 +17,9 @@ const (
 	Helm             = "helm"
 	HelmUnittest     = "helm-unittest"
 	CertManager      = "cert-manager"
+	ConsulTemplate   = "consul-template"
+	CoreDNS          = "coredns"
+	Prometheus       = "prometheus"
 	GolangciLint     = "golangci-lint"
 )
 
@@ -26,6 +29,8 @@ type set struct {
 	programs []program
 	// versionOf is the module whose version the programs are stamped with, or empty.
 	versionOf string
+	// tags of the build, beside tools.
+	tags []string
 }
 
 type program struct{ name, pkg string }
@@ -69,6 +74,12 @@ var sets = []set{
 		{"helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"},
 	}},
 	{name: CertManager, programs: []program{{"cert-manager", ownMain}}},
+	{name: ConsulTemplate, programs: []program{{"consul-template", "github.com/hashicorp/consul-template"}}},
+	{name: CoreDNS, programs: []program{{"coredns", ownMain}}},
+	{
+		name: Prometheus, programs: []program{{"prometheus", "github.com/prometheus/prometheus/cmd/prometheus"}},
+		tags: []string{"remove_all_sd", "enable_consul_sd"}, // the others would be most of what there is to build
+	},
 	{name: GolangciLint, programs: []program{
 		{"golangci-lint", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
 	}},
@@ -124,7 +135,8 @@ func requiredVersion(goMod []byte, module string) (string, error) {
 // builds are the arguments of the `go build` calls: packages whose last element names the program go together, which
 // lets the linker runs share one loading of the packages; the others need a call with the program's name each.
 func (s set) builds(ldflags, dir string) [][]string {
-	common := []string{"build", "-tags", "tools", "-ldflags", ldflags, "-o"}
+	tags := strings.Join(append([]string{"tools"}, s.tags...), ",")
+	common := []string{"build", "-tags", tags, "-ldflags", ldflags, "-o"}
 	together := append(slices.Clone(common), dir+"/")
 	alone := [][]string{}
 	for _, p := range s.programs {

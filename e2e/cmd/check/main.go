@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -45,16 +46,17 @@ func command() *cobra.Command {
 	add("unit", "Unit and integration tests with the race detector", consulStep, unitStep)
 	add("verify", "Fail if something generated is stale or a module is untidy", verifyStep)
 	add("chart", "Lint the chart, run its unit tests, and render it twice", helmStep, unittestStep, chartStep)
-	all := []step{kubernetesStep, consulStep, helmStep, unittestStep, certManagerStep, linterStep, lintStep, verifyStep, chartStep, unitStep}
-	add("test", "Everything but the long scenarios", append(all, scenarios(".", false))...)
-	add("soak", "Everything, also on the oldest Kubernetes", append(all, scenarios(".", true), oldestToolStep, oldestStep)...)
+	cluster := []step{kubernetesStep, consulStep, helmStep, certManagerStep, templateStep, corednsStep}
+	all := slices.Concat(cluster, []step{unittestStep, linterStep, lintStep, verifyStep, chartStep, unitStep})
+	add("test", "Everything but the long scenarios", slices.Concat(all, []step{scenarios(".", false)})...)
+	add("soak", "Everything, also on the oldest Kubernetes", slices.Concat(all, []step{scenarios(".", true), oldestToolStep, oldestStep})...)
 	add("oldest", "The main scenarios on the oldest Kubernetes that is supported",
 		kubernetesStep, oldestToolStep, consulStep, helmStep, oldestStep)
 	var pattern string
 	e2e := add("e2e", "Chosen scenarios")
 	e2e.Flags().StringVar(&pattern, "run", ".", "regular expression of the scenarios' names")
 	e2e.RunE = func(c *cobra.Command, _ []string) error {
-		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, certManagerStep, scenarios(pattern, true)})
+		return run(c.Context(), slices.Concat(cluster, []step{scenarios(pattern, true)}))
 	}
 	bench := add("bench", "Measure, and print the figures with their bars")
 	bench.Flags().StringVar(&pattern, "run", ".", "regular expression within the scenarios' names, after TestBench")
