@@ -26,7 +26,12 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"yaml values":     values,
 	"yaml prometheus": scraped,
 	"json consul":     configured,
-	"hcl policy":      policy,
+	"hcl policy":      triedFile("docs/consul"),  // tests of agentlet/consul hold it against a real Consul
+	"nginx client":    triedFile("docs/clients"), // the scenarios TestClients… run these with the programs that they are for
+	"hcl client":      triedFile("docs/clients"),
+	"yaml client":     triedFile("docs/clients"),
+	"json client":     triedFile("docs/clients"),
+	"corefile client": triedFile("docs/clients"),
 	"go cluster":      compiled,
 }
 
@@ -133,14 +138,19 @@ func configured(t *testing.T, block Block) {
 	}
 }
 
-// policy is the one that tests of agentlet/consul hold against a real Consul.
-func policy(t *testing.T, block Block) {
-	want, err := os.ReadFile(filepath.Join(root, "docs/consul/registrar.hcl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if block.Text != string(want) {
-		t.Error("this policy is not docs/consul/registrar.hcl, the one that is tried")
+// triedFile is the text of a file of that folder, which other tests try.
+func triedFile(folder string) func(t *testing.T, block Block) {
+	return func(t *testing.T, block Block) {
+		files, err := filepath.Glob(filepath.Join(root, folder, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if text, err := os.ReadFile(file); err == nil && string(text) == block.Text {
+				return
+			}
+		}
+		t.Errorf("this is no file of %s, whose files are tried", folder)
 	}
 }
 

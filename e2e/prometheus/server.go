@@ -129,3 +129,26 @@ func (s *Server) Rules(ctx context.Context) ([]Rule, error) {
 	}
 	return rules, nil
 }
+
+// Targets are what the server scrapes now, each by the labels that its discovery has told of it.
+func (s *Server) Targets(ctx context.Context) ([]map[string]string, error) {
+	body, err := s.get(ctx, "/api/v1/targets", url.Values{"state": {"active"}})
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Data struct {
+			ActiveTargets []struct {
+				DiscoveredLabels map[string]string `json:"discoveredLabels"`
+			} `json:"activeTargets"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("decode answer: %w", err)
+	}
+	var targets []map[string]string
+	for _, t := range answer.Data.ActiveTargets {
+		targets = append(targets, t.DiscoveredLabels)
+	}
+	return targets, nil
+}

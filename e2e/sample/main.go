@@ -5,6 +5,7 @@
 //	PUT /ready    ready, and whole, from now on
 //	PUT /unready  not ready from now on
 //	PUT /broken   500 to every GET from now on
+//	GET /lookup   the addresses behind ?name=, as JSON: by the pod's resolver, or by the name server at ?server=host:port
 //	PUT /v1/…     said to the pod's agentlet over the loopback; its answer is the answer
 //
 // With LEASE it takes part in the elections of that Lease in its namespace, and labels its pod with the outcome:
@@ -22,6 +23,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -68,6 +70,7 @@ func run() error {
 	mux.HandleFunc("PUT /broken", func(http.ResponseWriter, *http.Request) { broken.Store(true) })
 	mux.HandleFunc("PUT /unready", func(http.ResponseWriter, *http.Request) { unready.Store(true) })
 
+	mux.HandleFunc("GET /lookup", lookUp)
 	mux.HandleFunc("PUT /v1/", relay)
 
 	failed := make(chan error, 3)
@@ -131,6 +134,26 @@ func report(at time.Time) error {
 	}
 	defer connection.Close()
 	return json.NewEncoder(connection).Encode(Report{Pod: os.Getenv("POD_NAME"), UID: os.Getenv("POD_UID"), At: at})
+}
+
+// lookUp answers 404 where there is no such name, or nothing behind it.
+func lookUp(w http.ResponseWriter, r *http.Request) {
+	resolver := net.Resolver{PreferGo: true}
+	if server := r.FormValue("server"); server != "" {
+		resolver.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, server)
+		}
+	}
+	addresses, err := resolver.LookupHost(r.Context(), r.FormValue("name"))
+	if missing, ok := errors.AsType[*net.DNSError](err); ok && missing.IsNotFound {
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(addresses) // the client has gone
 }
 
 // relay says something to the pod's agentlet.

@@ -42,15 +42,21 @@ func statefulSet(s *scenario.S, replicas int32, policy appsv1.PodManagementPolic
 // lookUp asks Consul's DNS for the addresses behind a name below the service's; none where there is no such name.
 func lookUp(s *scenario.S, name string) []string {
 	s.Helper()
-	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(cluster.HostIP, "8600"))
-	}}
-	addresses, err := resolver.LookupHost(s.Ctx, name+"."+s.Service()+".service.consul.")
-	if missing, ok := errors.AsType[*net.DNSError](err); ok && missing.IsNotFound {
-		return nil
-	}
+	addresses, err := addressesBehind(s.Ctx, name+"."+s.Service()+".service.consul.")
 	s.Must(err)
 	return addresses
+}
+
+// addressesBehind a name, as a Consul server's DNS says; none where there is no such name.
+func addressesBehind(ctx context.Context, name string) ([]string, error) {
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(cluster.HostIP, consulDNS))
+	}}
+	addresses, err := resolver.LookupHost(ctx, name)
+	if missing, ok := errors.AsType[*net.DNSError](err); ok && missing.IsNotFound {
+		return nil, nil
+	}
+	return addresses, err
 }
 
 // tagged are the UIDs of the pods whose instances have the tag, as the catalog says after index, and when it said so.

@@ -19,7 +19,7 @@ import (
 // pages are the Markdown files that hold generated tables.
 var pages = []string{
 	"README.md", "docs/annotations.md", "docs/applications.md", "docs/operating.md", "docs/metrics.md", "docs/migrate.md", "docs/consul.md",
-	"docs/benchmarks.md", chartFolder + "README.md",
+	"docs/clients.md", "docs/benchmarks.md", chartFolder + "README.md",
 }
 
 // The picture of a pod's life: what was measured, and what is drawn from it.
@@ -101,21 +101,28 @@ func Files(root string) (map[string]string, error) {
 	return files, nil
 }
 
-// tagged are the languages of snippets with the tags by which e2e/docs tries them.
-var tagged = map[string]string{".sh": "sh check", ".hcl": "hcl policy"}
+// tagged are the languages of snippets with the tags by which e2e/docs tries them, by their folder in docs and the file's suffix.
+var tagged = map[string]map[string]string{
+	"consul": {".sh": "sh check", ".hcl": "hcl policy"},
+	"clients": {
+		"": "corefile client", ".conf": "nginx client", ".ctmpl": "nginx client", ".hcl": "hcl client", ".json": "json client", ".yml": "yaml client",
+	},
+}
 
-// snippets adds the files of docs/consul, which tests use too, each as a block of code by its path.
+// snippets adds the files of these folders, which tests use too, each as a block of code by its path.
 func snippets(root string, all map[string]string) error {
-	names, err := filepath.Glob(filepath.Join(root, "docs/consul/*"))
-	if err != nil {
-		return fmt.Errorf("list snippets: %w", err)
-	}
-	for _, name := range names {
-		text, err := os.ReadFile(name)
+	for folder, tags := range tagged {
+		names, err := filepath.Glob(filepath.Join(root, "docs", folder, "*"))
 		if err != nil {
-			return fmt.Errorf("read snippet: %w", err)
+			return fmt.Errorf("list snippets: %w", err)
 		}
-		all["consul/"+filepath.Base(name)] = "```" + tagged[filepath.Ext(name)] + "\n" + string(text) + "```\n"
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return fmt.Errorf("read snippet: %w", err)
+			}
+			all[folder+"/"+filepath.Base(name)] = "```" + tags[filepath.Ext(name)] + "\n" + string(text) + "```\n"
+		}
 	}
 	return nil
 }

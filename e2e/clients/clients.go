@@ -1,0 +1,61 @@
+// Package clients runs what follows a service in Consul, with the configurations that docs/clients.md shows: nginx, with
+// upstreams that consul-template renders or that it looks up by DNS, and CoreDNS, which forwards Consul's names.
+package clients
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/agentlet/agentlet/e2e/internal/daemon"
+	"github.com/agentlet/agentlet/e2e/toolchain"
+)
+
+// Example is a file of docs/clients, with what is replaced in it: pairs of old and new. It is an error when the file has no
+// such old text.
+func Example(name string, pairs ...string) (string, error) {
+	e2e, err := toolchain.SourceRoot()
+	if err != nil {
+		return "", err
+	}
+	content, err := os.ReadFile(filepath.Join(e2e, "..", "docs", "clients", name))
+	if err != nil {
+		return "", fmt.Errorf("read example: %w", err)
+	}
+	text := string(content)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if !strings.Contains(text, pairs[i]) {
+			return "", fmt.Errorf("%s has no %q", name, pairs[i])
+		}
+		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
+	}
+	return text, nil
+}
+
+func write(file, content string) error {
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
+}
+
+// CoreDNS starts one that answers names below consul. at an address (port 53 of it is used) as docs/clients.md shows, and
+// asks a Consul at its DNS port; at port 5353 of the address it keeps answers as the cache plugin does by default.
+func CoreDNS(ctx context.Context, dir, address, consul string) (*daemon.Daemon, error) {
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.CoreDNS)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := Example("Corefile", "errors\n", "errors\n    bind "+address+"\n", "10.0.0.11:8600 10.0.0.12:8600", consul)
+	if err != nil {
+		return nil, err
+	}
+	kept := strings.NewReplacer("consul:53 ", "consul:5353 ", "cache 1\n", "cache\n").Replace(bound)
+	file := filepath.Join(dir, "Corefile")
+	if err := write(file, bound+kept); err != nil {
+		return nil, err
+	}
+	return daemon.Start(ctx, daemon.Listening(address+":53"), tools.Program(toolchain.CoreDNS, "coredns"), "-conf="+file)
+}
