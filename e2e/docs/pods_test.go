@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -140,6 +141,79 @@ func TestExamples(t *testing.T) {
 			manifest(t, Block{Page: "examples/" + filepath.Base(file), Line: 1, Text: string(text)})
 		})
 	}
+}
+
+// TestConsulExamples has kubectl make each variant of examples/consul, tries the objects as the other examples', and has Consul
+// validate the configuration that their agents get.
+func TestConsulExamples(t *testing.T) {
+	kubectl, consul := program(t, "AGENTLET_TEST_KUBECTL"), program(t, "AGENTLET_TEST_CONSUL")
+	variants, err := filepath.Glob(filepath.Join(root, "examples/consul/*/kustomization.yaml"))
+	if err != nil || len(variants) < 4 {
+		t.Fatalf("%d variants, %v", len(variants), err)
+	}
+	for _, variant := range variants {
+		name := filepath.Base(filepath.Dir(variant))
+		t.Run(name, func(t *testing.T) {
+			out, err := output(t, root, nil, kubectl, "kustomize", "examples/consul/"+name)
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			manifest(t, Block{Page: "examples/consul/" + name, Line: 1, Text: out})
+			if image := "image: hashicorp/consul:" + consulVersion(t) + "\n"; strings.Count(out, image) != 2 {
+				t.Errorf("servers and clients want another image than %s", image)
+			}
+			shared, agents := agentConfigurations(t, out)
+			if len(agents) != 2 {
+				t.Fatalf("the configurations of %d kinds of agents, want servers' and clients'", len(agents))
+			}
+			shared["arguments.json"] = `{"bind_addr": "192.0.2.1"}` // which the pods give by -bind
+			for agent, text := range agents {
+				folder := filepath.Dir(written(t, agent, text))
+				for file, text := range shared {
+					if err := os.WriteFile(filepath.Join(folder, file), []byte(text), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if out, err := output(t, root, nil, consul, "validate", folder); err != nil {
+					t.Errorf("%s: %v: %s", agent, err, out)
+				}
+			}
+		})
+	}
+}
+
+// consulVersion is the version of the Consul that everything here is tried with.
+func consulVersion(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "e2e/tools/consul/go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`github\.com/hashicorp/consul v(\S+)`).FindSubmatch(text)
+	if match == nil {
+		t.Fatal("the tools' go.mod names no Consul")
+	}
+	return string(match[1])
+}
+
+// agentConfigurations takes the files out of ConfigMaps: those that are one kind of agents' alone, and those that all have.
+func agentConfigurations(t *testing.T, manifests string) (shared, agents map[string]string) {
+	t.Helper()
+	shared, agents = map[string]string{}, map[string]string{}
+	for document := range strings.SplitSeq(manifests, "\n---\n") {
+		var config corev1.ConfigMap
+		if err := yaml.Unmarshal([]byte(document), &config); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range config.Data {
+			if config.Kind == "ConfigMap" && (name == "server.hcl" || name == "client.hcl") {
+				agents[name] = text
+			} else if config.Kind == "ConfigMap" {
+				shared[name] = text
+			}
+		}
+	}
+	return shared, agents
 }
 
 // TestMistakesAreToldAsThePagesSay holds each block that is denied, or warned of, against what the next block shows.
