@@ -10,6 +10,8 @@ IMAGE   ?= agentlet/agentlet:$(VERSION)
 LDFLAGS := -s -w -X github.com/agentlet/agentlet/internal/version.Version=$(VERSION)
 # RUN chooses scenarios by a regular expression.
 RUN     ?= .
+# CONSUL=in-cluster has the demo's Consul run in pods, as examples/consul has it.
+CONSUL  ?=
 
 .PHONY: help
 help: ## Show this help
@@ -32,8 +34,8 @@ release: ## Make a release in dist/, twice, and compare: make release VERSION=1.
 		go run ./cmd/release -version '$(VERSION)' -ldflags '$(LDFLAGS)' -o $(CURDIR)/dist
 
 .PHONY: demo
-demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load
-	@cd e2e && go run ./cmd/demo up
+demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load; CONSUL=in-cluster: Consul in pods
+	@cd e2e && AGENTLET_CONSUL='$(CONSUL)' go run ./cmd/demo up
 
 .PHONY: demo-down
 demo-down: ## End the demo
@@ -42,6 +44,10 @@ demo-down: ## End the demo
 .PHONY: test
 test: ## Lint, unit, race, integration and the scenarios that are not long (CI runs exactly this)
 	@cd e2e && go run ./cmd/check test
+
+.PHONY: consul
+consul: ## Run the scenarios about a Consul in pods, as examples/consul has it, on a cluster of their own
+	@cd e2e && go run ./cmd/check consul
 
 .PHONY: soak
 soak: ## Everything, the long scenarios too

@@ -22,6 +22,9 @@ var debianPackages = []struct{ program, name string }{
 	{"tc", "iproute2"},
 	{"conntrack", "conntrack"},
 	{"nsenter", "util-linux"},
+	// In an image of Consul, as in the official one.
+	{"curl", "curl"},
+	{"jq", "jq"},
 }
 
 // cniFolders are where distributions put the CNI plugins.

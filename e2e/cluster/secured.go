@@ -222,7 +222,6 @@ func (s *Secured) Environment() []string {
 	return []string{
 		"CONSUL_HTTP_ADDR=https://" + net.JoinHostPort(hostIP, strconv.Itoa(SecuredPort)), "CONSUL_HTTP_TOKEN=" + managementToken,
 		"CONSUL_CACERT=" + filepath.Join(s.Dir, "ca.crt"), "CONSUL_TLS_SERVER_NAME=localhost",
-		"PATH=" + filepath.Dir(s.program) + ":" + os.Getenv("PATH"),
 	}
 }
 

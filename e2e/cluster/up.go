@@ -20,8 +20,11 @@ import (
 
 const cleanupTimeout = time.Minute
 
+// ErrOtherOptions means that the cluster is up, and not as it was asked for.
+var ErrOtherOptions = errors.New("up with other options: take it down first")
+
 // Up starts a cluster and returns when it is healthy. One that already is healthy is returned as it is, unless it
-// has other options: that is an error. The remains of one that isn't healthy are removed first. When Up fails it
+// has other options: that is ErrOtherOptions. The remains of one that isn't healthy are removed first. When Up fails it
 // leaves only the logs behind.
 func Up(ctx context.Context, options Options) (c *Cluster, err error) {
 	options, err = options.complete()
@@ -84,7 +87,7 @@ func reuse(ctx context.Context, l layout, options Options) (*Cluster, error) {
 	if same, err := sameOptions(c.Options, options); err != nil {
 		return nil, err
 	} else if !same {
-		return nil, fmt.Errorf("cluster %q is up with other options: take it down first", l.name)
+		return nil, fmt.Errorf("cluster %q is %w", l.name, ErrOtherOptions)
 	}
 	c.Options.Log = options.Log
 	fmt.Fprintf(options.Log, "cluster %s is up\n", l.name)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ const (
 type Env struct {
 	Cluster *cluster.Cluster
 	Kube    kubernetes.Interface
-	// Consul is a client of a Consul server.
+	// Consul is a client of a Consul server, or of an agent where Consul runs in pods.
 	Consul *api.Client
 	// Root is the repository's folder, Out the folder for figures and reports, Helm the helm program.
 	Root, Out, Helm string
@@ -82,7 +83,8 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded. Each step is logged. It
+// Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded, in the place of one that is up with
+// other options. Each step is logged. It
 // keeps other runs off the cluster until Release or the program's end.
 func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	root, err := toolchain.SourceRoot()
@@ -95,26 +97,40 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	env.Cluster, err = cluster.Up(ctx, cluster.Options{Kubernetes: os.Getenv("AGENTLET_KUBERNETES"), Log: log})
+	options, err := ClusterOptions(log)
+	if err != nil {
+		return nil, err
+	}
+	env.Cluster, err = cluster.Up(ctx, options)
+	if errors.Is(err, cluster.ErrOtherOptions) { // nobody uses it: we have the lock
+		if err := cluster.Down(ctx, options.Name, log); err != nil {
+			return nil, err
+		}
+		env.Cluster, err = cluster.Up(ctx, options)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if env.Kube, err = env.Cluster.Client(); err != nil {
 		return nil, err
 	}
-	if env.Consul, err = cluster.ConsulClient(env.Cluster.ConsulAddr()); err != nil {
+	if env.Consul, err = cluster.ConsulClient(env.ConsulAddr()); err != nil {
 		return nil, err
 	}
 	if env.Helm, err = env.Cluster.Helm(ctx, log); err != nil {
 		return nil, err
 	}
-	steps := []struct {
+	type step struct {
 		name string
 		do   func(context.Context) error
-	}{
+	}
+	steps := []step{
 		{"build the image", env.buildImage},
 		{"load the images", env.loadImages},
 		{"install the chart", func(ctx context.Context) error { return env.Install(ctx, values...) }},
+	}
+	if env.InCluster() {
+		steps = slices.Insert(steps, 0, step{"run Consul in pods", func(ctx context.Context) error { return env.startConsul(ctx, log) }})
 	}
 	for _, step := range steps {
 		began := time.Now()

@@ -34,6 +34,7 @@ type settings struct {
 	parallel bool
 	long     bool
 	bench    bool
+	inPods   bool
 	labels   map[string]string
 }
 
@@ -45,6 +46,9 @@ func Long() Option { return func(s *settings) { s.long = true } }
 
 // Bench marks a scenario that measures; it runs in make bench, and elsewhere only where it is Long, too.
 func Bench() Option { return func(s *settings) { s.bench = true } }
+
+// ConsulInPods marks a scenario about the Consul of examples/consul; it runs with AGENTLET_CONSUL=in-cluster alone, as a long one.
+func ConsulInPods() Option { return func(s *settings) { s.inPods, s.long = true, true } }
 
 // Label sets a label of the scenario's namespace; an empty value removes it.
 func Label(key, value string) Option {
@@ -72,6 +76,9 @@ func New(t *testing.T, options ...Option) *S {
 	set := settings{labels: map[string]string{contract.InjectLabel: contract.InjectEnabled}}
 	for _, option := range options {
 		option(&set)
+	}
+	if set.inPods && !shared.InCluster() {
+		t.Skip("wants Consul in pods; make soak runs it")
 	}
 	timeout := scenarioTimeout
 	if set.long || set.bench {
@@ -140,6 +147,9 @@ func (s *S) dump(ctx context.Context) {
 	} {
 		out, _ := s.Kubectl(ctx, append([]string{"-n", s.Namespace}, args...)...)
 		s.Logf("kubectl %s\n%s", strings.Join(args, " "), out)
+	}
+	if s.InCluster() {
+		s.Logf("Consul\n%s", s.consulState(ctx))
 	}
 	pods, err := s.Kube.CoreV1().Pods(s.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {

@@ -3,6 +3,7 @@ package scenarios_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
 // guarded is a scenario whose Consul has TLS, and ACLs that deny by default. It is a Consul of its own beside the cluster's.
@@ -74,21 +76,31 @@ func (g guarded) install(values ...string) {
 // inline is the value with which pods carry the authority themselves.
 func (g guarded) inline() string { return "consul.tls.ca=" + g.ca }
 
-// run runs a script of the documentation, for the scenario's namespace where it says shop, with other words replaced.
+// run runs a script of the documentation with this Consul, with words replaced.
 func (g guarded) run(script string, replace ...string) {
 	g.Helper()
-	text, err := os.ReadFile(filepath.Join(g.Root, "docs", "consul", script))
-	g.Must(err)
-	command := exec.CommandContext(g.Ctx, "bash", "-euo", "pipefail", "-c",
-		strings.NewReplacer(append(replace, "shop", g.Namespace)...).Replace(string(text)))
-	command.Dir = g.TempDir()
-	policy, err := os.ReadFile(filepath.Join(g.Root, "docs", "consul", "registrar.hcl"))
-	g.Must(err)
-	g.Must(os.WriteFile(filepath.Join(command.Dir, "registrar.hcl"), []byte(strings.ReplaceAll(string(policy), `"web"`, strconv.Quote(g.Service()))), 0o600))
-	command.Env = append(append(os.Environ(), g.secured.Environment()...), "KUBECONFIG="+g.Cluster.Kubeconfig(),
-		"PATH="+filepath.Dir(g.Cluster.Kubectl())+":"+strings.TrimPrefix(g.secured.Environment()[4], "PATH="))
+	runDocs(g.S, g.TempDir(), script, g.secured.Environment(), replace...)
+}
+
+// runDocs runs a script of docs/consul in a folder: for the scenario's namespace and service where it and the policy say shop and web,
+// with other words replaced, and with kubectl and consul at hand.
+func runDocs(s *scenario.S, folder, script string, env []string, replace ...string) {
+	s.Helper()
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(s.Root, "docs", "consul", name))
+		s.Must(err)
+		return string(text)
+	}
+	policy := strings.ReplaceAll(read("registrar.hcl"), `"web"`, strconv.Quote(s.Service()))
+	s.Must(os.WriteFile(filepath.Join(folder, "registrar.hcl"), []byte(policy), 0o600))
+	tools, err := toolchain.Ensure(s.Ctx, io.Discard, toolchain.Consul)
+	s.Must(err)
+	path := []string{filepath.Dir(s.Cluster.Kubectl()), filepath.Dir(tools.Program(toolchain.Consul, "consul")), os.Getenv("PATH")}
+	command := exec.CommandContext(s.Ctx, "bash", "-euo", "pipefail", "-c", strings.NewReplacer(append(replace, "shop", s.Namespace)...).Replace(read(script)))
+	command.Dir = folder
+	command.Env = append(append(os.Environ(), env...), "KUBECONFIG="+s.Cluster.Kubeconfig(), "PATH="+strings.Join(path, ":"))
 	if out, err := command.CombinedOutput(); err != nil {
-		g.Fatalf("%s: %v\n%s", script, err, out)
+		s.Fatalf("%s: %v\n%s", script, err, out)
 	}
 }
 

@@ -3,7 +3,8 @@
 //	check lint | unit | verify | chart  one step
 //	check e2e --run REGEXP           chosen scenarios
 //	check test                       all steps, and the scenarios that are not long
-//	check soak                       all steps, and all scenarios; then as check oldest
+//	check soak                       all steps, and all scenarios; then as check consul and check oldest
+//	check consul                     the scenarios about a Consul in pods, as examples/consul has it
 //	check oldest                     the main scenarios on the oldest Kubernetes that is supported
 //	check bench --run REGEXP         what make bench measures, by the names of its scenarios
 //	check bench-scale                what make bench-scale measures
@@ -49,9 +50,10 @@ func command() *cobra.Command {
 	cluster := []step{kubernetesStep, consulStep, helmStep, certManagerStep, templateStep, corednsStep}
 	all := slices.Concat(cluster, []step{unittestStep, linterStep, lintStep, verifyStep, chartStep, unitStep})
 	add("test", "Everything but the long scenarios", slices.Concat(all, []step{scenarios(".", false)})...)
-	add("soak", "Everything, also on the oldest Kubernetes", slices.Concat(all, []step{scenarios(".", true), oldestToolStep, oldestStep})...)
+	add("soak", "Everything, also with Consul in pods, and on the oldest Kubernetes", slices.Concat(all, []step{scenarios(".", true), inPodsStep, oldestToolStep, oldestStep})...)
 	add("oldest", "The main scenarios on the oldest Kubernetes that is supported",
 		kubernetesStep, oldestToolStep, consulStep, helmStep, oldestStep)
+	add("consul", "The scenarios about a Consul in pods", kubernetesStep, consulStep, helmStep, inPodsStep)
 	var pattern string
 	e2e := add("e2e", "Chosen scenarios")
 	e2e.Flags().StringVar(&pattern, "run", ".", "regular expression of the scenarios' names")

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"github.com/agentlet/agentlet/e2e/scenario"
 	"github.com/agentlet/agentlet/e2e/toolchain"
 	"github.com/agentlet/agentlet/internal/bench"
 )
@@ -35,18 +36,23 @@ func benchmarks(pattern string) step {
 // onOldest are the scenarios that are run on the oldest Kubernetes too: whatever its API server and kubelet may do in another way.
 const onOldest = "TestMain|TestTrust|TestInject|TestWorkloads|TestContract|TestProbe|TestEvents|TestPlugin|TestChart|TestUpgrade"
 
-// oldestStep runs them on a cluster of its own, in the place of the one that may be up.
-var oldestStep = step{"oldest kubernetes", func(ctx context.Context, t *tree) error {
-	if err := cannot(); err != nil {
-		return fmt.Errorf("%w: %w", errSkipped, err)
-	}
-	down := func(ctx context.Context) error { return show(ctx, t.e2e, nil, "go", "run", "./cmd/cluster", "down") }
-	if err := down(ctx); err != nil {
-		return err
-	}
-	err := t.stories(ctx, "oldest.log", onOldest, "60m", "AGENTLET_KUBERNETES="+toolchain.KubernetesOldest)
-	return errors.Join(err, down(context.WithoutCancel(ctx)))
-}}
+// oldestStep runs them there.
+var oldestStep = instead("oldest kubernetes", "oldest.log", onOldest, "AGENTLET_KUBERNETES="+toolchain.KubernetesOldest)
+
+// inPodsStep runs the scenarios about the Consul of examples/consul.
+var inPodsStep = instead("consul on kubernetes", "consul-on-kubernetes.log", "TestConsulOnKubernetes",
+	"AGENTLET_CONSUL="+scenario.InClusterConsul, "AGENTLET_LONG=1")
+
+// instead runs scenarios on a cluster of another kind, in the place of the one that may be up, and removes it.
+func instead(name, log, pattern string, env ...string) step {
+	return step{name, func(ctx context.Context, t *tree) error {
+		if err := cannot(); err != nil {
+			return fmt.Errorf("%w: %w", errSkipped, err)
+		}
+		err := t.stories(ctx, log, pattern, "60m", env...)
+		return errors.Join(err, show(context.WithoutCancel(ctx), t.e2e, nil, "go", "run", "./cmd/cluster", "down"))
+	}}
+}
 
 // figuresStep prints what make bench has measured, now and before.
 var figuresStep = step{"figures", func(_ context.Context, t *tree) error {

@@ -1,0 +1,243 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/image"
+	"github.com/agentlet/agentlet/e2e/toolchain"
+)
+
+// InClusterConsul is the value of AGENTLET_CONSUL with which Consul runs in pods, as examples/consul has it.
+const InClusterConsul = "in-cluster"
+
+// ConsulNamespace is the namespace of the Consul that runs in pods.
+const ConsulNamespace = "consul"
+
+// consulImage is the image of examples/consul. No registry is asked for it: it is made here, under the same name.
+const consulImage = "hashicorp/consul:1.22.7"
+
+// ClusterOptions are those of the cluster that Start brings up, by AGENTLET_KUBERNETES and AGENTLET_CONSUL.
+func ClusterOptions(log io.Writer) (cluster.Options, error) {
+	options := cluster.Options{Kubernetes: os.Getenv("AGENTLET_KUBERNETES"), Log: log}
+	switch where := os.Getenv("AGENTLET_CONSUL"); where {
+	case "":
+	case InClusterConsul:
+		options.Consul, options.Nodes = cluster.ConsulNone, 3 // a node for each server
+	default:
+		return options, fmt.Errorf("AGENTLET_CONSUL=%s: want nothing, or %s", where, InClusterConsul)
+	}
+	return options, nil
+}
+
+// InCluster reports whether Consul runs in pods.
+func (e *Env) InCluster() bool { return e.Cluster.Options.Consul == cluster.ConsulNone }
+
+// ConsulAddr is where Consul is asked: host and port of its HTTP API.
+func (e *Env) ConsulAddr() string {
+	if e.InCluster() {
+		return e.Cluster.Nodes[0].ConsulAddr()
+	}
+	return e.Cluster.ConsulAddr()
+}
+
+// startConsul makes what the Consul in pods needs of the cluster, and installs it, unless it is there.
+func (e *Env) startConsul(ctx context.Context, log io.Writer) error {
+	if _, err := e.Kube.AppsV1().DaemonSets(ConsulNamespace).Get(ctx, "consul-client", metav1.GetOptions{}); err == nil {
+		return e.AwaitConsul(ctx)
+	}
+	tools, err := toolchain.Ensure(ctx, log, toolchain.Consul)
+	if err != nil {
+		return err
+	}
+	tarball := filepath.Join(e.Cluster.Dir(), "consul.tar")
+	if err := buildConsulImage(ctx, tools.Program(toolchain.Consul, "consul"), tarball); err != nil {
+		return err
+	}
+	if err := e.Cluster.LoadImage(ctx, tarball); err != nil {
+		return err
+	}
+	return e.InstallConsul(ctx, "base")
+}
+
+// buildConsulImage packs Consul, and those programs of its official image that the examples use, as this machine has them.
+func buildConsulImage(ctx context.Context, consul, tarball string) error {
+	files := []image.File{{Path: "/bin/consul", Source: consul}}
+	for _, name := range []string{"sh", "cat", "sleep", "curl", "jq"} {
+		program, err := exec.LookPath(name)
+		if err != nil {
+			return fmt.Errorf("find program: %w", err)
+		}
+		files = append(files, image.File{Path: "/bin/" + name, Source: program})
+		libraries, err := libraries(ctx, program)
+		if err != nil {
+			return err
+		}
+		for _, library := range libraries {
+			file := image.File{Path: library, Source: library}
+			if !slices.Contains(files, file) {
+				files = append(files, file)
+			}
+		}
+	}
+	img, err := image.Build(image.Spec{Files: files, Env: []string{"PATH=/bin"}})
+	if err != nil {
+		return err
+	}
+	return image.WriteTarball(tarball, consulImage, img)
+}
+
+// library is a line of ldd's that names a file.
+var library = regexp.MustCompile(`(/\S+) \(0x`)
+
+// libraries are those that a program is linked with.
+func libraries(ctx context.Context, program string) (paths []string, err error) {
+	out, err := exec.CommandContext(ctx, "ldd", program).Output()
+	if err != nil {
+		return nil, fmt.Errorf("list libraries of %s: %w", program, err)
+	}
+	for _, match := range library.FindAllStringSubmatch(string(out), -1) {
+		paths = append(paths, match[1])
+	}
+	return paths, nil
+}
+
+// InstallConsul applies a variant of examples/consul to a cluster that has no Consul, and waits until its agents have joined.
+func (e *Env) InstallConsul(ctx context.Context, variant string) error {
+	overlay, err := e.PrepareConsul(ctx, variant)
+	if err != nil {
+		return err
+	}
+	if _, err := e.Kubectl(ctx, "apply", "-k", overlay); err != nil {
+		return err
+	}
+	return e.AwaitConsul(ctx)
+}
+
+// PrepareConsul makes volumes, which nobody provisions here, and returns the folder of an overlay over the variant: the nodes
+// share this machine's disk, so the clients' data goes into a folder for each node.
+func (e *Env) PrepareConsul(ctx context.Context, variant string) (overlay string, err error) {
+	if err := e.makeVolumes(ctx); err != nil {
+		return "", err
+	}
+	overlay = e.consulDir("overlay")
+	base, err := filepath.Rel(overlay, filepath.Join(e.Root, "examples", "consul", variant))
+	if err != nil {
+		return "", err
+	}
+	kustomization := fmt.Sprintf(`
+resources: [%s]
+patches:
+- target: {kind: DaemonSet}
+  patch: |-
+    - {op: replace, path: /spec/template/spec/volumes/1/hostPath/path, value: %s}
+    - {op: add, path: /spec/template/spec/containers/0/volumeMounts/1/subPathExpr, value: $(NODE_NAME)}
+`, base, e.consulDir("clients"))
+	if err := os.MkdirAll(overlay, 0o755); err != nil {
+		return "", fmt.Errorf("make folder: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(kustomization), 0o600); err != nil {
+		return "", fmt.Errorf("write overlay: %w", err)
+	}
+	return overlay, nil
+}
+
+func (e *Env) consulDir(name string) string { return filepath.Join(e.Cluster.Dir(), "consul", name) }
+
+// AwaitConsul waits until all servers run and all clients know a leader.
+func (e *Env) AwaitConsul(ctx context.Context) error {
+	for _, workload := range []string{"statefulset/consul-server", "daemonset/consul-client"} {
+		if _, err := e.Kubectl(ctx, "-n", ConsulNamespace, "rollout", "status", workload, "--timeout=4m"); err != nil {
+			return errors.Join(err, errors.New(e.consulState(ctx)))
+		}
+	}
+	return nil
+}
+
+// consulState is what there is to see of the Consul in pods.
+func (e *Env) consulState(ctx context.Context) string {
+	pods, _ := e.Kubectl(ctx, "-n", ConsulNamespace, "get", "pods,persistentvolumeclaims", "-o", "wide")
+	events, _ := e.Kubectl(ctx, "-n", ConsulNamespace, "get", "events", "--field-selector=type!=Normal")
+	logs, _ := e.Kubectl(ctx, "-n", ConsulNamespace, "logs", "-l", "app=consul", "--prefix", "--tail=25")
+	return strings.Join([]string{pods, events, logs}, "\n")
+}
+
+// RemoveConsul removes the Consul in pods with its data.
+func (e *Env) RemoveConsul(ctx context.Context) error {
+	_, err := e.Kubectl(ctx, "delete", "namespace", ConsulNamespace, "--ignore-not-found", "--timeout=3m")
+	if err != nil {
+		return err
+	}
+	if _, err := e.Kubectl(ctx, "delete", "persistentvolumes", "-l", "app=consul", "--timeout=1m"); err != nil {
+		return err
+	}
+	return os.RemoveAll(e.consulDir(""))
+}
+
+// volumesPerNode is one more than a node has servers, so that a lost one has a successor.
+const volumesPerNode = 2
+
+func (e *Env) makeVolumes(ctx context.Context) error {
+	const class = "local"
+	wait := storagev1.VolumeBindingWaitForFirstConsumer
+	_, err := e.Kube.StorageV1().StorageClasses().Create(ctx, &storagev1.StorageClass{
+		ObjectMeta:        metav1.ObjectMeta{Name: class, Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
+		Provisioner:       "kubernetes.io/no-provisioner",
+		VolumeBindingMode: &wait,
+	}, metav1.CreateOptions{})
+	if ignoreExists(err) != nil {
+		return fmt.Errorf("create storage class: %w", err)
+	}
+	for _, node := range e.Cluster.Nodes {
+		for i := range volumesPerNode {
+			name := fmt.Sprintf("consul-%s-%d", node.Name, i)
+			folder := e.consulDir(name)
+			if err := os.MkdirAll(folder, 0o755); err != nil {
+				return fmt.Errorf("make volume: %w", err)
+			}
+			_, err := e.Kube.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
+				ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": "consul"}},
+				Spec: corev1.PersistentVolumeSpec{
+					StorageClassName:              class,
+					AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+					Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Gi")},
+					PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+					PersistentVolumeSource:        corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: folder}},
+					NodeAffinity:                  onNode(node.Name),
+				},
+			}, metav1.CreateOptions{})
+			if ignoreExists(err) != nil {
+				return fmt.Errorf("create volume: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func ignoreExists(err error) error {
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+func onNode(name string) *corev1.VolumeNodeAffinity {
+	return &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+		MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{name}}},
+	}}}}
+}
