@@ -45,7 +45,7 @@ func Up(ctx context.Context, out *os.File) error {
 		title string
 		do    func(context.Context) error
 	}{
-		{"Start a cluster: two nodes, a Consul agent on each", d.startCluster},
+		{"Start a cluster, with a Consul agent on each node", d.startCluster},
 		{"Install Agentlet, and open the namespace " + namespace, d.install},
 		{"Deploy " + service + ": milliseconds since each pod's admission", d.deploy},
 		{fmt.Sprintf("Restart it under load: %d requests a second, a new connection each, sent where Consul says", rate), d.restart},
@@ -57,7 +57,7 @@ func Up(ctx context.Context, out *os.File) error {
 		}
 	}
 	d.screen.title("It keeps running: look around")
-	d.screen.say(guide(d.env.Cluster)...)
+	d.screen.say(guide(d.env)...)
 	requests, failed := d.load.Counts()
 	d.screen.say("", fmt.Sprintf("requests: %d  failed: %d", requests, failed))
 	return d.judge()
@@ -107,7 +107,11 @@ type demo struct {
 }
 
 func (d *demo) startCluster(ctx context.Context) error {
-	c, err := cluster.Up(ctx, cluster.Options{Log: d.out})
+	options, err := scenario.ClusterOptions(d.out)
+	if err != nil {
+		return err
+	}
+	c, err := cluster.Up(ctx, options)
 	if err != nil {
 		return err
 	}

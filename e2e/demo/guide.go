@@ -3,12 +3,12 @@ package demo
 import (
 	"path/filepath"
 
-	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
 // guide says how to look around in what runs, and how to end it.
-func guide(c *cluster.Cluster) []string {
-	consul := "http://" + c.ConsulAddr()
+func guide(env *scenario.Env) []string {
+	c, consul := env.Cluster, "http://"+env.ConsulAddr()
 	return []string{
 		"export KUBECONFIG=" + c.Kubeconfig(),
 		"export PATH=" + filepath.Dir(c.Kubectl()) + ":$PATH",
