@@ -271,6 +271,7 @@ func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(
 	}
 	i.held = &Observed{Definition: put, Fingerprint: put.Fingerprint(), Readiness: i.readiness, Excuse: i.excuse, Checks: put.checkIDs()}
 	i.agent, i.registered, i.session, s.registeredHere = present, true, r.action.session, true
+	i.hash = "" // that of what was there before, which somebody may bring back before it is watched again
 	i.parting = i.parting || r.action.parting
 	i.beatNext(now.Add(beatPause(put.HeartbeatTTL, jitter)))
 	i.refreshAt = now.Add(jitter(refreshEvery))

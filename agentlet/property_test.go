@@ -496,6 +496,7 @@ func TestAnySequenceConverges(t *testing.T) {
 func FuzzLife(f *testing.F) {
 	f.Add([]byte{1, 5, 24, 0, 3, 6, 10, 5})
 	f.Add([]byte{16, 0, 1, 7, 22, 2, 36, 4, 18, 6}) // a heartbeat that passes again while the servers don't hear of it
+	f.Add([]byte{1, 5, 22, 0, 29, 7, 19, 1, 29, 6}) // the same edit again, while the catalog is awaited
 	f.Fuzz(func(t *testing.T, bytes []byte) {
 		steps := script(bytes[:min(len(bytes), 2*longest)])
 		if wrong := performed(t, steps); wrong != "" {
