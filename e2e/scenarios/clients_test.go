@@ -113,12 +113,13 @@ type watched struct {
 type event string
 
 const (
-	comes        event = "a pod comes"
+	comes        event = "comes"
 	turnsUnready event = "turns unready"
 	turnsReady   event = "turns ready again"
 	goes         event = "is deleted"
 )
 
+// await waits until each client says when, and keeps how long after the beginning that was.
 func (w *watched) await(what event, began time.Time, when func(c *client) (time.Time, bool, error)) {
 	w.Helper()
 	for _, c := range w.clients {
@@ -133,6 +134,13 @@ func (w *watched) await(what event, began time.Time, when func(c *client) (time.
 		}
 		w.took[c.name][what] = append(w.took[c.name][what], took.Seconds())
 		w.Logf("%-12s %6.3f s  %s", what, took.Seconds(), c.name)
+	}
+}
+
+// forget what the clients have seen: an address that they have lost is to be found anew.
+func (w *watched) forget() {
+	for _, c := range w.clients {
+		c.forget()
 	}
 }
 
@@ -192,6 +200,7 @@ func seeAll(s *scenario.S, rounds int) map[string]map[event][]float64 {
 		var pod *corev1.Pod
 		turns := readinessTurns(s, fmt.Sprintf("moves-%d", round))
 		s.When("a pod comes", func() {
+			w.forget()
 			_, err := s.CreatePod(fmt.Sprintf("moves-%d", round), template)
 			s.Must(err)
 		})
@@ -206,9 +215,7 @@ func seeAll(s *scenario.S, rounds int) map[string]map[event][]float64 {
 			w.awaitLost(turnsUnready, began, pod.Status.PodIP)
 		})
 		s.When("it turns ready again", func() {
-			for _, c := range w.clients {
-				c.forget()
-			}
+			w.forget()
 			s.Must(put(s, pod, "/ready"))
 		})
 		s.Then("all clients find it again", func() {
