@@ -45,8 +45,7 @@ func Up(ctx context.Context, out *os.File) error {
 		title string
 		do    func(context.Context) error
 	}{
-		{"Start a cluster, with a Consul agent on each node", d.startCluster},
-		{"Install Agentlet, and open the namespace " + namespace, d.install},
+		{"Start a cluster with a Consul agent on each node, and install Agentlet", d.start},
 		{"Deploy " + service + ": milliseconds since each pod's admission", d.deploy},
 		{fmt.Sprintf("Restart it under load: %d requests a second, a new connection each, sent where Consul says", rate), d.restart},
 	} {
@@ -106,28 +105,11 @@ type demo struct {
 	first map[string]bool
 }
 
-func (d *demo) startCluster(ctx context.Context) error {
-	options, err := scenario.ClusterOptions(d.out)
-	if err != nil {
+func (d *demo) start(ctx context.Context) (err error) {
+	if d.env, err = scenario.Start(ctx, d.out); err != nil {
 		return err
 	}
-	c, err := cluster.Up(ctx, options)
-	if err != nil {
-		return err
-	}
-	kube, err := c.Client()
-	if err != nil {
-		return err
-	}
-	if err := clearPendingRelease(ctx, kube); err != nil {
-		return err
-	}
-	return openNamespace(ctx, kube)
-}
-
-func (d *demo) install(ctx context.Context) (err error) {
-	d.env, err = scenario.Start(ctx, d.out)
-	return err
+	return openNamespace(ctx, d.env.Kube)
 }
 
 // deploy makes the Deployment and shows its pods until all are Ready. The watchers that it starts live as long as ctx.

@@ -44,17 +44,6 @@ func openNamespace(ctx context.Context, kube kubernetes.Interface) error {
 	})
 }
 
-// clearPendingRelease forgets an installation that was interrupted half-way: helm would refuse to go on from there.
-func clearPendingRelease(ctx context.Context, kube kubernetes.Interface) error {
-	err := kube.CoreV1().Secrets(scenario.SystemNamespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{
-		LabelSelector: "owner=helm,name=" + scenario.Release + ",status in (pending-install,pending-upgrade,pending-rollback)",
-	})
-	if err = ignoreNotFound(err); err != nil {
-		return fmt.Errorf("clear interrupted installation: %w", err)
-	}
-	return nil
-}
-
 // removeDeployment removes the Deployment of an earlier run, and waits until its pods have gone.
 func removeDeployment(ctx context.Context, kube kubernetes.Interface) error {
 	background := metav1.DeletePropagationBackground

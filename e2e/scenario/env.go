@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
@@ -127,7 +129,9 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	steps := []step{
 		{"build the image", env.buildImage},
 		{"load the images", env.loadImages},
-		{"install the chart", func(ctx context.Context) error { return env.Install(ctx, values...) }},
+		{"install the chart", func(ctx context.Context) error {
+			return errors.Join(env.clearPendingRelease(ctx), env.Install(ctx, values...))
+		}},
 	}
 	if env.InCluster() {
 		steps = slices.Insert(steps, 0, step{"run Consul in pods", func(ctx context.Context) error { return env.startConsul(ctx, log) }})
@@ -155,6 +159,17 @@ func (e *Env) loadImages(ctx context.Context) error {
 		e.Cluster.LoadImage(ctx, tarball),
 		e.Cluster.LoadImage(ctx, filepath.Join(e.Out, "image.tar")),
 	)
+}
+
+// clearPendingRelease forgets an installation that was interrupted half-way: helm would refuse to go on from there.
+func (e *Env) clearPendingRelease(ctx context.Context) error {
+	err := e.Kube.CoreV1().Secrets(SystemNamespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{
+		LabelSelector: "owner=helm,name=" + Release + ",status in (pending-install,pending-upgrade,pending-rollback)",
+	})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("clear interrupted installation: %w", err)
+	}
+	return nil
 }
 
 // Install installs or upgrades the chart, as a user would, and restarts the webhook's pods, whose image may have been
