@@ -35,6 +35,8 @@ type play struct {
 	end       func() // of the registrar
 	open      bool   // the gate, as last written
 	landing   int    // conditions that were written, and are not in the pod yet
+	writes    int    // conditions that were written
+	landed    int    // which of them is in the pod
 	takenAt   time.Time
 	told      []delivery
 	second    time.Time
@@ -303,7 +305,12 @@ func (p *play) fault(call string) error {
 func (p *play) write(c corev1.PodCondition) {
 	open := c.Status == corev1.ConditionTrue
 	var was, taken bool
-	p.meet(func() { was, taken, p.open, p.landing = p.open, p.takenAt.Equal(time.Now()), open, p.landing+1 })
+	var write int
+	p.meet(func() {
+		was, taken, p.open, p.landing = p.open, p.takenAt.Equal(time.Now()), open, p.landing+1
+		p.writes++
+		write = p.writes
+	})
 	switch {
 	case was && !open && !p.mayClose(contract.Reason(c.Reason)):
 		p.complain(fmt.Sprintf("an open gate closed: %s %s", c.Reason, c.Message))
@@ -311,7 +318,12 @@ func (p *play) write(c corev1.PodCondition) {
 		p.complain("the gate opened before the catalog had the instances as they should be: " + c.Message)
 	}
 	time.AfterFunc(5*time.Millisecond, func() {
-		p.change(func(pod *corev1.Pod) { pod.Status.Conditions, p.landing = []corev1.PodCondition{c}, p.landing-1 })
+		p.change(func(pod *corev1.Pod) {
+			p.landing--
+			if write > p.landed { // two of one moment may wake in any order
+				pod.Status.Conditions, p.landed = []corev1.PodCondition{c}, write
+			}
+		})
 	})
 }
 

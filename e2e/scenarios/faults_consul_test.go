@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -153,9 +154,9 @@ func TestFaultConsulServersLost(t *testing.T) {
 		return agent.Status().LeaderWithQueryOptions((&api.QueryOptions{}).WithContext(ctx))
 	}
 	var servers []*cluster.Process
-	var client *load.Client
+	var client, ordinary *load.Client
 	var opened corev1.PodCondition
-	s.Given("three Consul servers, and three pods that a client of the node's agent follows", func() {
+	s.Given("three Consul servers, and three pods that two clients of the node's agent follow, one consistently", func() {
 		added, remove, err := s.Cluster.AddConsulServers(s.Ctx)
 		s.Cleanup(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
@@ -174,13 +175,15 @@ func TestFaultConsulServersLost(t *testing.T) {
 		s.AwaitCatalog(s.Service(), 2)
 		s.AwaitCatalog(ending, 1)
 		opened = gateOf(s, "steady")
-		client = load.New(agent, s.Service())
+		client, ordinary = load.New(agent, s.Service()).Consistently(), load.New(agent, s.Service())
 		s.Must(client.Follow(s.Ctx))
+		s.Must(ordinary.Follow(s.Ctx))
 	})
 	loading, enough := context.WithCancel(s.Ctx)
 	defer enough()
-	loaded := make(chan struct{})
-	go func() { defer close(loaded); client.Run(loading, 50) }()
+	var loaded sync.WaitGroup
+	loaded.Go(func() { client.Run(loading, 50) })
+	loaded.Go(func() { ordinary.Run(loading, 50) })
 
 	s.When("the leader is killed, and a pod starts meanwhile", func() {
 		address, err := leader(s.Ctx)
@@ -267,10 +270,11 @@ func TestFaultConsulServersLost(t *testing.T) {
 		})
 		right := time.Since(began)
 		enough()
-		<-loaded
+		loaded.Wait()
 		requests, failed := client.Counts()
-		told(s, "Consul's quorum lost for a minute", fmt.Sprintf("running pods served, %d of %d requests failed; a new pod Ready %s after a leader's return; the time is from that return until the catalog was right of all changes meanwhile",
-			failed, requests, registered.Round(10*time.Millisecond)), right)
+		others, unlucky := ordinary.Counts()
+		told(s, "Consul's quorum lost for a minute", fmt.Sprintf("running pods served, %d of %d requests failed of a client that follows them consistently, %d of %d of one that doesn't; a new pod Ready %s after a leader's return; the time is from that return until the catalog was right of all changes meanwhile",
+			failed, requests, unlucky, others, registered.Round(10*time.Millisecond)), right)
 		if failed > 0 {
 			s.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())
 		}
