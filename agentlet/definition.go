@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,11 @@ type Definition struct {
 	ID string
 	// Service with addresses, tagged addresses and checks filled in, and with the contract's meta added.
 	registration.Service
+	// ProxyFor is the ID of the instance whose mesh proxy this is, ProxyForName that one's name, and Proxy what it is told
+	// to do; empty and nil for an instance that is none.
+	ProxyFor     string              `json:",omitempty"`
+	ProxyForName string              `json:",omitempty"`
+	Proxy        *registration.Proxy `json:",omitempty"`
 	// HeartbeatTTL and DeregisterAfter of the heartbeat check.
 	HeartbeatTTL, DeregisterAfter time.Duration
 }
@@ -41,7 +47,7 @@ type Identity struct {
 func (i Identity) Prefix() string { return contract.ServicePrefix(i.Namespace, i.Pod, i.UID) }
 
 // define makes the definitions of all services of a pod with this IP, and with the IP second of the other family, if the
-// pod is dual-stack.
+// pod is dual-stack. A mesh proxy's follows its service's.
 func define(identity Identity, ip, second string, reg *registration.Registration) []Definition {
 	places := strings.NewReplacer(registration.PodIP, ip, registration.HostIP, identity.HostIP)
 	definitions := make([]Definition, 0, len(reg.Services))
@@ -69,13 +75,36 @@ func define(identity Identity, ip, second string, reg *registration.Registration
 			d.Meta = map[string]string{}
 		}
 		maps.Copy(d.Meta, identity.meta())
-		d.Checks = slices.Clone(service.Checks)
-		for i := range d.Checks {
-			aim(&d.Checks[i], ip)
-		}
+		d.Checks = aimed(service.Checks, ip)
+		d.Sidecar = nil
 		definitions = append(definitions, d)
+		if service.Sidecar != nil {
+			definitions = append(definitions, sidecar(identity, ip, &d, service.Sidecar))
+		}
 	}
 	return definitions
+}
+
+// sidecar is the definition of a service's mesh proxy. What it doesn't say of itself it has from the service.
+func sidecar(identity Identity, ip string, service *Definition, s *registration.Sidecar) Definition {
+	d := Definition{
+		ID: contract.ProxyID(identity.Namespace, identity.Pod, identity.UID, service.Name),
+		Service: registration.Service{
+			Name: contract.ProxyName(service.Name), Port: s.Port, Address: ip, Tags: s.Tags, Meta: service.Meta,
+			Health: service.Health, Weights: service.Weights, Checks: aimed(s.Checks, ip),
+			Namespace: service.Namespace, Partition: service.Partition,
+		},
+		ProxyFor: service.ID, ProxyForName: service.Name, Proxy: &s.Proxy,
+		HeartbeatTTL: service.HeartbeatTTL, DeregisterAfter: service.DeregisterAfter,
+	}
+	if s.Tags == nil {
+		d.Tags = service.Tags
+	}
+	if s.Meta != nil {
+		d.Meta = maps.Clone(s.Meta)
+		maps.Copy(d.Meta, identity.meta())
+	}
+	return d
 }
 
 // family is the tagged address under which Consul looks for an address of this family. That of the service's own address
@@ -102,7 +131,15 @@ func (i Identity) meta() map[string]string {
 	return meta
 }
 
-// aim points a check, whose host is empty, at the pod's own IP.
+// aimed are checks, whose hosts are empty, pointed at the pod's own IP.
+func aimed(checks []registration.Check, ip string) []registration.Check {
+	checks = slices.Clone(checks)
+	for i := range checks {
+		aim(&checks[i], ip)
+	}
+	return checks
+}
+
 func aim(check *registration.Check, ip string) {
 	host := ip
 	if strings.Contains(ip, ":") {
@@ -148,7 +185,11 @@ func (d Definition) checkIDs() []string {
 // have edited the service and not the check. Tags under enable_tag_override are others' to set.
 func same(want, have Definition) bool {
 	if want.Name != have.Name || want.Port != have.Port || want.Address != have.Address ||
-		want.EnableTagOverride != have.EnableTagOverride || weights(want) != weights(have) {
+		want.EnableTagOverride != have.EnableTagOverride || weights(want) != weights(have) ||
+		want.Native != have.Native || want.ProxyFor != have.ProxyFor || want.ProxyForName != have.ProxyForName {
+		return false
+	}
+	if want.Proxy != nil && !sameProxy(want.Proxy, have.Proxy) {
 		return false
 	}
 	if !want.EnableTagOverride && !slices.Equal(want.Tags, have.Tags) {
@@ -160,6 +201,15 @@ func same(want, have Definition) bool {
 		}
 	}
 	return maps.Equal(withoutNudge(want.Meta), withoutNudge(have.Meta))
+}
+
+// sameProxy leaves opaque configurations out: Consul reads their numbers as it likes.
+func sameProxy(want, have *registration.Proxy) bool {
+	return have != nil && want.LocalServiceAddress == have.LocalServiceAddress && want.LocalServicePort == have.LocalServicePort &&
+		slices.EqualFunc(want.Upstreams, have.Upstreams, func(a, b registration.Upstream) bool {
+			a.Config, b.Config = nil, nil
+			return reflect.DeepEqual(a, b)
+		})
 }
 
 // weights with Consul's default of 1 and 1.

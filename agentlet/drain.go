@@ -45,6 +45,7 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 		switch {
 		case i.agent != absent && i.parting && !p.drained && s.passes(i):
 			parting = true // until the catalog has it as critical
+		case s.proxyLeaves(i):
 		case i.agent != absent:
 			p.add(s, now, action{kind: deregister, id: id})
 		case !i.parting && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(keptAfter)):
@@ -54,6 +55,13 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 	if s.removed() || parting {
 		planCatalog(s, now, p, awaitFor)
 	}
+}
+
+// proxyLeaves reports whether an instance waits until its mesh proxy is out, by which others come to it. It doesn't wait for one
+// that can't be removed.
+func (s *state) proxyLeaves(i *instance) bool {
+	proxy := s.proxyOf(i)
+	return proxy != nil && proxy.agent != absent && s.retries[action{kind: deregister, id: proxy.id}.lane()].failures == 0
 }
 
 // keptAfter is how long the catalog may keep what its agent has removed until something is wrong: an agent whose own token

@@ -36,7 +36,7 @@ func TestPlan(t *testing.T) {
 		}}
 	}
 	leftover := func(s *state) {
-		id := testIdentity.Prefix() + "old"
+		id := testIdentity.Prefix() + "_old"
 		s.instances[id] = &instance{id: id, agent: present, beatAt: now.Add(time.Second)}
 	}
 	for name, c := range map[string]struct {
@@ -81,7 +81,7 @@ func TestPlan(t *testing.T) {
 			if a.kind == tell {
 				continue // TestEvents
 			}
-			words := []string{string(a.kind), strings.TrimPrefix(a.id, testIdentity.Prefix()), a.condition.Reason, string(a.health)}
+			words := []string{string(a.kind), strings.TrimPrefix(a.id, testIdentity.Prefix()+"_"), a.condition.Reason, string(a.health)}
 			got = append(got, strings.Join(slices.DeleteFunc(words, func(word string) bool { return word == "" }), " "))
 		}
 		slices.Sort(got)

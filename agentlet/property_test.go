@@ -123,7 +123,7 @@ func scripted() []happening {
 			time.AfterFunc(time.Minute, p.syncAll) // that is not the registrar's to heal
 		}},
 		{"a leftover appears", func(p *play) {
-			id := testIdentity.Prefix() + "leftover"
+			id := testIdentity.Prefix() + "_leftover"
 			p.meddle(id, func() {
 				p.agent[id] = agentEntry{readiness: contract.Passing, heartbeat: contract.Passing, definition: Definition{ID: id, HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute}}
 				p.beaten[id] = time.Now()

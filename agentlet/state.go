@@ -271,9 +271,27 @@ func (s *state) health(i *instance) contract.Health {
 }
 
 // due reports whether the instance should be at the agent by now: from the containers' first readiness on, or at once
-// where the gate waits for the registration alone.
+// where the gate waits for the registration alone. A mesh proxy can't begin before it is registered, and the application may
+// not become ready without its upstreams, so that those two never wait for readiness. A proxy comes after its service.
 func (s *state) due(i *instance) bool {
-	return i.want != nil && (s.ready() || i.registered || s.gate.open() || s.mode() == contract.GateRegistered)
+	switch {
+	case i.want == nil:
+		return false
+	case i.want.ProxyFor != "":
+		service := s.instances[i.want.ProxyFor]
+		return service != nil && service.agent == present
+	}
+	return s.ready() || i.registered || s.gate.open() || s.mode() == contract.GateRegistered || s.proxyOf(i) != nil
+}
+
+// proxyOf is the mesh proxy of an instance, or nil.
+func (s *state) proxyOf(service *instance) *instance {
+	for _, i := range s.instances {
+		if i.want != nil && i.want.ProxyFor == service.id {
+			return i
+		}
+	}
+	return nil
 }
 
 // shown reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens no gate, whoever

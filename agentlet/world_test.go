@@ -34,6 +34,8 @@ type world struct {
 	keeps    bool          // the agent has no node:write: the catalog keeps what it removes
 	leader   bool
 	own      contract.Health // of the service's own check; none when empty
+	proxyOwn contract.Health // of a mesh proxy's own check
+	order    []string        // registrations and removals as they came, by the instance
 	fail     func(call string) error
 	slow     map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
 	calls    map[string]int
@@ -185,7 +187,11 @@ func (w *world) syncNow() {
 			}
 			continue
 		}
-		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), w.own), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint(), Failing: w.failing()}
+		own := w.own
+		if e.definition.Proxy != nil {
+			own = w.proxyOwn
+		}
+		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), own), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint(), Failing: failingOwn(own)}
 	}
 	if !maps.Equal(next, w.catalog) {
 		w.catalog = next
@@ -193,9 +199,9 @@ func (w *world) syncNow() {
 	}
 }
 
-// failing names the service's own check, if there is one that doesn't pass.
-func (w *world) failing() string {
-	if w.own == "" || w.own == contract.Passing {
+// failingOwn names the service's own check, if there is one that doesn't pass.
+func failingOwn(own contract.Health) string {
+	if own == "" || own == contract.Passing {
 		return ""
 	}
 	return "own"
@@ -214,6 +220,7 @@ func (w *world) Register(ctx context.Context, d Definition, health contract.Heal
 		return err
 	}
 	w.set(func() {
+		w.order = append(w.order, "+"+d.ID)
 		entry, there := w.agent[d.ID]
 		if !there {
 			entry = agentEntry{readiness: health, heartbeat: contract.Passing}
@@ -243,6 +250,7 @@ func (w *world) Deregister(ctx context.Context, id string) error {
 		return err
 	}
 	w.mu.Lock()
+	w.order = append(w.order, "-"+id)
 	_, there := w.agent[id]
 	w.mu.Unlock()
 	if !there {

@@ -167,7 +167,41 @@ func definition(s *api.AgentService) agentlet.Definition {
 	for tag, address := range s.TaggedAddresses {
 		d.TaggedAddresses[tag] = registration.TaggedAddress{Address: address.Address, Port: address.Port}
 	}
+	d.Native = s.Connect != nil && s.Connect.Native
+	if s.Kind == api.ServiceKindConnectProxy && s.Proxy != nil {
+		d.ProxyFor, d.ProxyForName, d.Proxy = s.Proxy.DestinationServiceID, s.Proxy.DestinationServiceName, proxy(s.Proxy)
+	}
 	return d
+}
+
+// proxy is what the agent tells of a mesh proxy.
+func proxy(p *api.AgentServiceConnectProxyConfig) *registration.Proxy {
+	told := &registration.Proxy{LocalServiceAddress: p.LocalServiceAddress, LocalServicePort: p.LocalServicePort, Config: p.Config}
+	for _, u := range p.Upstreams {
+		told.Upstreams = append(told.Upstreams, registration.Upstream{
+			DestinationType: string(u.DestinationType), DestinationName: u.DestinationName, DestinationPeer: u.DestinationPeer,
+			Datacenter: u.Datacenter, DestinationNamespace: u.DestinationNamespace, DestinationPartition: u.DestinationPartition,
+			LocalBindAddress: u.LocalBindAddress, LocalBindPort: u.LocalBindPort, Config: u.Config,
+		})
+	}
+	return told
+}
+
+// proxyConfig is what a mesh proxy is told to do, in Consul's form.
+func proxyConfig(d agentlet.Definition) *api.AgentServiceConnectProxyConfig {
+	p := &api.AgentServiceConnectProxyConfig{
+		DestinationServiceName: d.ProxyForName, DestinationServiceID: d.ProxyFor,
+		LocalServiceAddress: d.Proxy.LocalServiceAddress, LocalServicePort: d.Proxy.LocalServicePort, Config: d.Proxy.Config,
+	}
+	for _, u := range d.Proxy.Upstreams {
+		p.Upstreams = append(p.Upstreams, api.Upstream{
+			DestinationType: api.UpstreamDestType(u.DestinationType), DestinationName: u.DestinationName,
+			DestinationPeer: u.DestinationPeer, Datacenter: u.Datacenter, DestinationNamespace: u.DestinationNamespace,
+			DestinationPartition: u.DestinationPartition, LocalBindAddress: u.LocalBindAddress, LocalBindPort: u.LocalBindPort,
+			Config: u.Config,
+		})
+	}
+	return p
 }
 
 // service is the definition in Consul's form, with the registrar's own two checks.
@@ -187,6 +221,12 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 			Notes: nudge(d) + "the readiness of the pod's containers", TTL: contract.ReadinessTTL.String(),
 			Status: string(health),
 		}},
+	}
+	if d.Native {
+		s.Connect = &api.AgentServiceConnect{Native: true}
+	}
+	if d.Proxy != nil {
+		s.Kind, s.Proxy = api.ServiceKindConnectProxy, proxyConfig(d)
 	}
 	if d.Weights != nil {
 		s.Weights = &api.AgentWeights{Passing: d.Weights.Passing, Warning: d.Weights.Warning}

@@ -118,25 +118,40 @@ func (s secured) health(t *testing.T) string {
 	return entries[0].Checks.AggregatedStatus()
 }
 
-// TestLossBehindTheAgentsBack has the catalog lose an instance that the agent still has, with a check of its own. The agent
-// would notice at its next full sync; a nudge brings all of it back at once.
-func TestLossBehindTheAgentsBack(t *testing.T) {
-	server := consultest.Start(t)
-	client := newClient(t, server.Address)
-	kube, watched := &kubernetes{}, pod()
+// structured is the pod with these services in place of its own.
+func structured(services string) *corev1.Pod {
+	watched := pod()
 	delete(watched.Annotations, contract.ServiceNames)
 	delete(watched.Annotations, contract.ServicePort)
-	watched.Annotations[contract.GatePolicy] = string(contract.GateContinuous)
-	watched.Annotations[contract.Services] = "[{name: web, port: 8080, checks: [{tcp: ':8080', interval: 1h, status: passing}]}]"
-	identity := agentlet.Identity{Namespace: "shop", Pod: "web-1", UID: string(watched.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: server.Address}
+	watched.Annotations[contract.Services] = services
+	return watched
+}
+
+// running runs a registrar for the pod until the test's end.
+func running(t *testing.T, server *consultest.Agent, watched *corev1.Pod, agent agentlet.Agent) (*agentlet.Registrar, *kubernetes) {
+	t.Helper()
+	client, kube := newClient(t, server.Address), &kubernetes{}
+	identity := agentlet.Identity{
+		Namespace: watched.Namespace, Pod: watched.Name, UID: string(watched.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: server.Address,
+	}
 	r := agentlet.New(agentlet.Config{
-		Identity: identity, Agent: client, View: client, Catalog: client, Kube: kube, Prober: noProber{}, Logger: slog.New(slog.DiscardHandler),
+		Identity: identity, Agent: agent, View: client, Catalog: client, Kube: kube, Prober: noProber{}, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = r.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	r.Seen(watched)
+	return r, kube
+}
+
+// TestLossBehindTheAgentsBack has the catalog lose an instance that the agent still has, with a check of its own. The agent
+// would notice at its next full sync; a nudge brings all of it back at once.
+func TestLossBehindTheAgentsBack(t *testing.T) {
+	server := consultest.Start(t)
+	watched := structured("[{name: web, port: 8080, checks: [{tcp: ':8080', interval: 1h, status: passing}]}]")
+	watched.Annotations[contract.GatePolicy] = string(contract.GateContinuous)
+	_, kube := running(t, server, watched, newClient(t, server.Address))
 	eventually(t, "an open gate", func() bool { return kube.condition().Status == corev1.ConditionTrue })
 
 	entry := func() *api.ServiceEntry {

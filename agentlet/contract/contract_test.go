@@ -51,12 +51,21 @@ func TestIDs(t *testing.T) {
 	if want := "agentlet_shop_web-0_01234567_web"; id != want {
 		t.Errorf("ID %q, want %q", id, want)
 	}
+	proxy := ProxyID("shop", "web-0", "01234567-89ab", "web")
+	if want := "agentlet_shop_web-0_01234567-89ab_web-sidecar-proxy"; proxy != want {
+		t.Errorf("proxy's ID %q, want %q", proxy, want)
+	}
+	for _, id := range []string{id, proxy} {
+		if prefix := ServicePrefix("shop", "web-0", "01234567-89ab"); !strings.HasPrefix(id, prefix) {
+			t.Errorf("ID %q without the prefix %q", id, prefix)
+		}
+	}
 	for _, check := range []string{HeartbeatID(id), ReadinessID(id), CheckID(id, 0)} {
 		if !strings.HasPrefix(check, id+":") || strings.Contains(check, "/") {
 			t.Errorf("check ID %q", check)
 		}
 	}
-	if got := ServicePrefix("shop", "web-0", "short"); got != "agentlet_shop_web-0_short_" {
+	if got := ServicePrefix("shop", "web-0", "short"); got != "agentlet_shop_web-0_short" {
 		t.Errorf("prefix %q", got)
 	}
 	if keys := MetaKeys(); len(slices.Compact(slices.Sorted(slices.Values(keys)))) != len(keys) {

@@ -33,6 +33,20 @@ const (
 	IdentityPath = "/var/run/secrets/kubernetes.io/serviceaccount"
 )
 
+// The injected mesh proxy.
+const (
+	// ProxyContainerName is the native sidecar's name.
+	ProxyContainerName = "agentlet-proxy"
+	// ProxyVolumeName is the projected volume with what it needs for Consul, and ProxyPath where that is mounted.
+	ProxyVolumeName = "agentlet-proxy"
+	ProxyPath       = "/var/run/secrets/agentlet.dev/proxy"
+	// ProxyScratchName is the volume for what it writes, in memory, and ProxyScratchPath where that is mounted.
+	ProxyScratchName = "agentlet-proxy-tmp"
+	ProxyScratchPath = "/tmp"
+	// ProxyPort is a mesh proxy's port where the annotation says none.
+	ProxyPort = 20000
+)
+
 // Files below IdentityPath for the node's Consul agent; those that the installation doesn't ask for aren't there.
 const (
 	ConsulCAFile     = "consul/ca.crt"
@@ -157,20 +171,29 @@ var reasonDocs = []ReasonDoc{
 	{Draining, "the pod terminates and its instances have been or are being taken out"},
 }
 
-// ServicePrefix starts the IDs of every service instance of one pod: agentlet_<namespace>_<pod>_<first 8 of the UID>_.
+// ServicePrefix starts the IDs of every service instance of one pod: agentlet_<namespace>_<pod>_<first 8 of the UID>.
 // It holds no slash, because check IDs are URL segments, and it holds the UID, so that a StatefulSet's new pod never
 // shares an ID with its predecessor.
 func ServicePrefix(namespace, pod, uid string) string {
 	if len(uid) > 8 {
 		uid = uid[:8]
 	}
-	return fmt.Sprintf("agentlet_%s_%s_%s_", namespace, pod, uid)
+	return fmt.Sprintf("agentlet_%s_%s_%s", namespace, pod, uid)
 }
 
 // ServiceID is the Consul service ID of one service of one pod.
 func ServiceID(namespace, pod, uid, service string) string {
-	return ServicePrefix(namespace, pod, uid) + service
+	return ServicePrefix(namespace, pod, uid) + "_" + service
 }
+
+// ProxyID is the Consul service ID of the mesh proxy of one service of one pod. It holds the whole UID, so that the kubelet
+// can tell it to the proxy's container: it puts fields of the pod together, and cuts none.
+func ProxyID(namespace, pod, uid, service string) string {
+	return fmt.Sprintf("agentlet_%s_%s_%s_%s", namespace, pod, uid, ProxyName(service))
+}
+
+// ProxyName is the name of a service's mesh proxy: Consul's own, for which a service's identity has rights.
+func ProxyName(service string) string { return service + "-sidecar-proxy" }
 
 // HeartbeatID is the ID of the check that lives while the agentlet does, and by which the node's agent reaps the
 // instance when it has died.

@@ -31,6 +31,7 @@ const (
 	CPULimit         = Prefix + "cpu-limit"
 	MemoryLimit      = Prefix + "memory-limit"
 	LocalAPI         = Prefix + "local-api"
+	ConnectInject    = Prefix + "connect-inject"
 	LogLevel         = Prefix + "log-level"
 )
 
@@ -82,7 +83,7 @@ var keys = []Key{
 	{Name: ServiceTags, Where: podAnnotation, PerService: true, Form: `comma-separated tags, \, for a comma`, Doc: "the services' tags"},
 	{Name: ServiceMeta, Where: podAnnotation, PerService: true, Form: `key:value,key:value, \, for a comma`, Doc: "the services' meta"},
 	{Name: ServiceHealth, Where: podAnnotation, PerService: true, Form: "passing, warning or critical", Doc: "a fixed health; the gate then waits for that health"},
-	{Name: Services, Where: podAnnotation, Form: "a YAML list of Consul service definitions", Doc: "instead of all service-* keys: name, port, tags, meta, weights, address, tagged_addresses, enable_tag_override, checks"},
+	{Name: Services, Where: podAnnotation, Form: "a YAML list of Consul service definitions", Doc: "instead of all service-* keys: name, port, tags, meta, weights, address, tagged_addresses, enable_tag_override, checks, connect"},
 	{Name: TagsFromLabels, Where: podAnnotation, Form: "comma-separated pod label keys", Doc: "pod labels whose values become tags, live"},
 	{Name: MetaFromLabels, Where: podAnnotation, Form: "comma-separated key=label or label", Doc: "pod labels whose values become meta, live"},
 	{Name: ContainerExclude, Where: podAnnotation, Form: "comma-separated container names", Doc: "containers that do not count for readiness"},
@@ -97,6 +98,7 @@ var keys = []Key{
 	{Name: DrainHook, Where: podAnnotation, Form: "true or false", Default: "true", Doc: "false adds no preStop hook to the application's containers"},
 	{Name: AgentletPort, Where: podAnnotation, Form: "a port number (1024-65535)", Default: "19500", Doc: "the agentlet's HTTP port; Consul's own expose range is 20000-21755"},
 	{Name: LocalAPI, Where: podAnnotation, Form: "enabled or disabled", Default: string(LocalAPIDisabled), Doc: "enabled lets the pod's own containers say maintenance and tags at the agentlet's port, over the loopback alone; not with hostNetwork"},
+	{Name: ConnectInject, Where: podAnnotation, Form: "true or false", Default: "false", Doc: "true adds the proxy of Consul's service mesh to the pod, for the service whose definition has connect.sidecar_service"},
 	{Name: CPURequest, Where: podAnnotation, Form: "a quantity such as 10m", Default: "5m", Doc: "CPU request of the agentlet"},
 	{Name: MemoryRequest, Where: podAnnotation, Form: "a quantity such as 32Mi", Default: "16Mi", Doc: "memory request of the agentlet"},
 	{Name: CPULimit, Where: podAnnotation, Form: "a quantity such as 100m", Doc: "CPU limit of the agentlet; none when absent or 0, but the request where the pod is Guaranteed"},

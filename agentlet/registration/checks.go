@@ -88,17 +88,20 @@ var refusedCheckKeys = map[string]string{
 	"deregister_critical_service_after": "an instance leaves with its pod; for an agentlet that died see " + contract.DeregisterAfter,
 }
 
-func readChecks(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+// checks reads a list of them; it is not nil where the list is empty.
+func (d decoder) checks(path *field.Path, n *yaml.Node) []Check {
 	if !d.kind(path, n, yaml.SequenceNode, "a list of checks") {
-		return
+		return nil
 	}
 	if len(n.Content) > maxChecks {
 		d.r.add(field.TooMany(path, len(n.Content), maxChecks))
-		return
+		return nil
 	}
+	checks := make([]Check, 0, len(n.Content))
 	for i, n := range n.Content {
-		s.Checks = append(s.Checks, d.check(path.Index(i), n))
+		checks = append(checks, d.check(path.Index(i), n))
 	}
+	return checks
 }
 
 // check reads one check.

@@ -39,6 +39,7 @@ func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []st
 	default:
 		reg.Services = r.flatServices()
 	}
+	r.checkMesh(reg)
 	r.fromLabels(reg.Services)
 	if reg.Settings.Readiness == contract.ReadinessProbe {
 		reg.Probes, reg.Unprobed = r.readProbes(reg.Settings.Exclude)
@@ -76,7 +77,7 @@ func ValidateDefaults(path *field.Path, defaults Defaults) field.ErrorList {
 // Defaultable reports whether an installation may have a default for a pod's annotation, which is given by its full key.
 func Defaultable(key string) bool {
 	_, known := podKeys[key]
-	return known && key != contract.InjectLabel && key != contract.ServiceNames && key != contract.Services && key != contract.LocalAPI
+	return known && key != contract.InjectLabel && key != contract.ServiceNames && key != contract.Services && key != contract.LocalAPI && key != contract.ConnectInject
 }
 
 // tryValue parses one key's value without a pod.

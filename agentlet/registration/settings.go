@@ -43,6 +43,10 @@ var settings = []struct {
 	}},
 	{contract.LocalAPI, oneOf(func(s *Settings) *contract.LocalAPIMode { return &s.LocalAPI },
 		contract.LocalAPIEnabled, contract.LocalAPIDisabled)},
+	{contract.ConnectInject, func(s *Settings, text string) (err error) {
+		s.ConnectInject, err = parseBool(text)
+		return err
+	}},
 	{contract.CPURequest, quantity(func(r *Resources) **resource.Quantity { return &r.CPURequest }, "1m")},
 	{contract.MemoryRequest, quantity(func(r *Resources) **resource.Quantity { return &r.MemoryRequest }, "1Mi")},
 	{contract.CPULimit, limit(func(r *Resources) **resource.Quantity { return &r.CPULimit }, "1m")},

@@ -120,6 +120,7 @@ var badValues = map[string][]string{
 	contract.CPULimit:         {"", "-1", "x", "1u"},
 	contract.MemoryLimit:      {"", "-1Mi", "64", "7Mi"},
 	contract.LocalAPI:         {"", "true", "Enabled", "on"},
+	contract.ConnectInject:    {"", "enabled", "1", "true"}, // true without a service in the mesh
 	contract.LogLevel:         {"", "INFO", "trace"},
 }
 
@@ -150,6 +151,7 @@ var goodValues = map[string][]string{
 	contract.CPULimit:         {"100m", "0", "2"},
 	contract.MemoryLimit:      {"64Mi", "0", "16Mi", "1Gi"},
 	contract.LocalAPI:         {"enabled", "disabled"},
+	contract.ConnectInject:    {"false"}, // true needs more than itself: TestConnect
 	contract.LogLevel:         {"debug", "info", "warn", "error"},
 }
 

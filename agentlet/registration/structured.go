@@ -22,22 +22,24 @@ var (
 var serviceKeys = readers[Service]{
 	"name":                readName,
 	"port":                readPort,
-	"tags":                readTags,
-	"meta":                readServiceMeta,
+	"tags":                func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Tags = d.tags(p, n) },
+	"meta":                func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Meta = d.meta(p, n) },
 	"weights":             readWeights,
 	"address":             func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Address = d.address(p, n) },
 	"tagged_addresses":    readTaggedAddresses,
 	"enable_tag_override": func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.EnableTagOverride = d.boolean(p, n) },
-	"checks":              readChecks,
+	"checks":              func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Checks = d.checks(p, n) },
+	"connect":             readConnect,
 	"namespace":           func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Namespace = d.tenancy(p, n) },
 	"partition":           func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Partition = d.tenancy(p, n) },
 }
 
+const byConnect = "for the service mesh say connect.sidecar_service; gateways are no pod's service"
+
 // refusedServiceKeys are keys of Consul's service definition that a pod can't use, with the reason.
 var refusedServiceKeys = map[string]string{
-	"connect":     "Consul's service mesh is not supported yet",
-	"proxy":       "Consul's service mesh is not supported yet",
-	"kind":        "Consul's service mesh is not supported yet",
+	"proxy":       byConnect,
+	"kind":        byConnect,
 	"id":          "agentlet gives the ID, so that no other pod can have the same",
 	"check":       "say checks, with a list",
 	"token":       "agentlet registers with its own token; an annotation is no place for a secret",
@@ -68,8 +70,10 @@ func (r *reader) structuredServices() []Service {
 	services := make([]Service, 0, len(root.Content))
 	for i, n := range root.Content {
 		s, ok := d.service(path.Index(i), n)
-		if ok && s.Name != "" && !taken.take(s.Name) {
-			r.add(field.Duplicate(path.Index(i).Child("name"), s.Name))
+		for _, name := range s.names() {
+			if ok && !taken.take(name) {
+				r.add(field.Duplicate(path.Index(i).Child("name"), name))
+			}
 		}
 		services = append(services, s)
 	}
@@ -102,15 +106,37 @@ func (d decoder) service(path *field.Path, n *yaml.Node) (Service, bool) {
 	for i := range s.Checks {
 		s.Checks[i].HTTP = withPort(s.Checks[i].HTTP, s.Port)
 	}
+	if s.Sidecar != nil && s.Sidecar.Proxy.LocalServicePort == 0 {
+		s.Sidecar.Proxy.LocalServicePort = s.Port
+	}
 	return s, true
 }
 
+// names that the service has in Consul.
+func (s *Service) names() (names []string) {
+	if s.Name != "" {
+		names = append(names, s.Name)
+		if s.Sidecar != nil {
+			names = append(names, contract.ProxyName(s.Name))
+		}
+	}
+	return names
+}
+
 func readName(d decoder, path *field.Path, n *yaml.Node, s *Service) {
-	name, ok := parsed(d, path, n, "a service name", func(text string) (string, error) { return text, checkName(text) })
-	if ok {
+	if name := d.serviceName(path, n); name != "" {
 		s.Name = name
 		d.r.warnName(name)
 	}
+}
+
+// serviceName reads one; it is empty where it is wrong.
+func (d decoder) serviceName(path *field.Path, n *yaml.Node) string {
+	name, ok := parsed(d, path, n, "a service name", func(text string) (string, error) { return text, checkName(text) })
+	if !ok {
+		return ""
+	}
+	return name
 }
 
 func readPort(d decoder, path *field.Path, n *yaml.Node, s *Service) {
@@ -122,27 +148,29 @@ func (d decoder) port(path *field.Path, n *yaml.Node) int {
 	return port
 }
 
-func readTags(d decoder, path *field.Path, n *yaml.Node, s *Service) {
-	s.Tags = unique(d.strings(path, n, "a list of tags"))
-	for i, tag := range s.Tags {
+func (d decoder) tags(path *field.Path, n *yaml.Node) []string {
+	tags := unique(d.strings(path, n, "a list of tags"))
+	for i, tag := range tags {
 		if err := checkText(tag); err != nil {
 			d.r.add(field.Invalid(path.Index(i), clip(tag), err.Error()))
 		}
 	}
+	return tags
 }
 
-func readServiceMeta(d decoder, path *field.Path, n *yaml.Node, s *Service) {
-	s.Meta = map[string]string{}
+func (d decoder) meta(path *field.Path, n *yaml.Node) map[string]string {
+	meta := map[string]string{}
 	d.each(path, n, "a mapping of texts", func(path *field.Path, key string, value *yaml.Node) {
 		text, ok := d.text(path, value, "a text")
 		if err := checkMeta(key, text); ok && err != nil {
 			d.r.add(field.Invalid(path, clip(text), err.Error()))
 		}
-		s.Meta[key] = text
+		meta[key] = text
 	})
-	if err := checkMetaCount(len(s.Meta)); err != nil {
-		d.r.add(field.TooMany(path, len(s.Meta), maxMetaPairs-len(agentletMeta)))
+	if err := checkMetaCount(len(meta)); err != nil {
+		d.r.add(field.TooMany(path, len(meta), maxMetaPairs-len(agentletMeta)))
 	}
+	return meta
 }
 
 func readWeights(d decoder, path *field.Path, n *yaml.Node, s *Service) {
@@ -181,7 +209,7 @@ func (d decoder) address(path *field.Path, n *yaml.Node) string {
 	return address
 }
 
-// tenancy reads the name of a namespace or partition.
+// tenancy reads the name of a namespace, partition, peer or datacenter.
 func (d decoder) tenancy(path *field.Path, n *yaml.Node) string {
 	name, _ := parsed(d, path, n, "a name", func(text string) (string, error) { return text, checkName(text) })
 	return name

@@ -108,7 +108,7 @@ func TestStructuredMistakes(t *testing.T) {
 		"Consul's case": {"- {name: a, Port: 1}", []string{`did you mean "port"?`}},
 		"key twice":     {"- {name: a, port: 1, port: 2}", []string{`services][0].port: Duplicate value: "2"`}},
 		"meta twice":    {"- {name: a, meta: {k: 1, k: 2}}", []string{`meta[k]: Duplicate value: "2"`}},
-		"connect":       {"- {name: a, connect: {sidecar_service: {}}}", []string{"connect: Forbidden: Consul's service mesh is not supported yet"}},
+		"mesh by hand":  {"- {name: a, kind: connect-proxy, proxy: {}}", []string{".kind: Forbidden: for the service mesh say connect.sidecar_service", ".proxy: Forbidden"}},
 		"id and token":  {"- {name: a, id: x, token: y}", []string{".id: Forbidden", ".token: Forbidden"}},
 		"ports":         {"[{name: a, port: 0}, {name: b, port: 65536}, {name: c, port: nope}, {name: d, port: [1]}]", []string{"[0].port", "[1].port", `[2].port: Invalid value: "nope": must be a port number (1-65535) or the name of a declared container port: no container declares`, `[3].port: Invalid value: "a list"`}},
 		"tags":          {"- {name: a, tags: [a, '', ~, [b], {c: d}]}", []string{"tags[1]", "tags[2]", "tags[3]", "tags[4]"}},

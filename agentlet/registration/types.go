@@ -41,6 +41,10 @@ type Service struct {
 	Address         string
 	TaggedAddresses map[string]TaggedAddress
 	Checks          []Check
+	// Native: the application takes and makes connections of Consul's mesh itself. Sidecar is the proxy that does it for
+	// the application, or nil.
+	Native  bool     `json:",omitempty"`
+	Sidecar *Sidecar `json:",omitempty"`
 	// Namespace and Partition are Consul Enterprise's; passed through.
 	Namespace, Partition string
 }
@@ -75,6 +79,36 @@ type Check struct {
 	Status                    contract.Health
 }
 
+// Sidecar is the mesh proxy of a service, which Consul has as an instance of its own, at the pod's IP.
+type Sidecar struct {
+	Port int
+	// Tags and Meta; nil: the service's.
+	Tags   []string
+	Meta   map[string]string
+	Checks []Check
+	Proxy  Proxy
+}
+
+// Proxy is what a mesh proxy is told to do. Its Config, as an upstream's, holds numbers and texts.
+type Proxy struct {
+	// LocalServiceAddress and LocalServicePort are where the application listens for it.
+	LocalServiceAddress string
+	LocalServicePort    int
+	Upstreams           []Upstream
+	Config              map[string]any
+}
+
+// Upstream is a service of the mesh that the application reaches at a port of its own loopback.
+type Upstream struct {
+	// DestinationType is Consul's: service or prepared_query.
+	DestinationType, DestinationName           string
+	DestinationPeer, Datacenter                string
+	DestinationNamespace, DestinationPartition string // Consul Enterprise's; passed through
+	LocalBindAddress                           string
+	LocalBindPort                              int
+	Config                                     map[string]any
+}
+
 // Settings are the registrar's.
 type Settings struct {
 	Gate            contract.GateMode
@@ -88,6 +122,7 @@ type Settings struct {
 	DrainHook       bool
 	AgentletPort    int
 	LocalAPI        contract.LocalAPIMode
+	ConnectInject   bool
 	Exclude         []string // containers that do not count for readiness
 	LogLevel        string
 	Resources       Resources

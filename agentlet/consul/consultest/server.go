@@ -71,7 +71,7 @@ func start(t testing.TB, secured bool, more string) *Agent {
 		}
 		t.Skipf("SKIPPED: %s is not set: no Consul to test with", Binary)
 	}
-	ports := freePorts(t, 5)
+	ports := FreePorts(t, 5)
 	https := -1
 	if secured {
 		https = ports[4]
@@ -124,7 +124,8 @@ func (a *Agent) awaitLeader(t testing.TB) {
 	}
 }
 
-func freePorts(t testing.TB, n int) []int {
+// FreePorts are ports of the loopback at which nothing listened a moment ago.
+func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
 	ports := make([]int, n)
 	for i := range ports {
@@ -136,4 +137,17 @@ func freePorts(t testing.TB, n int) []int {
 		ports[i] = listener.Addr().(*net.TCPAddr).Port
 	}
 	return ports
+}
+
+// Proxy is the one instance by which the mesh reaches a service, or nil.
+func (a *Agent) Proxy(t testing.TB, service string) *api.ServiceEntry {
+	t.Helper()
+	entries, _, err := a.Client.Health().Connect(service, "", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	return entries[0]
 }

@@ -1,0 +1,144 @@
+package consul_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/consul"
+	"github.com/agentlet/agentlet/agentlet/consul/consultest"
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// counting counts the registrations.
+type counting struct {
+	*consul.Client
+	mu    sync.Mutex
+	times map[string]int
+}
+
+func (c *counting) Register(ctx context.Context, d agentlet.Definition, health contract.Health, obsolete []string) error {
+	c.mu.Lock()
+	c.times[d.ID]++
+	c.mu.Unlock()
+	return c.Client.Register(ctx, d, health, obsolete)
+}
+
+// TestMesh has two pods in the mesh of a real Consul, with its built-in proxy: each is registered at once, is let in when its
+// proxy listens, and reaches the other as intentions say.
+func TestMesh(t *testing.T) {
+	server := consultest.Start(t)
+	application := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
+	defer application.Close()
+	port := application.Listener.Addr().(*net.TCPAddr).Port
+	ports := consultest.FreePorts(t, 3)
+
+	callee := meshPod("db-0", fmt.Sprintf("[{name: db, port: %d, connect: {sidecar_service: {port: %d}}}]", port, ports[0]))
+	caller := meshPod("web-1", fmt.Sprintf("[{name: web, port: %d, connect: {sidecar_service: {port: %d, proxy: {upstreams: [{destination_name: db, local_bind_port: %d}]}}}}]",
+		port, ports[1], ports[2]))
+	var registrars []*agentlet.Registrar
+	var gates []*kubernetes
+	agent := &counting{Client: newClient(t, server.Address), times: map[string]int{}}
+	for i, watched := range []*corev1.Pod{callee, caller} {
+		r, kube := running(t, server, watched, agent)
+		registrars, gates = append(registrars, r), append(gates, kube)
+		service := []string{"db", "web"}[i]
+		eventually(t, "a registered proxy", func() bool { return server.Proxy(t, service) != nil })
+		if health := server.Proxy(t, service).Checks.AggregatedStatus(); health != api.HealthCritical {
+			t.Errorf("%s's proxy is %s before it runs", service, health)
+		}
+		startProxy(t, server, contract.ProxyID("shop", watched.Name, string(watched.UID), service))
+	}
+	for _, gate := range gates {
+		eventually(t, "an open gate", func() bool { return gate.condition().Status == corev1.ConditionTrue })
+	}
+
+	say := func() string {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", ports[2]), http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+		response, err := client.Do(request)
+		if err != nil {
+			return ""
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return string(body)
+	}
+	eventually(t, "an answer through both proxies", func() bool { return say() == "hello" })
+	for _, intend := range []struct {
+		action api.IntentionAction
+		answer string
+	}{{api.IntentionActionDeny, ""}, {api.IntentionActionAllow, "hello"}} {
+		_, _, err := server.Client.ConfigEntries().Set(&api.ServiceIntentionsConfigEntry{
+			Kind: api.ServiceIntentions, Name: "db", Sources: []*api.SourceIntention{{Name: "web", Action: intend.action}},
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "what the intention says: "+string(intend.action), func() bool { return say() == intend.answer })
+	}
+
+	// What Consul makes of a registration is what was meant: it isn't put again and again. A slow catalog may be nudged.
+	agent.mu.Lock()
+	defer agent.mu.Unlock()
+	if len(agent.times) != 4 {
+		t.Errorf("registered: %v, want two services with a proxy each", agent.times)
+	}
+	for id, times := range agent.times {
+		if times > 3 {
+			t.Errorf("%s was registered %d times", id, times)
+		}
+	}
+	gone := callee.DeepCopy()
+	gone.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	registrars[0].Seen(gone)
+	eventually(t, "an end of the callee's proxy", func() bool { return server.Proxy(t, "db") == nil })
+}
+
+func TestNative(t *testing.T) {
+	server := consultest.Start(t)
+	_, kube := running(t, server, structured("[{name: web, port: 8080, connect: {native: true}}]"), newClient(t, server.Address))
+	eventually(t, "an open gate", func() bool { return kube.condition().Status == corev1.ConditionTrue })
+	if entry := server.Proxy(t, "web"); entry == nil || entry.Service.Service != "web" {
+		t.Errorf("the mesh has %+v", entry)
+	}
+}
+
+func meshPod(name, services string) *corev1.Pod {
+	watched := structured(services)
+	watched.Name, watched.UID = name, types.UID("12345678-0000-0000-0000-"+fmt.Sprintf("%012x", len(name)))
+	return watched
+}
+
+// startProxy runs Consul's built-in proxy until the test's end, in the way in which the injected container does.
+func startProxy(t *testing.T, server *consultest.Agent, id string) {
+	t.Helper()
+	command := exec.CommandContext(context.WithoutCancel(t.Context()), os.Getenv(consultest.Binary), "connect", "proxy")
+	command.Env = append(os.Environ(), "CONNECT_PROXY_ID="+id, "CONSUL_HTTP_ADDR=http://"+server.Address)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+}

@@ -1,0 +1,269 @@
+package registration
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+const (
+	// loopback is where a proxy and its application find each other.
+	loopback = "127.0.0.1"
+	// proxyCheckInterval is short, because the gate waits for the check's first success; a result that stays the same
+	// costs Consul's servers nothing.
+	proxyCheckInterval = time.Second
+	// maxMilliseconds is a day.
+	maxMilliseconds = 24 * 60 * 60 * 1000
+	// maxConnections is more than there are ports.
+	maxConnections = 1 << 20
+
+	loopbackForm = "an address of the loopback, such as " + loopback
+)
+
+var (
+	errNotLoopback = errors.New("from elsewhere one could reach past the mesh")
+
+	protocols        = []string{"tcp", "http", "http2", "grpc"}
+	destinationTypes = []string{"service", "prepared_query"}
+)
+
+const (
+	byName       = "it is the service's name with -sidecar-proxy, which Consul's service identities have rights for"
+	bySocket     = "the application and its proxy meet on the pod's loopback"
+	byPod        = "a proxy is registered at the pod's IP, with its service's weights"
+	byEntry      = "not supported; say it for all of the service's instances, in Consul's configuration entries"
+	notRewritten = "not supported: no traffic is redirected; the application connects to its upstreams' ports"
+	escapeHatch  = "it would replace what the proxy takes from Consul, mTLS and intentions too"
+)
+
+// refusedConnectKeys are keys of Consul's connect block that a pod can't use, with the reason.
+var refusedConnectKeys = map[string]map[string]string{
+	"sidecar_service": {
+		"name": byName, "id": "agentlet gives the ID", "kind": "it is a connect-proxy", "token": refusedServiceKeys["token"],
+		"address": byPod, "tagged_addresses": byPod, "weights": byPod, "check": refusedServiceKeys["check"],
+		"socket_path": bySocket, "enable_tag_override": "not supported", "connect": "a proxy has none of its own",
+	},
+	"proxy": {
+		"destination_service_name": "it is this service", "destination_service_id": "it is this service",
+		"local_service_socket_path": bySocket, "mode": notRewritten, "transparent_proxy": notRewritten,
+		"mesh_gateway": byEntry, "expose": "not supported", "envoy_extensions": escapeHatch,
+	},
+	"upstreams": {
+		"local_bind_socket_path": bySocket, "local_bind_socket_mode": bySocket, "mesh_gateway": byEntry,
+	},
+	"config": {
+		"bind_address": "the proxy listens at the pod's IP", "bind_port": "say sidecar_service.port",
+		"envoy_public_listener_json": escapeHatch, "envoy_local_cluster_json": escapeHatch, "envoy_listener_json": escapeHatch,
+		"envoy_cluster_json": escapeHatch, "envoy_bootstrap_json_tpl": escapeHatch, "envoy_extra_static_clusters_json": escapeHatch,
+		"envoy_extra_static_listeners_json": escapeHatch,
+	},
+}
+
+var sidecarKeys = readers[Sidecar]{
+	"port":   func(d decoder, p *field.Path, n *yaml.Node, s *Sidecar) { s.Port = d.port(p, n) },
+	"tags":   func(d decoder, p *field.Path, n *yaml.Node, s *Sidecar) { s.Tags = d.tags(p, n) },
+	"meta":   func(d decoder, p *field.Path, n *yaml.Node, s *Sidecar) { s.Meta = d.meta(p, n) },
+	"checks": func(d decoder, p *field.Path, n *yaml.Node, s *Sidecar) { s.Checks = d.checks(p, n) },
+	"proxy": func(d decoder, p *field.Path, n *yaml.Node, s *Sidecar) {
+		readObject(d, p, n, proxyKeys, refusedConnectKeys["proxy"], &s.Proxy)
+	},
+}
+
+var proxyKeys = readers[Proxy]{
+	"local_service_address": func(d decoder, p *field.Path, n *yaml.Node, x *Proxy) { x.LocalServiceAddress = d.loopback(p, n) },
+	"local_service_port":    func(d decoder, p *field.Path, n *yaml.Node, x *Proxy) { x.LocalServicePort = d.port(p, n) },
+	"upstreams":             func(d decoder, p *field.Path, n *yaml.Node, x *Proxy) { x.Upstreams = d.upstreams(p, n) },
+	"config": func(d decoder, p *field.Path, n *yaml.Node, x *Proxy) {
+		x.Config = d.config(p, n, readers[map[string]any]{
+			"protocol":                 setProtocol,
+			"local_connect_timeout_ms": setNumber("local_connect_timeout_ms", 1, maxMilliseconds),
+			"local_request_timeout_ms": setNumber("local_request_timeout_ms", 0, maxMilliseconds),
+			"local_idle_timeout_ms":    setNumber("local_idle_timeout_ms", 0, maxMilliseconds),
+			"max_inbound_connections":  setNumber("max_inbound_connections", 1, maxConnections),
+		})
+	},
+}
+
+var upstreamKeys = readers[Upstream]{
+	"destination_type": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) {
+		u.DestinationType = d.oneOf(p, n, destinationTypes)
+	},
+	"destination_name":      func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.DestinationName = d.serviceName(p, n) },
+	"destination_peer":      func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.DestinationPeer = d.tenancy(p, n) },
+	"destination_namespace": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.DestinationNamespace = d.tenancy(p, n) },
+	"destination_partition": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.DestinationPartition = d.tenancy(p, n) },
+	"datacenter":            func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.Datacenter = d.tenancy(p, n) },
+	"local_bind_address":    func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.LocalBindAddress = d.loopback(p, n) },
+	"local_bind_port":       func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.LocalBindPort = d.port(p, n) },
+	"config": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) {
+		u.Config = d.config(p, n, readers[map[string]any]{
+			"protocol": setProtocol, "connect_timeout_ms": setNumber("connect_timeout_ms", 1, maxMilliseconds),
+		})
+	},
+}
+
+// readConnect reads the service's part in the mesh.
+func readConnect(d decoder, path *field.Path, n *yaml.Node, s *Service) {
+	present, ok := readObject(d, path, n, readers[Service]{
+		"native": func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Native = d.boolean(p, n) },
+		"sidecar_service": func(d decoder, p *field.Path, n *yaml.Node, s *Service) {
+			s.Sidecar = d.sidecar(p, n)
+		},
+	}, nil, s)
+	if ok && s.Native && present["sidecar_service"] {
+		d.r.add(field.Forbidden(path.Child("native"), "the application speaks for itself, or has a sidecar_service that does"))
+	}
+}
+
+// sidecar reads a proxy, with Consul's defaults.
+func (d decoder) sidecar(path *field.Path, n *yaml.Node) *Sidecar {
+	s := &Sidecar{Port: contract.ProxyPort, Proxy: Proxy{LocalServiceAddress: loopback}}
+	if _, ok := readObject(d, path, n, sidecarKeys, refusedConnectKeys["sidecar_service"], s); !ok {
+		return nil
+	}
+	if s.Checks == nil {
+		s.Checks = []Check{{Name: "proxy listens", TCP: ":" + strconv.Itoa(s.Port), Interval: proxyCheckInterval}}
+	}
+	for i := range s.Checks {
+		s.Checks[i].HTTP = withPort(s.Checks[i].HTTP, s.Port)
+	}
+	return s
+}
+
+func (d decoder) upstreams(path *field.Path, n *yaml.Node) []Upstream {
+	if !d.kind(path, n, yaml.SequenceNode, "a list of upstreams") {
+		return nil
+	}
+	if err := checkCount(len(n.Content), maxUpstreams, "upstreams"); err != nil {
+		d.r.add(field.TooMany(path, len(n.Content), maxUpstreams))
+		return nil
+	}
+	upstreams := make([]Upstream, 0, len(n.Content))
+	for i, n := range n.Content {
+		u := Upstream{DestinationType: destinationTypes[0], LocalBindAddress: loopback}
+		present, ok := readObject(d, path.Index(i), n, upstreamKeys, refusedConnectKeys["upstreams"], &u)
+		if !ok {
+			continue
+		}
+		for _, key := range [...]string{"destination_name", "local_bind_port"} {
+			if !present[key] {
+				d.r.add(field.Required(path.Index(i).Child(key), "an upstream is a service and a port to reach it at"))
+			}
+		}
+		if u.DestinationPeer != "" && u.Datacenter != "" {
+			d.r.add(field.Forbidden(path.Index(i).Child("datacenter"), "not together with destination_peer"))
+		}
+		if slices.ContainsFunc(upstreams, u.sameDestination) {
+			d.r.add(field.Duplicate(path.Index(i).Child("destination_name"), u.DestinationName))
+		}
+		upstreams = append(upstreams, u)
+	}
+	return upstreams
+}
+
+// sameDestination reports whether two upstreams are the same to Consul, which takes one of them.
+func (u Upstream) sameDestination(other Upstream) bool {
+	for _, one := range [...]*Upstream{&u, &other} {
+		one.LocalBindAddress, one.LocalBindPort, one.Config = "", 0, nil
+	}
+	return fmt.Sprint(u) == fmt.Sprint(other)
+}
+
+// config reads an opaque configuration, of which only the known keys are handed on.
+func (d decoder) config(path *field.Path, n *yaml.Node, known readers[map[string]any]) map[string]any {
+	config := map[string]any{}
+	readObject(d, path, n, known, refusedConnectKeys["config"], &config)
+	return config
+}
+
+func setProtocol(d decoder, path *field.Path, n *yaml.Node, config *map[string]any) {
+	(*config)["protocol"] = d.oneOf(path, n, protocols)
+}
+
+func setNumber(key string, least, most int) func(decoder, *field.Path, *yaml.Node, *map[string]any) {
+	return func(d decoder, path *field.Path, n *yaml.Node, config *map[string]any) {
+		(*config)[key] = d.integer(path, n, least, most)
+	}
+}
+
+func (d decoder) oneOf(path *field.Path, n *yaml.Node, words []string) string {
+	word, _ := parsed(d, path, n, "one of "+strings.Join(words, ", "), func(text string) (string, error) {
+		return parseOneOf(text, words...)
+	})
+	return word
+}
+
+// loopback reads an address of it: another one would open the mesh to the network, or the network to the mesh.
+func (d decoder) loopback(path *field.Path, n *yaml.Node) string {
+	text, _ := parsed(d, path, n, loopbackForm, func(text string) (string, error) {
+		address, err := netip.ParseAddr(text)
+		switch {
+		case err != nil:
+			return "", errForm
+		case !address.IsLoopback():
+			return "", errNotLoopback
+		}
+		return address.String(), nil
+	})
+	return text
+}
+
+// checkMesh checks what the pod's part in the mesh has to do with the rest of it.
+func (r *reader) checkMesh(reg *Registration) {
+	services := annotation(contract.Services)
+	meshed := -1
+	for i := range reg.Services {
+		sidecar := reg.Services[i].Sidecar
+		if sidecar == nil {
+			continue
+		}
+		path := services.Index(i).Child("connect", "sidecar_service")
+		switch {
+		case r.pod.Spec.HostNetwork:
+			r.add(field.Forbidden(path, "not with hostNetwork: whatever runs on the node could use the upstreams' ports"))
+		case meshed >= 0:
+			r.add(field.Forbidden(path, "one service of a pod may have it: a pod has one identity in the mesh"))
+		}
+		meshed = i
+		if len(contract.ProxyName(reg.Services[i].Name)) > contract.MaxServiceName {
+			r.add(field.Invalid(services.Index(i).Child("name"), reg.Services[i].Name, fmt.Sprintf(
+				"the proxy's name %s has more than %d characters", contract.ProxyName(reg.Services[i].Name), contract.MaxServiceName)))
+		}
+		r.checkProxyPorts(path, &reg.Services[i], reg.Settings.AgentletPort)
+	}
+	if reg.Settings.ConnectInject && meshed < 0 {
+		r.add(field.Invalid(annotation(contract.ConnectInject), "true",
+			"needs a service with connect.sidecar_service in "+contract.Services))
+	}
+}
+
+// checkProxyPorts checks that every port that the proxy opens is free in the pod.
+func (r *reader) checkProxyPorts(path *field.Path, s *Service, agentletPort int) {
+	taken := map[int]string{agentletPort: "the agentlet's own", s.Port: "the service's", s.Sidecar.Proxy.LocalServicePort: "the application's"}
+	findPort(r.pod, func(p *corev1.ContainerPort) bool {
+		if p.Protocol == "" || p.Protocol == corev1.ProtocolTCP {
+			taken[int(p.ContainerPort)] = "a declared"
+		}
+		return false
+	})
+	take := func(path *field.Path, port int, whose string) {
+		if owner := taken[port]; owner != "" && port != 0 {
+			r.add(field.Invalid(path, port, "is "+owner+" port; the proxy needs one of its own"))
+		}
+		taken[port] = whose
+	}
+	take(path.Child("port"), s.Sidecar.Port, "the proxy's")
+	for i, u := range s.Sidecar.Proxy.Upstreams {
+		take(path.Child("proxy", "upstreams").Index(i).Child("local_bind_port"), u.LocalBindPort, "another upstream's")
+	}
+}
