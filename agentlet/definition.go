@@ -58,53 +58,43 @@ func define(identity Identity, ip, second string, reg *registration.Registration
 			HeartbeatTTL:    reg.Settings.HeartbeatTTL,
 			DeregisterAfter: reg.Settings.DeregisterAfter,
 		}
-		d.Address = ip
-		if service.Address != "" {
-			d.Address = places.Replace(service.Address)
-		}
-		d.TaggedAddresses = make(map[string]registration.TaggedAddress, len(service.TaggedAddresses))
-		for tag, address := range service.TaggedAddresses {
-			address.Address = places.Replace(address.Address)
-			d.TaggedAddresses[tag] = address
-		}
+		d.Sidecar = nil
+		d.place(identity, ip, places)
 		if _, own := d.TaggedAddresses[family(second)]; second != "" && d.Address == ip && !own {
 			d.TaggedAddresses[family(second)] = registration.TaggedAddress{Address: second, Port: service.Port}
 		}
-		d.Meta = maps.Clone(service.Meta)
-		if d.Meta == nil {
-			d.Meta = map[string]string{}
-		}
-		maps.Copy(d.Meta, identity.meta())
-		d.Checks = aimed(service.Checks, ip)
-		d.Sidecar = nil
 		definitions = append(definitions, d)
 		if service.Sidecar != nil {
-			definitions = append(definitions, sidecar(identity, ip, &d, service.Sidecar))
+			d.ProxyFor, d.ProxyForName, d.Proxy = d.ID, service.Name, &service.Sidecar.Proxy
+			d.ID = contract.ProxyID(identity.Namespace, identity.Pod, identity.UID, service.Name)
+			d.Service = service.ProxyInstance()
+			d.place(identity, ip, places)
+			definitions = append(definitions, d)
 		}
 	}
 	return definitions
 }
 
-// sidecar is the definition of a service's mesh proxy. What it doesn't say of itself it has from the service.
-func sidecar(identity Identity, ip string, service *Definition, s *registration.Sidecar) Definition {
-	d := Definition{
-		ID: contract.ProxyID(identity.Namespace, identity.Pod, identity.UID, service.Name),
-		Service: registration.Service{
-			Name: contract.ProxyName(service.Name), Port: s.Port, Address: ip, Tags: s.Tags, Meta: service.Meta,
-			Health: service.Health, Weights: service.Weights, Checks: aimed(s.Checks, ip),
-			Namespace: service.Namespace, Partition: service.Partition,
-		},
-		ProxyFor: service.ID, ProxyForName: service.Name, Proxy: &s.Proxy,
-		HeartbeatTTL: service.HeartbeatTTL, DeregisterAfter: service.DeregisterAfter,
+// place fills in what only a running pod knows.
+func (d *Definition) place(identity Identity, ip string, places *strings.Replacer) {
+	if d.Address = places.Replace(d.Address); d.Address == "" {
+		d.Address = ip
 	}
-	if s.Tags == nil {
-		d.Tags = service.Tags
+	tagged := make(map[string]registration.TaggedAddress, len(d.TaggedAddresses))
+	for tag, address := range d.TaggedAddresses {
+		address.Address = places.Replace(address.Address)
+		tagged[tag] = address
 	}
-	if s.Meta != nil {
-		d.Meta = maps.Clone(s.Meta)
-		maps.Copy(d.Meta, identity.meta())
+	d.TaggedAddresses = tagged
+	d.Meta = maps.Clone(d.Meta)
+	if d.Meta == nil {
+		d.Meta = map[string]string{}
 	}
-	return d
+	maps.Copy(d.Meta, identity.meta())
+	d.Checks = slices.Clone(d.Checks)
+	for i := range d.Checks {
+		aim(&d.Checks[i], ip)
+	}
 }
 
 // family is the tagged address under which Consul looks for an address of this family. That of the service's own address
@@ -131,15 +121,7 @@ func (i Identity) meta() map[string]string {
 	return meta
 }
 
-// aimed are checks, whose hosts are empty, pointed at the pod's own IP.
-func aimed(checks []registration.Check, ip string) []registration.Check {
-	checks = slices.Clone(checks)
-	for i := range checks {
-		aim(&checks[i], ip)
-	}
-	return checks
-}
-
+// aim points a check, whose host is empty, at the pod's own IP.
 func aim(check *registration.Check, ip string) {
 	host := ip
 	if strings.Contains(ip, ":") {

@@ -25,6 +25,8 @@ type Config struct {
 	// ConsulTLS and ConsulACL say how it is trusted, and with which token it is asked.
 	ConsulTLS ConsulTLS
 	ConsulACL ConsulACL
+	// Connect is the mesh proxy of pods that ask for one.
+	Connect Connect
 	// LogFormat of the agentlets, text or json; empty: json.
 	LogFormat string
 	// ClusterName becomes the meta k8s-cluster; empty: none.
@@ -46,12 +48,7 @@ func (c *Config) validate() (errs field.ErrorList) {
 	if strings.TrimSpace(c.Image) == "" {
 		errs = append(errs, field.Required(root.Child("image"), "the agentlet's image"))
 	}
-	switch c.ImagePullPolicy {
-	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
-	default:
-		errs = append(errs, field.NotSupported(root.Child("imagePullPolicy"), c.ImagePullPolicy,
-			[]corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}))
-	}
+	errs = append(errs, validatePullPolicy(root.Child("imagePullPolicy"), c.ImagePullPolicy)...)
 	for i, name := range c.ImagePullSecrets {
 		for _, wrong := range validation.IsDNS1123Subdomain(name) {
 			errs = append(errs, field.Invalid(root.Child("imagePullSecrets").Index(i), name, wrong))
@@ -65,6 +62,7 @@ func (c *Config) validate() (errs field.ErrorList) {
 	}
 	errs = append(errs, c.ConsulTLS.validate(root.Child("consulTLS"), c.ConsulScheme)...)
 	errs = append(errs, c.ConsulACL.validate(root.Child("consulACL"))...)
+	errs = append(errs, c.validateConnect(root.Child("connect"))...)
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
 		errs = append(errs, field.NotSupported(root.Child("logFormat"), c.LogFormat, []string{"text", "json"}))
 	}
@@ -84,4 +82,13 @@ func (c *Config) validate() (errs field.ErrorList) {
 		}
 	}
 	return append(errs, registration.ValidateDefaults(root.Child("defaults"), c.Defaults)...)
+}
+
+func validatePullPolicy(at *field.Path, policy corev1.PullPolicy) (errs field.ErrorList) {
+	switch policy {
+	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
+	default:
+		errs = append(errs, field.NotSupported(at, policy, []corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}))
+	}
+	return errs
 }

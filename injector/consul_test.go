@@ -33,6 +33,7 @@ func TestConsulMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig()
+			config.Connect = Connect{}
 			config.ConsulScheme, config.ConsulTLS, config.ConsulACL = "https", c.tls, c.acl
 			_, err := New(config)
 			if (err == nil) != (len(c.want) == 0) {
@@ -73,6 +74,7 @@ func TestConsulWiring(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig()
+			config.Connect = Connect{}
 			config.ConsulScheme, config.ConsulTLS, config.ConsulACL = "https", c.tls, c.acl
 			i, err := New(config)
 			if err != nil {

@@ -33,6 +33,7 @@ type parts struct {
 	volume    corev1.Volume
 	gate      corev1.PodReadinessGate
 	secrets   []corev1.LocalObjectReference
+	proxy     *proxyParts // nil: no pod may ask for a mesh proxy
 }
 
 func newParts(config *Config) parts {
@@ -66,6 +67,7 @@ func newParts(config *Config) parts {
 		},
 		volume: identity(config.consulSources()),
 		gate:   corev1.PodReadinessGate{ConditionType: contract.Condition},
+		proxy:  newProxyParts(config),
 	}
 	for _, name := range config.ImagePullSecrets {
 		p.secrets = append(p.secrets, corev1.LocalObjectReference{Name: name})

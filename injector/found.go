@@ -13,17 +13,22 @@ import (
 
 // found is what an earlier injection left in a pod.
 type found struct {
-	// agentlet is the injected container, or nil.
+	// agentlet is the injected container, or nil, and place its index among the init containers: 0 where it is still to come.
 	agentlet *corev1.Container
-	volume   *corev1.Volume
-	gate     bool
+	place    int
+	// proxy: there is an injected mesh proxy.
+	proxy  bool
+	volume *corev1.Volume
+	gate   bool
 }
 
 func inspect(pod *corev1.Pod) (f found) {
 	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; f.agentlet == nil && isAgentlet(c) {
-			f.agentlet = c
+		c := &pod.Spec.InitContainers[i]
+		if f.agentlet == nil && isAgentlet(c) {
+			f.agentlet, f.place = c, i
 		}
+		f.proxy = f.proxy || isProxy(c)
 	}
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; v.Name == contract.VolumeName {

@@ -33,6 +33,7 @@ func testConfig() Config {
 		ConsulPort: 8500, ConsulScheme: "http", ClusterName: "eu-1",
 		Defaults: registration.Defaults{"gate-timeout": "10m", "drain-delay": "4s"},
 		Dialects: dialect.All(),
+		Connect:  Connect{Image: "registry.example/envoy:1", GRPCPort: 8502, CPURequest: "20m", MemoryRequest: "64Mi", MemoryLimit: "192Mi"},
 	}
 }
 
@@ -240,7 +241,10 @@ func stripped(before, after any) any {
 	spec, had := object(after, "spec"), object(before, "spec")
 	for _, piece := range []struct{ list, key, value string }{
 		{"initContainers", "name", contract.ContainerName},
+		{"initContainers", "name", contract.ProxyContainerName},
 		{"volumes", "name", contract.VolumeName},
+		{"volumes", "name", contract.ProxyVolumeName},
+		{"volumes", "name", contract.ProxyScratchName},
 		{"readinessGates", "conditionType", contract.Condition},
 	} {
 		is := func(item any) bool { return item.(map[string]any)[piece.key] == piece.value }

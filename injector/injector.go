@@ -100,11 +100,19 @@ func (i *Injector) Decide(request Request) Decision {
 		reason = firstReason(errs, reason, ReasonPortCollision)
 		errs = append(errs, collisions...)
 	}
+	service := meshed(reg)
+	if service != "" && i.parts.proxy == nil && !found.proxy {
+		errs = append(errs, noProxy())
+	}
+	if collisions := i.proxyCollisions(pod, &found, service); len(collisions) > 0 {
+		reason = firstReason(errs, reason, ReasonNameCollision)
+		errs = append(errs, collisions...)
+	}
 	if len(errs) > 0 {
 		return Decision{Outcome: Denied, Reason: reason, Errors: translation.InTheirWords(errs), Warnings: warnings}
 	}
 
-	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: allowed.globs, otherGates: i.otherGates(pod), warnings: warnings}
+	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: allowed.globs, service: service, otherGates: i.otherGates(pod), warnings: warnings}
 	c.addAnnotations(translation.Annotations)
 	c.compose()
 	if len(c.patch) == 0 {

@@ -24,6 +24,8 @@ type composer struct {
 	settings *registration.Settings
 	nonce    string
 	allowed  []string
+	// service whose mesh proxy is added; empty: none.
+	service string
 	// otherGates are opened with the agentlet's own.
 	otherGates []string
 
@@ -47,6 +49,7 @@ func (c *composer) compose() {
 	if c.found.volume == nil {
 		appendTo(c, "/spec/volumes", len(c.pod.Spec.Volumes), &c.parts.volume)
 	}
+	c.addProxy()
 	c.addPullSecrets()
 	if c.settings.Gate != contract.GateOff && !c.found.gate {
 		appendTo(c, "/spec/readinessGates", len(c.pod.Spec.ReadinessGates), &c.parts.gate)

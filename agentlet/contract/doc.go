@@ -171,6 +171,9 @@ var reasonDocs = []ReasonDoc{
 	{Draining, "the pod terminates and its instances have been or are being taken out"},
 }
 
+// IDPrefix starts the IDs of all pods' service instances.
+const IDPrefix = "agentlet_"
+
 // ServicePrefix starts the IDs of every service instance of one pod: agentlet_<namespace>_<pod>_<first 8 of the UID>.
 // It holds no slash, because check IDs are URL segments, and it holds the UID, so that a StatefulSet's new pod never
 // shares an ID with its predecessor.
@@ -178,7 +181,7 @@ func ServicePrefix(namespace, pod, uid string) string {
 	if len(uid) > 8 {
 		uid = uid[:8]
 	}
-	return fmt.Sprintf("agentlet_%s_%s_%s", namespace, pod, uid)
+	return IDPrefix + namespace + "_" + pod + "_" + uid
 }
 
 // ServiceID is the Consul service ID of one service of one pod.
@@ -189,7 +192,7 @@ func ServiceID(namespace, pod, uid, service string) string {
 // ProxyID is the Consul service ID of the mesh proxy of one service of one pod. It holds the whole UID, so that the kubelet
 // can tell it to the proxy's container: it puts fields of the pod together, and cuts none.
 func ProxyID(namespace, pod, uid, service string) string {
-	return fmt.Sprintf("agentlet_%s_%s_%s_%s", namespace, pod, uid, ProxyName(service))
+	return IDPrefix + namespace + "_" + pod + "_" + uid + "_" + ProxyName(service)
 }
 
 // ProxyName is the name of a service's mesh proxy: Consul's own, for which a service's identity has rights.

@@ -89,6 +89,22 @@ type Sidecar struct {
 	Proxy  Proxy
 }
 
+// ProxyInstance is the mesh proxy of a service that has one as Consul shall hold it. What the proxy doesn't say of itself it
+// has from the service.
+func (s *Service) ProxyInstance() Service {
+	proxy := Service{
+		Name: contract.ProxyName(s.Name), Port: s.Sidecar.Port, Tags: s.Sidecar.Tags, Meta: s.Sidecar.Meta, Checks: s.Sidecar.Checks,
+		Health: s.Health, Weights: s.Weights, Namespace: s.Namespace, Partition: s.Partition,
+	}
+	if proxy.Tags == nil {
+		proxy.Tags = s.Tags
+	}
+	if proxy.Meta == nil {
+		proxy.Meta = s.Meta
+	}
+	return proxy
+}
+
 // Proxy is what a mesh proxy is told to do. Its Config, as an upstream's, holds numbers and texts.
 type Proxy struct {
 	// LocalServiceAddress and LocalServicePort are where the application listens for it.

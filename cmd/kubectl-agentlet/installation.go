@@ -45,9 +45,15 @@ func (i *installation) addFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&i.dialects, "dialect", nil, "another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable")
 }
 
+// anyProxy stands for the image of mesh proxies, which only an installation knows.
+const anyProxy = "consul-and-envoy"
+
 // decider judges as the webhook would.
 func (i *installation) decider(command *cobra.Command, kube *kube) (manifests.Decider, error) {
 	if !i.fromCluster {
+		if i.config.Connect.Image == "" && i.config.ConsulTLS.CA == "" {
+			i.config.Connect.Image = anyProxy
+		}
 		return i.injector()
 	}
 	client, err := kube.client()

@@ -54,6 +54,29 @@ func BuildImage(ctx context.Context, dir, pkg, reference, tarball string) (err e
 	return image.WriteTarball(tarball, reference, img)
 }
 
+// ConsulImage holds the program consul in its PATH. It is large, so that only the scenarios that need it load it.
+const ConsulImage = "agentlet.test/consul:e2e"
+
+// LoadConsul imports ConsulImage into every node. It is made once per version, beside the program.
+func (c *Cluster) LoadConsul(ctx context.Context) error {
+	program := c.tools.Program(toolchain.Consul, "consul")
+	tarball := program + ".tar"
+	if _, err := os.Stat(tarball); err != nil {
+		img, err := image.Build(image.Spec{Files: []image.File{{Path: "/bin/consul", Source: program}}, Env: []string{"PATH=/bin"}})
+		if err != nil {
+			return err
+		}
+		half := tarball + ".new"
+		if err := image.WriteTarball(half, ConsulImage, img); err != nil {
+			return err
+		}
+		if err := os.Rename(half, tarball); err != nil {
+			return fmt.Errorf("keep consul's image: %w", err)
+		}
+	}
+	return c.LoadImage(ctx, tarball)
+}
+
 // buildPause makes the sandbox image's tarball.
 func (l layout) buildPause(ctx context.Context) (string, error) {
 	source, err := toolchain.SourceRoot()

@@ -28,7 +28,10 @@ import (
 // judge has the injector judge a manifest, as kubectl agentlet does.
 func judge(t *testing.T, place string, text []byte) (pods []manifests.Judgement, mistakes []manifests.Note) {
 	t.Helper()
-	decider, err := injector.New(injector.Config{Image: "registry.example/agentlet:0.1.0", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: "*"})
+	decider, err := injector.New(injector.Config{
+		Image: "registry.example/agentlet:0.1.0", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: "*",
+		Connect: injector.Connect{Image: "registry.example/envoy:1", GRPCPort: 8502},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // Command sample is the application of scenarios and the demo: an HTTP server that says who it is.
 //
-//	GET /         the pod's name
+//	GET /         the pod's name; with UPSTREAM (host:port) what is said there, on a new connection
 //	GET /ready    200, or 503 until READY_AFTER has passed since the start and while /unready was the last word
 //	PUT /ready    ready, and whole, from now on
 //	PUT /unready  not ready from now on
@@ -60,7 +60,13 @@ func run() error {
 	after := duration("READY_AFTER")
 	ready := func() bool { return !unready.Load() && time.Since(started) >= after }
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, os.Getenv("POD_NAME")) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		if os.Getenv("UPSTREAM") != "" {
+			askUpstream(w, r)
+			return
+		}
+		fmt.Fprintln(w, os.Getenv("POD_NAME"))
+	})
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
 		if !ready() {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -165,6 +171,24 @@ func relay(w http.ResponseWriter, r *http.Request) {
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer response.Body.Close()
+	w.WriteHeader(response.StatusCode)
+	_, _ = io.Copy(w, response.Body) // the client has gone
+}
+
+// askUpstream has the answer from somewhere else.
+func askUpstream(w http.ResponseWriter, r *http.Request) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://"+os.Getenv("UPSTREAM")+"/", nil)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return

@@ -161,6 +161,23 @@ workload: judged would be what is never injected. */}}
 {{- end -}}
 {{- end }}
 
+{{/* Flags of the webhook about mesh proxies, as a JSON object. */}}
+{{- define "agentlet.connectFlags" -}}
+{{- with .Values.connect -}}
+{{- $resources := .resources | default dict -}}
+{{- dict
+  "connect-image" .image
+  "connect-image-pull-policy" .imagePullPolicy
+  "connect-proxy" .proxy
+  "connect-grpc-port" (int .grpcPort)
+  "connect-secret" .secretName
+  "connect-cpu-request" (dig "requests" "cpu" "" $resources)
+  "connect-memory-request" (dig "requests" "memory" "" $resources)
+  "connect-cpu-limit" (dig "limits" "cpu" "" $resources)
+  "connect-memory-limit" (dig "limits" "memory" "" $resources) | toJson -}}
+{{- end -}}
+{{- end }}
+
 {{/* What is wrong with the values beyond what their schema says: nothing, or all of it at once. */}}
 {{- define "agentlet.check" -}}
 {{- $problems := list }}

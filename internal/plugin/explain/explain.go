@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,7 @@ func Write(out io.Writer, file string, j *manifests.Judgement, defaults registra
 		return err
 	}
 	fmt.Fprintln(out)
-	return table.Write(out, "  ", colours, append(live(translated(j), defaults), settings(j.Pod.Pod, &reg.Settings)...))
+	return table.Write(out, "  ", colours, slices.Concat(live(translated(j), defaults), mesh(reg), settings(j.Pod.Pod, &reg.Settings)))
 }
 
 // live are the rows of what follows the pod's labels as long as it runs.
@@ -100,26 +101,53 @@ func services(reg *registration.Registration) [][]table.Cell {
 	rows := [][]table.Cell{table.Header("SERVICE", "PORT", "ADDRESS", "TAGS", "META", "HEALTH", "CHECKS")}
 	for i := range reg.Services {
 		s := &reg.Services[i]
-		address, health := s.Address, "the pod's readiness"
-		if address == "" {
-			address = registration.PodIP
+		rows = append(rows, service(s))
+		if s.Sidecar != nil {
+			proxy := s.ProxyInstance()
+			rows = append(rows, service(&proxy))
 		}
-		if s.Health != "" {
-			health = string(s.Health)
+	}
+	return rows
+}
+
+func service(s *registration.Service) []table.Cell {
+	address, health := s.Address, "the pod's readiness"
+	if address == "" {
+		address = registration.PodIP
+	}
+	if s.Health != "" {
+		health = string(s.Health)
+	}
+	var meta, checks []string
+	for _, key := range slices.Sorted(maps.Keys(s.Meta)) {
+		meta = append(meta, key+"="+s.Meta[key])
+	}
+	for k := range s.Checks {
+		checks = append(checks, check(&s.Checks[k]))
+	}
+	return []table.Cell{
+		{Text: s.Name, Colour: table.Bold},
+		table.Text(strconv.Itoa(s.Port)), table.Text(address),
+		table.Text(strings.Join(s.Tags, ",")), table.Text(strings.Join(meta, ",")),
+		table.Text(health), table.Text(strings.Join(checks, ", ")),
+	}
+}
+
+// mesh says of each service with a proxy which others the application reaches by it.
+func mesh(reg *registration.Registration) (rows [][]table.Cell) {
+	for i := range reg.Services {
+		sidecar := reg.Services[i].Sidecar
+		if sidecar == nil {
+			continue
 		}
-		var meta, checks []string
-		for _, key := range slices.Sorted(maps.Keys(s.Meta)) {
-			meta = append(meta, key+"="+s.Meta[key])
+		text := "added by the webhook"
+		if !reg.Settings.ConnectInject {
+			text = "one of the pod's own, for " + contract.ConnectInject + ` is not "true"`
 		}
-		for k := range s.Checks {
-			checks = append(checks, check(&s.Checks[k]))
+		for _, u := range sidecar.Proxy.Upstreams {
+			text += fmt.Sprintf("; %s at %s", u.DestinationName, net.JoinHostPort(u.LocalBindAddress, strconv.Itoa(u.LocalBindPort)))
 		}
-		rows = append(rows, []table.Cell{
-			{Text: s.Name, Colour: table.Bold},
-			table.Text(strconv.Itoa(s.Port)), table.Text(address),
-			table.Text(strings.Join(s.Tags, ",")), table.Text(strings.Join(meta, ",")),
-			table.Text(health), table.Text(strings.Join(checks, ", ")),
-		})
+		rows = append(rows, []table.Cell{{Text: "mesh proxy", Colour: table.Faint}, table.Text(text)})
 	}
 	return rows
 }

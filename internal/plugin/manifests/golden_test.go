@@ -34,6 +34,7 @@ func testDecider(t testing.TB) fixed {
 		ConsulPort: 8500, ConsulScheme: "http", ClusterName: "eu-1",
 		Defaults: registration.Defaults{"gate-timeout": "10m", "drain-delay": "4s"},
 		Dialects: dialect.All(),
+		Connect:  injector.Connect{Image: "registry.example/envoy:1", GRPCPort: 8502, CPURequest: "20m", MemoryRequest: "64Mi", MemoryLimit: "192Mi"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,199 @@
+package scenarios_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/load"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// The load of the callee's rolling restart, through both proxies.
+const (
+	callees  = 3
+	callRate = 50
+)
+
+// mesh is a scenario with pods in Consul's mesh. Their proxies are Consul's built-in one.
+type mesh struct{ *scenario.S }
+
+// install has the chart add that proxy, with more values, until the scenario's end.
+func (m mesh) install(values ...string) {
+	m.Helper()
+	m.Must(m.Cluster.LoadConsul(m.Ctx))
+	m.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+		defer cancel()
+		if m.Failed() {
+			log, _ := m.Kubectl(ctx, "-n", m.Namespace, "logs", "-l", "mesh=yes", "-c", contract.ProxyContainerName, "--prefix", "--tail=40")
+			m.Log(log)
+		}
+		// The pods first, while their webhook is as it was when they came.
+		if _, err := m.Kubectl(ctx, "-n", m.Namespace, "delete", "deployments,pods", "--all", "--timeout=90s"); err != nil {
+			m.Errorf("remove workloads: %v", err)
+		}
+		if err := m.Install(ctx); err != nil {
+			m.Errorf("install the chart as it was: %v", err)
+		}
+	})
+	m.Must(m.Install(m.Ctx, append([]string{"connect.image=" + cluster.ConsulImage, "connect.proxy=builtin"}, values...)...))
+}
+
+// member is a template of pods that register a service of the mesh, with upstreams as in Consul's definition.
+func (m mesh) member(service, upstreams string) corev1.PodTemplateSpec {
+	template := m.Sample(m.Annotations("service-names", "", "connect-inject", "true",
+		"services", fmt.Sprintf("[{name: %s, port: http, connect: {sidecar_service: {proxy: {upstreams: %s}}}}]", service, upstreams)))
+	template.Labels["mesh"] = "yes"
+	return template
+}
+
+// caller makes a pod whose application answers with what it hears from the scenario's service.
+func (m mesh) caller() *corev1.Pod {
+	m.Helper()
+	template := m.member(m.Service()+"-caller", fmt.Sprintf("[{destination_name: %s, local_bind_port: 9191}]", m.Service()))
+	template.Labels["app"] = "caller"
+	scenario.SetEnv(&template, "UPSTREAM", "127.0.0.1:9191")
+	_, err := m.CreatePod("caller", template)
+	m.Must(err)
+	return m.AwaitReady("caller")
+}
+
+// ask asks the caller, and returns what the callee said, or nothing.
+func (m mesh) ask(caller *corev1.Pod) string {
+	m.Helper()
+	request, err := http.NewRequestWithContext(m.Ctx, http.MethodGet, "http://"+net.JoinHostPort(caller.Status.PodIP, "8080")+"/", nil)
+	m.Must(err)
+	response, err := (&http.Client{Timeout: 10 * time.Second}).Do(request)
+	m.Must(err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	m.Must(err)
+	if response.StatusCode != http.StatusOK {
+		return ""
+	}
+	return strings.TrimSpace(string(body))
+}
+
+// awaitAnswer waits until the caller has one, or none.
+func (m mesh) awaitAnswer(caller *corev1.Pod, answers bool) {
+	m.Helper()
+	m.Eventually(fmt.Sprintf("answer: %t", answers), func(context.Context) (bool, error) {
+		said := m.ask(caller)
+		return strings.HasPrefix(said, "sample-") == answers, fmt.Errorf("the caller heard %q", said)
+	})
+}
+
+// intend sets the intention from the caller to the callee, until the scenario's end.
+func (m mesh) intend(action api.IntentionAction) {
+	m.Helper()
+	entries := m.Consul.ConfigEntries()
+	_, _, err := entries.Set(&api.ServiceIntentionsConfigEntry{
+		Kind: api.ServiceIntentions, Name: m.Service(), Sources: []*api.SourceIntention{{Name: m.Service() + "-caller", Action: action}},
+	}, (&api.WriteOptions{}).WithContext(m.Ctx))
+	m.Must(err)
+	m.Cleanup(func() {
+		if _, err := entries.Delete(api.ServiceIntentions, m.Service(), nil); err != nil {
+			m.Errorf("forget the intention: %v", err)
+		}
+	})
+}
+
+// proxies are the instances by which the mesh reaches a service, if their checks pass.
+func (m mesh) proxies(service string) []*api.ServiceEntry {
+	m.Helper()
+	entries, _, err := m.Consul.Health().Connect(service, "", true, (&api.QueryOptions{}).WithContext(m.Ctx))
+	m.Must(err)
+	return entries
+}
+
+// identity is what a proxy's certificate says it is. It doesn't let anybody in who has none.
+func (m mesh) identity(proxy *api.ServiceEntry) string {
+	m.Helper()
+	address := net.JoinHostPort(proxy.Service.Address, fmt.Sprint(proxy.Service.Port))
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}} //nolint:gosec // it is looked at, not trusted
+	connection, err := dialer.DialContext(m.Ctx, "tcp", address)
+	m.Must(err)
+	defer connection.Close()
+	peer := connection.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	_, _ = fmt.Fprint(connection, "GET / HTTP/1.0\r\n\r\n")
+	if n, err := connection.Read(make([]byte, 1)); n > 0 || err == nil {
+		m.Error("the proxy answers a client without a certificate")
+	}
+	return peer.URIs[0].Path
+}
+
+func TestConnectMesh(t *testing.T) {
+	m := mesh{scenario.New(t)}
+	var caller *corev1.Pod
+	m.Given("a service of the mesh with three pods, and one with an upstream", func() {
+		m.install()
+		m.Deployment(callees, m.member(m.Service(), "[]"))
+		caller = m.caller()
+		m.Rollout()
+	})
+	m.Then("Ready means that the catalog has the service and its proxy, and that both pass", func() {
+		if services, proxies := len(m.Passing(m.Service())), m.proxies(m.Service()); services != callees || len(proxies) != callees {
+			m.Errorf("%d passing instances and %d proxies, want %d each", services, len(proxies), callees)
+		}
+		for _, pod := range m.Pods(m.Ctx) {
+			if names := pod.Spec.InitContainers; len(names) != 2 || names[0].Name != contract.ContainerName || names[1].Name != contract.ProxyContainerName {
+				m.Errorf("the sidecars of %s are not the agentlet and then the proxy", pod.Name)
+			}
+		}
+	})
+	m.Then("requests go from proxy to proxy by mTLS", func() {
+		m.awaitAnswer(caller, true)
+		for _, proxy := range m.proxies(m.Service()) {
+			if got := m.identity(proxy); !strings.HasSuffix(got, "/svc/"+m.Service()) {
+				m.Errorf("the proxy is %s", got)
+			}
+		}
+	})
+	for _, intention := range []api.IntentionAction{api.IntentionActionDeny, api.IntentionActionAllow} {
+		m.When("an intention says "+string(intention), func() { m.intend(intention) })
+		m.Then("the connections that are open to it do so", func() { m.awaitAnswer(caller, intention == api.IntentionActionAllow) })
+	}
+	client := load.Fixed(net.JoinHostPort(caller.Status.PodIP, "8080"))
+	m.When("the callee is restarted under load", func() {
+		before := m.Pods(m.Ctx)
+		loading, enough := context.WithCancel(m.Ctx)
+		defer enough()
+		done := make(chan struct{})
+		go func() { defer close(done); client.Run(loading, callRate) }()
+		m.Restart()
+		m.Rollout()
+		for i := range before {
+			m.AwaitGone(&before[i])
+		}
+		enough()
+		<-done
+	})
+	m.Then("no request failed", func() {
+		requests, failed := client.Counts()
+		if failed > 0 {
+			m.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())
+		}
+		m.Logf("%d requests, %d failed", requests, failed)
+	})
+	m.Then("no proxy is left of the old pods", func() {
+		now := m.Pods(m.Ctx)
+		for _, proxy := range m.Catalog(contract.ProxyName(m.Service())) {
+			if !slices.ContainsFunc(now, func(pod corev1.Pod) bool { return pod.Name == proxy.Service.Meta[contract.MetaPod] }) {
+				m.Errorf("the catalog has %s", proxy.Service.ID)
+			}
+		}
+	})
+}

@@ -1,0 +1,254 @@
+package injector
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// ProxyKind is a program that can be a mesh proxy.
+type ProxyKind string
+
+// The kinds. Both are run by Consul's own program, which learns everything else from the node's agent.
+const (
+	Envoy   ProxyKind = "envoy"
+	BuiltIn ProxyKind = "builtin"
+)
+
+// Connect is the mesh proxy that is added to pods that ask for one.
+type Connect struct {
+	// Image with the program consul, and with envoy where that is the proxy; empty: no pod may ask for one.
+	Image           string
+	ImagePullPolicy corev1.PullPolicy
+	// Proxy is the kind; Envoy when empty.
+	Proxy ProxyKind
+	// GRPCPort of the node's Consul agent, from which Envoy is configured.
+	GRPCPort int
+	// Secret in each pod's own namespace, with the proxy's token of Consul's ACL system under the key "token"; empty: none.
+	Secret string
+	// Args follow those of consul: for Envoy, flags of consul connect envoy, and after "--" of Envoy itself.
+	Args []string
+	// CPURequest and the others are the proxy's resources, quantities; empty: none.
+	CPURequest, MemoryRequest, CPULimit, MemoryLimit string
+}
+
+// proxyParts are what all mesh proxies get alike; the container lacks the ID of its proxy.
+type proxyParts struct {
+	container corev1.Container
+	volumes   []corev1.Volume
+	resources registration.Resources
+}
+
+func (c *Config) validateConnect(at *field.Path) (errs field.ErrorList) {
+	connect := &c.Connect
+	if connect.Proxy != "" && connect.Proxy != Envoy && connect.Proxy != BuiltIn {
+		errs = append(errs, field.NotSupported(at.Child("proxy"), connect.Proxy, []ProxyKind{Envoy, BuiltIn}))
+	}
+	errs = append(errs, validatePullPolicy(at.Child("imagePullPolicy"), connect.ImagePullPolicy)...)
+	if connect.Image != "" && connect.Proxy != BuiltIn {
+		for _, wrong := range validation.IsValidPortNum(connect.GRPCPort) {
+			errs = append(errs, field.Invalid(at.Child("grpcPort"), connect.GRPCPort, wrong))
+		}
+	}
+	errs = append(errs, validateName(at.Child("secret"), connect.Secret)...)
+	_, wrong := connect.resources(at)
+	errs = append(errs, wrong...)
+	if connect.Image != "" && c.ConsulTLS.CA != "" {
+		errs = append(errs, field.Invalid(at.Child("image"), connect.Image,
+			"with consulTLS.ca the proxy has no file to read the authorities from; name a ConfigMap instead"))
+	}
+	return errs
+}
+
+// resources are what the proxy asks for.
+func (c *Connect) resources(at *field.Path) (r registration.Resources, errs field.ErrorList) {
+	for _, one := range [...]struct {
+		name, text string
+		into       **resource.Quantity
+	}{
+		{"cpuRequest", c.CPURequest, &r.CPURequest},
+		{"memoryRequest", c.MemoryRequest, &r.MemoryRequest},
+		{"cpuLimit", c.CPULimit, &r.CPULimit},
+		{"memoryLimit", c.MemoryLimit, &r.MemoryLimit},
+	} {
+		if one.text == "" {
+			continue
+		}
+		q, err := resource.ParseQuantity(one.text)
+		if err != nil || q.Sign() < 0 {
+			errs = append(errs, field.Invalid(at.Child(one.name), one.text, "must be a quantity"))
+			continue
+		}
+		*one.into = &q
+	}
+	return r, errs
+}
+
+// scratchLimit is more than a named pipe and Envoy's first configuration need.
+const scratchLimit = "16Mi"
+
+// newProxyParts are those of a valid configuration.
+func newProxyParts(config *Config) *proxyParts {
+	connect := &config.Connect
+	if connect.Image == "" {
+		return nil
+	}
+	p := &proxyParts{container: corev1.Container{
+		Name:                     contract.ProxyContainerName,
+		Image:                    connect.Image,
+		ImagePullPolicy:          connect.ImagePullPolicy,
+		RestartPolicy:            new(corev1.ContainerRestartPolicyAlways),
+		Command:                  []string{"consul", "connect", "envoy"},
+		Args:                     connect.Args,
+		SecurityContext:          restricted(),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		Env: []corev1.EnvVar{
+			fromField(contract.EnvPodName, "metadata.name"),
+			fromField(contract.EnvPodNamespace, "metadata.namespace"),
+			fromField(contract.EnvPodUID, "metadata.uid"),
+			fromField(contract.EnvHostIP, "status.hostIP"),
+			{Name: "CONSUL_HTTP_ADDR", Value: config.consulURL(config.ConsulPort)},
+		},
+	}}
+	p.resources, _ = connect.resources(nil)
+	if connect.Proxy == BuiltIn {
+		p.container.Command = []string{"consul", "connect", "proxy"}
+	} else {
+		p.container.Env = append(p.container.Env, corev1.EnvVar{Name: "CONSUL_GRPC_ADDR", Value: config.consulURL(connect.GRPCPort)})
+		// Its first configuration goes to Envoy through a named pipe.
+		p.mount(corev1.Volume{Name: contract.ProxyScratchName, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+			Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse(scratchLimit)),
+		}}}, corev1.VolumeMount{MountPath: contract.ProxyScratchPath})
+	}
+	p.addConsul(config)
+	return p
+}
+
+// addConsul gives the proxy what it needs to be let in by Consul.
+func (p *proxyParts) addConsul(config *Config) {
+	own := Config{ConsulTLS: config.ConsulTLS, ConsulACL: ConsulACL{Secret: config.Connect.Secret}}
+	sources := own.consulSources()
+	if len(sources) > 0 {
+		p.mount(corev1.Volume{Name: contract.ProxyVolumeName, VolumeSource: corev1.VolumeSource{
+			Projected: &corev1.ProjectedVolumeSource{DefaultMode: new(int32(0o644)), Sources: sources},
+		}}, corev1.VolumeMount{MountPath: contract.ProxyPath, ReadOnly: true})
+	}
+	file := func(name, file string) {
+		p.container.Env = append(p.container.Env, corev1.EnvVar{Name: name, Value: path.Join(contract.ProxyPath, file)})
+	}
+	tls := &config.ConsulTLS
+	if tls.ConfigMap != "" || tls.Secret != "" {
+		file("CONSUL_CACERT", contract.ConsulCAFile)
+		file("CONSUL_GRPC_CACERT", contract.ConsulCAFile)
+	}
+	if tls.Secret != "" {
+		file("CONSUL_CLIENT_CERT", contract.ConsulCertFile)
+		file("CONSUL_CLIENT_KEY", contract.ConsulKeyFile)
+	}
+	if config.ConsulScheme == "https" {
+		name := tls.ServerName
+		if name == "" {
+			name = "localhost" // which the certificates that Consul makes are for
+		}
+		p.container.Env = append(p.container.Env, corev1.EnvVar{Name: "CONSUL_TLS_SERVER_NAME", Value: name})
+	}
+	if config.Connect.Secret != "" {
+		file("CONSUL_HTTP_TOKEN_FILE", contract.ConsulTokenFile)
+	}
+}
+
+// mount adds a volume and where it is mounted.
+func (p *proxyParts) mount(volume corev1.Volume, at corev1.VolumeMount) {
+	at.Name = volume.Name
+	p.volumes = append(p.volumes, volume)
+	p.container.VolumeMounts = append(p.container.VolumeMounts, at)
+}
+
+// consulURL is a port of the node's agent, as the kubelet completes it.
+func (c *Config) consulURL(port int) string {
+	return c.ConsulScheme + "://$(" + contract.EnvHostIP + "):" + strconv.Itoa(port)
+}
+
+// proxy is the container for the mesh proxy of a service of the pod. The kubelet completes its ID.
+func (p *proxyParts) proxy(pod *corev1.Pod, service string) *corev1.Container {
+	c := p.container
+	id := contract.ProxyID("$("+contract.EnvPodNamespace+")", "$("+contract.EnvPodName+")", "$("+contract.EnvPodUID+")", service)
+	c.Env = append(slices.Clip(c.Env), corev1.EnvVar{Name: envProxyID, Value: id})
+	c.Resources = resources(pod, &p.resources)
+	return &c
+}
+
+// envProxyID is read by Consul's program.
+const envProxyID = "CONNECT_PROXY_ID"
+
+// meshed is the service whose proxy the pod asks for; empty: none.
+func meshed(reg *registration.Registration) string {
+	if reg == nil || !reg.Settings.ConnectInject {
+		return ""
+	}
+	for i := range reg.Services {
+		if reg.Services[i].Sidecar != nil {
+			return reg.Services[i].Name
+		}
+	}
+	return ""
+}
+
+// isProxy reports whether an init container is an injected mesh proxy.
+func isProxy(c *corev1.Container) bool {
+	return c.Name == contract.ProxyContainerName && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways &&
+		slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+			return e.Name == envProxyID && strings.HasPrefix(e.Value, contract.IDPrefix)
+		})
+}
+
+// noProxy is the mistake of a pod that asks for a mesh proxy where there is none to be had.
+func noProxy() *field.Error {
+	path := field.NewPath("metadata", "annotations").Key(contract.ConnectInject)
+	return field.Forbidden(path, "this installation has no mesh proxy: the chart's connect.image is empty")
+}
+
+// proxyCollisions are the containers and volumes of others with a name that the mesh proxy's own needs.
+func (i *Injector) proxyCollisions(pod *corev1.Pod, f *found, service string) (errs field.ErrorList) {
+	if service == "" || f.proxy || i.parts.proxy == nil {
+		return nil
+	}
+	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
+		if c.Name == contract.ProxyContainerName {
+			errs = append(errs, field.Invalid(path().Child("name"), c.Name, "the mesh proxy's container has this name; rename this one"))
+		}
+	})
+	for k := range pod.Spec.Volumes {
+		volume := &pod.Spec.Volumes[k]
+		own := func(v corev1.Volume) bool { return v.Name == volume.Name && !equality.Semantic.DeepEqual(&v, volume) }
+		if slices.ContainsFunc(i.parts.proxy.volumes, own) {
+			errs = append(errs, field.Invalid(field.NewPath("spec", "volumes"), volume.Name, "the mesh proxy's own volume has this name; rename this one"))
+		}
+	}
+	return errs
+}
+
+// addProxy puts the mesh proxy after the agentlet, before all others: it starts before them, and ends after them.
+func (c *composer) addProxy() {
+	if c.service == "" || c.found.proxy {
+		return
+	}
+	proxy := c.parts.proxy
+	c.add(fmt.Sprintf("/spec/initContainers/%d", c.found.place+1), proxy.proxy(c.pod, c.service))
+	for i := range proxy.volumes {
+		if !slices.ContainsFunc(c.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == proxy.volumes[i].Name }) {
+			c.add("/spec/volumes/-", &proxy.volumes[i]) // after the agentlet's
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package injector
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/consul/consultest"
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+func TestConnectConfigMistakes(t *testing.T) {
+	for name, c := range map[string]struct {
+		connect Connect
+		want    []string
+	}{
+		"nothing":   {Connect{}, nil},
+		"built in":  {Connect{Image: "consul:1", Proxy: BuiltIn}, nil},
+		"no port":   {Connect{Image: "envoy:1"}, []string{"connect.grpcPort"}},
+		"all of it": {Connect{Proxy: "nginx", ImagePullPolicy: "Sometimes", Secret: "A", CPURequest: "x", MemoryRequest: "-1", CPULimit: "y", MemoryLimit: "z"}, []string{"connect.proxy", "connect.imagePullPolicy", "connect.secret", "connect.cpuRequest", "connect.memoryRequest", "connect.cpuLimit", "connect.memoryLimit"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := testConfig()
+			config.Connect = c.connect
+			_, err := New(config)
+			if (err == nil) != (len(c.want) == 0) {
+				t.Fatalf("New: %v, want %q", err, c.want)
+			}
+			for _, part := range c.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error\n%v\nwithout %q", err, part)
+				}
+			}
+		})
+	}
+	config := testConfig()
+	config.ConsulScheme, config.ConsulTLS.CA = "https", string(consultest.NewAuthority(t).PEM)
+	if _, err := New(config); err == nil || !strings.Contains(err.Error(), "name a ConfigMap instead") {
+		t.Errorf("authorities that no proxy can read: %v", err)
+	}
+}
+
+func TestNoProxyToBeHad(t *testing.T) {
+	config := testConfig()
+	config.Connect = Connect{}
+	i, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := i.Decide(Request{Namespace: "shop", Pod: decode(t, readPod(t, filepath.Join("testdata", "connect"))), Nonce: nonce})
+	if d.Outcome != Denied || d.Reason != ReasonInvalidAnnotations || len(d.Errors) != 1 || !strings.Contains(d.Errors[0].Error(), "connect-inject]: Forbidden") {
+		t.Errorf("%s %s %v", d.Outcome, d.Reason, d.Errors)
+	}
+}
+
+// TestProxyWiring holds that the proxy's environment names files that its volume has, and no others.
+func TestProxyWiring(t *testing.T) {
+	certificates := []string{contract.ConsulCertFile, contract.ConsulKeyFile}
+	for name, c := range map[string]struct {
+		change           func(*Config)
+		files            []string
+		env              map[string]string
+		volumes, command string
+	}{
+		"Envoy": {func(*Config) {}, nil, map[string]string{
+			"CONSUL_HTTP_ADDR": "http://$(HOST_IP):8500", "CONSUL_GRPC_ADDR": "http://$(HOST_IP):8502",
+		}, "agentlet-proxy-tmp", "consul connect envoy"},
+		"built in": {
+			func(c *Config) { c.Connect.Proxy, c.Connect.Args = BuiltIn, []string{"-log-level=debug"} }, nil,
+			map[string]string{"CONSUL_HTTP_ADDR": "http://$(HOST_IP):8500"}, "", "consul connect proxy -log-level=debug",
+		},
+		"TLS": {
+			func(c *Config) { c.ConsulScheme, c.ConsulTLS.ConfigMap, c.ConsulTLS.Secret = "https", "ca", "pair" },
+			append(certificates, contract.ConsulCAFile), map[string]string{
+				"CONSUL_HTTP_ADDR": "https://$(HOST_IP):8500", "CONSUL_GRPC_ADDR": "https://$(HOST_IP):8502", "CONSUL_TLS_SERVER_NAME": "localhost",
+			}, "agentlet-proxy-tmp agentlet-proxy", "consul connect envoy",
+		},
+		"a token": {
+			func(c *Config) {
+				c.Connect.Proxy, c.Connect.Secret, c.ConsulACL = BuiltIn, "proxy", ConsulACL{Mode: ACLToken, Secret: "agentlet"}
+			},
+			[]string{contract.ConsulTokenFile}, nil, "agentlet-proxy", "consul connect proxy",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := testConfig()
+			c.change(&config)
+			i, err := New(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw := readPod(t, filepath.Join("testdata", "connect"))
+			injected := decode(t, apply(t, raw, i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})))
+			proxy := injected.Spec.InitContainers[1]
+			if got := strings.Join(slices.Concat(proxy.Command, proxy.Args), " "); got != c.command {
+				t.Errorf("runs %q, want %q", got, c.command)
+			}
+			var volumes []string
+			paths := map[string]bool{}
+			for _, mount := range proxy.VolumeMounts {
+				volumes = append(volumes, mount.Name)
+				at := slices.IndexFunc(injected.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
+				if volume := injected.Spec.Volumes[at]; volume.Projected != nil {
+					paths = projected(volume.Projected)
+				}
+				if mount.Name == contract.VolumeName {
+					t.Error("the proxy mounts the agentlet's identity")
+				}
+			}
+			if got := strings.Join(volumes, " "); got != c.volumes {
+				t.Errorf("mounts %q, want %q", got, c.volumes)
+			}
+			named := map[string]bool{}
+			env := map[string]string{}
+			for _, e := range proxy.Env {
+				env[e.Name] = e.Value
+				if file, ok := strings.CutPrefix(e.Value, contract.ProxyPath+"/"); ok {
+					named[file] = true
+				}
+			}
+			for key, want := range c.env {
+				if env[key] != want {
+					t.Errorf("%s=%q, want %q", key, env[key], want)
+				}
+			}
+			want := map[string]bool{}
+			for _, file := range c.files {
+				want[file] = true
+			}
+			if !maps.Equal(named, want) || !maps.Equal(paths, want) {
+				t.Errorf("the environment names %v, the volume has %v, want %v", named, paths, want)
+			}
+			for _, source := range injected.Spec.Volumes {
+				if source.Name == contract.ProxyVolumeName && config.Connect.Secret != "" && source.Projected.Sources[0].Secret.Name != "proxy" {
+					t.Error("the token is not the proxy's own")
+				}
+			}
+		})
+	}
+}
