@@ -71,19 +71,23 @@ func TestProxyWiring(t *testing.T) {
 		}, "agentlet-proxy-tmp", "consul connect envoy"},
 		"built in": {
 			func(c *Config) { c.Connect.Proxy, c.Connect.Args = BuiltIn, []string{"-log-level=debug"} }, nil,
-			map[string]string{"CONSUL_HTTP_ADDR": "http://$(HOST_IP):8500"}, "", "consul connect proxy -log-level=debug",
+			map[string]string{"CONSUL_HTTP_ADDR": "http://$(HOST_IP):8500"},
+			"", "consul connect proxy -log-level=debug",
 		},
 		"TLS": {
 			func(c *Config) { c.ConsulScheme, c.ConsulTLS.ConfigMap, c.ConsulTLS.Secret = "https", "ca", "pair" },
-			append(certificates, contract.ConsulCAFile), map[string]string{
+			append(certificates, contract.ConsulCAFile),
+			map[string]string{
 				"CONSUL_HTTP_ADDR": "https://$(HOST_IP):8500", "CONSUL_GRPC_ADDR": "https://$(HOST_IP):8502", "CONSUL_TLS_SERVER_NAME": "localhost",
-			}, "agentlet-proxy-tmp agentlet-proxy", "consul connect envoy",
+			},
+			"agentlet-proxy-tmp agentlet-proxy", "consul connect envoy",
 		},
 		"a token": {
 			func(c *Config) {
 				c.Connect.Proxy, c.Connect.Secret, c.ConsulACL = BuiltIn, "proxy", ConsulACL{Mode: ACLToken, Secret: "agentlet"}
 			},
-			[]string{contract.ConsulTokenFile}, nil, "agentlet-proxy", "consul connect proxy",
+			[]string{contract.ConsulTokenFile},
+			nil, "agentlet-proxy", "consul connect proxy",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
