@@ -64,11 +64,12 @@ func TestProxyComesAfterItsServiceAndBeforeReadiness(t *testing.T) {
 
 func TestProxyLeavesBeforeItsService(t *testing.T) {
 	for name, c := range map[string]struct {
-		fail error // of the first removals of the proxy
-		want []string
+		fail  error // of the first removal of the proxy
+		first []string
+		want  []string
 	}{
-		"one after the other":           {nil, []string{"-" + proxyID, "-" + webID}},
-		"not held up by one that stays": {errors.New("500"), []string{"-" + webID, "-" + proxyID}},
+		"one after the other":           {nil, []string{"-" + proxyID}, []string{"-" + proxyID, "-" + webID}},
+		"not held up by one that stays": {errors.New("500"), nil, []string{"-" + webID, "-" + proxyID}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -76,6 +77,7 @@ func TestProxyLeavesBeforeItsService(t *testing.T) {
 				r, _ := w.start(t)
 				r.Seen(ready(meshPod("9191"), true))
 				after(5 * time.Second)
+				w.slow = map[string]time.Duration{"deregister": time.Second}
 				failed := false
 				w.setFail(func(call string) error {
 					if call != "deregister" || failed {
@@ -85,6 +87,10 @@ func TestProxyLeavesBeforeItsService(t *testing.T) {
 					return c.fail
 				})
 				r.Seen(deleted(ready(meshPod("9191"), true)))
+				after(1500 * time.Millisecond)
+				if got := w.since(2); !slices.Equal(got, c.first) {
+					t.Errorf("first %q is removed, want %q", got, c.first)
+				}
 				after(20 * time.Second)
 				if got := w.since(2); !slices.Equal(got, c.want) {
 					t.Errorf("removed %q, want %q", got, c.want)

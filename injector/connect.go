@@ -37,6 +37,9 @@ type Connect struct {
 	GRPCPort int
 	// Secret in each pod's own namespace, with the proxy's token of Consul's ACL system under the key "token"; empty: none.
 	Secret string
+	// AuthMethod of Consul's by which the agentlet makes each proxy a token of its own; its tokens may not run out. It needs agentlets
+	// that log in. Empty: none.
+	AuthMethod string
 	// Args follow those of consul: for Envoy, flags of consul connect envoy, and after "--" of Envoy itself.
 	Args []string
 	// CPURequest and the others are the proxy's resources, quantities; empty: none.
@@ -48,6 +51,8 @@ type proxyParts struct {
 	container corev1.Container
 	volumes   []corev1.Volume
 	resources registration.Resources
+	// authMethod by which the agentlet makes the proxy's token; empty: it doesn't.
+	authMethod string
 }
 
 func (c *Config) validateConnect(at *field.Path) (errs field.ErrorList) {
@@ -62,6 +67,13 @@ func (c *Config) validateConnect(at *field.Path) (errs field.ErrorList) {
 		}
 	}
 	errs = append(errs, validateName(at.Child("secret"), connect.Secret)...)
+	switch {
+	case connect.AuthMethod == "":
+	case c.ConsulACL.Mode != ACLLogin:
+		errs = append(errs, field.Invalid(at.Child("authMethod"), connect.AuthMethod, "counts with consulACL.mode login only"))
+	case connect.Secret != "":
+		errs = append(errs, field.Invalid(at.Child("secret"), connect.Secret, "the token is that of the Secret, or of a login by authMethod"))
+	}
 	_, wrong := connect.resources(at)
 	errs = append(errs, wrong...)
 	if connect.Image != "" && c.ConsulTLS.CA != "" {
@@ -98,6 +110,9 @@ func (c *Connect) resources(at *field.Path) (r registration.Resources, errs fiel
 // scratchLimit is more than a named pipe and Envoy's first configuration need.
 const scratchLimit = "16Mi"
 
+// tokenLimit is that of a volume for one token.
+const tokenLimit = "1Mi"
+
 // newProxyParts are those of a valid configuration.
 func newProxyParts(config *Config) *proxyParts {
 	connect := &config.Connect
@@ -122,6 +137,7 @@ func newProxyParts(config *Config) *proxyParts {
 		},
 	}}
 	p.resources, _ = connect.resources(nil)
+	p.authMethod = connect.AuthMethod
 	if connect.Proxy == BuiltIn {
 		p.container.Command = []string{"consul", "connect", "proxy"}
 	} else {
@@ -163,9 +179,27 @@ func (p *proxyParts) addConsul(config *Config) {
 		}
 		p.container.Env = append(p.container.Env, corev1.EnvVar{Name: "CONSUL_TLS_SERVER_NAME", Value: name})
 	}
-	if config.Connect.Secret != "" {
-		file("CONSUL_HTTP_TOKEN_FILE", contract.ConsulTokenFile)
+	switch {
+	case config.Connect.Secret != "":
+		file(envTokenFile, contract.ConsulTokenFile)
+	case config.Connect.AuthMethod != "":
+		p.mount(corev1.Volume{Name: contract.ProxyTokenName, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+			Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse(tokenLimit)),
+		}}}, corev1.VolumeMount{MountPath: contract.ProxyTokenPath, ReadOnly: true})
+		p.container.Env = append(p.container.Env, corev1.EnvVar{Name: envTokenFile, Value: contract.ProxyToken})
 	}
+}
+
+// envTokenFile is read by Consul's program.
+const envTokenFile = "CONSUL_HTTP_TOKEN_FILE" //nolint:gosec // a name
+
+// lend has the agentlet make the proxy's token, and gives it the place for it.
+func (p *proxyParts) lend(agentlet *corev1.Container) {
+	if p.authMethod == "" {
+		return
+	}
+	agentlet.Args = append(agentlet.Args, "--proxy-auth-method="+p.authMethod, "--proxy-token-file="+contract.ProxyToken)
+	agentlet.VolumeMounts = append(slices.Clip(agentlet.VolumeMounts), corev1.VolumeMount{Name: contract.ProxyTokenName, MountPath: contract.ProxyTokenPath})
 }
 
 // mount adds a volume and where it is mounted.

@@ -18,10 +18,11 @@ func TestConnectConfigMistakes(t *testing.T) {
 		connect Connect
 		want    []string
 	}{
-		"nothing":   {Connect{}, nil},
-		"built in":  {Connect{Image: "consul:1", Proxy: BuiltIn}, nil},
-		"no port":   {Connect{Image: "envoy:1"}, []string{"connect.grpcPort"}},
-		"all of it": {Connect{Proxy: "nginx", ImagePullPolicy: "Sometimes", Secret: "A", CPURequest: "x", MemoryRequest: "-1", CPULimit: "y", MemoryLimit: "z"}, []string{"connect.proxy", "connect.imagePullPolicy", "connect.secret", "connect.cpuRequest", "connect.memoryRequest", "connect.cpuLimit", "connect.memoryLimit"}},
+		"nothing":                 {Connect{}, nil},
+		"built in":                {Connect{Image: "consul:1", Proxy: BuiltIn}, nil},
+		"no port":                 {Connect{Image: "envoy:1"}, []string{"connect.grpcPort"}},
+		"a method without logins": {Connect{AuthMethod: "m"}, []string{"connect.authMethod"}},
+		"all of it":               {Connect{Proxy: "nginx", ImagePullPolicy: "Sometimes", Secret: "A", CPURequest: "x", MemoryRequest: "-1", CPULimit: "y", MemoryLimit: "z"}, []string{"connect.proxy", "connect.imagePullPolicy", "connect.secret", "connect.cpuRequest", "connect.memoryRequest", "connect.cpuLimit", "connect.memoryLimit"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig()
@@ -82,6 +83,14 @@ func TestProxyWiring(t *testing.T) {
 			},
 			"agentlet-proxy-tmp agentlet-proxy", "consul connect envoy",
 		},
+		"a login": {
+			func(c *Config) {
+				c.Connect.Proxy, c.Connect.AuthMethod, c.ConsulACL = BuiltIn, "proxies", ConsulACL{Mode: ACLLogin, AuthMethod: "agentlet"}
+			},
+			nil,
+			map[string]string{"CONSUL_HTTP_TOKEN_FILE": contract.ProxyToken},
+			"agentlet-proxy-token", "consul connect proxy",
+		},
 		"a token": {
 			func(c *Config) {
 				c.Connect.Proxy, c.Connect.Secret, c.ConsulACL = BuiltIn, "proxy", ConsulACL{Mode: ACLToken, Secret: "agentlet"}
@@ -137,6 +146,11 @@ func TestProxyWiring(t *testing.T) {
 			}
 			if !maps.Equal(named, want) || !maps.Equal(paths, want) {
 				t.Errorf("the environment names %v, the volume has %v, want %v", named, paths, want)
+			}
+			agentlet := injected.Spec.InitContainers[0]
+			lends := slices.ContainsFunc(agentlet.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == contract.ProxyTokenName && !m.ReadOnly })
+			if told := slices.Contains(agentlet.Args, "--proxy-token-file="+contract.ProxyToken); told != lends || lends != (config.Connect.AuthMethod != "") {
+				t.Errorf("the agentlet has a place for the proxy's token: %t, and is told of it: %t", lends, told)
 			}
 			for _, source := range injected.Spec.Volumes {
 				if source.Name == contract.ProxyVolumeName && config.Connect.Secret != "" && source.Projected.Sources[0].Secret.Name != "proxy" {

@@ -245,6 +245,7 @@ func stripped(before, after any) any {
 		{"volumes", "name", contract.VolumeName},
 		{"volumes", "name", contract.ProxyVolumeName},
 		{"volumes", "name", contract.ProxyScratchName},
+		{"volumes", "name", contract.ProxyTokenName},
 		{"readinessGates", "conditionType", contract.Condition},
 	} {
 		is := func(item any) bool { return item.(map[string]any)[piece.key] == piece.value }

@@ -38,7 +38,11 @@ func (c *composer) compose() {
 	c.patch = slices.Grow(c.patch, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
-		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), c.parts.container(c.pod, c.settings, c.nonce, c.allowed, c.otherGates))
+		agentlet := c.parts.container(c.pod, c.settings, c.nonce, c.allowed, c.otherGates)
+		if c.service != "" {
+			c.parts.proxy.lend(agentlet)
+		}
+		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), agentlet)
 	} else {
 		c.nonce, _ = nonceOf(c.found.agentlet)
 		port = c.settings.AgentletPort

@@ -20,6 +20,9 @@ type ACL struct {
 	TokenFile string
 	// AuthMethod to log in with, by the bearer token in BearerFile, which is read anew by each Login.
 	AuthMethod, BearerFile string
+	// ProxyAuthMethod makes, by the same bearer token, a token of the mesh proxy's own, which Login writes into ProxyTokenFile and
+	// Reclaim ends. Its tokens may not run out. Empty: none.
+	ProxyAuthMethod, ProxyTokenFile string
 	// Meta of the tokens that logins make; Consul shows it in their description.
 	Meta map[string]string
 }
@@ -53,12 +56,15 @@ func (c *Client) Login(ctx context.Context) (agentlet.Session, error) {
 	if err != nil {
 		return agentlet.Session{}, fmt.Errorf("log in: %w", err)
 	}
+	if err := c.lend(ctx, bearer); err != nil {
+		return agentlet.Session{}, err
+	}
 	doing := "log in with auth method " + c.config.ACL.AuthMethod
 	token, _, err := c.api.ACL().Login(&api.ACLLoginParams{
 		AuthMethod: c.config.ACL.AuthMethod, BearerToken: bearer, Meta: c.config.ACL.Meta,
 	}, (&api.WriteOptions{}).WithContext(ctx))
 	if err != nil {
-		return agentlet.Session{}, explainLogin(doing, c.classify(doing, err))
+		return agentlet.Session{}, explainLogin(doing, "consul.acl.authMethod", c.classify(doing, err))
 	}
 	c.awaitReplication(ctx, token.SecretID)
 	return agentlet.Session{ID: c.use(session{token: token.SecretID, login: true}), Renew: renewAfter(token)}, nil
@@ -66,10 +72,10 @@ func (c *Client) Login(ctx context.Context) (agentlet.Session, error) {
 
 // explainLogin says what a person must do. A server without the auth method, and a login that no binding rule is for, both
 // look like a missing permission.
-func explainLogin(doing string, err error) error {
+func explainLogin(doing, value string, err error) error {
 	switch {
 	case errors.Is(err, agentlet.ErrUnknownToken):
-		return fmt.Errorf("%s: %w: there is no such auth method (see the chart's consul.acl.authMethod)", doing, agentlet.ErrRejected)
+		return fmt.Errorf("%s: %w: there is no such auth method (see the chart's %s)", doing, agentlet.ErrRejected, value)
 	case errors.Is(err, agentlet.ErrDenied):
 		return fmt.Errorf("%s: %w: it has no binding rule for the pod's service account", doing, agentlet.ErrRejected)
 	}

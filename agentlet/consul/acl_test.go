@@ -231,8 +231,13 @@ func (i issuer) token(t *testing.T, audience, namespace, account string) string 
 // jwtMethod makes an auth method of type jwt by the documentation: pods of shop may register their account's name.
 func (s secured) jwtMethod(t *testing.T, i issuer, life time.Duration) {
 	t.Helper()
+	s.namedMethod(t, i, "agentlet", life)
+}
+
+func (s secured) namedMethod(t *testing.T, i issuer, name string, life time.Duration) {
+	t.Helper()
 	_, _, err := s.Client.ACL().AuthMethodCreate(&api.ACLAuthMethod{
-		Name: "agentlet", Type: "jwt", MaxTokenTTL: life,
+		Name: name, Type: "jwt", MaxTokenTTL: life,
 		Config: map[string]any{
 			"JWTValidationPubKeys": []string{i.publicKey(t)}, "BoundIssuer": "https://kubernetes.default.svc", "BoundAudiences": []string{"consul"},
 			"ClaimMappings": map[string]string{
@@ -244,7 +249,7 @@ func (s secured) jwtMethod(t *testing.T, i issuer, life time.Duration) {
 		t.Fatal(err)
 	}
 	_, _, err = s.Client.ACL().BindingRuleCreate(&api.ACLBindingRule{
-		AuthMethod: "agentlet", BindType: api.BindingRuleBindTypeService, BindName: "${value.account}", Selector: `value.namespace=="shop"`,
+		AuthMethod: name, BindType: api.BindingRuleBindTypeService, BindName: "${value.account}", Selector: `value.namespace=="shop"`,
 	}, nil)
 	if err != nil {
 		t.Fatal(err)

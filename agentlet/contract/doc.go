@@ -43,6 +43,11 @@ const (
 	// ProxyScratchName is the volume for what it writes, in memory, and ProxyScratchPath where that is mounted.
 	ProxyScratchName = "agentlet-proxy-tmp"
 	ProxyScratchPath = "/tmp"
+	// ProxyTokenName is the volume by which the agentlet hands the proxy a token of its own, in memory; ProxyTokenPath where that is
+	// mounted, and ProxyToken the file.
+	ProxyTokenName = "agentlet-proxy-token"
+	ProxyTokenPath = ProxyPath + "-token"
+	ProxyToken     = ProxyTokenPath + "/token"
 	// ProxyPort is a mesh proxy's port where the annotation says none.
 	ProxyPort = 20000
 )

@@ -46,6 +46,8 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	flags.StringVar(&o.consul.ACL.TokenFile, "consul-token-file", "", "file with a token of Consul's ACL system")
 	flags.StringVar(&o.consul.ACL.AuthMethod, "consul-auth-method", "", "auth method of Consul's to log in with, instead of a token")
 	flags.StringVar(&o.consul.ACL.BearerFile, "consul-bearer-token-file", "", "with --consul-auth-method: file with the service account's token to log in with")
+	flags.StringVar(&o.consul.ACL.ProxyAuthMethod, "proxy-auth-method", "", "auth method of Consul's that makes the mesh proxy's token, by the same token of the service account")
+	flags.StringVar(&o.consul.ACL.ProxyTokenFile, "proxy-token-file", "", "with --proxy-auth-method: file to write that token into")
 	flags.StringVar(&o.consul.NodeName, "consul-node", "", "name of the node in Consul, where its address there isn't the node's IP")
 	flags.StringVar(&o.identity.Cluster, "cluster-name", "", "becomes the meta "+contract.MetaCluster)
 	flags.IntVar(&o.port, "port", 19500, "port of the agentlet's own HTTP server")
@@ -102,6 +104,9 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	if acl := o.consul.ACL; acl.TokenFile != "" && acl.AuthMethod != "" || (acl.AuthMethod == "") != (acl.BearerFile == "") {
 		errs = append(errs, fmt.Errorf("--consul-token-file=%q, --consul-auth-method=%q, --consul-bearer-token-file=%q: want the first alone, or the others together",
 			acl.TokenFile, acl.AuthMethod, acl.BearerFile))
+	}
+	if acl := o.consul.ACL; (acl.ProxyAuthMethod == "") != (acl.ProxyTokenFile == "") || acl.ProxyAuthMethod != "" && acl.AuthMethod == "" {
+		errs = append(errs, fmt.Errorf("--proxy-auth-method=%q, --proxy-token-file=%q: want both, beside --consul-auth-method", acl.ProxyAuthMethod, acl.ProxyTokenFile))
 	}
 	if o.logFormat != logs.Text && o.logFormat != logs.JSON {
 		errs = append(errs, fmt.Errorf("--log-format=%q: want text or json", o.logFormat))

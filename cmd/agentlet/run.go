@@ -38,7 +38,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 
 	log := o.logger(stderr)
 	klog.SetSlogLogger(log.With("from", "kubernetes-client")) // for the API server's warnings
-	registrar, pod, err := assemble(o, log)
+	registrar, pod, client, err := assemble(o, log)
 	if err != nil {
 		return err
 	}
@@ -52,22 +52,31 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	group.Go(func() { pod.Watch(ctx, log, registrar) })
 	group.Go(func() { serve(ctx, o, registrar, log) })
 	group.Go(func() { relay(ctx, signals, registrar) })
-	return registrar.Run(ctx)
+	err = registrar.Run(ctx)
+	reclaiming, enough := context.WithTimeout(context.WithoutCancel(ctx), reclaimBound)
+	defer enough()
+	if err := client.Reclaim(reclaiming); err != nil {
+		log.Warn("the mesh proxy's token is left in Consul", "error", err)
+	}
+	return err
 }
 
+// reclaimBound is how long the process' end waits for Consul to take the mesh proxy's token back.
+const reclaimBound = 2 * time.Second
+
 // assemble connects the registrar with its adapters.
-func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, error) {
+func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, *consul.Client, error) {
 	config, err := rest.InClusterConfig()
 	if err != nil {
-		return nil, nil, fmt.Errorf("find the API server: %w", err)
+		return nil, nil, nil, fmt.Errorf("find the API server: %w", err)
 	}
 	pod, err := kube.NewPod(config, o.identity.Namespace, o.identity.Pod, o.identity.UID)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	client, err := consul.New(o.consul)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	connected := agentlet.Config{
 		Identity: o.identity, Agent: client, View: client, Catalog: client, Kube: pod, Prober: probe.New(o.identity.PodIP),
@@ -76,7 +85,7 @@ func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, erro
 	if o.consul.ACL.Enabled() {
 		connected.Login = client
 	}
-	return agentlet.New(connected), pod, nil
+	return agentlet.New(connected), pod, client, nil
 }
 
 // relay hands the process's signals on to the registrar.

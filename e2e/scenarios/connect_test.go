@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -60,11 +61,12 @@ func (m mesh) member(service, upstreams string) corev1.PodTemplateSpec {
 	return template
 }
 
-// caller makes a pod whose application answers with what it hears from the scenario's service.
-func (m mesh) caller() *corev1.Pod {
+// caller makes a pod, which runs under this account, whose application answers with what it hears from the scenario's service.
+func (m mesh) caller(account string) *corev1.Pod {
 	m.Helper()
 	template := m.member(m.Service()+"-caller", fmt.Sprintf("[{destination_name: %s, local_bind_port: 9191}]", m.Service()))
 	template.Labels["app"] = "caller"
+	template.Spec.ServiceAccountName = account
 	scenario.SetEnv(&template, "UPSTREAM", "127.0.0.1:9191")
 	_, err := m.CreatePod("caller", template)
 	m.Must(err)
@@ -135,13 +137,66 @@ func (m mesh) identity(proxy *api.ServiceEntry) string {
 	return peer.URIs[0].Path
 }
 
+// loginsOf are the tokens that an auth method has made and nobody has ended.
+func (g guarded) loginsOf(method string) []*api.ACLTokenListEntry {
+	return slices.DeleteFunc(g.logins(), func(token *api.ACLTokenListEntry) bool { return token.AuthMethod != method })
+}
+
+// TestConnectLogin has a Consul that trusts nobody: TLS, ACLs, and two auth methods, for agentlets and for their proxies.
+func TestConnectLogin(t *testing.T) {
+	g := guard(scenario.New(t, scenario.Long()), cluster.SecuredOptions{})
+	m := mesh{g.S}
+	g.forget()
+	accounts := []string{g.Service(), g.Service() + "-caller"}
+	g.Given("an auth method for agentlets, one without a token TTL for their proxies, and an account for each service", func() {
+		g.Must(g.Cluster.LoadConsul(g.Ctx))
+		for _, account := range accounts {
+			_, err := g.Kubectl(g.Ctx, "-n", g.Namespace, "create", "serviceaccount", account)
+			g.Must(err)
+		}
+		_, err := g.Kubectl(g.Ctx, "-n", g.Namespace, "create", "configmap", "consul-ca", "--from-file=ca.crt="+filepath.Join(g.secured.Dir, "ca.crt"))
+		g.Must(err)
+		g.run("method-jwt.sh")
+		g.run("rule-jwt.sh")
+		method, _, err := g.secured.Client.ACL().AuthMethodRead("agentlet", nil)
+		g.Must(err)
+		method.Name, method.MaxTokenTTL = "proxies", 0
+		_, _, err = g.secured.Client.ACL().AuthMethodCreate(method, nil)
+		g.Must(err)
+		g.run("rule-jwt.sh", "-method agentlet", "-method proxies")
+		g.install("consul.tls.configMapName=consul-ca", "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul",
+			"connect.image="+cluster.ConsulImage, "connect.proxy=builtin", "connect.authMethod=proxies")
+	})
+	var caller *corev1.Pod
+	g.When("two pods of the mesh run, and an intention lets one call the other", func() {
+		template := m.member(g.Service(), "[]")
+		template.Spec.ServiceAccountName = accounts[0]
+		_, err := g.CreatePod("sample-0", template)
+		g.Must(err)
+		caller = m.caller(accounts[1])
+		g.AwaitReady("sample-0")
+		m.intend(api.IntentionActionAllow)
+	})
+	g.Then("it does, and each pod has a token of its own, and its proxy another one", func() {
+		m.awaitAnswer(caller, true)
+		if own, proxies := len(g.loginsOf("agentlet")), len(g.loginsOf("proxies")); own != 2 || proxies != 2 {
+			g.Errorf("%d tokens of agentlets and %d of proxies, want two each", own, proxies)
+		}
+	})
+	g.When("they are deleted", func() { g.Delete("sample-0"); g.Delete("caller"); g.AwaitGone(caller) })
+	g.Then("neither an instance nor a token is left", func() {
+		g.AwaitCatalog(contract.ProxyName(g.Service()), 0)
+		g.awaitLogins(0)
+	})
+}
+
 func TestConnectMesh(t *testing.T) {
 	m := mesh{scenario.New(t)}
 	var caller *corev1.Pod
 	m.Given("a service of the mesh with three pods, and one with an upstream", func() {
 		m.install()
 		m.Deployment(callees, m.member(m.Service(), "[]"))
-		caller = m.caller()
+		caller = m.caller("default")
 		m.Rollout()
 	})
 	m.Then("Ready means that the catalog has the service and its proxy, and that both pass", func() {
@@ -164,7 +219,7 @@ func TestConnectMesh(t *testing.T) {
 	})
 	for _, intention := range []api.IntentionAction{api.IntentionActionDeny, api.IntentionActionAllow} {
 		m.When("an intention says "+string(intention), func() { m.intend(intention) })
-		m.Then("the connections that are open to it do so", func() { m.awaitAnswer(caller, intention == api.IntentionActionAllow) })
+		m.Then("the next connection heeds it", func() { m.awaitAnswer(caller, intention == api.IntentionActionAllow) })
 	}
 	client := load.Fixed(net.JoinHostPort(caller.Status.PodIP, "8080"))
 	m.When("the callee is restarted under load", func() {

@@ -28,6 +28,7 @@ func Add(flags *pflag.FlagSet, config *injector.Config) {
 	flags.StringVar((*string)(&connect.Proxy), "connect-proxy", string(injector.Envoy), "envoy, or Consul's builtin for development")
 	flags.IntVar(&connect.GRPCPort, "connect-grpc-port", 8502, "gRPC port of the Consul agent on each node, for Envoy")
 	flags.StringVar(&connect.Secret, "connect-secret", "", "Secret in each pod's namespace with the mesh proxy's Consul token under the key token")
+	flags.StringVar(&connect.AuthMethod, "connect-auth-method", "", "with --consul-acl=login: Consul's auth method, without a token TTL, by which each mesh proxy gets a token of its own")
 	flags.StringArrayVar(&connect.Args, "connect-arg", nil, "one more argument of the mesh proxy, repeatable: flags of consul connect, and after -- of Envoy")
 	flags.StringVar(&connect.CPURequest, "connect-cpu-request", "", "CPU request of the mesh proxy")
 	flags.StringVar(&connect.MemoryRequest, "connect-memory-request", "", "memory request of the mesh proxy")

@@ -171,6 +171,7 @@ workload: judged would be what is never injected. */}}
   "connect-proxy" .proxy
   "connect-grpc-port" (int .grpcPort)
   "connect-secret" .secretName
+  "connect-auth-method" .authMethod
   "connect-cpu-request" (dig "requests" "cpu" "" $resources)
   "connect-memory-request" (dig "requests" "memory" "" $resources)
   "connect-cpu-limit" (dig "limits" "cpu" "" $resources)

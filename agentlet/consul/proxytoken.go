@@ -1,0 +1,83 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/agentlet/agentlet/agentlet"
+)
+
+// lend sees to it that the mesh proxy's file holds a token of its own. One that is there is the proxy's already, of an earlier
+// process of this pod.
+func (c *Client) lend(ctx context.Context, bearer string) error {
+	acl := &c.config.ACL
+	if acl.ProxyAuthMethod == "" {
+		return nil
+	}
+	if _, err := readSecret(acl.ProxyTokenFile); err == nil {
+		return nil
+	}
+	meta := maps.Clone(acl.Meta)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	meta["for"] = "mesh proxy"
+	doing := "log the mesh proxy in with auth method " + acl.ProxyAuthMethod
+	token, _, err := c.api.ACL().Login(&api.ACLLoginParams{AuthMethod: acl.ProxyAuthMethod, BearerToken: bearer, Meta: meta},
+		(&api.WriteOptions{}).WithContext(ctx))
+	if err != nil {
+		return explainLogin(doing, "connect.authMethod", c.classify(doing, err))
+	}
+	if token.ExpirationTime != nil {
+		err = fmt.Errorf("%s: %w: its tokens run out, and no proxy takes another one without a restart: let it have no token TTL", doing, agentlet.ErrRejected)
+	} else {
+		c.awaitReplication(ctx, token.SecretID)
+		err = writeSecret(acl.ProxyTokenFile, token.SecretID)
+	}
+	if err != nil {
+		return errors.Join(err, c.end(ctx, token.SecretID))
+	}
+	return nil
+}
+
+// Reclaim ends the token that was lent to the mesh proxy, if there is one. It is for the end of the process: the kubelet has ended the
+// proxy before.
+func (c *Client) Reclaim(ctx context.Context) error {
+	if c.config.ACL.ProxyAuthMethod == "" {
+		return nil
+	}
+	token, err := readSecret(c.config.ACL.ProxyTokenFile)
+	if err != nil {
+		return nil //nolint:nilerr // nothing was lent
+	}
+	if err := c.end(ctx, token); err != nil {
+		return err
+	}
+	if err := os.Remove(c.config.ACL.ProxyTokenFile); err != nil {
+		return fmt.Errorf("forget the mesh proxy's token: %w", err)
+	}
+	return nil
+}
+
+// end logs a token out; one that Consul doesn't know is as good as ended.
+func (c *Client) end(ctx context.Context, token string) error {
+	_, err := c.api.ACL().Logout((&api.WriteOptions{Token: token}).WithContext(ctx))
+	if err = c.classify("log out", err); errors.Is(err, agentlet.ErrUnknownToken) {
+		return nil
+	}
+	return err
+}
+
+// writeSecret writes a file that is whole as soon as it is there.
+func writeSecret(file, secret string) error {
+	half := file + ".new"
+	if err := errors.Join(os.WriteFile(half, []byte(secret), 0o600), os.Rename(half, file)); err != nil {
+		return fmt.Errorf("write the mesh proxy's token: %w", err)
+	}
+	return nil
+}
