@@ -2,6 +2,7 @@ package consul_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -119,6 +121,39 @@ func TestNative(t *testing.T) {
 	eventually(t, "an open gate", func() bool { return kube.condition().Status == corev1.ConditionTrue })
 	if entry := server.Proxy(t, "web"); entry == nil || entry.Service.Service != "web" {
 		t.Errorf("the mesh has %+v", entry)
+	}
+}
+
+// TestEnvoysFirstConfiguration has Consul's launcher make what Envoy would be started with, by the injected container's environment. No
+// Envoy is run.
+func TestEnvoysFirstConfiguration(t *testing.T) {
+	server := consultest.Start(t)
+	watched := structured("[{name: web, port: 8080, connect: {sidecar_service: {}}}]")
+	running(t, server, watched, newClient(t, server.Address))
+	eventually(t, "a registered proxy", func() bool { return server.Proxy(t, "web") != nil })
+	id := contract.ProxyID("shop", watched.Name, string(watched.UID), "web")
+	command := exec.CommandContext(t.Context(), os.Getenv(consultest.Binary), "connect", "envoy", "-bootstrap")
+	command.Env = append(os.Environ(), "CONNECT_PROXY_ID="+id, "CONSUL_HTTP_ADDR=http://"+server.Address, "CONSUL_GRPC_ADDR=http://10.0.0.1:8502")
+	command.Stderr = t.Output()
+	out, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct {
+		Node            struct{ ID, Cluster string }
+		StaticResources struct {
+			Clusters []struct {
+				Name           string
+				LoadAssignment json.RawMessage `json:"loadAssignment"`
+			}
+		} `json:"static_resources"`
+	}
+	if err := json.Unmarshal(out, &made); err != nil {
+		t.Fatal(err)
+	}
+	if made.Node.ID != id || made.Node.Cluster != "web" || len(made.StaticResources.Clusters) == 0 ||
+		!strings.Contains(string(made.StaticResources.Clusters[0].LoadAssignment), "10.0.0.1") {
+		t.Errorf("Envoy would be started with\n%s", out)
 	}
 }
 

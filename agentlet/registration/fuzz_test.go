@@ -35,6 +35,8 @@ func FuzzParseStructured(f *testing.F) {
 		"- name: web\n  tagged_addresses: {lan: {address: '${HOST_IP}', port: 80}}\n  checks:\n  - {http: /x, interval: 1s}\n",
 		"- {name: a, checks: [{grpc: ':1/x', interval: 2s, timeout: 1s}, {tcp: ':1', interval: 1s}]}",
 		"- {name: a, checks: [{http: 'http://${POD_IP}:80/', interval: 1s, header: {a: [b]}}]}",
+		"- {name: a, connect: {sidecar_service: {port: 1, proxy: {config: {protocol: http}, upstreams: [{destination_name: b, local_bind_port: 2}]}}}}",
+		"- {name: a, connect: {native: true, sidecar_service: {checks: [], meta: {a: b}, proxy: {local_service_address: ::1}}}}",
 		"- &a {name: a}\n- *a\n---\n- <<: *a",
 		"? [a]\n: b", "- !!binary aGk=", "\t", "{",
 	} {
