@@ -175,9 +175,13 @@ func planLife(s *state, now time.Time, p *schedule) {
 		p.add(s, now, action{kind: findLeader})
 	}
 	switch {
-	case !s.link.answers, !planLogin(s, now, p):
+	case !s.link.answers:
+		planBlindBeats(s, now, p)
+		return
+	case !planLogin(s, now, p):
 		return
 	case !s.link.inspected:
+		planBlindBeats(s, now, p)
 		p.add(s, now, action{kind: inspect, epoch: s.writes})
 		return
 	}
@@ -264,6 +268,17 @@ func planHealth(s *state, i *instance, now time.Time, p *schedule) {
 func planBeat(s *state, i *instance, now time.Time, p *schedule) {
 	if p.reached(now, i.beatAt) {
 		p.add(s, now, action{kind: beat, id: i.id})
+	}
+}
+
+// planBlindBeats goes on beating what was there when the agent last answered. While Consul's servers are away, an agent that
+// waits for them with a sync answers too late, if at all, and yet takes a heartbeat: without one, all its instances would be
+// critical when the servers are back.
+func planBlindBeats(s *state, now time.Time, p *schedule) {
+	for _, id := range s.ids() {
+		if i := s.instances[id]; i.agent == present {
+			planBeat(s, i, now, p)
+		}
 	}
 }
 

@@ -60,6 +60,8 @@ func TestPlan(t *testing.T) {
 		"a closed gate reads it, and opens":                     {ready(testPod(), true), held, 0, "read_catalog set_gate Registered watch web"},
 		"off: no gate, nothing to wait for":                     {opened("gate", "off"), held, 0, "set_gate Registered watch web"},
 		"a beat at its time":                                    {opened(), held, time.Second, "beat web watch web"},
+		"also while what is there is looked for anew":           {opened(), func(s *state) { held(s); s.link.inspected = false }, time.Second, "beat web inspect"},
+		"and while the agent doesn't answer":                    {opened(), func(s *state) { held(s); s.link = link{lost: true} }, time.Second, "beat web find_leader"},
 		"containers that became unready: critical at once":      {gated(testPod(), corev1.ConditionTrue, contract.Registered), held, 0, "set_health web critical watch web"},
 		"an instance that nobody wants is removed":              {opened(), func(s *state) { held(s); leftover(s) }, 0, "deregister old watch web"},
 		"unless nobody knows what is wanted: then it is beaten": {nil, leftover, time.Second, "beat old read_catalog"},
