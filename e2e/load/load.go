@@ -20,9 +20,8 @@ import (
 
 // Client sends requests to one service.
 type Client struct {
-	consul     *api.Client
-	service    string
-	consistent bool
+	consul  *api.Client
+	service string
 
 	mu        sync.Mutex
 	instances []string
@@ -34,13 +33,6 @@ type Client struct {
 // New returns a client that follows the service at a Consul agent or server.
 func New(consul *api.Client, service string) *Client {
 	return &Client{consul: consul, service: service, errors: map[string]int{}}
-}
-
-// Consistently has the client ask for consistent readings. Without, Consul's agents take the word of any server, also of one
-// that has just started and knows nothing yet.
-func (c *Client) Consistently() *Client {
-	c.consistent = true
-	return c
 }
 
 // Fixed returns a client that sends to one address, as to a virtual one that others follow the instances for.
@@ -76,7 +68,7 @@ func (c *Client) Follow(ctx context.Context) error {
 		for ctx.Err() == nil {
 			next, err := c.look(ctx, index)
 			if err != nil {
-				next = index
+				next = index // a server that has just become the leader answers a new question before it knows anything
 				timer := time.NewTimer(100 * time.Millisecond)
 				select {
 				case <-ctx.Done():
@@ -90,7 +82,7 @@ func (c *Client) Follow(ctx context.Context) error {
 }
 
 func (c *Client) look(ctx context.Context, index uint64) (uint64, error) {
-	entries, meta, err := c.consul.Health().Service(c.service, "", true, (&api.QueryOptions{WaitIndex: index, RequireConsistent: c.consistent}).WithContext(ctx))
+	entries, meta, err := c.consul.Health().Service(c.service, "", true, (&api.QueryOptions{WaitIndex: index}).WithContext(ctx))
 	if err != nil {
 		return 0, err
 	}
