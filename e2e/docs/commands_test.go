@@ -52,7 +52,7 @@ func TestWrongCommandsAreFound(t *testing.T) {
 		"kubectl gte pods", "kubectl get --bogus", "kubectl create nothing x", "echo x | kubectl rollout restrat deployment/web",
 		"kubectl agentlet chekc", "X=$(kubectl agentlet check --bogus)", "kubectl agentlet explain --dialect",
 		"helm instal x charts/agentlet", "helm install x charts/agentlet --bogus", "helm install x charts/agentlet --set consul.prot=1",
-		"helm upgrade x charts/agentlet --set=consul.port=x", "make nothing", "make e2e RUNN=x", "consul nothing", "consul acl policy create -bogus",
+		"helm upgrade x charts/agentlet --set=consul.port=x", "make nothing", "make e2e RUNN=x", "consul nothing", "consul acl policy create -bogus", "kubectl exec web --bogus -- ls", "kubectl exec web -- consul nothing",
 		"xargs -n1 consul services deregister -bogus", "go run ./cmd/nothing", "nothing", "kubectl get (",
 	} {
 		t.Run(command, func(t *testing.T) {
@@ -136,12 +136,20 @@ func checkCobra(t *testing.T, file string, args []string) error {
 	return nil
 }
 
+// checkKubectl also tries the command of Consul's that is run in a pod.
 func checkKubectl(t *testing.T, args []string) error {
 	t.Helper()
+	var inPod []string
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, inPod = args[:i], args[i+1:]
+	}
 	if args[0] == "agentlet" {
 		return checkCobra(t, plugin(t), args[1:])
 	}
-	return checkCobra(t, program(t, "AGENTLET_TEST_KUBECTL"), args)
+	if err := checkCobra(t, program(t, "AGENTLET_TEST_KUBECTL"), args); err != nil || len(inPod) < 2 || inPod[0] != "consul" {
+		return err
+	}
+	return checkConsul(t, inPod[1:])
 }
 
 // checkHelm also renders the chart with the values that an installation or an upgrade sets.
