@@ -92,7 +92,11 @@ func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) ti
 	if was.news(r.err) {
 		said = append(said, r.err.Error())
 	}
-	s.retries[l] = retry{failures: was.failures + 1, err: r.err, at: now.Add(jitter(backoff(was.failures, r))), said: said}
+	failures, pause := was.failures+1, backoff(was.failures, r)
+	if i := s.instances[r.action.id]; r.action.kind == beat && i != nil && !s.link.inspected {
+		failures, pause = max(was.failures, 1), i.ttl()/3 // a blind one says nothing of what can be done with a new connection
+	}
+	s.retries[l] = retry{failures: failures, err: r.err, at: now.Add(jitter(pause)), said: said}
 }
 
 // Backoff doubles from first to a bound: short for the node's own agent, so that a restarted one is noticed within
@@ -244,14 +248,10 @@ func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(
 		}
 		i.readiness, i.excuse, i.refreshAt = r.action.health, r.action.excuse, now.Add(jitter(refreshEvery))
 	case r.action.kind == beat:
-		ttl := contract.MinHeartbeatTTL // where nobody knows what an earlier agentlet has put
-		if i.want != nil {
-			ttl = i.want.HeartbeatTTL
-		}
-		if now.Sub(i.beatAt) >= ttl/3 { // one was missed: the agent may have said critical meanwhile, and not been heard since
+		if now.Sub(i.beatAt) >= i.ttl()/2 { // the agent may have said critical meanwhile, and not been heard since
 			s.unconfirm(i, now, jitter)
 		}
-		i.beatNext(now.Add(beatPause(ttl, jitter)))
+		i.beatNext(now.Add(beatPause(i.ttl(), jitter)))
 	}
 }
 
@@ -271,6 +271,7 @@ func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(
 	}
 	i.held = &Observed{Definition: put, Fingerprint: put.Fingerprint(), Readiness: i.readiness, Excuse: i.excuse, Checks: put.checkIDs()}
 	i.agent, i.registered, i.session, s.registeredHere = present, true, r.action.session, true
+	i.putAt, i.putAs = now, put.Fingerprint()
 	i.hash = "" // that of what was there before, which somebody may bring back before it is watched again
 	i.parting = i.parting || r.action.parting
 	i.beatNext(now.Add(beatPause(put.HeartbeatTTL, jitter)))

@@ -116,6 +116,9 @@ type schedule struct {
 const (
 	nudgeAfter = 2 * time.Second
 	nudgeMax   = 30 * time.Second
+	// againAfter is the least time after which what was put is put once more, because it has not stayed as it was: somebody
+	// else may be as stubborn.
+	againAfter = time.Second
 	// awaitFor bounds a reading of the catalog that the gate, a nudge or the drain waits for: an answer can get lost, on a
 	// connection that is open at this end alone, and is missed for no longer. quietFor is for one that nothing waits for.
 	awaitFor = 30 * time.Second
@@ -220,7 +223,8 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 			p.add(s, now, action{kind: deregister, id: i.id})
 		}
 	case !i.current(), i.session != s.login.session.ID:
-		if s.due(i) && s.link.leader {
+		again := i.putAs == i.wantedFingerprint() && i.session == s.login.session.ID
+		if s.due(i) && s.link.leader && (!again || p.reached(now, i.putAt.Add(againAfter))) {
 			p.add(s, now, put(s, i))
 		}
 	case (!i.confirmed || i.lost) && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):

@@ -35,6 +35,13 @@ func TestPlan(t *testing.T) {
 			webID: {Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing, Fingerprint: d.Fingerprint()},
 		}}
 	}
+	edited := func(s *state) {
+		held(s)
+		s.instances[webID].held.Definition.Tags = []string{"edited"}
+	}
+	putNow := func(s *state) {
+		s.instances[webID].putAt, s.instances[webID].putAs = now, s.instances[webID].wantedFingerprint()
+	}
 	leftover := func(s *state) {
 		id := testIdentity.Prefix() + "_old"
 		s.instances[id] = &instance{id: id, agent: present, beatAt: now.Add(time.Second)}
@@ -62,6 +69,9 @@ func TestPlan(t *testing.T) {
 		"a beat at its time":                                    {opened(), held, time.Second, "beat web watch web"},
 		"also while what is there is looked for anew":           {opened(), func(s *state) { held(s); s.link.inspected = false }, time.Second, "beat web inspect"},
 		"and while the agent doesn't answer":                    {opened(), func(s *state) { held(s); s.link = link{lost: true} }, time.Second, "beat web find_leader"},
+		"what somebody has changed is put right at once":        {opened(), edited, 0, "register web passing watch web"},
+		"but not again and again":                               {opened(), func(s *state) { edited(s); putNow(s) }, 0, "watch web"},
+		"but once a second":                                     {opened(), func(s *state) { edited(s); putNow(s) }, againAfter, "beat web register web passing watch web"},
 		"containers that became unready: critical at once":      {gated(testPod(), corev1.ConditionTrue, contract.Registered), held, 0, "set_health web critical watch web"},
 		"an instance that nobody wants is removed":              {opened(), func(s *state) { held(s); leftover(s) }, 0, "deregister old watch web"},
 		"unless nobody knows what is wanted: then it is beaten": {nil, leftover, time.Second, "beat old read_catalog"},

@@ -331,6 +331,39 @@ func TestAgentRestart(t *testing.T) {
 	}
 }
 
+// TestAgentThatIsBackIsToldAtOnce: the beats that nobody heard slow down nothing afterwards, however they were spread.
+func TestAgentThatIsBackIsToldAtOnce(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, agentThatIsBack)
+	}
+}
+
+func agentThatIsBack(t *testing.T) {
+	w := newWorld()
+	r, _ := started(t, w, testPod())
+	after(time.Second)
+	w.set(func() {
+		w.fail = func(call string) error {
+			if call == "gate" {
+				return nil
+			}
+			return ErrRefused
+		}
+	})
+	beats := w.count("heartbeat")
+	after(2 * time.Minute)
+	if n := w.count("heartbeat") - beats; n < 6 || n > 30 {
+		t.Errorf("%d beats in two minutes of outage, want one each ten seconds or so", n)
+	}
+	r.Seen(gated(ready(testPod(), false), corev1.ConditionTrue, contract.Registered))
+	after(10 * time.Second)
+	w.set(func() { w.fail = nil })
+	after(backoffAgent + time.Second)
+	if got := w.inCatalog(webID); got != contract.Critical {
+		t.Errorf("after the agent's return the catalog says %q of a pod that became unready meanwhile", got)
+	}
+}
+
 func (w *world) total() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

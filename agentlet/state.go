@@ -127,6 +127,17 @@ type instance struct {
 	nudgeAt time.Time
 	// hash of its definition at the agent, to wait on.
 	hash string
+	// putAt is when it was last put by this process, putAs the fingerprint of what was put.
+	putAt time.Time
+	putAs string
+}
+
+// ttl of its heartbeat: the least there is where nobody knows what an earlier agentlet has put.
+func (i *instance) ttl() time.Duration {
+	if i.want == nil {
+		return contract.MinHeartbeatTTL
+	}
+	return i.want.HeartbeatTTL
 }
 
 // beatNext sets the time of the next heartbeat. It is missed when the one after it is due.

@@ -187,10 +187,11 @@ func proxy(p *api.AgentServiceConnectProxyConfig) *registration.Proxy {
 	return told
 }
 
-// proxyConfig is what a mesh proxy is told to do, in Consul's form.
+// proxyConfig is what a mesh proxy is told to do, in Consul's form. The mode is said, because to a proxy that takes the default one the
+// agent adds the upstreams of proxy-defaults and service-defaults, and it would never be as it was put.
 func proxyConfig(d agentlet.Definition) *api.AgentServiceConnectProxyConfig {
 	p := &api.AgentServiceConnectProxyConfig{
-		DestinationServiceName: d.ProxyForName, DestinationServiceID: d.ProxyFor,
+		DestinationServiceName: d.ProxyForName, DestinationServiceID: d.ProxyFor, Mode: api.ProxyModeDirect,
 		LocalServiceAddress: d.Proxy.LocalServiceAddress, LocalServicePort: d.Proxy.LocalServicePort, Config: d.Proxy.Config,
 	}
 	for _, u := range d.Proxy.Upstreams {

@@ -27,25 +27,28 @@ const readTimeout = 5 * time.Second
 // OnNode implements agentlet.Catalog. It asks for the own node's checks alone, so that its cost is that of one node,
 // however many instances a service has. A reading that waits for nothing is a consistent one: a new leader whose log is not
 // applied yet, or an agent with discovery_max_stale, would else answer that nothing is there. One that waits for something
-// newer than an index cannot meet that.
+// newer than an index and gets something older is not believed, but done again like that.
 func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait time.Duration) (agentlet.CatalogView, error) {
 	wait = min(wait, c.config.Wait)
 	bound := readTimeout
 	if index > 0 {
 		bound += wait + wait/16 // the servers wait up to a sixteenth longer
 	}
-	ctx, cancel := context.WithTimeout(ctx, bound)
+	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	node, err := c.nodeName(ctx)
+	node, err := c.nodeName(bounded)
 	if err != nil {
 		return agentlet.CatalogView{}, err
 	}
-	q := c.query(ctx)
+	q := c.query(bounded)
 	q.Filter = "ServiceID == `` or ServiceID contains " + quote(prefix)
 	q.WaitIndex, q.WaitTime, q.RequireConsistent = index, wait, index == 0
 	checks, meta, err := c.api.Health().Node(node, q)
 	if err != nil {
 		return agentlet.CatalogView{}, c.classify("read the catalog's checks of node "+node, err)
+	}
+	if meta.LastIndex < index {
+		return c.OnNode(ctx, prefix, 0, wait)
 	}
 	checks = present(checks)
 	// A node has a check of its own, serfHealth: where it is kept from us, so would be the rest.
@@ -53,9 +56,6 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 		return agentlet.CatalogView{}, fmt.Errorf("read the catalog's checks of node %s: %w", node, errNoNodeRead)
 	}
 	view := agentlet.CatalogView{Index: meta.LastIndex, Instances: map[string]agentlet.CatalogInstance{}}
-	if meta.LastIndex < index {
-		view.Index = 0 // the servers' state was restored: start anew
-	}
 	for _, check := range checks {
 		switch {
 		case check.ServiceID == "":

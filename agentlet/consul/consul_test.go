@@ -377,8 +377,17 @@ func TestNewReadingsAreConsistent(t *testing.T) {
 	if _, err := client.OnNode(t.Context(), prefix, first.Index, time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
+	later := first.Index + 1000
 	if want := map[string]bool{"": true, strconv.FormatUint(first.Index, 10): false}; !maps.Equal(consistent, want) {
 		t.Errorf("consistent readings by index: %v, want %v", consistent, want)
+	}
+	clear(consistent)
+	old, err := client.OnNode(t.Context(), prefix, later, time.Millisecond) // of before the servers' state was restored
+	if err != nil || old.Index >= later {
+		t.Errorf("a reading after index %d has %d, %v", later, old.Index, err)
+	}
+	if want := map[string]bool{"": true, strconv.FormatUint(later, 10): false}; !maps.Equal(consistent, want) {
+		t.Errorf("consistent readings by index, where the state is an older one: %v, want %v", consistent, want)
 	}
 }
 
