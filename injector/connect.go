@@ -198,9 +198,16 @@ func (p *proxyParts) lend(agentlet *corev1.Container) {
 	if p.authMethod == "" {
 		return
 	}
-	agentlet.Args = append(agentlet.Args, "--proxy-auth-method="+p.authMethod, "--proxy-token-file="+contract.ProxyToken)
+	agentlet.Args = append(agentlet.Args, flagProxyAuthMethod+p.authMethod, "--proxy-token-file="+contract.ProxyToken)
 	agentlet.VolumeMounts = append(slices.Clip(agentlet.VolumeMounts), corev1.VolumeMount{Name: contract.ProxyTokenName, MountPath: contract.ProxyTokenPath})
 }
+
+// lentBy reports whether an agentlet of an earlier injection makes the token that the proxy needs, if it needs one.
+func (p *proxyParts) lentBy(agentlet *corev1.Container) bool {
+	return p.authMethod == "" || slices.ContainsFunc(agentlet.Args, func(arg string) bool { return strings.HasPrefix(arg, flagProxyAuthMethod) })
+}
+
+const flagProxyAuthMethod = "--proxy-auth-method="
 
 // mount adds a volume and where it is mounted.
 func (p *proxyParts) mount(volume corev1.Volume, at corev1.VolumeMount) {
@@ -247,10 +254,20 @@ func isProxy(c *corev1.Container) bool {
 		})
 }
 
-// noProxy is the mistake of a pod that asks for a mesh proxy where there is none to be had.
-func noProxy() *field.Error {
+// proxyMistakes are those of a pod that asks for a mesh proxy where there is none to be had, or none beside the agentlet that an
+// earlier injection left in it.
+func (i *Injector) proxyMistakes(f *found, service string) field.ErrorList {
 	path := field.NewPath("metadata", "annotations").Key(contract.ConnectInject)
-	return field.Forbidden(path, "this installation has no mesh proxy: the chart's connect.image is empty")
+	switch {
+	case service == "" || f.proxy && f.agentlet != nil:
+		return nil
+	case i.parts.proxy == nil:
+		return field.ErrorList{field.Forbidden(path, "this installation has no mesh proxy: the chart's connect.image is empty")}
+	case f.agentlet != nil && !i.parts.proxy.lentBy(f.agentlet):
+		return field.ErrorList{field.Forbidden(path, "the agentlet that is in the pod already would make no token for the mesh proxy; "+
+			"create the pod without it, and both are added")}
+	}
+	return nil
 }
 
 // proxyCollisions are the containers and volumes of others with a name that the mesh proxy's own needs.

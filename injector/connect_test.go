@@ -45,16 +45,56 @@ func TestConnectConfigMistakes(t *testing.T) {
 	}
 }
 
+// TestNoProxyToBeHad decides on a pod that asks for a mesh proxy, with what earlier injections may have left in it.
 func TestNoProxyToBeHad(t *testing.T) {
-	config := testConfig()
-	config.Connect = Connect{}
-	i, err := New(config)
-	if err != nil {
-		t.Fatal(err)
+	lending := func(c *Config) {
+		c.Connect.AuthMethod, c.ConsulACL = "proxies", ConsulACL{Mode: ACLLogin, AuthMethod: "agentlet"}
 	}
-	d := i.Decide(Request{Namespace: "shop", Pod: decode(t, readPod(t, filepath.Join("testdata", "connect"))), Nonce: nonce})
-	if d.Outcome != Denied || d.Reason != ReasonInvalidAnnotations || len(d.Errors) != 1 || !strings.Contains(d.Errors[0].Error(), "connect-inject]: Forbidden") {
-		t.Errorf("%s %s %v", d.Outcome, d.Reason, d.Errors)
+	without := func(name string) func(*corev1.Pod) {
+		return func(pod *corev1.Pod) {
+			pod.Spec.InitContainers = slices.DeleteFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name })
+		}
+	}
+	raw := readPod(t, filepath.Join("testdata", "connect"))
+	for name, c := range map[string]struct {
+		before, now func(*Config)
+		left        func(*corev1.Pod)
+		want        Outcome
+		mistake     string
+	}{
+		"no image, nothing there": {nil, func(c *Config) { c.Connect = Connect{} }, nil, Denied, "connect.image is empty"},
+		"no image, the proxy alone": {
+			func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, without(contract.ContainerName), Denied, "connect.image is empty",
+		},
+		"no image, both":            {func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, func(*corev1.Pod) {}, Skipped, ""},
+		"the agentlet alone":        {func(*Config) {}, func(*Config) {}, without(contract.ProxyContainerName), Injected, ""},
+		"an agentlet that lends":    {lending, lending, without(contract.ProxyContainerName), Injected, ""},
+		"an agentlet without login": {func(*Config) {}, lending, without(contract.ProxyContainerName), Denied, "would make no token"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			decide := func(change func(*Config), pod *corev1.Pod) Decision {
+				config := testConfig()
+				change(&config)
+				i, err := New(config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return i.Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce})
+			}
+			pod := decode(t, raw)
+			if c.before != nil {
+				pod = decode(t, apply(t, raw, decide(c.before, pod)))
+				c.left(pod)
+			}
+			d := decide(c.now, pod)
+			if d.Outcome != c.want {
+				t.Errorf("%s %s %v, want %s", d.Outcome, d.Reason, d.Errors, c.want)
+			}
+			if c.mistake != "" && (d.Reason != ReasonInvalidAnnotations || len(d.Errors) != 1 ||
+				!strings.Contains(d.Errors[0].Error(), "connect-inject]: Forbidden") || !strings.Contains(d.Errors[0].Error(), c.mistake)) {
+				t.Errorf("%s %v, want %q", d.Reason, d.Errors, c.mistake)
+			}
+		})
 	}
 }
 

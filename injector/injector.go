@@ -101,9 +101,7 @@ func (i *Injector) Decide(request Request) Decision {
 		errs = append(errs, collisions...)
 	}
 	service := meshed(reg)
-	if service != "" && i.parts.proxy == nil && !found.proxy {
-		errs = append(errs, noProxy())
-	}
+	errs = append(errs, i.proxyMistakes(&found, service)...)
 	if collisions := i.proxyCollisions(pod, &found, service); len(collisions) > 0 {
 		reason = firstReason(errs, reason, ReasonNameCollision)
 		errs = append(errs, collisions...)
