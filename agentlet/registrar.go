@@ -48,6 +48,7 @@ type Registrar struct {
 	drained     chan struct{} // closed when the drain hooks may be answered
 	done        chan struct{} // closed when Run has returned
 	status      atomic.Pointer[Status]
+	podEnded    bool // may be read when done is closed
 }
 
 // event changes the state, and is called by the loop alone.
@@ -146,6 +147,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 		l.announce(p)
 		switch {
 		case p.ended:
+			r.podEnded = l.state.podEnds()
 			return nil
 		case p.calledOff:
 			return ErrCalledOff
@@ -167,6 +169,13 @@ func (r *Registrar) Run(ctx context.Context) error {
 			e(l.state, time.Now())
 		}
 	}
+}
+
+// PodEnded reports whether it was the pod's end that Run has returned for: the kubelet may also start the agentlet's container anew, alone,
+// and then whatever else is in the pod lives on. It waits for Run.
+func (r *Registrar) PodEnded() bool {
+	<-r.done
+	return r.podEnded
 }
 
 // judge notes what the gate should say, and the events, and since when.

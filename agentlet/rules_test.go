@@ -199,6 +199,51 @@ func TestStaleStatusAfterARebootIsNotBelieved(t *testing.T) {
 	}
 }
 
+func TestPodEnded(t *testing.T) {
+	over := func(policy corev1.RestartPolicy, exit int32, phase corev1.PodPhase) func(*Registrar) {
+		return func(r *Registrar) {
+			pod := testPod()
+			pod.Spec.RestartPolicy, pod.Status.Phase = policy, phase
+			for i := range pod.Status.ContainerStatuses {
+				pod.Status.ContainerStatuses[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: exit}}
+			}
+			r.Seen(pod)
+		}
+	}
+	for name, c := range map[string]struct {
+		sign      func(r *Registrar)
+		calledOff bool
+		want      bool
+	}{
+		"the process alone":           {sign: func(*Registrar) {}},
+		"the container alone":         {sign: (*Registrar).PreStop},
+		"called off":                  {sign: (*Registrar).PreStop, calledOff: true},
+		"deleted":                     {sign: func(r *Registrar) { r.Seen(deleted(ready(testPod(), true))) }, want: true},
+		"gone":                        {sign: (*Registrar).Gone, want: true},
+		"finished":                    {sign: over(corev1.RestartPolicyNever, 1, corev1.PodFailed), want: true},
+		"completed":                   {sign: over(corev1.RestartPolicyOnFailure, 0, corev1.PodRunning), want: true},
+		"failed, to be started again": {sign: over(corev1.RestartPolicyOnFailure, 1, corev1.PodRunning)},
+		"failed for good":             {sign: over(corev1.RestartPolicyNever, 1, corev1.PodRunning), want: true},
+		"to be started again":         {sign: over(corev1.RestartPolicyAlways, 0, corev1.PodRunning)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, ended := started(t, newWorld(), testPod())
+				c.sign(r)
+				if !c.calledOff {
+					r.Terminate()
+				}
+				if err := <-ended; errors.Is(err, ErrCalledOff) != c.calledOff {
+					t.Errorf("ended with %v", err)
+				}
+				if got := r.PodEnded(); got != c.want {
+					t.Errorf("the pod has ended: %t, want %t", got, c.want)
+				}
+			})
+		})
+	}
+}
+
 func TestAnnouncedEndThatNeverComes(t *testing.T) {
 	for name, c := range map[string]struct {
 		sign      func(r *Registrar)

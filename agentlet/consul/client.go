@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -35,6 +36,8 @@ type Config struct {
 	TLS TLS
 	// ACL says where tokens come from.
 	ACL ACL
+	// Logger; slog.Default() when nil.
+	Logger *slog.Logger
 }
 
 // Client talks to one Consul agent. It is safe for concurrent use.
@@ -62,6 +65,9 @@ var (
 func New(config Config) (*Client, error) {
 	if config.Wait == 0 {
 		config.Wait = 5 * time.Minute
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
 	}
 	if config.TLS.ServerName == "" {
 		config.TLS.ServerName = DefaultServerName

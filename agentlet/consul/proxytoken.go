@@ -13,15 +13,32 @@ import (
 )
 
 // lend sees to it that the mesh proxy's file holds a token of its own. One that is there is the proxy's already, of an earlier
-// process of this pod.
+// process of this pod; another one follows it only if Consul doesn't know it any more, and a failure to make that is but logged:
+// the proxy may be in need of it, the agentlet isn't.
 func (c *Client) lend(ctx context.Context, bearer string) error {
 	acl := &c.config.ACL
 	if acl.ProxyAuthMethod == "" {
 		return nil
 	}
-	if _, err := readSecret(acl.ProxyTokenFile); err == nil {
+	lent, err := readSecret(acl.ProxyTokenFile)
+	if err != nil {
+		return c.makeProxyToken(ctx, bearer)
+	}
+	_, _, err = c.api.ACL().TokenReadSelf((&api.QueryOptions{Token: lent}).WithContext(ctx))
+	if err = c.classify("read the mesh proxy's token", err); !errors.Is(err, agentlet.ErrUnknownToken) {
+		return nil // it is known, or Consul can't say
+	}
+	if err := c.makeProxyToken(ctx, bearer); err != nil {
+		c.config.Logger.Warn("Consul doesn't know the mesh proxy's token any more, nor makes another one", "error", err)
 		return nil
 	}
+	c.config.Logger.Warn("Consul didn't know the mesh proxy's token any more: there is another one, which the proxy reads when it is started again")
+	return nil
+}
+
+// makeProxyToken logs the mesh proxy in and writes its token into its file.
+func (c *Client) makeProxyToken(ctx context.Context, bearer string) error {
+	acl := &c.config.ACL
 	meta := maps.Clone(acl.Meta)
 	if meta == nil {
 		meta = map[string]string{}
@@ -45,8 +62,8 @@ func (c *Client) lend(ctx context.Context, bearer string) error {
 	return nil
 }
 
-// Reclaim ends the token that was lent to the mesh proxy, if there is one. It is for the end of the process: the kubelet has ended the
-// proxy before.
+// Reclaim ends the token that was lent to the mesh proxy, if there is one. It is for the end of the pod: the kubelet has ended the proxy
+// before. A proxy that lives on could do nothing without it, and the next process of the pod finds it in its file.
 func (c *Client) Reclaim(ctx context.Context) error {
 	if c.config.ACL.ProxyAuthMethod == "" {
 		return nil
@@ -76,7 +93,11 @@ func (c *Client) end(ctx context.Context, token string) error {
 // writeSecret writes a file that is whole as soon as it is there.
 func writeSecret(file, secret string) error {
 	half := file + ".new"
-	if err := errors.Join(os.WriteFile(half, []byte(secret), 0o600), os.Rename(half, file)); err != nil {
+	err := os.WriteFile(half, []byte(secret), 0o600)
+	if err == nil {
+		err = os.Rename(half, file)
+	}
+	if err != nil {
 		return fmt.Errorf("write the mesh proxy's token: %w", err)
 	}
 	return nil

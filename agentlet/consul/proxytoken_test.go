@@ -67,6 +67,45 @@ func TestProxysOwnToken(t *testing.T) {
 	}
 }
 
+// TestProxysDeadToken has the proxy's token follow what Consul knows, and the agentlet's own session depend on none of it.
+func TestProxysDeadToken(t *testing.T) {
+	server, i := startSecured(t), newIssuer(t)
+	server.jwtMethod(t, i, time.Hour)
+	server.namedMethod(t, i, "proxies", 0)
+	file := filepath.Join(t.TempDir(), "token")
+	client := server.client(t, consul.ACL{
+		AuthMethod: "agentlet", BearerFile: written(t, i.token(t, "consul", "shop", "web")), ProxyAuthMethod: "proxies", ProxyTokenFile: file,
+	})
+	login := func() string {
+		t.Helper()
+		if _, err := client.Login(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		token, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(token)
+	}
+	first := login()
+	if _, err := server.Client.ACL().Logout(&api.WriteOptions{Token: first}); err != nil {
+		t.Fatal(err)
+	}
+	second := login()
+	if second == first {
+		t.Fatal("the proxy keeps a token that Consul doesn't know")
+	}
+	if _, _, err := server.Client.ACL().TokenReadSelf(&api.QueryOptions{Token: second}); err != nil {
+		t.Errorf("the proxy's second token: %v", err)
+	}
+	if _, err := server.Client.ACL().AuthMethodDelete("proxies", nil); err != nil { // with its tokens
+		t.Fatal(err)
+	}
+	if third := login(); third != second {
+		t.Error("a token of no method")
+	}
+}
+
 func TestProxysTokenMayNotRunOut(t *testing.T) {
 	server, i := startSecured(t), newIssuer(t)
 	server.jwtMethod(t, i, time.Hour)

@@ -53,12 +53,19 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	group.Go(func() { serve(ctx, o, registrar, log) })
 	group.Go(func() { relay(ctx, signals, registrar) })
 	err = registrar.Run(ctx)
-	reclaiming, enough := context.WithTimeout(context.WithoutCancel(ctx), reclaimBound)
-	defer enough()
-	if err := client.Reclaim(reclaiming); err != nil {
-		log.Warn("the mesh proxy's token is left in Consul", "error", err)
+	if registrar.PodEnded() {
+		reclaim(ctx, client, log)
 	}
 	return err
+}
+
+// reclaim ends the mesh proxy's token.
+func reclaim(ctx context.Context, client *consul.Client, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reclaimBound)
+	defer cancel()
+	if err := client.Reclaim(ctx); err != nil {
+		log.Warn("the mesh proxy's token is left in Consul", "error", err)
+	}
 }
 
 // reclaimBound is how long the process' end waits for Consul to take the mesh proxy's token back.
@@ -74,6 +81,7 @@ func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, *con
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	o.consul.Logger = log
 	client, err := consul.New(o.consul)
 	if err != nil {
 		return nil, nil, nil, err
