@@ -50,6 +50,8 @@ const (
 	ProxyToken     = ProxyTokenPath + "/token"
 	// ProxyPort is a mesh proxy's port where the annotation says none.
 	ProxyPort = 20000
+	// EnvoyAdminPort is that of Envoy's admin listener, on the pod's loopback.
+	EnvoyAdminPort = 19000
 )
 
 // Files below IdentityPath for the node's Consul agent; those that the installation doesn't ask for aren't there.

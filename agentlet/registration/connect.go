@@ -208,12 +208,12 @@ func (d decoder) loopback(path *field.Path, n *yaml.Node) string {
 	text, _ := parsed(d, path, n, loopbackForm, func(text string) (string, error) {
 		address, err := netip.ParseAddr(text)
 		switch {
-		case err != nil:
+		case err != nil || address.Zone() != "":
 			return "", errForm
 		case !address.IsLoopback():
 			return "", errNotLoopback
 		}
-		return address.String(), nil
+		return address.Unmap().String(), nil
 	})
 	return text
 }
@@ -239,7 +239,7 @@ func (r *reader) checkMesh(reg *Registration) {
 			r.add(field.Invalid(services.Index(i).Child("name"), reg.Services[i].Name, fmt.Sprintf(
 				"the proxy's name %s has more than %d characters", contract.ProxyName(reg.Services[i].Name), contract.MaxServiceName)))
 		}
-		r.checkProxyPorts(path, &reg.Services[i], reg.Settings.AgentletPort)
+		r.checkProxyPorts(path, &reg.Services[i], &reg.Settings)
 	}
 	if reg.Settings.ConnectInject && meshed < 0 {
 		r.add(field.Invalid(annotation(contract.ConnectInject), "true",
@@ -247,23 +247,47 @@ func (r *reader) checkMesh(reg *Registration) {
 	}
 }
 
-// checkProxyPorts checks that every port that the proxy opens is free in the pod.
-func (r *reader) checkProxyPorts(path *field.Path, s *Service, agentletPort int) {
-	taken := map[int]string{agentletPort: "the agentlet's own", s.Port: "the service's", s.Sidecar.Proxy.LocalServicePort: "the application's"}
-	findPort(r.pod, func(p *corev1.ContainerPort) bool {
-		if p.Protocol == "" || p.Protocol == corev1.ProtocolTCP {
-			taken[int(p.ContainerPort)] = "a declared"
+// checkProxyPorts checks that every port that the proxy opens is free in the pod, and that it finds the application behind its own.
+func (r *reader) checkProxyPorts(path *field.Path, s *Service, settings *Settings) {
+	const own = "the proxy needs one of its own"
+	port, upstreams := path.Child("port"), path.Child("proxy", "upstreams")
+	refuse := func(path *field.Path, port int, owner, why string) {
+		if owner != "" && port != 0 {
+			r.add(field.Invalid(path, port, "is "+owner+" port; "+why))
 		}
-		return false
-	})
-	take := func(path *field.Path, port int, whose string) {
-		if owner := taken[port]; owner != "" && port != 0 {
-			r.add(field.Invalid(path, port, "is "+owner+" port; the proxy needs one of its own"))
-		}
-		taken[port] = whose
 	}
-	take(path.Child("port"), s.Sidecar.Port, "the proxy's")
+	taken := map[int]string{settings.AgentletPort: "the agentlet's own"}
+	if settings.ConnectInject {
+		taken[contract.EnvoyAdminPort] = "Envoy's admin"
+	}
+	local := s.Sidecar.Proxy.LocalServicePort
+	refuse(path.Child("proxy", "local_service_port"), local, taken[local], "the application is at another one")
+
+	for _, port := range [...]int{s.Port, local} {
+		if taken[port] == "" {
+			taken[port] = "the application's"
+		}
+	}
+	if settings.ConnectInject { // otherwise the proxy's own container may declare it
+		findPort(r.pod, func(p *corev1.ContainerPort) bool {
+			if declared := int(p.ContainerPort); taken[declared] == "" && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP) {
+				taken[declared] = "a declared"
+			}
+			return false
+		})
+	}
+	refuse(port, s.Sidecar.Port, taken[s.Sidecar.Port], own)
+	taken[s.Sidecar.Port] = "the proxy's"
 	for i, u := range s.Sidecar.Proxy.Upstreams {
-		take(path.Child("proxy", "upstreams").Index(i).Child("local_bind_port"), u.LocalBindPort, "another upstream's")
+		owner := taken[u.LocalBindPort]
+		if owner == "" && slices.ContainsFunc(s.Sidecar.Proxy.Upstreams[:i], u.sameListener) {
+			owner = "another upstream's"
+		}
+		refuse(upstreams.Index(i).Child("local_bind_port"), u.LocalBindPort, owner, own)
 	}
+}
+
+// sameListener reports whether two upstreams are to be had at the same address and port.
+func (u Upstream) sameListener(other Upstream) bool {
+	return u.LocalBindPort == other.LocalBindPort && u.LocalBindAddress == other.LocalBindAddress
 }

@@ -120,11 +120,8 @@ func TestConnectMistakes(t *testing.T) {
 		"upstream's hatch":  {upstream("{destination_name: db, local_bind_port: 1, config: {envoy_cluster_json: '{}', limits: {}}}"), []string{"config.envoy_cluster_json: Forbidden", "config.limits"}},
 		"peer and place":    {upstream("{destination_name: db, local_bind_port: 1, destination_peer: p, datacenter: dc2}"), []string{"datacenter: Forbidden"}},
 		"upstream twice":    {upstream("{destination_name: db, local_bind_port: 1}, {destination_name: db, local_bind_port: 2, config: {protocol: tcp}}"), []string{"upstreams[1].destination_name: Duplicate"}},
-		"ports": {
-			sidecar("{port: 8080, proxy: {upstreams: [{destination_name: a, local_bind_port: 8080}, {destination_name: b, local_bind_port: 9090}, {destination_name: c, local_bind_port: 19500}, {destination_name: d, local_bind_port: 7}, {destination_name: e, local_bind_port: 7}]}}"),
-			[]string{"sidecar_service.port: Invalid value: 8080: is a declared port", "upstreams[0].local_bind_port: Invalid value: 8080: is the proxy's", "upstreams[1].local_bind_port: Invalid value: 9090: is a declared", "upstreams[2].local_bind_port: Invalid value: 19500: is the agentlet's own", "upstreams[4].local_bind_port: Invalid value: 7: is another upstream's"},
-		},
-		"all at once": {"[{name: a/b, connect: {sidecar_service: {port: 0, proxy: {upstreams: [{}]}}}}]", []string{"[0].name", "sidecar_service.port", "upstreams[0].destination_name", "upstreams[0].local_bind_port"}},
+		"addresses":         {proxy("{local_service_address: '::1%lo', upstreams: [{destination_name: a, local_bind_port: 7, local_bind_address: '::1%1'}]}"), []string{"local_service_address: Invalid value: \"::1%lo\"", "local_bind_address: Invalid value: \"::1%1\""}},
+		"all at once":       {"[{name: a/b, connect: {sidecar_service: {port: 0, proxy: {upstreams: [{}]}}}}]", []string{"[0].name", "sidecar_service.port", "upstreams[0].destination_name", "upstreams[0].local_bind_port"}},
 	} {
 		t.Run(name, func(t *testing.T) { wantErrors(t, newPod(annotations{"services": test.yaml}), test.want...) })
 	}
@@ -136,4 +133,39 @@ func TestConnectMistakes(t *testing.T) {
 		pod.Spec.HostNetwork = true
 		wantErrors(t, pod, "sidecar_service: Forbidden: not with hostNetwork")
 	})
+}
+
+func TestProxyPorts(t *testing.T) {
+	for name, test := range map[string]struct {
+		inject, sidecar string
+		want            []string
+	}{
+		"injected": {
+			"true", "port: 8080, proxy: {local_service_port: 19500, upstreams: [{destination_name: a, local_bind_port: 8080}, {destination_name: b, local_bind_port: 9090}, {destination_name: c, local_bind_port: 19500}, {destination_name: d, local_bind_port: 7}, {destination_name: e, local_bind_port: 7}, {destination_name: f, local_bind_port: 19000}]}",
+			[]string{
+				"proxy.local_service_port: Invalid value: 19500: is the agentlet's own port; the application is", "sidecar_service.port: Invalid value: 8080: is the application's port",
+				"upstreams[0].local_bind_port: Invalid value: 8080: is the proxy's", "upstreams[1].local_bind_port: Invalid value: 9090: is a declared",
+				"upstreams[2].local_bind_port: Invalid value: 19500: is the agentlet's own", "upstreams[4].local_bind_port: Invalid value: 7: is another upstream's",
+				"upstreams[5].local_bind_port: Invalid value: 19000: is Envoy's admin",
+			},
+		},
+		"the proxy of the pod's own": {
+			"false", "port: 8080, proxy: {local_service_port: 19500, upstreams: [{destination_name: a, local_bind_port: 19500}]}",
+			[]string{"local_service_port: Invalid value: 19500", "sidecar_service.port: Invalid value: 8080: is the application's", "upstreams[0].local_bind_port: Invalid value: 19500"},
+		},
+		"Envoy's admin":         {"true", "port: 19000, proxy: {local_service_port: 19000}", []string{"local_service_port: Invalid value: 19000: is Envoy's admin", "sidecar_service.port: Invalid value: 19000"}},
+		"one that others admin": {"false", "proxy: {local_service_port: 19000}", nil},
+		"declared by its own":   {"false", "port: 9901, proxy: {upstreams: [{destination_name: a, local_bind_port: 9090}]}", nil},
+		"one of two addresses":  {"true", "proxy: {upstreams: [{destination_name: a, local_bind_port: 7}, {destination_name: b, local_bind_port: 7, local_bind_address: 127.0.0.2}]}", nil},
+		"one in two words":      {"true", "proxy: {upstreams: [{destination_name: a, local_bind_port: 7}, {destination_name: b, local_bind_port: 7, local_bind_address: '::ffff:127.0.0.1'}]}", []string{"upstreams[1].local_bind_port: Invalid value: 7: is another upstream's"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPod(annotations{"services": "[{name: web, connect: {sidecar_service: {" + test.sidecar + "}}}]", "connect-inject": test.inject})
+			if len(test.want) == 0 {
+				mustParse(t, pod, nil)
+				return
+			}
+			wantErrors(t, pod, test.want...)
+		})
+	}
 }
