@@ -224,14 +224,10 @@ func (c *Config) consulURL(port int) string {
 // proxy is the container for the mesh proxy of a service of the pod. The kubelet completes its ID.
 func (p *proxyParts) proxy(pod *corev1.Pod, service string) *corev1.Container {
 	c := p.container
-	id := contract.ProxyID("$("+contract.EnvPodNamespace+")", "$("+contract.EnvPodName+")", "$("+contract.EnvPodUID+")", service)
-	c.Env = append(slices.Clip(c.Env), corev1.EnvVar{Name: envProxyID, Value: id})
+	c.Env = append(slices.Clip(c.Env), corev1.EnvVar{Name: contract.EnvProxyID, Value: contract.ProxyIDReference(service)})
 	c.Resources = resources(pod, &p.resources)
 	return &c
 }
-
-// envProxyID is read by Consul's program.
-const envProxyID = "CONNECT_PROXY_ID"
 
 // meshed is the service whose proxy the pod asks for; empty: none.
 func meshed(reg *registration.Registration) string {
@@ -250,7 +246,7 @@ func meshed(reg *registration.Registration) string {
 func isProxy(c *corev1.Container) bool {
 	return c.Name == contract.ProxyContainerName && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways &&
 		slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
-			return e.Name == envProxyID && strings.HasPrefix(e.Value, contract.IDPrefix)
+			return e.Name == contract.EnvProxyID && strings.HasPrefix(e.Value, contract.IDPrefix)
 		})
 }
 

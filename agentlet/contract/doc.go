@@ -52,6 +52,8 @@ const (
 	ProxyPort = 20000
 	// EnvoyAdminPort is that of Envoy's admin listener, on the pod's loopback.
 	EnvoyAdminPort = 19000
+	// EnvProxyID tells Consul's program which mesh proxy it is: its ProxyIDReference.
+	EnvProxyID = "CONNECT_PROXY_ID"
 )
 
 // Files below IdentityPath for the node's Consul agent; those that the installation doesn't ask for aren't there.
@@ -200,6 +202,11 @@ func ServiceID(namespace, pod, uid, service string) string {
 // can tell it to the proxy's container: it puts fields of the pod together, and cuts none.
 func ProxyID(namespace, pod, uid, service string) string {
 	return IDPrefix + namespace + "_" + pod + "_" + uid + "_" + ProxyName(service)
+}
+
+// ProxyIDReference is the ProxyID of a service's proxy in the pod whose environment it stands in, as the kubelet completes it.
+func ProxyIDReference(service string) string {
+	return ProxyID("$("+EnvPodNamespace+")", "$("+EnvPodName+")", "$("+EnvPodUID+")", service)
 }
 
 // ProxyName is the name of a service's mesh proxy: Consul's own, for which a service's identity has rights.

@@ -239,11 +239,24 @@ func (r *reader) checkMesh(reg *Registration) {
 			r.add(field.Invalid(services.Index(i).Child("name"), reg.Services[i].Name, fmt.Sprintf(
 				"the proxy's name %s has more than %d characters", contract.ProxyName(reg.Services[i].Name), contract.MaxServiceName)))
 		}
+		r.checkProxyStays(services.Index(i).Child("name"), reg.Services[i].Name)
 		r.checkProxyPorts(path, &reg.Services[i], &reg.Settings)
 	}
 	if reg.Settings.ConnectInject && meshed < 0 {
 		r.add(field.Invalid(annotation(contract.ConnectInject), "true",
 			"needs a service with connect.sidecar_service in "+contract.Services))
+	}
+}
+
+// checkProxyStays checks that a service is still the one whose proxy was injected: that can't be told another one.
+func (r *reader) checkProxyStays(path *field.Path, name string) {
+	for i := range r.pod.Spec.InitContainers {
+		c := &r.pod.Spec.InitContainers[i]
+		if c.Name == contract.ProxyContainerName && slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+			return e.Name == contract.EnvProxyID && strings.HasPrefix(e.Value, contract.IDPrefix) && e.Value != contract.ProxyIDReference(name)
+		}) {
+			r.add(field.Invalid(path, name, "the mesh proxy in the pod is another service's; the name stays for the pod's life"))
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -168,4 +169,16 @@ func TestProxyPorts(t *testing.T) {
 			wantErrors(t, pod, test.want...)
 		})
 	}
+}
+
+func TestProxyStays(t *testing.T) {
+	pod := newPod(annotations{"services": "[{name: web, connect: {sidecar_service: {}}}]", "connect-inject": "true"})
+	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{
+		Name: contract.ProxyContainerName, Env: []corev1.EnvVar{{Name: contract.EnvProxyID, Value: contract.ProxyIDReference("web")}},
+	})
+	mustParse(t, pod, nil)
+	pod.Annotations[contract.Services] = "[{name: shop, connect: {sidecar_service: {}}}]"
+	wantErrors(t, pod, "services][0].name: Invalid value: \"shop\": the mesh proxy in the pod is another service's")
+	pod.Spec.InitContainers[len(pod.Spec.InitContainers)-1].Env[0].Value = "their-own"
+	mustParse(t, pod, nil)
 }
