@@ -3,6 +3,7 @@ package agentlet
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,12 +79,11 @@ func TestProxyLeavesBeforeItsService(t *testing.T) {
 				r.Seen(ready(meshPod("9191"), true))
 				after(5 * time.Second)
 				w.slow = map[string]time.Duration{"deregister": time.Second}
-				failed := false
+				var failed atomic.Bool
 				w.setFail(func(call string) error {
-					if call != "deregister" || failed {
+					if call != "deregister" || failed.Swap(true) {
 						return nil
 					}
-					failed = true
 					return c.fail
 				})
 				r.Seen(deleted(ready(meshPod("9191"), true)))
