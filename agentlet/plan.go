@@ -118,7 +118,7 @@ const (
 	nudgeMax   = 30 * time.Second
 	// againAfter is the least time after which what was put is put once more, because it has not stayed as it was: somebody
 	// else may be as stubborn.
-	againAfter = time.Second
+	againAfter = 500 * time.Millisecond
 	// awaitFor bounds a reading of the catalog that the gate, a nudge or the drain waits for: an answer can get lost, on a
 	// connection that is open at this end alone, and is missed for no longer. quietFor is for one that nothing waits for.
 	awaitFor = 30 * time.Second

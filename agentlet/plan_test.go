@@ -71,7 +71,7 @@ func TestPlan(t *testing.T) {
 		"and while the agent doesn't answer":                    {opened(), func(s *state) { held(s); s.link = link{lost: true} }, time.Second, "beat web find_leader"},
 		"what somebody has changed is put right at once":        {opened(), edited, 0, "register web passing watch web"},
 		"but not again and again":                               {opened(), func(s *state) { edited(s); putNow(s) }, 0, "watch web"},
-		"but once a second":                                     {opened(), func(s *state) { edited(s); putNow(s) }, againAfter, "beat web register web passing watch web"},
+		"but after a moment":                                    {opened(), func(s *state) { edited(s); putNow(s) }, againAfter, "register web passing watch web"},
 		"containers that became unready: critical at once":      {gated(testPod(), corev1.ConditionTrue, contract.Registered), held, 0, "set_health web critical watch web"},
 		"an instance that nobody wants is removed":              {opened(), func(s *state) { held(s); leftover(s) }, 0, "deregister old watch web"},
 		"unless nobody knows what is wanted: then it is beaten": {nil, leftover, time.Second, "beat old read_catalog"},
