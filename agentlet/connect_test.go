@@ -65,12 +65,14 @@ func TestProxyComesAfterItsServiceAndBeforeReadiness(t *testing.T) {
 
 func TestProxyLeavesBeforeItsService(t *testing.T) {
 	for name, c := range map[string]struct {
-		fail  error // of the first removal of the proxy
-		first []string
+		fail  error         // of the first removal of the proxy
+		slow  time.Duration // what a removal takes
+		first []string      // what is out after one and a half
 		want  []string
 	}{
-		"one after the other":           {nil, []string{"-" + proxyID}, []string{"-" + proxyID, "-" + webID}},
-		"not held up by one that stays": {errors.New("500"), nil, []string{"-" + webID, "-" + proxyID}},
+		"one after the other":              {nil, time.Second, []string{"-" + proxyID}, []string{"-" + proxyID, "-" + webID}},
+		"not held up by one that stays":    {errors.New("500"), time.Second, nil, []string{"-" + webID, "-" + proxyID}},
+		"nor for long by one that is slow": {nil, 4 * time.Second, []string{"-" + proxyID, "-" + webID}, []string{"-" + proxyID, "-" + webID}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -78,7 +80,7 @@ func TestProxyLeavesBeforeItsService(t *testing.T) {
 				r, _ := w.start(t)
 				r.Seen(ready(meshPod("9191"), true))
 				after(5 * time.Second)
-				w.slow = map[string]time.Duration{"deregister": time.Second}
+				w.slow = map[string]time.Duration{"deregister": c.slow}
 				var failed atomic.Bool
 				w.setFail(func(call string) error {
 					if call != "deregister" || failed.Swap(true) {
@@ -87,7 +89,7 @@ func TestProxyLeavesBeforeItsService(t *testing.T) {
 					return c.fail
 				})
 				r.Seen(deleted(ready(meshPod("9191"), true)))
-				after(1500 * time.Millisecond)
+				after(c.slow * 3 / 2)
 				if got := w.since(2); !slices.Equal(got, c.first) {
 					t.Errorf("first %q is removed, want %q", got, c.first)
 				}

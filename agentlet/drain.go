@@ -45,7 +45,8 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 		switch {
 		case i.agent != absent && i.parting && !p.drained && s.passes(i):
 			parting = true // until the catalog has it as critical
-		case s.proxyLeaves(i) && !p.drained && !p.reached(now, s.terminatingAt.Add(proxyFirst)):
+		case i.agent != absent && !p.drained && s.proxyLeaves(i) && !p.reached(now, s.terminatingAt.Add(proxyFirst)):
+			// the proxy first
 		case i.agent != absent:
 			p.add(s, now, action{kind: deregister, id: id})
 		case !i.parting && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(keptAfter)):
@@ -57,8 +58,8 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 	}
 }
 
-// proxyFirst is how long a service waits for its proxy to be out, for which the agent takes milliseconds: others come to it without
-// one, too, and the drain's time is theirs.
+// proxyFirst bounds how long a service waits for its mesh proxy to be out, for which an agent that is well takes milliseconds: the
+// drain's time is that of the service's direct clients, too.
 const proxyFirst = time.Second
 
 // proxyLeaves reports whether an instance waits until its mesh proxy is out, by which others come to it. It doesn't wait for one

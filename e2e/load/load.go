@@ -67,15 +67,15 @@ func (c *Client) Follow(ctx context.Context) error {
 	go func() {
 		for ctx.Err() == nil {
 			next, err := c.look(ctx, index)
-			if err != nil {
-				next = index // a server that has just become the leader answers a new question before it knows anything
-				timer := time.NewTimer(100 * time.Millisecond)
-				select {
-				case <-ctx.Done():
-				case <-timer.C:
-				}
+			if err == nil {
+				index = next
+				continue
 			}
-			index = next
+			timer := time.NewTimer(100 * time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
 		}
 	}()
 	return nil
