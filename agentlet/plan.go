@@ -277,8 +277,9 @@ func planBeat(s *state, i *instance, now time.Time, p *schedule) {
 
 // planBlindBeats goes on beating what was there when the agent last answered. While Consul's servers are away, an agent that
 // waits for them with a sync answers too late, if at all, and yet takes a heartbeat: without one, all its instances would be
-// critical when the servers are back. TODO: they still are, for an instant, where the agent was held up for longer than the TTL
-// (TestFaultConsulServersLost): its own timer is in the queue before the next beat.
+// critical when the servers are back. Where the sync holds the agent up for longer than heartbeat-ttl, they are so for an instant
+// all the same, until the beats that wait are taken: the agent's own timers wait with them for one lock, which a sync keeps through
+// all its requests (agent/local State.SyncChanges of Consul 1.22), 7 s for each change that the servers don't have.
 func planBlindBeats(s *state, now time.Time, p *schedule) {
 	for _, id := range s.ids() {
 		if i := s.instances[id]; i.agent == present {
