@@ -61,8 +61,8 @@ func run() error {
 	ready := func() bool { return !unready.Load() && time.Since(started) >= after }
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		if os.Getenv("UPSTREAM") != "" {
-			askUpstream(w, r)
+		if upstream := os.Getenv("UPSTREAM"); upstream != "" {
+			relay(w, r, "http://"+upstream+"/")
 			return
 		}
 		fmt.Fprintln(w, os.Getenv("POD_NAME"))
@@ -77,7 +77,7 @@ func run() error {
 	mux.HandleFunc("PUT /unready", func(http.ResponseWriter, *http.Request) { unready.Store(true) })
 
 	mux.HandleFunc("GET /lookup", lookUp)
-	mux.HandleFunc("PUT /v1/", relay)
+	mux.HandleFunc("PUT /v1/", func(w http.ResponseWriter, r *http.Request) { relay(w, r, "http://127.0.0.1:19500"+r.URL.Path) })
 
 	failed := make(chan error, 3)
 	member, err := newMember()
@@ -162,33 +162,16 @@ func lookUp(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(addresses) // the client has gone
 }
 
-// relay says something to the pod's agentlet.
-func relay(w http.ResponseWriter, r *http.Request) {
-	request, err := http.NewRequestWithContext(r.Context(), r.Method, "http://127.0.0.1:19500"+r.URL.Path, r.Body)
+// relay has the answer from somewhere else, on a new connection.
+func relay(w http.ResponseWriter, r *http.Request, url string) {
+	request, err := http.NewRequestWithContext(r.Context(), r.Method, url, r.Body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	request.Close = true
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadGateway)
-		return
-	}
-	defer response.Body.Close()
-	w.WriteHeader(response.StatusCode)
-	_, _ = io.Copy(w, response.Body) // the client has gone
-}
-
-// askUpstream has the answer from somewhere else.
-func askUpstream(w http.ResponseWriter, r *http.Request) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://"+os.Getenv("UPSTREAM")+"/", nil)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	response, err := client.Do(request)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
