@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -64,7 +63,10 @@ func TestMesh(t *testing.T) {
 		if health := server.Proxy(t, service).Checks.AggregatedStatus(); health != api.HealthCritical {
 			t.Errorf("%s's proxy is %s before it runs", service, health)
 		}
-		startProxy(t, server, contract.ProxyID("shop", watched.Name, string(watched.UID), service))
+		// In the way in which the injected container runs it.
+		consultest.Run(t, []string{
+			contract.EnvProxyID + "=" + contract.ProxyID("shop", watched.Name, string(watched.UID), service), "CONSUL_HTTP_ADDR=http://" + server.Address,
+		}, "connect", "proxy")
 	}
 	for _, gate := range gates {
 		eventually(t, "an open gate", func() bool { return gate.condition().Status == corev1.ConditionTrue })
@@ -128,7 +130,7 @@ func TestEnvoysFirstConfiguration(t *testing.T) {
 	eventually(t, "a registered proxy", func() bool { return server.Proxy(t, "web") != nil })
 	id := contract.ProxyID("shop", watched.Name, string(watched.UID), "web")
 	command := exec.CommandContext(t.Context(), os.Getenv(consultest.Binary), "connect", "envoy", "-bootstrap")
-	command.Env = append(os.Environ(), "CONNECT_PROXY_ID="+id, "CONSUL_HTTP_ADDR=http://"+server.Address, "CONSUL_GRPC_ADDR=http://10.0.0.1:8502")
+	command.Env = append(os.Environ(), contract.EnvProxyID+"="+id, "CONSUL_HTTP_ADDR=http://"+server.Address, "CONSUL_GRPC_ADDR=http://10.0.0.1:8502")
 	command.Stderr = t.Output()
 	out, err := command.Output()
 	if err != nil {
@@ -156,19 +158,4 @@ func meshPod(name, services string) *corev1.Pod {
 	watched := structured(services)
 	watched.Name, watched.UID = name, types.UID("12345678-0000-0000-0000-"+fmt.Sprintf("%012x", len(name)))
 	return watched
-}
-
-// startProxy runs Consul's built-in proxy until the test's end, in the way in which the injected container does.
-func startProxy(t *testing.T, server *consultest.Agent, id string) {
-	t.Helper()
-	command := exec.CommandContext(context.WithoutCancel(t.Context()), os.Getenv(consultest.Binary), "connect", "proxy")
-	command.Env = append(os.Environ(), "CONNECT_PROXY_ID="+id, "CONSUL_HTTP_ADDR=http://"+server.Address)
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-	})
 }

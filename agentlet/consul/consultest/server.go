@@ -64,8 +64,7 @@ tls { https { ca_file = "%[2]s/ca.crt", cert_file = "%[2]s/tls.crt", key_file = 
 
 func start(t testing.TB, secured bool, more string) *Agent {
 	t.Helper()
-	binary := os.Getenv(Binary)
-	if binary == "" {
+	if os.Getenv(Binary) == "" {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("%s is not set: no Consul to test with", Binary)
 		}
@@ -83,16 +82,8 @@ performance { raft_multiplier = 1 }
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(context.WithoutCancel(t.Context()), binary, "agent", "-dev", "-node=test-node", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn", "-config-file="+file)
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-	})
-	agent := &Agent{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), Process: command.Process}
+	process := Run(t, nil, "agent", "-dev", "-node=test-node", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn", "-config-file="+file)
+	agent := &Agent{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), Process: process}
 	client, err := api.NewClient(&api.Config{Address: agent.Address, Token: ManagementToken, Transport: &http.Transport{}})
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +94,22 @@ performance { raft_multiplier = 1 }
 	}
 	agent.awaitLeader(t)
 	return agent
+}
+
+// Run runs the consul program until the test's end, with this environment beside the test's own.
+func Run(t testing.TB, environment []string, arguments ...string) *os.Process {
+	t.Helper()
+	command := exec.CommandContext(context.WithoutCancel(t.Context()), os.Getenv(Binary), arguments...)
+	command.Env = append(os.Environ(), environment...)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	return command.Process
 }
 
 func (a *Agent) awaitLeader(t testing.TB) {
