@@ -13,16 +13,6 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// fails makes all calls to Consul fail from now on.
-func (w *world) fails(err error) {
-	w.setFail(func(call string) error {
-		if call == "gate" || call == "event" {
-			return nil
-		}
-		return err
-	})
-}
-
 // TestEvents is the table of what a pod's life tells.
 func TestEvents(t *testing.T) {
 	badTTL := ready(testPod("heartbeat-ttl", "soon"), true)

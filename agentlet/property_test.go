@@ -289,7 +289,7 @@ func (p *play) fault(call string) error {
 	switch {
 	case call == "gate" && away:
 		return errOther
-	case call == "gate" || call == "event" || call == "probe":
+	case !toConsul(call):
 	case down:
 		return ErrRefused
 	case call == "catalog" && !leader:

@@ -187,21 +187,14 @@ func TestDrainIsBounded(t *testing.T) {
 		"a delay beyond the grace period":        {grace(30, "drain-delay", "10m"), nil, 20 * time.Second, 20100 * time.Millisecond},
 		"grace 0":                                {grace(0), hang, 0, 100 * time.Millisecond},
 		"the agent answers 500":                  {grace(30, "drain-delay", "0s"), func(string) error { return errors.New("500") }, 10 * time.Second, 10100 * time.Millisecond},
-		"the catalog hangs": {grace(30, "drain-delay", "0s"), func(c string) error {
-			if c == "catalog" {
-				return context.DeadlineExceeded
-			}
-			return nil
-		}, 10 * time.Second, 10100 * time.Millisecond},
+		"the catalog hangs":                      {grace(30, "drain-delay", "0s"), failing(context.DeadlineExceeded, "catalog"), 10 * time.Second, 10100 * time.Millisecond},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				r, _ := started(t, w, c.pod)
-				w.mu.Lock()
-				w.fail = c.fail
-				w.mu.Unlock()
+				w.setFail(c.fail)
 				began := time.Now()
 				r.Seen(deleted(ready(c.pod, true)))
 				if !r.Drain(t.Context(), time.Second) {
@@ -293,12 +286,7 @@ func TestAgentRestart(t *testing.T) {
 				started(t, w, testPod())
 				after(time.Second)
 				w.set(func() {
-					w.fail = func(call string) error {
-						if call == "gate" {
-							return nil
-						}
-						return ErrRefused
-					}
+					w.fail = failingConsul(ErrRefused)
 					if lose {
 						clear(w.agent)
 					} else {
@@ -342,14 +330,7 @@ func agentThatIsBack(t *testing.T) {
 	w := newWorld()
 	r, _ := started(t, w, testPod())
 	after(time.Second)
-	w.set(func() {
-		w.fail = func(call string) error {
-			if call == "gate" {
-				return nil
-			}
-			return ErrRefused
-		}
-	})
+	w.set(func() { w.fail = failingConsul(ErrRefused) })
 	beats := w.count("heartbeat")
 	after(2 * time.Minute)
 	if n := w.count("heartbeat") - beats; n < 6 || n > 30 {
@@ -601,20 +582,13 @@ func TestClosedGateSaysWhy(t *testing.T) {
 		reason contract.Reason
 		says   string
 	}{
-		"containers": {testPod(), nil, nil, contract.ContainersNotReady, "app"},
-		"unreachable": {ready(testPod(), true), func(c string) error {
-			if c == "gate" {
-				return nil
-			}
-			return ErrRefused
-		}, nil, contract.ConsulUnreachable, "10.0.0.1:8500"},
-		"no leader": {ready(testPod(), true), nil, func(w *world) { w.leader = false }, contract.ConsulUnreachable, "no leader"},
-		"rejected": {ready(testPod(), true), func(c string) error {
-			if c == "register" {
-				return errors.Join(ErrRejected, errors.New("lacks service:write"))
-			}
-			return nil
-		}, nil, contract.RegistrationRejected, "service:write"},
+		"containers":  {testPod(), nil, nil, contract.ContainersNotReady, "app"},
+		"unreachable": {ready(testPod(), true), failingConsul(ErrRefused), nil, contract.ConsulUnreachable, "10.0.0.1:8500"},
+		"no leader":   {ready(testPod(), true), nil, func(w *world) { w.leader = false }, contract.ConsulUnreachable, "no leader"},
+		"rejected": {
+			ready(testPod(), true), failing(errors.Join(ErrRejected, errors.New("lacks service:write")), "register"), nil,
+			contract.RegistrationRejected, "service:write",
+		},
 		"invalid":    {ready(testPod("heartbeat-ttl", "soon"), true), nil, nil, contract.InvalidConfiguration, "soon"},
 		"node check": {ready(testPod(), true), nil, func(w *world) { w.nodeDown = []string{"Serf Health Status"} }, contract.AwaitingCatalog, "Serf Health Status"},
 	}

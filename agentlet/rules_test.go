@@ -28,6 +28,19 @@ func failing(err error, calls ...string) func(string) error {
 	}
 }
 
+// failingConsul makes all calls to Consul fail with err.
+func failingConsul(err error) func(string) error {
+	return func(call string) error {
+		if toConsul(call) {
+			return err
+		}
+		return nil
+	}
+}
+
+// fails makes all calls to Consul fail from now on.
+func (w *world) fails(err error) { w.setFail(failingConsul(err)) }
+
 func (w *world) setFail(fail func(string) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -298,7 +311,7 @@ func TestNobodyRetriesInStep(t *testing.T) {
 		for range pods {
 			w := newWorld()
 			w.setFail(func(call string) error {
-				if call == "gate" || call == "event" {
+				if !toConsul(call) {
 					return nil
 				}
 				mu.Lock()

@@ -104,16 +104,19 @@ func hang(ctx context.Context, call string) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return context.Canceled
-	case call == "gate", call == "event", call == "probe":
+	case !toConsul(call):
 		return ctx.Err()
 	}
 	return fmt.Errorf("%w in time", ErrUnreachable)
 }
 
+// toConsul reports whether it is Consul that a call goes to: neither the API server nor the application.
+func toConsul(call string) bool { return call != "gate" && call != "event" && call != "probe" }
+
 // denies is what Consul's ACLs say to a call.
 func (w *world) denies(call string) error {
 	switch {
-	case !w.acl || call == "gate" || call == "event" || call == "leader" || call == "login" || call == "logout":
+	case !w.acl || !toConsul(call) || call == "leader" || call == "login" || call == "logout":
 		return nil
 	case w.current == 0:
 		return ErrDenied
