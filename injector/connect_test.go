@@ -27,22 +27,12 @@ func TestConnectConfigMistakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig()
 			config.Connect = c.connect
-			_, err := New(config)
-			if (err == nil) != (len(c.want) == 0) {
-				t.Fatalf("New: %v, want %q", err, c.want)
-			}
-			for _, part := range c.want {
-				if !strings.Contains(err.Error(), part) {
-					t.Errorf("error\n%v\nwithout %q", err, part)
-				}
-			}
+			judged(t, config, c.want...)
 		})
 	}
 	config := testConfig()
 	config.ConsulScheme, config.ConsulTLS.CA = "https", string(consultest.NewAuthority(t).PEM)
-	if _, err := New(config); err == nil || !strings.Contains(err.Error(), "name a ConfigMap instead") {
-		t.Errorf("authorities that no proxy can read: %v", err)
-	}
+	judged(t, config, "name a ConfigMap instead")
 }
 
 // TestNoProxyToBeHad decides on a pod that asks for a mesh proxy, with what earlier injections may have left in it.

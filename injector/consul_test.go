@@ -35,25 +35,29 @@ func TestConsulMistakes(t *testing.T) {
 			config := testConfig()
 			config.Connect = Connect{}
 			config.ConsulScheme, config.ConsulTLS, config.ConsulACL = "https", c.tls, c.acl
-			_, err := New(config)
-			if (err == nil) != (len(c.want) == 0) {
-				t.Fatalf("New: %v, want %q", err, c.want)
-			}
-			for _, part := range c.want {
-				if !strings.Contains(err.Error(), part) {
-					t.Errorf("error\n%v\nwithout %q", err, part)
-				}
-			}
-			if err != nil && strings.Contains(err.Error(), "PRIVATE KEY-----") {
+			if err := judged(t, config, c.want...); err != nil && strings.Contains(err.Error(), "PRIVATE KEY-----") {
 				t.Error("the error shows a key")
 			}
 		})
 	}
 	config := testConfig()
 	config.ConsulTLS.ServerName = "localhost"
-	if _, err := New(config); err == nil || !strings.Contains(err.Error(), "consulScheme https only") {
-		t.Errorf("TLS with http: %v", err)
+	judged(t, config, "consulScheme https only")
+}
+
+// judged is what New says to a configuration: a mistake with each of these parts, or nothing where there are none.
+func judged(t *testing.T, config Config, want ...string) error {
+	t.Helper()
+	_, err := New(config)
+	if (err == nil) != (len(want) == 0) {
+		t.Fatalf("New: %v, want %q", err, want)
 	}
+	for _, part := range want {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("error\n%v\nwithout %q", err, part)
+		}
+	}
+	return err
 }
 
 // TestConsulWiring holds that every file that the agentlet is told of is in its volume, and no other.
