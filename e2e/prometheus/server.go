@@ -37,31 +37,41 @@ func Start(ctx context.Context, program, dir string, config []byte) (*Server, er
 		return nil, err
 	}
 	s := &Server{URL: "http://" + address}
-	ready := func(ctx context.Context) error { _, err := s.get(ctx, "/-/ready", nil); return err }
+	ready := func(ctx context.Context) error { return s.get(ctx, "/-/ready", nil, nil) }
 	s.Daemon, err = daemon.Start(ctx, ready, program,
 		"--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=warn")
 	return s, err
 }
 
-func (s *Server) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+// get reads a path, and the data of its answer into what is given, unless that is nil.
+func (s *Server) get(ctx context.Context, path string, query url.Values, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path+"?"+query.Encode(), nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	body, err := io.ReadAll(response.Body)
 	if err := errors.Join(err, response.Body.Close()); err != nil {
-		return nil, err
+		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s: %s", path, response.Status, body)
+		return fmt.Errorf("%s: %s: %s", path, response.Status, body)
 	}
-	return body, nil
+	if into == nil {
+		return nil
+	}
+	answer := struct {
+		Data any `json:"data"`
+	}{into}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return fmt.Errorf("decode answer of %s: %w", path, err)
+	}
+	return nil
 }
 
 // Sample is one series with its value now.
@@ -72,23 +82,17 @@ type Sample struct {
 
 // Query evaluates an expression now.
 func (s *Server) Query(ctx context.Context, expression string) ([]Sample, error) {
-	body, err := s.get(ctx, "/api/v1/query", url.Values{"query": {expression}})
-	if err != nil {
+	var data struct {
+		Result []struct {
+			Metric map[string]string `json:"metric"`
+			Value  [2]any            `json:"value"`
+		} `json:"result"`
+	}
+	if err := s.get(ctx, "/api/v1/query", url.Values{"query": {expression}}, &data); err != nil {
 		return nil, err
 	}
-	var answer struct {
-		Data struct {
-			Result []struct {
-				Metric map[string]string `json:"metric"`
-				Value  [2]any            `json:"value"`
-			} `json:"result"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("decode answer: %w", err)
-	}
 	var samples []Sample
-	for _, r := range answer.Data.Result {
+	for _, r := range data.Result {
 		text, _ := r.Value[1].(string)
 		value, err := strconv.ParseFloat(text, 64)
 		if err != nil {
@@ -109,22 +113,16 @@ type Rule struct {
 
 // Rules are the alerts that the server has loaded.
 func (s *Server) Rules(ctx context.Context) ([]Rule, error) {
-	body, err := s.get(ctx, "/api/v1/rules", url.Values{"type": {"alert"}})
-	if err != nil {
+	var data struct {
+		Groups []struct {
+			Rules []Rule `json:"rules"`
+		} `json:"groups"`
+	}
+	if err := s.get(ctx, "/api/v1/rules", url.Values{"type": {"alert"}}, &data); err != nil {
 		return nil, err
 	}
-	var answer struct {
-		Data struct {
-			Groups []struct {
-				Rules []Rule `json:"rules"`
-			} `json:"groups"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("decode answer: %w", err)
-	}
 	var rules []Rule
-	for _, group := range answer.Data.Groups {
+	for _, group := range data.Groups {
 		rules = append(rules, group.Rules...)
 	}
 	return rules, nil
@@ -132,22 +130,16 @@ func (s *Server) Rules(ctx context.Context) ([]Rule, error) {
 
 // Targets are what the server scrapes now, each by the labels that its discovery has told of it.
 func (s *Server) Targets(ctx context.Context) ([]map[string]string, error) {
-	body, err := s.get(ctx, "/api/v1/targets", url.Values{"state": {"active"}})
-	if err != nil {
+	var data struct {
+		ActiveTargets []struct {
+			DiscoveredLabels map[string]string `json:"discoveredLabels"`
+		} `json:"activeTargets"`
+	}
+	if err := s.get(ctx, "/api/v1/targets", url.Values{"state": {"active"}}, &data); err != nil {
 		return nil, err
 	}
-	var answer struct {
-		Data struct {
-			ActiveTargets []struct {
-				DiscoveredLabels map[string]string `json:"discoveredLabels"`
-			} `json:"activeTargets"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("decode answer: %w", err)
-	}
 	var targets []map[string]string
-	for _, t := range answer.Data.ActiveTargets {
+	for _, t := range data.ActiveTargets {
 		targets = append(targets, t.DiscoveredLabels)
 	}
 	return targets, nil
