@@ -242,14 +242,6 @@ func meshed(reg *registration.Registration) string {
 	return ""
 }
 
-// isProxy reports whether an init container is an injected mesh proxy.
-func isProxy(c *corev1.Container) bool {
-	return c.Name == contract.ProxyContainerName && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways &&
-		slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
-			return e.Name == contract.EnvProxyID && strings.HasPrefix(e.Value, contract.IDPrefix)
-		})
-}
-
 // proxyMistakes are those of a pod that asks for a mesh proxy where there is none to be had, or none beside the agentlet that an
 // earlier injection left in it.
 func (i *Injector) proxyMistakes(f *found, service string) field.ErrorList {

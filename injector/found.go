@@ -28,7 +28,8 @@ func inspect(pod *corev1.Pod) (f found) {
 		if f.agentlet == nil && isAgentlet(c) {
 			f.agentlet, f.place = c, i
 		}
-		f.proxy = f.proxy || isProxy(c)
+		_, proxy := registration.InjectedProxyID(c)
+		f.proxy = f.proxy || proxy
 	}
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; v.Name == contract.VolumeName {

@@ -251,13 +251,23 @@ func (r *reader) checkMesh(reg *Registration) {
 // checkProxyStays checks that a service is still the one whose proxy was injected: that can't be told another one.
 func (r *reader) checkProxyStays(path *field.Path, name string) {
 	for i := range r.pod.Spec.InitContainers {
-		c := &r.pod.Spec.InitContainers[i]
-		if c.Name == contract.ProxyContainerName && slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
-			return e.Name == contract.EnvProxyID && strings.HasPrefix(e.Value, contract.IDPrefix) && e.Value != contract.ProxyIDReference(name)
-		}) {
+		if id, ok := InjectedProxyID(&r.pod.Spec.InitContainers[i]); ok && id != contract.ProxyIDReference(name) {
 			r.add(field.Invalid(path, name, "the mesh proxy in the pod is another service's; the name stays for the pod's life"))
 		}
 	}
+}
+
+// InjectedProxyID is the ID's reference in an init container that is an injected mesh proxy; false in any other container.
+func InjectedProxyID(c *corev1.Container) (string, bool) {
+	if c.Name != contract.ProxyContainerName || c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+		return "", false
+	}
+	for i := range c.Env {
+		if e := &c.Env[i]; e.Name == contract.EnvProxyID && strings.HasPrefix(e.Value, contract.IDPrefix) {
+			return e.Value, true
+		}
+	}
+	return "", false
 }
 
 // checkProxyPorts checks that every port that the proxy opens is free in the pod, and that it finds the application behind its own.

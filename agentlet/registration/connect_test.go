@@ -174,7 +174,8 @@ func TestProxyPorts(t *testing.T) {
 func TestProxyStays(t *testing.T) {
 	pod := newPod(annotations{"services": "[{name: web, connect: {sidecar_service: {}}}]", "connect-inject": "true"})
 	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{
-		Name: contract.ProxyContainerName, Env: []corev1.EnvVar{{Name: contract.EnvProxyID, Value: contract.ProxyIDReference("web")}},
+		Name: contract.ProxyContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
+		Env: []corev1.EnvVar{{Name: contract.EnvProxyID, Value: contract.ProxyIDReference("web")}},
 	})
 	mustParse(t, pod, nil)
 	pod.Annotations[contract.Services] = "[{name: shop, connect: {sidecar_service: {}}}]"
