@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -176,7 +177,7 @@ func (u Upstream) sameDestination(other Upstream) bool {
 	for _, one := range [...]*Upstream{&u, &other} {
 		one.LocalBindAddress, one.LocalBindPort, one.Config = "", 0, nil
 	}
-	return fmt.Sprint(u) == fmt.Sprint(other)
+	return reflect.DeepEqual(u, other)
 }
 
 // config reads an opaque configuration, of which only the known keys are handed on.
