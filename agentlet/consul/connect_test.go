@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // counting counts the registrations.
@@ -110,6 +112,55 @@ func TestMesh(t *testing.T) {
 	gone.DeletionTimestamp = &metav1.Time{Time: time.Now()}
 	registrars[0].Seen(gone)
 	eventually(t, "an end of the callee's proxy", func() bool { return server.Proxy(t, "db") == nil })
+}
+
+// TestProxyStaysAsPut has Consul's configuration entries say how all proxies are to run. One that took that would get upstreams which its
+// pod never named, and would be put again and again.
+func TestProxyStaysAsPut(t *testing.T) {
+	server := consultest.Start(t)
+	for _, entry := range []api.ConfigEntry{
+		&api.ProxyConfigEntry{
+			Kind: api.ProxyDefaults, Name: api.ProxyConfigGlobal, Mode: api.ProxyModeTransparent,
+			MeshGateway: api.MeshGatewayConfig{Mode: api.MeshGatewayModeLocal}, Config: map[string]any{"protocol": "http"},
+		},
+		&api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "web", UpstreamConfig: &api.UpstreamConfiguration{
+			Overrides: []*api.UpstreamConfig{{Name: "elsewhere", ConnectTimeoutMs: 1000}},
+		}},
+	} {
+		if _, _, err := server.Client.ConfigEntries().Set(entry, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := web()
+	put.Name, put.ProxyFor, put.ProxyForName = contract.ProxyName("web"), put.ID, "web"
+	put.ID += "-sidecar-proxy"
+	put.Proxy = &registration.Proxy{LocalServiceAddress: "127.0.0.1", LocalServicePort: 8080, Upstreams: []registration.Upstream{{
+		DestinationType: "service", DestinationName: "db", LocalBindAddress: "127.0.0.1", LocalBindPort: 9191,
+		Config: map[string]any{"protocol": "tcp"},
+	}}}
+	client := newClient(t, server.Address)
+	if err := client.Register(t.Context(), put, contract.Passing, nil); err != nil {
+		t.Fatal(err)
+	}
+	observed, err := client.Instances(t.Context(), prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := observed[put.ID].Definition.Proxy
+	if got == nil {
+		t.Fatalf("the agent has %+v", observed)
+	}
+	if !reflect.DeepEqual(got.Upstreams, put.Proxy.Upstreams) {
+		t.Errorf("the agent has the upstreams\n%+v\nwant\n%+v", got.Upstreams, put.Proxy.Upstreams)
+	}
+	// The entries did reach the agent: it has resolved the proxy's gateway by them.
+	told, _, err := server.Client.Agent().Service(put.ID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told.Proxy.Mode != api.ProxyModeDirect || told.Proxy.MeshGateway.Mode != api.MeshGatewayModeLocal {
+		t.Errorf("the proxy's mode is %q and its gateway %q, want its own mode and the entries' gateway", told.Proxy.Mode, told.Proxy.MeshGateway.Mode)
+	}
 }
 
 func TestNative(t *testing.T) {
