@@ -102,8 +102,11 @@ func (c *Client) look(ctx context.Context, index uint64) (uint64, error) {
 // requestTimeout is what a client waits for an answer; a slower one has failed.
 const requestTimeout = 3 * time.Second
 
-// Run sends rate requests a second until ctx ends, and returns when the last answer is there.
+// Run sends rate requests a second until ctx ends, none with a rate of 0, and returns when the last answer is there.
 func (c *Client) Run(ctx context.Context, rate int) {
+	if rate == 0 {
+		return
+	}
 	client := &http.Client{
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext},
 		Timeout:   requestTimeout,

@@ -19,7 +19,6 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
@@ -258,7 +257,7 @@ func TestFaultACLRenewal(t *testing.T) {
 	began := time.Now()
 	g.When("they are restarted under load", func() { f.restart(restartRate) })
 	g.Then("no request failed, each pod came and went in order, and each has one token", func() {
-		f.judge(slices.DeleteFunc(f.timeline.Lives(), func(l observe.Life) bool { return before[l.UID] }))
+		f.judge(livesAfter(f.timeline, before))
 		if gone := gaps(); len(gone) > 0 {
 			g.Errorf("nothing passed for %v", gone)
 		}

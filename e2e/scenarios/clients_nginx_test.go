@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"testing"
 
 	"github.com/agentlet/agentlet/e2e/clients"
 	"github.com/agentlet/agentlet/e2e/figures"
 	"github.com/agentlet/agentlet/e2e/load"
-	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -54,6 +52,6 @@ func TestClientsNginxRollingRestart(t *testing.T) {
 		if requests == 0 || after == reloads {
 			s.Error("nothing was tried")
 		}
-		f.judge(slices.DeleteFunc(f.timeline.Lives(), func(l observe.Life) bool { return before[l.UID] }))
+		f.judge(livesAfter(f.timeline, before))
 	})
 }

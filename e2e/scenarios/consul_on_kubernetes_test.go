@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -183,7 +182,7 @@ func TestConsulOnKubernetes(t *testing.T) {
 	before := uids(f.timeline.Lives())
 	s.When("they are restarted under load", func() { f.restart(100) })
 	s.Then("no request failed, and each pod came and went in order", func() {
-		f.judge(slices.DeleteFunc(f.timeline.Lives(), func(l observe.Life) bool { return before[l.UID] }))
+		f.judge(livesAfter(f.timeline, before))
 		requests, failed := f.client.Counts()
 		s.Logf("%d of %d requests failed", failed, requests)
 	})

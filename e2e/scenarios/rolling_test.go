@@ -45,7 +45,7 @@ func follow(s *scenario.S, replicas int32) followed {
 	return f
 }
 
-// restart restarts the Deployment under load, and ends when the old pods are gone.
+// restart restarts the Deployment under so many requests a second, and ends when the old pods are gone.
 func (f followed) restart(rate int) {
 	gone := func() int { return len(observe.Spans(f.timeline.Lives(), observe.Deleted, observe.Gone)) }
 	before, replicas := gone(), len(f.Pods(f.Ctx))
@@ -83,8 +83,7 @@ func TestMainRollingRestart(t *testing.T) {
 	s.When("they are restarted under load", func() { f.restart(restartRate) })
 	s.Then("no request failed, and each pod came and went in order", func() {
 		requests, failed := f.client.Counts()
-		lives := f.timeline.Lives()
-		fresh := slices.DeleteFunc(slices.Clone(lives), func(l observe.Life) bool { return before[l.UID] })
+		lives, fresh := f.timeline.Lives(), livesAfter(f.timeline, before)
 		gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
 		gone := observe.Spans(lives, observe.Deleted, observe.OutOfCatalog)
 		measured := map[string]float64{
@@ -105,6 +104,11 @@ func TestMainRollingRestart(t *testing.T) {
 		}
 		f.judge(fresh)
 	})
+}
+
+// livesAfter are the lives of the pods that were not there before.
+func livesAfter(timeline *observe.Timeline, before map[string]bool) []observe.Life {
+	return slices.DeleteFunc(timeline.Lives(), func(l observe.Life) bool { return before[l.UID] })
 }
 
 func uids(lives []observe.Life) map[string]bool {

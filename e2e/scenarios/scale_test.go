@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -80,7 +79,7 @@ func TestScale(t *testing.T) {
 			took := time.Since(began)
 			awaitAllOpen(s, timeline, fleet)
 			after := use(s, fleet.Agents())
-			fresh := slices.DeleteFunc(timeline.Lives(), func(l observe.Life) bool { return known[l.UID] })
+			fresh := livesAfter(timeline, known)
 			gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
 			s.Logf("%d pods: rolled %d in %s; gate p50 %.1f ms", size, rolledPods, took.Round(time.Second), observe.Quantile(gates, 0.5))
 			recordScale("scale_gate_ms_p99", size, observe.Quantile(gates, 0.99), len(gates))
