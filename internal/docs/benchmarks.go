@@ -45,6 +45,12 @@ var headline = []string{
 	"agentlet_anon_mib", "agentlet_millicores", "quiet_consul_writes", "quiet_agent_rpm",
 }
 
+// sizing are those that tell what an installation needs.
+var sizing = []string{
+	"agentlet_anon_mib", "agentlet_cgroup_mib", "agentlet_millicores", "quiet_consul_writes", "quiet_kube_writes", "quiet_agent_rpm",
+	"quiet_kube_rpm", "admission_rps",
+}
+
 // table of all figures, or of the named ones. One that was not measured says so.
 func (b benchmarks) table(names ...string) string {
 	var table strings.Builder

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,12 +27,12 @@ func TestBenchmarksTableSaysWhatIsBeyondItsBar(t *testing.T) {
 	}
 }
 
-func TestHeadlineNamesFigures(t *testing.T) {
+func TestShownFiguresAreKnown(t *testing.T) {
 	known := map[string]bool{}
 	for _, row := range bench.Rows() {
 		known[row.Name] = true
 	}
-	for _, name := range headline {
+	for _, name := range slices.Concat(headline, sizing) {
 		if !known[name] {
 			t.Errorf("%s is no figure", name)
 		}
