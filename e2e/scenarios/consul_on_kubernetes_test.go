@@ -213,6 +213,45 @@ func TestConsulOnKubernetesServerLost(t *testing.T) {
 	s.Then("Consul is as it was", func() { s.keeps(pod) })
 }
 
+func TestConsulOnKubernetesServersRestarted(t *testing.T) {
+	const election = 45 * time.Second
+	s, pod := onServers(t)
+	gaps := followStatus(s.S)
+	s.When("the servers are restarted as documented, and somebody writes all the time", func() {
+		_, err := s.Kubectl(s.Ctx, "-n", scenario.ConsulNamespace, "rollout", "restart", "statefulset/consul-server")
+		s.Must(err)
+		began := time.Now()
+		written, longest := began, time.Duration(0)
+		s.Within(10*time.Minute, "the restart", func(ctx context.Context) (bool, error) {
+			ctx, cancel := context.WithTimeout(ctx, election)
+			defer cancel()
+			if _, err := s.Consul.KV().Put(&api.KVPair{Key: mark + "-writes"}, (&api.WriteOptions{}).WithContext(ctx)); err == nil {
+				longest, written = max(longest, time.Since(written)), time.Now()
+			}
+			set, err := s.Kube.AppsV1().StatefulSets(scenario.ConsulNamespace).Get(ctx, "consul-server", metav1.GetOptions{})
+			if err != nil {
+				return false, err
+			}
+			if away := *set.Spec.Replicas - set.Status.ReadyReplicas; away > 1 {
+				s.Errorf("%d servers are away at once", away)
+			}
+			return set.Status.ObservedGeneration == set.Generation && set.Status.CurrentRevision == set.Status.UpdateRevision, nil
+		})
+		longest = max(longest, time.Since(written))
+		s.Logf("three servers restarted in %s; nothing could be written for %s at the most", time.Since(began), longest)
+		if longest > election {
+			s.Errorf("nothing could be written for %s: an election takes seconds", longest)
+		}
+	})
+	s.Then("the three are well, nobody missed the pod, and Consul is as it was", func() {
+		s.awaitVoters(3)
+		if gone := gaps(); len(gone) > 0 {
+			s.Errorf("nothing passed for %v", gone)
+		}
+		s.keeps(pod)
+	})
+}
+
 func TestConsulOnKubernetesRestartedWhole(t *testing.T) {
 	s, pod := onServers(t)
 	began := time.Now()
