@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -27,6 +28,9 @@ func logged(log *slog.Logger, inner *cache.ListWatch) *cache.ListWatch {
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			events, err := inner.WatchWithContext(ctx, options)
+			if options.SendInitialEvents != nil && apierrors.IsInvalid(err) {
+				return nil, err // an API server that streams no lists, as by default before Kubernetes 1.34: the pod is listed next
+			}
 			outage.note(err)
 			return events, err
 		},

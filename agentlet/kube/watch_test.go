@@ -105,6 +105,32 @@ func TestWatchGoesOn(t *testing.T) {
 	}
 }
 
+func TestAServerThatStreamsNoListsIsNoOutage(t *testing.T) {
+	own := apiServer(t, func(w http.ResponseWriter, r *http.Request) {
+		pod := versioned(10)
+		switch query := r.URL.Query(); {
+		case query.Get("watch") == "":
+			send(w, http.StatusOK, corev1.PodList{
+				TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, ListMeta: metav1.ListMeta{ResourceVersion: pod.ResourceVersion}, Items: []corev1.Pod{*pod},
+			})
+		case query.Has("sendInitialEvents"):
+			send(w, http.StatusUnprocessableEntity, refusal(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden"))
+		default:
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	seen, log := &latest{}, &lines{}
+	go func() { defer close(ended); own.Watch(ctx, slog.New(slog.NewTextHandler(log, nil)), seen) }()
+	defer func() { cancel(); <-ended }()
+	await(t, "the pod", func() bool { return seen.is("10") })
+	if n := log.count("level=WARN"); n > 0 {
+		t.Errorf("it was told %d times:\n%s", n, log.log.String())
+	}
+}
+
 func versioned(version int32) *corev1.Pod {
 	pod := readyPod()
 	pod.ResourceVersion = strconv.Itoa(int(version))
