@@ -71,7 +71,7 @@ func TestMesh(t *testing.T) {
 		}, "connect", "proxy")
 	}
 	for _, gate := range gates {
-		eventually(t, "an open gate", func() bool { return gate.condition().Status == corev1.ConditionTrue })
+		eventually(t, "an open gate", gate.open)
 	}
 
 	say := func() string {
@@ -166,7 +166,7 @@ func TestProxyStaysAsPut(t *testing.T) {
 func TestNative(t *testing.T) {
 	server := consultest.Start(t)
 	_, kube := running(t, server, structured("[{name: web, port: 8080, connect: {native: true}}]"), newClient(t, server.Address))
-	eventually(t, "an open gate", func() bool { return kube.condition().Status == corev1.ConditionTrue })
+	eventually(t, "an open gate", kube.open)
 	if entry := server.Proxy(t, "web"); entry == nil || entry.Service.Service != "web" {
 		t.Errorf("the mesh has %+v", entry)
 	}

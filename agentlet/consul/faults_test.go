@@ -1,9 +1,7 @@
 package consul_test
 
 import (
-	"context"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -70,35 +68,10 @@ func hang(r *http.Request) {
 
 func (s *sickAgent) address() string { return strings.TrimPrefix(s.URL, "http://") }
 
-// gate is the condition as a registrar has written it.
-type gate struct {
-	mu  sync.Mutex
-	now corev1.PodCondition
-}
-
-func (g *gate) SetConditions(_ context.Context, conditions []corev1.PodCondition) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, c := range conditions {
-		if c.Type == contract.Condition {
-			g.now = c
-		}
-	}
-	return nil
-}
-
-func (*gate) Tell(context.Context, agentlet.Event) error { return nil }
-
-func (g *gate) open() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.now.Status == corev1.ConditionTrue
-}
-
 // life is a pod with its registrar.
 type life struct {
 	*agentlet.Registrar
-	gate gate
+	gate *kubernetes
 	pod  *corev1.Pod
 	id   string
 }
@@ -114,29 +87,9 @@ func begin(t *testing.T, address, name string) *life {
 		t.Fatal(err)
 	}
 	seconds := int64(grace / time.Second)
-	l := &life{id: contract.ServiceID("shop", name, name+"-uid", "web")}
-	l.pod = &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name + "-uid"), Annotations: map[string]string{
-			contract.ServiceNames: "web", contract.ServicePort: "8080", contract.DrainDelay: "0s",
-		}},
-		Spec: corev1.PodSpec{
-			TerminationGracePeriodSeconds: &seconds,
-			ReadinessGates:                []corev1.PodReadinessGate{{ConditionType: contract.Condition}},
-			Containers:                    []corev1.Container{{Name: "app"}},
-		},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "127.0.0.1", ContainerStatuses: []corev1.ContainerStatus{
-			{Name: "app", Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
-		}},
-	}
-	l.Registrar = agentlet.New(agentlet.Config{
-		Identity: agentlet.Identity{Namespace: "shop", Pod: name, UID: name + "-uid", Node: "test-node", HostIP: "127.0.0.1", ConsulAddress: address},
-		Agent:    client, View: client, Catalog: client, Kube: &l.gate, Logger: slog.New(slog.DiscardHandler),
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended })
-	l.Seen(l.pod)
+	l := &life{id: contract.ServiceID("shop", name, name+"-uid", "web"), pod: pod()}
+	l.pod.Name, l.pod.UID, l.pod.Spec.TerminationGracePeriodSeconds = name, types.UID(name+"-uid"), &seconds
+	l.Registrar, l.gate, _ = start(t, address, l.pod, agentlet.Config{Agent: client, View: client, Catalog: client})
 	return l
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,9 @@ type kubernetes struct {
 func (k *kubernetes) SetConditions(_ context.Context, conditions []corev1.PodCondition) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.last = conditions[0]
+	if at := slices.IndexFunc(conditions, func(c corev1.PodCondition) bool { return c.Type == contract.Condition }); at >= 0 {
+		k.last = conditions[at]
+	}
 	return nil
 }
 
@@ -40,6 +43,9 @@ func (k *kubernetes) condition() corev1.PodCondition {
 	defer k.mu.Unlock()
 	return k.last
 }
+
+// open reports whether the gate is.
+func (k *kubernetes) open() bool { return k.condition().Status == corev1.ConditionTrue }
 
 type noProber struct{}
 
@@ -63,19 +69,26 @@ func pod() *corev1.Pod {
 func (s secured) registered(t *testing.T, i issuer) (r *agentlet.Registrar, kube *kubernetes, ended <-chan struct{}) {
 	t.Helper()
 	client := s.client(t, consul.ACL{AuthMethod: "agentlet", BearerFile: written(t, i.token(t, "consul", "shop", "web"))})
+	r, kube, ended = start(t, s.Address, pod(), agentlet.Config{Agent: client, View: client, Catalog: client, Login: client})
+	eventually(t, "an open gate", kube.open)
+	return r, kube, ended
+}
+
+// start runs the registrar of a pod until the test's end, with the agent at the address and its views as they are configured. ended closes
+// when it has returned.
+func start(t *testing.T, address string, watched *corev1.Pod, config agentlet.Config) (r *agentlet.Registrar, kube *kubernetes, ended <-chan struct{}) {
+	t.Helper()
 	kube = &kubernetes{}
-	r = agentlet.New(agentlet.Config{
-		Identity: agentlet.Identity{
-			Namespace: "shop", Pod: "web-1", UID: "12345678-0000-0000-0000-000000000000", Node: "node1", HostIP: "127.0.0.1", ConsulAddress: s.Address,
-		},
-		Agent: client, View: client, Catalog: client, Login: client, Kube: kube, Prober: noProber{}, Logger: slog.New(slog.DiscardHandler),
-	})
+	config.Identity = agentlet.Identity{
+		Namespace: watched.Namespace, Pod: watched.Name, UID: string(watched.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: address,
+	}
+	config.Kube, config.Prober, config.Logger = kube, noProber{}, slog.New(slog.DiscardHandler)
+	r = agentlet.New(config)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = r.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	r.Seen(pod())
-	eventually(t, "an open gate", func() bool { return kube.condition().Status == corev1.ConditionTrue })
+	r.Seen(watched)
 	return r, kube, done
 }
 
@@ -130,18 +143,8 @@ func structured(services string) *corev1.Pod {
 // running runs a registrar for the pod until the test's end.
 func running(t *testing.T, server *consultest.Agent, watched *corev1.Pod, agent agentlet.Agent) (*agentlet.Registrar, *kubernetes) {
 	t.Helper()
-	client, kube := newClient(t, server.Address), &kubernetes{}
-	identity := agentlet.Identity{
-		Namespace: watched.Namespace, Pod: watched.Name, UID: string(watched.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: server.Address,
-	}
-	r := agentlet.New(agentlet.Config{
-		Identity: identity, Agent: agent, View: client, Catalog: client, Kube: kube, Prober: noProber{}, Logger: slog.New(slog.DiscardHandler),
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = r.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	r.Seen(watched)
+	client := newClient(t, server.Address)
+	r, kube, _ := start(t, server.Address, watched, agentlet.Config{Agent: agent, View: client, Catalog: client})
 	return r, kube
 }
 
@@ -152,7 +155,7 @@ func TestLossBehindTheAgentsBack(t *testing.T) {
 	watched := structured("[{name: web, port: 8080, checks: [{tcp: ':8080', interval: 1h, status: passing}]}]")
 	watched.Annotations[contract.GatePolicy] = string(contract.GateContinuous)
 	_, kube := running(t, server, watched, newClient(t, server.Address))
-	eventually(t, "an open gate", func() bool { return kube.condition().Status == corev1.ConditionTrue })
+	eventually(t, "an open gate", kube.open)
 
 	entry := func() *api.ServiceEntry {
 		entries, _, err := server.Client.Health().Service("web", "", false, nil)
@@ -173,7 +176,7 @@ func TestLossBehindTheAgentsBack(t *testing.T) {
 		eventually(t, "a closed gate", func() bool { return kube.condition().Reason == string(contract.CatalogLost) })
 		var back *api.ServiceEntry
 		eventually(t, "the instance", func() bool { back = entry(); return back != nil })
-		eventually(t, "an open gate again", func() bool { return kube.condition().Status == corev1.ConditionTrue })
+		eventually(t, "an open gate again", kube.open)
 		if nudged := back.Service.Meta[contract.MetaNudge] != ""; nudged && len(back.Checks) == len(before.Checks) {
 			return
 		} else if nudged || try > 1 {
