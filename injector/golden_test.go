@@ -3,9 +3,6 @@ package injector
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"flag"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,9 +18,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector/dialect"
+	"github.com/agentlet/agentlet/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 const nonce = "0123456789abcdef"
 
@@ -67,18 +63,18 @@ func TestGolden(t *testing.T) {
 			for _, err := range d.Errors {
 				s.Errors = append(s.Errors, err.Error())
 			}
-			golden(t, filepath.Join(dir, "decision.yaml"), toYAML(t, s))
+			golden.Check(t, filepath.Join(dir, "decision.yaml"), string(toYAML(t, s)))
 			if d.Outcome != Injected {
 				if len(d.Patch) > 0 {
 					t.Errorf("%s with a patch", d.Outcome)
 				}
-				golden(t, filepath.Join(dir, "patch.json"), nil)
-				golden(t, filepath.Join(dir, "patched.yaml"), nil)
+				golden.CheckAbsent(t, filepath.Join(dir, "patch.json"))
+				golden.CheckAbsent(t, filepath.Join(dir, "patched.yaml"))
 				return
 			}
 			patched := apply(t, raw, d)
-			golden(t, filepath.Join(dir, "patch.json"), append(indent(t, d.Patch), '\n'))
-			golden(t, filepath.Join(dir, "patched.yaml"), jsonToYAML(t, patched))
+			golden.Check(t, filepath.Join(dir, "patch.json"), string(indent(t, d.Patch))+"\n")
+			golden.Check(t, filepath.Join(dir, "patched.yaml"), string(jsonToYAML(t, patched)))
 			checkPatched(t, raw, patched, d)
 		})
 	}
@@ -99,35 +95,6 @@ func cases(t testing.TB) (names []string) {
 		}
 	}
 	return names
-}
-
-// golden compares a file with what it should hold; nil means that it should not be there.
-func golden(t *testing.T, path string, want []byte) {
-	t.Helper()
-	if *update {
-		var err error
-		if want == nil {
-			if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
-		} else {
-			err = os.WriteFile(path, want, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	got, err := os.ReadFile(path)
-	if want == nil && errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(got), string(want)); diff != "" || want == nil {
-		t.Errorf("%s is stale; if this is meant, run with -update (-golden +got):\n%s", path, diff)
-	}
 }
 
 // readPod reads a pod as the API server would send it: JSON, with fields that this build may not know.

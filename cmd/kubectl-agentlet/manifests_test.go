@@ -3,16 +3,13 @@ package main
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/agentlet/agentlet/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // call runs the command as its caller would, with no environment and no kubeconfig.
 func call(t *testing.T, stdin string, args ...string) (stdout, stderr string, err error) {
@@ -31,24 +28,6 @@ func call(t *testing.T, stdin string, args ...string) (stdout, stderr string, er
 	return out.String(), errs.String(), err
 }
 
-// golden compares a text with its file in testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s is stale; if this is meant, run with -update (-golden +got):\n%s", path, diff)
-	}
-}
-
 func TestManifests(t *testing.T) {
 	for name, test := range map[string]struct {
 		args  []string
@@ -64,8 +43,8 @@ func TestManifests(t *testing.T) {
 			if test.fails != errors.Is(err, errSaid) {
 				t.Fatalf("want failure: %v, got %v", test.fails, err)
 			}
-			golden(t, name+".out", stdout)
-			golden(t, name+".err", stderr)
+			golden.Check(t, filepath.Join("testdata", name+".out"), stdout)
+			golden.Check(t, filepath.Join("testdata", name+".err"), stderr)
 		})
 	}
 }

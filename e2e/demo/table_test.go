@@ -1,8 +1,6 @@
 package demo
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,9 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // life of a pod whose stations are so many milliseconds after a fixed moment.
 func life(pod, node string, at map[observe.Station]int) observe.Life {
@@ -73,27 +70,8 @@ func TestRender(t *testing.T) {
 					t.Errorf("%q has %d characters, more than %d", line, n, test.width)
 				}
 			}
-			golden(t, name, strings.Join(lines, "\n")+"\n")
+			golden.Check(t, filepath.Join("testdata", name+".golden"), strings.Join(lines, "\n")+"\n")
 		})
-	}
-}
-
-// golden compares with testdata/NAME.golden, or writes it.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v (write it with -update)", err)
-	}
-	if got != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

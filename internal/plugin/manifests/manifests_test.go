@@ -13,6 +13,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/internal/golden"
 )
 
 func TestSplitPutTogetherIsTheStream(t *testing.T) {
@@ -73,7 +74,7 @@ func TestOutput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name+".yaml")
 			got, _ := inject(t, path, read(t, path), small{})
-			golden(t, filepath.Join("testdata", name+".out.yaml"), got)
+			golden.Check(t, filepath.Join("testdata", name+".out.yaml"), got)
 		})
 	}
 }
@@ -119,7 +120,7 @@ func TestNotesNameTheLine(t *testing.T) {
 	for _, note := range notes {
 		text.WriteString(note.String() + "\n")
 	}
-	golden(t, filepath.Join("testdata", "mistakes.txt"), text.String())
+	golden.Check(t, filepath.Join("testdata", "mistakes.txt"), text.String())
 }
 
 func TestNonceIsOfTheObject(t *testing.T) {

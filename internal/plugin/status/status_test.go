@@ -5,21 +5,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // agentlets answer by the pod's name.
 type agentlets map[string]*agentlet.Status
@@ -132,23 +128,7 @@ func TestReadAndWrite(t *testing.T) {
 		}
 		out.WriteString("\n")
 	}
-	golden(t, "testdata/table.txt", out.String())
-}
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s is stale; if this is meant, run with -update (-golden +got):\n%s", path, diff)
-	}
+	golden.Check(t, "testdata/table.txt", out.String())
 }
 
 func TestJSONIsAList(t *testing.T) {
