@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
@@ -44,13 +43,7 @@ func TestMigrateFromKatalogSync(t *testing.T) {
 		stop = underLoad(s, client)
 	})
 	s.When("the dialect is turned on and the namespace opts in", func() {
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-			defer cancel()
-			if err := s.Install(ctx); err != nil {
-				s.Error(err)
-			}
-		})
+		reinstalled(s)
 		s.Must(s.Install(s.Ctx, "dialects={katalog-sync}"))
 		_, err := s.Kubectl(s.Ctx, "label", "namespace", s.Namespace, contract.InjectLabel+"="+contract.InjectEnabled)
 		s.Must(err)

@@ -31,13 +31,7 @@ func TestTrustNoSecretLeaks(t *testing.T) {
 	s := scenario.New(t)
 	literal, referred := "literal-"+rand.Text(), "referred-"+rand.Text()
 	s.Given("a webhook that logs all it can", func() {
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-			defer cancel()
-			if err := s.Install(ctx); err != nil {
-				s.Error(err)
-			}
-		})
+		reinstalled(s)
 		s.Must(s.Install(s.Ctx, "log.level=debug"))
 	})
 	template := s.Sample(s.Annotations("log-level", "debug"))

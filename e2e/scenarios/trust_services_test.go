@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -95,13 +94,7 @@ func mentions(s *scenario.S, text string, parts ...string) {
 func TestTrustAllowedServicesOfTheChart(t *testing.T) {
 	s := scenario.New(t)
 	s.Given("an installation that allows one name, and where the webhook grants nothing", func() {
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-			defer cancel()
-			if err := s.Install(ctx); err != nil {
-				s.Error(err)
-			}
-		})
+		reinstalled(s)
 		s.Must(s.Install(s.Ctx, "grants.mode=list", "grants.namespaces={"+s.Namespace+"}", "allowedServices="+s.Service()))
 	})
 	s.Then("a pod with that name comes up", func() {
