@@ -95,8 +95,18 @@ func New(t *testing.T, options ...Option) *S {
 	t.Cleanup(cancel)
 	s := &S{T: t, Env: shared, Ctx: ctx, Namespace: name(t.Name())}
 	s.must("create namespace", s.createNamespace(set))
-	t.Cleanup(s.end)
+	s.Afterwards(2*time.Minute, s.end)
 	return s
+}
+
+// Afterwards has something done within this time when the scenario is over, also when it failed. The scenario's own context has ended by
+// then. What was said last is done first.
+func (s *S) Afterwards(within time.Duration, do func(ctx context.Context)) {
+	s.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		defer cancel()
+		do(ctx)
+	})
 }
 
 // name makes a namespace's name of a test's.
@@ -120,9 +130,7 @@ func (s *S) createNamespace(set settings) error {
 }
 
 // end shows what there was to see if the scenario failed, and removes the namespace.
-func (s *S) end() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
+func (s *S) end(ctx context.Context) {
 	if s.Failed() {
 		s.dump(ctx)
 	}

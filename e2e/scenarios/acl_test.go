@@ -35,9 +35,7 @@ func guard(s *scenario.S, options cluster.SecuredOptions) guarded {
 	s.Helper()
 	secured, err := s.Cluster.StartSecured(s.Ctx, options)
 	s.Must(err)
-	s.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
+	s.Afterwards(time.Minute, func(ctx context.Context) {
 		if err := secured.Stop(ctx); err != nil {
 			s.Errorf("stop the secured Consul: %v", err)
 		}
@@ -53,9 +51,7 @@ func guard(s *scenario.S, options cluster.SecuredOptions) guarded {
 // install has the chart use this Consul, with more values, until the scenario's end.
 func (g guarded) install(values ...string) {
 	g.Helper()
-	g.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-		defer cancel()
+	g.Afterwards(3*time.Minute, func(ctx context.Context) {
 		if g.Failed() {
 			out, _ := g.Kubectl(ctx, "-n", g.Namespace, "get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name}: {.status.conditions}{"\n"}{end}`)
 			log, _ := g.Kubectl(ctx, "-n", g.Namespace, "logs", "-l", "app=sample", "-c", contract.ContainerName, "--prefix", "--tail=40")
@@ -105,9 +101,7 @@ func runDocs(s *scenario.S, folder, script string, env []string, replace ...stri
 
 // forget removes what the documentation's scripts made for the whole cluster.
 func (g guarded) forget() {
-	g.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
+	g.Afterwards(time.Minute, func(ctx context.Context) {
 		_, err := g.Kubectl(ctx, "delete", "--ignore-not-found", "--wait=false", "clusterrolebinding/service-account-issuer-discovery-for-all",
 			"clusterrole/consul-logins", "clusterrolebinding/consul-logins", "clusterrolebinding/consul-logins-review", "namespace/consul")
 		if err != nil {

@@ -26,9 +26,7 @@ func certManager(s *scenario.S) {
 	module, err := where.Output()
 	s.Must(err)
 	kinds := filepath.Join(strings.TrimSpace(string(module)), "deploy", "crds")
-	s.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
+	s.Afterwards(time.Minute, func(ctx context.Context) {
 		if _, err := s.Kubectl(ctx, "delete", "-f", kinds, "--ignore-not-found"); err != nil {
 			s.Error(err)
 		}

@@ -20,9 +20,7 @@ import (
 // reinstalled installs the chart as it was after a scenario that changes it.
 func reinstalled(s *scenario.S) {
 	s.Helper()
-	s.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-		defer cancel()
+	s.Afterwards(4*time.Minute, func(ctx context.Context) {
 		if err := s.Install(ctx); err != nil {
 			s.Error(err)
 		}

@@ -35,9 +35,7 @@ type mesh struct{ *scenario.S }
 func (m mesh) install(values ...string) {
 	m.Helper()
 	m.Must(m.Cluster.LoadConsul(m.Ctx))
-	m.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-		defer cancel()
+	m.Afterwards(4*time.Minute, func(ctx context.Context) {
 		if m.Failed() {
 			log, _ := m.Kubectl(ctx, "-n", m.Namespace, "logs", "-l", "mesh=yes", "-c", contract.ProxyContainerName, "--prefix", "--tail=40")
 			m.Log(log)

@@ -417,9 +417,7 @@ func TestConsulOnKubernetesSecured(t *testing.T) {
 	folder := s.TempDir()
 	open := *s.Env
 	s.Given("no Consul", func() {
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-			defer cancel()
+		s.Afterwards(10*time.Minute, func(ctx context.Context) {
 			_, err := s.Kubectl(ctx, "-n", s.Namespace, "delete", "pods", "--all", "--timeout=90s")
 			err = errors.Join(err, open.RemoveConsul(ctx), open.InstallConsul(ctx, "base"), open.Install(ctx))
 			if err != nil {

@@ -58,9 +58,7 @@ func TestDocs(t *testing.T) {
 			s.Fatalf("these blocks were found: %v", blocks)
 		}
 		removeDocsNamespace(s.Ctx, s)
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
+		s.Afterwards(time.Minute, func(ctx context.Context) {
 			removeDocsNamespace(ctx, s)
 		})
 	})

@@ -157,9 +157,7 @@ func TestFaultConsulServersLost(t *testing.T) {
 	var opened corev1.PodCondition
 	s.Given("three Consul servers, and three pods that a client of the node's agent follows", func() {
 		added, remove, err := s.Cluster.AddConsulServers(s.Ctx)
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-			defer cancel()
+		s.Afterwards(4*time.Minute, func(ctx context.Context) {
 			if err := remove(ctx); err != nil {
 				s.Errorf("remove the added Consul servers: %v", err)
 			}

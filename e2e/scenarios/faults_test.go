@@ -47,9 +47,7 @@ func running(s *scenario.S, name string, template corev1.PodTemplateSpec) *corev
 
 // whole sees to it that the cluster is whole again after the scenario, whatever happened in it.
 func whole(s *scenario.S) {
-	s.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		defer cancel()
+	s.Afterwards(2*time.Minute, func(ctx context.Context) {
 		if err := s.Cluster.Restore(ctx); err != nil {
 			s.Errorf("restore the cluster: %v", err)
 		}

@@ -196,9 +196,7 @@ func awaitWebhooks(s *scenario.S) (pods []corev1.Pod) {
 func installed(s *scenario.S) {
 	s.Helper()
 	awaitWebhooks(s)
-	s.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-		defer cancel()
+	s.Afterwards(4*time.Minute, func(ctx context.Context) {
 		if !s.Failed() {
 			if _, err := s.Kubectl(ctx, "-n", scenario.SystemNamespace, "rollout", "status", "deployment", "--timeout=2m"); err == nil {
 				return

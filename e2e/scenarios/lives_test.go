@@ -290,9 +290,7 @@ func TestMainKubectlDrain(t *testing.T) {
 		node = s.Pods(s.Ctx)[0].Spec.NodeName
 	})
 	s.When("a node is drained", func() {
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
+		s.Afterwards(time.Minute, func(ctx context.Context) {
 			if _, err := s.Kubectl(ctx, "uncordon", node); err != nil {
 				s.Error(err)
 			}

@@ -78,9 +78,7 @@ func TestPluginCheckMissesAConsulAgent(t *testing.T) {
 	node := s.Cluster.Nodes[0]
 	agent := node.Process("consul")
 	s.When("the Consul agent of a node ends", func() {
-		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
+		s.Afterwards(time.Minute, func(ctx context.Context) {
 			if _, runs := agent.PID(); !runs {
 				if err := agent.Start(ctx); err != nil {
 					t.Errorf("start the Consul agent again: %v", err)

@@ -240,9 +240,7 @@ func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
 		binding, err := bindings.Get(s.Ctx, name, metav1.GetOptions{})
 		s.Must(err)
 		binding.ObjectMeta = metav1.ObjectMeta{Name: name, Labels: binding.Labels, Annotations: binding.Annotations}
-		t.Cleanup(func() { // also when this one fails; the scenario's context has ended then
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
+		s.Afterwards(time.Minute, func(ctx context.Context) {
 			if _, err := bindings.Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 				t.Errorf("put the binding back: %v", err)
 			}
@@ -266,9 +264,7 @@ func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
 		s := scenario.New(t)
 		p := newPlugin(s)
 		s.Then("check is content", p.well)
-		t.Cleanup(func() { // also when this one fails; the scenario's context has ended then
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-			defer cancel()
+		s.Afterwards(2*time.Minute, func(ctx context.Context) {
 			scaleWebhook(ctx, s, 2)
 		})
 		s.When("the webhook is scaled to 0", func() { scaleWebhook(s.Ctx, s, 0) })

@@ -50,9 +50,7 @@ func TestScale(t *testing.T) {
 			Kube: s.Kube, REST: rest, Namespace: s.Namespace, Consul: s.Cluster.ConsulServers()[0].Path,
 			ServerIP: cluster.HostIP, Bridge: s.Cluster.Bridge(), Dir: t.TempDir(),
 		})
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-			defer cancel()
+		s.Afterwards(3*time.Minute, func(ctx context.Context) {
 			if err := fleet.Close(ctx); err != nil {
 				s.Errorf("close the fleet: %v", err)
 			}

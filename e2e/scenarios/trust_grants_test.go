@@ -122,9 +122,7 @@ func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
 	})
 	s.When("the webhook is away, one goes and another comes", func() {
 		scaleWebhook(s.Ctx, s, 0)
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-			defer cancel()
+		s.Afterwards(2*time.Minute, func(ctx context.Context) {
 			scaleWebhook(ctx, s, 2)
 		})
 		s.Delete(goes.Name)

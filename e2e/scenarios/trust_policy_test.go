@@ -44,9 +44,7 @@ func TestTrustGrantsWaitForThePolicy(t *testing.T) {
 	})
 	s.When("the policy's binding is deleted", func() {
 		s.Must(bindings.Delete(s.Ctx, gatePolicy, metav1.DeleteOptions{}))
-		s.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
+		s.Afterwards(time.Minute, func(ctx context.Context) {
 			if _, err := bindings.Get(ctx, gatePolicy, metav1.GetOptions{}); err != nil {
 				if err := restore(ctx); err != nil {
 					s.Error(err)

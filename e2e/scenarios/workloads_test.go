@@ -165,9 +165,7 @@ func patchOf(key, value string) []byte {
 
 func TestWorkloadsAreAcceptedWithoutTheWebhook(t *testing.T) {
 	s := scenario.New(t)
-	t.Cleanup(func() { // also when this one fails; the scenario's context has ended then
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		defer cancel()
+	s.Afterwards(2*time.Minute, func(ctx context.Context) {
 		scaleWebhook(ctx, s, 2)
 	})
 	s.When("the webhook is gone", func() { scaleWebhook(s.Ctx, s, 0) })
