@@ -176,7 +176,9 @@ func TestResources(t *testing.T) {
 	}{
 		"best effort":            {asked: usual, init: fixed, want: `{"limits":{"memory":"64Mi"},"requests":{"cpu":"5m","memory":"16Mi"}}`},
 		"nothing asked":          {want: `{}`},
-		"guaranteed":             {app: fixed, init: fixed, asked: usual, want: `{"limits":{"cpu":"5m","memory":"64Mi"},"requests":{"cpu":"5m","memory":"64Mi"}}`},
+		"guaranteed":             {app: fixed, init: fixed, asked: usual, want: `{"limits":{"cpu":"50m","memory":"64Mi"},"requests":{"cpu":"50m","memory":"64Mi"}}`},
+		"guaranteed, more asked": {app: fixed, asked: registration.Resources{CPURequest: q("80m")}, init: fixed, want: `{"limits":{"cpu":"80m"},"requests":{"cpu":"80m"}}`},
+		"guaranteed, no request": {app: fixed, asked: registration.Resources{MemoryLimit: q("64Mi")}, init: fixed, want: `{"limits":{"memory":"64Mi"},"requests":{"memory":"64Mi"}}`},
 		"a request below":        {app: corev1.ResourceRequirements{Limits: quantities("1", "1Gi"), Requests: quantities("1", "1Mi")}, init: fixed, asked: usual, want: `{"limits":{"memory":"64Mi"},"requests":{"cpu":"5m","memory":"16Mi"}}`},
 		"no memory limit":        {app: corev1.ResourceRequirements{Limits: quantities("1", "")}, init: fixed, asked: usual, want: `{"limits":{"memory":"64Mi"},"requests":{"cpu":"5m","memory":"16Mi"}}`},
 		"a limit of zero":        {app: corev1.ResourceRequirements{Limits: quantities("0", "1Gi")}, init: fixed, asked: usual, want: `{"limits":{"memory":"64Mi"},"requests":{"cpu":"5m","memory":"16Mi"}}`},

@@ -7,8 +7,13 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// resources are the agentlet's in this pod. Where the pod is Guaranteed it stays so: the request equals the limit, or
-// the limit the request where there is none. Where the pod as a whole has a request or limit for a resource, the
+// guaranteedCPU is the CPU limit, at the least, of what says none in a Guaranteed pod: the kernel stops a container that has
+// used up its limit for the rest of each 100 ms. With 5m a gate opened 2.6 s after the containers were ready, with 20m 0.4 s,
+// with 50m 0.06 s, and with 100m hardly sooner.
+var guaranteedCPU = resource.MustParse("50m")
+
+// resources are the agentlet's in this pod. Where the pod is Guaranteed it stays so: the request equals the limit, or the limit
+// the request, or guaranteedCPU, where there is none. Where the pod as a whole has a request or limit for a resource, the
 // agentlet has none of its own: it would have to fit into what the application was given.
 func resources(pod *corev1.Pod, asked *registration.Resources) (r corev1.ResourceRequirements) {
 	same := guaranteed(pod)
@@ -25,6 +30,9 @@ func resources(pod *corev1.Pod, asked *registration.Resources) (r corev1.Resourc
 		if same {
 			if one.limit == nil {
 				one.limit = one.request
+				if one.name == corev1.ResourceCPU && one.limit != nil && one.limit.Cmp(guaranteedCPU) < 0 {
+					one.limit = &guaranteedCPU
+				}
 			}
 			one.request = one.limit
 		}

@@ -101,7 +101,7 @@ var keys = []Key{
 	{Name: ConnectInject, Where: podAnnotation, Form: "true or false", Default: "false", Doc: "true adds the proxy of Consul's service mesh to the pod, for the service whose definition has connect.sidecar_service"},
 	{Name: CPURequest, Where: podAnnotation, Form: "a quantity such as 10m", Default: "5m", Doc: "CPU request of the agentlet"},
 	{Name: MemoryRequest, Where: podAnnotation, Form: "a quantity such as 32Mi", Default: "16Mi", Doc: "memory request of the agentlet"},
-	{Name: CPULimit, Where: podAnnotation, Form: "a quantity such as 100m", Doc: "CPU limit of the agentlet; none when absent or 0, but the request where the pod is Guaranteed"},
+	{Name: CPULimit, Where: podAnnotation, Form: "a quantity such as 100m", Doc: "CPU limit of the agentlet; none when absent or 0, but 50m or cpu-request, whichever is more, where the pod is Guaranteed"},
 	{Name: MemoryLimit, Where: podAnnotation, Form: "a quantity such as 64Mi", Default: "64Mi", Doc: "memory limit of the agentlet, 0 for none; where the pod is Guaranteed the request is raised to it"},
 	{Name: LogLevel, Where: podAnnotation, Form: "debug, info, warn or error", Default: "info", Doc: "log level of the agentlet"},
 }
