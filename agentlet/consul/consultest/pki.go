@@ -2,15 +2,14 @@ package consultest
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"math/big"
 	"net"
 	"testing"
 	"time"
+
+	"github.com/agentlet/agentlet/internal/pkitest"
 )
 
 // Authority signs certificates for tests.
@@ -31,8 +30,8 @@ func NewAuthority(t testing.TB) *Authority {
 		Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
-	pair, certificate, key := sign(t, template, nil)
-	return &Authority{PEM: pair.Certificate, certificate: certificate, key: key}
+	certificate, key := pkitest.Sign(t, template, nil, nil)
+	return &Authority{PEM: paired(t, certificate, key).Certificate, certificate: certificate, key: key}
 }
 
 // Issue makes a certificate for these names, or addresses, that is good for servers and clients from an hour ago until a
@@ -51,38 +50,19 @@ func (a *Authority) Issue(t testing.TB, until time.Time, names ...string) Pair {
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
-	pair, _, _ := sign(t, template, a)
-	return pair
+	certificate, key := pkitest.Sign(t, template, a.certificate, a.key)
+	return paired(t, certificate, key)
 }
 
-// sign by the authority, or by itself without one.
-func sign(t testing.TB, template *x509.Certificate, by *Authority) (Pair, *x509.Certificate, *ecdsa.PrivateKey) {
+// paired is the PEM form of a certificate and its key.
+func paired(t testing.TB, certificate *x509.Certificate, key *ecdsa.PrivateKey) Pair {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if template.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
-		t.Fatal(err)
-	}
-	parent, signer := template, key
-	if by != nil {
-		parent, signer = by.certificate, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
 	encoded, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return Pair{
-		Certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		Certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}),
 		Key:         pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded}),
-	}, certificate, key
+	}
 }

@@ -2,14 +2,10 @@ package check
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +22,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/pkitest"
 	"github.com/agentlet/agentlet/internal/plugin/installed"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
@@ -75,16 +72,8 @@ func newWorld(t *testing.T) *world {
 
 func authority(t *testing.T, until time.Time) []byte {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour * 48), NotAfter: until, IsCA: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	certificate, _ := pkitest.Sign(t, &x509.Certificate{NotBefore: now.Add(-time.Hour * 48), NotAfter: until, IsCA: true}, nil, nil)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 }
 
 func agent(leave bool) func(string) ([]byte, error) {
