@@ -89,13 +89,26 @@ func TestMesh(t *testing.T) {
 		return string(body)
 	}
 	eventually(t, "an answer through both proxies", func() bool { return say() == "hello" })
-	// One change, no more: an agent may go on saying what an intention said before, from its cache, for minutes.
-	if _, _, err := server.Client.ConfigEntries().Set(&api.ServiceIntentionsConfigEntry{
-		Kind: api.ServiceIntentions, Name: "db", Sources: []*api.SourceIntention{{Name: "web", Action: api.IntentionActionDeny}},
-	}, nil); err != nil {
+	asProxy, err := api.NewClient(&api.Config{Address: server.Address}) // without a token, too
+	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "no answer, because the intention denies it", func() bool { return say() == "" })
+	for _, intend := range []struct {
+		action api.IntentionAction
+		answer string
+	}{{api.IntentionActionDeny, ""}, {api.IntentionActionAllow, "hello"}, {api.IntentionActionDeny, ""}} {
+		if _, _, err := server.Client.ConfigEntries().Set(&api.ServiceIntentionsConfigEntry{
+			Kind: api.ServiceIntentions, Name: "db", Sources: []*api.SourceIntention{{Name: "web", Action: intend.action}},
+		}, nil); err != nil {
+			t.Fatal(err)
+		}
+		changed := time.Now()
+		if err := consultest.HearIntentions(t.Context(), asProxy, "db"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "what the intention says: "+string(intend.action), func() bool { return say() == intend.answer })
+		t.Logf("%s: heeded after %s", intend.action, time.Since(changed).Round(time.Millisecond))
+	}
 
 	// What Consul makes of a registration is what was meant: it isn't put again and again. A slow catalog may be nudged.
 	agent.mu.Lock()

@@ -59,10 +59,13 @@ func whole(s *scenario.S) {
 }
 
 // agentOf is the API of the Consul agent of a pod's node.
-func agentOf(s *scenario.S, pod *corev1.Pod) *api.Agent {
+func agentOf(s *scenario.S, pod *corev1.Pod) *api.Agent { return consulOf(s, pod).Agent() }
+
+// consulOf is a client of that agent.
+func consulOf(s *scenario.S, pod *corev1.Pod) *api.Client {
 	client, err := cluster.ConsulClient(s.Cluster.Node(pod.Spec.NodeName).ConsulAddr())
 	s.Must(err)
-	return client.Agent()
+	return client
 }
 
 // followStatus notes each time at which the service has no passing instance, until stop is called, which returns them. It

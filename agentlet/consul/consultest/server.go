@@ -4,6 +4,7 @@ package consultest
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -157,4 +158,14 @@ func (a *Agent) Proxy(t testing.TB, service string) *api.ServiceEntry {
 		return nil
 	}
 	return entries[0]
+}
+
+// HearIntentions has an agent ask its servers what intentions say of a destination. Until then it may answer the built-in proxy from its
+// cache, which since Consul 1.22.5 may stop following the servers when the request that filled it has ended (hashicorp/consul#23368).
+// The client's token has to be the proxy's, as each has a cache of its own. The index is one that no answer has, so that what is cached won't do.
+func HearIntentions(ctx context.Context, agent *api.Client, destination string) error {
+	query := &api.IntentionMatch{By: api.IntentionMatchDestination, Names: []string{"default/default/" + destination}} // in full, as the cache has it
+	options := &api.QueryOptions{UseCache: true, WaitIndex: math.MaxUint64, WaitTime: 100 * time.Millisecond}
+	_, _, err := agent.Connect().IntentionMatch(query, options.WithContext(ctx))
+	return err
 }
