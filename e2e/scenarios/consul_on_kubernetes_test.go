@@ -218,8 +218,7 @@ func TestConsulOnKubernetesServersRestarted(t *testing.T) {
 	s, pod := onServers(t)
 	gaps := followStatus(s.S)
 	s.When("the servers are restarted as documented, and somebody writes all the time", func() {
-		_, err := s.Kubectl(s.Ctx, "-n", scenario.ConsulNamespace, "rollout", "restart", "statefulset/consul-server")
-		s.Must(err)
+		runDocs(s.S, s.TempDir(), "kubernetes-restart.sh", nil)
 		began := time.Now()
 		written, longest := began, time.Duration(0)
 		s.Within(10*time.Minute, "the restart", func(ctx context.Context) (bool, error) {
