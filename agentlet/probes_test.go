@@ -31,26 +31,29 @@ func TestThresholds(t *testing.T) {
 		success, failure int
 		results          string // + and -
 		want             word
+		pause            time.Duration // until the next probe
 	}{
-		"nothing is known":              {1, 3, "", silent},
-		"one success is enough":         {1, 3, "+", yes},
-		"failures below the threshold":  {1, 3, "--", silent},
-		"at it":                         {1, 3, "---", no},
-		"ready bears failures below it": {1, 3, "+--", yes},
-		"a success between them":        {1, 3, "+--+--", yes},
-		"and no more":                   {1, 3, "+---", no},
-		"back at the first success":     {1, 3, "+---+", yes},
-		"several successes":             {3, 1, "++-++", no},
-		"in a row":                      {3, 1, "++-+++", yes},
+		"nothing is known":              {1, 3, "", silent, 0},
+		"one success is enough":         {1, 3, "+", yes, probeEvery},
+		"failures below the threshold":  {1, 3, "--", silent, probeEvery},
+		"at it":                         {1, 3, "---", no, probeEvery},
+		"ready bears failures below it": {1, 3, "+--", yes, probeAgain},
+		"a success between them":        {1, 3, "+--+--", yes, probeAgain},
+		"and ends them":                 {1, 3, "+--+", yes, probeEvery},
+		"and no more":                   {1, 3, "+---", no, probeEvery},
+		"back at the first success":     {1, 3, "+---+", yes, probeEvery},
+		"several successes":             {3, 1, "++-++", no, probeAgain},
+		"in a row":                      {3, 1, "++-+++", yes, probeEvery},
 	}
 	for name, c := range cases {
 		probe := &registration.Probe{SuccessThreshold: c.success, FailureThreshold: c.failure}
-		p := probing{probes: registration.ContainerProbes{Readiness: probe}, started: true}
+		now := time.Now()
+		p := probing{probes: registration.ContainerProbes{Readiness: probe}, started: true, due: now}
 		for _, result := range c.results {
-			p.take(result == '+', time.Now())
+			p.take(result == '+', now)
 		}
-		if p.word != c.want {
-			t.Errorf("%s: %q comes to %q, want %q", name, c.results, p.word, c.want)
+		if pause := p.due.Sub(now); p.word != c.want || pause != c.pause {
+			t.Errorf("%s: %q comes to %q, want %q; the next probe after %s, want %s", name, c.results, p.word, c.want, pause, c.pause)
 		}
 	}
 }
@@ -116,11 +119,11 @@ func TestProbeFailsSoonerThanTheKubelet(t *testing.T) {
 		r.Seen(ready(probed(nil), true))
 		after(time.Second)
 		w.listen(80, false)
-		after(2*probeEvery - 10*time.Millisecond)
+		after(2*probeAgain - 10*time.Millisecond)
 		if got := w.inCatalog(webID); got != contract.Passing {
 			t.Errorf("%s below the failure threshold", got)
 		}
-		after(2 * probeEvery)
+		after(probeEvery + 20*time.Millisecond)
 		if got := w.inCatalog(webID); got != contract.Critical {
 			t.Errorf("%s beyond the failure threshold, though the kubelet still says ready", got)
 		}
