@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Process is a process of a container, seen from this machine.
@@ -74,30 +71,4 @@ func (p Process) CgroupMemory() (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("process %d has no cgroup that counts memory", p.PID)
-}
-
-// jiffy is the unit of times in /proc/PID/stat: the kernel's USER_HZ is 100 on every architecture that Go runs on.
-const jiffy = 10 * time.Millisecond
-
-// Started is when the process started, to a hundredth of a second.
-func (p Process) Started() (time.Time, error) {
-	content, err := os.ReadFile(p.file("stat"))
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read start of process %d: %w", p.PID, err)
-	}
-	// The second field is a name in parentheses, which may hold anything; the start is the 22nd.
-	fields := bytes.Fields(content[bytes.LastIndexByte(content, ')')+1:])
-	const start = 22 - 3
-	if len(fields) <= start {
-		return time.Time{}, fmt.Errorf("process %d has no start time", p.PID)
-	}
-	ticks, err := strconv.ParseInt(string(fields[start]), 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read start of process %d: %w", p.PID, err)
-	}
-	var uptime unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &uptime); err != nil {
-		return time.Time{}, fmt.Errorf("read the time since boot: %w", err)
-	}
-	return time.Now().Add(time.Duration(ticks)*jiffy - time.Duration(uptime.Nano())), nil
 }

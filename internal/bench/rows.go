@@ -58,7 +58,7 @@ var rows = []Row{
 	{Name: "rollout_ratio_probe", Unit: "×", Bar: 1.25, What: "with readiness: probe, over that"},
 	{Name: "agentlet_anon_mib", Unit: "MiB", Bar: 5, What: "anonymous memory after five idle minutes, median of 20 pods of a node"},
 	{Name: "agentlet_cgroup_mib", Unit: "MiB", Bar: 10, What: "its container's cgroup; the first pod of a node, which pays the page cache, is left out"},
-	{Name: "agentlet_start_ms", Unit: "ms", Bar: 60, What: "start of the process → the own pod read"},
+	{Name: "agentlet_start_ms", Unit: "ms", Bar: 60, What: "start of the program → it knows its own pod, which is registered already"},
 	{Name: "agentlet_binary_mb", Unit: "MB", Bar: 25, What: "size of the binary"},
 	{Name: "agentlet_millicores", Unit: "mCPU", Bar: 0.5, What: "processor time while idle, mean of 20 pods"},
 	{Name: "quiet_consul_writes", Unit: "/pod/h", Bar: 0, What: "changes of the service's catalog index in the idle minutes"},
