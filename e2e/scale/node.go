@@ -135,6 +135,7 @@ func (f *Fleet) announce(ctx context.Context, n *node) error {
 	if err != nil {
 		return fmt.Errorf("create node %s: %w", n.name, err)
 	}
+	object.ResourceVersion = "" // whatever controllers have changed meanwhile
 	now := metav1.Now()
 	object.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.ip}}
 	object.Status.Conditions = []corev1.NodeCondition{{
