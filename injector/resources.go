@@ -12,9 +12,9 @@ import (
 // with 50m 0.06 s, and with 100m hardly sooner.
 var guaranteedCPU = resource.MustParse("50m")
 
-// resources are the agentlet's in this pod. Where the pod is Guaranteed it stays so: the request equals the limit, or the limit
-// the request, or guaranteedCPU, where there is none. Where the pod as a whole has a request or limit for a resource, the
-// agentlet has none of its own: it would have to fit into what the application was given.
+// resources are those of the agentlet, or of the mesh proxy, in this pod. Where the pod is Guaranteed it stays so: the request
+// equals the limit, or the limit the request, or guaranteedCPU, where there is none. Where the pod as a whole has a request or
+// limit for a resource, neither has one of its own: it would have to fit into what the application was given.
 func resources(pod *corev1.Pod, asked *registration.Resources) (r corev1.ResourceRequirements) {
 	same := guaranteed(pod)
 	for _, one := range [...]struct {
