@@ -191,10 +191,33 @@ func (s *state) applyWatch(r result) {
 	}
 }
 
+// A reading that waits for something newer ends with each change on the node, which after an outage are hundreds in a row,
+// of other pods: if each had every pod read again, the node's pods together would read their number squared. So what brings
+// nothing new is done again after a pause that doubles from first to a bound: the pod waits no longer for the catalog's word
+// than twice the time that it took, or a second more.
+const (
+	calmFirst = 10 * time.Millisecond
+	calmMax   = time.Second
+)
+
+// calm is the pause after that many fruitless readings; the first of them, just after a change at the agent, is usual.
+func calm(fruitless int) time.Duration {
+	if fruitless < 2 {
+		return 0
+	}
+	return min(calmFirst<<min(fruitless-2, 16), calmMax)
+}
+
 func (s *state) applyCatalog(r result, now time.Time, jitter func(time.Duration) time.Duration) {
 	if r.err != nil {
 		return
 	}
+	if s.catalog.view != nil && r.view.saysAs(s.catalog.view) {
+		s.catalog.fruitless++
+	} else {
+		s.catalog.fruitless = 0
+	}
+	s.catalog.readAt = now.Add(jitter(calm(s.catalog.fruitless)))
 	s.catalog.view, s.catalog.viewed = &r.view, r.action.epoch
 	if !s.catalog.fresh() {
 		return

@@ -301,6 +301,9 @@ func update(id string, health contract.Health, excuse string) action {
 func planCatalog(s *state, now time.Time, p *schedule, wait time.Duration) {
 	a := action{kind: readCatalog, epoch: s.catalog.epoch, wait: wait}
 	if s.catalog.fresh() {
+		if !p.reached(now, s.catalog.readAt) {
+			return
+		}
 		a.index = s.catalog.view.Index
 	}
 	p.add(s, now, a)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -144,4 +146,9 @@ type CatalogView struct {
 	// FailingNodeChecks names the node's own checks that are not passing, sorted; clients that ask for passing instances
 	// see none of this node's while there is one.
 	FailingNodeChecks []string
+}
+
+// saysAs reports whether both say the same of the pod and of the node's own checks.
+func (v *CatalogView) saysAs(other *CatalogView) bool {
+	return maps.Equal(v.Instances, other.Instances) && slices.Equal(v.FailingNodeChecks, other.FailingNodeChecks)
 }

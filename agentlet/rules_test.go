@@ -791,3 +791,27 @@ func TestDrainEndsWithItsCaller(t *testing.T) {
 		}
 	})
 }
+
+// TestOthersChangesOnTheNodeAreNotReadOneByOne has the catalog change hundreds of times while a pod waits for its own word.
+func TestOthersChangesOnTheNodeAreNotReadOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.own = contract.Critical
+		r, _ := w.start(t)
+		r.Seen(ready(testPod(), true))
+		after(3 * time.Minute)
+		before := w.count("catalog")
+		for range 1000 {
+			w.set(func() {})
+			after(10 * time.Millisecond)
+		}
+		if n := w.count("catalog") - before; n > 80 { // each counts twice: when it begins to wait, and when it ends
+			t.Errorf("%d readings in the ten seconds of a thousand changes of others", n)
+		}
+		w.set(func() { w.own = contract.Passing })
+		after(calmMax + 100*time.Millisecond)
+		if got := w.last(); got.Status != corev1.ConditionTrue {
+			t.Errorf("the gate says %s %q a second after the catalog's word", got.Reason, got.Message)
+		}
+	})
+}

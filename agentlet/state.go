@@ -203,6 +203,9 @@ type catalog struct {
 	// epoch counts the changes made at the agent; viewed is the epoch in which the view was asked for. A view that is
 	// older than the last change proves nothing about it.
 	epoch, viewed int
+	// fruitless counts the readings in a row that said nothing new of the pod, readAt is when the next one may begin.
+	fruitless int
+	readAt    time.Time
 }
 
 func (c catalog) fresh() bool { return c.view != nil && c.viewed == c.epoch }

@@ -102,6 +102,9 @@ func (c *Client) look(ctx context.Context, index uint64) (uint64, error) {
 // requestTimeout is what a client waits for an answer; a slower one has failed.
 const requestTimeout = 3 * time.Second
 
+// catchUp is how much of the time in which nothing was sent, because this process got no processor, is made up for at once.
+const catchUp = 100 * time.Millisecond
+
 // Run sends rate requests a second until ctx ends, none with a rate of 0, and returns when the last answer is there.
 func (c *Client) Run(ctx context.Context, rate int) {
 	if rate == 0 {
@@ -111,15 +114,22 @@ func (c *Client) Run(ctx context.Context, rate int) {
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext},
 		Timeout:   requestTimeout,
 	}
-	ticker := time.NewTicker(time.Second / time.Duration(rate))
+	every := time.Second / time.Duration(rate)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var group sync.WaitGroup
 	defer group.Wait()
-	for {
+	for due := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		now := time.Now()
+		if behind := now.Add(-catchUp); due.Before(behind) {
+			due = behind
+		}
+		for ; !due.After(now); due = due.Add(every) {
 			// A request under way at the end gets its answer, or it would count as failed.
 			group.Go(func() { c.request(context.WithoutCancel(ctx), client) })
 		}

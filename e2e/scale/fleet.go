@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -26,7 +27,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/probe"
 )
 
-// Config of a fleet. All fields are required.
+// Config of a fleet. All fields but Annotations are required.
 type Config struct {
 	Kube kubernetes.Interface
 	// REST is what each registrar makes a connection of its own from.
@@ -37,6 +38,8 @@ type Config struct {
 	Consul, ServerIP, Bridge string
 	// Dir is for the agents' data and logs.
 	Dir string
+	// Annotations of all pods, beside those that name the service and leave the drain delay out.
+	Annotations map[string]string
 }
 
 // Label of all pods of a fleet.
@@ -135,7 +138,7 @@ type pod struct {
 func (f *Fleet) add(ctx context.Context, n *node) error {
 	f.made++
 	ip := net.IPv4(10, byte(64+f.made>>16), byte(f.made>>8), byte(f.made)).String()
-	object, err := f.Kube.CoreV1().Pods(f.Namespace).Create(ctx, manifest(f.made, n), metav1.CreateOptions{})
+	object, err := f.Kube.CoreV1().Pods(f.Namespace).Create(ctx, f.manifest(n), metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("create pod: %w", err)
 	}
@@ -156,13 +159,13 @@ func (f *Fleet) add(ctx context.Context, n *node) error {
 	return nil
 }
 
-func manifest(number int, n *node) *corev1.Pod {
+// manifest of the newest pod.
+func (f *Fleet) manifest(n *node) *corev1.Pod {
+	annotations := map[string]string{contract.ServiceNames: fmt.Sprintf("scale-%02d", f.made%services), contract.DrainDelay: "0s"}
+	maps.Copy(annotations, f.Annotations)
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: fmt.Sprintf("scale-%06d", number), Labels: map[string]string{"app": "scale"},
-			Annotations: map[string]string{
-				contract.ServiceNames: fmt.Sprintf("scale-%02d", number%services), contract.DrainDelay: "0s",
-			},
+			Name: fmt.Sprintf("scale-%06d", f.made), Labels: map[string]string{"app": "scale"}, Annotations: annotations,
 		},
 		Spec: corev1.PodSpec{
 			NodeName:       n.name,

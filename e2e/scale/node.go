@@ -27,12 +27,14 @@ import (
 const PodsPerNode = 200
 
 const (
-	leaseSeconds    = 40
-	leaseNamespace  = "kube-node-lease"
-	simulated       = "agentlet.test/simulated"
-	nodeStart       = 30 * time.Second
-	agentHTTP       = "8500"
-	maxAgentClients = 4 * PodsPerNode
+	leaseSeconds   = 40
+	leaseNamespace = "kube-node-lease"
+	simulated      = "agentlet.test/simulated"
+	nodeStart      = 30 * time.Second
+	agentHTTP      = "8500"
+	// maxAgentClients: a node's pods have one address here, where each has its own in a cluster, with Consul's default of 200.
+	// More than the process may have files open is refused.
+	maxAgentClients = 40 * PodsPerNode
 )
 
 // node is a simulated one.

@@ -67,7 +67,7 @@ func command() *cobra.Command {
 	}
 	scale := add("bench-scale", "Measure how the figures grow with the number of pods")
 	scale.RunE = func(c *cobra.Command, _ []string) error {
-		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, benchmarks("^TestScale$"), figuresStep})
+		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, benchmarks("^TestScale"), figuresStep})
 	}
 	return root
 }
