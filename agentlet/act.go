@@ -26,6 +26,8 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 	if !a.kind.long() {
 		bound := agentTimeout
 		switch a.kind {
+		case beat, setHealth:
+			bound = max(bound, a.wait)
 		case setGate:
 			bound = gateTimeout
 		case tell:

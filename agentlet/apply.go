@@ -53,9 +53,7 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 	}
 	s.seeRefusal(r, now)
 	s.seeDenial(r, now, jitter)
-	if errors.Is(r.err, ErrUnreachable) && !r.action.kind.far() {
-		s.link = link{lost: true}
-	}
+	s.seeLink(r)
 	switch r.action.kind {
 	case findLeader:
 		s.applyLeader(r)
@@ -77,6 +75,21 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 		if i := s.instances[r.action.id]; i != nil {
 			s.applyInstance(i, r, now, jitter)
 		}
+	}
+}
+
+// seeLink notices that the agent has not answered. An update that is late proves little: the agent takes updates one by one,
+// under a lock that a sync keeps through all its requests to the servers (agent/local State.SyncChanges of Consul 1.22). If it
+// answers otherwise, nothing is looked at anew, or an outage that all pods of a node have at once would be followed by
+// so many readings of theirs that the updates never catch up.
+func (s *state) seeLink(r result) {
+	switch {
+	case !errors.Is(r.err, ErrUnreachable), r.action.kind.far():
+	case errors.Is(r.err, ErrLate) && r.action.kind.updates():
+		s.link.doubted = true
+		s.doubts++
+	default:
+		s.link = link{lost: true}
 	}
 }
 
@@ -122,7 +135,7 @@ func backoff(failures int, r result) time.Duration {
 
 // applyLeader lets a login that failed without a leader begin at once when there is one.
 func (s *state) applyLeader(r result) {
-	s.link.answers, s.link.leader = !errors.Is(r.err, ErrUnreachable), r.err == nil
+	s.link.answers, s.link.leader, s.link.doubted = !errors.Is(r.err, ErrUnreachable), r.err == nil, false
 	if l := (action{kind: logIn}).lane(); s.link.leader && !isRejected(s.retries[l].err) {
 		delete(s.retries, l)
 	}

@@ -40,6 +40,9 @@ func (k kind) long() bool { return k == watch || k == readCatalog || k == probeC
 // far reports whether the kind needs more than the node's agent, so that waiting in vain says nothing of the agent.
 func (k kind) far() bool { return k == readCatalog || k == logIn || k == logOut }
 
+// updates reports whether the kind updates a check, for which the agent may have to wait for its own lock.
+func (k kind) updates() bool { return k == beat || k == setHealth }
+
 // lane is a queue of one: at most one action of a lane is under way.
 type lane struct{ name, id string }
 
@@ -57,7 +60,7 @@ type action struct {
 	obsolete   []string
 	hash       string
 	index      uint64
-	wait       time.Duration // readCatalog: at most, for something newer
+	wait       time.Duration // readCatalog: at most, for something newer; beat and setHealth: at most, for the answer
 	epoch      int
 	condition  corev1.PodCondition
 	event      Event
@@ -174,7 +177,7 @@ func (p *schedule) reached(now, at time.Time) bool {
 }
 
 func planLife(s *state, now time.Time, p *schedule) {
-	if !s.link.answers || !s.link.leader {
+	if !s.link.answers || !s.link.leader || s.link.doubted {
 		p.add(s, now, action{kind: findLeader})
 	}
 	switch {
@@ -201,7 +204,7 @@ func planLife(s *state, now time.Time, p *schedule) {
 		}
 		planHealth(s, i, now, p)
 		if i.confirmed {
-			p.add(s, now, action{kind: watch, id: id, hash: i.hash})
+			p.add(s, now, action{kind: watch, id: id, hash: i.hash, epoch: s.doubts})
 		}
 		await = await || !i.confirmed || !s.gate.open() && s.mode() != contract.GateOff
 	}
@@ -260,19 +263,21 @@ func put(s *state, i *instance) action {
 // planHealth writes an instance's state and its sign of life. It doesn't matter whether the definition is the wanted one.
 func planHealth(s *state, i *instance, now time.Time, p *schedule) {
 	switch {
-	case i.readiness != s.health(i), i.excuse != s.excuse(), p.reached(now, i.refreshAt):
-		p.add(s, now, update(i.id, s.health(i), s.excuse()))
-	default:
-		planBeat(s, i, now, p)
+	case i.readiness != s.health(i), i.excuse != s.excuse():
+		p.add(s, now, update(i, s.health(i), s.excuse()))
+	case planBeat(s, i, now, p): // before what can wait
+	case p.reached(now, i.refreshAt):
+		p.add(s, now, update(i, s.health(i), s.excuse()))
 	}
 }
 
-// planBeat writes the sign of life. It goes on for what an earlier agentlet of this pod has left while the pod's wishes are
+// planBeat writes the sign of life, when it is due. It goes on for what an earlier agentlet of this pod has left while the pod's wishes are
 // not known, because the API server is away or the annotations have become invalid: the pod is served all the same.
-func planBeat(s *state, i *instance, now time.Time, p *schedule) {
-	if p.reached(now, i.beatAt) {
-		p.add(s, now, action{kind: beat, id: i.id})
+func planBeat(s *state, i *instance, now time.Time, p *schedule) (due bool) {
+	if due = p.reached(now, i.beatAt); due {
+		p.add(s, now, action{kind: beat, id: i.id, wait: i.patience()})
 	}
+	return due
 }
 
 // planBlindBeats goes on beating what was there when the agent last answered. While Consul's servers are away, an agent that
@@ -289,12 +294,12 @@ func planBlindBeats(s *state, now time.Time, p *schedule) {
 }
 
 // update writes the readiness check. Its output stays the same for the same health: a changed one is a raft write.
-func update(id string, health contract.Health, excuse string) action {
+func update(i *instance, health contract.Health, excuse string) action {
 	output := excuse
 	if health == contract.Critical && excuse == "" {
 		output = "the pod's containers are not ready"
 	}
-	return action{kind: setHealth, id: id, health: health, output: output, excuse: excuse}
+	return action{kind: setHealth, id: i.id, health: health, output: output, excuse: excuse, wait: i.patience()}
 }
 
 // planCatalog reads the catalog, and then waits for something newer, each time for this long at the most.

@@ -24,6 +24,8 @@ var (
 	ErrAbsent = errors.New("not known to the Consul agent")
 	// ErrUnreachable: there was no answer: the connection broke, or the time was over.
 	ErrUnreachable = errors.New("no answer")
+	// ErrLate, which is an ErrUnreachable too: the agent was reached, and did not answer within the call's bound.
+	ErrLate = fmt.Errorf("%w in time", ErrUnreachable)
 	// ErrRefused, which is an ErrUnreachable too: nothing listens at the agent's address.
 	ErrRefused = fmt.Errorf("%w: connection refused", ErrUnreachable)
 	// ErrRejected: the agent understood and refused; only a change of the definition or of a policy helps.

@@ -815,3 +815,36 @@ func TestOthersChangesOnTheNodeAreNotReadOneByOne(t *testing.T) {
 		}
 	})
 }
+
+// TestLateUpdatesAreNotAnAgentThatIsAway has the agent keep its updates waiting for ten minutes, and answer everything else.
+func TestLateUpdatesAreNotAnAgentThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		_, _ = started(t, w, testPod())
+		after(time.Minute)
+		w.setFail(failing(context.DeadlineExceeded, "heartbeat", "readiness"))
+		inspections, leaders, watches, beats := w.count("instances"), w.count("leader"), w.count("changed"), w.count("heartbeat")
+		after(10 * time.Minute)
+		if n := w.count("instances") - inspections; n > 0 {
+			t.Errorf("the agent's instances were read %d times, though it has only been slow to write", n)
+		}
+		tries := w.count("heartbeat") - beats
+		if tries < 20 || tries > 61 {
+			t.Errorf("%d beats in ten minutes, want one after the other, each with the time until the next is due", tries)
+		}
+		if n := w.count("leader") - leaders; n < 20 || n > tries+1 {
+			t.Errorf("the agent was asked %d times whether it is there, after %d late beats", n, tries)
+		}
+		if w.count("changed")-watches < 20 {
+			t.Error("the watch stays on a connection that may be gone")
+		}
+		if got := w.last(); got.Status != corev1.ConditionTrue {
+			t.Errorf("the gate says %s %q", got.Reason, got.Message)
+		}
+		w.setFail(nil)
+		after(30 * time.Second)
+		if got := w.inCatalog(webID); got != contract.Passing {
+			t.Errorf("the catalog says %q after the agent is quick again", got)
+		}
+	})
+}

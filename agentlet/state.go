@@ -40,6 +40,8 @@ type state struct {
 	sigtermAt     time.Time
 
 	link link
+	// doubts counts the updates that came late; what waits on a connection from before one is asked again.
+	doubts int
 	// writes counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
 	writes    int
 	instances map[string]*instance
@@ -81,6 +83,8 @@ type link struct {
 	answers, leader, inspected bool
 	// lost: it was broken, so that the agent may have restarted since.
 	lost bool
+	// doubted: an update was not answered in time, and it is to be seen whether anything else is.
+	doubted bool
 }
 
 // presence of an instance at the agent.
@@ -139,6 +143,10 @@ func (i *instance) ttl() time.Duration {
 	}
 	return i.want.HeartbeatTTL
 }
+
+// patience is how long an update of a check may take: until the next beat would be due. One that is given up keeps its place
+// in the agent's queue, and the next stands behind it, so that to give up sooner is to wait longer.
+func (i *instance) patience() time.Duration { return i.ttl() / 3 }
 
 // beatNext sets the time of the next heartbeat. It is missed when the one after it is due.
 func (i *instance) beatNext(at time.Time) {

@@ -3,7 +3,6 @@ package agentlet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -107,7 +106,7 @@ func hang(ctx context.Context, call string) error {
 	case !toConsul(call):
 		return ctx.Err()
 	}
-	return fmt.Errorf("%w in time", ErrUnreachable)
+	return ErrLate
 }
 
 // toConsul reports whether it is Consul that a call goes to: neither the API server nor the application.

@@ -103,6 +103,7 @@ func (c *Client) classify(doing string, err error) error {
 	}
 	var status api.StatusError
 	var network net.Error
+	var dial *net.OpError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
@@ -110,8 +111,10 @@ func (c *Client) classify(doing string, err error) error {
 		return fmt.Errorf("%s: %w", doing, agentlet.ErrRefused)
 	case errors.As(err, &status):
 		return c.advise(classifyStatus(doing, status.Code, brief(withoutAccessor(strings.TrimSpace(status.Body)))))
+	case errors.As(err, &dial) && dial.Op == "dial" && dial.Timeout():
+		return fmt.Errorf("%s: %w", doing, agentlet.ErrUnreachable)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		return fmt.Errorf("%s: %w in time", doing, agentlet.ErrUnreachable)
+		return fmt.Errorf("%s: %w", doing, agentlet.ErrLate)
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s: %w: %w", doing, agentlet.ErrUnreachable, agentlet.Bare(err))
 	}
