@@ -26,7 +26,7 @@ const (
 	rollPerSecond = 3
 	rolledPods    = 240
 	settle        = 20 * time.Second
-	stormPods     = 2000
+	stormPods     = 1000
 	outage        = time.Minute
 )
 
