@@ -291,7 +291,8 @@ func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(
 	}
 }
 
-// beatPause is the time between two beats: a third of the TTL, so that two may be lost, less up to a tenth of it.
+// beatPause is the time between two beats: a third of the TTL, so that two may fail, or one go
+// unanswered until the next is due, less up to a tenth of it.
 func beatPause(ttl time.Duration, jitter func(time.Duration) time.Duration) time.Duration {
 	third := ttl / 3
 	return third - third/5 + jitter(third/5)

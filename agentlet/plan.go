@@ -271,8 +271,9 @@ func planHealth(s *state, i *instance, now time.Time, p *schedule) {
 	}
 }
 
-// planBeat writes the sign of life, when it is due. It goes on for what an earlier agentlet of this pod has left while the pod's wishes are
-// not known, because the API server is away or the annotations have become invalid: the pod is served all the same.
+// planBeat writes the sign of life when it is due, and reports whether it is. It goes on for what an earlier agentlet of this
+// pod has left while the pod's wishes are not known, because the API server is away or the annotations have become invalid: the
+// pod is served all the same.
 func planBeat(s *state, i *instance, now time.Time, p *schedule) (due bool) {
 	if due = p.reached(now, i.beatAt); due {
 		p.add(s, now, action{kind: beat, id: i.id, wait: i.patience()})

@@ -22,7 +22,7 @@ import (
 var (
 	// ErrAbsent: the agent does not have the service or the check.
 	ErrAbsent = errors.New("not known to the Consul agent")
-	// ErrUnreachable: there was no answer: the connection broke, or the time was over.
+	// ErrUnreachable: there was no answer: nothing was reached, the connection broke, or the time was over.
 	ErrUnreachable = errors.New("no answer")
 	// ErrLate, which is an ErrUnreachable too: the agent was reached, and did not answer within the call's bound.
 	ErrLate = fmt.Errorf("%w in time", ErrUnreachable)

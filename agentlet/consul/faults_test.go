@@ -1,6 +1,8 @@
 package consul_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -104,6 +106,29 @@ func awaitUntil(t *testing.T, bound time.Duration, what string, so func() bool) 
 		time.Sleep(20 * time.Millisecond)
 	}
 	return time.Since(began)
+}
+
+// TestLateIsNotUnreachable: that an agent takes its time is told from that it can't be reached.
+func TestLateIsNotUnreachable(t *testing.T) {
+	agent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hang(r) }))
+	t.Cleanup(agent.Close)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for name, c := range map[string]struct {
+		server *httptest.Server
+		late   bool
+	}{"hangs": {agent, true}, "gone": {gone, false}} {
+		client, err := consul.New(consul.Config{Address: strings.TrimPrefix(c.server.URL, "http://"), Scheme: "http", HostIP: "127.0.0.1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		err = client.Update(ctx, "web:heartbeat", contract.Passing, "")
+		cancel()
+		if !errors.Is(err, agentlet.ErrUnreachable) || errors.Is(err, agentlet.ErrLate) != c.late {
+			t.Errorf("%s: %v, want an ErrUnreachable that is late: %t", name, err, c.late)
+		}
+	}
 }
 
 // TestSickAgent puts the real loop, with pods that run, start and end, before an agent that answers in every wrong way.

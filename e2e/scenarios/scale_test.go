@@ -33,7 +33,7 @@ const (
 // scaleSizes are the numbers of pods.
 var scaleSizes = []int{500, 1000, 2000, 5000}
 
-// rareBeats are annotations for the largest size. With the default TTL of 30s the beats alone of 5,000 registrars and of their
+// rareBeats are annotations for all sizes, which the largest needs. With the default TTL of 30s the beats alone of 5,000 registrars and of their
 // agents, which in a cluster are on many machines, fill two processors; a beat touches no server.
 var rareBeats = map[string]string{contract.HeartbeatTTL: "5m", contract.DeregisterAfter: "10m"}
 
