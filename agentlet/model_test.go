@@ -181,8 +181,8 @@ func (m *consulModel) follow(id string, before, after agentEntry) {
 		return
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.unsynced[id] = true
-	m.mu.Unlock()
 	time.AfterFunc(m.syncs, m.syncChanges)
 }
 
