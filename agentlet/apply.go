@@ -79,17 +79,21 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 }
 
 // seeLink notices that the agent has not answered. An update that is late proves little: the agent takes updates one by one,
-// under a lock that a sync keeps through all its requests to the servers (agent/local State.SyncChanges of Consul 1.22). If it
-// answers otherwise, nothing is looked at anew, or an outage that all pods of a node have at once would be followed by
-// so many readings of theirs that the updates never catch up.
+// under a lock that a sync keeps through all its requests to the servers (agent/local State.SyncChanges of Consul 1.22), and one
+// that has restarted refuses or breaks the connection. So nothing is looked at anew, and the next update is the question whether
+// the agent is there: an outage that all pods of a node have at once would otherwise be followed by so many
+// other questions of theirs that the updates never catch up.
 func (s *state) seeLink(r result) {
+	updates := r.action.kind.updates()
 	switch {
-	case !errors.Is(r.err, ErrUnreachable), r.action.kind.far():
-	case errors.Is(r.err, ErrLate) && r.action.kind.updates():
-		s.link.doubted = true
-		s.doubts++
-	default:
+	case r.action.kind.far():
+	case updates && errors.Is(r.err, ErrLate):
+		s.link.late++
+		s.lates++
+	case errors.Is(r.err, ErrUnreachable):
 		s.link = link{lost: true}
+	case updates:
+		s.link.late = 0
 	}
 }
 
@@ -135,7 +139,7 @@ func backoff(failures int, r result) time.Duration {
 
 // applyLeader lets a login that failed without a leader begin at once when there is one.
 func (s *state) applyLeader(r result) {
-	s.link.answers, s.link.leader, s.link.doubted = !errors.Is(r.err, ErrUnreachable), r.err == nil, false
+	s.link.answers, s.link.leader = !errors.Is(r.err, ErrUnreachable), r.err == nil
 	if l := (action{kind: logIn}).lane(); s.link.leader && !isRejected(s.retries[l].err) {
 		delete(s.retries, l)
 	}

@@ -100,7 +100,7 @@ func judgeClosed(s *state, now time.Time) verdict {
 func trouble(s *state) (wrong verdict, found bool) {
 	agent := "the Consul agent at " + s.identity.ConsulAddress
 	switch {
-	case !s.link.answers:
+	case s.link.silent():
 		return verdict{reason: contract.ConsulUnreachable, message: agent + " does not answer" + cause(s, findLeader)}, true
 	case !s.link.leader:
 		return verdict{reason: contract.ConsulUnreachable, message: agent + " knows no leader"}, true

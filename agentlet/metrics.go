@@ -65,7 +65,7 @@ func Metrics() []contract.Metric {
 		metric(metricTimeToDrain, contract.Gauge,
 			"Time from the sign of the pod's end until the catalog had dropped every instance, or there was nothing to wait for any more; absent before the end.",
 			label("outcome", drainWaiting, drainDropped, drainTimedOut, drainRefused, drainNothing)),
-		metric(metricReachable, contract.Gauge, "1 when the node's Consul agent answers and knows a leader, else 0."),
+		metric(metricReachable, contract.Gauge, "1 when the node's Consul agent answers in time and knows a leader, else 0."),
 		metric(metricMaintenance, contract.Gauge, "1 while the application has itself in maintenance by the local API, else 0."),
 		metric(metricRegistrations, contract.Counter, "Registrations by their cause; all but the first are re-registrations.",
 			label("cause", causeFirst, causeChanged, causeLost, causeNudge)),
@@ -148,7 +148,7 @@ func (m *metrics) see(s *state, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seen = seen{
-		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: s.link.answers && s.link.leader, maintained: s.maintained(),
+		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: !s.link.silent() && s.link.leader, maintained: s.maintained(),
 		missedBeats: s.missedBeats, drain: s.progress(now),
 	}
 }

@@ -177,7 +177,7 @@ func (p *schedule) reached(now, at time.Time) bool {
 }
 
 func planLife(s *state, now time.Time, p *schedule) {
-	if !s.link.answers || !s.link.leader || s.link.doubted {
+	if !s.link.answers || !s.link.leader {
 		p.add(s, now, action{kind: findLeader})
 	}
 	switch {
@@ -204,7 +204,7 @@ func planLife(s *state, now time.Time, p *schedule) {
 		}
 		planHealth(s, i, now, p)
 		if i.confirmed {
-			p.add(s, now, action{kind: watch, id: id, hash: i.hash, epoch: s.doubts})
+			p.add(s, now, action{kind: watch, id: id, hash: i.hash, epoch: s.lates})
 		}
 		await = await || !i.confirmed || !s.gate.open() && s.mode() != contract.GateOff
 	}

@@ -40,8 +40,8 @@ type state struct {
 	sigtermAt     time.Time
 
 	link link
-	// doubts counts the updates that came late; what waits on a connection from before one is asked again.
-	doubts int
+	// lates counts the updates that came late; what waits on a connection from before one is asked again.
+	lates int
 	// writes counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
 	writes    int
 	instances map[string]*instance
@@ -83,9 +83,13 @@ type link struct {
 	answers, leader, inspected bool
 	// lost: it was broken, so that the agent may have restarted since.
 	lost bool
-	// doubted: an update was not answered in time, and it is to be seen whether anything else is.
-	doubted bool
+	// late counts the updates in a row that were not answered in time.
+	late int
 }
+
+// silent reports whether the agent is as good as away, as far as anybody is told: nothing answers, or no update in time.
+// One that is late once may have been held up by a sync.
+func (l link) silent() bool { return !l.answers || l.late > 1 }
 
 // presence of an instance at the agent.
 type presence int
