@@ -157,6 +157,22 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
+// TestLostUpdateIsMissedSoonThoughBeatsAreRare has the answer to an update never come.
+func TestLostUpdateIsMissedSoonThoughBeatsAreRare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod("heartbeat-ttl", "1h", "deregister-after", "2h"))
+		w.setFail(failing(context.DeadlineExceeded, "readiness"))
+		r.Seen(ready(testPod("heartbeat-ttl", "1h", "deregister-after", "2h"), false))
+		after(time.Second)
+		w.setFail(nil)
+		after(awaitFor + time.Second)
+		if got := w.inCatalog(webID); got != contract.Critical {
+			t.Errorf("the catalog says %q of a pod that is not ready", got)
+		}
+	})
+}
+
 func TestUnsyncedChangeIsNudged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

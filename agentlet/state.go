@@ -149,8 +149,9 @@ func (i *instance) ttl() time.Duration {
 }
 
 // patience is how long an update of a check may take: until the next beat would be due. One that is given up keeps its place
-// in the agent's queue, and the next stands behind it, so that to give up sooner is to wait longer.
-func (i *instance) patience() time.Duration { return i.ttl() / 3 }
+// in the agent's queue, and the next stands behind it, so that to give up sooner is to wait longer. But where beats are rare,
+// an answer that got lost is missed for no longer than another.
+func (i *instance) patience() time.Duration { return min(i.ttl()/3, awaitFor) }
 
 // beatNext sets the time of the next heartbeat. It is missed when the one after it is due.
 func (i *instance) beatNext(at time.Time) {
