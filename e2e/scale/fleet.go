@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -285,11 +286,17 @@ func (f *Fleet) Agents() []int {
 	return pids
 }
 
-// ForceLeave makes the catalog forget the nodes, whose agents have ended.
+// ForceLeave makes the catalog forget the nodes, whose agents have ended, where the server still knows them.
 func (f *Fleet) ForceLeave(server *api.Client) error {
+	members, err := server.Agent().Members(false)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, n := range f.nodes {
-		errs = append(errs, server.Agent().ForceLeavePrune(n.name))
+		if slices.ContainsFunc(members, func(m *api.AgentMember) bool { return m.Name == n.name }) {
+			errs = append(errs, server.Agent().ForceLeavePrune(n.name))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -113,6 +113,22 @@ func TestFaultConsulAgentRestart(t *testing.T) {
 	}
 }
 
+func TestFaultConsulAgentHangs(t *testing.T) {
+	s := scenario.New(t, scenario.Long())
+	var v *serving
+	s.Given("a registered pod on each node", func() { v = serve(s) })
+	s.When("one node's Consul agent answers nothing until the agentlet tells of it, and then goes on", func() {
+		agent := v.node.Process(cluster.ConsulAgent)
+		s.Must(agent.Pause())
+		awaitEvents(s, v.pod, "Normal Registered", "Warning ConsulUnreachable")
+		s.Must(agent.Resume())
+	})
+	// The pause between two late beats, and that for a busy machine once more.
+	s.Then("the pod is passing again, and nothing else has moved", func() {
+		v.judge("Consul agent hangs until two beats in a row are late", v.back(), 20*time.Second)
+	})
+}
+
 func TestFaultConsulAgentRestartWithoutServers(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	var v *serving

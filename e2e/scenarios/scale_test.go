@@ -26,7 +26,7 @@ const (
 	rollPerSecond = 3
 	rolledPods    = 240
 	settle        = 20 * time.Second
-	stormPods     = 1000
+	stormPods     = 2000
 	outage        = time.Minute
 )
 
@@ -64,7 +64,7 @@ func TestScale(t *testing.T) {
 	s := scenario.New(t, scenario.Bench(), scenario.Label(contract.InjectLabel, ""))
 	var fleet *scale.Fleet
 	var timeline *observe.Timeline
-	var base serverUse
+	var base float64
 	measured := map[string]map[int]float64{}
 	recordScale := func(name string, size int, value float64, samples int) {
 		record(s, fmt.Sprintf("%s_%d", name, size), value, samples)
@@ -78,14 +78,14 @@ func TestScale(t *testing.T) {
 		timeline = observe.NewTimeline(nil)
 		_, err := timeline.Pods(s.Ctx, s.Kube, s.Namespace, scale.Label)
 		s.Must(err)
-		base = use(s, nil)
+		base = liveBytes(s)
 	})
 	for _, size := range scaleSizes {
 		s.When(fmt.Sprintf("there are %d pods, of which %d are rolled a second", size, rollPerSecond), func() {
 			s.Must(fleet.Grow(s.Ctx, size, growPerSecond))
 			awaitAllOpen(s, timeline, fleet)
 			s.Pause(settle)
-			before := use(s, fleet.Agents())
+			live, before := liveBytes(s), use(s, fleet.Agents())
 			s.Pause(settle)
 			idle := use(s, fleet.Agents())
 			known := uids(timeline.Lives())
@@ -101,7 +101,7 @@ func TestScale(t *testing.T) {
 			quiet := (idle.consul - before.consul).Seconds() / settle.Seconds()
 			busy := (after.consul - idle.consul).Seconds() - quiet*after.at.Sub(idle.at).Seconds()
 			recordScale("scale_consul_cpu_ms_per_event", size, busy*1000/(2*rolledPods), 2*rolledPods)
-			recordScale("scale_kube_mib_per_pod", size, float64(before.apiServer-base.apiServer)/(1<<20)/float64(size), size)
+			recordScale("scale_kube_mib_per_pod", size, (live-base)/(1<<20)/float64(size), size)
 			recordScale("scale_agent_mib_per_pod", size, float64(before.agents)/(1<<20)/float64(size), size)
 		})
 	}
@@ -152,9 +152,9 @@ func TestScaleStorm(t *testing.T) {
 
 // serverUse is what the servers hold and have used.
 type serverUse struct {
-	at                time.Time
-	consul            time.Duration // processor time of the Consul server
-	apiServer, agents int64         // resident bytes
+	at     time.Time
+	consul time.Duration // processor time of the Consul server
+	agents int64         // anonymous bytes of the nodes' Consul agents
 }
 
 func use(s *scenario.S, agents []int) serverUse {
@@ -170,14 +170,31 @@ func use(s *scenario.S, agents []int) serverUse {
 	var err error
 	u.consul, err = process(s.Cluster.ConsulServers()[0]).ProcessorTime()
 	s.Must(err)
-	u.apiServer, err = process(s.Cluster.APIServer()).AnonymousMemory()
-	s.Must(err)
 	for _, pid := range agents {
 		bytes, err := scenario.Process{PID: pid}.AnonymousMemory()
 		s.Must(err)
 		u.agents += bytes
 	}
 	return u
+}
+
+// liveBytes are those of the API server's heap after a collection, which is asked for with a profile, and of its stacks.
+func liveBytes(s *scenario.S) (live float64) {
+	s.Helper()
+	get := s.Kube.CoreV1().RESTClient().Get
+	_, err := get().AbsPath("/debug/pprof/heap").Param("gc", "1").DoRaw(s.Ctx)
+	s.Must(err)
+	text, err := get().AbsPath("/metrics").DoRaw(s.Ctx)
+	s.Must(err)
+	for _, part := range []string{"go_gc_heap_live_bytes", "go_memory_classes_heap_stacks_bytes"} {
+		bytes, err := scenario.Sum(text, part, func(map[string]string) bool { return true })
+		s.Must(err)
+		if bytes == 0 {
+			s.Fatalf("the API server's metrics lack %s", part)
+		}
+		live += bytes
+	}
+	return live
 }
 
 // awaitAllOpen waits until every gate of the fleet is open.

@@ -82,13 +82,13 @@ var rows = []Row{
 	{Name: "scale_consul_cpu_ms_per_event_500", Unit: "ms", Bar: reported, What: "processor time of the Consul server for a pod's start or end, at 500 pods"},
 	{Name: "scale_consul_cpu_ms_per_event_5000", Unit: "ms", Bar: reported, What: "at 5,000"},
 	{Name: "scale_consul_cpu_ms_per_event_growth", Unit: "×", Bar: 1.3, What: "5,000 over 500"},
-	{Name: "scale_kube_mib_per_pod_500", Unit: "MiB", Bar: reported, What: "memory of the API server, beyond that without pods, for each of 500 pods"},
+	{Name: "scale_kube_mib_per_pod_500", Unit: "MiB", Bar: reported, What: "live memory of the API server, beyond that without pods, for each of 500 pods"},
 	{Name: "scale_kube_mib_per_pod_5000", Unit: "MiB", Bar: reported, What: "of 5,000"},
 	{Name: "scale_kube_mib_per_pod_growth", Unit: "×", Bar: 1.3, What: "5,000 over 500"},
 	{Name: "scale_agent_mib_per_pod_500", Unit: "MiB", Bar: reported, What: "memory of the nodes' Consul agents for each of 500 pods"},
 	{Name: "scale_agent_mib_per_pod_5000", Unit: "MiB", Bar: reported, What: "of 5,000"},
 	{Name: "scale_agent_mib_per_pod_growth", Unit: "×", Bar: 1.3, What: "5,000 over 500"},
-	{Name: "storm_s", Unit: "s", Bar: reported, What: "1,000 registrars lose their agents for 60 s at once: until every instance is passing again"},
+	{Name: "storm_s", Unit: "s", Bar: reported, What: "2,000 registrars lose their agents for 60 s at once: until every instance is passing again"},
 	{Name: "storm_peak_rps", Unit: "/s", Bar: 2000, What: "most requests that the Consul server saw in a second meanwhile"},
 }
 
