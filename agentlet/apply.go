@@ -84,15 +84,17 @@ func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) 
 // the agent is there: an outage that all pods of a node have at once would otherwise be followed by so many
 // other questions of theirs that the updates never catch up.
 func (s *state) seeLink(r result) {
-	updates := r.action.kind.updates()
+	k := r.action.kind
 	switch {
-	case r.action.kind.far():
-	case updates && errors.Is(r.err, ErrLate):
-		s.link.late++
-		s.lates++
+	case k.far():
+	case k.updates() && errors.Is(r.err, ErrLate):
+		if r.action.epoch == s.lates { // else it has waited in the same queue as one that was counted
+			s.link.late++
+			s.lates++
+		}
 	case errors.Is(r.err, ErrUnreachable):
 		s.link = link{lost: true}
-	case updates:
+	case k.updates(), k == register, k == deregister: // which wait for the same lock
 		s.link.late = 0
 	}
 }
@@ -109,6 +111,9 @@ func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) ti
 	if was.news(r.err) {
 		said = append(said, r.err.Error())
 	}
+	if errors.Is(was.err, ErrLate) && !errors.Is(r.err, ErrLate) {
+		was.failures = 0 // the trouble is another one, and may be over sooner
+	}
 	failures, pause := was.failures+1, backoff(was.failures, r)
 	if i := s.instances[r.action.id]; r.action.kind == beat && i != nil && !s.link.inspected {
 		failures, pause = max(was.failures, 1), i.ttl()/3 // a blind one says nothing of what can be done with a new connection
@@ -122,7 +127,8 @@ const (
 	backoffFirst = 200 * time.Millisecond
 	backoffAgent = 4 * time.Second
 	backoffOther = 30 * time.Second
-	// backoffBreaking is for what breaks the connection again and again, which costs a search for the agent each time.
+	// backoffBreaking is for what breaks the connection again and again, which costs a search for the agent each time, and
+	// for updates that come late again and again, on top of their own wait.
 	backoffBreaking = 10 * time.Second
 )
 
@@ -279,6 +285,10 @@ func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(
 		s.applyDeregister(i, r, now)
 	case r.action.kind == register && r.err != nil, errors.Is(r.err, ErrAbsent):
 		i.agent, s.link.inspected = unknown, false
+	case r.action.kind == setHealth && errors.Is(r.err, ErrLate):
+		if i.readiness != r.action.health || i.excuse != r.action.excuse {
+			i.readiness = "" // the agent may take it yet
+		}
 	case r.err != nil: // tried again
 	case r.action.kind == register:
 		s.applyRegister(i, r, now, jitter)
@@ -286,7 +296,11 @@ func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(
 		if i.readiness != r.action.health {
 			s.unconfirm(i, now, jitter) // a refresh changes nothing in the catalog
 		}
-		i.readiness, i.excuse, i.refreshAt = r.action.health, r.action.excuse, now.Add(jitter(refreshEvery))
+		pause := refreshEvery
+		if i.readiness == "" {
+			pause = overtaken
+		}
+		i.readiness, i.excuse, i.refreshAt = r.action.health, r.action.excuse, now.Add(jitter(pause))
 	case r.action.kind == beat:
 		if now.Sub(i.beatAt) >= i.ttl()/2 { // the agent may have said critical meanwhile, and not been heard since
 			s.unconfirm(i, now, jitter)

@@ -119,6 +119,8 @@ func notable(s *state, now time.Time) notice {
 		return warning(wrong.reason, wrong.message)
 	case found && (s.link.answers || s.retries[action{kind: findLeader}.lane()].failures > 0):
 		return warning(contract.ConsulUnreachable, "the Consul agent at "+s.identity.ConsulAddress+" is out of reach")
+	case found:
+		return notice{} // it isn't known yet whether the agent is away
 	case s.maintained():
 		return notice{reason: contract.Maintenance, message: "the application has taken itself out of passing: " + s.words.reason}
 	// Where there is no gate that would say so, an instance that an earlier agentlet has put is no news.

@@ -100,7 +100,7 @@ func judgeClosed(s *state, now time.Time) verdict {
 func trouble(s *state) (wrong verdict, found bool) {
 	agent := "the Consul agent at " + s.identity.ConsulAddress
 	switch {
-	case s.link.silent():
+	case !s.link.answers:
 		return verdict{reason: contract.ConsulUnreachable, message: agent + " does not answer" + cause(s, findLeader)}, true
 	case !s.link.leader:
 		return verdict{reason: contract.ConsulUnreachable, message: agent + " knows no leader"}, true
@@ -108,6 +108,8 @@ func trouble(s *state) (wrong verdict, found bool) {
 		return verdict{reason: contract.LoginFailed, message: "Consul's ACL system, asked by way of " + s.identity.ConsulAddress + ", doesn't let the pod in: " + loginFailure(s).Error()}, true
 	case rejection(s) != nil:
 		return verdict{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
+	case s.link.silent():
+		return verdict{reason: contract.ConsulUnreachable, message: agent + " takes no updates in time: it hangs, or waits for its servers"}, true
 	case !s.link.inspected && cause(s, inspect) != "":
 		return verdict{reason: contract.ConsulUnreachable, message: agent + " can't be read" + cause(s, inspect)}, true
 	}

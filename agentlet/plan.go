@@ -132,6 +132,9 @@ const (
 	// refreshEvery is how often an unchanged readiness check is written, up to half of it less: its TTL is a day, but somebody
 	// may have removed it, and nothing else would tell. The same state once more is no raft write.
 	refreshEvery = time.Minute
+	// overtaken is when it is written once more after it wasn't known, for instance because a change of it came late: the agent
+	// takes what it has kept waiting in any order.
+	overtaken = 2 * time.Second
 )
 
 // plan decides what each lane should be doing, from what is known. It changes nothing and asks nobody.
@@ -264,10 +267,10 @@ func put(s *state, i *instance) action {
 func planHealth(s *state, i *instance, now time.Time, p *schedule) {
 	switch {
 	case i.readiness != s.health(i), i.excuse != s.excuse():
-		p.add(s, now, update(i, s.health(i), s.excuse()))
+		p.add(s, now, update(s, i))
 	case planBeat(s, i, now, p): // before what can wait
 	case p.reached(now, i.refreshAt):
-		p.add(s, now, update(i, s.health(i), s.excuse()))
+		p.add(s, now, update(s, i))
 	}
 }
 
@@ -276,7 +279,7 @@ func planHealth(s *state, i *instance, now time.Time, p *schedule) {
 // pod is served all the same.
 func planBeat(s *state, i *instance, now time.Time, p *schedule) (due bool) {
 	if due = p.reached(now, i.beatAt); due {
-		p.add(s, now, action{kind: beat, id: i.id, wait: i.patience()})
+		p.add(s, now, action{kind: beat, id: i.id, wait: i.patience(), epoch: s.lates})
 	}
 	return due
 }
@@ -295,12 +298,13 @@ func planBlindBeats(s *state, now time.Time, p *schedule) {
 }
 
 // update writes the readiness check. Its output stays the same for the same health: a changed one is a raft write.
-func update(i *instance, health contract.Health, excuse string) action {
+func update(s *state, i *instance) action {
+	health, excuse := s.health(i), s.excuse()
 	output := excuse
 	if health == contract.Critical && excuse == "" {
 		output = "the pod's containers are not ready"
 	}
-	return action{kind: setHealth, id: i.id, health: health, output: output, excuse: excuse, wait: i.patience()}
+	return action{kind: setHealth, id: i.id, health: health, output: output, excuse: excuse, wait: i.patience(), epoch: s.lates}
 }
 
 // planCatalog reads the catalog, and then waits for something newer, each time for this long at the most.

@@ -137,7 +137,7 @@ func TestCheckOutputIsConstant(t *testing.T) {
 		pod.Spec.Containers[0].Name, pod.Status.ContainerStatuses[0].Name = names, names
 		s := newState(testIdentity)
 		s.seePod(pod, nil, time.Now())
-		outputs[update(s.instances[webID], s.health(s.instances[webID]), s.excuse()).output] = true
+		outputs[update(s, s.instances[webID]).output] = true
 	}
 	if len(outputs) != 1 {
 		t.Errorf("outputs %q of a critical check, want one", slices.Collect(maps.Keys(outputs)))

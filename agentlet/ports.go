@@ -24,7 +24,7 @@ var (
 	ErrAbsent = errors.New("not known to the Consul agent")
 	// ErrUnreachable: there was no answer: nothing was reached, the connection broke, or the time was over.
 	ErrUnreachable = errors.New("no answer")
-	// ErrLate, which is an ErrUnreachable too: the agent was reached, and did not answer within the call's bound.
+	// ErrLate, which is an ErrUnreachable too: a connection was made, and no answer, or TLS handshake, came within the bound.
 	ErrLate = fmt.Errorf("%w in time", ErrUnreachable)
 	// ErrRefused, which is an ErrUnreachable too: nothing listens at the agent's address.
 	ErrRefused = fmt.Errorf("%w: connection refused", ErrUnreachable)

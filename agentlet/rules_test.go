@@ -173,6 +173,79 @@ func TestLostUpdateIsMissedSoonThoughBeatsAreRare(t *testing.T) {
 	})
 }
 
+// TestLateUpdateTakenAfterAll has the agent take a change that was given up, and taken back, meanwhile: before it hears of the
+// newer state, and after that.
+func TestLateUpdateTakenAfterAll(t *testing.T) {
+	for name, overtaking := range map[string]time.Duration{"before": 0, "after": 500 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := started(t, w, testPod())
+				w.setFail(failing(context.DeadlineExceeded, "readiness"))
+				r.Seen(ready(testPod(), false))
+				after(time.Second)
+				r.Seen(ready(testPod(), true))
+				after(9 * time.Second) // a third of the TTL in all
+				w.setFail(nil)
+				after(overtaking)
+				if err := w.Update(t.Context(), contract.ReadinessID(webID), contract.Critical, ""); err != nil {
+					t.Fatal(err)
+				}
+				after(overtaken + time.Second)
+				if got := w.inCatalog(webID); got != contract.Passing {
+					t.Errorf("the catalog says %q of a ready pod", got)
+				}
+			})
+		})
+	}
+}
+
+// TestHungAgentIsRestarted has an agent hang for longer than events are held back, go away and come back.
+func TestHungAgentIsRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		_, _ = started(t, w, testPod("heartbeat-ttl", "5m", "deregister-after", "20m"))
+		after(time.Minute)
+		w.fails(context.DeadlineExceeded)
+		after(2 * tellAgain)
+		before := w.told()
+		if !strings.HasSuffix(before, string(contract.ConsulUnreachable)+"!") {
+			t.Fatalf("what was told is %q", before)
+		}
+		w.fails(ErrRefused)
+		after(30 * time.Second)
+		if told := w.told(); told != before {
+			t.Errorf("the agent is away, and what was told is %q, before %q", told, before)
+		}
+		beats := w.count("heartbeat")
+		w.setFail(nil)
+		after(backoffAgent + time.Second)
+		if w.count("heartbeat") == beats {
+			t.Error("no beat, though the agent is back")
+		}
+	})
+}
+
+// TestLateTogetherIsLateOnce: what two services' updates have waited for together is one lateness.
+func TestLateTogetherIsLateOnce(t *testing.T) {
+	late := func(s *state, epoch int) { s.seeLink(result{action: action{kind: beat, epoch: epoch}, err: ErrLate}) }
+	s := newState(testIdentity)
+	s.link = link{answers: true, leader: true, inspected: true}
+	late(s, 0)
+	late(s, 0)
+	if s.link.silent() {
+		t.Error("two updates that were late together count twice")
+	}
+	late(s, 1)
+	if !s.link.silent() {
+		t.Error("two updates that were late, one after the other, count once")
+	}
+	s.seeLink(result{action: action{kind: deregister}, err: ErrAbsent})
+	if s.link.silent() {
+		t.Error("an answer to a removal, which waits for the same lock, says nothing")
+	}
+}
+
 func TestUnsyncedChangeIsNudged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

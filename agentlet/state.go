@@ -79,11 +79,11 @@ func (s signals) any() bool { return s.deletion || s.preStop || s.sigterm || s.f
 
 // link is the connection with the node's Consul agent.
 type link struct {
-	// answers: the last request was answered. leader: the agent knows a leader. inspected: its instances are known.
+	// answers: the last request was answered, late updates aside. leader: the agent knows a leader. inspected: its instances are known.
 	answers, leader, inspected bool
 	// lost: it was broken, so that the agent may have restarted since.
 	lost bool
-	// late counts the updates in a row that were not answered in time.
+	// late counts the updates in a row, none of them begun before the one before it was late, that were not answered in time.
 	late int
 }
 

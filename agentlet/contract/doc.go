@@ -152,7 +152,7 @@ var eventDocs = []EventDoc{
 	{Registered, false, "the catalog shows every service as it should be, for the first time or again"},
 	{InvalidConfiguration, true, "the annotations of the running pod hold mistakes, which the message lists"},
 	{PortConflict, true, "the agentlet's own port is taken"},
-	{ConsulUnreachable, true, "the node's Consul agent has not answered, or known a leader, for 15 seconds"},
+	{ConsulUnreachable, true, "the node's Consul agent has not answered or known a leader for 15 seconds, or goes on being late with updates"},
 	{LoginFailed, true, "there has been no token of Consul's ACL system to work with for 15 seconds; the message says why"},
 	{RegistrationRejected, true, "the Consul agent has refused the registration for 15 seconds; the message holds its answer"},
 	{TimedOut, true, "gate-timeout opened the gate without the catalog's word"},
