@@ -14,7 +14,7 @@ import (
 
 // Bounds of the calls that answer at once; those that wait are bounded by their adapters.
 const (
-	agentTimeout = 5 * time.Second
+	agentTimeout = 5 * time.Second // and at least that for updates, which have their instance's patience
 	gateTimeout  = 10 * time.Second
 	eventTimeout = 5 * time.Second
 	loginTimeout = 10 * time.Second // Consul may ask the API server
@@ -27,7 +27,7 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 		bound := agentTimeout
 		switch a.kind {
 		case beat, setHealth:
-			bound = max(bound, a.wait)
+			bound = a.wait
 		case setGate:
 			bound = gateTimeout
 		case tell:

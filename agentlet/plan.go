@@ -61,7 +61,7 @@ type action struct {
 	hash       string
 	index      uint64
 	wait       time.Duration // readCatalog: at most, for something newer; beat and setHealth: at most, for the answer
-	epoch      int
+	epoch      int           // what it was begun in: readCatalog the catalog's, inspect the writes, watch, beat and setHealth the lates
 	condition  corev1.PodCondition
 	event      Event
 	// others are conditions of another system to write with it, seen is the pod that lacks them.

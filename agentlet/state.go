@@ -40,7 +40,7 @@ type state struct {
 	sigtermAt     time.Time
 
 	link link
-	// lates counts the updates that came late; what waits on a connection from before one is asked again.
+	// lates counts how often updates came late, several together once; what waits on a connection from before is asked again.
 	lates int
 	// writes counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
 	writes    int
@@ -148,10 +148,10 @@ func (i *instance) ttl() time.Duration {
 	return i.want.HeartbeatTTL
 }
 
-// patience is how long an update of a check may take: until the next beat would be due. One that is given up keeps its place
-// in the agent's queue, and the next stands behind it, so that to give up sooner is to wait longer. But where beats are rare,
-// an answer that got lost is missed for no longer than another.
-func (i *instance) patience() time.Duration { return min(i.ttl()/3, awaitFor) }
+// patience is how long an update of a check may take: until the next beat would be due, and as long as any other call. One that
+// is given up keeps its place in the agent's queue, and the next stands behind it, so that to give up sooner is to wait longer.
+// But where beats are rare, an answer that got lost is missed for no longer than another.
+func (i *instance) patience() time.Duration { return min(max(i.ttl()/3, agentTimeout), awaitFor) }
 
 // beatNext sets the time of the next heartbeat. It is missed when the one after it is due.
 func (i *instance) beatNext(at time.Time) {

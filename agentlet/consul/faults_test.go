@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,20 +118,52 @@ func TestLateIsNotUnreachable(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	for name, c := range map[string]struct {
-		server *httptest.Server
-		late   bool
-	}{"hangs": {agent, true}, "gone": {gone, false}} {
-		client, err := consul.New(consul.Config{Address: strings.TrimPrefix(c.server.URL, "http://"), Scheme: "http", HostIP: "127.0.0.1"})
+		address string
+		bound   time.Duration
+		late    bool
+	}{
+		"hangs":               {agent.Listener.Addr().String(), 200 * time.Millisecond, true},
+		"gone":                {gone.Listener.Addr().String(), 200 * time.Millisecond, false},
+		"takes no connection": {full(t), time.Minute, false}, // until the client's own bound for that
+	} {
+		client, err := consul.New(consul.Config{Address: c.address, Scheme: "http", HostIP: "127.0.0.1"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), c.bound)
 		err = client.Update(ctx, "web:heartbeat", contract.Passing, "")
 		cancel()
 		if !errors.Is(err, agentlet.ErrUnreachable) || errors.Is(err, agentlet.ErrLate) != c.late {
 			t.Errorf("%s: %v, want an ErrUnreachable that is late: %t", name, err, c.late)
 		}
 	}
+}
+
+// full is an address that answers no connection: its queue of those that nobody has accepted has no place left.
+func full(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := errors.Join(syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(socket, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(name.(*syscall.SockaddrInet4).Port))
+	for range 10 {
+		connection, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { _ = connection.Close() })
+	}
+	t.Fatal("the queue is not full after ten connections")
+	return ""
 }
 
 // TestSickAgent puts the real loop, with pods that run, start and end, before an agent that answers in every wrong way.

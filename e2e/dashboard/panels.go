@@ -21,7 +21,7 @@ func rows() []row {
 			},
 			{
 				title: "Without Consul", unit: short, stat: true, bad: 1,
-				description: "Pods whose node's Consul agent does not answer, or knows no leader.",
+				description: "Pods whose node's Consul agent does not answer in time, or knows no leader.",
 				queries:     []query{{`count(agentlet_consul_reachable` + in + ` == 0) or vector(0)`, ""}},
 			},
 			{
