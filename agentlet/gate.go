@@ -1,7 +1,9 @@
 package agentlet
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -162,14 +164,32 @@ func speaksOf(c *corev1.PodCondition, ip string) bool {
 	return c.Reason != string(contract.Registered) || !strings.HasPrefix(c.Message, "the catalog shows ") || strings.HasSuffix(c.Message, at(ip))
 }
 
-// rejection is the answer by which the agent refused us, or nil.
+// rejection holds the answers by which the agent refused us, or is nil.
 func rejection(s *state) error {
-	for lane, r := range s.retries {
-		if (lane.name == "agent" || lane.name == "inspect") && isRejected(r.err) {
-			return r.err
+	return s.failures(func(lane lane, err error) bool {
+		return (lane.name == "agent" || lane.name == "inspect") && isRejected(err)
+	})
+}
+
+// failures joins the errors that are being retried and match, in the order of the lanes' names and instances: a message
+// that followed a map's order would change by itself, and be written for ever. Nil when there are none.
+func (s *state) failures(match func(lane, error) bool) error {
+	var found []string
+	var first error
+	for _, lane := range slices.SortedFunc(maps.Keys(s.retries), lane.compare) {
+		err := s.retries[lane].err
+		if !match(lane, err) || slices.Contains(found, err.Error()) {
+			continue
 		}
+		if first == nil {
+			first = err
+		}
+		found = append(found, err.Error())
 	}
-	return nil
+	if len(found) < 2 {
+		return first
+	}
+	return errors.New(strings.Join(found, "; "))
 }
 
 // cause is why the last try of a kind that has one lane failed, for the end of a message; empty when it didn't.

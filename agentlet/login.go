@@ -161,10 +161,5 @@ func loginFailure(s *state) error {
 	if err := s.retries[action{kind: logIn}.lane()].err; err != nil && !s.login.usable() {
 		return err
 	}
-	for _, r := range s.retries {
-		if errors.Is(r.err, ErrUnknownToken) {
-			return r.err
-		}
-	}
-	return nil
+	return s.failures(func(_ lane, err error) bool { return errors.Is(err, ErrUnknownToken) })
 }

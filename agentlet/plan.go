@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"cmp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,6 +46,10 @@ func (k kind) updates() bool { return k == beat || k == setHealth }
 
 // lane is a queue of one: at most one action of a lane is under way.
 type lane struct{ name, id string }
+
+func (l lane) compare(other lane) int {
+	return cmp.Or(cmp.Compare(l.name, other.name), cmp.Compare(l.id, other.id))
+}
 
 // action is what a lane should be doing.
 type action struct {

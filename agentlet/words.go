@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -156,8 +157,8 @@ func (s *state) recallMaintenance(observed map[string]Observed) {
 		return
 	}
 	s.words.recalled = true
-	for _, o := range observed {
-		if o.Excuse != "" {
+	for _, id := range slices.Sorted(maps.Keys(observed)) {
+		if o := observed[id]; o.Excuse != "" && !s.words.maintenance {
 			s.words.maintenance, s.words.reason = true, o.Excuse[len(contract.MaintenanceOutput):]
 			s.words.maintainedAt = s.began.Truncate(time.Second).Add(-1)
 		}

@@ -36,6 +36,7 @@ type world struct {
 	proxyOwn contract.Health // of a mesh proxy's own check
 	order    []string        // registrations and removals as they came, by the instance
 	fail     func(call string) error
+	failFor  map[string]error         // registrations of an instance
 	slow     map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
 	calls    map[string]int
 	nodeDown []string
@@ -219,6 +220,9 @@ func worst(a, b contract.Health) contract.Health {
 // Register reaches the agent even if its caller has given it up meanwhile.
 func (w *world) Register(ctx context.Context, d Definition, health contract.Health, obsolete []string) error {
 	if err := w.enter(ctx, "register"); err != nil && ctx.Err() == nil || w.refusesNow("register") {
+		return err
+	}
+	if err := w.failFor[d.ID]; err != nil {
 		return err
 	}
 	w.set(func() {
