@@ -60,7 +60,7 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 	case readCatalog:
 		res.view, res.err = r.config.Catalog.OnNode(ctx, r.config.Identity.Prefix(), a.index, a.wait)
 	case setGate:
-		res.err = r.config.Kube.SetConditions(ctx, append([]corev1.PodCondition{a.condition}, a.others...))
+		res.version, res.err = r.config.Kube.SetConditions(ctx, append([]corev1.PodCondition{a.condition}, a.others...))
 	case tell:
 		res.err = r.config.Kube.Tell(ctx, a.event)
 	case probeContainer:

@@ -22,6 +22,7 @@ type result struct {
 	view     CatalogView
 	failure  error // of a container's probe, which is no failure of ours
 	session  Session
+	version  string // of the pod, with what was written
 }
 
 var errNoLeader = errors.New("no leader")
@@ -270,7 +271,10 @@ func (s *state) applyGate(r result, now time.Time) {
 	case errors.Is(r.err, ErrAbsent):
 		s.losePod(now)
 	case r.err == nil:
-		s.gate.current, s.gate.pending = &r.action.condition, true
+		s.gate.written, s.gate.version, s.gate.writtenAt = &r.action.condition, r.version, now
+		if order, known := s.gate.compare(s.pod); order < 0 || !known {
+			s.gate.current = &r.action.condition
+		} // else the watch has overtaken the answer, and may have told of others' changes since
 		if len(r.action.others) > 0 {
 			s.gate.othersAt = r.action.seen
 		}

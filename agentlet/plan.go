@@ -124,8 +124,8 @@ type schedule struct {
 const (
 	nudgeAfter = 2 * time.Second
 	nudgeMax   = 30 * time.Second
-	// againAfter is the least time after which what was put is put once more, because it has not stayed as it was: somebody
-	// else may be as stubborn.
+	// againAfter is the least time after which a registration or a condition is written once more because it has not stayed as it
+	// was: somebody else may be as stubborn.
 	againAfter = 500 * time.Millisecond
 	// awaitFor bounds a reading of the catalog that the gate, a nudge or the drain waits for: an answer can get lost, on a
 	// connection that is open at this end alone, and is missed for no longer. quietFor is for one that nothing waits for.
@@ -338,6 +338,9 @@ func planGate(s *state, now time.Time, p *schedule) {
 	}
 	closedBefore := current == nil || current.Status != corev1.ConditionTrue
 	if closedBefore && !want.open && want.reason != contract.Draining && !p.reached(now, s.gate.wantSince.Add(settle)) {
+		return
+	}
+	if want.matches(s.gate.written) && len(others) == 0 && !p.reached(now, s.gate.writtenAt.Add(againAfter)) {
 		return
 	}
 	p.add(s, now, action{kind: setGate, condition: want.condition(current, now), others: others, seen: s.pod})

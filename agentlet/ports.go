@@ -102,8 +102,9 @@ type Session struct {
 
 // Kubernetes is the API server, as far as the own pod goes. Every call is bounded by its context.
 type Kubernetes interface {
-	// SetConditions writes these conditions and no others, on condition that the pod still has the UID it was made for.
-	SetConditions(ctx context.Context, conditions []corev1.PodCondition) error
+	// SetConditions writes these conditions and no others, on condition that the pod still has the UID it was made for. It
+	// returns the resourceVersion that the pod has then.
+	SetConditions(ctx context.Context, conditions []corev1.PodCondition) (version string, err error)
 	// Tell makes an event about the pod.
 	Tell(ctx context.Context, event Event) error
 }

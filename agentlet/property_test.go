@@ -34,10 +34,11 @@ type play struct {
 	registrar *Registrar
 	end       func() // of the registrar
 	open      bool   // the gate, as last written
-	landing   int    // conditions that were written, and are not in the pod yet
-	writes    int    // conditions that were written
-	landed    int    // which of them is in the pod
-	takenAt   time.Time
+	version   int    // of the pod
+	taken     int    // version in which somebody has taken the condition away
+	queue     []*corev1.Pod
+	newsLag   time.Duration // from a change of the pod until the registrar is told of it
+	answerLag time.Duration // from a write of the condition until the registrar has its answer
 	told      []delivery
 	second    time.Time
 	calls     map[string]int // in this second
@@ -136,9 +137,7 @@ func scripted() []happening {
 		{"quick registrations", func(p *play) { p.locked(func() { p.slow = nil }) }},
 		{"somebody takes the gate's condition away", func(p *play) {
 			p.change(func(pod *corev1.Pod) {
-				if !p.away && p.landing == 0 { // or the registrar could not know
-					pod.Status.Conditions, p.open, p.takenAt = nil, false, time.Now()
-				}
+				pod.Status.Conditions, p.open, p.taken = nil, false, p.version
 			})
 		}},
 		{"the continuous policy", annotate("gate-policy", "continuous")},
@@ -146,6 +145,14 @@ func scripted() []happening {
 		{"syncs take no time", func(p *play) { p.locked(func() { p.syncs = 0 }) }},
 		{"the application wants into maintenance", func(p *play) { p.say(maintain("compaction")) }},
 		{"the application wants back", func(p *play) { p.say(resume()) }},
+		{"news of the pod come late", func(p *play) { p.meet(func() { p.newsLag = 30 * time.Millisecond }) }},
+		{"answers to patches come late", func(p *play) { p.meet(func() { p.answerLag = 30 * time.Millisecond }) }},
+		{"news and answers come as usual", func(p *play) { p.meet(p.usualLags) }},
+		{"somebody closes the gate", func(p *play) {
+			p.change(func(pod *corev1.Pod) {
+				pod.Status.Conditions, p.open, p.taken = []corev1.PodCondition{foreign()}, false, p.version
+			})
+		}},
 	}
 }
 
@@ -208,21 +215,56 @@ func (p *play) edit(change func(*agentEntry)) {
 	})
 }
 
-// change the pod at the API server.
-func (p *play) change(change func(*corev1.Pod)) {
-	p.mu.Lock()
-	pod := p.pod.DeepCopy()
-	change(pod)
-	p.pod = pod
-	p.mu.Unlock()
-	p.deliver()
+// foreign is a condition that another than the registrar has written.
+func foreign() corev1.PodCondition {
+	return corev1.PodCondition{Type: contract.Condition, Status: corev1.ConditionFalse, Reason: "Foreign", Message: "closed by hand"}
 }
 
+func (p *play) usualLags() { p.newsLag, p.answerLag = 5*time.Millisecond, 0 }
+
+// change the pod at the API server, which tells of it a while later. It returns the version that the pod has then.
+func (p *play) change(change func(*corev1.Pod)) (version string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.version++
+	pod := p.pod.DeepCopy()
+	change(pod)
+	pod.ResourceVersion = strconv.Itoa(p.version)
+	p.pod, p.queue = pod, append(p.queue, pod)
+	time.AfterFunc(p.newsLag, p.deliverNext)
+	return pod.ResourceVersion
+}
+
+// deliverNext tells of the oldest change that was not told of, as a watch does.
+func (p *play) deliverNext() {
+	p.tell.Lock()
+	defer p.tell.Unlock()
+	p.mu.Lock()
+	var pod *corev1.Pod
+	if len(p.queue) > 0 {
+		pod, p.queue = p.queue[0], p.queue[1:]
+	}
+	p.mu.Unlock()
+	if pod != nil {
+		p.deliverOne(pod)
+	}
+}
+
+// deliver tells of the pod as it is now, as a list does.
 func (p *play) deliver() {
 	p.tell.Lock()
 	defer p.tell.Unlock()
 	p.mu.Lock()
-	pod, away, registrar := p.pod.DeepCopy(), p.away, p.registrar
+	pod := p.pod
+	p.queue = nil
+	p.mu.Unlock()
+	p.deliverOne(pod)
+}
+
+func (p *play) deliverOne(pod *corev1.Pod) {
+	p.mu.Lock()
+	pod = pod.DeepCopy()
+	away, registrar := p.away, p.registrar
 	if !away {
 		d := delivery{pod: pod.DeepCopy(), at: time.Now()}
 		if reg, _, errs := registration.Parse(pod, nil); len(errs) == 0 {
@@ -302,28 +344,29 @@ func (p *play) fault(call string) error {
 }
 
 // write follows a written condition.
-func (p *play) write(c corev1.PodCondition) {
+func (p *play) write(c corev1.PodCondition) (version string) {
 	open := c.Status == corev1.ConditionTrue
-	var was, taken bool
-	var write int
-	p.meet(func() {
-		was, taken, p.open, p.landing = p.open, p.takenAt.Equal(time.Now()), open, p.landing+1
-		p.writes++
-		write = p.writes
+	var was, known bool
+	var lag time.Duration
+	version = p.change(func(pod *corev1.Pod) {
+		pod.Status.Conditions = []corev1.PodCondition{c}
+		was, known, p.open, lag = p.open, p.knows(p.taken), open, p.answerLag
 	})
 	switch {
 	case was && !open && !p.mayClose(contract.Reason(c.Reason)):
 		p.complain(fmt.Sprintf("an open gate closed: %s %s", c.Reason, c.Message))
-	case !was && !taken && open && !p.mayOpen():
+	case !was && known && open && !p.mayOpen():
 		p.complain("the gate opened before the catalog had the instances as they should be: " + c.Message)
 	}
-	time.AfterFunc(5*time.Millisecond, func() {
-		p.change(func(pod *corev1.Pod) {
-			p.landing--
-			if write > p.landed { // two of one moment may wake in any order
-				pod.Status.Conditions, p.landed = []corev1.PodCondition{c}, write
-			}
-		})
+	time.Sleep(lag)
+	return version
+}
+
+// knows reports whether the registrar was told of this version of the pod, or a later one, before this moment.
+func (p *play) knows(version int) bool {
+	return slices.ContainsFunc(p.told, func(d delivery) bool {
+		told, _ := strconv.Atoi(d.pod.ResourceVersion)
+		return told >= version && d.at.Before(time.Now())
 	})
 }
 
@@ -356,7 +399,8 @@ const soonOver = 100 * time.Second
 func perform(steps []step) (wrong string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p := &play{consulModel: newModel(ctx), pod: speaking()}
+	p := &play{consulModel: newModel(ctx), pod: speaking(), version: 1}
+	p.usualLags()
 	p.fail, p.onWrite = p.fault, p.write
 	p.begin()
 	defer func() { p.end() }()
@@ -364,7 +408,7 @@ func perform(steps []step) (wrong string) {
 		s.event.do(p)
 		time.Sleep(s.pause)
 	}
-	p.meet(func() { p.kept, p.away = nil, false })
+	p.meet(func() { p.kept, p.away = nil, false; p.usualLags() })
 	p.locked(func() { p.leader, p.syncing, p.slow, p.syncs = true, true, nil, 5*time.Millisecond })
 	p.start(false)
 	p.deliver()

@@ -678,10 +678,10 @@ func TestConditionsThatLagAreNotFollowed(t *testing.T) {
 		}
 		opened := w.last()
 		seen := ready(testPod(), true)
-		seen.Status.Conditions = []corev1.PodCondition{opened}
+		seen.Status.Conditions, seen.ResourceVersion = []corev1.PodCondition{opened}, "1001"
 		r.Seen(seen)
 		taken := seen.DeepCopy()
-		taken.Status.Conditions = nil
+		taken.Status.Conditions, taken.ResourceVersion = nil, "1001"
 		r.Seen(taken) // somebody really removed it
 		after(time.Second)
 		if n := len(w.conditions()) - writes; n != 1 {

@@ -1,7 +1,6 @@
 package agentlet
 
 import (
-	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,7 +35,7 @@ func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time
 	}
 	s.forgetWords()
 	s.seeReadiness(now)
-	s.seeCondition(condition(pod, contract.Condition), first)
+	s.seeCondition(now)
 	if c := s.gate.current; first && c != nil && (s.stale() || !speaksOf(c, s.ip())) {
 		s.gate.moved = true
 	}
@@ -66,25 +65,18 @@ func (s *state) seeReadiness(now time.Time) {
 	}
 }
 
-// seeCondition follows the condition in the pod, except while an own write has not yet come back: the watch lags. While a gate
-// is open nobody may have followed the catalog, so that one that somebody has closed waits for a new reading.
-func (s *state) seeCondition(seen *corev1.PodCondition, first bool) {
-	if s.gate.pending && !first {
-		if seen == nil || !reflect.DeepEqual(said(seen), said(s.gate.current)) {
-			return
-		}
-		s.gate.pending = false
+// seeCondition follows the condition in the pod, except in one from before the last own write: the watch may lag behind
+// its answer, or overtake it. While a gate is open nobody may have followed the catalog, so that one that somebody has closed
+// waits for a new reading.
+func (s *state) seeCondition(now time.Time) {
+	if order, known := s.gate.compare(s.pod); known && order < 0 && now.Sub(s.gate.writtenAt) < watchLag {
+		return
 	}
 	was := s.gate.open()
-	s.gate.current = seen
+	s.gate.current = condition(s.pod, contract.Condition)
 	if was && !s.gate.open() {
 		s.catalog.epoch++
 	}
-}
-
-// said is what a condition says, without times.
-func said(c *corev1.PodCondition) [3]string {
-	return [3]string{string(c.Status), c.Reason, c.Message}
 }
 
 // losePod takes in that there is no pod with our UID any more.

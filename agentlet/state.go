@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
@@ -225,9 +226,12 @@ func (c catalog) fresh() bool { return c.view != nil && c.viewed == c.epoch }
 
 // gate is the pod's condition.
 type gate struct {
-	// current is the condition as written or seen; pending: written, and not yet seen in the pod.
+	// current is the condition as it was last written or seen.
 	current *corev1.PodCondition
-	pending bool
+	// written is what was last written, version the pod's resourceVersion with it, and writtenAt when the answer came.
+	written   *corev1.PodCondition
+	version   string
+	writtenAt time.Time
 	// want is what it should say, and since when that is so.
 	want      verdict
 	wantSince time.Time
@@ -242,6 +246,18 @@ type gate struct {
 // open reports whether the gate is open now.
 func (g gate) open() bool {
 	return g.current != nil && g.current.Status == corev1.ConditionTrue && !g.moved
+}
+
+// watchLag bounds how long the watch may lag behind an own write. An API server whose etcd was restored counts on from an older
+// version, and what it says has to be believed again.
+const watchLag = time.Minute
+
+// compare says whether a pod as the watch told it is older (-1) or newer (1) than the answer to the last write, or the same (0).
+// The resource versions of one pod can be compared since Kubernetes 1.35 (KEP-5504), and before that in practice; known is
+// false where they can't be.
+func (g gate) compare(pod *corev1.Pod) (order int, known bool) {
+	order, err := resourceversion.CompareResourceVersion(pod.ResourceVersion, g.version)
+	return order, err == nil
 }
 
 // drain is the termination's progress.

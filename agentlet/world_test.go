@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -43,7 +44,7 @@ type world struct {
 	written  []corev1.PodCondition
 	others   []corev1.PodCondition
 	gates    []string // the registrar's OtherGates
-	onWrite  func(corev1.PodCondition)
+	onWrite  func(corev1.PodCondition) (version string)
 	events   []Event
 	listens  map[int]bool // ports whose probes succeed
 
@@ -377,19 +378,20 @@ func (w *world) OnNode(ctx context.Context, prefix string, index uint64, wait ti
 	}
 }
 
-func (w *world) SetConditions(ctx context.Context, conditions []corev1.PodCondition) error {
+func (w *world) SetConditions(ctx context.Context, conditions []corev1.PodCondition) (version string, err error) {
 	if err := w.enter(ctx, "gate"); err != nil {
-		return err
+		return "", err
 	}
 	w.mu.Lock()
 	c := conditions[0] // the own one
 	w.written, w.others = append(w.written, c), append(w.others, conditions[1:]...)
 	onWrite := w.onWrite
+	version = strconv.Itoa(1000 + len(w.written))
 	w.mu.Unlock()
 	if onWrite != nil {
-		onWrite(c)
+		version = onWrite(c)
 	}
-	return nil
+	return version, nil
 }
 
 func (w *world) Tell(ctx context.Context, e Event) error {
@@ -489,7 +491,7 @@ var webID = contract.ServiceID("shop", "web-1", testUID, "web")
 func testPod(annotations ...string) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "shop", Name: "web-1", UID: types.UID(testUID),
+			Namespace: "shop", Name: "web-1", UID: types.UID(testUID), ResourceVersion: "1",
 			Annotations: map[string]string{contract.ServiceNames: "web", contract.ServicePort: "8080"},
 		},
 		Spec: corev1.PodSpec{ReadinessGates: []corev1.PodReadinessGate{{ConditionType: contract.Condition}}, Containers: []corev1.Container{{Name: "app"}}},

@@ -27,13 +27,13 @@ type kubernetes struct {
 	last corev1.PodCondition
 }
 
-func (k *kubernetes) SetConditions(_ context.Context, conditions []corev1.PodCondition) error {
+func (k *kubernetes) SetConditions(_ context.Context, conditions []corev1.PodCondition) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if at := slices.IndexFunc(conditions, func(c corev1.PodCondition) bool { return c.Type == contract.Condition }); at >= 0 {
 		k.last = conditions[at]
 	}
-	return nil
+	return "", nil
 }
 
 func (*kubernetes) Tell(context.Context, agentlet.Event) error { return nil }

@@ -209,7 +209,7 @@ func TestConditionOfAPodThatIsGone(t *testing.T) {
 	own := apiServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		send(w, http.StatusNotFound, refusal(http.StatusNotFound, metav1.StatusReasonNotFound, "no such pod"))
 	})
-	if err := own.SetConditions(t.Context(), []corev1.PodCondition{{Type: contract.Condition}}); !errors.Is(err, agentlet.ErrAbsent) {
+	if _, err := own.SetConditions(t.Context(), []corev1.PodCondition{{Type: contract.Condition}}); !errors.Is(err, agentlet.ErrAbsent) {
 		t.Errorf("SetConditions = %v, want ErrAbsent", err)
 	}
 }
@@ -223,7 +223,7 @@ func TestConditionIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if err := own.SetConditions(ctx, []corev1.PodCondition{{Type: contract.Condition}}); err == nil || time.Since(began) > 10*time.Second {
+	if _, err := own.SetConditions(ctx, []corev1.PodCondition{{Type: contract.Condition}}); err == nil || time.Since(began) > 10*time.Second {
 		t.Errorf("SetConditions = %v after %s, want an error in time", err, time.Since(began))
 	}
 }

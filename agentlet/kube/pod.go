@@ -91,7 +91,7 @@ func (p *Pod) get(ctx context.Context) (*corev1.Pod, error) {
 
 // SetConditions implements agentlet.Kubernetes. It sends these conditions, with the UID as precondition: a successor with
 // the same name answers with a conflict. agentlet.ErrAbsent when the pod is gone.
-func (p *Pod) SetConditions(ctx context.Context, conditions []corev1.PodCondition) error {
+func (p *Pod) SetConditions(ctx context.Context, conditions []corev1.PodCondition) (version string, err error) {
 	// Spelled out, because a marshalled PodCondition would also send fields that the API server sets.
 	sent := make([]any, 0, len(conditions))
 	for i := range conditions {
@@ -109,18 +109,19 @@ func (p *Pod) SetConditions(ctx context.Context, conditions []corev1.PodConditio
 		"status":   map[string]any{"conditions": sent},
 	})
 	if err != nil {
-		return fmt.Errorf("marshal condition: %w", err)
+		return "", fmt.Errorf("marshal condition: %w", err)
 	}
+	written := &corev1.Pod{}
 	err = p.client.Patch(types.StrategicMergePatchType).
 		Namespace(p.namespace).Resource("pods").Name(p.name).SubResource("status").
-		Body(patch).Do(ctx).Error()
+		Body(patch).Do(ctx).Into(written)
 	switch {
 	case err == nil:
-		return nil
+		return written.ResourceVersion, nil
 	case errors.Is(ctx.Err(), context.Canceled):
-		return context.Canceled
+		return "", context.Canceled
 	case apierrors.IsNotFound(err):
-		return fmt.Errorf("set condition: %w", agentlet.ErrAbsent)
+		return "", fmt.Errorf("set condition: %w", agentlet.ErrAbsent)
 	}
-	return fmt.Errorf("set condition: %w", err)
+	return "", fmt.Errorf("set condition: %w", err)
 }

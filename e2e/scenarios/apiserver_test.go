@@ -71,7 +71,8 @@ func TestMainAPIServerAdapter(t *testing.T) {
 	})
 	s.Then("the one condition is written, and seen", func() {
 		for _, status := range []corev1.ConditionStatus{corev1.ConditionFalse, corev1.ConditionTrue} {
-			s.Must(own.SetConditions(s.Ctx, condition(status)))
+			_, err := own.SetConditions(s.Ctx, condition(status))
+			s.Must(err)
 			s.Eventually("the condition", func(context.Context) (bool, error) {
 				seen, _ := watched.last()
 				return scenario.Condition(seen, contract.Condition).Status == status, nil
@@ -83,7 +84,7 @@ func TestMainAPIServerAdapter(t *testing.T) {
 	})
 	s.Then("an agentlet of an earlier pod with this name can't write, and learns that its pod is gone", func() {
 		earlier := follow("00000000-0000-0000-0000-000000000000", stranger)
-		if err := earlier.SetConditions(s.Ctx, condition(corev1.ConditionFalse)); err == nil || errors.Is(err, agentlet.ErrAbsent) {
+		if _, err := earlier.SetConditions(s.Ctx, condition(corev1.ConditionFalse)); err == nil || errors.Is(err, agentlet.ErrAbsent) {
 			s.Errorf("SetConditions with another UID = %v, want a conflict", err)
 		}
 		s.Eventually("the news", func(context.Context) (bool, error) { seen, gone := stranger.last(); return gone && seen == nil, nil })
@@ -92,7 +93,7 @@ func TestMainAPIServerAdapter(t *testing.T) {
 		none := int64(0)
 		s.Must(s.Kube.CoreV1().Pods(s.Namespace).Delete(s.Ctx, "own", metav1.DeleteOptions{GracePeriodSeconds: &none}))
 		s.Eventually("the news", func(context.Context) (bool, error) { _, gone := watched.last(); return gone, nil })
-		if err := own.SetConditions(s.Ctx, condition(corev1.ConditionTrue)); !errors.Is(err, agentlet.ErrAbsent) {
+		if _, err := own.SetConditions(s.Ctx, condition(corev1.ConditionTrue)); !errors.Is(err, agentlet.ErrAbsent) {
 			s.Errorf("SetConditions of a pod that is gone = %v, want ErrAbsent", err)
 		}
 	})
