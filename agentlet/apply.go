@@ -108,9 +108,12 @@ func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) ti
 		return
 	}
 	was := s.retries[l]
-	said := was.said
-	if was.news(r.err) {
-		said = append(said, r.err.Error())
+	said, err := was.said, r.err
+	if was.news(err) {
+		said = append(said, constant(err.Error()))
+	}
+	if was.err != nil && constant(was.err.Error()) == constant(err.Error()) {
+		err = was.err // or each try would change what the gate says
 	}
 	if errors.Is(was.err, ErrLate) && !errors.Is(r.err, ErrLate) {
 		was.failures = 0 // the trouble is another one, and may be over sooner
@@ -119,7 +122,7 @@ func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) ti
 	if i := s.instances[r.action.id]; r.action.kind == beat && i != nil && !s.link.inspected {
 		failures, pause = max(was.failures, 1), i.ttl()/3 // a blind one says nothing of what can be done with a new connection
 	}
-	s.retries[l] = retry{failures: failures, err: r.err, at: now.Add(jitter(pause)), said: said}
+	s.retries[l] = retry{failures: failures, err: err, at: now.Add(jitter(pause)), said: said}
 }
 
 // Backoff doubles from first to a bound: short for the node's own agent, so that a restarted one is noticed within
@@ -236,15 +239,20 @@ func (s *state) applyCatalog(r result, now time.Time, jitter func(time.Duration)
 	if r.err != nil {
 		return
 	}
+	s.catalog.keepConstant(r.view.Instances)
 	if s.catalog.view != nil && r.view.saysAs(s.catalog.view) {
 		s.catalog.fruitless++
 	} else {
 		s.catalog.fruitless = 0
 	}
 	s.catalog.readAt = now.Add(jitter(calm(s.catalog.fruitless)))
-	s.catalog.view, s.catalog.viewed = &r.view, r.action.epoch
+	s.catalog.view, s.catalog.viewed, s.catalog.answeredAt = &r.view, r.action.epoch, now
 	if !s.catalog.fresh() {
 		return
+	}
+	if s.catalog.asked != nil {
+		close(s.catalog.asked)
+		s.catalog.asked = nil
 	}
 	if s.terminating() {
 		if len(r.view.Instances) == 0 && s.drain.goneAt.IsZero() {
@@ -255,10 +263,10 @@ func (s *state) applyCatalog(r result, now time.Time, jitter func(time.Duration)
 	for _, i := range s.instances {
 		_, there := r.view.Instances[i.id]
 		switch {
-		case i.confirmed && !there && !i.lost: // behind its agent's back, which would notice at its next full sync
-			i.lost, i.nudgeAt = true, now.Add(nudgePause(i, jitter))
+		case i.confirmed && !there && !i.lost(): // behind its agent's back, which would notice at its next full sync
+			i.lostAt, i.nudgeAt = now, now.Add(nudgePause(i, jitter))
 		case there:
-			i.lost = false
+			i.lostAt = time.Time{}
 		}
 		if i.agent == present && i.current() && s.synced(i) {
 			i.confirmed = true

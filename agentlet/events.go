@@ -27,8 +27,8 @@ const maxEventMessage = 1024
 // comes and goes tells no more than a handful in that time.
 const (
 	tellAgain = 5 * time.Minute
-	// troubleAfter is how long Consul must be out of reach before that is told: a restart of the agent, which every pod of
-	// its node would tell of, takes less.
+	// troubleAfter is how long Consul must be out of reach, refuse, or fail a check before that is told: a restart of the agent,
+	// which every pod of its node would tell of, takes less.
 	troubleAfter = 15 * time.Second
 	// tellGrace is how long an ended drain keeps the process for an event that is under way.
 	tellGrace = time.Second
@@ -52,6 +52,8 @@ type notice struct {
 	warning bool
 	reason  contract.Reason
 	message string
+	// hold is how long it has to be so before it is told.
+	hold time.Duration
 }
 
 // wish notes what should be told from now on.
@@ -70,7 +72,7 @@ func (t *telling) begin(e Event) {
 	if t.at == nil {
 		t.at = map[contract.Reason]time.Time{}
 	}
-	t.told, t.at[e.Reason], t.busy = notice{e.Warning, e.Reason, e.Message}, e.At, true
+	t.told, t.at[e.Reason], t.busy = notice{warning: e.Warning, reason: e.Reason, message: e.Message}, e.At, true
 }
 
 // news reports whether the notice says something new.
@@ -85,10 +87,8 @@ func planEvents(s *state, now time.Time, p *schedule) {
 		return
 	}
 	due := t.at[t.want.reason].Add(tellAgain)
-	if slices.Contains([]contract.Reason{contract.ConsulUnreachable, contract.LoginFailed, contract.RegistrationRejected}, t.want.reason) {
-		if held := t.wantSince.Add(troubleAfter); held.After(due) && !s.terminating() {
-			due = held
-		}
+	if !s.terminating() {
+		due = later(due, t.wantSince.Add(t.want.hold))
 	}
 	if p.reached(now, due) {
 		p.add(s, now, action{kind: tell, event: Event{t.want.warning, t.want.reason, t.want.message, now}})
@@ -116,13 +116,17 @@ func notable(s *state, now time.Time) notice {
 	case lost(s):
 		return warning(contract.CatalogLost, lostMessage)
 	case found && wrong.reason != contract.ConsulUnreachable:
-		return warning(wrong.reason, wrong.message)
+		return held(wrong.reason, wrong.message)
 	case found && (s.link.answers || s.retries[action{kind: findLeader}.lane()].failures > 0):
-		return warning(contract.ConsulUnreachable, "the Consul agent at "+s.identity.ConsulAddress+" is out of reach")
+		return held(contract.ConsulUnreachable, "the Consul agent at "+s.identity.ConsulAddress+" is out of reach")
 	case found:
 		return notice{} // it isn't known yet whether the agent is away
 	case s.maintained():
 		return notice{reason: contract.Maintenance, message: "the application has taken itself out of passing: " + s.words.reason}
+	case s.reg != nil && !s.lostAt().IsZero():
+		return held(contract.CatalogLost, lostMessage)
+	case s.checkAnswered():
+		return held(contract.CheckFailing, "in the catalog, with failing checks: "+failingChecks(s))
 	// Where there is no gate that would say so, an instance that an earlier agentlet has put is no news.
 	case s.gate.want.reason == contract.Registered && allShown(s) && (hasGate(s.pod, contract.Condition) || s.registeredHere):
 		return notice{reason: contract.Registered, message: registeredMessage(s)}
@@ -148,6 +152,19 @@ func notableEnd(s *state, now time.Time) notice {
 
 func warning(reason contract.Reason, message string) notice {
 	return notice{warning: true, reason: reason, message: message}
+}
+
+// held is a warning of what may be over in a moment.
+func held(reason contract.Reason, message string) notice {
+	return notice{warning: true, reason: reason, message: message, hold: troubleAfter}
+}
+
+// checkAnswered reports whether a failing check of a service's own has run: one that is new fails until then.
+func (s *state) checkAnswered() bool {
+	return slices.ContainsFunc(s.wanted(), func(i *instance) bool {
+		seen, there := s.inCatalog(i)
+		return there && seen.Answered
+	})
 }
 
 // recall takes the condition that was found at the start for what has been told.

@@ -270,7 +270,7 @@ func TestTheEventOfTheDrainIsAwaited(t *testing.T) {
 func TestEventMessagesAreBounded(t *testing.T) {
 	for _, warns := range []bool{true, false} {
 		var told telling
-		told.wish(notice{warns, contract.Registered, strings.Repeat("ü", maxEventMessage)}, time.Now())
+		told.wish(notice{warning: warns, reason: contract.Registered, message: strings.Repeat("ü", maxEventMessage)}, time.Now())
 		if message := told.want.message; len(message) > maxEventMessage || !strings.HasSuffix(message, "ü...") {
 			t.Errorf("%d bytes, ending in %q", len(message), message[len(message)-8:])
 		}

@@ -19,6 +19,8 @@ type verdict struct {
 	open    bool
 	reason  contract.Reason
 	message string
+	// hold is how long it has to be so before it is written.
+	hold time.Duration
 }
 
 // judge decides what the gate should say now.
@@ -57,6 +59,13 @@ func stayOpen(s *state) verdict {
 		return verdict{open: true, reason: contract.InvalidConfiguration, message: "the last good registration stays: " + s.mistakes}
 	case s.reg != nil && (allShown(s) || current.Reason == string(contract.InvalidConfiguration)):
 		return verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
+	case s.reg != nil && !s.lostAt().IsZero():
+		return verdict{
+			open: true, reason: contract.CatalogLost, hold: troubleAfter,
+			message: "the catalog showed " + names(s) + at(s.ip()) + " until " + s.lostAt().UTC().Format(time.RFC3339),
+		}
+	case s.reg != nil && failingChecks(s) != "":
+		return verdict{open: true, reason: contract.Registered, hold: troubleAfter, message: registeredMessage(s) + "; failing checks: " + failingChecks(s)}
 	}
 	return verdict{open: true, reason: contract.Reason(current.Reason), message: current.Message}
 }
@@ -65,7 +74,7 @@ func stayOpen(s *state) verdict {
 // instance that it has shown since it was put. Not knowing closes nothing.
 func lost(s *state) bool {
 	return s.reg != nil && s.reg.Settings.GatePolicy == contract.GateContinuous &&
-		slices.ContainsFunc(s.wanted(), func(i *instance) bool { return i.lost })
+		slices.ContainsFunc(s.wanted(), (*instance).lost)
 }
 
 func judgeClosed(s *state, now time.Time) verdict {
@@ -90,10 +99,8 @@ func judgeClosed(s *state, now time.Time) verdict {
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:
 		return verdict{reason: contract.AwaitingCatalog, message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", ")}
 	}
-	for _, i := range s.wanted() {
-		if seen, there := s.inCatalog(i); there && seen.Failing != "" {
-			return verdict{reason: contract.AwaitingCatalog, message: i.want.Name + " is in the catalog, and these checks of it fail: " + seen.Failing}
-		}
+	if failing := failingChecks(s); failing != "" {
+		return verdict{reason: contract.AwaitingCatalog, message: "in the catalog, with failing checks: " + failing}
 	}
 	return verdict{reason: contract.AwaitingCatalog, message: "waiting until the catalog shows every service"}
 }
@@ -110,6 +117,8 @@ func trouble(s *state) (wrong verdict, found bool) {
 		return verdict{reason: contract.LoginFailed, message: "Consul's ACL system, asked by way of " + s.identity.ConsulAddress + ", doesn't let the pod in: " + loginFailure(s).Error()}, true
 	case rejection(s) != nil:
 		return verdict{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
+	case lastError(s) != nil:
+		return verdict{reason: contract.RegistrationFailed, message: agent + " answered with an error: " + lastError(s).Error()}, true
 	case s.link.silent():
 		return verdict{reason: contract.ConsulUnreachable, message: agent + " takes no updates in time: it hangs, or waits for its servers"}, true
 	case !s.link.inspected && cause(s, inspect) != "":
@@ -119,6 +128,28 @@ func trouble(s *state) (wrong verdict, found bool) {
 }
 
 const lostMessage = "the catalog has lost an instance"
+
+// lostAt is since when the catalog lacks an instance that it had shown; zero where it lacks none.
+func (s *state) lostAt() (first time.Time) {
+	for _, i := range s.wanted() {
+		if i.lost() && (first.IsZero() || i.lostAt.Before(first)) {
+			first = i.lostAt
+		}
+	}
+	return first
+}
+
+// failingChecks names the services' own checks that don't pass in the catalog, as last read, with what they answered; empty when
+// all pass.
+func failingChecks(s *state) string {
+	var failing []string
+	for _, i := range s.wanted() {
+		if seen, there := s.inCatalog(i); there && seen.Failing != "" {
+			failing = append(failing, i.want.Name+": "+seen.Failing)
+		}
+	}
+	return strings.Join(failing, "; ")
+}
 
 // timeoutAt is when gate-timeout opens a closed gate: counted from when the containers became ready, or from when an
 // open gate had to close.
@@ -148,26 +179,41 @@ func allShown(s *state) bool {
 	return true
 }
 
-// registeredMessage names the services and ends with the address: after a reboot of the node the pod has another.
-func registeredMessage(s *state) string {
+// registeredMessage names the services and their address: after a reboot of the node the pod has another.
+func registeredMessage(s *state) string { return "the catalog shows " + names(s) + at(s.ip()) }
+
+func names(s *state) string {
 	var names []string
 	for _, service := range s.reg.Services {
 		names = append(names, service.Name)
 	}
-	return "the catalog shows " + strings.Join(names, ", ") + at(s.ip())
+	return strings.Join(names, ", ")
 }
 
 func at(ip string) string { return " at " + ip }
 
 // speaksOf reports whether an open gate's condition speaks of this address, or of none.
 func speaksOf(c *corev1.PodCondition, ip string) bool {
-	return c.Reason != string(contract.Registered) || !strings.HasPrefix(c.Message, "the catalog shows ") || strings.HasSuffix(c.Message, at(ip))
+	_, address, found := strings.Cut(c.Message, at(""))
+	if !found || !strings.HasPrefix(c.Message, "the catalog show") {
+		return true
+	}
+	address, _, _ = strings.Cut(address, " ")
+	return strings.TrimSuffix(address, ";") == ip
 }
 
 // rejection holds the answers by which the agent refused us, or is nil.
 func rejection(s *state) error {
 	return s.failures(func(lane lane, err error) bool {
 		return (lane.name == "agent" || lane.name == "inspect") && isRejected(err)
+	})
+}
+
+// lastError holds what else the agent answered last to registrations and updates, whatever its code: 500 for a full disk, 429. Nil
+// where nothing failed, or where it is an outage or a loss that is looked into anyway.
+func lastError(s *state) error {
+	return s.failures(func(lane lane, err error) bool {
+		return (lane.name == "agent" || lane.name == "health") && !isRejected(err) && !errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrAbsent)
 	})
 }
 

@@ -30,7 +30,8 @@ func (r *Registrar) Handler(nonce string) http.Handler {
 			_, _ = w.Write([]byte(string(status.Gate.Reason) + ": " + status.Gate.Message + "\n"))
 		}
 	})
-	mux.HandleFunc("GET "+contract.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET "+contract.StatusPath, func(w http.ResponseWriter, request *http.Request) {
+		r.readCatalog(request.Context())
 		w.Header().Set("Content-Type", "application/json")
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")

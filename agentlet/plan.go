@@ -2,6 +2,7 @@ package agentlet
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -199,8 +200,7 @@ func planLife(s *state, now time.Time, p *schedule) {
 		p.add(s, now, action{kind: inspect, epoch: s.writes})
 		return
 	}
-	await := s.catalog.view == nil && s.link.leader
-	continuous := s.reg != nil && s.reg.Settings.GatePolicy == contract.GateContinuous
+	await := s.link.leader && (s.catalog.view == nil || s.catalog.asked != nil)
 	for _, id := range s.ids() {
 		i := s.instances[id]
 		planDefinition(s, i, now, p)
@@ -219,10 +219,17 @@ func planLife(s *state, now time.Time, p *schedule) {
 	switch {
 	case await:
 		planCatalog(s, now, p, awaitFor)
-	case continuous:
+	case s.followsCatalog():
 		planCatalog(s, now, p, quietFor)
 	}
 	planOldLogout(s, now, p)
+}
+
+// followsCatalog reports whether the catalog is read on when nothing waits for it: under the continuous policy, and where a service
+// has checks of its own, whose results only Consul knows.
+func (s *state) followsCatalog() bool {
+	return s.reg != nil && (s.reg.Settings.GatePolicy == contract.GateContinuous ||
+		slices.ContainsFunc(s.reg.Services, func(service registration.Service) bool { return len(service.Checks) > 0 }))
 }
 
 // planDefinition puts what is missing, not as it should be, or was put with an earlier session, takes out what nobody
@@ -238,7 +245,7 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 		if s.due(i) && s.link.leader && (!again || p.reached(now, i.putAt.Add(againAfter))) {
 			p.add(s, now, put(s, i))
 		}
-	case (!i.confirmed || i.lost) && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
+	case (!i.confirmed || i.lost()) && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
 		nudge := put(s, i)
 		nudge.cause = causeNudge
 		nudge.definition.Meta = nudged(nudge.definition.Meta, i.nudges+1)
@@ -306,7 +313,11 @@ func planBlindBeats(s *state, now time.Time, p *schedule) {
 func update(s *state, i *instance) action {
 	health, excuse := s.health(i), s.excuse()
 	output := excuse
-	if health == contract.Critical && excuse == "" {
+	switch {
+	case excuse != "":
+	case i.want != nil && i.want.Health != "":
+		output = "set by the pod's annotation " + contract.ServiceHealth
+	case health == contract.Critical:
 		output = "the pod's containers are not ready"
 	}
 	return action{kind: setHealth, id: i.id, health: health, output: output, excuse: excuse, wait: i.patience(), epoch: s.lates}
@@ -337,7 +348,11 @@ func planGate(s *state, now time.Time, p *schedule) {
 		return
 	}
 	closedBefore := current == nil || current.Status != corev1.ConditionTrue
-	if closedBefore && !want.open && want.reason != contract.Draining && !p.reached(now, s.gate.wantSince.Add(settle)) {
+	hold := want.hold
+	if closedBefore && !want.open && want.reason != contract.Draining {
+		hold = settle
+	}
+	if len(others) == 0 && !p.reached(now, s.gate.wantSince.Add(hold)) {
 		return
 	}
 	if want.matches(s.gate.written) && len(others) == 0 && !p.reached(now, s.gate.writtenAt.Add(againAfter)) {

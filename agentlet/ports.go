@@ -136,8 +136,10 @@ type CatalogInstance struct {
 	Heartbeat, Readiness contract.Health
 	// Fingerprint of the definition that the catalog has.
 	Fingerprint string
-	// Failing names the other checks that are not passing, the service's own or a maintenance, separated by commas.
-	Failing string
+	// Failing names the other checks that are not passing, the service's own or a maintenance, each with what it answered, separated
+	// by commas. Answered: one of them has.
+	Failing  string
+	Answered bool
 }
 
 // CatalogView is one reading of the catalog.

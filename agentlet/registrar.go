@@ -139,8 +139,10 @@ func (r *Registrar) Run(ctx context.Context) error {
 	defer cancel()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var wake time.Time // when the loop was to go on at the latest
 	for {
 		now := time.Now()
+		l.noticeFreeze(wake, now)
 		l.state.countMissedBeats(now)
 		l.judge(now)
 		p := plan(l.state, now)
@@ -156,7 +158,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 		l.state.answer()
 		r.publish(l.state, p)
 		r.metrics.see(l.state, now)
-		if !p.wake.IsZero() {
+		if wake = p.wake; !p.wake.IsZero() {
 			timer.Reset(max(time.Until(p.wake), 0))
 		} else {
 			timer.Reset(time.Hour)
@@ -168,6 +170,17 @@ func (r *Registrar) Run(ctx context.Context) error {
 		case e := <-r.events:
 			e(l.state, time.Now())
 		}
+	}
+}
+
+// freezeNoticed is the least time for which a process that did not run says so: a busy node takes less.
+const freezeNoticed = 5 * time.Second
+
+// noticeFreeze logs that the process did not run when it should have: it was stopped, or had no processor. That explains what follows:
+// missed heartbeats, and an instance that was critical meanwhile.
+func (l *loop) noticeFreeze(wake, now time.Time) {
+	if late := now.Sub(wake); !wake.IsZero() && late > freezeNoticed {
+		l.log.Warn("the process did not run", "seconds", late.Seconds())
 	}
 }
 

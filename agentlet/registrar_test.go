@@ -406,7 +406,7 @@ func TestOwnCheckThatFailsIsNotNudged(t *testing.T) {
 		if n := w.count("register"); n != 1 {
 			t.Errorf("registered %d times while the service's own check failed, want once", n)
 		}
-		if got := w.last(); got.Reason != string(contract.AwaitingCatalog) || !strings.Contains(got.Message, "checks of it fail: own") {
+		if got := w.last(); got.Reason != string(contract.AwaitingCatalog) || !strings.Contains(got.Message, "failing checks: web: own") {
 			t.Errorf("the closed gate says %q %q, want AwaitingCatalog and the check's name", got.Reason, got.Message)
 		}
 		w.set(func() { w.own = contract.Passing })

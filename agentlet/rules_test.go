@@ -80,7 +80,7 @@ func TestFailuresAreNotHurried(t *testing.T) {
 		"watches are cut off":             {failing(ErrUnreachable, "changed"), ""},
 		"beats are cut off":               {failing(ErrUnreachable, "heartbeat"), ""},
 		"beating fails":                   {failing(other, "heartbeat"), ""},
-		"registering fails":               {failing(other, "register"), contract.AwaitingCatalog},
+		"registering fails":               {failing(other, "register"), contract.RegistrationFailed},
 		"nothing answers":                 {failing(ErrUnreachable, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"), contract.ConsulUnreachable},
 	}
 	for name, c := range cases {

@@ -2,6 +2,7 @@ package agentlet
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"time"
 
@@ -130,8 +131,8 @@ type instance struct {
 	missAt time.Time
 	// confirmed: the catalog showed it as it should be since it was last put. nudgeAt is when a lagging catalog is nudged.
 	confirmed bool
-	// lost: after it had shown the instance, the catalog was read without it, and has not shown it since.
-	lost    bool
+	// lostAt is when the catalog was first read without the instance after it had shown it; zero while it shows it.
+	lostAt  time.Time
 	nudges  int
 	nudgeAt time.Time
 	// hash of its definition at the agent, to wait on.
@@ -140,6 +141,9 @@ type instance struct {
 	putAt time.Time
 	putAs string
 }
+
+// lost reports whether the catalog has stopped showing the instance.
+func (i *instance) lost() bool { return !i.lostAt.IsZero() }
 
 // ttl of its heartbeat: the least there is where nobody knows what an earlier agentlet has put.
 func (i *instance) ttl() time.Duration {
@@ -220,6 +224,23 @@ type catalog struct {
 	// fruitless counts the readings in a row that said nothing new of the pod, readAt is when the next one may begin.
 	fruitless int
 	readAt    time.Time
+	// answeredAt is when the view came.
+	answeredAt time.Time
+	// asked is closed when the catalog has been read for those who wait for it; nil: nobody does.
+	asked chan struct{}
+}
+
+// keepConstant takes what failing checks answered for what they had answered before where only a generated part differs.
+func (c catalog) keepConstant(instances map[string]CatalogInstance) {
+	if c.view == nil {
+		return
+	}
+	for id, seen := range instances {
+		if was := c.view.Instances[id].Failing; was != seen.Failing && constant(was) == constant(seen.Failing) {
+			seen.Failing = was
+			instances[id] = seen
+		}
+	}
 }
 
 func (c catalog) fresh() bool { return c.view != nil && c.viewed == c.epoch }
@@ -271,7 +292,7 @@ type retry struct {
 	failures int
 	at       time.Time
 	err      error
-	// said are the different errors since the last success, in their order; they may take turns.
+	// said are the constant parts of the different errors since the last success, in their order; they may take turns.
 	said []string
 }
 
@@ -280,8 +301,15 @@ const sayings = 8
 
 // news reports whether an error was not told since the last success.
 func (r retry) news(err error) bool {
-	return len(r.said) < sayings && !slices.Contains(r.said, err.Error())
+	return len(r.said) < sayings && !slices.Contains(r.said, constant(err.Error()))
 }
+
+// generated matches what programs make up anew for each try: names of temporary files, request IDs, times. Six characters leave
+// ports and HTTP statuses alone.
+var generated = regexp.MustCompile(`[0-9a-fA-F-]{6,}`)
+
+// constant is the part of a text that stays the same from try to try.
+func constant(text string) string { return generated.ReplaceAllLiteralString(text, "#") }
 
 func newState(identity Identity) *state {
 	return &state{identity: identity, instances: map[string]*instance{}, retries: map[lane]retry{}, probings: map[string]*probing{}}

@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -9,16 +10,18 @@ import (
 
 // Status is what /status shows: the own registration, nothing else and nothing secret.
 type Status struct {
-	Namespace  string          `json:"namespace"`
-	Pod        string          `json:"pod"`
-	UID        string          `json:"uid"`
-	Node       string          `json:"node"`
-	Consul     string          `json:"consul"`
-	Gate       GateStatus      `json:"gate"`
-	Services   []ServiceStatus `json:"services"`
-	Mistakes   string          `json:"mistakes,omitempty"`
-	Phase      string          `json:"phase"` // starting, running, draining, drained
-	ReadySince *time.Time      `json:"readySince,omitempty"`
+	Namespace string          `json:"namespace"`
+	Pod       string          `json:"pod"`
+	UID       string          `json:"uid"`
+	Node      string          `json:"node"`
+	Consul    string          `json:"consul"`
+	Gate      GateStatus      `json:"gate"`
+	Services  []ServiceStatus `json:"services"`
+	// CatalogReadAt is when the catalog was last read; nil before it was.
+	CatalogReadAt *time.Time `json:"catalogReadAt,omitempty"`
+	Mistakes      string     `json:"mistakes,omitempty"`
+	Phase         string     `json:"phase"` // starting, running, draining, drained
+	ReadySince    *time.Time `json:"readySince,omitempty"`
 	// Maintenance and Tags are what the application has said of itself by the local API.
 	Maintenance string            `json:"maintenance,omitempty"`
 	Tags        []string          `json:"tags,omitempty"`
@@ -52,6 +55,47 @@ func (p presence) String() string { return [...]string{"unknown", "absent", "pre
 // Status is the newest one; nil before Run has begun.
 func (r *Registrar) Status() *Status { return r.status.Load() }
 
+// Bounds of /status, which anybody in the network may ask for: one reading of the catalog serves all who ask within statusAge, and
+// an answer waits no longer than statusWait for it.
+const (
+	statusAge  = time.Second
+	statusWait = 2 * time.Second
+)
+
+// readCatalog has the catalog read, unless that was done within statusAge, and waits until it is, for statusWait at the most. With
+// an open gate nobody reads it otherwise.
+func (r *Registrar) readCatalog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, statusWait)
+	defer cancel()
+	var read <-chan struct{}
+	asked := r.ask(ctx, func(s *state, now time.Time) {
+		if !s.terminating() { // the drain reads it anyway
+			read = s.catalog.ask(now)
+		}
+	})
+	if !asked || read == nil {
+		return
+	}
+	select {
+	case <-read:
+		r.ask(ctx, func(*state, time.Time) {}) // the status of it is published with the next event
+	case <-ctx.Done():
+	case <-r.done:
+	}
+}
+
+// ask for a reading, and returns what is closed when it is there; nil where the last one is new enough.
+func (c *catalog) ask(now time.Time) <-chan struct{} {
+	if c.view != nil && now.Sub(c.answeredAt) < statusAge {
+		return nil
+	}
+	if c.asked == nil {
+		c.asked = make(chan struct{})
+		c.epoch++ // one that waits for something newer is ended
+	}
+	return c.asked
+}
+
 func (r *Registrar) publish(s *state, p schedule) {
 	status := &Status{
 		Namespace: s.identity.Namespace, Pod: s.identity.Pod, UID: s.identity.UID, Node: s.identity.Node,
@@ -75,6 +119,10 @@ func (r *Registrar) publish(s *state, p schedule) {
 			service.Catalog, service.Failing = seen.Health, seen.Failing
 		}
 		status.Services = append(status.Services, service)
+	}
+	if s.catalog.view != nil {
+		at := s.catalog.answeredAt
+		status.CatalogReadAt = &at
 	}
 	for lane, retry := range s.retries {
 		if status.Failing == nil {

@@ -189,7 +189,7 @@ func (s *state) allConfirmed() bool {
 }
 
 func (s *state) certain(i *instance) bool {
-	return i.agent == present && i.current() && i.readiness == s.health(i) && i.excuse == s.excuse() && i.confirmed && !i.lost
+	return i.agent == present && i.current() && i.readiness == s.health(i) && i.excuse == s.excuse() && i.confirmed && !i.lost()
 }
 
 // settled reports whether there is nothing more to wait for: the catalog has what was said of every service that is to be there

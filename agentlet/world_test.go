@@ -43,7 +43,8 @@ type world struct {
 	nodeDown []string
 	written  []corev1.PodCondition
 	others   []corev1.PodCondition
-	gates    []string // the registrar's OtherGates
+	gates    []string     // the registrar's OtherGates
+	log      *slog.Logger // of the registrar
 	onWrite  func(corev1.PodCondition) (version string)
 	events   []Event
 	listens  map[int]bool // ports whose probes succeed
@@ -66,7 +67,7 @@ type agentEntry struct {
 
 func newWorld() *world {
 	return &world{
-		listens: map[int]bool{}, changed: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
+		listens: map[int]bool{}, log: slog.New(slog.DiscardHandler), changed: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
 		agent: map[string]agentEntry{}, catalog: map[string]CatalogInstance{}, calls: map[string]int{}, alive: map[int]bool{}, index: 1,
 	}
 }
@@ -195,7 +196,7 @@ func (w *world) syncNow() {
 		if e.definition.Proxy != nil {
 			own = w.proxyOwn
 		}
-		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), own), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint(), Failing: failingOwn(own)}
+		next[id] = CatalogInstance{Health: worst(worst(e.readiness, e.heartbeat), own), Heartbeat: e.heartbeat, Readiness: e.readiness, Fingerprint: e.definition.Fingerprint(), Failing: failingOwn(own), Answered: failingOwn(own) != ""}
 	}
 	if !maps.Equal(next, w.catalog) {
 		w.catalog = next
@@ -537,7 +538,7 @@ func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
 	t.Helper()
 	config := Config{
 		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
-		AllowedServices: w.allowed, OtherGates: w.gates, Logger: slog.New(slog.DiscardHandler),
+		AllowedServices: w.allowed, OtherGates: w.gates, Logger: w.log,
 	}
 	if w.acl {
 		config.Login = w

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/consul/api"
 
@@ -71,7 +73,10 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 			case contract.ReadinessID(check.ServiceID):
 				instance.Readiness = health
 			default:
-				instance.Failing = failing(instance.Failing, check)
+				if check.Status != api.HealthPassing {
+					instance.Failing = joined(instance.Failing, failing(check))
+					instance.Answered = instance.Answered || check.Output != ""
+				}
 			}
 			view.Instances[check.ServiceID] = instance
 		}
@@ -85,15 +90,37 @@ func present[T any](list []*T) []*T {
 	return slices.DeleteFunc(list, func(entry *T) bool { return entry == nil })
 }
 
-// failing adds a check's name to the list, unless it passes. Its output is left out: it may differ from look to look.
-func failing(list string, check *api.HealthCheck) string {
-	switch {
-	case check.Status == api.HealthPassing:
-		return list
-	case list == "":
+func joined(list, entry string) string {
+	if list == "" {
+		return entry
+	}
+	return list + ", " + entry
+}
+
+// maxOutput is how much of a check's output is told, in bytes.
+const maxOutput = 256
+
+// localPort is the ephemeral port of a connection in an error of Go's.
+var localPort = regexp.MustCompile(`[0-9a-fA-F.:\[\]]+:\d+->`)
+
+// failing names a check with what it answered, on one line: for HTTP the request and the status. The body, and what differs from
+// connection to connection, are left out: it would be written into the pod's condition each time.
+func failing(check *api.HealthCheck) string {
+	answer, _, _ := strings.Cut(check.Output, " Output: ")
+	answer, _, _ = strings.Cut(strings.TrimSpace(localPort.ReplaceAllLiteralString(answer, "")), "\n")
+	if len(answer) > maxOutput {
+		answer = answer[:maxOutput]
+	}
+	answer = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(answer, ""))
+	if answer == "" {
 		return check.Name
 	}
-	return list + ", " + check.Name
+	return check.Name + " (" + answer + ")"
 }
 
 // named takes in the node's name as the agent itself tells it, with each check of ours that it has.

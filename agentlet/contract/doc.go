@@ -132,6 +132,7 @@ const (
 	ConsulUnreachable    Reason = "ConsulUnreachable"
 	LoginFailed          Reason = "LoginFailed"
 	RegistrationRejected Reason = "RegistrationRejected"
+	RegistrationFailed   Reason = "RegistrationFailed"
 	InvalidConfiguration Reason = "InvalidConfiguration"
 	PortConflict         Reason = "PortConflict"
 	AwaitingCatalog      Reason = "AwaitingCatalog"
@@ -146,6 +147,7 @@ const (
 	Drained       Reason = "Drained"
 	DrainTimedOut Reason = "DrainTimedOut"
 	Maintenance   Reason = "Maintenance"
+	CheckFailing  Reason = "CheckFailing"
 )
 
 var eventDocs = []EventDoc{
@@ -155,8 +157,10 @@ var eventDocs = []EventDoc{
 	{ConsulUnreachable, true, "the node's Consul agent has not answered or known a leader for 15 seconds, or goes on being late with updates"},
 	{LoginFailed, true, "there has been no token of Consul's ACL system to work with for 15 seconds; the message says why"},
 	{RegistrationRejected, true, "the Consul agent has refused the registration for 15 seconds; the message holds its answer"},
+	{RegistrationFailed, true, "the Consul agent has answered registrations or updates with an error for 15 seconds; the message holds its last answer"},
+	{CheckFailing, true, "a check of the service's own has failed for 15 seconds; the message names it, with what it answered"},
 	{TimedOut, true, "gate-timeout opened the gate without the catalog's word"},
-	{CatalogLost, true, "gate-policy continuous: the catalog has lost an instance, and the gate closes"},
+	{CatalogLost, true, "the catalog has lost an instance; with gate-policy continuous the gate closes at once, else this is told after 15 seconds"},
 	{Maintenance, false, "the application has taken itself out of passing by the local API; the message holds its reason"},
 	{Drained, false, "the catalog has dropped every instance of the terminating pod"},
 	{DrainTimedOut, true, "the pod ended before the catalog was seen to have dropped every instance"},
@@ -171,12 +175,13 @@ var reasonDocs = []ReasonDoc{
 	{ConsulUnreachable, "the node's Consul agent does not answer; the message names the address"},
 	{LoginFailed, "there is no token of Consul's ACL system to work with; the message says why"},
 	{RegistrationRejected, "the Consul agent refused the registration; the message holds its answer"},
+	{RegistrationFailed, "the Consul agent answered the registration or an update with an error; the message holds its last answer"},
 	{InvalidConfiguration, "a changed annotation is invalid; the last good registration stays"},
 	{PortConflict, "the agentlet's own port is taken, so the drain hooks could not be answered"},
 	{AwaitingCatalog, "registered with the agent, the catalog does not show it yet"},
 	{Registered, "the catalog shows every service as it should be"},
 	{TimedOut, "opened by gate-timeout without the catalog's word"},
-	{CatalogLost, "gate-policy continuous: the catalog is known to have lost the instance"},
+	{CatalogLost, "the catalog is known to have lost the instance; with gate-policy once an open gate stays open, and the message says since when"},
 	{Draining, "the pod terminates and its instances have been or are being taken out"},
 }
 
