@@ -2,7 +2,6 @@ package agentlet
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -125,7 +124,7 @@ func notable(s *state, now time.Time) notice {
 		return notice{reason: contract.Maintenance, message: "the application has taken itself out of passing: " + s.words.reason}
 	case s.reg != nil && !s.lostAt().IsZero():
 		return held(contract.CatalogLost, lostMessage)
-	case s.checkAnswered():
+	case checksFail(s):
 		return held(contract.CheckFailing, "in the catalog, with failing checks: "+failingChecks(s))
 	// Where there is no gate that would say so, an instance that an earlier agentlet has put is no news.
 	case s.gate.want.reason == contract.Registered && allShown(s) && (hasGate(s.pod, contract.Condition) || s.registeredHere):
@@ -157,14 +156,6 @@ func warning(reason contract.Reason, message string) notice {
 // held is a warning of what may be over in a moment.
 func held(reason contract.Reason, message string) notice {
 	return notice{warning: true, reason: reason, message: message, hold: troubleAfter}
-}
-
-// checkAnswered reports whether a failing check of a service's own has run: one that is new fails until then.
-func (s *state) checkAnswered() bool {
-	return slices.ContainsFunc(s.wanted(), func(i *instance) bool {
-		seen, there := s.inCatalog(i)
-		return there && seen.Answered
-	})
 }
 
 // recall takes the condition that was found at the start for what has been told.

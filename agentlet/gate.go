@@ -57,6 +57,8 @@ func stayOpen(s *state) verdict {
 	switch {
 	case s.mistakes != "":
 		return verdict{open: true, reason: contract.InvalidConfiguration, message: "the last good registration stays: " + s.mistakes}
+	case checksFail(s):
+		return verdict{open: true, reason: contract.Registered, hold: troubleAfter, message: registeredMessage(s) + "; failing checks: " + failingChecks(s)}
 	case s.reg != nil && (allShown(s) || current.Reason == string(contract.InvalidConfiguration)):
 		return verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
 	case s.reg != nil && !s.lostAt().IsZero():
@@ -64,8 +66,6 @@ func stayOpen(s *state) verdict {
 			open: true, reason: contract.CatalogLost, hold: troubleAfter,
 			message: "the catalog showed " + names(s) + at(s.ip()) + " until " + s.lostAt().UTC().Format(time.RFC3339),
 		}
-	case s.reg != nil && failingChecks(s) != "":
-		return verdict{open: true, reason: contract.Registered, hold: troubleAfter, message: registeredMessage(s) + "; failing checks: " + failingChecks(s)}
 	}
 	return verdict{open: true, reason: contract.Reason(current.Reason), message: current.Message}
 }
@@ -149,6 +149,15 @@ func failingChecks(s *state) string {
 		}
 	}
 	return strings.Join(failing, "; ")
+}
+
+// checksFail reports whether a check of a service's own fails though the containers are ready, and has run: one that is new fails
+// until then.
+func checksFail(s *state) bool {
+	return s.ready() && slices.ContainsFunc(s.wanted(), func(i *instance) bool {
+		seen, there := s.inCatalog(i)
+		return there && seen.Answered
+	})
 }
 
 // timeoutAt is when gate-timeout opens a closed gate: counted from when the containers became ready, or from when an
