@@ -112,7 +112,11 @@ func trouble(s *state) (wrong verdict, found bool) {
 	case !s.link.answers:
 		return verdict{reason: contract.ConsulUnreachable, message: agent + " does not answer" + cause(s, findLeader)}, true
 	case !s.link.leader:
-		return verdict{reason: contract.ConsulUnreachable, message: agent + " knows no leader"}, true
+		message := agent + " knows no leader"
+		if err := s.retries[action{kind: findLeader}.lane()].err; err != nil && !errors.Is(err, errNoLeader) {
+			message = agent + " did not say whether it knows a leader: " + err.Error()
+		}
+		return verdict{reason: contract.ConsulUnreachable, message: message}, true
 	case loginFailure(s) != nil:
 		return verdict{reason: contract.LoginFailed, message: "Consul's ACL system, asked by way of " + s.identity.ConsulAddress + ", doesn't let the pod in: " + loginFailure(s).Error()}, true
 	case rejection(s) != nil:

@@ -78,6 +78,30 @@ func TestLastAnswerIsTold(t *testing.T) {
 	}
 }
 
+// TestAnswerAboutTheLeaderIsTold tells an agent that has none from one that can't say.
+func TestAnswerAboutTheLeaderIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		fail func(string) error
+		says string
+	}{
+		"none":     {nil, "10.0.0.1:8500 knows no leader"},
+		"an error": {failing(errors.New("ask for the leader: 429 too many requests"), "leader"), "429 too many requests"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.leader, w.fail = false, c.fail
+				r, _ := w.start(t)
+				r.Seen(ready(testPod(), true))
+				after(10 * time.Second)
+				if got := w.last(); got.Reason != string(contract.ConsulUnreachable) || !strings.HasSuffix(got.Message, c.says) {
+					t.Errorf("the gate says %s %q, want %q at its end", got.Reason, got.Message, c.says)
+				}
+			})
+		})
+	}
+}
+
 func TestConstant(t *testing.T) {
 	for name, c := range map[string]struct {
 		a, b string
