@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -85,6 +86,9 @@ func (p *Process) launch() error {
 	if err != nil {
 		return err
 	}
+	if err := inheritNothing(); err != nil {
+		return err
+	}
 	command := exec.Command(path, args...) //nolint:noctx // it outlives every context
 	command.Dir = filepath.Dir(p.LogFile)
 	// Nothing else of the caller's environment: a proxy or a Consul token in it would change what is tested.
@@ -98,6 +102,21 @@ func (p *Process) launch() error {
 	go func() { _ = command.Wait() }()
 	if err := p.register(command.Process.Pid); err != nil {
 		return errors.Join(err, command.Process.Kill())
+	}
+	return nil
+}
+
+// inheritNothing keeps the files that this program was started with from the programs that it starts, which outlive it: among
+// them may be the lock of whoever waits for its end.
+func inheritNothing() error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("list open files: %w", err)
+	}
+	for _, entry := range open {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > int(os.Stderr.Fd()) {
+			unix.CloseOnExec(fd)
+		}
 	}
 	return nil
 }

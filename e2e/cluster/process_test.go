@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // shell is a process in no cgroup, which a test without root can't make: it is launched by hand.
@@ -101,5 +104,32 @@ func TestStartOfAProgramThatEnds(t *testing.T) {
 	err := p.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "the reason") {
 		t.Errorf("start = %v, want the log's end in it", err)
+	}
+}
+
+func TestStartedProgramsInheritNothing(t *testing.T) {
+	if err := requireRoot(); err != nil {
+		t.Skip(err)
+	}
+	const cgroup = "agentlet-unittest3"
+	if err := makeCgroup(cgroup); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		if err := removeCgroup(context.WithoutCancel(t.Context()), cgroup); err != nil {
+			t.Error(err)
+		}
+	})
+	// As a file that this program was started with: flock's is.
+	held, err := unix.Open(filepath.Join(t.TempDir(), "lock"), unix.O_CREAT|unix.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(held) })
+	p := shell(t, "sleep 0.2; ls -l /proc/$$/fd; echo listed; exit 1")
+	p.Cgroup = cgroup
+	p.Probe = probe{URL: "unix://" + p.PIDFile + "-nobody"}
+	if err := p.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "listed") || strings.Contains(err.Error(), "/lock") {
+		t.Errorf("start = %v, want a list of open files without the lock", err)
 	}
 }
