@@ -271,7 +271,7 @@ func (i *Injector) proxyCollisions(pod *corev1.Pod, f *found, service string) (e
 	for k := range pod.Spec.Volumes {
 		volume := &pod.Spec.Volumes[k]
 		own := func(v corev1.Volume) bool { return v.Name == volume.Name && !equality.Semantic.DeepEqual(&v, volume) }
-		if slices.ContainsFunc(i.parts.proxy.volumes, own) {
+		if len(errs) < maxCollisions && slices.ContainsFunc(i.parts.proxy.volumes, own) {
 			errs = append(errs, field.Invalid(field.NewPath("spec", "volumes"), volume.Name, "the mesh proxy's own volume has this name; rename this one"))
 		}
 	}

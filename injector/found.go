@@ -81,6 +81,9 @@ func (f *found) ownPort() (int, bool) {
 	return 0, false
 }
 
+// maxCollisions are as many as are told of ports, and of volumes: nobody reads more at once.
+const maxCollisions = 20
+
 // nameCollisions are the containers and volumes of others with a name that the agentlet's own needs.
 func (i *Injector) nameCollisions(pod *corev1.Pod, f *found) (errs field.ErrorList) {
 	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
@@ -104,7 +107,7 @@ func (i *Injector) portCollisions(pod *corev1.Pod, f *found) (errs field.ErrorLi
 	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
 		for j := range c.Ports {
 			p := &c.Ports[j]
-			if int(p.ContainerPort) == port && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
+			if len(errs) < maxCollisions && int(p.ContainerPort) == port && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
 				errs = append(errs, field.Invalid(path().Child("ports").Index(j).Child("containerPort"), port, fmt.Sprintf(
 					"is the agentlet's own port; give it another one with the annotation %s", contract.AgentletPort)))
 			}

@@ -24,6 +24,9 @@ const (
 	maxChecks    = 16
 	maxUpstreams = 32
 	maxItems     = 64
+	// maxMarks is on what separates or nests values in the text of services: line ends, commas, brackets, dashes. To parse one takes
+	// up to 600 bytes of memory. A service with two checks has some forty.
+	maxMarks = 4096
 	// maxMistakes and maxWarnings are as many as are told; nobody reads more at once.
 	maxMistakes = 20
 	maxWarnings = 20
@@ -49,8 +52,10 @@ func atMost(warnings []string) []string {
 	if len(warnings) <= maxWarnings {
 		return warnings
 	}
-	return append(warnings[:maxWarnings:maxWarnings], fmt.Sprintf("%d more warnings are left out", len(warnings)-maxWarnings))
+	return append(warnings[:maxWarnings:maxWarnings], leftOut(len(warnings)-maxWarnings))
 }
+
+func leftOut(warnings int) string { return fmt.Sprintf("%d more warnings are left out", warnings) }
 
 // checkCount says that a list is too long.
 func checkCount(n, most int, what string) error {
@@ -58,6 +63,22 @@ func checkCount(n, most int, what string) error {
 		return fmt.Errorf("it has %d %s, and must not have more than %d", n, what, most)
 	}
 	return nil
+}
+
+// checkMarks says that a text in YAML holds too many values.
+func checkMarks(text string) error {
+	marks := 0
+	for i := range len(text) {
+		switch text[i] {
+		case '\n', '\r', ',', '[', '{':
+			marks++
+		case '-', '?':
+			if i+1 == len(text) || text[i+1] == ' ' || text[i+1] == '\t' {
+				marks++
+			}
+		}
+	}
+	return checkCount(marks, maxMarks, "line ends, commas, dashes and brackets")
 }
 
 // checkText refuses what no name, tag or meta value holds on purpose.

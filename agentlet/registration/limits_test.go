@@ -46,7 +46,11 @@ func TestHostileAnnotations(t *testing.T) {
 		"as many tags as may be":           {flat(contract.ServiceTags, repeat(maxItems, "t%d")), ""},
 		"too many labels":                  {flat(contract.MetaFromLabels, repeat(maxItems+1, "l%d")), "must not have more than 64"},
 		"stray keys":                       {stray, ""},
-		"a list of what is no service":     {map[string]string{contract.Services: "[" + strings.Repeat("1,", 30000) + "1]"}, "must have at most 64"},
+		"a list of what is no service":     {map[string]string{contract.Services: "[" + strings.Repeat("1,", 3000) + "1]"}, "must have at most 64"},
+		"more values than there are":       {map[string]string{contract.Services: "[" + strings.Repeat("1,", maxMarks) + "1]"}, "must not have more than 4096"},
+		"lists in lists":                   {map[string]string{contract.Services: strings.Repeat("[", maxMarks+1)}, "must not have more than 4096"},
+		"lists in lists, by dashes":        {map[string]string{contract.Services: strings.Repeat("- ", maxMarks+1)}, "must not have more than 4096"},
+		"keys in keys":                     {map[string]string{contract.Services: strings.Repeat("? ", maxMarks+1)}, "must not have more than 4096"},
 		"too many checks": {map[string]string{
 			contract.Services: "[{name: web, port: 80, checks: [" + repeat(maxChecks+1, "{tcp: ':1', interval: 1%ds}") + "]}]",
 		}, "must have at most 16"},
@@ -74,5 +78,22 @@ func TestManyMistakesEndWithAWord(t *testing.T) {
 	_, _, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.Services: bad}}}, nil)
 	if len(errs) != maxMistakes+1 || !strings.Contains(errs[maxMistakes].Error(), "more mistakes") {
 		t.Errorf("%d mistakes, the last %v", len(errs), errs[len(errs)-1])
+	}
+}
+
+// A key that has no effect is compared with all known ones, which is not done for more than are told.
+func TestUnknownKeysTakeNoMoreThanIsTold(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{}, Labels: map[string]string{}}}
+	for i := range 5000 {
+		pod.Annotations[fmt.Sprintf("%sservice-nam%d", contract.Prefix, i)] = ""
+		pod.Labels[fmt.Sprintf("%sservice-nam%d", contract.Prefix, i)] = ""
+	}
+	if warnings := UnknownKeys(pod); len(warnings) != maxWarnings+1 || warnings[maxWarnings] != "9980 more warnings are left out" {
+		t.Errorf("%d warnings, the last %q", len(warnings), warnings[len(warnings)-1])
+	}
+	one := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{contract.Prefix + "service-nam": ""}}}
+	each := testing.AllocsPerRun(10, func() { UnknownKeys(one) })
+	if all := testing.AllocsPerRun(2, func() { UnknownKeys(pod) }); all > 2*maxWarnings*each {
+		t.Errorf("10,000 keys take %.0f allocations, and one takes %.0f", all, each)
 	}
 }

@@ -13,32 +13,40 @@ import (
 )
 
 // UnknownKeys returns a warning for each agentlet.dev/ annotation and label that has no effect on a pod, sorted, with
-// the nearest known key where one is near. It returns at most maxWarnings of them, and how many are left out.
+// the nearest known key where one is near. It returns at most maxWarnings of them, and how many are left out: those are not
+// compared with what is known, which takes as long as all the rest of a pod.
 func UnknownKeys(pod *corev1.Pod) []string {
-	var warnings []string
+	var annotations, labels []string
+	ours := func(key string) bool { return strings.HasPrefix(key, contract.Prefix) && len(key) <= maxKey } // or the API server will say so
 	for key := range pod.Annotations {
-		if !strings.HasPrefix(key, contract.Prefix) {
-			continue
-		}
-		if len(key) > maxKey { // the API server will say so
-			continue
-		}
-		if _, _, known := contract.Lookup(key); !known {
-			warnings = append(warnings, fmt.Sprintf("annotation %s %s", key, noEffect(key)))
+		if ours(key) {
+			if _, _, known := contract.Lookup(key); !known {
+				annotations = append(annotations, key)
+			}
 		}
 	}
 	for key := range pod.Labels {
-		if !strings.HasPrefix(key, contract.Prefix) || key == contract.InjectLabel {
-			continue
+		if ours(key) && key != contract.InjectLabel {
+			labels = append(labels, key)
 		}
+	}
+	slices.Sort(annotations)
+	slices.Sort(labels)
+	var warnings []string
+	for _, key := range annotations[:min(len(annotations), maxWarnings)] {
+		warnings = append(warnings, fmt.Sprintf("annotation %s %s", key, noEffect(key)))
+	}
+	for _, key := range labels[:min(len(labels), maxWarnings-len(warnings))] {
 		if _, _, known := contract.Lookup(key); known {
 			warnings = append(warnings, fmt.Sprintf("label %s has no effect: agentlet reads it from the annotations", key))
 		} else {
 			warnings = append(warnings, fmt.Sprintf("label %s %s", key, noEffect(key)))
 		}
 	}
-	slices.Sort(warnings)
-	return append(atMost(warnings), injectWarnings(pod)...)
+	if left := len(annotations) + len(labels) - len(warnings); left > 0 {
+		warnings = append(warnings, leftOut(left))
+	}
+	return append(warnings, injectWarnings(pod)...)
 }
 
 // injectWarnings are for a value of inject that reads like an answer and is none.

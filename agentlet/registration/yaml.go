@@ -22,6 +22,9 @@ var (
 
 // parseYAML parses one YAML document. The nodes keep every scalar as it was written.
 func parseYAML(text string) (*yaml.Node, error) {
+	if err := checkMarks(text); err != nil {
+		return nil, err
+	}
 	var doc, more yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader([]byte(text)))
 	if err := decoder.Decode(&doc); errors.Is(err, io.EOF) || (err == nil && len(doc.Content) == 0) {

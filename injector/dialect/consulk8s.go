@@ -3,6 +3,7 @@ package dialect
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -80,16 +81,17 @@ func fromConsulK8s(annotations map[string]string) Translation {
 	t.source(service.Child("port"), consulPort, annotations)
 	d.Tags = splitTags(annotations[consulTags])
 	t.source(service.Child("tags"), consulTags, annotations)
-	for _, tag := range d.Tags {
-		if tag == syncedTag {
-			t.warn("annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own", consulTags, tag)
-		}
+	if slices.Contains(d.Tags, syncedTag) {
+		t.warn("annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own", consulTags, syncedTag)
 	}
 	if text := annotations[consulWeight]; text != "" {
 		d.Weights = &weights{Passing: strings.TrimSpace(text)}
 		t.source(service.Child("weights"), consulWeight, annotations)
 	}
 	for key, value := range annotations {
+		if len(d.Meta) == maxItems {
+			break // more than a service may have
+		}
 		if name, ok := strings.CutPrefix(key, consulMeta); ok && name != "" {
 			if d.Meta == nil {
 				d.Meta = map[string]string{}
@@ -118,10 +120,11 @@ func number(text string) string {
 	return text
 }
 
-// splitTags splits at commas, of which a backslash makes a part of a tag, and leaves out what is empty.
+// splitTags splits at commas, of which a backslash makes a part of a tag, and leaves out what is empty. It ends at maxItems, which are
+// more than a service may have.
 func splitTags(text string) (tags []string) {
 	var tag strings.Builder
-	for more := true; more; {
+	for more := true; more && len(tags) < maxItems; {
 		var item string
 		item, text, more = strings.Cut(text, ",")
 		if before, escaped := strings.CutSuffix(item, `\`); escaped && more {

@@ -48,15 +48,15 @@ var katalogKeys = []Key{
 
 var errEscapedComma = errors.New(`it holds \, which is a backslash and a new item to katalog-sync, and a comma to agentlet`)
 
-// maxNames bounds the effort over a text that nobody has judged yet.
-const maxNames = 256
+// maxItems bounds the effort over a list that nobody has judged yet. It is more than a pod or a service may have of anything.
+const maxItems = 256
 
 // fromKatalogSync translates annotations with service-names. All values keep their form, so that each mistake in one can be
 // said of it.
 func fromKatalogSync(annotations map[string]string) Translation {
 	var t Translation
 	// A pod may not have as many services as would be cut off here.
-	names := strings.SplitN(annotations[katalogNames], ",", maxNames)
+	names := strings.SplitN(annotations[katalogNames], ",", maxItems)
 	for i := range names {
 		names[i] = strings.TrimSpace(names[i])
 	}
