@@ -137,7 +137,7 @@ func TestProxyWiring(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw := readPod(t, filepath.Join("testdata", "connect"))
-			injected := decode(t, apply(t, raw, i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})))
+			injected := whole(t, apply(t, raw, i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})))
 			proxy := injected.Spec.InitContainers[1]
 			if got := strings.Join(slices.Concat(proxy.Command, proxy.Args), " "); got != c.command {
 				t.Errorf("runs %q, want %q", got, c.command)

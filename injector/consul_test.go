@@ -85,7 +85,7 @@ func TestConsulWiring(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw := readPod(t, filepath.Join("testdata", "two-services"))
-			injected := decode(t, apply(t, raw, i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})))
+			injected := whole(t, apply(t, raw, i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})))
 			said := strings.Join(injected.Spec.InitContainers[0].Args, " ")
 			volume := injected.Spec.Volumes[len(injected.Spec.Volumes)-1]
 			paths := projected(volume.Projected)

@@ -18,6 +18,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector/dialect"
+	"github.com/agentlet/agentlet/injector/workload"
 	"github.com/agentlet/agentlet/internal/golden"
 )
 
@@ -111,7 +112,18 @@ func readPod(t testing.TB, dir string) []byte {
 	return raw
 }
 
+// decode reads a pod as the webhook does.
 func decode(t testing.TB, raw []byte) *corev1.Pod {
+	t.Helper()
+	pod, err := workload.Pod(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
+// whole reads all of a pod.
+func whole(t testing.TB, raw []byte) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{}
 	if err := json.Unmarshal(raw, pod); err != nil {

@@ -33,27 +33,84 @@ func Path(apiVersion, kind string) (path []string, ok bool) {
 	return path, ok
 }
 
-// Template returns what the JSON of an object holds at the path.
-func Template(object []byte, path []string) ([]byte, error) {
-	for _, step := range path {
-		var fields map[string]json.RawMessage
-		if err := json.Unmarshal(object, &fields); err != nil {
-			return nil, err
-		}
-		if object = fields[step]; object == nil {
-			return nil, fmt.Errorf("it has no %s", strings.Join(path, "."))
-		}
-	}
-	return object, nil
+// Object is the JSON of an object that may hold a template, as far as it is read.
+type Object struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		GenerateName      string    `json:"generateName"`
+		DeletionTimestamp *presence `json:"deletionTimestamp"`
+		OwnerReferences   []struct {
+			Controller bool `json:"controller"`
+		} `json:"ownerReferences"`
+	} `json:"metadata"`
+	template
+	Spec struct {
+		template
+		JobTemplate struct {
+			Spec struct{ template } `json:"spec"`
+		} `json:"jobTemplate"`
+	} `json:"spec"`
 }
 
-// Pod reads a pod, or a template's metadata and specification as those of a pod.
-func Pod(template []byte) (*corev1.Pod, error) {
-	pod := &corev1.Pod{}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(template, pod); err != nil {
+type template struct {
+	Template json.RawMessage `json:"template"`
+}
+
+// presence of anything but null.
+type presence struct{}
+
+// UnmarshalJSON takes anything.
+func (*presence) UnmarshalJSON([]byte) error { return nil }
+
+// Terminating reports whether the object is being deleted.
+func (o *Object) Terminating() bool { return o.Metadata.DeletionTimestamp != nil }
+
+// Controlled reports whether another object controls this one.
+func (o *Object) Controlled() bool {
+	for _, owner := range o.Metadata.OwnerReferences {
+		if owner.Controller {
+			return true
+		}
+	}
+	return false
+}
+
+// TemplateAt returns what the object holds at a path of a template.
+func (o *Object) TemplateAt(path []string) (raw []byte, err error) {
+	switch len(path) {
+	case 1:
+		raw = o.Template
+	case 2:
+		raw = o.Spec.Template
+	case 4:
+		raw = o.Spec.JobTemplate.Spec.Template
+	}
+	if raw == nil {
+		return nil, fmt.Errorf("it has no %s", strings.Join(path, "."))
+	}
+	return raw, nil
+}
+
+// Template returns what the JSON of an object holds at the path.
+func Template(object []byte, path []string) ([]byte, error) {
+	if len(path) == 0 {
+		return object, nil
+	}
+	var o Object
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(object, &o); err != nil {
 		return nil, err
 	}
-	return pod, nil
+	return o.TemplateAt(path)
+}
+
+// Pod reads a pod, or a template's metadata and specification as those of a pod, as far as the injector reads them (PodFields).
+func Pod(template []byte) (*corev1.Pod, error) {
+	var fields PodFields
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(template, &fields); err != nil {
+		return nil, err
+	}
+	return fields.Pod()
 }
 
 // namespaceField begins the fields of what the injector finds wrong with the namespace instead of the pod.

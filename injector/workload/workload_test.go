@@ -9,10 +9,10 @@ import (
 func TestTheTemplateAndItsMistakesHaveTheirPlaces(t *testing.T) {
 	mistake := field.Invalid(field.NewPath("metadata", "annotations").Key("agentlet.dev/gate"), "ajar", "x")
 	for _, test := range []struct{ version, kind, object, path string }{
-		{"v1", "Pod", `{"spec":{"hostname":"x"}}`, ""},
-		{"v1", "PodTemplate", `{"template":{"spec":{"hostname":"x"}}}`, "template."},
-		{"apps/v1", "Deployment", `{"spec":{"template":{"spec":{"hostname":"x"}}}}`, "spec.template."},
-		{"batch/v1", "CronJob", `{"spec":{"jobTemplate":{"spec":{"template":{"spec":{"hostname":"x"}}}}}}`, "spec.jobTemplate.spec.template."},
+		{"v1", "Pod", `{"spec":{"containers":[{"name":"x"}]}}`, ""},
+		{"v1", "PodTemplate", `{"template":{"spec":{"containers":[{"name":"x"}]}}}`, "template."},
+		{"apps/v1", "Deployment", `{"spec":{"template":{"spec":{"containers":[{"name":"x"}]}}}}`, "spec.template."},
+		{"batch/v1", "CronJob", `{"spec":{"jobTemplate":{"spec":{"template":{"spec":{"containers":[{"name":"x"}]}}}}}}`, "spec.jobTemplate.spec.template."},
 	} {
 		path, ok := Path(test.version, test.kind)
 		if !ok {
@@ -22,7 +22,7 @@ func TestTheTemplateAndItsMistakesHaveTheirPlaces(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", test.kind, err)
 		}
-		if pod, err := Pod(template); err != nil || pod.Spec.Hostname != "x" {
+		if pod, err := Pod(template); err != nil || len(pod.Spec.Containers) != 1 || pod.Spec.Containers[0].Name != "x" {
 			t.Errorf("%s: %v, %v", test.kind, pod, err)
 		}
 		if got, want := Mistake(path, mistake).Field, test.path+mistake.Field; got != want {

@@ -1,0 +1,334 @@
+package workload
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// Bounds on a pod, beside those of the decoder's caller.
+const (
+	// MaxContainers bounds the containers of a pod, init containers included. No node runs a pod with nearly as many.
+	MaxContainers = 256
+	// maxAnnotations is the API server's bound on the annotations of an object, keys and values, in bytes.
+	maxAnnotations = 256 << 10
+	// maxQuantity and maxExponent bound the text of a quantity, and what follows its e: a sign and two digits. What the API
+	// server writes is shorter.
+	maxQuantity = 64
+	maxExponent = 3
+)
+
+// PodFields is the JSON of a pod, or of a template's metadata and specification, as far as the injector reads it. It differs from
+// Kubernetes' own type in two ways, because the JSON may be anybody's: it computes no quantity, which takes time and memory by the
+// power of ten that the quantity names, and an item of a list takes little memory.
+type PodFields struct {
+	metav1.TypeMeta
+	Metadata struct {
+		Name         string            `json:"name"`
+		GenerateName string            `json:"generateName"`
+		Labels       map[string]string `json:"labels"`
+		Annotations  map[string]string `json:"annotations"`
+	} `json:"metadata"`
+	Spec struct {
+		InitContainers   []*container                  `json:"initContainers"`
+		Containers       []*container                  `json:"containers"`
+		Volumes          []volume                      `json:"volumes"`
+		ReadinessGates   []corev1.PodReadinessGate     `json:"readinessGates"`
+		ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets"`
+		Resources        *resources                    `json:"resources"`
+		NodeSelector     map[string]string             `json:"nodeSelector"`
+		Affinity         *affinity                     `json:"affinity"`
+		OS               *corev1.PodOS                 `json:"os"`
+		HostNetwork      bool                          `json:"hostNetwork"`
+
+		TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds"`
+	} `json:"spec"`
+}
+
+type container struct {
+	Name           string                         `json:"name"`
+	Args           []string                       `json:"args"`
+	Env            []variable                     `json:"env"`
+	Ports          []corev1.ContainerPort         `json:"ports"`
+	Resources      *resources                     `json:"resources"`
+	Lifecycle      *corev1.Lifecycle              `json:"lifecycle"`
+	ReadinessProbe *corev1.Probe                  `json:"readinessProbe"`
+	StartupProbe   *corev1.Probe                  `json:"startupProbe"`
+	RestartPolicy  *corev1.ContainerRestartPolicy `json:"restartPolicy"`
+}
+
+// variable of an environment. Of its source counts that there is one.
+type variable struct {
+	Name      string    `json:"name"`
+	Value     string    `json:"value"`
+	ValueFrom *struct{} `json:"valueFrom"`
+}
+
+// resources of a container, or of the pod as a whole. Others than these two are nobody's business here.
+type resources struct {
+	Limits   quantities `json:"limits"`
+	Requests quantities `json:"requests"`
+}
+
+// quantities as they are written; nil where there is none.
+type quantities struct {
+	CPU    json.RawMessage `json:"cpu"`
+	Memory json.RawMessage `json:"memory"`
+}
+
+type affinity struct {
+	NodeAffinity *struct {
+		Required *corev1.NodeSelector `json:"requiredDuringSchedulingIgnoredDuringExecution"`
+	} `json:"nodeAffinity"`
+}
+
+// volume with the sources that an injected one can have. They are decoded where the name is that of an injected one.
+type volume struct {
+	Name      string          `json:"name"`
+	Projected json.RawMessage `json:"projected"`
+	EmptyDir  json.RawMessage `json:"emptyDir"`
+}
+
+type projected struct {
+	DefaultMode *int32 `json:"defaultMode"`
+	Sources     []struct {
+		Secret              *corev1.SecretProjection              `json:"secret"`
+		ConfigMap           *corev1.ConfigMapProjection           `json:"configMap"`
+		ServiceAccountToken *corev1.ServiceAccountTokenProjection `json:"serviceAccountToken"`
+		DownwardAPI         *struct {
+			Items []struct {
+				Path     string                      `json:"path"`
+				FieldRef *corev1.ObjectFieldSelector `json:"fieldRef"`
+				Mode     *int32                      `json:"mode"`
+			} `json:"items"`
+		} `json:"downwardAPI"`
+	} `json:"sources"`
+}
+
+type emptyDir struct {
+	Medium    corev1.StorageMedium `json:"medium"`
+	SizeLimit json.RawMessage      `json:"sizeLimit"`
+}
+
+// Pod returns the fields in Kubernetes' own type, or all mistakes by which this is no pod that the API server would accept. The
+// pod shares memory with f.
+func (f *PodFields) Pod() (*corev1.Pod, error) {
+	if errs := f.tooMuch(); len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	var r reading
+	pod := &corev1.Pod{
+		TypeMeta: f.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Name: f.Metadata.Name, GenerateName: f.Metadata.GenerateName, Labels: f.Metadata.Labels, Annotations: f.Metadata.Annotations,
+		},
+		Spec: corev1.PodSpec{
+			InitContainers:   r.containers("initContainers", f.Spec.InitContainers),
+			Containers:       r.containers("containers", f.Spec.Containers),
+			Volumes:          r.volumes(f.Spec.Volumes),
+			ReadinessGates:   f.Spec.ReadinessGates,
+			ImagePullSecrets: f.Spec.ImagePullSecrets,
+			NodeSelector:     f.Spec.NodeSelector,
+			Affinity:         f.Spec.Affinity.affinity(),
+			OS:               f.Spec.OS,
+			HostNetwork:      f.Spec.HostNetwork,
+
+			TerminationGracePeriodSeconds: f.Spec.TerminationGracePeriodSeconds,
+		},
+	}
+	if f.Spec.Resources != nil {
+		pod.Spec.Resources = &corev1.ResourceRequirements{}
+		r.requirements(func() *field.Path { return spec }, f.Spec.Resources, pod.Spec.Resources)
+	}
+	return pod, r.errs.ToAggregate()
+}
+
+// tooMuch is what the pod has more of than it may.
+func (f *PodFields) tooMuch() (errs field.ErrorList) {
+	size := 0
+	for key, value := range f.Metadata.Annotations {
+		size += len(key) + len(value)
+	}
+	if size > maxAnnotations {
+		errs = append(errs, field.TooLong(field.NewPath("metadata", "annotations"), "", maxAnnotations))
+	}
+	if n := len(f.Spec.Containers) + len(f.Spec.InitContainers); n > MaxContainers {
+		errs = append(errs, field.TooMany(spec.Child("containers"), n, MaxContainers))
+	}
+	return errs
+}
+
+func (a *affinity) affinity() *corev1.Affinity {
+	if a == nil || a.NodeAffinity == nil {
+		return nil
+	}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: a.NodeAffinity.Required}}
+}
+
+// spec is the path of the specification.
+var spec = field.NewPath("spec")
+
+// reading turns fields into Kubernetes' types and gathers what is wrong with them. Paths are functions: most are never asked for.
+type reading struct{ errs field.ErrorList }
+
+func (r *reading) containers(list string, from []*container) []corev1.Container {
+	if from == nil {
+		return nil
+	}
+	containers := make([]corev1.Container, len(from))
+	for i, c := range from {
+		if c == nil {
+			continue // the API server will say so
+		}
+		containers[i] = corev1.Container{
+			Name: c.Name, Args: c.Args, Env: environment(c.Env), Ports: c.Ports, Lifecycle: c.Lifecycle,
+			ReadinessProbe: c.ReadinessProbe, StartupProbe: c.StartupProbe, RestartPolicy: c.RestartPolicy,
+		}
+		if c.Resources != nil {
+			r.requirements(func() *field.Path { return spec.Child(list).Index(i) }, c.Resources, &containers[i].Resources)
+		}
+	}
+	return containers
+}
+
+func environment(from []variable) []corev1.EnvVar {
+	if from == nil {
+		return nil
+	}
+	env := make([]corev1.EnvVar, len(from))
+	for i := range from {
+		env[i].Name, env[i].Value = from[i].Name, from[i].Value
+		if from[i].ValueFrom != nil {
+			env[i].ValueFrom = &elsewhere
+		}
+	}
+	return env
+}
+
+// elsewhere stands for any source of a variable.
+var elsewhere corev1.EnvVarSource
+
+func (r *reading) volumes(from []volume) []corev1.Volume {
+	if from == nil {
+		return nil
+	}
+	volumes := make([]corev1.Volume, len(from))
+	for i := range from {
+		volumes[i].Name = from[i].Name
+		switch volumes[i].Name {
+		case contract.VolumeName, contract.ProxyVolumeName, contract.ProxyScratchName, contract.ProxyTokenName:
+			at := spec.Child("volumes").Index(i)
+			volumes[i].EmptyDir = r.emptyDir(at.Child("emptyDir"), from[i].EmptyDir)
+			volumes[i].Projected = r.projected(at.Child("projected"), from[i].Projected)
+		}
+	}
+	return volumes
+}
+
+func (r *reading) emptyDir(at *field.Path, raw json.RawMessage) *corev1.EmptyDirVolumeSource {
+	var from *emptyDir
+	if decode(r, at, raw, &from); from == nil {
+		return nil
+	}
+	source := &corev1.EmptyDirVolumeSource{Medium: from.Medium}
+	if q, ok := r.quantity(func() *field.Path { return at.Child("sizeLimit") }, from.SizeLimit); ok {
+		source.SizeLimit = &q
+	}
+	return source
+}
+
+func (r *reading) projected(at *field.Path, raw json.RawMessage) *corev1.ProjectedVolumeSource {
+	var from *projected
+	if decode(r, at, raw, &from); from == nil {
+		return nil
+	}
+	source := &corev1.ProjectedVolumeSource{DefaultMode: from.DefaultMode, Sources: make([]corev1.VolumeProjection, len(from.Sources))}
+	for i := range from.Sources {
+		s, to := &from.Sources[i], &source.Sources[i]
+		to.Secret, to.ConfigMap, to.ServiceAccountToken = s.Secret, s.ConfigMap, s.ServiceAccountToken
+		if s.DownwardAPI == nil {
+			continue
+		}
+		to.DownwardAPI = &corev1.DownwardAPIProjection{}
+		for _, item := range s.DownwardAPI.Items {
+			to.DownwardAPI.Items = append(to.DownwardAPI.Items, corev1.DownwardAPIVolumeFile{Path: item.Path, FieldRef: item.FieldRef, Mode: item.Mode})
+		}
+	}
+	return source
+}
+
+func decode[T any](r *reading, at *field.Path, raw json.RawMessage, into *T) {
+	if raw == nil {
+		return
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, into); err != nil {
+		r.errs = append(r.errs, field.Invalid(at, field.OmitValueType{}, err.Error()))
+	}
+}
+
+// requirements of a container, or of the pod, which is at a path.
+func (r *reading) requirements(at func() *field.Path, from *resources, into *corev1.ResourceRequirements) {
+	for _, one := range [...]struct {
+		list string
+		from *quantities
+		into *corev1.ResourceList
+	}{{"limits", &from.Limits, &into.Limits}, {"requests", &from.Requests, &into.Requests}} {
+		r.put(at, one.list, corev1.ResourceCPU, one.from.CPU, one.into)
+		r.put(at, one.list, corev1.ResourceMemory, one.from.Memory, one.into)
+	}
+}
+
+// put adds a quantity to a list, if there is one.
+func (r *reading) put(at func() *field.Path, list string, name corev1.ResourceName, raw json.RawMessage, into *corev1.ResourceList) {
+	q, ok := r.quantity(func() *field.Path { return at().Child("resources", list, string(name)) }, raw)
+	if !ok {
+		return
+	}
+	if *into == nil {
+		*into = make(corev1.ResourceList, 2)
+	}
+	(*into)[name] = q
+}
+
+// quantity reads one; ok is false where there is none, or it is wrong.
+func (r *reading) quantity(at func() *field.Path, raw json.RawMessage) (q resource.Quantity, ok bool) {
+	if raw == nil {
+		return q, false
+	}
+	q, err := parseQuantity(raw)
+	if err != nil {
+		r.errs = append(r.errs, field.Invalid(at(), string(raw[:min(len(raw), maxQuantity)]), err.Error()))
+		return q, false
+	}
+	return q, true
+}
+
+var errQuantity = errors.New("must be a quantity such as 250m or 64Mi")
+
+// parseQuantity reads a quantity that is written as a text or as a number; null is zero, as Kubernetes has it. It looks at the form
+// first, because what ParseQuantity takes grows with the power of ten that an exponent names.
+func parseQuantity(raw json.RawMessage) (resource.Quantity, error) {
+	if len(raw) > maxQuantity {
+		return resource.Quantity{}, errQuantity
+	}
+	text := strings.TrimSpace(strings.Trim(string(raw), `"`))
+	if text == "null" {
+		return resource.Quantity{}, nil
+	}
+	if at := strings.IndexAny(text, "eE"); at >= 0 && len(text)-at-1 > maxExponent {
+		return resource.Quantity{}, errQuantity
+	}
+	q, err := resource.ParseQuantity(text)
+	if err != nil {
+		return resource.Quantity{}, errQuantity
+	}
+	return q, nil
+}
