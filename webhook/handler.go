@@ -21,19 +21,25 @@ import (
 // predecessor, and a MiB is plenty for the envelope around them.
 const maxBody = 7 << 20
 
-// maxGrowth is how much of an announced body is made room for before it arrives.
-const maxGrowth = 64 << 10
-
-// maxObjects bounds the JSON objects in a review, roughly, by its opening braces. A pod has a few hundred. Empty ones
-// become 300 times as large when they are decoded: a body of nothing else would take gigabytes.
-const maxObjects = 20_000
-
-// Bodies over largeBody are decoded a few at a time, largeAtOnce, because each may take some hundred times its size. The
-// others, which are all but all of them, wait for nobody.
+// smallBody is as much of a body as anybody may send before it waits for room, and firstRead what is made room for before it arrives:
+// anybody can announce a length. All but all reviews are smaller than the one, and most are smaller than the other.
 const (
-	largeBody   = 512 << 10
-	largeAtOnce = 2
+	smallBody = 64 << 10
+	firstRead = 16 << 10
 )
+
+// A request's deadline is the API server's, which it sends with each, as ?timeout=10s: nobody reads a later answer.
+const (
+	timeoutParameter = "timeout"
+	defaultTimeout   = 10 * time.Second
+	maxTimeout       = 30 * time.Second // the most that a webhook configuration can have
+	// bodyTimeout is how long a body may hold the room that was made for it before it is there.
+	bodyTimeout = 3 * time.Second
+)
+
+// statusTold is the status of what leaves the word to the API server's failurePolicy and shall be read by whoever creates the object:
+// of other statuses, such as 413 and 503, the API server shows nobody the text.
+const statusTold = http.StatusInternalServerError
 
 // requestError is a mistake of the caller's, with the HTTP status that says so.
 type requestError struct {
@@ -57,6 +63,8 @@ type reviewer interface {
 	// review answers the review in body. It says in found what it knows, also with an error. A requestError leaves the word to
 	// the API server's failurePolicy.
 	review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error)
+	// tooLarge answers the review in a body that may not be decoded, for the reason that the error says, but for its envelope.
+	tooLarge(body []byte, found *verdict, why *tooLargeError) (*admissionv1.AdmissionResponse, error)
 }
 
 // handler answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own mistakes an HTTP 500: the API
@@ -67,8 +75,8 @@ type handler struct {
 	kind    kind
 	metrics *metrics
 	log     *slog.Logger
-	// large holds a place for each large body that is being decoded. All handlers share it.
-	large chan struct{}
+	// memory is shared by all handlers.
+	memory *memory
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -80,7 +88,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			status = bad.status
 		}
 		// This is what the API server shows to whoever creates the pod.
-		http.Error(w, fmt.Sprintf("agentlet: %s (request uid %q)", err, found.uid), status)
+		http.Error(w, fmt.Sprintf("agentlet: %s (request uid %q)", cut(err.Error(), maxMessage), found.uid), status)
 	} else {
 		w.Header().Set("Content-Type", "application/json")
 		_, err = w.Write(answer) //nolint:gosec // G705: JSON for the API server, no page for a browser
@@ -100,7 +108,7 @@ func (h *handler) record(r *http.Request, found verdict, took time.Duration, err
 	}
 	if err != nil {
 		level = slog.LevelError
-		attributes = append(attributes, slog.Any("error", err))
+		attributes = append(attributes, slog.String("error", cut(err.Error(), maxMessage)))
 	}
 	if panicked := (*panicError)(nil); errors.As(err, &panicked) {
 		attributes = append(attributes, slog.Any("panic", panicked.value), slog.String("stack", string(panicked.stack)))
@@ -118,19 +126,14 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 		}
 	}()
 	found.outcome, found.reason = failed, reasonBadRequest
-	body, err := readBody(w, r)
+	ctx, cancel := context.WithTimeout(r.Context(), timeoutOf(r))
+	defer cancel()
+	body, release, err := h.readBody(ctx, w, r)
 	if err != nil {
 		return nil, found, err
 	}
-	if len(body) > largeBody {
-		select {
-		case h.large <- struct{}{}:
-			defer func() { <-h.large }()
-		case <-r.Context().Done():
-			return nil, found, &requestError{http.StatusServiceUnavailable, errors.New("too many large reviews at once")}
-		}
-	}
-	response, err := h.review(r.Context(), body, &found)
+	defer release()
+	response, err := h.decide(ctx, body, &found)
 	if unanswered := (*requestError)(nil); errors.As(err, &unanswered) {
 		return nil, found, err
 	}
@@ -147,38 +150,93 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 	return answer, found, nil
 }
 
-// readBody returns the body of a POST with JSON of at most maxBody bytes.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// decide answers the review in a body once there is room for it.
+func (h *handler) decide(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
+	cost, err := costOf(body)
+	if err != nil {
+		return nil, &requestError{http.StatusBadRequest, err}
+	}
+	release, err := h.memory.forReview(ctx, cost)
+	if tooLarge := (*tooLargeError)(nil); errors.As(err, &tooLarge) {
+		return h.tooLarge(body, found, tooLarge)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return h.review(ctx, body, found)
+}
+
+// timeoutOf is how long the caller waits for the answer.
+func timeoutOf(r *http.Request) time.Duration {
+	timeout, err := time.ParseDuration(r.URL.Query().Get(timeoutParameter))
+	if err != nil || timeout <= 0 {
+		return defaultTimeout
+	}
+	return min(timeout, maxTimeout)
+}
+
+// readBody returns the body of a POST with JSON of at most maxBody bytes. The caller calls release when it needs it no more.
+func (h *handler) readBody(ctx context.Context, w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return nil, &requestError{http.StatusMethodNotAllowed, fmt.Errorf("method %s: only POST is answered", r.Method)}
+		return nil, nil, &requestError{http.StatusMethodNotAllowed, fmt.Errorf("method %s: only POST is answered", r.Method)}
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return nil, &requestError{
+		return nil, nil, &requestError{
 			http.StatusUnsupportedMediaType,
 			fmt.Errorf("content type %q: want application/json", r.Header.Get("Content-Type")),
 		}
 	}
-	var body bytes.Buffer
+	if r.ContentLength > maxBody {
+		return nil, nil, errBodyTooLarge
+	}
+	from := http.MaxBytesReader(w, r.Body, maxBody)
+	var read bytes.Buffer
 	if r.ContentLength > 0 {
-		// One allocation for an ordinary review, of which ReadFrom wants MinRead to spare at the end. For more only as it
-		// arrives: anybody who reaches the port can announce a length.
-		body.Grow(int(min(r.ContentLength, maxGrowth)) + bytes.MinRead)
+		read.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead) // ReadFrom wants MinRead to spare at the end
 	}
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, err = read.ReadFrom(io.LimitReader(from, smallBody)); err != nil {
+		return nil, nil, readError(err)
+	}
+	release = func() {}
+	if read.Len() == smallBody {
+		if release, err = h.readRest(ctx, w, r, from, &read); err != nil {
+			return nil, nil, err
+		}
+	}
+	if read.Len() == 0 {
+		return nil, nil, &requestError{http.StatusBadRequest, errors.New("the body is empty")}
+	}
+	return read.Bytes(), release, nil
+}
+
+// readRest reads what follows the beginning of a body, once there is room for it.
+func (h *handler) readRest(ctx context.Context, w http.ResponseWriter, r *http.Request, from io.Reader, read *bytes.Buffer) (release func(), err error) {
+	size := int64(maxBody)
+	if r.ContentLength > 0 {
+		size = r.ContentLength
+	}
+	if release, err = h.memory.forBody(ctx, size); err != nil {
+		return nil, err
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // only a test's has none
+	read.Grow(int(size) - read.Len() + bytes.MinRead)
+	if _, err = read.ReadFrom(from); err != nil {
+		release()
+		return nil, readError(err)
+	}
+	return release, nil
+}
+
+var errBodyTooLarge = &requestError{statusTold, fmt.Errorf("the body is larger than %d bytes", maxBody)}
+
+// readError is why a body could not be read.
+func readError(err error) error {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, &requestError{http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)}
+		return errBodyTooLarge
 	}
-	if err != nil {
-		return nil, &requestError{http.StatusBadRequest, fmt.Errorf("read body: %w", noEOF(err))}
-	}
-	if body.Len() == 0 {
-		return nil, &requestError{http.StatusBadRequest, errors.New("the body is empty")}
-	}
-	if bytes.Count(body.Bytes(), []byte("{")) > maxObjects {
-		return nil, &requestError{http.StatusRequestEntityTooLarge, fmt.Errorf("the body holds more than %d objects", maxObjects)}
-	}
-	return body.Bytes(), nil
+	return &requestError{http.StatusBadRequest, fmt.Errorf("read body: %w", noEOF(err))}
 }
 
 // noEOF names the end of a body that was announced to be longer.

@@ -111,7 +111,8 @@ func largestReview(t testing.TB) []byte {
 	if err := json.Unmarshal(ordinaryPod(t), &pod); err != nil {
 		t.Fatal(err)
 	}
-	pod["metadata"].(map[string]any)["annotations"].(map[string]any)["large"] = strings.Repeat("lorem ipsum ", (maxBody-64<<10)/12)
+	container := pod["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)
+	container["command"] = []string{strings.Repeat("lorem ipsum ", (maxBody-64<<10)/12)}
 	object, err := json.Marshal(pod)
 	if err != nil {
 		t.Fatal(err)

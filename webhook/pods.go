@@ -19,8 +19,14 @@ type judge struct {
 	namespaces Namespaces // or nil
 }
 
+// errLate is for nobody: who asked has gone.
+var errLate = errors.New("the request's deadline has passed")
+
 // decide judges a pod of the request's namespace.
 func (j *judge) decide(ctx context.Context, in *request, pod *corev1.Pod, found *verdict) (injector.Decision, error) {
+	if ctx.Err() != nil {
+		return injector.Decision{}, &requestError{statusTold, errLate}
+	}
 	allowed, err := j.allowed(ctx, in.Namespace, found)
 	if err != nil {
 		return injector.Decision{}, err
@@ -36,8 +42,7 @@ func (j *judge) allowed(ctx context.Context, namespace string, found *verdict) (
 	allowed, err := j.namespaces.AllowedServices(ctx, namespace)
 	if err != nil {
 		found.outcome, found.reason = failed, reasonNamespaceUnknown
-		// Of a 503 the API server tells nobody the text.
-		return nil, &requestError{http.StatusInternalServerError, err}
+		return nil, &requestError{statusTold, err}
 	}
 	return allowed, nil
 }
@@ -59,10 +64,10 @@ func (p *pods) review(ctx context.Context, body []byte, found *verdict) (*admiss
 		notPod = errors.New("the request names no namespace")
 	}
 	if notPod != nil {
-		return refuse(in.UID, notPod), nil
+		return refuse(in.UID, http.StatusBadRequest, metav1.StatusReasonBadRequest, notPod), nil
 	}
 	if found.object == "" {
-		found.object = pod.GenerateName
+		found.object = cut(pod.GenerateName, maxName)
 	}
 	// The namespace is the request's: at creation the pod's own may be empty, and it is the pod's author who fills it in.
 	decision, err := p.decide(ctx, in, pod, found)
@@ -73,14 +78,28 @@ func (p *pods) review(ctx context.Context, body []byte, found *verdict) (*admiss
 	return respond(in.UID, decision)
 }
 
+// tooLarge denies a pod that may not be decoded: of an HTTP error nobody would see the reason.
+func (p *pods) tooLarge(body []byte, found *verdict, why *tooLargeError) (*admissionv1.AdmissionResponse, error) {
+	in, err := decodeEnvelope(body)
+	if err != nil {
+		return nil, &requestError{http.StatusBadRequest, err}
+	}
+	found.know(in)
+	if !in.isPodCreation() {
+		found.outcome, found.reason = injector.Skipped, reasonNotCreation
+		return allow(in.UID), nil
+	}
+	return refuse(in.UID, http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge, why), nil
+}
+
 // allow lets an object through as it is.
 func allow(uid types.UID) *admissionv1.AdmissionResponse {
 	return &admissionv1.AdmissionResponse{UID: uid, Allowed: true}
 }
 
-// refuse denies a request whose object is not what the request says it is.
-func refuse(uid types.UID, err error) *admissionv1.AdmissionResponse {
+// refuse denies a request whose object is not what the request says it is, or too large.
+func refuse(uid types.UID, code int32, reason metav1.StatusReason, err error) *admissionv1.AdmissionResponse {
 	return &admissionv1.AdmissionResponse{UID: uid, Result: &metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest, Message: err.Error(),
+		Status: metav1.StatusFailure, Code: code, Reason: reason, Message: cut(err.Error(), maxMessage),
 	}}
 }

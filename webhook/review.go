@@ -18,6 +18,7 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/workload"
 )
 
 // request is the part of an AdmissionRequest that this webhook reads.
@@ -30,15 +31,29 @@ type request struct {
 	Operation   admissionv1.Operation   `json:"operation"`
 }
 
-// review is an AdmissionReview whose objects are read as T. There is an old one where there was one before.
-type review[T any] struct {
+// review is an AdmissionReview whose object is read as New, and as it was before as Old.
+type review[New, Old any] struct {
 	metav1.TypeMeta
 	Request *struct {
 		request
-		Object    T `json:"object"`
-		OldObject T `json:"oldObject"`
+		Object    New `json:"object"`
+		OldObject Old `json:"oldObject"`
 	} `json:"request"`
 }
+
+// unread is anything that is not read.
+type unread struct{}
+
+// UnmarshalJSON takes anything.
+func (*unread) UnmarshalJSON([]byte) error { return nil }
+
+const (
+	// maxUID bounds the request's uid, which is in the answer, and maxName its other names in the log. The API server's are shorter.
+	maxUID  = 128
+	maxName = 253
+	// maxMessage bounds what is told of an error, which may hold a part of the object.
+	maxMessage = 4096
+)
 
 // isPodCreation says whether this is what the webhook acts on. Anything else is let through untouched.
 func (r *request) isPodCreation() bool {
@@ -56,7 +71,7 @@ func (r *request) nonce() string {
 // request is understood and its object is no pod, the pod is nil and notPod says why.
 func decodeReview(body []byte) (in *request, pod *corev1.Pod, notPod, err error) {
 	// Nearly every object is a pod. To decode it together with its envelope saves two readings of it.
-	var whole review[*corev1.Pod]
+	var whole review[*workload.PodFields, unread]
 	notPod = kjson.UnmarshalCaseSensitivePreserveInts(body, &whole)
 	if notPod == nil {
 		in, err = checkEnvelope(&whole)
@@ -67,35 +82,47 @@ func decodeReview(body []byte) (in *request, pod *corev1.Pod, notPod, err error)
 		return in, pod, notPod, nil
 	}
 	// Is it the object that can't be read, or the envelope?
-	var around review[json.RawMessage]
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &around); err != nil {
-		return nil, nil, nil, fmt.Errorf("decode AdmissionReview: %w", err)
-	}
-	in, err = checkEnvelope(&around)
+	in, err = decodeEnvelope(body)
 	return in, nil, fmt.Errorf("decode pod: %w", notPod), err
 }
 
+// decodeEnvelope reads a review without its objects.
+func decodeEnvelope(body []byte) (*request, error) {
+	var around review[unread, unread]
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &around); err != nil {
+		return nil, fmt.Errorf("decode AdmissionReview: %w", err)
+	}
+	return checkEnvelope(&around)
+}
+
 // checkEnvelope returns the review's request if this is a review that we understand.
-func checkEnvelope[T any](in *review[T]) (*request, error) {
+func checkEnvelope[New, Old any](in *review[New, Old]) (*request, error) {
 	if want := admissionv1.SchemeGroupVersion.String(); in.APIVersion != want || in.Kind != "AdmissionReview" {
 		return nil, fmt.Errorf("decode AdmissionReview: want apiVersion %q and kind %q, got %q and %q",
-			want, "AdmissionReview", in.APIVersion, in.Kind)
+			want, "AdmissionReview", cut(in.APIVersion, maxName), cut(in.Kind, maxName))
 	}
-	if in.Request == nil {
+	switch {
+	case in.Request == nil:
 		return nil, errors.New("decode AdmissionReview: it holds no request")
-	}
-	if in.Request.UID == "" {
+	case in.Request.UID == "":
 		return nil, errors.New("decode AdmissionReview: its request has no uid")
+	case len(in.Request.UID) > maxUID:
+		return nil, fmt.Errorf("decode AdmissionReview: its request has a uid of %d characters, and may have %d", len(in.Request.UID), maxUID)
 	}
 	return &in.Request.request, nil
 }
 
-func checkPod(pod *corev1.Pod) (*corev1.Pod, error) {
-	if pod == nil {
+func checkPod(fields *workload.PodFields) (*corev1.Pod, error) {
+	if fields == nil {
 		return nil, errors.New("decode pod: the request holds no object")
 	}
-	if pod.APIVersion != "v1" || pod.Kind != "Pod" {
-		return nil, fmt.Errorf("decode pod: want apiVersion %q and kind %q, got %q and %q", "v1", "Pod", pod.APIVersion, pod.Kind)
+	if fields.APIVersion != "v1" || fields.Kind != "Pod" {
+		return nil, fmt.Errorf("decode pod: want apiVersion %q and kind %q, got %q and %q",
+			"v1", "Pod", cut(fields.APIVersion, maxName), cut(fields.Kind, maxName))
+	}
+	pod, err := fields.Pod()
+	if err != nil {
+		return nil, fmt.Errorf("decode pod: %w", err)
 	}
 	return pod, nil
 }

@@ -59,9 +59,9 @@ func New(config Config) *Server {
 		metrics.registry.MustRegister(config.Grants)
 	}
 	mux := http.NewServeMux()
-	judge, large := judge{config.Decider, config.Namespaces}, make(chan struct{}, largeAtOnce)
-	mux.Handle(MutatePath, &handler{&pods{judge}, mutating, metrics, config.Log, large})
-	mux.Handle(ValidatePath, &handler{&workloads{judge}, validating, metrics, config.Log, large})
+	judge, memory := judge{config.Decider, config.Namespaces}, newMemory()
+	mux.Handle(MutatePath, &handler{&pods{judge}, mutating, metrics, config.Log, memory})
+	mux.Handle(ValidatePath, &handler{&workloads{judge}, validating, metrics, config.Log, memory})
 	s := &Server{config: config, health: health}
 	s.tls = newHTTPServer(s.parting(mux), config.Log)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}

@@ -62,4 +62,6 @@ type verdict struct {
 }
 
 // know keeps what the request says of itself.
-func (v *verdict) know(in *request) { v.uid, v.namespace, v.object = in.UID, in.Namespace, in.Name }
+func (v *verdict) know(in *request) {
+	v.uid, v.namespace, v.object = in.UID, cut(in.Namespace, maxName), cut(in.Name, maxName)
+}

@@ -3,14 +3,12 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
 
 	admissionv1 "k8s.io/api/admission/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
@@ -23,19 +21,8 @@ import (
 // deleted, and a template that did not change are let through without a look, and of a changed one only new mistakes count.
 type workloads struct{ judge }
 
-// object is what is read of a workload beside its template.
-type object struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-	Metadata   struct {
-		GenerateName      string                  `json:"generateName"`
-		DeletionTimestamp *metav1.Time            `json:"deletionTimestamp"`
-		OwnerReferences   []metav1.OwnerReference `json:"ownerReferences"`
-	} `json:"metadata"`
-}
-
 func (w *workloads) review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
-	var whole review[json.RawMessage]
+	var whole review[workload.Object, workload.Object]
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &whole); err != nil {
 		return nil, &requestError{http.StatusBadRequest, fmt.Errorf("decode AdmissionReview: %w", err)}
 	}
@@ -44,7 +31,7 @@ func (w *workloads) review(ctx context.Context, body []byte, found *verdict) (*a
 		return nil, &requestError{http.StatusBadRequest, err}
 	}
 	found.know(in)
-	templates, reason, err := w.open(in, whole.Request.Object, whole.Request.OldObject, found)
+	templates, reason, err := w.open(in, &whole.Request.Object, &whole.Request.OldObject, found)
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, err}
 	}
@@ -55,6 +42,11 @@ func (w *workloads) review(ctx context.Context, body []byte, found *verdict) (*a
 	return w.compare(ctx, in, templates, found)
 }
 
+// tooLarge leaves a workload that may not be decoded to failurePolicy, which is Ignore.
+func (w *workloads) tooLarge(_ []byte, _ *verdict, why *tooLargeError) (*admissionv1.AdmissionResponse, error) {
+	return nil, &requestError{statusTold, why}
+}
+
 // templates of one workload: as it shall be, as it is (nil at its creation), and where both are in their objects.
 type templates struct {
 	new, old []byte
@@ -62,16 +54,12 @@ type templates struct {
 }
 
 // open finds the templates, or the reason for which there is nothing to judge.
-func (w *workloads) open(in *request, raw, old []byte, found *verdict) (t templates, skip injector.Reason, err error) {
+func (w *workloads) open(in *request, o, old *workload.Object, found *verdict) (t templates, skip injector.Reason, err error) {
 	if in.SubResource != "" || (in.Operation != admissionv1.Create && in.Operation != admissionv1.Update) {
 		return t, reasonNotAWorkload, nil
 	}
-	var o object
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &o); err != nil {
-		return t, "", fmt.Errorf("decode workload: %w", err)
-	}
 	if found.object == "" {
-		found.object = o.Metadata.GenerateName
+		found.object = cut(o.Metadata.GenerateName, maxName)
 	}
 	path, ok := workload.Path(o.APIVersion, o.Kind)
 	switch {
@@ -79,19 +67,19 @@ func (w *workloads) open(in *request, raw, old []byte, found *verdict) (t templa
 		return t, reasonNotAWorkload, nil
 	case in.Namespace == "":
 		return t, "", errors.New("the request names no namespace")
-	case o.Metadata.DeletionTimestamp != nil:
+	case o.Terminating():
 		return t, reasonTerminating, nil
-	case metav1.GetControllerOfNoCopy(&metav1.ObjectMeta{OwnerReferences: o.Metadata.OwnerReferences}) != nil:
+	case o.Controlled():
 		return t, reasonControlled, nil
 	}
 	t.path = path
-	if t.new, err = workload.Template(raw, path); err != nil {
+	if t.new, err = o.TemplateAt(path); err != nil {
 		return t, "", fmt.Errorf("decode workload: %w", err)
 	}
 	if in.Operation == admissionv1.Create {
 		return t, "", nil
 	}
-	if t.old, err = workload.Template(old, path); err != nil {
+	if t.old, err = old.TemplateAt(path); err != nil {
 		return t, "", fmt.Errorf("decode the workload as it is: %w", err)
 	}
 	if bytes.Equal(t.new, t.old) { // both come from the same encoder
