@@ -21,8 +21,9 @@ import (
 // predecessor, and a MiB is plenty for the envelope around them.
 const maxBody = 7 << 20
 
-// smallBody is as much of a body as anybody may send before it waits for room, and firstRead what is made room for before it arrives:
-// anybody can announce a length. All but all reviews are smaller than the one, and most are smaller than the other.
+// smallBody is as much of a body as anybody may send before it waits for room, and firstRead what is made room for before
+// it arrives: anybody can announce a length. All but all reviews are smaller than the one, and most are smaller than the
+// other.
 const (
 	smallBody = 64 << 10
 	firstRead = 16 << 10
@@ -37,8 +38,8 @@ const (
 	bodyTimeout = 3 * time.Second
 )
 
-// statusTold is the status of what leaves the word to the API server's failurePolicy and shall be read by whoever creates the object:
-// of other statuses, such as 413 and 503, the API server shows nobody the text.
+// statusTold is the status of what leaves the word to the API server's failurePolicy and shall be read by whoever creates
+// the object: of other statuses, such as 413 and 503, the API server shows nobody the text.
 const statusTold = http.StatusInternalServerError
 
 // requestError is a mistake of the caller's, with the HTTP status that says so.
@@ -61,8 +62,10 @@ func (e *panicError) Error() string { return "internal error: see the webhook's 
 // reviewer judges the objects of one webhook.
 type reviewer interface {
 	// review answers the review in body. It says in found what it knows, also with an error. A requestError leaves the word to
-	// the API server's failurePolicy.
+	// the API server's failurePolicy. With errAsk it is called again once ask has been.
 	review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error)
+	// ask asks what the review can't be answered without.
+	ask(ctx context.Context, found *verdict) error
 	// tooLarge answers the review in a body that may not be decoded, for the reason that the error says, but for its envelope.
 	tooLarge(body []byte, found *verdict, why *tooLargeError) (*admissionv1.AdmissionResponse, error)
 }
@@ -156,6 +159,18 @@ func (h *handler) decide(ctx context.Context, body []byte, found *verdict) (*adm
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, err}
 	}
+	response, err := h.reviewWithin(ctx, body, cost, found)
+	if errors.Is(err, errAsk) {
+		// Meanwhile nothing is held but the body.
+		if err = h.ask(ctx, found); err == nil {
+			response, err = h.reviewWithin(ctx, body, cost, found)
+		}
+	}
+	return response, err
+}
+
+// reviewWithin reviews a body that takes at most cost once there is room for it.
+func (h *handler) reviewWithin(ctx context.Context, body []byte, cost int64, found *verdict) (*admissionv1.AdmissionResponse, error) {
 	release, err := h.memory.forReview(ctx, cost)
 	if tooLarge := (*tooLargeError)(nil); errors.As(err, &tooLarge) {
 		return h.tooLarge(body, found, tooLarge)
@@ -212,7 +227,9 @@ func (h *handler) readBody(ctx context.Context, w http.ResponseWriter, r *http.R
 }
 
 // readRest reads what follows the beginning of a body, once there is room for it.
-func (h *handler) readRest(ctx context.Context, w http.ResponseWriter, r *http.Request, from io.Reader, read *bytes.Buffer) (release func(), err error) {
+func (h *handler) readRest(ctx context.Context, w http.ResponseWriter, r *http.Request, from io.Reader, read *bytes.Buffer) (
+	release func(), err error,
+) {
 	size := int64(maxBody)
 	if r.ContentLength > 0 {
 		size = r.ContentLength

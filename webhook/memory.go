@@ -13,13 +13,14 @@ import (
 	"github.com/agentlet/agentlet/injector/workload"
 )
 
-// Memory that all reviews of a process may take at once, in bytes. Whoever reaches the port can send any number of bodies, so each
-// waits until there is room for it. Together these are less than half of the memory limit that the chart sets. A body that no room
-// would be large enough for is not decoded.
+// Memory that all reviews of a process may take at once, in bytes. Whoever reaches the port can send any number of
+// bodies, so each waits until there is room for it. Together these are less than half of the memory limit that the chart
+// sets. A body that no room would be large enough for is not decoded.
 const (
 	// roomForBodies is for bodies over smallBody while they arrive and until they are answered. It holds one of the largest.
 	roomForBodies = maxBody + 1<<20
-	// roomForReviews is for what is made of bodies, each of which costs at most smallCost. An ordinary pod costs three quarters of that.
+	// roomForReviews is for what is made of bodies, each of which costs at most smallCost. An ordinary pod costs three
+	// quarters of that.
 	roomForReviews = 16 << 20
 	smallCost      = 4 << 20
 	// roomForLargeReviews is for what costs more. So ordinary reviews never wait for large ones.
@@ -40,7 +41,8 @@ const (
 	costContainer = 3 << 10
 )
 
-// maxDepth bounds how deep objects and lists may be nested, and maxNumber how long a number may be. Those of a pod have a third of it.
+// maxDepth bounds how deep objects and lists may be nested, and maxNumber how long a number may be. Those of a pod have a
+// third of it.
 const (
 	maxDepth  = 64
 	maxNumber = 64
@@ -52,8 +54,8 @@ var (
 	errUTF8   = errors.New("it is not UTF-8")
 )
 
-// costOf is what the review in a body may take in bytes, beyond the body. It looks at the outlines of the JSON alone, and need not be
-// told that it is no JSON: nothing of that is kept. An error means that the body is not the API server's.
+// costOf is what the review in a body may take in bytes, beyond the body. It looks at the outlines of the JSON alone, and
+// need not be told that it is no JSON: nothing of that is kept. An error means that the body is not the API server's.
 func costOf(body []byte) (int64, error) {
 	if !utf8.Valid(body) { // to replace what is wrong takes more memory than all the rest
 		return 0, errUTF8
@@ -89,7 +91,8 @@ func costOf(body []byte) (int64, error) {
 			}
 		}
 	}
-	return costBase + costByte*int64(len(body)) + costMember*inObjects + costItem*inLists + costContainer*min(inLists, workload.MaxContainers), nil
+	cost := costBase + costByte*int64(len(body)) + costMember*inObjects + costItem*inLists
+	return cost + costContainer*min(inLists, workload.MaxContainers), nil
 }
 
 // isNumber are the bytes of a number.

@@ -64,7 +64,8 @@ func inAnnotation(first, key, item string) stranger {
 
 func inWorkload(before, item, after string) stranger {
 	around := strings.Split(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"`+testUID+`",`+
-		`"namespace":"shop","operation":"UPDATE","oldObject":{"spec":{"template":{}}},"object":{"apiVersion":"apps/v1","kind":"Deployment",%s}}}`, "%s")
+		`"namespace":"shop","operation":"UPDATE","oldObject":{"spec":{"template":{}}},`+
+		`"object":{"apiVersion":"apps/v1","kind":"Deployment",%s}}}`, "%s")
 	return stranger{around[0] + before, item, after + around[1]}
 }
 

@@ -18,9 +18,19 @@ import (
 type fakeNamespaces struct {
 	allowed *string
 	problem error
+	// untold: it has to be asked for, which calls asked, or nil.
+	untold bool
+	asked  func()
 }
 
-func (f *fakeNamespaces) AllowedServices(_ context.Context, namespace string) (*string, error) {
+func (f *fakeNamespaces) AllowedServices(namespace string) (*string, bool) {
+	return f.allowed, f.problem == nil && !f.untold && namespace == "shop"
+}
+
+func (f *fakeNamespaces) Ask(_ context.Context, namespace string) (*string, error) {
+	if f.asked != nil {
+		f.asked()
+	}
 	if namespace != "shop" {
 		return nil, errors.New("asked for " + namespace)
 	}
@@ -49,6 +59,27 @@ func TestTheNamespacesWordReachesTheInjector(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "denied", "ServiceNotAllowed")); n != 1 {
 		t.Errorf("counted %v times", n)
+	}
+}
+
+// Who asks about a namespace waits for others, and holds no room meanwhile.
+func TestNothingIsHeldWhileTheNamespaceIsAskedFor(t *testing.T) {
+	only, asked := "web", 0
+	namespaces := &fakeNamespaces{allowed: &only, untold: true}
+	handler := testPods(realInjector(t), namespaces)
+	namespaces.asked = func() {
+		if asked++; !handler.memory.reviews.TryAcquire(roomForReviews) {
+			t.Fatal("the review holds room")
+		}
+		handler.memory.reviews.Release(roomForReviews)
+	}
+	response := answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
+	if response.Allowed || !strings.Contains(response.Result.Message, `service "web-admin": pods of this namespace may register only web`) || asked != 1 {
+		t.Errorf("asked %d times: %+v", asked, response.Result)
+	}
+	response = answerOf(t, post(testWorkloads(realInjector(t), namespaces), workloadReview(t, deployment(annotate("service-names", "pay")), nil)))
+	if response.Allowed || asked != 2 {
+		t.Errorf("a workload: asked %d times: %+v", asked, response.Result)
 	}
 }
 

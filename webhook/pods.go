@@ -22,29 +22,32 @@ type judge struct {
 // errLate is for nobody: who asked has gone.
 var errLate = errors.New("the request's deadline has passed")
 
-// decide judges a pod of the request's namespace.
+// errAsk says that the namespace's word on the services of its pods has to be asked for, which takes time.
+var errAsk = errors.New("the namespace is not known")
+
+// decide judges a pod of the request's namespace. With errAsk it is called again, with the answer.
 func (j *judge) decide(ctx context.Context, in *request, pod *corev1.Pod, found *verdict) (injector.Decision, error) {
 	if ctx.Err() != nil {
 		return injector.Decision{}, &requestError{statusTold, errLate}
 	}
-	allowed, err := j.allowed(ctx, in.Namespace, found)
-	if err != nil {
-		return injector.Decision{}, err
+	allowed := found.allowedServices
+	if j.namespaces != nil && !found.asked {
+		var known bool
+		if allowed, known = j.namespaces.AllowedServices(in.Namespace); !known {
+			return injector.Decision{}, errAsk
+		}
 	}
 	return j.decider.Decide(injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), AllowedServices: allowed}), nil
 }
 
-// allowed is the namespace's word on the services of its pods.
-func (j *judge) allowed(ctx context.Context, namespace string, found *verdict) (*string, error) {
-	if j.namespaces == nil {
-		return nil, nil
-	}
-	allowed, err := j.namespaces.AllowedServices(ctx, namespace)
-	if err != nil {
+// ask asks for the namespace's word.
+func (j *judge) ask(ctx context.Context, found *verdict) (err error) {
+	found.allowedServices, err = j.namespaces.Ask(ctx, found.namespace)
+	if found.asked = true; err != nil {
 		found.outcome, found.reason = failed, reasonNamespaceUnknown
-		return nil, &requestError{statusTold, err}
+		return &requestError{statusTold, err}
 	}
-	return allowed, nil
+	return nil
 }
 
 // pods answers for pods at their creation.

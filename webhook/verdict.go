@@ -59,6 +59,9 @@ type verdict struct {
 	namespace string
 	// object is the pod's or the workload's name, or what it is generated from.
 	object string
+	// asked: allowedServices is what was asked for of the namespace.
+	asked           bool
+	allowedServices *string
 }
 
 // know keeps what the request says of itself.

@@ -7,12 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
@@ -22,23 +26,34 @@ import (
 )
 
 const (
-	// resync is 0: nothing here happens on events.
+	// resync is 0: what is told again is no news.
 	resync = time.Duration(0)
 	// patience bounds the question about one namespace. It is half of the shortest timeout that the chart gives to a call,
 	// webhook.workloads.timeoutSeconds.
 	patience = time.Second
-	// questions are asked at most that many at once: a caller may name any namespace.
-	questions = 4
+	// questions a second, and at once: whoever reaches the webhook may name any namespaces. Of a new one the watch tells
+	// sooner than it is asked for.
+	questions      = 5
+	questionsBurst = 10
+	// absentFor is how long it is believed that there is no such namespace, unless the watch tells otherwise. It is less than
+	// patience: who asks for one that has just been created gets a new answer.
+	absentFor = patience / 2
 )
 
 // Namespaces holds the opted-in namespaces' annotations. It is safe for concurrent use.
 type Namespaces struct {
-	client  kubernetes.Interface
-	optedIn labels.Selector
-	factory informers.SharedInformerFactory
-	synced  cache.InformerSynced
-	lister  listers.NamespaceLister
-	asking  chan struct{} // holds one for each question that is asked now
+	client    kubernetes.Interface
+	optedIn   labels.Selector
+	factory   informers.SharedInformerFactory
+	synced    cache.InformerSynced
+	lister    listers.NamespaceLister
+	questions *rate.Limiter
+
+	mu sync.Mutex
+	// absent are namespaces that don't exist, and until when that is believed. There are as many as questions in that time.
+	absent map[string]time.Time
+	// news is closed when the watch tells of a namespace.
+	news chan struct{}
 }
 
 // New returns Namespaces that know nothing before Run.
@@ -51,10 +66,15 @@ func New(client kubernetes.Interface) (*Namespaces, error) {
 		informers.WithTransform(slim),
 		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = optedIn.String() }))
 	namespaces := factory.Core().V1().Namespaces()
-	return &Namespaces{
+	n := &Namespaces{
 		client: client, optedIn: optedIn, factory: factory,
-		synced: namespaces.Informer().HasSynced, lister: namespaces.Lister(), asking: make(chan struct{}, questions),
-	}, nil
+		synced: namespaces.Informer().HasSynced, lister: namespaces.Lister(),
+		questions: rate.NewLimiter(questions, questionsBurst), absent: map[string]time.Time{}, news: make(chan struct{}),
+	}
+	if _, err := namespaces.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(any) { n.told() }}); err != nil {
+		return nil, fmt.Errorf("follow namespaces: %w", err)
+	}
+	return n, nil
 }
 
 // Run watches until the context ends, and returns nil. What breaks is taken up again with backoff.
@@ -74,37 +94,73 @@ func (n *Namespaces) Ready() error {
 	return nil
 }
 
-// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none. About one that
-// the watch has not told of, because it was created or opted in a moment ago or the watch is interrupted, the API server is
-// asked, within a second. It is an error if that fails, or there is no such opted-in namespace: its word is not guessed.
-func (n *Namespaces) AllowedServices(ctx context.Context, namespace string) (*string, error) {
+// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none. known is false
+// for a namespace that the watch has not told of: Ask.
+func (n *Namespaces) AllowedServices(namespace string) (value *string, known bool) {
+	if n.Ready() != nil {
+		return nil, false
+	}
+	found, err := n.lister.Get(namespace)
+	if err != nil {
+		return nil, false
+	}
+	return allowedServices(found), true
+}
+
+func allowedServices(namespace *corev1.Namespace) *string {
+	if value, there := namespace.Annotations[contract.AllowedServices]; there {
+		return &value
+	}
+	return nil
+}
+
+// Ask returns what AllowedServices does of a namespace that the watch has not told of, because it was created or opted in a
+// moment ago, or the watch is interrupted: it asks the API server, unless the watch tells meanwhile, and takes a second at the
+// most. It is an error if that fails, or there is no such opted-in namespace: its word is not guessed.
+func (n *Namespaces) Ask(ctx context.Context, namespace string) (*string, error) {
 	if err := n.Ready(); err != nil {
 		return nil, err
 	}
-	known, err := n.lister.Get(namespace)
-	if err != nil {
-		known, err = n.ask(ctx, namespace)
+	if len(validation.IsDNS1123Label(namespace)) > 0 {
+		return nil, fmt.Errorf("%.64q is no name of a namespace", namespace)
 	}
-	if err != nil {
-		return nil, err
-	}
-	value, there := known.Annotations[contract.AllowedServices]
-	if !there {
-		return nil, nil
-	}
-	return &value, nil
-}
-
-// ask reads a namespace from the API server. It lists, which the webhook may do anyway, and so needs no right to get.
-func (n *Namespaces) ask(ctx context.Context, namespace string) (*corev1.Namespace, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	select {
-	case n.asking <- struct{}{}:
-		defer func() { <-n.asking }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("namespace %s is not known yet, and too many others are asked for: try again", namespace)
+	for {
+		news := n.nextNews()
+		if value, known := n.AllowedServices(namespace); known {
+			return value, nil
+		}
+		wait, err := n.turn(namespace)
+		if wait == 0 {
+			return n.list(ctx, namespace)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-news:
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+		timer.Stop()
 	}
+}
+
+// turn is how long it takes until the namespace may be asked for; 0: now. The error is what is so until then.
+func (n *Namespaces) turn(namespace string) (time.Duration, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if wait := time.Until(n.absent[namespace]); wait > 0 {
+		return wait, absentError(namespace)
+	}
+	if n.questions.Allow() {
+		return 0, nil
+	}
+	return time.Second / questions, fmt.Errorf("namespace %s is not known yet, and too many others are asked for: try again", namespace)
+}
+
+// list reads a namespace from the API server. It lists, which the webhook may do anyway, and so needs no right to get.
+func (n *Namespaces) list(ctx context.Context, namespace string) (*string, error) {
 	found, err := n.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{
 		LabelSelector: n.optedIn.String(), FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, namespace).String(),
 	})
@@ -113,10 +169,33 @@ func (n *Namespaces) ask(ctx context.Context, namespace string) (*corev1.Namespa
 	}
 	for i := range found.Items {
 		if found.Items[i].Name == namespace {
-			return &found.Items[i], nil
+			return allowedServices(&found.Items[i]), nil
 		}
 	}
-	return nil, fmt.Errorf("namespace %s does not exist, or has no label %s=%s", namespace, contract.InjectLabel, contract.InjectEnabled)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(n.absent, func(_ string, until time.Time) bool { return until.Before(now) })
+	n.absent[namespace] = now.Add(absentFor)
+	return nil, absentError(namespace)
+}
+
+func absentError(namespace string) error {
+	return fmt.Errorf("namespace %s does not exist, or has no label %s=%s", namespace, contract.InjectLabel, contract.InjectEnabled)
+}
+
+// told wakes who waits for a namespace.
+func (n *Namespaces) told() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.news)
+	n.news = make(chan struct{})
+}
+
+func (n *Namespaces) nextNews() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.news
 }
 
 // slim keeps what is read here alone, so that the memory per namespace does not depend on what others write into it.

@@ -3,9 +3,12 @@ package namespaces
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,15 +37,18 @@ func TestAllowedServicesOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.AllowedServices(t.Context(), "shop"); err == nil || n.Ready() == nil || !strings.Contains(err.Error(), "not read yet") {
+	if _, err := n.Ask(t.Context(), "shop"); err == nil || n.Ready() == nil || !strings.Contains(err.Error(), "not read yet") {
 		t.Fatalf("before anything was read: %v", err)
+	}
+	if _, known := n.AllowedServices("shop"); known {
+		t.Fatal("known before anything was read")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
 	await(t, "the first reading", func() bool { return n.Ready() == nil })
 
-	for name, want := range map[string]string{"open": "none", "shop": `"web"`, "empty": `""`, "nowhere": "does not exist", "elsewhere": "has no label agentlet.dev/inject=enabled"} {
+	for name, want := range map[string]string{"open": "none", "shop": `"web"`, "empty": `""`, "nowhere": "does not exist", "elsewhere": "has no label agentlet.dev/inject=enabled", "../x": "no name of a namespace"} {
 		if got := said(n, name); !strings.Contains(got, want) {
 			t.Errorf("%s says %s, want %s", name, got, want)
 		}
@@ -91,18 +97,118 @@ func TestTheAPIServerIsAskedAboutWhatTheWatchHasNotTold(t *testing.T) {
 	if got := said(n, "shop"); !strings.Contains(got, "etcd is away") {
 		t.Errorf("without an answer: %s", got)
 	}
-	fails.Store(false)
-	for range questions {
-		n.asking <- struct{}{}
-	}
-	gone, leave := context.WithCancel(ctx)
-	leave()
-	if _, err := n.AllowedServices(gone, "shop"); err == nil || !strings.Contains(err.Error(), "too many others") {
-		t.Errorf("beside %d questions: %v", questions, err)
-	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// following is Namespaces of a cluster whose list of opted-in namespaces is what asked says, and whose watch tells what watched does.
+type following struct {
+	*Namespaces
+	asked   atomic.Int64
+	exists  atomic.Bool // the namespace shop
+	watched *watch.FakeWatcher
+}
+
+func follow(t *testing.T) *following {
+	t.Helper()
+	client := fake.NewClientset()
+	f := &following{watched: watch.NewFake()}
+	client.PrependReactor("list", "namespaces", func(action k8stesting.Action) (bool, runtime.Object, error) {
+		list := &corev1.NamespaceList{}
+		if name, ok := action.(k8stesting.ListAction).GetListRestrictions().Fields.RequiresExactMatch(metav1.ObjectNameField); ok {
+			f.asked.Add(1)
+			if name == "shop" && f.exists.Load() {
+				list.Items = append(list.Items, *namespace("shop", map[string]string{contract.AllowedServices: "web"}))
+			}
+		}
+		return true, list, nil
+	})
+	client.PrependWatchReactor("namespaces", func(k8stesting.Action) (bool, watch.Interface, error) { return true, f.watched, nil })
+	n, err := New(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Namespaces = n
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	await(t, "the first reading", func() bool { return n.Ready() == nil })
+	return f
+}
+
+// Whoever reaches the webhook can name any namespaces, and any number of times.
+func TestQuestionsAreBounded(t *testing.T) {
+	for name, test := range map[string]struct {
+		namespace func(i int) string
+		most      int64
+	}{
+		"one":  {func(int) string { return "nowhere" }, 3},
+		"many": {func(i int) string { return "nowhere-" + strconv.Itoa(i) }, questionsBurst + questions},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := follow(t)
+				var asking sync.WaitGroup
+				for i := range 1000 {
+					asking.Go(func() {
+						began := time.Now()
+						if got := said(n.Namespaces, test.namespace(i)); !strings.Contains(got, "does not exist") && !strings.Contains(got, "try again") {
+							t.Errorf("said %s", got)
+						}
+						if took := time.Since(began); took > patience {
+							t.Errorf("took %s", took)
+						}
+					})
+				}
+				asking.Wait()
+				if asked := n.asked.Load(); asked < 1 || asked > test.most {
+					t.Errorf("asked %d times in a second, want %d at the most", asked, test.most)
+				}
+				time.Sleep(time.Minute)
+				said(n.Namespaces, "another")
+				if absent := len(n.absent); absent != 1 {
+					t.Errorf("%d namespaces are remembered as absent", absent)
+				}
+			})
+		})
+	}
+}
+
+// A namespace may be asked for just before it is created, by anybody.
+func TestANewNamespaceIsNotTakenForAbsent(t *testing.T) {
+	for name, test := range map[string]struct {
+		created func(n *following)
+		after   time.Duration
+	}{
+		"the watch tells": {func(n *following) {
+			n.watched.Add(namespace("shop", map[string]string{contract.AllowedServices: "web"}))
+		}, 0},
+		"the watch is interrupted": {func(*following) {}, absentFor},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := follow(t)
+				if got := said(n.Namespaces, "shop"); !strings.Contains(got, "does not exist") {
+					t.Fatalf("before it exists: %s", got)
+				}
+				n.exists.Store(true)
+				began, answer := time.Now(), make(chan string)
+				go func() { answer <- said(n.Namespaces, "shop") }()
+				synctest.Wait()
+				test.created(n)
+				if got := <-answer; got != `"web"` || time.Since(began) != test.after {
+					t.Errorf("after %s: %s", time.Since(began), got)
+				}
+			})
+		})
 	}
 }
 
@@ -122,7 +228,12 @@ func TestSlimKeepsOnlyWhatIsRead(t *testing.T) {
 }
 
 func said(n *Namespaces, name string) string {
-	switch value, err := n.AllowedServices(context.Background(), name); {
+	value, known := n.AllowedServices(name)
+	var err error
+	if !known {
+		value, err = n.Ask(context.Background(), name)
+	}
+	switch {
 	case err != nil:
 		return err.Error()
 	case value == nil:
