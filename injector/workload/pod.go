@@ -26,9 +26,9 @@ const (
 	maxExponent = 3
 )
 
-// PodFields is the JSON of a pod, or of a template's metadata and specification, as far as the injector reads it. It differs from
-// Kubernetes' own type in two ways, because the JSON may be anybody's: it computes no quantity, which takes time and memory by the
-// power of ten that the quantity names, and an item of a list takes little memory.
+// PodFields is the JSON of a pod, or of a template's metadata and specification, as far as the injector reads it. It
+// differs from Kubernetes' own type in two ways, because the JSON may be anybody's: it computes no quantity, which takes
+// time and memory by the power of ten that the quantity names, and an item of a list takes little memory.
 type PodFields struct {
 	metav1.TypeMeta
 	Metadata struct {
@@ -118,8 +118,8 @@ type emptyDir struct {
 	SizeLimit json.RawMessage      `json:"sizeLimit"`
 }
 
-// Pod returns the fields in Kubernetes' own type, or all mistakes by which this is no pod that the API server would accept. The
-// pod shares memory with f.
+// Pod returns the fields in Kubernetes' own type, or all mistakes by which this is no pod that the API server would
+// accept. The pod shares memory with f.
 func (f *PodFields) Pod() (*corev1.Pod, error) {
 	if errs := f.tooMuch(); len(errs) > 0 {
 		return nil, errs.ToAggregate()
@@ -170,7 +170,9 @@ func (a *affinity) affinity() *corev1.Affinity {
 	if a == nil || a.NodeAffinity == nil {
 		return nil
 	}
-	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: a.NodeAffinity.Required}}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: a.NodeAffinity.Required,
+	}}
 }
 
 // spec is the path of the specification.
@@ -250,7 +252,9 @@ func (r *reading) projected(at *field.Path, raw json.RawMessage) *corev1.Project
 	if decode(r, at, raw, &from); from == nil {
 		return nil
 	}
-	source := &corev1.ProjectedVolumeSource{DefaultMode: from.DefaultMode, Sources: make([]corev1.VolumeProjection, len(from.Sources))}
+	source := &corev1.ProjectedVolumeSource{
+		DefaultMode: from.DefaultMode, Sources: make([]corev1.VolumeProjection, len(from.Sources)),
+	}
 	for i := range from.Sources {
 		s, to := &from.Sources[i], &source.Sources[i]
 		to.Secret, to.ConfigMap, to.ServiceAccountToken = s.Secret, s.ConfigMap, s.ServiceAccountToken
@@ -259,7 +263,8 @@ func (r *reading) projected(at *field.Path, raw json.RawMessage) *corev1.Project
 		}
 		to.DownwardAPI = &corev1.DownwardAPIProjection{}
 		for _, item := range s.DownwardAPI.Items {
-			to.DownwardAPI.Items = append(to.DownwardAPI.Items, corev1.DownwardAPIVolumeFile{Path: item.Path, FieldRef: item.FieldRef, Mode: item.Mode})
+			to.DownwardAPI.Items = append(to.DownwardAPI.Items,
+				corev1.DownwardAPIVolumeFile{Path: item.Path, FieldRef: item.FieldRef, Mode: item.Mode})
 		}
 	}
 	return source
@@ -287,7 +292,9 @@ func (r *reading) requirements(at func() *field.Path, from *resources, into *cor
 }
 
 // put adds a quantity to a list, if there is one.
-func (r *reading) put(at func() *field.Path, list string, name corev1.ResourceName, raw json.RawMessage, into *corev1.ResourceList) {
+func (r *reading) put(at func() *field.Path, list string, name corev1.ResourceName, raw json.RawMessage,
+	into *corev1.ResourceList,
+) {
 	q, ok := r.quantity(func() *field.Path { return at().Child("resources", list, string(name)) }, raw)
 	if !ok {
 		return
@@ -313,8 +320,8 @@ func (r *reading) quantity(at func() *field.Path, raw json.RawMessage) (q resour
 
 var errQuantity = errors.New("must be a quantity such as 250m or 64Mi")
 
-// parseQuantity reads a quantity that is written as a text or as a number; null is zero, as Kubernetes has it. It looks at the form
-// first, because what ParseQuantity takes grows with the power of ten that an exponent names.
+// parseQuantity reads a quantity that is written as a text or as a number; null is zero, as Kubernetes has it. It looks at
+// the form first, because what ParseQuantity takes grows with the power of ten that an exponent names.
 func parseQuantity(raw json.RawMessage) (resource.Quantity, error) {
 	if len(raw) > maxQuantity {
 		return resource.Quantity{}, errQuantity

@@ -104,7 +104,8 @@ func Template(object []byte, path []string) ([]byte, error) {
 	return o.TemplateAt(path)
 }
 
-// Pod reads a pod, or a template's metadata and specification as those of a pod, as far as the injector reads them (PodFields).
+// Pod reads a pod, or a template's metadata and specification as those of a pod, as far as the injector reads them
+// (PodFields).
 func Pod(template []byte) (*corev1.Pod, error) {
 	var fields PodFields
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(template, &fields); err != nil {
