@@ -17,15 +17,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// maxBody bounds a request. The API server accepts objects of up to 3 MiB; a review can hold an object and its
-// predecessor, and a MiB is plenty for the envelope around them.
-const maxBody = 7 << 20
+// maxBody bounds a request. The API server accepts objects of up to 3 MiB, and etcd keeps half of that; a review can hold an
+// object and its predecessor, and half a MiB is plenty for the envelope around them.
+const maxBody = 5 << 20
 
 // smallBody is as much of a body as anybody may send before it waits for room, and firstRead what is made room for before
 // it arrives: anybody can announce a length. All but all reviews are smaller than the one, and most are smaller than the
 // other.
 const (
-	smallBody = 64 << 10
+	smallBody = 32 << 10
 	firstRead = 16 << 10
 )
 
@@ -35,7 +35,7 @@ const (
 	defaultTimeout   = 10 * time.Second
 	maxTimeout       = 30 * time.Second // the most that a webhook configuration can have
 	// bodyTimeout is how long a body may hold the room that was made for it before it is there.
-	bodyTimeout = 3 * time.Second
+	bodyTimeout = 2 * time.Second
 )
 
 // statusTold is the status of what leaves the word to the API server's failurePolicy and shall be read by whoever creates
@@ -208,14 +208,20 @@ func (h *handler) readBody(ctx context.Context, w http.ResponseWriter, r *http.R
 	}
 	from := http.MaxBytesReader(w, r.Body, maxBody)
 	var read bytes.Buffer
-	if r.ContentLength > 0 {
-		read.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead) // ReadFrom wants MinRead to spare at the end
-	}
-	if _, err = read.ReadFrom(io.LimitReader(from, smallBody)); err != nil {
-		return nil, nil, readError(err)
+	for _, size := range [...]int{firstRead, smallBody} {
+		if r.ContentLength > 0 {
+			size = int(min(r.ContentLength, int64(size)))
+		}
+		grow(&read, size)
+		if _, err = read.ReadFrom(io.LimitReader(from, int64(size-read.Len()))); err != nil {
+			return nil, nil, readError(err)
+		}
+		if read.Len() < size || int64(read.Len()) == r.ContentLength {
+			break
+		}
 	}
 	release = func() {}
-	if read.Len() == smallBody {
+	if read.Len() == smallBody { // there may be more
 		if release, err = h.readRest(ctx, w, r, from, &read); err != nil {
 			return nil, nil, err
 		}
@@ -238,13 +244,16 @@ func (h *handler) readRest(ctx context.Context, w http.ResponseWriter, r *http.R
 		return nil, err
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // only a test's has none
-	read.Grow(int(size) - read.Len() + bytes.MinRead)
+	grow(read, int(size))
 	if _, err = read.ReadFrom(from); err != nil {
 		release()
 		return nil, readError(err)
 	}
 	return release, nil
 }
+
+// grow makes room for a body of that size, and for what ReadFrom wants to spare at its end.
+func grow(read *bytes.Buffer, size int) { read.Grow(size - read.Len() + bytes.MinRead) }
 
 var errBodyTooLarge = &requestError{statusTold, fmt.Errorf("the body is larger than %d bytes", maxBody)}
 

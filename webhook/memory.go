@@ -14,8 +14,7 @@ import (
 )
 
 // Memory that all reviews of a process may take at once, in bytes. Whoever reaches the port can send any number of
-// bodies, so each waits until there is room for it. Together these are less than half of the memory limit that the chart
-// sets. A body that no room would be large enough for is not decoded.
+// bodies, so each waits until there is room for it. Together these are a third of the memory limit that the chart sets. A body that no room would be large enough for is not decoded.
 const (
 	// roomForBodies is for bodies over smallBody while they arrive and until they are answered. It holds one of the largest.
 	roomForBodies = maxBody + 1<<20
@@ -24,7 +23,7 @@ const (
 	roomForReviews = 16 << 20
 	smallCost      = 4 << 20
 	// roomForLargeReviews is for what costs more. So ordinary reviews never wait for large ones.
-	roomForLargeReviews = 32 << 20
+	roomForLargeReviews = 24 << 20
 )
 
 // What a review takes beyond its body, at the most, until it is answered. A test measures it for the bodies that take the most.
