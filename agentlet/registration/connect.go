@@ -99,7 +99,9 @@ var upstreamKeys = readers[Upstream]{
 	"destination_type": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) {
 		u.DestinationType = d.oneOf(p, n, destinationTypes)
 	},
-	"destination_name":      func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.DestinationName = d.serviceName(p, n) },
+	"destination_name": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) {
+		u.DestinationName = d.serviceName(p, n, checkName)
+	},
 	"destination_peer":      func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.DestinationPeer = d.tenancy(p, n) },
 	"destination_namespace": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.DestinationNamespace = d.tenancy(p, n) },
 	"destination_partition": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.DestinationPartition = d.tenancy(p, n) },

@@ -33,7 +33,7 @@ func (r *reader) flatServices() []Service {
 	taken := make(names, len(listed))
 	services := make([]Service, 0, len(listed))
 	for _, name := range listed {
-		if err := checkName(name); err != nil {
+		if err := checkServiceName(name); err != nil {
 			r.invalid(v, err)
 			continue
 		}

@@ -87,6 +87,7 @@ func TestFlatMistakes(t *testing.T) {
 		"no name":         {annotations{"service-names": " "}, []string{`service-names]: Invalid value: " ": must be comma-separated service names: it names no service`}},
 		"an empty name":   {annotations{"service-names": "a,,b"}, []string{"one of the items is empty"}},
 		"bad names":       {annotations{"service-names": "-a,b/c,_,ok"}, []string{`"-a": a service name consists of`, `"b/c"`, `"_"`}},
+		"Consul's own":    {annotations{"service-names": "web,Consul"}, []string{`service-names]: Invalid value: "web,Consul": must be comma-separated service names: "Consul": it is the service of Consul's own servers`}},
 		"a name too long": {annotations{"service-names": strings.Repeat("a", 64)}, []string{"at most 63 characters"}},
 		"twice":           {annotations{"service-names": "web,Web"}, []string{`service-names]: Duplicate value: "Web"`}},
 		"port 0":          {annotations{"service-names": "a", "service-port": "0"}, []string{`service-port]: Invalid value: "0": must be a port number (1-65535)`}},

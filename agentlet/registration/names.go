@@ -16,7 +16,7 @@ var (
 	errNameLength  = fmt.Errorf("a service name has at most %d characters", contract.MaxServiceName)
 )
 
-// checkName says what is wrong with a service's name.
+// checkName says what is wrong with a name in Consul.
 func checkName(name string) error {
 	switch {
 	case !namePattern.MatchString(name):
@@ -25,6 +25,21 @@ func checkName(name string) error {
 		return fmt.Errorf("%q: %w", clip(name), errNameLength)
 	}
 	return nil
+}
+
+// reservedName is the service of Consul's own servers, to which its leader adds each of them. Consul finds them by it: for
+// the NS records of its DNS domain, for the addresses in peering tokens, and for mesh gateways. Its ACL system is no defence:
+// of this name alone the servers demand no service:write. Consul tells no cases apart where it looks services up.
+const reservedName = "consul"
+
+var errReservedName = errors.New("it is the service of Consul's own servers, and whatever registers it is taken for one")
+
+// checkServiceName says what is wrong with the name of a service that a pod registers.
+func checkServiceName(name string) error {
+	if strings.EqualFold(name, reservedName) {
+		return fmt.Errorf("%q: %w", name, errReservedName)
+	}
+	return checkName(name)
 }
 
 // names are the services' names of one pod, which differ in more than case: Consul's catalog and DNS don't tell Web

@@ -124,15 +124,15 @@ func (s *Service) names() (names []string) {
 }
 
 func readName(d decoder, path *field.Path, n *yaml.Node, s *Service) {
-	if name := d.serviceName(path, n); name != "" {
+	if name := d.serviceName(path, n, checkServiceName); name != "" {
 		s.Name = name
 		d.r.warnName(name)
 	}
 }
 
 // serviceName reads one; it is empty where it is wrong.
-func (d decoder) serviceName(path *field.Path, n *yaml.Node) string {
-	name, ok := parsed(d, path, n, "a service name", func(text string) (string, error) { return text, checkName(text) })
+func (d decoder) serviceName(path *field.Path, n *yaml.Node, check func(string) error) string {
+	name, ok := parsed(d, path, n, "a service name", func(text string) (string, error) { return text, check(text) })
 	if !ok {
 		return ""
 	}

@@ -102,6 +102,8 @@ func TestStructuredMistakes(t *testing.T) {
 		"no mapping":    {"- web", []string{`services][0]: Invalid value: "web": must be a mapping`}},
 		"no name":       {"- port: 1", []string{"services][0].name: Required value"}},
 		"bad name":      {"- name: a/b", []string{`services][0].name: Invalid value: "a/b"`}},
+		"Consul's own":  {"- name: CONSUL", []string{`services][0].name: Invalid value: "CONSUL": must be a service name: "CONSUL": it is the service of Consul's own servers`}},
+		"its proxy":     {"- {name: consul, connect: {sidecar_service: {}}}", []string{"services][0].name"}},
 		"twice":         {"[{name: a}, {name: A}]", []string{`services][1].name: Duplicate value: "A"`}},
 		"unknown key":   {"- {name: a, tgas: [x]}", []string{`services][0].tgas: Invalid value: "a list": unknown key; did you mean "tags"?`}},
 		"far key":       {"- {name: a, colour: red}", []string{"unknown key; known are address, checks,"}},
