@@ -14,7 +14,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// Config of a registrar. All fields but Login, Defaults, AllowedServices, OtherGates and Logger are required.
+// Config of a registrar. All fields but Login, Defaults, Allowed, OtherGates and Logger are required.
 type Config struct {
 	Identity Identity
 	Agent    Agent
@@ -26,9 +26,9 @@ type Config struct {
 	Login Login
 	// Defaults of the installation for keys of the contract.
 	Defaults registration.Defaults
-	// AllowedServices are globs of the service names that the pod may register, as they were at its admission. Annotations
-	// with another name are a mistake, and are not followed. Nil: all names.
-	AllowedServices []string
+	// Allowed is what the pod may register, as it was at its admission. Annotations with another name or tag are a mistake, and
+	// are not followed.
+	Allowed registration.Allowed
 	// OtherGates are conditions of another system's that the pod may list as readiness gates, and that nobody else opens any
 	// more.
 	OtherGates []string
@@ -131,7 +131,7 @@ var ErrCalledOff = errors.New("the pod's end was announced and never came: start
 func (r *Registrar) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &loop{Registrar: r, state: newState(r.config.Identity), flights: map[lane]flight{}}
-	l.state.allowed, l.state.otherGates = r.config.AllowedServices, r.config.OtherGates
+	l.state.allowed, l.state.otherGates = r.config.Allowed, r.config.OtherGates
 	l.state.began = time.Now()
 	l.state.login.needed = r.config.Login != nil
 	defer l.group.Wait()

@@ -3,6 +3,7 @@ package agentlet
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // started brings a pod to an open gate and returns its registrar.
@@ -550,10 +552,87 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 	})
 }
 
+func serviceGlobs(t *testing.T, text string) registration.Globs {
+	t.Helper()
+	return mustGlobs(t, registration.ParseServiceGlobs, text)
+}
+
+func tagGlobs(t *testing.T, text string) registration.Globs {
+	t.Helper()
+	return mustGlobs(t, registration.ParseTagGlobs, text)
+}
+
+func mustGlobs(t *testing.T, parse func(text, source string) (registration.Globs, error), text string) registration.Globs {
+	t.Helper()
+	globs, err := parse(text, "of a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return globs
+}
+
+// TestAPodThatBecomesConsulIsNotFollowed: the name is refused whatever is allowed, and also of a pod that runs.
+func TestAPodThatBecomesConsulIsNotFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		r.Seen(ready(testPod("service-names", "Consul"), true))
+		after(2 * time.Second)
+		if got := w.last(); got.Reason != string(contract.InvalidConfiguration) || !strings.Contains(got.Message, "Consul's own servers") {
+			t.Errorf("the gate says %s: %s", got.Reason, got.Message)
+		}
+		if len(w.agent) != 1 || w.inCatalog(webID) != contract.Passing {
+			t.Errorf("%d instances at the agent", len(w.agent))
+		}
+	})
+}
+
+func TestTagsThatAreNotAllowedAreNotFollowed(t *testing.T) {
+	labelled := func(role string) *corev1.Pod {
+		pod := ready(testPod("tags-from-labels", "role"), true)
+		pod.Labels = map[string]string{"role": role}
+		return pod
+	}
+	structured := ready(testPod("services", "- {name: web, port: 8080, tags: [v2, urlprefix-/]}"), true)
+	delete(structured.Annotations, contract.ServiceNames)
+	delete(structured.Annotations, contract.ServicePort)
+	for name, test := range map[string]struct {
+		pod  *corev1.Pod
+		says string
+	}{
+		"flat":       {ready(testPod("service-tags", "v2,urlprefix-/"), true), `service-tags]: Forbidden: tag "urlprefix-/"`},
+		"from label": {labelled("urlprefix-"), `tag "urlprefix-" (the value of label role)`},
+		"structured": {structured, `services][0].tags[1]: Forbidden: tag "urlprefix-/"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
+				r, _ := started(t, w, testPod("service-tags", "v1"))
+				r.Seen(test.pod)
+				after(2 * time.Second)
+				got := w.last()
+				if got.Reason != string(contract.InvalidConfiguration) || got.Status != corev1.ConditionTrue ||
+					!strings.Contains(got.Message, test.says) || !strings.Contains(got.Message, "may not register urlprefix-* (of a test)") {
+					t.Errorf("the gate says %v %s: %s", got.Status, got.Reason, got.Message)
+				}
+				if tags := w.web().definition.Tags; w.inCatalog(webID) != contract.Passing || !slices.Equal(tags, []string{"v1"}) {
+					t.Errorf("the last valid registration did not stay as it was: %q", tags)
+				}
+				r.Seen(labelled("v3"))
+				after(time.Second)
+				if tags := w.web().definition.Tags; !slices.Equal(tags, []string{"v3"}) || w.last().Reason != string(contract.Registered) {
+					t.Errorf("an allowed tag is not followed: %q, %s", tags, w.last().Message)
+				}
+			})
+		})
+	}
+}
+
 func TestAnnotationsWithANameThatIsNotAllowedAreNotFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.allowed = []string{"web", "shop-*"}
+		w.allowed.Services = serviceGlobs(t, "web,shop-*")
 		r, _ := started(t, w, testPod())
 		pay := contract.ServiceID("shop", "web-1", testUID, "pay")
 		r.Seen(ready(testPod("service-names", "web,pay", "service-tags", "a"), true))

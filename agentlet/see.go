@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,8 +25,9 @@ func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time
 		s.signal(signals{finished: true}, now)
 	}
 	reg, _, errs := registration.Parse(pod, defaults)
-	if len(errs) == 0 && s.allowed != nil {
-		errs = registration.NotAllowed(pod, reg, s.allowed, contract.Short(contract.AllowedServices)+" as it was when the pod was created")
+	if len(errs) == 0 {
+		services, tags := s.allowed.NotAllowed(pod, reg)
+		errs = slices.Concat(services, tags)
 	}
 	s.mistakes = ""
 	if len(errs) > 0 {

@@ -16,8 +16,8 @@ import (
 // state is everything the registrar knows. Events change it, plan reads it.
 type state struct {
 	identity Identity
-	// allowed are globs of the service names that changed annotations may hold; nil: all.
-	allowed []string
+	// allowed is what changed annotations, labels and the local API may ask for.
+	allowed registration.Allowed
 	// otherGates are another system's, which open with the own one.
 	otherGates []string
 

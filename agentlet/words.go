@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -77,6 +78,11 @@ func (s *state) hear(w saying, now time.Time) error {
 		for _, service := range s.reg.Services {
 			if service.EnableTagOverride && len(*w.tags) > 0 {
 				return &refusal{http.StatusConflict, "tags: the service " + service.Name + " leaves its tags to others, by enable_tag_override"}
+			}
+		}
+		for i, tag := range *w.tags {
+			if why := s.allowed.Tags.Refusal(tag); why != "" {
+				return &refusal{http.StatusForbidden, fmt.Sprintf("tags[%d]: %q: %s", i, clip(tag), why)}
 			}
 		}
 	}

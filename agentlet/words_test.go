@@ -342,6 +342,23 @@ func TestWordsThatAreNotTaken(t *testing.T) {
 			}
 		})
 	})
+	t.Run("a tag that is not allowed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
+			r, _ := started(t, w, speaking())
+			hears(t, r, tag("primary"))
+			refuses(t, r, tag("replica", "URLprefix-/admin"), http.StatusForbidden)
+			_, err := r.say(t.Context(), tag("replica", "URLprefix-/admin"))
+			if want := `tags[1]: "URLprefix-/admin": pods of this namespace may not register urlprefix-* (of a test)`; err == nil || err.Error() != want {
+				t.Errorf("answered with %v, want %s", err, want)
+			}
+			after(time.Second)
+			if tags := w.web().definition.Tags; !slices.Equal(tags, []string{"primary"}) {
+				t.Errorf("the catalog has %q", tags)
+			}
+		})
+	})
 	t.Run("at the end, which a maintenance doesn't change", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()

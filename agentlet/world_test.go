@@ -27,11 +27,11 @@ type world struct {
 	agent    map[string]agentEntry
 	catalog  map[string]CatalogInstance
 	index    uint64
-	changed  chan struct{} // closed and renewed at each change of the catalog or the agent
-	syncs    time.Duration // from a change at the agent until the catalog has it
-	allowed  []string      // the registrar's AllowedServices
-	sync     bool          // whether the agent syncs at all
-	keeps    bool          // the agent has no node:write: the catalog keeps what it removes
+	changed  chan struct{}        // closed and renewed at each change of the catalog or the agent
+	syncs    time.Duration        // from a change at the agent until the catalog has it
+	allowed  registration.Allowed // the registrar's
+	sync     bool                 // whether the agent syncs at all
+	keeps    bool                 // the agent has no node:write: the catalog keeps what it removes
 	leader   bool
 	own      contract.Health // of the service's own check; none when empty
 	proxyOwn contract.Health // of a mesh proxy's own check
@@ -538,7 +538,7 @@ func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
 	t.Helper()
 	config := Config{
 		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
-		AllowedServices: w.allowed, OtherGates: w.gates, Logger: w.log,
+		Allowed: w.allowed, OtherGates: w.gates, Logger: w.log,
 	}
 	if w.acl {
 		config.Login = w

@@ -2,7 +2,6 @@ package injector
 
 import (
 	"fmt"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -10,31 +9,79 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// everyName is the glob that allows all, which is what an agentlet takes for granted.
-const everyName = "*"
+// everything is the glob that allows all, which is what an agentlet takes for granted.
+const everything = "*"
 
-// allowed are globs of service names, and where they come from.
-type allowed struct {
-	globs  []string
-	source string
+// globKind is one of the kinds of what a namespace's pods may register.
+type globKind struct {
+	annotation, chartValue string
+	ofConfig               func(*Config) string
+	parse                  func(text, source string) (registration.Globs, error)
+	of                     func(*registration.Allowed) *registration.Globs
 }
 
-// allowed are the globs in force for the request's namespace: its annotation's, or else the installation's.
-func (i *Injector) allowed(request *Request) (allowed, *field.Error) {
-	text, source := i.config.AllowedServices, "the chart's allowedServices"
-	if request.AllowedServices != nil {
-		text, source = *request.AllowedServices, fmt.Sprintf("annotation %s of namespace %s", contract.AllowedServices, request.Namespace)
-	} else if text == "" {
-		text = everyName
-	}
-	globs, err := registration.ParseAllowed(text)
-	if err != nil {
-		// The path is the namespace's: it is nothing that the pod's author can mend.
-		path := field.NewPath("namespace", "metadata", "annotations").Key(contract.AllowedServices)
-		return allowed{}, field.Invalid(path, text, "must be comma-separated globs of service names, such as web,shop-*: "+err.Error())
-	}
-	return allowed{globs: globs, source: source}, nil
+var globKinds = [...]globKind{
+	{
+		contract.AllowedServices, "allowedServices", func(c *Config) string { return c.AllowedServices },
+		registration.ParseServiceGlobs, func(a *registration.Allowed) *registration.Globs { return &a.Services },
+	},
+	{
+		contract.AllowedTags, "allowedTags", func(c *Config) string { return c.AllowedTags },
+		registration.ParseTagGlobs, func(a *registration.Allowed) *registration.Globs { return &a.Tags },
+	},
 }
 
-// restricts reports whether there is a name that the globs don't allow.
-func restricts(globs []string) bool { return !slices.Contains(globs, everyName) }
+// validateAllowed checks the installation's own globs.
+func (c *Config) validateAllowed(root *field.Path) (errs field.ErrorList) {
+	for i := range globKinds {
+		kind := &globKinds[i]
+		text := kind.ofConfig(c)
+		if text == "" {
+			continue
+		}
+		if _, err := kind.parse(text, ""); err != nil {
+			errs = append(errs, field.Invalid(root.Child(kind.chartValue), text, kind.mistake(err)))
+		}
+	}
+	return errs
+}
+
+// allowed are the globs in force for the request's namespace: its annotations', or else the installation's.
+func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs field.ErrorList) {
+	for k := range globKinds {
+		kind := &globKinds[k]
+		text, source := kind.ofConfig(&i.config), "the chart's "+kind.chartValue
+		if own, there := request.NamespaceAnnotations[kind.annotation]; there {
+			text, source = own, fmt.Sprintf("annotation %s of namespace %s", kind.annotation, request.Namespace)
+		} else if text == "" {
+			text = everything
+		}
+		globs, err := kind.parse(text, source)
+		if err != nil {
+			// The path is the namespace's: it is nothing that the pod's author can mend.
+			path := field.NewPath("namespace", "metadata", "annotations").Key(kind.annotation)
+			errs = append(errs, field.Invalid(path, text, kind.mistake(err)))
+		}
+		*kind.of(&allowed) = globs
+	}
+	return allowed, errs
+}
+
+func (k *globKind) mistake(err error) string {
+	for _, key := range contract.Keys() {
+		if key.Name == k.annotation {
+			return "must be " + key.Form + ": " + err.Error()
+		}
+	}
+	return err.Error()
+}
+
+// allowedArgs tell an agentlet what it may register where that isn't everything.
+func allowedArgs(allowed *registration.Allowed) (args []string) {
+	for i := range globKinds {
+		if globs := globKinds[i].of(allowed); !globs.All() {
+			args = append(args, "--"+contract.Short(globKinds[i].annotation)+"="+globs.String())
+		}
+	}
+	return args
+}

@@ -12,41 +12,55 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-func TestAllowedServices(t *testing.T) {
-	said := func(text string) *string { return &text }
-	const ofNamespace = "annotation agentlet.dev/allowed-services of namespace shop"
+func TestAllowed(t *testing.T) {
+	const services, tags = "annotation agentlet.dev/allowed-services of namespace shop", "annotation agentlet.dev/allowed-tags of namespace shop"
+	type said = map[string]string // the namespace's annotations
 	for name, test := range map[string]struct {
-		installation string
-		namespace    *string
-		services     string
-		reason       Reason
-		says         []string // of the one error
-		args         string   // what the agentlet is told
+		services, tags string // the installation's
+		namespace      said
+		asks           string // services and their tags
+		reason         Reason
+		says           []string // of the one error
+		args           []string // what the agentlet is told
 	}{
-		"nobody says anything":         {"", nil, "pay", ReasonInjected, nil, ""},
-		"all":                          {"web", said("*"), "pay", ReasonInjected, nil, ""},
-		"the namespace's":              {"", said("web, shop-*"), "web,shop-a", ReasonInjected, nil, "--allowed-services=web,shop-*"},
-		"not the namespace's":          {"", said("web, shop-*"), "web,pay", ReasonServiceNotAllowed, []string{`service "pay"`, "web,shop-*", ofNamespace}, ""},
-		"the installation's":           {"web", nil, "web", ReasonInjected, nil, "--allowed-services=web"},
-		"not the installation's":       {"web", nil, "pay", ReasonServiceNotAllowed, []string{`service "pay"`, "only web", "the chart's allowedServices"}, ""},
-		"the namespace's word is last": {"web", said("pay"), "pay", ReasonInjected, nil, "--allowed-services=pay"},
-		"also where it is narrower":    {"*", said("pay"), "web", ReasonServiceNotAllowed, []string{"only pay", ofNamespace}, ""},
-		"a bad glob":                   {"", said("web,[a-z]"), "web", ReasonInvalidAnnotations, []string{contract.AllowedServices, `"web,[a-z]"`, "comma-separated globs", `"[a-z]" is no glob`}, ""},
-		"an empty annotation":          {"web", said(""), "web", ReasonInvalidAnnotations, []string{contract.AllowedServices, `""`, "names nothing"}, ""},
+		"nobody says anything":         {"", "", nil, "pay", ReasonInjected, nil, nil},
+		"all":                          {"web", "v*", said{contract.AllowedServices: "*", contract.AllowedTags: "*"}, "pay/x", ReasonInjected, nil, nil},
+		"the namespace's":              {"", "", said{contract.AllowedServices: "web, shop-*"}, "web,shop-a/x", ReasonInjected, nil, []string{"--allowed-services=web,shop-*"}},
+		"not the namespace's":          {"", "", said{contract.AllowedServices: "web, shop-*"}, "web,pay", ReasonServiceNotAllowed, []string{`service "pay"`, "only web,shop-*", services}, nil},
+		"denied by the namespace":      {"", "", said{contract.AllowedServices: "!vault"}, "Vault", ReasonServiceNotAllowed, []string{`service "Vault"`, "may not register vault", services}, nil},
+		"not denied by the namespace":  {"", "", said{contract.AllowedServices: "!vault"}, "web", ReasonInjected, nil, []string{"--allowed-services=!vault"}},
+		"the installation's":           {"web", "", nil, "web", ReasonInjected, nil, []string{"--allowed-services=web"}},
+		"not the installation's":       {"web", "", nil, "pay", ReasonServiceNotAllowed, []string{`service "pay"`, "only web", "the chart's allowedServices"}, nil},
+		"the namespace's word is last": {"web", "!x", said{contract.AllowedServices: "pay", contract.AllowedTags: "*"}, "pay/x", ReasonInjected, nil, []string{"--allowed-services=pay"}},
+		"also where it is narrower":    {"*", "", said{contract.AllowedServices: "pay"}, "web", ReasonServiceNotAllowed, []string{"only pay", services}, nil},
+		"a bad glob":                   {"", "", said{contract.AllowedServices: "web,[a-z]"}, "web", ReasonInvalidAnnotations, []string{contract.AllowedServices, `"web,[a-z]"`, "comma-separated globs of service names", `"[a-z]" is no glob`}, nil},
+		"an empty annotation":          {"web", "", said{contract.AllowedServices: ""}, "web", ReasonInvalidAnnotations, []string{contract.AllowedServices, `""`, "names nothing"}, nil},
+		"tags":                         {"", "", said{contract.AllowedTags: `!urlprefix-*, v1\,2`}, `web/v1\,2`, ReasonInjected, nil, []string{`--allowed-tags=!urlprefix-*,v1\,2`}},
+		"a denied tag":                 {"", "", said{contract.AllowedTags: "!urlprefix-*"}, "web/urlprefix-/", ReasonTagNotAllowed, []string{"service-tags]", `tag "urlprefix-/"`, "may not register urlprefix-*", tags}, nil},
+		"a tag that is not allowed":    {"", "", said{contract.AllowedTags: "v*"}, "web/x", ReasonTagNotAllowed, []string{`tag "x"`, "only v*", tags}, nil},
+		"the installation's tags":      {"", "!traefik.*", nil, "web/traefik.enable=true", ReasonTagNotAllowed, []string{`tag "traefik.enable=true"`, "the chart's allowedTags"}, nil},
+		"a bad glob of tags":           {"", "", said{contract.AllowedTags: "$(A)"}, "web", ReasonInvalidAnnotations, []string{contract.AllowedTags, "comma-separated globs of tags", "Kubernetes expands"}, nil},
+		"both":                         {"web,!api", "!x", nil, "web/v1", ReasonInjected, nil, []string{"--allowed-services=web,!api", "--allowed-tags=!x"}},
+		"the name of Consul's servers": {"consul", "", said{contract.AllowedServices: "consul"}, "consul", ReasonInvalidAnnotations, []string{"service-names]", "Consul's own servers"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig()
-			config.AllowedServices = test.installation
+			config.AllowedServices, config.AllowedTags = test.services, test.tags
 			i, err := New(config)
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := i.Decide(Request{Namespace: "shop", Pod: serving(test.services), Nonce: nonce, AllowedServices: test.namespace})
+			names, tagged, _ := strings.Cut(test.asks, "/")
+			pod := serving(names)
+			if tagged != "" {
+				pod.Annotations[contract.ServiceTags] = tagged
+			}
+			d := i.Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce, NamespaceAnnotations: test.namespace})
 			if d.Reason != test.reason {
 				t.Fatalf("%s: %v", d.Reason, d.Errors)
 			}
 			if test.says == nil {
-				if got := argOf(t, d, "--allowed-services="); got != test.args {
+				if got := argsOf(t, d, "--allowed-"); !slices.Equal(got, test.args) {
 					t.Errorf("the agentlet is told %q", got)
 				}
 				return
@@ -63,11 +77,53 @@ func TestAllowedServices(t *testing.T) {
 	}
 }
 
-func TestAllowedServicesOfAnInstallationAreJudged(t *testing.T) {
-	for text, good := range map[string]bool{"": true, "*": true, "a,b-*": true, " ": false, "a,,b": false, "a/b": false} {
+// TestEveryMistakeInWhatIsAllowed: they are all said at once, the namespace's own too.
+func TestEveryMistakeInWhatIsAllowed(t *testing.T) {
+	pod := serving("web,pay")
+	pod.Annotations[contract.ServiceTags] = "x"
+	decide := func(namespace map[string]string) Decision {
+		return testInjector(t).Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce, NamespaceAnnotations: namespace})
+	}
+	if d := decide(map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "v*"}); len(d.Errors) != 2 || d.Reason != ReasonServiceNotAllowed {
+		t.Errorf("%s: %v", d.Reason, d.Errors)
+	}
+	if d := decide(map[string]string{contract.AllowedServices: "a/b", contract.AllowedTags: ","}); len(d.Errors) != 2 || d.Reason != ReasonInvalidAnnotations {
+		t.Errorf("%s: %v", d.Reason, d.Errors)
+	}
+}
+
+// TestTagsOfOtherSystemsAreBounded: a mistake is said of the annotation that the pod's author has written.
+func TestTagsOfOtherSystemsAreBounded(t *testing.T) {
+	for key, annotations := range map[string]map[string]string{
+		"katalog-sync.wish.com/service-tags-web": {
+			"katalog-sync.wish.com/service-names": "web", "katalog-sync.wish.com/service-tags-web": "v1,urlprefix-/",
+		},
+		"consul.hashicorp.com/service-tags": {
+			"consul.hashicorp.com/service-name": "web", "consul.hashicorp.com/service-tags": "v1,urlprefix-/",
+		},
+	} {
+		t.Run(key, func(t *testing.T) {
+			pod := serving("")
+			pod.Annotations = annotations
+			d := testInjector(t).Decide(Request{
+				Namespace: "shop", Pod: pod, Nonce: nonce, NamespaceAnnotations: map[string]string{contract.AllowedTags: "!urlprefix-*"},
+			})
+			if d.Reason != ReasonTagNotAllowed || len(d.Errors) != 1 {
+				t.Fatalf("%s: %v", d.Reason, d.Errors)
+			}
+			if got, want := d.Errors[0].Error(), "metadata.annotations["+key+`]: Forbidden: tag "urlprefix-/": pods`; !strings.HasPrefix(got, want) {
+				t.Errorf("got  %s\nwant %s…", got, want)
+			}
+		})
+	}
+}
+
+func TestAllowedOfAnInstallationIsJudged(t *testing.T) {
+	for text, good := range map[string]bool{"": true, "*": true, "a,b-*": true, "!a": true, " ": false, "a,,b": false, "!": false} {
 		config := testConfig()
-		config.AllowedServices = text
-		if _, err := New(config); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "allowedServices") {
+		config.AllowedServices, config.AllowedTags = text, text
+		_, err := New(config)
+		if (err == nil) != good || err != nil && (!strings.Contains(err.Error(), "allowedServices") || !strings.Contains(err.Error(), "allowedTags")) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -75,14 +131,15 @@ func TestAllowedServicesOfAnInstallationAreJudged(t *testing.T) {
 
 // TestNotAllowedAfterInjection: a pod that brings an agentlet of its own is bounded, too.
 func TestNotAllowedAfterInjection(t *testing.T) {
-	only, i := "web", testInjector(t)
+	i := testInjector(t)
 	pod := serving("pay")
 	reg, _, errs := registration.Parse(pod, nil)
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	pod.Spec.InitContainers = []corev1.Container{*i.parts.container(pod, &reg.Settings, nonce, nil, nil)}
-	if d := i.Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce, AllowedServices: &only}); d.Reason != ReasonServiceNotAllowed {
+	pod.Spec.InitContainers = []corev1.Container{*i.parts.container(pod, &reg.Settings, nonce, &registration.Allowed{}, nil)}
+	d := i.Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce, NamespaceAnnotations: map[string]string{contract.AllowedServices: "web"}})
+	if d.Reason != ReasonServiceNotAllowed {
 		t.Errorf("%s: %v", d.Reason, d.Errors)
 	}
 }
@@ -96,18 +153,19 @@ func serving(services string) *corev1.Pod {
 	}
 }
 
-// argOf is the agentlet's argument that starts so, or nothing.
-func argOf(t *testing.T, d Decision, prefix string) string {
+// argsOf are the agentlet's arguments that start so.
+func argsOf(t *testing.T, d Decision, prefix string) (args []string) {
 	t.Helper()
 	for _, o := range d.Patch {
 		if containers, ok := o.Value.([]*corev1.Container); ok {
-			args := containers[0].Args
-			if n := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, prefix) }); n >= 0 {
-				return args[n]
+			for _, arg := range containers[0].Args {
+				if strings.HasPrefix(arg, prefix) {
+					args = append(args, arg)
+				}
 			}
-			return ""
+			return args
 		}
 	}
 	t.Fatal("the patch adds no agentlet")
-	return ""
+	return nil
 }

@@ -33,9 +33,9 @@ type Config struct {
 	ClusterName string
 	// Defaults for keys of the contract, handed on to the agentlet.
 	Defaults registration.Defaults
-	// AllowedServices are comma-separated globs of the service names that may be registered where the namespace does not
-	// say it; empty: all.
-	AllowedServices string
+	// AllowedServices and AllowedTags are comma-separated globs of the service names and the tags that may be registered where
+	// the namespace does not say it; empty: all.
+	AllowedServices, AllowedTags string
 	// Dialects are the other systems whose pod annotations are read, too, the one that counts first.
 	Dialects []dialect.Dialect
 }
@@ -69,11 +69,7 @@ func (c *Config) validate() (errs field.ErrorList) {
 	if len(c.ClusterName) > maxMetaValue {
 		errs = append(errs, field.TooLong(root.Child("clusterName"), "", maxMetaValue))
 	}
-	if c.AllowedServices != "" {
-		if _, err := registration.ParseAllowed(c.AllowedServices); err != nil {
-			errs = append(errs, field.Invalid(root.Child("allowedServices"), c.AllowedServices, "must be comma-separated globs: "+err.Error()))
-		}
-	}
+	errs = append(errs, c.validateAllowed(root)...)
 	for i, d := range c.Dialects {
 		if !slices.Contains(dialect.All(), d) {
 			errs = append(errs, field.NotSupported(root.Child("dialects").Index(i), d, dialect.All()))

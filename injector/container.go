@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -89,14 +88,12 @@ func newParts(config *Config) parts {
 }
 
 // container is the agentlet's container for one pod. It has no probes: its readiness would count for the pod.
-func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonce string, allowed, otherGates []string) *corev1.Container {
+func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonce string, allowed *registration.Allowed, otherGates []string) *corev1.Container {
 	c := p.base
 	c.Args = make([]string, 0, len(p.firstArgs)+3+len(otherGates)+len(p.lastArgs))
 	c.Args = append(c.Args, p.firstArgs...)
 	c.Args = append(c.Args, "--port="+strconv.Itoa(settings.AgentletPort), "--log-level="+settings.LogLevel)
-	if restricts(allowed) {
-		c.Args = append(c.Args, "--allowed-services="+strings.Join(allowed, ","))
-	}
+	c.Args = append(c.Args, allowedArgs(allowed)...)
 	for _, gate := range otherGates {
 		c.Args = append(c.Args, "--other-gate="+gate)
 	}

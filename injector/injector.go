@@ -15,8 +15,9 @@ type Request struct {
 	Namespace string
 	// Pod is only read.
 	Pod *corev1.Pod
-	// AllowedServices is the namespace's annotation allowed-services; nil where it has none, and the installation's holds.
-	AllowedServices *string
+	// NamespaceAnnotations are the namespace's, of which those of the contract are read. Where one is missing, the installation's
+	// value holds.
+	NamespaceAnnotations map[string]string
 	// Nonce ties the drain hooks to this pod's agentlet; a pod that was injected before keeps its own. It has to be
 	// hard to guess, and is never empty.
 	Nonce string
@@ -82,14 +83,17 @@ func (i *Injector) Decide(request Request) Decision {
 		warnings = append(warnings, translation.Warnings...)
 	}
 	reason := ReasonInvalidAnnotations
-	allowed, err := i.allowed(&request)
-	switch {
-	case err != nil:
-		errs = append(errs, err)
-	case reg != nil:
-		if refused := registration.NotAllowed(pod, reg, allowed.globs, allowed.source); len(refused) > 0 {
-			reason = ReasonServiceNotAllowed
-			errs = append(errs, refused...)
+	allowed, wrong := i.allowed(&request)
+	errs = append(errs, wrong...)
+	if reg != nil {
+		services, tags := allowed.NotAllowed(pod, reg)
+		if len(services) > 0 {
+			reason = firstReason(errs, reason, ReasonServiceNotAllowed)
+			errs = append(errs, services...)
+		}
+		if len(tags) > 0 {
+			reason = firstReason(errs, reason, ReasonTagNotAllowed)
+			errs = append(errs, tags...)
 		}
 	}
 	if collisions := i.nameCollisions(pod, &found); len(collisions) > 0 {
@@ -110,7 +114,7 @@ func (i *Injector) Decide(request Request) Decision {
 		return Decision{Outcome: Denied, Reason: reason, Errors: translation.InTheirWords(errs), Warnings: warnings}
 	}
 
-	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: allowed.globs, service: service, otherGates: i.otherGates(pod), warnings: warnings}
+	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: &allowed, service: service, otherGates: i.otherGates(pod), warnings: warnings}
 	c.addAnnotations(translation.Annotations)
 	c.compose()
 	if len(c.patch) == 0 {

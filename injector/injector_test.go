@@ -70,7 +70,7 @@ func TestReasons(t *testing.T) {
 		raw := readPod(t, filepath.Join("testdata", name))
 		seen[testInjector(t).Decide(Request{Pod: decode(t, raw), Nonce: nonce}).Reason] = true
 	}
-	seen[ReasonServiceNotAllowed] = true // a namespace's word, see TestAllowedServices
+	seen[ReasonServiceNotAllowed], seen[ReasonTagNotAllowed] = true, true // a namespace's annotations say it, see TestAllowed
 	for _, reason := range Reasons() {
 		if !seen[reason] {
 			t.Errorf("no golden pod is %s", reason)

@@ -23,7 +23,7 @@ type composer struct {
 	found    *found
 	settings *registration.Settings
 	nonce    string
-	allowed  []string
+	allowed  *registration.Allowed
 	// service whose mesh proxy is added; empty: none.
 	service string
 	// otherGates are opened with the agentlet's own.

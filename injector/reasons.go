@@ -21,6 +21,8 @@ const (
 	ReasonInvalidAnnotations Reason = "InvalidAnnotations"
 	// ReasonServiceNotAllowed: the namespace's pods may not register a service of this name.
 	ReasonServiceNotAllowed Reason = "ServiceNotAllowed"
+	// ReasonTagNotAllowed: the namespace's pods may not register a service with this tag.
+	ReasonTagNotAllowed Reason = "TagNotAllowed"
 	// ReasonNameCollision: a container or a volume has the name of the agentlet's own.
 	ReasonNameCollision Reason = "NameCollision"
 	// ReasonPortCollision: a container declares the agentlet's port.
@@ -31,7 +33,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonNotAnnotated, ReasonOptedOut, ReasonMeshed, ReasonUnsupportedOS,
-		ReasonInvalidAnnotations, ReasonServiceNotAllowed, ReasonNameCollision, ReasonPortCollision,
+		ReasonInvalidAnnotations, ReasonServiceNotAllowed, ReasonTagNotAllowed, ReasonNameCollision, ReasonPortCollision,
 		ReasonAlreadyInjected, ReasonInjected,
 	}
 }

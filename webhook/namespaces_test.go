@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,48 +12,49 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
 )
 
 // fakeNamespaces say the same of each namespace.
 type fakeNamespaces struct {
-	allowed *string
-	problem error
+	annotations map[string]string
+	problem     error
 	// untold: it has to be asked for, which calls asked, or nil.
 	untold bool
 	asked  func()
 }
 
-func (f *fakeNamespaces) AllowedServices(namespace string) (*string, bool) {
-	return f.allowed, f.problem == nil && !f.untold && namespace == "shop"
+func (f *fakeNamespaces) Annotations(namespace string) (map[string]string, bool) {
+	return f.annotations, f.problem == nil && !f.untold && namespace == "shop"
 }
 
-func (f *fakeNamespaces) Ask(_ context.Context, namespace string) (*string, error) {
+func (f *fakeNamespaces) Ask(_ context.Context, namespace string) (map[string]string, error) {
 	if f.asked != nil {
 		f.asked()
 	}
 	if namespace != "shop" {
 		return nil, errors.New("asked for " + namespace)
 	}
-	return f.allowed, f.problem
+	return f.annotations, f.problem
 }
 
 func (f *fakeNamespaces) Ready() error { return f.problem }
 
 func TestTheNamespacesWordReachesTheInjector(t *testing.T) {
-	only := "pay"
-	for name, allowed := range map[string]*string{"nothing": nil, "a word": &only} {
+	only := map[string]string{contract.AllowedServices: "pay"}
+	for name, annotations := range map[string]map[string]string{"nothing": nil, "a word": only} {
 		var asked *injector.Request
 		handler := testPods(decide(func(request injector.Request) injector.Decision {
 			asked = &request
 			return injector.Decision{Outcome: injector.Skipped, Reason: injector.ReasonNotAnnotated}
-		}), &fakeNamespaces{allowed: allowed})
+		}), &fakeNamespaces{annotations: annotations})
 		answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
-		if asked == nil || asked.AllowedServices != allowed {
+		if asked == nil || !maps.Equal(asked.NamespaceAnnotations, annotations) {
 			t.Errorf("%s: asked %+v", name, asked)
 		}
 	}
-	handler := testPods(realInjector(t), &fakeNamespaces{allowed: &only})
+	handler := testPods(realInjector(t), &fakeNamespaces{annotations: only})
 	response := answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
 	if response.Allowed || !strings.Contains(response.Result.Message, "only pay (annotation agentlet.dev/allowed-services of namespace shop)") {
 		t.Errorf("allowed %t: %+v", response.Allowed, response.Result)
@@ -64,8 +66,8 @@ func TestTheNamespacesWordReachesTheInjector(t *testing.T) {
 
 // Who asks about a namespace waits for others, and holds no room meanwhile.
 func TestNothingIsHeldWhileTheNamespaceIsAskedFor(t *testing.T) {
-	only, asked := "web", 0
-	namespaces := &fakeNamespaces{allowed: &only, untold: true}
+	asked := 0
+	namespaces := &fakeNamespaces{annotations: map[string]string{contract.AllowedServices: "web"}, untold: true}
 	handler := testPods(realInjector(t), namespaces)
 	namespaces.asked = func() {
 		if asked++; !handler.memory.reviews.TryAcquire(roomForReviews) {

@@ -22,7 +22,7 @@ type judge struct {
 // errLate is for nobody: who asked has gone.
 var errLate = errors.New("the request's deadline has passed")
 
-// errAsk says that the namespace's word on the services of its pods has to be asked for, which takes time.
+// errAsk says that the namespace's annotations have to be asked for, which takes time.
 var errAsk = errors.New("the namespace is not known")
 
 // decide judges a pod of the request's namespace. With errAsk it is called again, with the answer.
@@ -30,19 +30,19 @@ func (j *judge) decide(ctx context.Context, in *request, pod *corev1.Pod, found 
 	if ctx.Err() != nil {
 		return injector.Decision{}, &requestError{statusTold, errLate}
 	}
-	allowed := found.allowedServices
+	annotations := found.annotations
 	if j.namespaces != nil && !found.asked {
 		var known bool
-		if allowed, known = j.namespaces.AllowedServices(in.Namespace); !known {
+		if annotations, known = j.namespaces.Annotations(in.Namespace); !known {
 			return injector.Decision{}, errAsk
 		}
 	}
-	return j.decider.Decide(injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), AllowedServices: allowed}), nil
+	return j.decider.Decide(injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), NamespaceAnnotations: annotations}), nil
 }
 
-// ask asks for the namespace's word.
+// ask asks for the namespace's annotations.
 func (j *judge) ask(ctx context.Context, found *verdict) (err error) {
-	found.allowedServices, err = j.namespaces.Ask(ctx, found.namespace)
+	found.annotations, err = j.namespaces.Ask(ctx, found.namespace)
 	if found.asked = true; err != nil {
 		found.outcome, found.reason = failed, reasonNamespaceUnknown
 		return &requestError{statusTold, err}

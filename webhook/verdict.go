@@ -59,9 +59,9 @@ type verdict struct {
 	namespace string
 	// object is the pod's or the workload's name, or what it is generated from.
 	object string
-	// asked: allowedServices is what was asked for of the namespace.
-	asked           bool
-	allowedServices *string
+	// asked: annotations are what was asked for of the namespace.
+	asked       bool
+	annotations map[string]string
 }
 
 // know keeps what the request says of itself.

@@ -29,11 +29,11 @@ type Decider interface {
 
 // Namespaces is what is known of the namespaces of pods at admission. It is called concurrently.
 type Namespaces interface {
-	// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none. It waits for
-	// nothing; known is false where somebody has to be asked.
-	AllowedServices(namespace string) (allowed *string, known bool)
+	// Annotations returns those of the namespace's annotations that are the contract's, to be read only. It waits for nothing;
+	// known is false where somebody has to be asked.
+	Annotations(namespace string) (annotations map[string]string, known bool)
 	// Ask returns the same, in bounded time, or an error: then nothing is decided, and the API server's failurePolicy applies.
-	Ask(ctx context.Context, namespace string) (allowed *string, err error)
+	Ask(ctx context.Context, namespace string) (annotations map[string]string, err error)
 	// Ready is nil once namespaces are known. The error is shown to whoever asks for readiness.
 	Ready() error
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
 )
 
@@ -159,11 +160,11 @@ func TestWhatIsAcceptedOfAWorkload(t *testing.T) {
 			object: deployment(func(_, t map[string]any) { t["spec"].(map[string]any)["terminationGracePeriodSeconds"] = 5 }),
 			reason: reasonValid, warns: []string{"terminationGracePeriodSeconds 5 leaves"},
 		},
+		"a tag that the namespace may not use":  {object: deployment(annotate("service-tags", "x")), denied: []string{`spec.template.metadata.annotations[agentlet.dev/service-tags]: Forbidden: tag "x"`}, reason: injector.ReasonTagNotAllowed},
 		"a name that the namespace may not use": {object: deployment(annotate("service-names", "pay")), denied: []string{`spec.template.metadata.annotations[agentlet.dev/service-names]: Forbidden: service "pay"`}, reason: injector.ReasonServiceNotAllowed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			only := "web"
-			handler := testWorkloads(realInjector(t), &fakeNamespaces{allowed: &only})
+			handler := testWorkloads(realInjector(t), &fakeNamespaces{annotations: map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "v*"}})
 			response := answerOf(t, post(handler, workloadReview(t, test.object, test.old)))
 			outcome := "accepted"
 			switch {

@@ -35,8 +35,11 @@ const (
 	LogLevel         = Prefix + "log-level"
 )
 
-// AllowedServices is the namespace annotation with globs of the service names that its pods may register.
-const AllowedServices = Prefix + "allowed-services"
+// The namespace annotations with globs of what the namespace's pods may register.
+const (
+	AllowedServices = Prefix + "allowed-services"
+	AllowedTags     = Prefix + "allowed-tags"
+)
 
 // Limits that the contract sets.
 const (
@@ -72,11 +75,16 @@ type Key struct {
 	Doc string
 }
 
-const podAnnotation = "pod annotation"
+// Values of Where.
+const (
+	namespaceAnnotation = "namespace annotation"
+	podAnnotation       = "pod annotation"
+)
 
 var keys = []Key{
 	{Name: InjectLabel, Where: "namespace label", Form: InjectEnabled, Doc: "opts the namespace in"},
-	{Name: AllowedServices, Where: "namespace annotation", Form: "comma-separated globs of service names, such as web,shop-*", Default: "*", Doc: "service names that the namespace's pods may register"},
+	{Name: AllowedServices, Where: namespaceAnnotation, Form: "comma-separated globs of service names, such as web,shop-*; one that begins with ! denies, such as !vault", Default: "*", Doc: "service names that the namespace's pods may register"},
+	{Name: AllowedTags, Where: namespaceAnnotation, Form: `comma-separated globs of tags, such as v*,blue, \, for a comma; one that begins with ! denies, such as !urlprefix-*`, Default: "*", Doc: "tags that the namespace's pods may register"},
 	{Name: InjectLabel, Where: "pod label or annotation", Form: `"` + InjectDisabled + `"`, Doc: "opts one pod out"},
 	{Name: ServiceNames, Where: podAnnotation, Form: "comma-separated service names", Doc: "the Consul services of this pod"},
 	{Name: ServicePort, Where: podAnnotation, PerService: true, Form: "a port number (1-65535) or the name of a declared container port", Doc: "the services' port; the first declared port when absent"},
@@ -160,6 +168,22 @@ const (
 // Keys returns the contract's keys in the order of the docs' table. The caller owns the slice.
 func Keys() []Key { return append([]Key(nil), keys...) }
 
+// NamespaceAnnotations returns those of a namespace's annotations that are the contract's; nil where there are none.
+func NamespaceAnnotations(annotations map[string]string) (own map[string]string) {
+	for i := range keys {
+		if keys[i].Where != namespaceAnnotation {
+			continue
+		}
+		if value, there := annotations[keys[i].Name]; there {
+			if own == nil {
+				own = map[string]string{}
+			}
+			own[keys[i].Name] = value
+		}
+	}
+	return own
+}
+
 // ReasonDocs returns the reasons of the condition with their meaning, in the order of the docs' table.
 func ReasonDocs() []ReasonDoc { return append([]ReasonDoc(nil), reasonDocs...) }
 
@@ -184,7 +208,7 @@ type ReasonDoc struct {
 // a key that the contract does not know, and for NAME on a key that has no per-service form.
 func Lookup(key string) (k Key, service string, ok bool) {
 	for _, k := range keys {
-		if k.Where == "namespace label" || k.Where == "namespace annotation" {
+		if k.Where == "namespace label" || k.Where == namespaceAnnotation {
 			continue
 		}
 		if key == k.Name {

@@ -3,7 +3,6 @@ package registration
 import (
 	"errors"
 	"fmt"
-	"path"
 	"regexp"
 	"strings"
 
@@ -13,61 +12,196 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// maxGlobs bounds a list of globs, which every container of the namespace is started with.
-const maxGlobs = 64
-
-var (
-	globPattern = regexp.MustCompile(`^[-A-Za-z0-9_.*?]+$`)
-
-	errNoGlobs = errors.New("it names nothing; a single * allows every name")
+const (
+	// maxGlobs bounds a list of globs, which every agentlet of the namespace is started with.
+	maxGlobs = 64
+	// maxTagGlob bounds a glob of tags, in bytes. Longer tags are matched by a * at its end.
+	maxTagGlob = 128
+	// denies is how a glob begins that denies what it matches.
+	denies = "!"
+	// everything is the glob that matches whatever there is.
+	everything = "*"
 )
 
-// ParseAllowed parses a comma-separated list of globs of service names: a name in which * stands for any characters and ?
-// for any one. At least one is needed.
-func ParseAllowed(text string) (globs []string, err error) {
-	globs, err = splitList(text)
+var (
+	nameGlobPattern = regexp.MustCompile(`^[-A-Za-z0-9_.*?]+$`)
+
+	errNoGlobs = errors.New("it names nothing; a single * allows everything")
+)
+
+// Allowed is what the pods of a namespace may register. The zero Allowed allows everything.
+type Allowed struct {
+	Services, Tags Globs
+}
+
+// Globs allow what matches none of those that begin with an exclamation mark, and one of the others if there are any. In a glob *
+// stands for any characters, and ? for any one. The zero Globs allow everything.
+type Globs struct {
+	// Source says in errors where they come from.
+	Source string
+	globs  []glob
+}
+
+// glob is one of them: folded is text as it is matched, without the mark.
+type glob struct {
+	text, folded string
+	denies       bool
+}
+
+// ParseServiceGlobs parses a comma-separated list of globs of service names. At least one is needed.
+func ParseServiceGlobs(text, source string) (Globs, error) {
+	return parseGlobs(text, source, func(pattern string) error {
+		if !nameGlobPattern.MatchString(pattern) || len(pattern) > contract.MaxServiceName {
+			return fmt.Errorf("%q is no glob of at most %d letters, digits, '-', '_', '.', '*' and '?'",
+				clip(pattern), contract.MaxServiceName)
+		}
+		return nil
+	})
+}
+
+// ParseTagGlobs parses a comma-separated list of globs of tags, with \, for a comma. At least one is needed.
+func ParseTagGlobs(text, source string) (Globs, error) {
+	return parseGlobs(text, source, func(pattern string) error {
+		switch {
+		case pattern == "" || len(pattern) > maxTagGlob:
+			return fmt.Errorf("%q is no glob of 1 to %d bytes", clip(pattern), maxTagGlob)
+		case strings.Contains(pattern, "$"):
+			// The list is handed on in arguments of containers.
+			return fmt.Errorf("%q holds a $, which Kubernetes expands in a container's arguments; write ? for it", pattern)
+		}
+		return nil
+	})
+}
+
+func parseGlobs(text, source string, check func(pattern string) error) (Globs, error) {
+	items, err := splitList(text)
 	switch {
 	case err != nil:
-		return nil, err
-	case len(globs) == 0:
-		return nil, errNoGlobs
-	case len(globs) > maxGlobs:
-		return nil, fmt.Errorf("it has %d globs, and must not have more than %d", len(globs), maxGlobs)
+		return Globs{}, err
+	case len(items) == 0:
+		return Globs{}, errNoGlobs
+	case len(items) > maxGlobs:
+		return Globs{}, fmt.Errorf("it has %d globs, and must not have more than %d", len(items), maxGlobs)
 	}
-	for _, glob := range globs {
-		if !globPattern.MatchString(glob) || len(glob) > contract.MaxServiceName {
-			return nil, fmt.Errorf("%q is no glob of at most %d letters, digits, '-', '_', '.', '*' and '?'", clip(glob), contract.MaxServiceName)
+	parsed := Globs{Source: source, globs: make([]glob, 0, len(items))}
+	for _, item := range items {
+		pattern, denied := strings.CutPrefix(item, denies)
+		pattern = strings.TrimSpace(pattern)
+		if err := check(pattern); err != nil {
+			return Globs{}, err
 		}
+		parsed.globs = append(parsed.globs, glob{text: pattern, folded: fold(pattern), denies: denied})
 	}
-	return globs, nil
+	return parsed, nil
 }
 
-// Allowed reports whether a service name matches one of the globs. Case doesn't count: Consul's catalog and DNS don't tell
-// Web from web.
-func Allowed(name string, globs []string) bool {
-	name = strings.ToLower(name)
-	for _, glob := range globs {
-		if matched, err := path.Match(strings.ToLower(glob), name); err == nil && matched {
-			return true
+// All reports whether they allow everything, whatever it is.
+func (g Globs) All() bool {
+	every := len(g.globs) == 0
+	for i := range g.globs {
+		if g.globs[i].denies {
+			return false
 		}
+		every = every || g.globs[i].folded == everything
 	}
-	return false
+	return every
 }
 
-// NotAllowed returns a mistake for each of the pod's services whose name matches none of the globs; source says where they
-// come from. reg is what Parse made of the pod.
-func NotAllowed(pod *corev1.Pod, reg *Registration, globs []string, source string) (errs field.ErrorList) {
+// String is the list as it is parsed.
+func (g Globs) String() string {
+	items := make([]string, 0, len(g.globs))
+	for i := range g.globs {
+		item := strings.ReplaceAll(g.globs[i].text, ",", `\,`)
+		if g.globs[i].denies {
+			item = denies + item
+		}
+		items = append(items, item)
+	}
+	return strings.Join(items, ",")
+}
+
+// Refusal says why a name or tag is not allowed, with the glob and where it comes from; it is empty where it is allowed. Neither
+// case nor spaces around it count: Consul's catalog and DNS don't tell Web from web, and routers trim the tags that they obey.
+func (g Globs) Refusal(text string) string {
+	text = fold(strings.TrimSpace(text))
+	var only []string
+	matched := false
+	for i := range g.globs {
+		one := &g.globs[i]
+		switch {
+		case one.denies && matches(one.folded, text):
+			return fmt.Sprintf("pods of this namespace may not register %s (%s)", one.text, g.Source)
+		case !one.denies:
+			only, matched = append(only, one.text), matched || matches(one.folded, text)
+		}
+	}
+	if matched || len(only) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("pods of this namespace may register only %s (%s)", clip(strings.Join(only, ",")), g.Source)
+}
+
+// fold drops what doesn't count in a comparison, as Consul's catalog does.
+func fold(text string) string { return strings.ToLower(text) }
+
+// matches reports whether all of a text is what a pattern stands for.
+func matches(pattern, text string) bool {
+	p, t := []rune(pattern), []rune(text)
+	i, k := 0, 0
+	star, resume := -1, 0 // the last * so far, and where the text goes on after what it stands for
+	for k < len(t) {
+		switch {
+		case i < len(p) && p[i] == '*':
+			star, resume = i, k
+			i++
+		case i < len(p) && (p[i] == '?' || p[i] == t[k]):
+			i, k = i+1, k+1
+		case star >= 0:
+			resume++
+			i, k = star+1, resume
+		default:
+			return false
+		}
+	}
+	for i < len(p) && p[i] == '*' {
+		i++
+	}
+	return i == len(p)
+}
+
+// askedTag is a tag that a pod asks for, and where.
+type askedTag struct {
+	tag  string
+	path *field.Path
+	// note says where the tag comes from if the path doesn't.
+	note string
+}
+
+// askTag notes where a tag is asked for.
+func (r *reader) askTag(tag string, path *field.Path, note string) {
+	r.tags = append(r.tags, askedTag{tag, path, note})
+}
+
+// NotAllowed returns an error for each service name and each tag that the pod may not register, of tags at most maxMistakes. reg is
+// what Parse made of the pod.
+func (a *Allowed) NotAllowed(pod *corev1.Pod, reg *Registration) (services, tags field.ErrorList) {
 	_, structured := pod.Annotations[contract.Services]
 	for i, service := range reg.Services {
-		if Allowed(service.Name, globs) {
+		refusal := a.Services.Refusal(service.Name)
+		if refusal == "" {
 			continue
 		}
 		at := annotation(contract.ServiceNames)
 		if structured {
 			at = annotation(contract.Services).Index(i).Child("name")
 		}
-		errs = append(errs, field.Forbidden(at, fmt.Sprintf("service %q: pods of this namespace may register only %s (%s)",
-			service.Name, strings.Join(globs, ","), source)))
+		services = append(services, field.Forbidden(at, fmt.Sprintf("service %q: %s", service.Name, refusal)))
 	}
-	return errs
+	r := &reader{}
+	for _, asked := range reg.asked {
+		if refusal := a.Tags.Refusal(asked.tag); refusal != "" {
+			r.add(field.Forbidden(asked.path, fmt.Sprintf("tag %q%s: %s", clip(asked.tag), asked.note, refusal)))
+		}
+	}
+	return services, r.errs
 }

@@ -57,6 +57,9 @@ func (r *reader) flatService(name string) Service {
 		if err != nil {
 			r.invalid(v, err)
 		}
+		for _, tag := range tags {
+			r.askTag(tag, annotation(v.found), v.note())
+		}
 		s.Tags = tags
 	}
 	if v, ok := r.value(contract.ServiceMeta, name); ok {

@@ -2,6 +2,8 @@ package registration
 
 import (
 	"net/url"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("web,api", "http", `v1,a\,b`, "team:core", "role", "zone=topology.kubernetes.io/zone", "10s")
 	f.Add("Web", "65535", "", "", "a/b,c", "a.b", "1h")
 	f.Add(",", "0", ",", ":", "=", "=", "-1ns")
+	f.Add("web,consul", "http", "urlprefix-/", "", "app", "", "never")
 	f.Fuzz(func(t *testing.T, names, port, tags, meta, tagLabels, metaLabels, duration string) {
 		pod := newPod(annotations{
 			"service-names": names, "service-port": port, "service-tags": tags, "service-meta": meta,
@@ -37,6 +40,7 @@ func FuzzParseStructured(f *testing.F) {
 		"- {name: a, checks: [{http: 'http://${POD_IP}:80/', interval: 1s, header: {a: [b]}}]}",
 		"- {name: a, connect: {sidecar_service: {port: 1, proxy: {config: {protocol: http}, upstreams: [{destination_name: b, local_bind_port: 2}]}}}}",
 		"- {name: a, connect: {native: true, sidecar_service: {checks: [], meta: {a: b}, proxy: {local_service_address: ::1}}}}",
+		"- {name: Consul, tags: [urlprefix-/, urlprefix-/], connect: {sidecar_service: {tags: [traefik.enable=true]}}}",
 		"- &a {name: a}\n- *a\n---\n- <<: *a",
 		"? [a]\n: b", "- !!binary aGk=", "\t", "{",
 	} {
@@ -69,14 +73,40 @@ func checkParsed(t *testing.T, values map[string]string) {
 		seen[strings.ToLower(s.Name)] = true
 		checkService(t, s)
 	}
+	if asked := reg.tagsAsked(); !reflect.DeepEqual(asked, reg.tagsRegistered()) {
+		t.Errorf("judged are the tags %q, and registered %q", asked, reg.tagsRegistered())
+	}
 	if s := reg.Settings; s.DeregisterAfter < s.HeartbeatTTL || s.DrainDelay < 0 || s.AgentletPort < 1024 {
 		t.Errorf("settings %+v", s)
 	}
 }
 
+// tagsAsked are the tags that are judged, and tagsRegistered those that Consul gets, sorted and once each.
+func (r *Registration) tagsAsked() (tags []string) {
+	for _, asked := range r.asked {
+		tags = append(tags, asked.tag)
+	}
+	return sorted(tags)
+}
+
+func (r *Registration) tagsRegistered() (tags []string) {
+	for i := range r.Services {
+		tags = append(tags, r.Services[i].Tags...)
+		if r.Services[i].Sidecar != nil {
+			tags = append(tags, r.Services[i].ProxyInstance().Tags...)
+		}
+	}
+	return sorted(tags)
+}
+
+func sorted(tags []string) []string {
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
 func checkService(t *testing.T, s Service) {
 	t.Helper()
-	if !namePattern.MatchString(s.Name) || len(s.Name) > contract.MaxServiceName {
+	if !namePattern.MatchString(s.Name) || len(s.Name) > contract.MaxServiceName || strings.EqualFold(s.Name, "consul") {
 		t.Errorf("name %q", s.Name)
 	}
 	if s.Port < 1 || s.Port > 65535 {
@@ -160,32 +190,46 @@ func FuzzQuantities(f *testing.F) {
 	})
 }
 
-// FuzzAllowed holds that every list of globs is refused or can be matched with, whatever the name's case, and that what
-// is allowed is allowed by one of its globs alone.
-func FuzzAllowed(f *testing.F) {
+// FuzzGlobs holds that every list of globs is refused, or else comes out as it went in and can be matched with: what is allowed
+// matches no glob that denies, and one of the others if there are any, as a regular expression says it; spaces around it don't
+// count.
+func FuzzGlobs(f *testing.F) {
 	f.Add("*", "web")
 	f.Add("team-a-*, web?,API", "Team-A-x")
 	f.Add(`a\,b,[a-z]`, "a")
 	f.Add(strings.Repeat("a*", 40), strings.Repeat("a", 60))
-	f.Fuzz(func(t *testing.T, text, name string) {
-		globs, err := ParseAllowed(text)
+	f.Add("!urlprefix-*,!traefik.*", " urlprefix-example.com/\tproto=tcp ")
+	f.Add(`v*,!v1?,!x\`, "v1é")
+	f.Fuzz(func(t *testing.T, text, tag string) {
+		globs, err := ParseTagGlobs(text, "a test")
 		if err != nil {
-			if globs != nil {
-				t.Errorf("globs %q beside %v", globs, err)
+			if globs.globs != nil {
+				t.Errorf("globs %s beside %v", globs, err)
 			}
 			return
 		}
-		if len(globs) == 0 || len(globs) > maxGlobs {
-			t.Errorf("%d globs", len(globs))
+		if n := len(globs.globs); n == 0 || n > maxGlobs {
+			t.Errorf("%d globs", n)
 		}
-		allowed := Allowed(name, globs)
-		if allowed != slices.ContainsFunc(globs, func(glob string) bool { return Allowed(name, []string{glob}) }) {
-			t.Errorf("%q: %v by all of %q, and otherwise by each", name, allowed, globs)
+		if again, err := ParseTagGlobs(globs.String(), "a test"); err != nil || !reflect.DeepEqual(again, globs) {
+			t.Errorf("%q becomes %q: %v", globs, again, err)
 		}
-		for _, glob := range globs {
-			if literal := !strings.ContainsAny(glob, "*?"); literal && !Allowed(strings.ToUpper(glob), globs) {
-				t.Errorf("%q doesn't allow itself", glob)
+		allowed, only := false, false
+		folded := strings.ToLower(strings.TrimSpace(tag))
+		for _, g := range globs.globs {
+			pattern := strings.NewReplacer(`\*`, `.*`, `\?`, `.`).Replace(regexp.QuoteMeta(g.folded))
+			matched := regexp.MustCompile(`(?s)^(?:` + pattern + `)$`).MatchString(folded)
+			if matched && g.denies {
+				allowed, only = false, true
+				break
 			}
+			allowed, only = allowed || matched, only || !g.denies
+		}
+		if got := globs.Refusal(tag) == ""; got != (allowed || !only) {
+			t.Errorf("%q is allowed by %q: %v", tag, globs, got)
+		}
+		if globs.All() && globs.Refusal(tag) != "" {
+			t.Errorf("%q is refused by what allows everything", tag)
 		}
 	})
 }

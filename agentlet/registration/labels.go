@@ -23,6 +23,11 @@ func (r *reader) fromLabels(services []Service) {
 		if err != nil {
 			r.invalid(v, err)
 		}
+		for _, label := range labels {
+			if tag := r.pod.Labels[label]; tag != "" {
+				r.askTag(tag, annotation(v.found), fmt.Sprintf(" (the value of label %s)", label))
+			}
+		}
 		for i := range services {
 			services[i].addTags(labels, r.pod.Labels)
 		}

@@ -41,6 +41,7 @@ func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []st
 	}
 	r.checkMesh(reg)
 	r.fromLabels(reg.Services)
+	reg.asked = r.tags
 	if reg.Settings.Readiness == contract.ReadinessProbe {
 		reg.Probes, reg.Unprobed = r.readProbes(reg.Settings.Exclude)
 		for _, why := range reg.Unprobed {

@@ -30,6 +30,8 @@ type reader struct {
 	defaults Defaults
 	warnings []string
 	errs     field.ErrorList
+	// tags that were read, before any was dropped that came twice.
+	tags []askedTag
 }
 
 // value is a value in force for a key of the contract, and where it was found.
@@ -40,6 +42,14 @@ type value struct {
 	// inherited says that the pod itself doesn't carry it.
 	inherited bool
 	spec      contract.Key
+}
+
+// note says of a value that the pod doesn't carry where it comes from, for the end of a message.
+func (v value) note() string {
+	if !v.inherited {
+		return ""
+	}
+	return " (this value is the installation's default)"
 }
 
 // value looks a key up for one service, or for the whole pod where service is empty.
@@ -65,11 +75,7 @@ func (r *reader) value(key, service string) (v value, ok bool) {
 
 // invalid adds a bad value's error.
 func (r *reader) invalid(v value, err error) {
-	detail := expectation(v.spec.Form, err)
-	if v.inherited {
-		detail += " (this value is the installation's default)"
-	}
-	r.add(field.Invalid(annotation(v.found), clip(v.text), detail))
+	r.add(field.Invalid(annotation(v.found), clip(v.text), expectation(v.spec.Form, err)+v.note()))
 }
 
 // add adds an error unless the same one is there: several services may read the same value. Beyond maxMistakes the last

@@ -149,13 +149,14 @@ func (d decoder) port(path *field.Path, n *yaml.Node) int {
 }
 
 func (d decoder) tags(path *field.Path, n *yaml.Node) []string {
-	tags := unique(d.strings(path, n, "a list of tags"))
+	tags := d.strings(path, n, "a list of tags")
 	for i, tag := range tags {
 		if err := checkText(tag); err != nil {
 			d.r.add(field.Invalid(path.Index(i), clip(tag), err.Error()))
 		}
+		d.r.askTag(tag, path.Index(i), "")
 	}
-	return tags
+	return unique(tags)
 }
 
 func (d decoder) meta(path *field.Path, n *yaml.Node) map[string]string {

@@ -22,6 +22,8 @@ type Registration struct {
 	// that is so although readiness: probe asks for them.
 	Probes   map[string]ContainerProbes
 	Unprobed []string
+
+	asked []askedTag
 }
 
 // Service is one service as Consul's agent shall hold it, without what only a running pod knows (ID, addresses, the

@@ -82,7 +82,8 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.injector.ClusterName, "cluster-name", o.injector.ClusterName, "value of the meta k8s-cluster of every service; empty: none")
 	flags.StringArrayVar(&o.defaults, "default", nil, "key=value: the installation's default for an annotation, without its prefix (drain-delay=10s); repeatable")
 
-	flags.StringVar(&o.injector.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register where their namespace has no annotation allowed-services")
+	flags.StringVar(&o.injector.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register where their namespace has no annotation allowed-services; !GLOB denies")
+	flags.StringVar(&o.injector.AllowedTags, "allowed-tags", "*", "comma-separated globs of the tags that pods may register where their namespace has no annotation allowed-tags; !GLOB denies")
 
 	flags.StringSliceVar(&o.dialects, "dialect", nil, "another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable, the one that counts first")
 

@@ -66,13 +66,13 @@ func TestConsulFlags(t *testing.T) {
 func TestEveryMistakeIsNamedAtOnce(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	_, err := parse(t, "--listen=9443", "--metrics-listen=x", "--certs=vault", "--log-format=xml", "--log-level=loud",
-		"--default=drain-delay", "--default=no-such-key=1", "--dialect=latin", "--allowed-services=web,", "--shutdown-delay=-1s", "--consul-port=0", "--service=A_B")
+		"--default=drain-delay", "--default=no-such-key=1", "--dialect=latin", "--allowed-services=web,", "--allowed-tags=!", "--shutdown-delay=-1s", "--consul-port=0", "--service=A_B")
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
 		`--listen "9443"`, `--metrics-listen "x"`, `--certs "vault"`, "logFormat", `--log-level "loud"`,
-		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "consulPort", "latin", "allowedServices", "image", `--service "A_B"`, `--namespace ""`,
+		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "consulPort", "latin", "allowedServices", "allowedTags", "image", `--service "A_B"`, `--namespace ""`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named", want)

@@ -27,14 +27,14 @@ func TestParse(t *testing.T) {
 	env := environment()
 	o, err := parse([]string{
 		"--consul-port=8501", "--consul-scheme=https", "--cluster-name=eu", "--port=19501", "--log-level=debug",
-		"--default=drain-delay=7s", "--default=gate=registered", "--allowed-services=web, shop-*", "--other-gate=example.com/a", "--other-gate=b",
+		"--default=drain-delay=7s", "--default=gate=registered", "--allowed-services=web, shop-*", `--allowed-tags=!a\,b`, "--other-gate=example.com/a", "--other-gate=b",
 	}, func(name string) string { return env[name] }, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.consul.Address != "10.0.0.1:8501" || o.consul.Scheme != "https" || o.identity.Cluster != "eu" || o.port != 19501 ||
 		o.defaults["drain-delay"] != "7s" || o.defaults["gate"] != "registered" || o.nonce != "nonce" ||
-		!slices.Equal(o.allowed, []string{"web", "shop-*"}) || !slices.Equal(o.gates, []string{"example.com/a", "b"}) {
+		o.allowed.Services.String() != "web,shop-*" || o.allowed.Tags.String() != `!a\,b` || !slices.Equal(o.gates, []string{"example.com/a", "b"}) {
 		t.Errorf("options = %+v", o)
 	}
 }
@@ -79,12 +79,12 @@ func TestParseOfTLSAndACLs(t *testing.T) {
 
 func TestParseOfNoGlobs(t *testing.T) {
 	env := environment()
-	if o, err := parse(nil, func(name string) string { return env[name] }, io.Discard); err != nil || o.allowed != nil {
-		t.Errorf("without the flag: %q, %v", o.allowed, err)
+	if o, err := parse(nil, func(name string) string { return env[name] }, io.Discard); err != nil || !o.allowed.Services.All() || !o.allowed.Tags.All() {
+		t.Errorf("without the flag: %v, %v", o.allowed, err)
 	}
-	for _, text := range []string{"", "web,", "[a]"} {
-		if _, err := parse([]string{"--allowed-services=" + text}, func(name string) string { return env[name] }, io.Discard); err == nil {
-			t.Errorf("%q is accepted", text)
+	for _, arg := range []string{"services=", "services=web,", "services=[a]", "tags=", "tags=web,", "tags=!"} {
+		if _, err := parse([]string{"--allowed-" + arg}, func(name string) string { return env[name] }, io.Discard); err == nil {
+			t.Errorf("%q is accepted", arg)
 		}
 	}
 }

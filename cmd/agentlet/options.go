@@ -26,7 +26,7 @@ type options struct {
 	nonce     string
 	port      int
 	defaults  registration.Defaults
-	allowed   []string // nil: all
+	allowed   registration.Allowed
 	gates     []string // of another system
 	logLevel  slog.Level
 	logFormat string
@@ -62,7 +62,11 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 		return nil
 	})
 	flags.Func("allowed-services", "comma-separated globs of the service names that the pod may register; all when absent", func(text string) (err error) {
-		o.allowed, err = registration.ParseAllowed(text)
+		o.allowed.Services, err = registration.ParseServiceGlobs(text, sourceOf(contract.AllowedServices))
+		return err
+	})
+	flags.Func("allowed-tags", "comma-separated globs of the tags that the pod may register; all when absent", func(text string) (err error) {
+		o.allowed.Tags, err = registration.ParseTagGlobs(text, sourceOf(contract.AllowedTags))
 		return err
 	})
 	flags.Func("other-gate", "condition of another system's that opens with the agentlet's own, where the pod lists it as a readiness gate; may be repeated", func(name string) error {
@@ -117,6 +121,11 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	o.consul.Address = net.JoinHostPort(o.identity.HostIP, strconv.Itoa(*consulPort))
 	o.identity.ConsulAddress = o.consul.Address
 	return o, errors.Join(errs...)
+}
+
+// sourceOf says where globs come from that were handed over at admission.
+func sourceOf(annotation string) string {
+	return contract.Short(annotation) + " as it was when the pod was created"
 }
 
 func (o options) logger(w io.Writer) *slog.Logger { return logs.New(w, o.logFormat, o.logLevel) }

@@ -88,7 +88,7 @@ func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, *con
 	}
 	connected := agentlet.Config{
 		Identity: o.identity, Agent: client, View: client, Catalog: client, Kube: pod, Prober: probe.New(o.identity.PodIP),
-		Defaults: o.defaults, AllowedServices: o.allowed, OtherGates: o.gates, Logger: log,
+		Defaults: o.defaults, Allowed: o.allowed, OtherGates: o.gates, Logger: log,
 	}
 	if o.consul.ACL.Enabled() {
 		connected.Login = client

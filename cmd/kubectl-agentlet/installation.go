@@ -39,9 +39,10 @@ func (i *installation) addFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&i.config.ImagePullSecrets, "image-pull-secrets", nil, "names of Secrets in the pods' namespaces that it is pulled with")
 	consulflags.Add(flags, &i.config)
 	flags.StringVar(&i.config.ClusterName, "cluster-name", "", "name of this cluster, in each service's meta")
-	flags.StringVar(&i.config.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register")
+	flags.StringVar(&i.config.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register; !GLOB denies")
+	flags.StringVar(&i.config.AllowedTags, "allowed-tags", "*", "comma-separated globs of the tags that pods may register; !GLOB denies")
 	flags.StringArrayVar(&i.defaults, "default", nil, "default for a pod annotation, as KEY=VALUE without the key's prefix; repeatable")
-	flags.BoolVar(&i.fromCluster, "from-cluster", false, "take these settings, where they are not given, and the namespaces' allowed-services from the installation in the cluster; without it no cluster is asked")
+	flags.BoolVar(&i.fromCluster, "from-cluster", false, "take these settings, where they are not given, and the namespaces' allowed-services and allowed-tags from the installation in the cluster; without it no cluster is asked")
 	flags.StringSliceVar(&i.dialects, "dialect", nil, "another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable")
 }
 
@@ -67,7 +68,7 @@ func (i *installation) decider(command *cobra.Command, kube *kube) (manifests.De
 	if err := take(command.Flags(), webhook); err != nil {
 		return nil, fmt.Errorf("read the webhook's flags: %w", err)
 	}
-	allowed, err := installed.AllowedServices(command.Context(), client)
+	namespaces, err := installed.NamespaceAnnotations(command.Context(), client)
 	if err != nil {
 		return nil, fmt.Errorf("read the installation: %w", err)
 	}
@@ -75,7 +76,7 @@ func (i *installation) decider(command *cobra.Command, kube *kube) (manifests.De
 	if err != nil {
 		return nil, err
 	}
-	return inCluster{judge, allowed}, nil
+	return inCluster{judge, namespaces}, nil
 }
 
 // take gives the flags that the person has not given the webhook's values. What the webhook alone has doesn't matter here.
@@ -97,16 +98,14 @@ func take(flags *pflag.FlagSet, webhook []string) error {
 // reserved are flags of the webhook's that mean another thing here.
 var reserved = map[string]bool{"namespace": true}
 
-// inCluster judges with the namespaces' word on allowed services.
+// inCluster judges with the namespaces' own annotations.
 type inCluster struct {
-	judge   *injector.Injector
-	allowed map[string]string
+	judge      *injector.Injector
+	namespaces map[string]map[string]string
 }
 
 func (c inCluster) Decide(request injector.Request) injector.Decision {
-	if value, there := c.allowed[request.Namespace]; there {
-		request.AllowedServices = &value
-	}
+	request.NamespaceAnnotations = c.namespaces[request.Namespace]
 	return c.judge.Decide(request)
 }
 

@@ -24,7 +24,7 @@ func TestNamedKeysAreOfTheContract(t *testing.T) {
 		for _, key := range keyName.FindAllString(text, -1) {
 			found++
 			_, _, ok := contract.Lookup(key)
-			if !ok && !slices.Contains([]string{contract.AllowedServices, contract.Condition}, key) {
+			if !ok && !slices.Contains([]string{contract.AllowedServices, contract.AllowedTags, contract.Condition}, key) {
 				t.Errorf("%s: no key %s", place, key)
 			}
 		}

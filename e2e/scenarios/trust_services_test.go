@@ -3,6 +3,8 @@ package scenarios_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +82,141 @@ func TestTrustAllowedServices(t *testing.T) {
 	})
 }
 
+// TestTrustAllowedTags: whatever says a tag, one that the namespace denies is not registered.
+func TestTrustAllowedTags(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	const refusal = "pods of this namespace may not register urlprefix-* ("
+	source := contract.AllowedTags + " of namespace " + s.Namespace
+	structured := "[{name: " + s.Service() + ", port: 8080, tags: [v1, 'urlprefix-/structured']}]"
+	template := func(pairs ...string) corev1.PodTemplateSpec {
+		template := s.Sample(s.Annotations(pairs...))
+		template.Labels["route"] = "urlprefix-label"
+		return template
+	}
+	s.Given("a namespace whose pods may have no routes of Fabio's", func() {
+		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedTags+"=!urlprefix-*")
+		s.Must(err)
+		s.Eventually("the annotation to be in force", func(context.Context) (bool, error) {
+			err := admit(s, template("service-tags", "urlprefix-/early"))
+			return err != nil, fmt.Errorf("the pod was admitted")
+		})
+	})
+	s.Then("a pod that asks for one is denied, with the tag, the glob and where it comes from", func() {
+		for tag, pairs := range map[string][]string{
+			"urlprefix-/flat":       {"service-tags", "v1,urlprefix-/flat"},
+			"URLPREFIX-/case":       {"service-tags", "URLPREFIX-/case"},
+			"urlprefix-/structured": {"service-names", "", "services", structured},
+			"urlprefix-label":       {"tags-from-labels", "app,route"},
+		} {
+			err := admit(s, template(pairs...))
+			if err == nil {
+				s.Errorf("%v is admitted", pairs)
+				continue
+			}
+			mentions(s, err.Error(), fmt.Sprintf("tag %q", tag), refusal, source)
+		}
+	})
+	var pod *corev1.Pod
+	s.When("a pod asks for other tags", func() {
+		_, err := s.CreatePod("web", template("service-tags", "v1", "local-api", "enabled", "drain-delay", "0s"))
+		s.Must(err)
+		pod = s.AwaitReady("web")
+		s.AwaitCatalog(s.Service(), 1)
+	})
+	stays := func() {
+		s.Helper()
+		s.Eventually("the refusal", func(context.Context) (bool, error) {
+			gate := scenario.Condition(s.Pod("web"), contract.Condition)
+			return gate.Reason == string(contract.InvalidConfiguration) && gate.Status == "True" && strings.Contains(gate.Message, refusal), fmt.Errorf("the gate: %+v", gate)
+		})
+		if entries := s.Passing(s.Service()); len(entries) != 1 || !slices.Equal(entries[0].Service.Tags, []string{"v1"}) {
+			s.Errorf("the catalog has %d, %v", len(entries), entries)
+		}
+	}
+	s.Then("the running pod's annotations and labels can't add one", func() {
+		for _, change := range []string{contract.ServiceTags + "=v2,urlprefix-/later", contract.ServiceTags + "-"} {
+			_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", change, contract.TagsFromLabels+"=route")
+			s.Must(err)
+			stays()
+		}
+	})
+	s.Then("nor can the application", func() {
+		code, answer := tell(s, pod.Status.PodIP+":8080", contract.TagsPath, `{"tags": ["primary", "urlprefix-/said"]}`)
+		if code != http.StatusForbidden {
+			s.Errorf("answered with %d", code)
+		}
+		mentions(s, answer, "tags[1]", "urlprefix-/said", refusal)
+		stays()
+	})
+	s.When("it asks for an allowed one", func() {
+		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServiceTags+"=v2", contract.TagsFromLabels+"-")
+		s.Must(err)
+	})
+	s.Then("it is followed", func() {
+		s.Eventually("the tag", func(context.Context) (bool, error) {
+			entries := s.Passing(s.Service())
+			return len(entries) == 1 && slices.Equal(entries[0].Service.Tags, []string{"v2"}), nil
+		})
+	})
+}
+
+// TestTrustNobodyIsConsul: no pod gets among Consul's servers, whatever the namespace allows.
+func TestTrustNobodyIsConsul(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	servers := func() (found []string) {
+		s.Helper()
+		for _, entry := range s.Catalog("consul") {
+			if found = append(found, entry.Service.ID); entry.Service.ID != "consul" {
+				s.Errorf("the servers have an instance %s on %s", entry.Service.ID, entry.Node.Node)
+			}
+		}
+		return found
+	}
+	var before []string
+	s.Given("a namespace that would allow the name", func() {
+		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"=*,consul")
+		s.Must(err)
+		if before = servers(); len(before) == 0 {
+			s.Fatal("the catalog has no servers")
+		}
+	})
+	s.Then("a pod that asks for it is denied, in any case and either form", func() {
+		for _, pairs := range [][]string{
+			{"service-names", "consul"}, {"service-names", "web,CONSUL"}, {"service-names", "", "services", "[{name: Consul, port: 8080}]"},
+		} {
+			if err := admit(s, s.Sample(s.Annotations(pairs...))); err == nil {
+				s.Errorf("%v is admitted", pairs)
+			} else {
+				mentions(s, err.Error(), "it is the service of Consul's own servers")
+			}
+		}
+	})
+	s.When("a running pod asks for it", func() {
+		_, err := s.CreatePod("web", s.Sample(s.Annotations("drain-delay", "0s")))
+		s.Must(err)
+		s.AwaitReady("web")
+		_, err = s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServiceNames+"=Consul")
+		s.Must(err)
+	})
+	s.Then("its gate says why not, and the servers stay among themselves", func() {
+		s.Eventually("the refusal", func(context.Context) (bool, error) {
+			gate := scenario.Condition(s.Pod("web"), contract.Condition)
+			return gate.Reason == string(contract.InvalidConfiguration) && strings.Contains(gate.Message, "Consul's own servers"), fmt.Errorf("the gate: %+v", gate)
+		})
+		if now := servers(); len(now) != len(before) || len(s.Passing(s.Service())) != 1 {
+			s.Errorf("%d servers, then %d; %d passing of the pod's own service", len(before), len(now), len(s.Passing(s.Service())))
+		}
+	})
+}
+
+// admit is the API server's answer to a pod of the template that is not created.
+func admit(s *scenario.S, template corev1.PodTemplateSpec) error {
+	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+	pod.GenerateName = "tried-"
+	_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
 // mentions sees that a text holds all of these.
 func mentions(s *scenario.S, text string, parts ...string) {
 	s.Helper()
@@ -122,11 +259,7 @@ func TestTrustAllowedServicesOfTheChart(t *testing.T) {
 func TestTrustChecksStayInThePod(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	create := func(check string) error {
-		template := s.Sample(s.Annotations("service-names", "", "services", "- name: "+s.Service()+"\n  checks:\n  - interval: 10s\n    "+check+"\n"))
-		template.GenerateName = "checked-"
-		_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec},
-			metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err
+		return admit(s, s.Sample(s.Annotations("service-names", "", "services", "- name: "+s.Service()+"\n  checks:\n  - interval: 10s\n    "+check+"\n")))
 	}
 	s.Then("a check of the pod itself is allowed", func() { s.Must(create("http: http://:8080/health")) })
 	for name, check := range map[string]string{

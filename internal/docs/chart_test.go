@@ -103,7 +103,7 @@ func TestFillDefaults(t *testing.T) {
 	if _, ok := got.Defaults.Properties["drain-delay"]; !ok || got.Defaults.AdditionalProperties != false {
 		t.Errorf("filled: %+v", got.Defaults)
 	}
-	for _, pods := range []string{"service-names", "services", "inject", "allowed-services"} {
+	for _, pods := range []string{"service-names", "services", "inject", "allowed-services", "allowed-tags"} {
 		if _, ok := got.Defaults.Properties[pods]; ok {
 			t.Errorf("%s is a pod's own to say", pods)
 		}

@@ -94,9 +94,9 @@ func (n *Namespaces) Ready() error {
 	return nil
 }
 
-// AllowedServices returns the value of the namespace's annotation allowed-services, or nil where it has none. known is false
-// for a namespace that the watch has not told of: Ask.
-func (n *Namespaces) AllowedServices(namespace string) (value *string, known bool) {
+// Annotations returns those of the namespace's annotations that are the contract's, to be read only. known is false for a
+// namespace that the watch has not told of: Ask.
+func (n *Namespaces) Annotations(namespace string) (annotations map[string]string, known bool) {
 	if n.Ready() != nil {
 		return nil, false
 	}
@@ -104,20 +104,13 @@ func (n *Namespaces) AllowedServices(namespace string) (value *string, known boo
 	if err != nil {
 		return nil, false
 	}
-	return allowedServices(found), true
+	return found.Annotations, true // by slim, no others
 }
 
-func allowedServices(namespace *corev1.Namespace) *string {
-	if value, there := namespace.Annotations[contract.AllowedServices]; there {
-		return &value
-	}
-	return nil
-}
-
-// Ask returns what AllowedServices does of a namespace that the watch has not told of, because it was created or opted in a
+// Ask returns what Annotations does of a namespace that the watch has not told of, because it was created or opted in a
 // moment ago, or the watch is interrupted: it asks the API server, unless the watch tells meanwhile, and takes a second at the
 // most. It is an error if that fails, or there is no such opted-in namespace: its word is not guessed.
-func (n *Namespaces) Ask(ctx context.Context, namespace string) (*string, error) {
+func (n *Namespaces) Ask(ctx context.Context, namespace string) (map[string]string, error) {
 	if err := n.Ready(); err != nil {
 		return nil, err
 	}
@@ -128,8 +121,8 @@ func (n *Namespaces) Ask(ctx context.Context, namespace string) (*string, error)
 	defer cancel()
 	for {
 		news := n.nextNews()
-		if value, known := n.AllowedServices(namespace); known {
-			return value, nil
+		if annotations, known := n.Annotations(namespace); known {
+			return annotations, nil
 		}
 		wait, err := n.turn(namespace)
 		if wait == 0 {
@@ -160,7 +153,7 @@ func (n *Namespaces) turn(namespace string) (time.Duration, error) {
 }
 
 // list reads a namespace from the API server. It lists, which the webhook may do anyway, and so needs no right to get.
-func (n *Namespaces) list(ctx context.Context, namespace string) (*string, error) {
+func (n *Namespaces) list(ctx context.Context, namespace string) (map[string]string, error) {
 	found, err := n.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{
 		LabelSelector: n.optedIn.String(), FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, namespace).String(),
 	})
@@ -169,7 +162,7 @@ func (n *Namespaces) list(ctx context.Context, namespace string) (*string, error
 	}
 	for i := range found.Items {
 		if found.Items[i].Name == namespace {
-			return allowedServices(&found.Items[i]), nil
+			return contract.NamespaceAnnotations(found.Items[i].Annotations), nil
 		}
 	}
 	n.mu.Lock()
@@ -206,9 +199,7 @@ func slim(object any) (any, error) {
 	}
 	small := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: namespace.Name, UID: namespace.UID, ResourceVersion: namespace.ResourceVersion,
+		Annotations: contract.NamespaceAnnotations(namespace.Annotations),
 	}}
-	if value, there := namespace.Annotations[contract.AllowedServices]; there {
-		small.Annotations = map[string]string{contract.AllowedServices: value}
-	}
 	return small, nil
 }

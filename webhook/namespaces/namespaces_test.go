@@ -3,6 +3,7 @@ package namespaces
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,12 +28,12 @@ func namespace(name string, annotations map[string]string) *corev1.Namespace {
 	}}
 }
 
-func TestAllowedServicesOf(t *testing.T) {
+func TestAnnotationsOf(t *testing.T) {
 	elsewhere := namespace("elsewhere", map[string]string{contract.AllowedServices: "*"})
 	elsewhere.Labels = nil
 	client := fake.NewClientset(elsewhere,
 		namespace("open", map[string]string{"other": "1"}), namespace("shop", map[string]string{contract.AllowedServices: "web"}),
-		namespace("empty", map[string]string{contract.AllowedServices: ""}))
+		namespace("both", map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "!x"}), namespace("empty", map[string]string{contract.AllowedServices: ""}))
 	n, err := New(client)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +41,7 @@ func TestAllowedServicesOf(t *testing.T) {
 	if _, err := n.Ask(t.Context(), "shop"); err == nil || n.Ready() == nil || !strings.Contains(err.Error(), "not read yet") {
 		t.Fatalf("before anything was read: %v", err)
 	}
-	if _, known := n.AllowedServices("shop"); known {
+	if _, known := n.Annotations("shop"); known {
 		t.Fatal("known before anything was read")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -48,7 +49,10 @@ func TestAllowedServicesOf(t *testing.T) {
 	go func() { ended <- n.Run(ctx) }()
 	await(t, "the first reading", func() bool { return n.Ready() == nil })
 
-	for name, want := range map[string]string{"open": "none", "shop": `"web"`, "empty": `""`, "nowhere": "does not exist", "elsewhere": "has no label agentlet.dev/inject=enabled", "../x": "no name of a namespace"} {
+	for name, want := range map[string]string{
+		"open": "none", "shop": "allowed-services:web]", "both": "allowed-services:web agentlet.dev/allowed-tags:!x]", "empty": "allowed-services:]",
+		"nowhere": "does not exist", "elsewhere": "has no label agentlet.dev/inject=enabled", "../x": "no name of a namespace",
+	} {
 		if got := said(n, name); !strings.Contains(got, want) {
 			t.Errorf("%s says %s, want %s", name, got, want)
 		}
@@ -57,12 +61,12 @@ func TestAllowedServicesOf(t *testing.T) {
 	if _, err := client.CoreV1().Namespaces().Update(ctx, changed, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "a change", func() bool { return said(n, "shop") == `"pay"` })
+	await(t, "a change", func() bool { return said(n, "shop") == "map[agentlet.dev/allowed-services:pay]" })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if said(n, "shop") != `"pay"` {
+	if said(n, "shop") != "map[agentlet.dev/allowed-services:pay]" {
 		t.Error("what was read is forgotten when the watch ends")
 	}
 }
@@ -88,7 +92,7 @@ func TestTheAPIServerIsAskedAboutWhatTheWatchHasNotTold(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
 	await(t, "the first reading", func() bool { return n.Ready() == nil })
-	for name, want := range map[string]string{"shop": `"web"`, "nowhere": "has no label agentlet.dev/inject=enabled"} {
+	for name, want := range map[string]string{"shop": "allowed-services:web]", "nowhere": "has no label agentlet.dev/inject=enabled"} {
 		if got := said(n, name); !strings.Contains(got, want) {
 			t.Errorf("%s says %s, want %s", name, got, want)
 		}
@@ -204,7 +208,7 @@ func TestANewNamespaceIsNotTakenForAbsent(t *testing.T) {
 				go func() { answer <- said(n.Namespaces, "shop") }()
 				synctest.Wait()
 				test.created(n)
-				if got := <-answer; got != `"web"` || time.Since(began) != test.after {
+				if got := <-answer; got != "map[agentlet.dev/allowed-services:web]" || time.Since(began) != test.after {
 					t.Errorf("after %s: %s", time.Since(began), got)
 				}
 			})
@@ -213,13 +217,13 @@ func TestANewNamespaceIsNotTakenForAbsent(t *testing.T) {
 }
 
 func TestSlimKeepsOnlyWhatIsRead(t *testing.T) {
-	whole := namespace("shop", map[string]string{contract.AllowedServices: "web", "other": "1"})
+	whole := namespace("shop", map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "v*", "other": "1"})
 	small, err := slim(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n, ok := small.(*corev1.Namespace)
-	if !ok || n.Name != "shop" || len(n.Annotations) != 1 || n.Labels != nil || len(whole.Annotations) != 2 {
+	if !ok || n.Name != "shop" || len(n.Annotations) != 2 || n.Labels != nil || len(whole.Annotations) != 3 {
 		t.Errorf("%+v", small)
 	}
 	if other, err := slim("tombstone"); err != nil || other != "tombstone" {
@@ -228,7 +232,7 @@ func TestSlimKeepsOnlyWhatIsRead(t *testing.T) {
 }
 
 func said(n *Namespaces, name string) string {
-	value, known := n.AllowedServices(name)
+	value, known := n.Annotations(name)
 	var err error
 	if !known {
 		value, err = n.Ask(context.Background(), name)
@@ -239,7 +243,7 @@ func said(n *Namespaces, name string) string {
 	case value == nil:
 		return "none"
 	default:
-		return `"` + *value + `"`
+		return fmt.Sprint(value)
 	}
 }
 

@@ -29,23 +29,23 @@ import (
 
 // world is a cluster that is well; tests break it.
 type world struct {
-	version    string
-	caBundle   []byte
-	namespaces map[string]map[string]string // labels by name
-	allowed    string                       // the namespaces' annotation allowed-services; empty: they have none
-	pods       []corev1.Pod
-	noHook     bool
-	noBinding  bool
-	noPolicy   bool
-	denied     map[string]bool // verbs
-	dryRun     func(pod *corev1.Pod) error
-	readyz     func() ([]byte, error)
-	expires    time.Time // the served certificate
-	workloads  []byte    // the caBundle of the webhook that judges workloads; nil: there is none
-	events     []corev1.Event
-	agents     map[string]func(path string) ([]byte, error)
-	statuses   map[string]*agentlet.Status
-	catalog    Consul
+	version     string
+	caBundle    []byte
+	namespaces  map[string]map[string]string // labels by name
+	annotations map[string]string            // the namespaces'
+	pods        []corev1.Pod
+	noHook      bool
+	noBinding   bool
+	noPolicy    bool
+	denied      map[string]bool // verbs
+	dryRun      func(pod *corev1.Pod) error
+	readyz      func() ([]byte, error)
+	expires     time.Time // the served certificate
+	workloads   []byte    // the caBundle of the webhook that judges workloads; nil: there is none
+	events      []corev1.Event
+	agents      map[string]func(path string) ([]byte, error)
+	statuses    map[string]*agentlet.Status
+	catalog     Consul
 }
 
 var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -161,9 +161,7 @@ func (w *world) client() *kubefake.Clientset {
 	}
 	for name, labels := range w.namespaces {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
-		if w.allowed != "" {
-			namespace.Annotations = map[string]string{contract.AllowedServices: w.allowed}
-		}
+		namespace.Annotations = w.annotations
 		objects = append(objects, namespace)
 	}
 	for i := range w.pods {
@@ -353,11 +351,15 @@ func TestRun(t *testing.T) {
 		"missed":                     {func(w *world) { w.add("missed", bare, owned) }, Fail, "pods", "has no agentlet: it was created before", "kubectl -n shop rollout restart deployment/web"},
 		"missed with mistakes":       {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold mistakes", "explain"},
 		"missed, with a name that is not allowed": {func(w *world) {
-			w.allowed = "shop-*"
+			w.annotations = map[string]string{contract.AllowedServices: "shop-*"}
 			w.add("missed", bare)
 		}, Fail, "pods", `service "web": pods of this namespace may register only shop-* (annotation agentlet.dev/allowed-services of namespace shop)`, ""},
+		"missed, with a tag that is not allowed": {func(w *world) {
+			w.annotations = map[string]string{contract.AllowedTags: "!urlprefix-*"}
+			w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.ServiceTags] = "urlprefix-/" })
+		}, Fail, "pods", `tag "urlprefix-/": pods of this namespace may not register urlprefix-* (annotation agentlet.dev/allowed-tags of namespace shop)`, ""},
 		"missed, with an allowed name": {func(w *world) {
-			w.allowed = "shop-*,web"
+			w.annotations = map[string]string{contract.AllowedServices: "shop-*,web"}
 			w.add("missed", bare, owned)
 		}, Fail, "pods", "has no agentlet: it was created before", ""},
 		"opted out": {func(w *world) {

@@ -22,7 +22,7 @@ func (r *run) registrations(context.Context) {
 		return
 	}
 	judge, err := injector.New(injector.Config{
-		Image: "any", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: r.flag("allowed-services", ""),
+		Image: "any", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: r.flag("allowed-services", ""), AllowedTags: r.flag("allowed-tags", ""),
 		Dialects: r.dialects(),
 	})
 	if err != nil {
@@ -37,7 +37,7 @@ func (r *run) registrations(context.Context) {
 			continue
 		}
 		decision := judge.Decide(injector.Request{
-			Namespace: pod.Namespace, Pod: pod, Nonce: "any", AllowedServices: r.allowedServices(pod.Namespace),
+			Namespace: pod.Namespace, Pod: pod, Nonce: "any", NamespaceAnnotations: r.namespaceAnnotations(pod.Namespace),
 		})
 		switch {
 		case decision.Outcome == injector.Skipped:
@@ -69,17 +69,13 @@ func (r *run) dialects() []dialect.Dialect {
 	return dialect.Named(strings.Split(names, ","))
 }
 
-// allowedServices is the namespace's annotation of that name, or nil.
-func (r *run) allowedServices(namespace string) *string {
+// namespaceAnnotations are nil where the namespace is not known.
+func (r *run) namespaceAnnotations(namespace string) map[string]string {
 	n := r.facts.namespaces[namespace]
 	if n == nil {
 		return nil
 	}
-	value, there := n.Annotations[contract.AllowedServices]
-	if !there {
-		return nil
-	}
-	return &value
+	return n.Annotations
 }
 
 // outside says that annotated pods run in a namespace that the webhook doesn't see.

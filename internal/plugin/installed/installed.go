@@ -80,17 +80,17 @@ func Flags(ctx context.Context, client kubernetes.Interface) ([]string, error) {
 	return flags, nil
 }
 
-// AllowedServices are the values of the annotation allowed-services of those namespaces that have one.
-func AllowedServices(ctx context.Context, client kubernetes.Interface) (map[string]string, error) {
+// NamespaceAnnotations are the contract's annotations of those namespaces that have some.
+func NamespaceAnnotations(ctx context.Context, client kubernetes.Interface) (map[string]map[string]string, error) {
 	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("read namespaces: %w", err)
 	}
-	allowed := map[string]string{}
+	found := map[string]map[string]string{}
 	for i := range list.Items {
-		if value, there := list.Items[i].Annotations[contract.AllowedServices]; there {
-			allowed[list.Items[i].Name] = value
+		if own := contract.NamespaceAnnotations(list.Items[i].Annotations); own != nil {
+			found[list.Items[i].Name] = own
 		}
 	}
-	return allowed, nil
+	return found, nil
 }
