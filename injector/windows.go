@@ -6,11 +6,27 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// windows reports whether the pod is for Windows nodes, by its own word or by the nodes that it selects.
+// windows reports whether the pod is for Windows nodes: by its own word, by the nodes that it selects, or because it has a
+// HostProcess container, which only Windows runs.
 func windows(pod *corev1.Pod) bool {
 	return (pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows) ||
 		pod.Spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows) ||
-		affinityToWindows(pod.Spec.Affinity)
+		affinityToWindows(pod.Spec.Affinity) || hostProcess(pod)
+}
+
+// hostProcess reports whether a container is a HostProcess container, or all are by the pod's word. Such a pod need not say
+// that it is for Windows; the API server takes it in any case, but not with a Linux container beside.
+func hostProcess(pod *corev1.Pod) bool {
+	if c := pod.Spec.SecurityContext; c != nil && isHostProcess(c.WindowsOptions) {
+		return true
+	}
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		return c.SecurityContext != nil && isHostProcess(c.SecurityContext.WindowsOptions)
+	})
+}
+
+func isHostProcess(options *corev1.WindowsSecurityContextOptions) bool {
+	return options != nil && options.HostProcess != nil && *options.HostProcess
 }
 
 // affinityToWindows reports whether every kind of node that the affinity requires runs Windows: one term is enough for a node.

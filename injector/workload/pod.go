@@ -47,6 +47,7 @@ type PodFields struct {
 		NodeSelector     map[string]string             `json:"nodeSelector"`
 		Affinity         *affinity                     `json:"affinity"`
 		OS               *corev1.PodOS                 `json:"os"`
+		SecurityContext  *securityContext              `json:"securityContext"`
 		HostNetwork      bool                          `json:"hostNetwork"`
 
 		TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds"`
@@ -63,6 +64,15 @@ type container struct {
 	ReadinessProbe *corev1.Probe                  `json:"readinessProbe"`
 	StartupProbe   *corev1.Probe                  `json:"startupProbe"`
 	RestartPolicy  *corev1.ContainerRestartPolicy `json:"restartPolicy"`
+
+	SecurityContext *securityContext `json:"securityContext"`
+}
+
+// securityContext of a container, or of the pod as a whole, as far as it tells Windows from Linux.
+type securityContext struct {
+	WindowsOptions *struct {
+		HostProcess *bool `json:"hostProcess"`
+	} `json:"windowsOptions"`
 }
 
 // variable of an environment. Of its source counts that there is one.
@@ -144,6 +154,9 @@ func (f *PodFields) Pod() (*corev1.Pod, error) {
 			TerminationGracePeriodSeconds: f.Spec.TerminationGracePeriodSeconds,
 		},
 	}
+	if options := f.Spec.SecurityContext.windowsOptions(); options != nil {
+		pod.Spec.SecurityContext = &corev1.PodSecurityContext{WindowsOptions: options}
+	}
 	if f.Spec.Resources != nil {
 		pod.Spec.Resources = &corev1.ResourceRequirements{}
 		r.requirements(func() *field.Path { return spec }, f.Spec.Resources, pod.Spec.Resources)
@@ -175,6 +188,13 @@ func (a *affinity) affinity() *corev1.Affinity {
 	}}
 }
 
+func (c *securityContext) windowsOptions() *corev1.WindowsSecurityContextOptions {
+	if c == nil || c.WindowsOptions == nil {
+		return nil
+	}
+	return &corev1.WindowsSecurityContextOptions{HostProcess: c.WindowsOptions.HostProcess}
+}
+
 // spec is the path of the specification.
 var spec = field.NewPath("spec")
 
@@ -193,6 +213,9 @@ func (r *reading) containers(list string, from []*container) []corev1.Container 
 		containers[i] = corev1.Container{
 			Name: c.Name, Args: c.Args, Env: environment(c.Env), Ports: c.Ports, Lifecycle: c.Lifecycle,
 			ReadinessProbe: c.ReadinessProbe, StartupProbe: c.StartupProbe, RestartPolicy: c.RestartPolicy,
+		}
+		if options := c.SecurityContext.windowsOptions(); options != nil {
+			containers[i].SecurityContext = &corev1.SecurityContext{WindowsOptions: options}
 		}
 		if c.Resources != nil {
 			r.requirements(func() *field.Path { return spec.Child(list).Index(i) }, c.Resources, &containers[i].Resources)
