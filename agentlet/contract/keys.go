@@ -41,6 +41,9 @@ const (
 	AllowedTags     = Prefix + "allowed-tags"
 )
 
+// Never is the value of gate-timeout for a gate that waits as long as it takes.
+const Never = "never"
+
 // Limits that the contract sets.
 const (
 	// MinDeregisterAfter is Consul's own minimum for deregister_critical_service_after (its reaper ticks each 30 s).
@@ -98,7 +101,7 @@ var keys = []Key{
 	{Name: HeartbeatTTL, Where: podAnnotation, Form: "a duration of at least 3s, such as 30s", Default: "30s", Doc: "TTL of the heartbeat check; a beat goes at a third of it, jittered"},
 	{Name: DeregisterAfter, Where: podAnnotation, Form: "a duration of at least 1m, such as 2m", Default: "2m", Doc: "how long without heartbeat before the node's Consul agent reaps the instance"},
 	{Name: Gate, Where: podAnnotation, Form: "passing, registered or off", Default: string(GatePassing), Doc: "passing opens when the catalog shows the instance passing; registered registers at once as critical and opens when the catalog has it; off adds no gate"},
-	{Name: GateTimeout, Where: podAnnotation, Form: "a duration such as 5m", Doc: "opens the gate anyway after this long, with the reason TimedOut; never when absent"},
+	{Name: GateTimeout, Where: podAnnotation, Form: "a duration such as 5m, or never", Default: Never, Doc: "opens the gate anyway after this long of ready containers, with the reason TimedOut"},
 	{Name: GatePolicy, Where: podAnnotation, Form: "once or continuous", Default: string(GateOnce), Doc: "once keeps an open gate open; continuous closes it when the catalog is known to have lost the instance"},
 	{Name: Readiness, Where: podAnnotation, Form: "kubelet or probe", Default: string(ReadinessKubelet), Doc: "whose word on the containers' readiness counts: the kubelet's, or with probe that of the containers' own readiness probes, run by the agentlet each 200 ms, and each 100 ms while they are about to change it, and the kubelet's as soon as there is one"},
 	{Name: DrainDelay, Where: podAnnotation, Form: "a duration such as 5s", Default: "5s", Doc: "wait between 'the catalog dropped it' and the answer to the drain hook"},

@@ -32,7 +32,7 @@ func checkName(name string) error {
 // of this name alone the servers demand no service:write. Consul tells no cases apart where it looks services up.
 const reservedName = "consul"
 
-var errReservedName = errors.New("it is the service of Consul's own servers, and whatever registers it is taken for one")
+var errReservedName = errors.New("it is the service of Consul's own servers, and its instances are taken for servers")
 
 // checkServiceName says what is wrong with the name of a service that a pod registers.
 func checkServiceName(name string) error {

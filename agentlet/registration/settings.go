@@ -3,6 +3,7 @@ package registration
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +26,10 @@ var settings = []struct {
 	{contract.DeregisterAfter, duration(func(s *Settings) *time.Duration { return &s.DeregisterAfter }, contract.MinDeregisterAfter)},
 	{contract.Gate, oneOf(func(s *Settings) *contract.GateMode { return &s.Gate },
 		contract.GatePassing, contract.GateRegistered, contract.GateOff)},
-	{contract.GateTimeout, duration(func(s *Settings) *time.Duration { return &s.GateTimeout }, 0)},
+	{contract.GateTimeout, func(s *Settings, text string) (err error) {
+		s.GateTimeout, err = parseGateTimeout(text)
+		return err
+	}},
 	{contract.GatePolicy, oneOf(func(s *Settings) *contract.GatePolicyMode { return &s.GatePolicy },
 		contract.GateOnce, contract.GateContinuous)},
 	{contract.Readiness, oneOf(func(s *Settings) *contract.ReadinessSource { return &s.Readiness },
@@ -53,6 +57,23 @@ var settings = []struct {
 	// Less than this is a forgotten unit: the process wouldn't start.
 	{contract.MemoryLimit, limit(func(r *Resources) **resource.Quantity { return &r.MemoryLimit }, "8Mi")},
 	{contract.LogLevel, oneOf(func(s *Settings) *string { return &s.LogLevel }, "debug", "info", "warn", "error")},
+}
+
+// errZeroTimeout: zero is 'never' to some programs and 'at once' to others, and the wrong guess either lets no pod of a rollout
+// become Ready, or all of them without Consul.
+var errZeroTimeout = fmt.Errorf("zero could mean never or at once; say %s, or %s: %s for a pod that doesn't wait",
+	contract.Never, contract.Gate, contract.GateOff)
+
+// parseGateTimeout parses a timeout; it is 0 for never.
+func parseGateTimeout(text string) (time.Duration, error) {
+	if strings.TrimSpace(text) == contract.Never {
+		return 0, nil
+	}
+	d, err := parseDuration(text, 0, maxDuration)
+	if err == nil && d == 0 {
+		return 0, errZeroTimeout
+	}
+	return d, err
 }
 
 // minAgentletPort: the agentlet runs without root and without capabilities.

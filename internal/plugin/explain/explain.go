@@ -182,12 +182,14 @@ func gate(s *registration.Settings) string {
 	if s.Gate == contract.GateOff {
 		return "none: the pod is Ready without Consul's word"
 	}
-	text := "opens when Consul's catalog shows it passing"
+	text, ready := "opens when Consul's catalog shows it passing", "the containers are ready"
 	if s.Gate == contract.GateRegistered {
-		text = "opens when Consul's catalog has it, before the containers are ready"
+		text, ready = "opens when Consul's catalog has it, before the containers are ready", "they are"
 	}
 	if s.GateTimeout > 0 {
-		text += fmt.Sprintf(", or after %s", s.GateTimeout)
+		text += fmt.Sprintf(", or %s after %s", s.GateTimeout, ready)
+	} else {
+		text += ", however long that takes"
 	}
 	if s.GatePolicy == contract.GateContinuous {
 		return text + "; closes when the catalog has lost it"
