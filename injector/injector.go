@@ -77,7 +77,7 @@ func (i *Injector) Decide(request Request) Decision {
 	}
 
 	reg, warnings, errs := registration.Parse(pod, i.config.Defaults)
-	errs = append(translation.Errors, errs...)
+	errs, warnings = append(translation.Errors, errs...), translation.WarningsInTheirWords(warnings)
 	found := inspect(pod)
 	if found.agentlet == nil { // otherwise the annotations were translated before, which told it
 		warnings = append(warnings, translation.Warnings...)

@@ -133,6 +133,7 @@ func (r *reader) allSettings() Settings {
 	r.refuseLocalAPI(&s)
 	r.warnExcluded(s.Exclude)
 	r.warnDrain(&s)
+	r.warnHeartbeat(&s)
 	return s
 }
 
@@ -202,14 +203,35 @@ func (r *reader) warnExcluded(names []string) {
 func (r *reader) warnDrain(s *Settings) {
 	_, delay := r.pod.Annotations[contract.DrainDelay]
 	_, timeout := r.pod.Annotations[contract.DrainTimeout]
-	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
-	if g := r.pod.Spec.TerminationGracePeriodSeconds; g != nil {
-		grace = *g
-	}
+	grace := r.graceSeconds()
 	share := time.Duration(min(float64(grace)*contract.DrainShareOfGrace, maxDuration.Seconds()) * float64(time.Second))
 	own := delay || timeout || grace < corev1.DefaultTerminationGracePeriodSeconds
 	if asked := s.DrainDelay + s.DrainTimeout; own && asked > share {
 		r.warn(fmt.Sprintf("%s and %s ask for %s together, but terminationGracePeriodSeconds %d leaves them %s; the rest is the application's",
 			contract.DrainDelay, contract.DrainTimeout, short(asked), grace, short(share.Truncate(time.Second))))
+	}
+}
+
+// warnHeartbeat warns of a pod that would be killed before its heartbeat runs out. An agentlet that hangs sends none and leaves
+// Consul by nothing else; the application goes on until the grace period ends, because its drain hooks wait for the agentlet.
+func (r *reader) warnHeartbeat(s *Settings) {
+	grace := r.graceSeconds()
+	if s.HeartbeatTTL.Seconds() <= float64(grace) {
+		return
+	}
+	r.warn(fmt.Sprintf("%s %s is longer than terminationGracePeriodSeconds %d: "+
+		"if the agentlet hangs, Consul shows the pod as passing for up to %s after the pod was killed",
+		contract.HeartbeatTTL, short(s.HeartbeatTTL), grace, short(s.HeartbeatTTL-time.Duration(grace)*time.Second)))
+}
+
+// graceSeconds is the pod's grace period. The API server makes a negative one 1.
+func (r *reader) graceSeconds() int64 {
+	switch g := r.pod.Spec.TerminationGracePeriodSeconds; {
+	case g == nil:
+		return corev1.DefaultTerminationGracePeriodSeconds
+	case *g < 0:
+		return 1
+	default:
+		return *g
 	}
 }

@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ func TestSettings(t *testing.T) {
 		annotations annotations
 		defaults    Defaults
 		change      func(*Settings)
+		warns       []string
 	}{
 		"the contract's defaults": {},
 		"the installation's": {
@@ -65,6 +67,7 @@ func TestSettings(t *testing.T) {
 			change: func(s *Settings) {
 				s.HeartbeatTTL, s.DeregisterAfter, s.AgentletPort = 24*time.Hour, 24*time.Hour, 65535
 			},
+			warns: []string{"for up to 23h59m30s after"},
 		},
 		"exclude": {
 			annotations: annotations{"container-exclude": "proxy, migrate"},
@@ -92,7 +95,7 @@ func TestSettings(t *testing.T) {
 			if diff := cmp.Diff(want, reg.Settings); diff != "" {
 				t.Errorf("settings (-want +got):\n%s", diff)
 			}
-			wantWarnings(t, warnings)
+			wantWarnings(t, warnings, test.warns...)
 		})
 	}
 }
@@ -302,5 +305,42 @@ func TestLocalAPIIsNotForHostNetwork(t *testing.T) {
 	}
 	if Defaultable(contract.LocalAPI) {
 		t.Error("an installation could turn the local API on for pods that did not ask for it")
+	}
+}
+
+func TestHeartbeatThatOutlivesThePod(t *testing.T) {
+	for name, test := range map[string]struct {
+		ttl, inherited string // of the pod, and of the installation
+		grace          *int64
+		want           string // empty: no warning
+	}{
+		"the defaults":                {"", "", nil, ""},
+		"as long":                     {"60s", "", new(int64(60)), ""},
+		"longer":                      {"61s", "", new(int64(60)), "agentlet.dev/heartbeat-ttl 1m1s is longer than terminationGracePeriodSeconds 60: if the agentlet hangs, Consul shows the pod as passing for up to 1s after"},
+		"longer than Kubernetes' own": {"1m", "", nil, "terminationGracePeriodSeconds 30: if the agentlet hangs, Consul shows the pod as passing for up to 30s after"},
+		"the installation's":          {"", "2m", nil, "heartbeat-ttl 2m is longer"},
+		"the pod's before it":         {"30s", "2m", nil, ""},
+		"the contract's":              {"", "", new(int64(20)), "heartbeat-ttl 30s is longer than terminationGracePeriodSeconds 20"},
+		"no grace":                    {"3s", "", new(int64(0)), "for up to 3s after"},
+		"a negative one":              {"3s", "", new(int64(math.MinInt64)), "terminationGracePeriodSeconds 1: if the agentlet hangs, Consul shows the pod as passing for up to 2s after"},
+		"one without an end":          {"24h", "", new(int64(math.MaxInt64)), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPod(annotations{"service-names": "web", "deregister-after": "24h", "drain-delay": "0s"})
+			pod.Spec.TerminationGracePeriodSeconds = test.grace
+			if test.ttl != "" {
+				pod.Annotations[contract.HeartbeatTTL] = test.ttl
+			}
+			defaults := Defaults{}
+			if test.inherited != "" {
+				defaults["heartbeat-ttl"] = test.inherited
+			}
+			_, warnings := mustParse(t, pod, defaults)
+			if test.want == "" {
+				wantWarnings(t, warnings)
+			} else {
+				wantWarnings(t, warnings, test.want)
+			}
+		})
 	}
 }

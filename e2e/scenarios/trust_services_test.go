@@ -230,9 +230,9 @@ func mentions(s *scenario.S, text string, parts ...string) {
 // TestTrustAllowedServicesOfTheChart installs the chart with other values, so it runs alone.
 func TestTrustAllowedServicesOfTheChart(t *testing.T) {
 	s := scenario.New(t)
-	s.Given("an installation that allows one name, and where the webhook grants nothing", func() {
+	s.Given("an installation that allows one name and denies tags, and where the webhook grants nothing", func() {
 		reinstalled(s)
-		s.Must(s.Install(s.Ctx, "grants.mode=list", "grants.namespaces={"+s.Namespace+"}", "allowedServices="+s.Service()))
+		s.Must(s.Install(s.Ctx, "grants.mode=list", "grants.namespaces={"+s.Namespace+"}", "allowedServices="+s.Service(), "allowedTags=!urlprefix-*"))
 	})
 	s.Then("a pod with that name comes up", func() {
 		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
@@ -245,6 +245,13 @@ func TestTrustAllowedServicesOfTheChart(t *testing.T) {
 			s.Fatal("the pod was admitted")
 		}
 		mentions(s, err.Error(), `"other"`, "only "+s.Service(), "the chart's allowedServices")
+	})
+	s.Then("so is one with such a tag", func() {
+		err := admit(s, s.Sample(s.Annotations("service-tags", "v1,urlprefix-/")))
+		if err == nil {
+			s.Fatal("the pod was admitted")
+		}
+		mentions(s, err.Error(), `tag "urlprefix-/"`, "the chart's allowedTags")
 	})
 	s.Then("a namespace's own word is the last", func() {
 		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"=other")

@@ -65,6 +65,19 @@ func (t *Translation) InTheirWords(errs field.ErrorList) field.ErrorList {
 	return said
 }
 
+// WarningsInTheirWords names in warnings about the translated pod the annotations that it was translated from.
+func (t *Translation) WarningsInTheirWords(warnings []string) []string {
+	if len(t.sources) == 0 || len(warnings) == 0 {
+		return warnings
+	}
+	words := t.replacer()
+	said := make([]string, 0, len(warnings))
+	for _, warning := range warnings {
+		said = append(said, words.Replace(warning))
+	}
+	return said
+}
+
 // sourceOf finds the source of a field or of what it is a part of; nil for a field of the pod's own.
 func (t *Translation) sourceOf(path string) (best *source) {
 	for i := range t.sources {

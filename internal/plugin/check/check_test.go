@@ -89,7 +89,7 @@ func webhookPod() corev1.Pod {
 	return corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "agentlet-system", Name: "webhook-1", Labels: map[string]string{"app": "webhook"}},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{
-			Name: "webhook", Args: []string{"--consul-port=8501", "--grants=auto"},
+			Name: "webhook", Args: []string{"--consul-port=8501", "--grants=auto", "--allowed-services=*,!vault", "--allowed-tags=!traefik.*"},
 			Ports: []corev1.ContainerPort{{Name: "health", ContainerPort: 9090}},
 		}}},
 	}
@@ -358,6 +358,11 @@ func TestRun(t *testing.T) {
 			w.annotations = map[string]string{contract.AllowedTags: "!urlprefix-*"}
 			w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.ServiceTags] = "urlprefix-/" })
 		}, Fail, "pods", `tag "urlprefix-/": pods of this namespace may not register urlprefix-* (annotation agentlet.dev/allowed-tags of namespace shop)`, ""},
+		"missed, with what the installation does not allow": {func(w *world) {
+			w.add("missed", bare, func(p *corev1.Pod) {
+				p.Annotations[contract.ServiceNames], p.Annotations[contract.ServiceTags] = "vault", "traefik.enable=true"
+			})
+		}, Fail, "pods", `service "vault": pods of this namespace may not register vault (the chart's allowedServices), metadata.annotations[agentlet.dev/service-tags]: Forbidden: tag "traefik.enable=true"`, ""},
 		"missed, with an allowed name": {func(w *world) {
 			w.annotations = map[string]string{contract.AllowedServices: "shop-*,web"}
 			w.add("missed", bare, owned)
