@@ -19,17 +19,22 @@ func resources(cpu, memory string) corev1.ResourceList {
 // quota counts what the namespace's pods request and may take at most, once the controller has counted for the first time.
 func quota(s *scenario.S) {
 	s.Helper()
+	limit(s, "all", corev1.ResourceList{
+		"requests.cpu": resource.MustParse("1"), "requests.memory": resource.MustParse("1Gi"),
+		"limits.cpu": resource.MustParse("2"), "limits.memory": resource.MustParse("2Gi"),
+	})
+}
+
+// limit creates a ResourceQuota for the pods in these scopes, and waits for its first count.
+func limit(s *scenario.S, name string, hard corev1.ResourceList, scopes ...corev1.ResourceQuotaScope) {
+	s.Helper()
 	quotas := s.Kube.CoreV1().ResourceQuotas(s.Namespace)
 	_, err := quotas.Create(s.Ctx, &corev1.ResourceQuota{
-		ObjectMeta: metav1.ObjectMeta{Name: "all"},
-		Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{
-			"requests.cpu": resource.MustParse("1"), "requests.memory": resource.MustParse("1Gi"),
-			"limits.cpu": resource.MustParse("2"), "limits.memory": resource.MustParse("2Gi"),
-		}},
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.ResourceQuotaSpec{Hard: hard, Scopes: scopes},
 	}, metav1.CreateOptions{})
 	s.Must(err)
 	s.Eventually("the quota's first count", func(ctx context.Context) (bool, error) {
-		now, err := quotas.Get(ctx, "all", metav1.GetOptions{})
+		now, err := quotas.Get(ctx, name, metav1.GetOptions{})
 		return err == nil && len(now.Status.Hard) > 0, err
 	})
 }
@@ -93,4 +98,47 @@ func TestInjectWithinAQuotaOnLimits(t *testing.T) {
 		s.Must(err)
 	})
 	s.Then("it is Ready", func() { s.AwaitReady("web") })
+}
+
+// TestInjectIntoABestEffortPod: the agentlet's requests make the pod Burstable, which quotas by scope tell from BestEffort.
+func TestInjectIntoABestEffortPod(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	template := func(pairs ...string) corev1.PodTemplateSpec {
+		template := s.Sample(s.Annotations(pairs...))
+		template.Spec.Containers[0].Resources = corev1.ResourceRequirements{}
+		return template
+	}
+	none := []string{"cpu-request", "0", "memory-request", "0", "memory-limit", "0"}
+	refused := func(quota, says string) {
+		s.Helper()
+		// The API server hears of quotas by a watch.
+		s.Eventually("the refusal", func(context.Context) (bool, error) {
+			err := admit(s, template())
+			return err != nil && strings.Contains(err.Error(), "quota: "+quota+", ") && strings.Contains(err.Error(), says), err
+		})
+		s.Must(admit(s, template(append(none, "inject", "false")...)))
+		s.Must(admit(s, template(none...)))
+	}
+	s.Given("a namespace for BestEffort pods alone", func() {
+		limit(s, "no-others", corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}, corev1.ResourceQuotaScopeNotBestEffort)
+	})
+	s.Then("a pod with an agentlet is refused, without one it is not, nor where the agentlet requests nothing", func() {
+		refused("no-others", "requested: pods=1, used: pods=0, limited: pods=0")
+	})
+	s.When("others are counted by what they request", func() {
+		s.Must(s.Kube.CoreV1().ResourceQuotas(s.Namespace).Delete(s.Ctx, "no-others", metav1.DeleteOptions{}))
+		limit(s, "others", corev1.ResourceList{"requests.cpu": resource.MustParse("1")}, corev1.ResourceQuotaScopeNotBestEffort)
+	})
+	s.Then("it is refused because the application requests nothing", func() {
+		refused("others", "must specify requests.cpu for: app")
+	})
+	s.When("a pod whose agentlet requests nothing is created", func() {
+		_, err := s.CreatePod("web", template(none...))
+		s.Must(err)
+	})
+	s.Then("it is Ready, and BestEffort as before", func() {
+		if pod := s.AwaitReady("web"); pod.Status.QOSClass != corev1.PodQOSBestEffort {
+			s.Errorf("it is %s", pod.Status.QOSClass)
+		}
+	})
 }
