@@ -24,6 +24,8 @@ var advice = map[contract.Reason]string{
 		"pod's service account, a Secret with a token. [consul.md](consul.md) has them step by step.",
 	contract.RegistrationRejected: "The message holds the Consul agent's answer. `Permission denied`: the pod's token lacks " +
 		"`service:write` for the name; see [consul.md](consul.md).",
+	contract.RegistrationFailed: "The message holds the Consul agent's last answer, such as a full disk or a rate limit. See to it at " +
+		"that agent or its servers; the agentlet tries again by itself.",
 	contract.InvalidConfiguration: "Correct the annotation that the message names. The last good registration stays meanwhile.",
 	contract.PortConflict: "Something in the pod, or on the node with `hostNetwork`, has the agentlet's port. Choose another with " +
 		"`agentlet-port`.",
