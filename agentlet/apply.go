@@ -125,6 +125,27 @@ func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) ti
 	s.retries[l] = retry{failures: failures, err: err, at: now.Add(jitter(pause)), said: said}
 }
 
+// dropRetries forgets the failures of what nobody wants any more, such as a refused registration that was taken back: they would be told
+// for ever. It reports whether there were any. While the agent isn't known well enough to plan, and until its backoff is over,
+// each is kept.
+func (s *state) dropRetries(p *schedule, now time.Time) (dropped bool) {
+	if s.terminating() || !s.agentKnown() {
+		return false
+	}
+	for l, r := range s.retries {
+		if !p.wanted[l] && p.reached(now, r.at) {
+			delete(s.retries, l)
+			dropped = true
+		}
+	}
+	return dropped
+}
+
+// agentKnown reports whether enough is known of the agent to plan all that is wanted of it.
+func (s *state) agentKnown() bool {
+	return s.link.answers && s.link.leader && s.link.inspected && s.login.usable()
+}
+
 // Backoff doubles from first to a bound: short for the node's own agent, so that a restarted one is noticed within
 // seconds, longer for what only a person can mend, and for the API server, which all pods share.
 const (

@@ -112,6 +112,8 @@ func (a action) lane() lane {
 // schedule is what should be going on now.
 type schedule struct {
 	work map[lane]action
+	// wanted are the lanes with work, and those whose work waits for the end of its backoff.
+	wanted map[lane]bool
 	// wake is when to plan again though nothing has happened; zero: never.
 	wake time.Time
 	// drained: the drain hooks may be answered. ended: and the process has been told to end, and has told what there was and logged out.
@@ -145,7 +147,7 @@ const (
 
 // plan decides what each lane should be doing, from what is known. It changes nothing and asks nobody.
 func plan(s *state, now time.Time) schedule {
-	p := schedule{work: map[lane]action{}}
+	p := schedule{work: map[lane]action{}, wanted: map[lane]bool{}}
 	if s.terminating() {
 		planDrain(s, now, &p)
 	} else {
@@ -160,6 +162,7 @@ func plan(s *state, now time.Time) schedule {
 
 // add puts an action on its lane, or the end of the lane's backoff into the schedule.
 func (p *schedule) add(s *state, now time.Time, a action) {
+	p.wanted[a.lane()] = true
 	if r := s.retries[a.lane()]; now.Before(r.at) {
 		p.wakeAt(r.at)
 		return
@@ -211,8 +214,10 @@ func planLife(s *state, now time.Time, p *schedule) {
 			continue
 		}
 		planHealth(s, i, now, p)
+		watching := action{kind: watch, id: id, hash: i.hash, epoch: s.lates}
+		p.wanted[watching.lane()] = true // a watch that breaks the connection keeps its pace until it is begun again
 		if i.confirmed {
-			p.add(s, now, action{kind: watch, id: id, hash: i.hash, epoch: s.lates})
+			p.add(s, now, watching)
 		}
 		await = await || !i.confirmed || !s.gate.open() && s.mode() != contract.GateOff
 	}

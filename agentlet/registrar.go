@@ -146,6 +146,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 		l.state.countMissedBeats(now)
 		l.judge(now)
 		p := plan(l.state, now)
+		if l.state.dropRetries(&p, now) {
+			continue // what is told may be something else now
+		}
 		l.announce(p)
 		switch {
 		case p.ended:

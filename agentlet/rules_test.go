@@ -213,6 +213,7 @@ func TestHungAgentIsRestarted(t *testing.T) {
 			t.Fatalf("what was told is %q", before)
 		}
 		w.fails(ErrRefused)
+		w.breakConnections()
 		after(30 * time.Second)
 		if told := w.told(); told != before {
 			t.Errorf("the agent is away, and what was told is %q, before %q", told, before)

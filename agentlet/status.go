@@ -125,6 +125,9 @@ func (r *Registrar) publish(s *state, p schedule) {
 		status.CatalogReadAt = &at
 	}
 	for lane, retry := range s.retries {
+		if p.work[lane].kind.long() {
+			continue // under way again, and has not failed since
+		}
 		if status.Failing == nil {
 			status.Failing = map[string]string{}
 		}

@@ -321,3 +321,49 @@ func TestFreezeIsLogged(t *testing.T) {
 		})
 	}
 }
+
+// TestNothingIsToldOfWhatIsNotWantedAnyMore has a failure end because nobody wants any more what fails, or because it works for so long
+// that it has no answer yet.
+func TestNothingIsToldOfWhatIsNotWantedAnyMore(t *testing.T) {
+	cases := map[string]struct {
+		pod  *corev1.Pod
+		life func(w *world, r *Registrar)
+	}{
+		"a refused change is taken back": {testPod(), func(w *world, r *Registrar) {
+			w.setFail(failing(fmt.Errorf("%w: 400 bad tag", ErrRejected), "register"))
+			r.Seen(ready(testPod("service-tags", "refused"), true))
+			after(time.Minute)
+			r.Seen(ready(testPod(), true))
+		}},
+		"a change that meets a full disk is taken back": {testPod(), func(w *world, r *Registrar) {
+			w.setFail(failing(errors.New("500 no space left on device"), "register"))
+			r.Seen(ready(testPod("service-tags", "refused"), true))
+			after(time.Minute)
+			r.Seen(ready(testPod(), true))
+		}},
+		"a broken watch goes on": {testPod(), func(w *world, _ *Registrar) {
+			w.fails(ErrRefused)
+			w.set(func() {}) // ends the watch
+			after(20 * time.Second)
+			w.setFail(nil)
+		}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := started(t, w, c.pod)
+				after(time.Minute)
+				c.life(w, r)
+				after(time.Minute)
+				if failing := r.Status().Failing; len(failing) > 0 {
+					t.Errorf("the status says that these fail: %v", failing)
+				}
+				after(10 * time.Minute)
+				if !strings.HasSuffix(w.told(), "Registered") {
+					t.Errorf("events: %s", w.told())
+				}
+			})
+		})
+	}
+}

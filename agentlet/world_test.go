@@ -37,6 +37,7 @@ type world struct {
 	proxyOwn contract.Health // of a mesh proxy's own check
 	order    []string        // registrations and removals as they came, by the instance
 	fail     func(call string) error
+	broken   chan struct{}            // closed when connections break
 	failFor  map[string]error         // registrations of an instance
 	slow     map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
 	calls    map[string]int
@@ -67,7 +68,7 @@ type agentEntry struct {
 
 func newWorld() *world {
 	return &world{
-		listens: map[int]bool{}, log: slog.New(slog.DiscardHandler), changed: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
+		listens: map[int]bool{}, log: slog.New(slog.DiscardHandler), changed: make(chan struct{}), broken: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
 		agent: map[string]agentEntry{}, catalog: map[string]CatalogInstance{}, calls: map[string]int{}, alive: map[int]bool{}, index: 1,
 	}
 }
@@ -82,7 +83,7 @@ func (w *world) enter(ctx context.Context, call string) error {
 	if fail != nil {
 		if err := fail(call); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				return hang(ctx, call)
+				return w.hang(ctx, call)
 			}
 			return err
 		}
@@ -99,17 +100,33 @@ const (
 
 // hang never gets an answer, as over a connection that is open at this end alone. It ends as the adapters end such calls:
 // with the caller's bound or their own, and to Consul as ErrUnreachable.
-func hang(ctx context.Context, call string) error {
+func (w *world) hang(ctx context.Context, call string) error {
 	ctx, cancel := context.WithTimeout(ctx, longHang)
 	defer cancel()
-	<-ctx.Done()
+	w.mu.Lock()
+	broken := w.broken
+	w.mu.Unlock()
+	select {
+	case <-broken:
+	case <-ctx.Done():
+	}
 	switch {
+	case ctx.Err() == nil:
+		return ErrUnreachable
 	case errors.Is(ctx.Err(), context.Canceled):
 		return context.Canceled
 	case !toConsul(call):
 		return ctx.Err()
 	}
 	return ErrLate
+}
+
+// breakConnections ends the calls that hang, as an agent does that restarts.
+func (w *world) breakConnections() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.broken)
+	w.broken = make(chan struct{})
 }
 
 // toConsul reports whether it is Consul that a call goes to: neither the API server nor the application.
