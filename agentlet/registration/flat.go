@@ -24,7 +24,7 @@ func (r *reader) flatServices() []Service {
 		err = errNoNames
 	}
 	if err == nil {
-		err = checkCount(len(listed), maxServices, "services")
+		err = checkCount(len(listed), MaxServices, "services")
 	}
 	if err != nil {
 		r.invalid(v, err)

@@ -19,8 +19,8 @@ const (
 	maxText = 64 << 10
 	// maxKey is the API server's limit on a key: a prefix of 253 characters, a slash, and a name of 63.
 	maxKey = 253 + 1 + 63
-	// maxServices of a pod, maxChecks and maxUpstreams of a service, and maxItems in every other list or mapping.
-	maxServices  = 32
+	// MaxServices of a pod, maxChecks and maxUpstreams of a service, and maxItems in every other list or mapping.
+	MaxServices  = 32
 	maxChecks    = 16
 	maxUpstreams = 32
 	maxItems     = 64

@@ -40,8 +40,8 @@ func TestHostileAnnotations(t *testing.T) {
 		"a quantity that can't be divided": {flat(contract.CPURequest, "1e2147483647"), "a quantity"},
 		"a huge quantity":                  {flat(contract.MemoryLimit, "100000000E"), "a quantity"},
 		"too much text":                    {flat(contract.ServiceTags, strings.Repeat("a", maxText)), "must not hold more than"},
-		"too many services":                {flat(contract.ServiceNames, repeat(maxServices+1, "s%d")), "must not have more than 32"},
-		"as many services as may be":       {flat(contract.ServiceNames, repeat(maxServices, "s%d")), ""},
+		"too many services":                {flat(contract.ServiceNames, repeat(MaxServices+1, "s%d")), "must not have more than 32"},
+		"as many services as may be":       {flat(contract.ServiceNames, repeat(MaxServices, "s%d")), ""},
 		"too many tags":                    {flat(contract.ServiceTags, repeat(maxItems+1, "t%d")), "must not have more than 64"},
 		"as many tags as may be":           {flat(contract.ServiceTags, repeat(maxItems, "t%d")), ""},
 		"too many labels":                  {flat(contract.MetaFromLabels, repeat(maxItems+1, "l%d")), "must not have more than 64"},
@@ -74,7 +74,7 @@ func TestHostileAnnotations(t *testing.T) {
 }
 
 func TestManyMistakesEndWithAWord(t *testing.T) {
-	bad := "[" + strings.TrimSuffix(strings.Repeat("{port: x},", maxServices), ",") + "]"
+	bad := "[" + strings.TrimSuffix(strings.Repeat("{port: x},", MaxServices), ",") + "]"
 	_, _, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.Services: bad}}}, nil)
 	if len(errs) != maxMistakes+1 || !strings.Contains(errs[maxMistakes].Error(), "more mistakes") {
 		t.Errorf("%d mistakes, the last %v", len(errs), errs[len(errs)-1])

@@ -62,7 +62,7 @@ func (r *reader) structuredServices() []Service {
 	if len(root.Content) == 0 {
 		r.invalid(v, errNoNames)
 	}
-	if err := checkCount(len(root.Content), maxServices, "services"); err != nil {
+	if err := checkCount(len(root.Content), MaxServices, "services"); err != nil {
 		r.invalid(v, err)
 		return nil
 	}

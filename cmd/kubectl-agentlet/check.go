@@ -1,15 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/consul/api"
 	"github.com/spf13/cobra"
 
 	"github.com/agentlet/agentlet/internal/plugin/check"
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
-	"github.com/agentlet/agentlet/internal/plugin/table"
 )
 
 // Forms of output.
@@ -23,10 +23,11 @@ type checkOptions struct {
 	output     string
 	consulAddr string
 	patience   time.Duration
+	timeout    time.Duration
 }
 
 func newCheck(kube *kube, getenv func(string) string) *cobra.Command {
-	o := &checkOptions{patience: 2 * time.Minute, consulAddr: getenv("CONSUL_HTTP_ADDR")}
+	o := &checkOptions{patience: 2 * time.Minute, timeout: defaultTimeout, consulAddr: getenv("CONSUL_HTTP_ADDR")}
 	command := &cobra.Command{
 		Use:   "check",
 		Short: "Finds out whether the installation and the nodes' Consul agents work, and what to do if not",
@@ -45,18 +46,22 @@ kubectl agentlet check -n shop -o json
 CONSUL_HTTP_ADDR=consul.example:8500 kubectl agentlet check`),
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return runCheck(command, kube, o, table.Colours(command.OutOrStdout(), getenv))
+			return runCheck(command, kube, o, printer.Colours(command.OutOrStdout(), getenv))
 		},
 	}
 	command.Flags().StringVarP(&o.output, "output", "o", outputText, "json, or text when empty")
 	command.Flags().StringVar(&o.consulAddr, "consul-addr", o.consulAddr, "address of Consul's HTTP API (default $CONSUL_HTTP_ADDR); its other settings are Consul's own environment variables")
 	command.Flags().DurationVar(&o.patience, "patience", o.patience, "how long a gate may be closed")
+	command.Flags().DurationVar(&o.timeout, "timeout", o.timeout, "how long to look at most")
 	return command
 }
 
 func runCheck(command *cobra.Command, kube *kube, o *checkOptions, colours bool) error {
 	if o.output != outputText && o.output != outputJSON {
 		return fmt.Errorf("--output %q: must be json or empty", o.output)
+	}
+	if o.timeout <= 0 {
+		return fmt.Errorf("--timeout %s: must be more than 0", o.timeout)
 	}
 	client, err := kube.client()
 	if err != nil {
@@ -67,19 +72,21 @@ func runCheck(command *cobra.Command, kube *kube, o *checkOptions, colours bool)
 		Namespace: kube.overrides.Context.Namespace, Patience: o.patience, Now: time.Now(),
 	}
 	if o.consulAddr != "" {
-		settings := api.DefaultConfig() // reads Consul's environment variables
-		settings.Address = o.consulAddr
-		consul, err := api.NewClient(settings)
+		consul, err := check.NewAPI(o.consulAddr)
 		if err != nil {
-			return fmt.Errorf("create consul client: %w", err)
+			return err
 		}
-		config.Consul = check.API{Client: consul}
+		config.Consul = consul
 	}
-	findings := check.Run(command.Context(), config)
+	ctx, cancel := context.WithTimeout(command.Context(), o.timeout)
+	defer cancel()
+	findings := check.Run(ctx, config)
 	if o.output == outputJSON {
 		err = check.WriteJSON(command.OutOrStdout(), findings)
 	} else {
-		err = check.Write(command.OutOrStdout(), findings, colours)
+		out := printer.New(command.OutOrStdout(), colours)
+		check.Write(out, findings)
+		err = out.Err()
 	}
 	if err == nil && check.Worst(findings) == check.Fail {
 		return errSaid

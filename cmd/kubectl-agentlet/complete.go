@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // complete lets a shell complete the values of flags: namespaces, forms of output, manifests.
@@ -22,19 +25,26 @@ func complete(root *cobra.Command, kube *kube) error {
 	return errors.Join(problems...)
 }
 
+// completionTimeout is how long a shell waits for words.
+const completionTimeout = 3 * time.Second
+
 // completeNamespaces offers nothing where the cluster can't be asked.
 func (k *kube) completeNamespaces(command *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	client, err := k.client()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	list, err := client.CoreV1().Namespaces().List(command.Context(), metav1.ListOptions{})
+	ctx, cancel := context.WithTimeout(command.Context(), completionTimeout)
+	defer cancel()
+	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	names := make([]cobra.Completion, 0, len(list.Items))
 	for i := range list.Items {
-		names = append(names, list.Items[i].Name)
+		if name := list.Items[i].Name; len(validation.IsDNS1123Label(name)) == 0 { // a shell prints it as it is
+			names = append(names, name)
+		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/agentlet/agentlet/internal/plugin/reach"
 	"github.com/agentlet/agentlet/internal/version"
 )
 
@@ -46,6 +48,13 @@ const (
 	queriesAtOnce    = 100
 )
 
+const (
+	// requestTimeout bounds one request: the API server itself waits up to 30 s for a webhook, and sends many pods for as long.
+	requestTimeout = time.Minute
+	// defaultTimeout bounds what a command asks of pods, nodes and Consul together.
+	defaultTimeout = 2 * time.Minute
+)
+
 func (k *kube) client() (kubernetes.Interface, error) {
 	config, err := k.config().ClientConfig()
 	if err != nil {
@@ -54,6 +63,8 @@ func (k *kube) client() (kubernetes.Interface, error) {
 	config.UserAgent = "kubectl-agentlet/" + version.Version
 	config.QPS, config.Burst = queriesPerSecond, queriesAtOnce
 	config.WarningHandler = rest.NoWarnings{}
+	config.Timeout = requestTimeout
+	config.Wrap(reach.BoundAPI)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("create kubernetes client: %w", err)

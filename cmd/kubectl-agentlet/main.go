@@ -6,13 +6,18 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 )
 
 func main() {
+	klog.SetLogger(logr.Discard()) // client-go logs by it; what it has to say is in its errors, too
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	command, err := newCommand(os.Getenv)
 	if err == nil {
@@ -21,7 +26,7 @@ func main() {
 	stop()
 	if err != nil {
 		if !errors.Is(err, errSaid) {
-			fmt.Fprintln(os.Stderr, "error:", err)
+			printer.New(os.Stderr, false).Error("error", err)
 		}
 		os.Exit(1)
 	}

@@ -2,14 +2,13 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/agentlet/agentlet/internal/plugin/explain"
 	"github.com/agentlet/agentlet/internal/plugin/manifests"
-	"github.com/agentlet/agentlet/internal/plugin/table"
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 )
 
 // source is where manifests come from.
@@ -79,11 +78,12 @@ func inject(command *cobra.Command, from *source, install *installation, kube *k
 	if err != nil {
 		return err
 	}
+	errs := printer.New(command.ErrOrStderr(), false)
 	var outputs [][]byte
 	for _, file := range files {
 		for _, j := range file.judgements {
 			mistakes = append(mistakes, j.Mistakes...)
-			write(command.ErrOrStderr(), "warning: ", j.Warnings)
+			write(errs, "warning: ", j.Warnings)
 		}
 		out, err := file.Injected(file.judgements)
 		if err != nil {
@@ -92,7 +92,7 @@ func inject(command *cobra.Command, from *source, install *installation, kube *k
 		outputs = append(outputs, out)
 	}
 	if len(mistakes) > 0 {
-		write(command.ErrOrStderr(), "mistake: ", mistakes)
+		write(errs, "mistake: ", mistakes)
 		return errSaid
 	}
 	if _, err := command.OutOrStdout().Write(manifests.Join(outputs)); err != nil {
@@ -101,9 +101,9 @@ func inject(command *cobra.Command, from *source, install *installation, kube *k
 	return nil
 }
 
-func write(out io.Writer, kind string, notes []manifests.Note) {
+func write(out *printer.Printer, kind string, notes []manifests.Note) {
 	for _, note := range notes {
-		fmt.Fprintln(out, kind+note.String())
+		out.Line(printer.Text(kind), printer.Text(note.String()))
 	}
 }
 
@@ -125,7 +125,7 @@ kubectl agentlet explain -f web.yaml --from-cluster
 kubectl agentlet explain -f web.yaml --default drain-delay=10s`),
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return explainAll(command, from, install, kube, table.Colours(command.OutOrStdout(), getenv))
+			return explainAll(command, from, install, kube, printer.Colours(command.OutOrStdout(), getenv))
 		},
 	}
 	from.addFlags(command.Flags())
@@ -142,28 +142,29 @@ func explainAll(command *cobra.Command, from *source, install *installation, kub
 	if err != nil {
 		return err
 	}
-	out, failed, found := command.OutOrStdout(), len(mistakes) > 0, false
+	out, errs := printer.New(command.OutOrStdout(), colours), printer.New(command.ErrOrStderr(), false)
+	failed, found := len(mistakes) > 0, false
 	for _, file := range files {
 		for i := range file.judgements {
 			j := &file.judgements[i]
 			if found {
-				fmt.Fprintln(out)
+				out.Line()
 			}
 			found, failed = true, failed || len(j.Mistakes) > 0
-			if err := explain.Write(out, file.Name, j, install.config.Defaults, colours); err != nil {
+			if err := explain.Write(out, file.Name, j, install.config.Defaults); err != nil {
 				return err
 			}
 		}
 	}
-	write(command.ErrOrStderr(), "mistake: ", mistakes)
+	write(errs, "mistake: ", mistakes)
 	switch {
 	case !found && !failed:
-		fmt.Fprintln(out, "There is no pod and no pod template here.")
+		out.Line(printer.Text("There is no pod and no pod template here."))
 	case !install.fromCluster:
-		fmt.Fprintln(command.ErrOrStderr(), "note: no cluster was asked; --from-cluster judges by what its installation has set")
+		errs.Line(printer.Text("note: no cluster was asked; --from-cluster judges by what its installation has set"))
 	}
 	if failed {
 		return errSaid
 	}
-	return nil
+	return out.Err()
 }

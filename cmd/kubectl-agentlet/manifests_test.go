@@ -36,6 +36,8 @@ func TestManifests(t *testing.T) {
 		"explain":          {[]string{"explain", "-f", "testdata/shop.yaml", "--default", "drain-delay=8s"}, false},
 		"explain-mistakes": {[]string{"explain", "-f", "testdata/mistakes.yaml"}, true},
 		"explain-dialect":  {[]string{"explain", "-f", "testdata/katalog-sync.yaml", "--dialect", "katalog-sync"}, true},
+		"explain-hostile":  {[]string{"explain", "-f", "testdata/hostile.yaml"}, true},
+		"inject-hostile":   {[]string{"inject", "-f", "testdata/hostile.yaml"}, true},
 		"inject-mistakes":  {[]string{"inject", "-f", "testdata/mistakes.yaml", "-f", "testdata/shop.yaml"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

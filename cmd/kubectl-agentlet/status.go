@@ -4,25 +4,27 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 	"github.com/agentlet/agentlet/internal/plugin/status"
-	"github.com/agentlet/agentlet/internal/plugin/table"
 )
 
 // statusOptions are the flags of status.
 type statusOptions struct {
 	all, watch bool
 	interval   time.Duration
+	timeout    time.Duration
 	output     string
 }
 
 func newStatus(kube *kube, getenv func(string) string) *cobra.Command {
-	o := &statusOptions{interval: 2 * time.Second}
+	o := &statusOptions{interval: 2 * time.Second, timeout: defaultTimeout}
 	command := &cobra.Command{
 		Use:   "status",
 		Short: "Shows pods with an agentlet as Kubernetes and as Consul see them",
@@ -41,6 +43,9 @@ kubectl agentlet status -A -w`),
 			if o.interval <= 0 {
 				return fmt.Errorf("--interval %s: must be more than 0", o.interval)
 			}
+			if o.timeout <= 0 {
+				return fmt.Errorf("--timeout %s: must be more than 0", o.timeout)
+			}
 			client, err := kube.client()
 			if err != nil {
 				return err
@@ -49,13 +54,14 @@ kubectl agentlet status -A -w`),
 			if o.all {
 				namespace = ""
 			}
-			colours := table.Colours(command.OutOrStdout(), getenv)
+			colours := printer.Colours(command.OutOrStdout(), getenv)
 			return showStatus(command, o, client, namespace, colours)
 		},
 	}
 	command.Flags().BoolVarP(&o.all, "all-namespaces", "A", false, "all namespaces")
 	command.Flags().BoolVarP(&o.watch, "watch", "w", false, "show it again each time something changes, until interrupted")
 	command.Flags().DurationVar(&o.interval, "interval", o.interval, "with --watch: how often to look")
+	command.Flags().DurationVar(&o.timeout, "timeout", o.timeout, "how long to ask agentlets for at most")
 	command.Flags().StringVarP(&o.output, "output", "o", outputText, "json, or a table when empty")
 	return command
 }
@@ -64,14 +70,14 @@ kubectl agentlet status -A -w`),
 const clearScreen = "\x1b[H\x1b[2J"
 
 func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Interface, namespace string, colours bool) error {
-	ctx, out := command.Context(), command.OutOrStdout()
+	ctx, out, errs := command.Context(), command.OutOrStdout(), printer.New(command.ErrOrStderr(), false)
 	shown, err := renderStatus(ctx, o, client, namespace, colours)
 	if err != nil {
 		return err
 	}
-	terminal := o.watch && table.IsTerminal(out)
+	terminal := o.watch && printer.IsTerminal(out)
 	if terminal {
-		fmt.Fprint(out, clearScreen)
+		_, _ = io.WriteString(out, clearScreen)
 	}
 	if _, err := out.Write(shown); err != nil || !o.watch {
 		return err
@@ -89,14 +95,14 @@ func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Inte
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			fmt.Fprintln(command.ErrOrStderr(), "warning:", err) // a watch outlives the API server's restart
+			errs.Error("warning", err) // a watch outlives the API server's restart
 			continue
 		case bytes.Equal(now, shown):
 			continue
 		case terminal:
-			fmt.Fprint(out, clearScreen)
+			_, _ = io.WriteString(out, clearScreen)
 		default:
-			fmt.Fprintln(out)
+			_, _ = io.WriteString(out, "\n")
 		}
 		shown = now
 		if _, err := out.Write(shown); err != nil {
@@ -106,7 +112,9 @@ func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Inte
 }
 
 func renderStatus(ctx context.Context, o *statusOptions, client kubernetes.Interface, namespace string, colours bool) ([]byte, error) {
-	rows, err := status.Read(ctx, client, reach.Cluster{Client: client}, namespace)
+	rows, err := status.Read(ctx, status.Config{
+		Kube: client, Cluster: reach.Cluster{Client: client}, Namespace: namespace, Timeout: o.timeout, Now: time.Now,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +122,7 @@ func renderStatus(ctx context.Context, o *statusOptions, client kubernetes.Inter
 	if o.output == outputJSON {
 		err = status.WriteJSON(&out, rows)
 	} else {
-		err = status.Write(&out, rows, o.all, colours)
+		status.Write(printer.New(&out, colours), rows, o.all)
 	}
 	return out.Bytes(), err
 }

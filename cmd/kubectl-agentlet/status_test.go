@@ -42,7 +42,7 @@ func TestStatusWatch(t *testing.T) {
 		command.SetErr(&errs)
 		done := make(chan error, 1)
 		go func() {
-			done <- showStatus(command, &statusOptions{watch: true, interval: time.Second}, client, "shop", false)
+			done <- showStatus(command, &statusOptions{watch: true, interval: time.Second, timeout: time.Minute}, client, "shop", false)
 		}()
 
 		time.Sleep(3500 * time.Millisecond)

@@ -13,36 +13,51 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
-	"github.com/agentlet/agentlet/internal/plugin/table"
 )
 
 // agentlets asks one running agentlet on each node whether it reaches the node's Consul agent from where pods are. That it
 // answers shows that its port is open for the API server; what the kubelet met there is said by hooks.
 func (r *run) agentlets(ctx context.Context) {
-	asked := map[string]bool{}
+	var asked []*corev1.Pod
+	nodes := map[string]bool{}
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
-		if reach.Agentlet(pod) == nil || pod.Status.Phase != corev1.PodRunning || asked[pod.Spec.NodeName] || r.isYoung(pod) {
+		if reach.Agentlet(pod) == nil || pod.Status.Phase != corev1.PodRunning || r.isYoung(pod) {
 			continue
 		}
-		asked[pod.Spec.NodeName] = true
-		subject, name := "node/"+pod.Spec.NodeName, pod.Namespace+"/"+pod.Name
-		status, err := r.Cluster.Status(ctx, pod)
-		switch {
-		case errors.Is(err, reach.ErrForbidden):
-			r.add(Skip, "agentlets", subject, "its agentlets can't be asked from here: that needs the right to get pods/proxy", "")
-		case err != nil:
-			r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s doesn't answer the API server: %v", name, err),
-				fmt.Sprintf("see whether it runs, and which NetworkPolicy closes its port: kubectl -n %s describe pod %s", pod.Namespace, pod.Name))
-		case registered(status):
-			r.add(OK, "agentlets", subject, fmt.Sprintf("the agentlet of %s answers, and reaches the Consul agent at %s", name, status.Consul), "")
-		case len(status.Failing) > 0:
-			r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s tries in vain: %s", name, inOneLine(status.Failing)),
-				fmt.Sprintf("kubectl -n %s logs %s -c agentlet", pod.Namespace, pod.Name))
-		default:
-			r.add(OK, "agentlets", subject, fmt.Sprintf("the agentlet of %s answers, and has nothing registered now", name), "")
+		if waiting := reach.AgentletWaits(pod, r.Now); waiting != nil {
+			if waiting.Stuck && !closedGate(pod) { // of a closed gate it is said with the gates
+				r.add(Fail, "agentlets", "pod/"+pod.Namespace+"/"+pod.Name, "its agentlet does not run: "+waiting.Why, waiting.Remedy(pod))
+			}
+			continue
 		}
+		if !nodes[pod.Spec.NodeName] {
+			asked, nodes[pod.Spec.NodeName] = append(asked, pod), true
+		}
+	}
+	r.each(len(asked), func(r *run, i int) { r.agentlet(ctx, asked[i]) })
+}
+
+func (r *run) agentlet(ctx context.Context, pod *corev1.Pod) {
+	subject, name := "node/"+pod.Spec.NodeName, pod.Namespace+"/"+pod.Name
+	status, err := r.Cluster.Status(ctx, pod)
+	switch {
+	case errors.Is(err, reach.ErrForbidden):
+		r.add(Skip, "agentlets", subject, "its agentlets can't be asked from here: that needs the right to get pods/proxy", "")
+	case errors.Is(err, reach.ErrStarting):
+		r.add(Skip, "agentlets", subject, fmt.Sprintf("the agentlet of %s has just started", name), "")
+	case err != nil:
+		r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s doesn't answer the API server: %v", name, err),
+			fmt.Sprintf("see whether it runs, and which NetworkPolicy closes its port: kubectl -n %s describe pod %s", pod.Namespace, pod.Name))
+	case registered(status):
+		r.add(OK, "agentlets", subject, fmt.Sprintf("the agentlet of %s answers, and reaches the Consul agent at %s", name, status.Consul), "")
+	case len(status.Failing) > 0:
+		r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s tries in vain: %s", name, inOneLine(status.Failing)),
+			fmt.Sprintf("kubectl -n %s logs %s -c agentlet", pod.Namespace, pod.Name))
+	default:
+		r.add(OK, "agentlets", subject, fmt.Sprintf("the agentlet of %s answers, and has nothing registered now", name), "")
 	}
 }
 
@@ -56,8 +71,17 @@ func inOneLine(all map[string]string) string {
 }
 
 // isYoung reports whether a pod may still be starting.
-func (r *run) isYoung(pod *corev1.Pod) bool {
-	return pod.Status.StartTime == nil || r.Now.Sub(pod.Status.StartTime.Time) < r.Patience
+func (r *run) isYoung(pod *corev1.Pod) bool { return r.youngerThan(pod, r.Patience) }
+
+// isNew reports whether a pod was made a moment ago, so that others may not be ready with what it needs.
+func (r *run) isNew(pod *corev1.Pod) bool {
+	const moment = 10 * time.Second
+	return r.youngerThan(pod, min(r.Patience, moment))
+}
+
+func (r *run) youngerThan(pod *corev1.Pod, age time.Duration) bool {
+	start, known := reach.StartOf(pod)
+	return known && r.Now.Sub(start) < age
 }
 
 // hookPatience is how old an event may be to say something of now.
@@ -77,23 +101,35 @@ func (r *run) hooks(ctx context.Context) {
 	for i := range events.Items {
 		event := &events.Items[i]
 		namespace := event.InvolvedObject.Namespace
-		if event.Reason != failedHook || !r.optedIn(namespace) || r.Now.Sub(event.LastTimestamp.Time) > hookPatience {
+		if event.Reason != failedHook || !r.optedIn(namespace) || r.Now.Sub(happened(event)) > hookPatience {
 			continue
 		}
 		failed[namespace]++
-		if last := newest[namespace]; last == nil || last.LastTimestamp.Before(&event.LastTimestamp) {
+		if last := newest[namespace]; last == nil || happened(last).Before(happened(event)) {
 			newest[namespace] = event
 		}
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(newest)) {
 		last := newest[namespace]
 		r.add(Warn, "hooks", "namespace/"+namespace, fmt.Sprintf("preStop hooks of %s failed in the last hour, the last one of pod %s at %s: %s",
-			table.Count(failed[namespace], "container"), last.InvolvedObject.Name, last.LastTimestamp.UTC().Format(layout), last.Message),
+			printer.Count(failed[namespace], "container"), last.InvolvedObject.Name, happened(last).UTC().Format(layout), last.Message),
 			"if it was the drain hook, see that the kubelet reaches the agentlet's port at the pod's IP, and that the agentlet was not killed before the application")
 	}
 	if len(newest) == 0 {
 		r.add(OK, "hooks", "", "the kubelets report no failed preStop hook in opted-in namespaces in the last hour", "")
 	}
+}
+
+// happened is when an event happened last. Which of its times are set depends on who wrote it.
+func happened(event *corev1.Event) time.Time {
+	times := []time.Time{event.LastTimestamp.Time, event.EventTime.Time}
+	if event.Series != nil {
+		times = append(times, event.Series.LastObservedTime.Time)
+	}
+	if last := slices.MaxFunc(times, time.Time.Compare); !last.IsZero() {
+		return last
+	}
+	return event.CreationTimestamp.Time
 }
 
 // failedHook is the kubelet's reason for the event.

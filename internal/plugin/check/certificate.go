@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
 const (
@@ -18,12 +21,17 @@ const (
 	layout       = "2006-01-02 15:04"
 	// soon is when a certificate should have been renewed: with certs.source=self that happens eight hours before its end.
 	soon = time.Hour
+	// lastSecond is the first that no date of four digits has.
+	lastSecond = 253402300800
 )
 
 // certificate looks at the end of what a replica serves, by its own metric. Whether it fits the caBundle is said by the
 // replica's readiness.
 func (r *run) certificate(ctx context.Context, pod *corev1.Pod) {
 	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "metrics")
+	if errors.Is(err, reach.ErrTooLarge) {
+		r.add(Skip, "webhook", "pod/"+pod.Namespace+"/"+pod.Name, "can't read its certificate's end: "+err.Error(), "")
+	}
 	if err != nil {
 		return // its readiness was said already
 	}
@@ -48,7 +56,7 @@ func expiry(metrics []byte) (time.Time, bool) {
 	for line := range bytes.Lines(metrics) {
 		if value, found := strings.CutPrefix(string(line), expiryMetric+" "); found {
 			seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			return time.Unix(int64(seconds), 0).UTC(), err == nil && seconds > 0
+			return time.Unix(int64(seconds), 0).UTC(), err == nil && seconds > 0 && seconds < lastSecond
 		}
 	}
 	return time.Time{}, false

@@ -5,6 +5,8 @@ package check
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,8 +49,8 @@ type Cluster interface {
 type Consul interface {
 	// Version of the agent at that address.
 	Version(ctx context.Context) (string, error)
-	// Nodes are the catalog's nodes by their address; the value is whether Consul takes the node for alive.
-	Nodes(ctx context.Context) (map[string]bool, error)
+	// Nodes are the catalog's nodes with these addresses, by address; the value is whether Consul takes the node for alive.
+	Nodes(ctx context.Context, addresses []string) (map[string]bool, error)
 }
 
 // Config of a run.
@@ -72,22 +74,49 @@ type run struct {
 	findings []Finding
 }
 
-// Run looks at everything. The findings are in the order of the looks.
+// Run looks at everything, until ctx ends. The findings are in the order of the looks.
 func Run(ctx context.Context, config Config) []Finding {
 	r := &run{Config: config}
-	if !r.kubernetes() {
+	if !r.kubernetes(ctx) {
 		return r.findings
 	}
 	for _, look := range []func(context.Context){
 		r.gather, r.webhook, r.workloads, r.admission, r.policy, r.grants, r.consul, r.agentlets, r.registrations, r.gates, r.hooks,
 	} {
 		if ctx.Err() != nil {
-			r.add(Fail, "kubernetes", "", "the check was ended: "+ctx.Err().Error(), "")
 			break
 		}
 		look(ctx)
 	}
+	switch err := ctx.Err(); {
+	case errors.Is(err, context.DeadlineExceeded):
+		r.add(Fail, "kubernetes", "", "the time is over, and not everything was looked at", "give it more time with --timeout, or name a namespace with -n")
+	case err != nil:
+		r.add(Fail, "kubernetes", "", "the check was ended, and not everything was looked at", "")
+	}
 	return r.findings
+}
+
+// parallel looks at nodes and agentlets: enough for a big cluster, few enough for the API server.
+const parallel = 16
+
+// each has look called for every number below n, several at once. The findings are in the numbers' order.
+func (r *run) each(n int, look func(r *run, i int)) {
+	runs := make([]run, n)
+	var group sync.WaitGroup
+	slots := make(chan struct{}, parallel)
+	for i := range runs {
+		runs[i] = run{Config: r.Config, facts: r.facts}
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			look(&runs[i], i)
+		})
+	}
+	group.Wait()
+	for i := range runs {
+		r.findings = append(r.findings, runs[i].findings...)
+	}
 }
 
 func (r *run) add(level Level, check, subject, message, remedy string) {

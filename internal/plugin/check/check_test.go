@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -24,6 +26,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/pkitest"
 	"github.com/agentlet/agentlet/internal/plugin/installed"
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
@@ -37,11 +40,12 @@ type world struct {
 	noHook      bool
 	noBinding   bool
 	noPolicy    bool
-	denied      map[string]bool // verbs
+	denied      map[string]bool // verbs, and accounts
 	dryRun      func(pod *corev1.Pod) error
 	readyz      func() ([]byte, error)
-	expires     time.Time // the served certificate
-	workloads   []byte    // the caBundle of the webhook that judges workloads; nil: there is none
+	readyzOf    map[string]func() ([]byte, error) // of single replicas
+	expires     time.Time                         // the served certificate
+	workloads   []byte                            // the caBundle of the webhook that judges workloads; nil: there is none
 	events      []corev1.Event
 	agents      map[string]func(path string) ([]byte, error)
 	statuses    map[string]*agentlet.Status
@@ -88,6 +92,7 @@ func agent(leave bool) func(string) ([]byte, error) {
 func webhookPod() corev1.Pod {
 	return corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "agentlet-system", Name: "webhook-1", Labels: map[string]string{"app": "webhook"}},
+		Status:     corev1.PodStatus{StartTime: &metav1.Time{Time: now.Add(-time.Hour)}},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{
 			Name: "webhook", Args: []string{"--consul-port=8501", "--grants=auto", "--allowed-services=*,!vault", "--allowed-tags=!traefik.*"},
 			Ports: []corev1.ContainerPort{{Name: "health", ContainerPort: 9090}},
@@ -124,8 +129,10 @@ func closed(reason contract.Reason, since time.Duration) func(*corev1.Pod) {
 	}
 }
 
-func (w *world) Pod(_ context.Context, _, _, port, path string) ([]byte, error) {
-	switch {
+func (w *world) Pod(_ context.Context, _, pod, port, path string) ([]byte, error) {
+	switch readyz := w.readyzOf[pod]; {
+	case port == "9090" && path == "readyz" && readyz != nil:
+		return readyz()
 	case port == "9090" && path == "readyz":
 		return w.readyz()
 	case port == "9090" && path == "metrics":
@@ -175,7 +182,8 @@ func (w *world) client() *kubefake.Clientset {
 	client.Discovery().(*fake.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: w.version}
 	client.PrependReactor("create", "subjectaccessreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		review := action.(clienttesting.CreateAction).GetObject().(*authorizationv1.SubjectAccessReview)
-		review.Status.Allowed = !w.denied[review.Spec.ResourceAttributes.Verb]
+		_, name, _ := strings.Cut(strings.TrimPrefix(review.Spec.User, "system:serviceaccount:"), ":")
+		review.Status.Allowed = !w.denied[review.Spec.ResourceAttributes.Verb] && !w.denied[name]
 		return true, review, nil
 	})
 	client.PrependReactor("create", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
@@ -236,9 +244,11 @@ func (w *world) configurations() (objects []runtime.Object) {
 // nodes is a Consul with these nodes.
 type nodes map[string]bool
 
-func (nodes) Version(context.Context) (string, error)          { return "1.22.7", nil }
-func (n nodes) Nodes(context.Context) (map[string]bool, error) { return n, nil }
-func refused(string) ([]byte, error)                           { return nil, errors.New("connection refused") }
+func (nodes) Version(context.Context) (string, error) { return "1.22.7", nil }
+
+func (n nodes) Nodes(context.Context, []string) (map[string]bool, error) { return n, nil }
+
+func refused(string) ([]byte, error) { return nil, errors.New("connection refused") }
 
 func forbidden(string) ([]byte, error) { return nil, fmt.Errorf("get: %w", reach.ErrForbidden) }
 
@@ -378,15 +388,80 @@ func TestRun(t *testing.T) {
 		"a gate without agentlet": {func(w *world) {
 			w.add("new", func(p *corev1.Pod) { p.Status.Conditions, p.Spec.InitContainers, p.Annotations = nil, nil, nil })
 		}, Fail, "gates", "no agentlet that could open it", "template"},
+		"an agentlet without image": {func(w *world) {
+			w.add("new", func(p *corev1.Pod) { p.Status.Conditions = nil }, waits("ImagePullBackOff", "Back-off pulling image"))
+			w.denied = map[string]bool{"patch": true}
+		}, Fail, "gates", "has not written the gate for 1h0m0s: the container agentlet waits: ImagePullBackOff: Back-off pulling image", "kubectl -n shop describe pod new"},
+		"an agentlet that crashes": {func(w *world) {
+			w.add("new", func(p *corev1.Pod) { p.Status.Conditions = nil }, waits("CrashLoopBackOff", ""), ended("OOMKilled", 137))
+		}, Fail, "gates", "waits: CrashLoopBackOff; before that it ended: OOMKilled, exit code 137", "logs new -c agentlet --previous"},
+		"a crashed agentlet behind an open gate": {func(w *world) { w.add("new", runs, waits("CrashLoopBackOff", "")) }, Fail, "agentlets",
+			"its agentlet does not run: the container agentlet waits: CrashLoopBackOff", "describe pod new"},
+		"a crashed agentlet behind a closed gate": {func(w *world) {
+			w.add("new", runs, closed(contract.ConsulUnreachable, time.Hour), waits("CrashLoopBackOff", ""))
+		}, Fail, "gates", "because; its agentlet does not run: the container agentlet waits: CrashLoopBackOff", "describe pod new"},
+		"a container before the agentlet": {func(w *world) {
+			w.add("new", func(p *corev1.Pod) {
+				p.Status.Conditions = nil
+				p.Spec.InitContainers = append([]corev1.Container{{Name: "first"}}, p.Spec.InitContainers...)
+				p.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+					Name: "first", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}},
+				}}
+			})
+		}, Fail, "gates", "the container first waits: ErrImagePull, and the agentlet starts after it", ""},
+		"an application without its Secret": {func(w *world) {
+			w.add("shut", closed(contract.ContainersNotReady, time.Hour), func(p *corev1.Pod) {
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "web", State: corev1.ContainerState{
+					Waiting: &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: `secret "db" not found`},
+				}}}
+			})
+		}, Warn, "gates", `because; the container web waits: CreateContainerConfigError: secret "db" not found`, "describe pod shut"},
+		"a pod of a moment ago": {func(w *world) {
+			w.add("new", func(p *corev1.Pod) {
+				p.Status.Conditions, p.Spec.ServiceAccountName = nil, "fresh"
+				p.Status.StartTime = &metav1.Time{Time: now.Add(-time.Second)}
+			}, waits("PodInitializing", ""))
+			w.denied = map[string]bool{"fresh": true}
+		}, OK, "gates", "1 of 2 gates are open", ""},
+		"no grant, and a gate unwritten": {func(w *world) {
+			w.add("new", func(p *corev1.Pod) { p.Status.Conditions = nil })
+			w.denied = map[string]bool{"patch": true}
+		}, Fail, "gates", "its service account may not patch pods/status", "grants"},
+		"closed, and nobody knows when": {func(w *world) {
+			w.add("shut", closed(contract.ConsulUnreachable, 0), timeless)
+		}, Fail, "gates", "closed for 1h0m0s: ConsulUnreachable", ""},
+		"closed before there was a pod": {func(w *world) {
+			w.add("shut", closed(contract.ConsulUnreachable, 10*time.Hour))
+		}, Fail, "gates", "closed for 1h0m0s: ConsulUnreachable", ""},
+		"closed in the far future": {func(w *world) {
+			w.add("shut", closed(contract.ConsulUnreachable, -10*time.Hour))
+		}, Fail, "gates", "closed for 1h0m0s: ConsulUnreachable", ""},
+		"closed, and no time at all": {func(w *world) {
+			w.add("shut", closed(contract.ConsulUnreachable, 0), timeless, func(p *corev1.Pod) { p.Status.StartTime = nil })
+		}, OK, "gates", "1 of 2 gates are open", ""},
+		"a failed hook of a new kind of event": {func(w *world) {
+			w.events = prestop("FailedPreStopHook", time.Minute)
+			w.events[0].LastTimestamp, w.events[0].EventTime = metav1.Time{}, metav1.MicroTime{Time: now.Add(-2 * time.Minute)}
+		}, Warn, "hooks", "the last one of pod web at 2029-12-31 23:58", ""},
+		"a replica that starts": {func(w *world) {
+			w.pods = append(w.pods, webhookPod())
+			w.pods[2].Name, w.pods[2].Status.StartTime = "webhook-2", &metav1.Time{Time: now.Add(-time.Second)}
+			w.readyzOf = map[string]func() ([]byte, error){"webhook-2": answering("", errors.New("connection refused"))}
+		}, OK, "webhook", "it is starting", ""},
+		"a replica without image": {func(w *world) {
+			w.readyz = answering("", errors.New("connection refused"))
+			w.pods[0].Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "webhook", State: corev1.ContainerState{
+				Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"},
+			}}}
+		}, Fail, "webhook", "not ready: the container webhook waits: ImagePullBackOff", "describe pod webhook-1"},
+		"a certificate of no year": {func(w *world) { w.expires = time.Unix(1<<60, 0) }, OK, "webhook", "ready: certificate, trust", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			test.change(w)
 			findings := Run(t.Context(), Config{Kube: w.client(), Cluster: w, Consul: w.catalog, Patience: time.Minute, Now: now})
 			var text strings.Builder
-			if err := Write(&text, findings, false); err != nil {
-				t.Fatal(err)
-			}
+			Write(printer.New(&text, false), findings)
 			if worst := Worst(findings); worst != test.worst {
 				t.Errorf("%s, want %s", worst, test.worst)
 			}
@@ -397,6 +472,25 @@ func TestRun(t *testing.T) {
 			}
 			t.Errorf("no finding of %s says %q with the remedy %q:\n%s", test.check, test.says, test.remedy, text.String())
 		})
+	}
+}
+
+// timeless has nobody say when the gate closed.
+func timeless(pod *corev1.Pod) { pod.Status.Conditions[0].LastTransitionTime = metav1.Time{} }
+
+// waits has the kubelet say why the agentlet does not run.
+func waits(reason, message string) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+			Name: contract.ContainerName, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}},
+		}}
+	}
+}
+
+// ended has the kubelet say how the agentlet ended before.
+func ended(reason string, code int32) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Status.InitContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: reason, ExitCode: code}
 	}
 }
 
@@ -411,4 +505,64 @@ func TestOneNamespace(t *testing.T) {
 	if worst := Worst(Run(t.Context(), Config{Kube: w.client(), Cluster: w, Namespace: "shop", Now: now})); worst != OK {
 		t.Errorf("%s though the namespace is well", worst)
 	}
+}
+
+func TestTheTimeIsOver(t *testing.T) {
+	w := newWorld(t)
+	w.dryRun = func(pod *corev1.Pod) error { pod.Spec.InitContainers = nil; return nil }
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	findings := Run(ctx, Config{Kube: w.client(), Cluster: w, Now: now})
+	last := findings[len(findings)-1]
+	if last.Level != Fail || !strings.Contains(last.Message, "not everything was looked at") || !strings.Contains(last.Remedy, "--timeout") {
+		t.Errorf("%+v", findings)
+	}
+}
+
+// FuzzReport holds that whatever strangers say, each finding is one line, with one more for its remedy, and without control
+// characters.
+func FuzzReport(f *testing.F) {
+	for _, text := range []string{"because", "no\nok    gates       forged", "\x1b[2J", "\u009b2J", "a\xff", "\u202ek\u2066o", "\u2028", "\r\x7f\x00", "{\"", ""} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		w := newWorld(t)
+		w.version, w.readyz, w.dryRun = "v1.37.1"+text, answering("", errors.New("[-] "+text)), failing(text)
+		w.add("closed", runs, closed(contract.Reason(text), time.Hour), waits(text, text))
+		w.pods[2].Status.Conditions[0].Message = text
+		w.add("unwritten", func(p *corev1.Pod) { p.Status.Conditions = nil }, waits(text, text), ended(text, 1))
+		w.add("lost", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = text })
+		w.add("tries", runs)
+		w.statuses = map[string]*agentlet.Status{"web": {Failing: map[string]string{text: text}}, "tries": {Failing: map[string]string{text: text}}}
+		w.agents["node1"] = func(string) ([]byte, error) { return nil, errors.New(text) }
+		w.events, w.catalog = prestop("FailedPreStopHook", time.Minute), hostileConsul(text)
+		w.events[0].Message, w.events[0].InvolvedObject.Name = text, text
+		findings := Run(t.Context(), Config{Kube: w.client(), Cluster: w, Consul: w.catalog, Patience: time.Minute, Now: now})
+		want := len(findings) + 2 // an empty line and the sum
+		for _, f := range findings {
+			if f.Remedy != "" {
+				want++
+			}
+		}
+		var out strings.Builder
+		Write(printer.New(&out, false), findings)
+		lines := strings.SplitAfter(out.String(), "\n")
+		if len(lines) != want+1 || lines[want] != "" {
+			t.Errorf("%d lines, want %d:\n%s", len(lines)-1, want, out.String())
+		}
+		for _, line := range lines {
+			line = strings.TrimSuffix(line, "\n")
+			if !utf8.ValidString(line) || strings.ContainsFunc(line, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }) {
+				t.Errorf("%q", line)
+			}
+		}
+	})
+}
+
+// hostileConsul says this text wherever it can.
+type hostileConsul string
+
+func (c hostileConsul) Version(context.Context) (string, error) { return string(c), nil }
+func (c hostileConsul) Nodes(context.Context, []string) (map[string]bool, error) {
+	return nil, errors.New(string(c))
 }

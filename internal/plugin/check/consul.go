@@ -29,25 +29,35 @@ type self struct {
 // Consul's address is known, its catalog has to have the node, too.
 func (r *run) consul(ctx context.Context) {
 	alive := r.catalog(ctx)
-	for i := range r.facts.nodes {
+	agentlets := map[string][]*corev1.Pod{} // by node
+	for i := range r.facts.pods {
+		if pod := &r.facts.pods[i]; reach.Agentlet(pod) != nil && reach.AgentletWaits(pod, r.Now) == nil {
+			agentlets[pod.Spec.NodeName] = append(agentlets[pod.Spec.NodeName], pod)
+		}
+	}
+	r.each(len(r.facts.nodes), func(r *run, i int) {
 		node := &r.facts.nodes[i]
-		r.agent(ctx, node)
-		if alive == nil {
-			continue
+		r.agent(ctx, node, agentlets[node.Name])
+		if alive != nil {
+			r.inCatalog(node, alive)
 		}
-		known, living := false, false
-		for _, address := range node.Status.Addresses {
-			if up, ok := alive[address.Address]; ok {
-				known, living = true, living || up
-			}
+	})
+}
+
+// inCatalog looks for a node in Consul's view of them.
+func (r *run) inCatalog(node *corev1.Node, alive map[string]bool) {
+	known, living := false, false
+	for _, address := range node.Status.Addresses {
+		if up, ok := alive[address.Address]; ok {
+			known, living = true, living || up
 		}
-		switch {
-		case !known:
-			r.add(Warn, "consul", "node/"+node.Name, "Consul's catalog has no node with one of its addresses",
-				"let its agent advertise the node's Kubernetes address, or tell the agentlets the name of its Consul node; with ACLs on, give its agent's token node:write for its own name")
-		case !living:
-			r.add(Fail, "consul", "node/"+node.Name, "Consul takes the node for failed (serfHealth)", "see that its agent runs and reaches the others")
-		}
+	}
+	switch {
+	case !known:
+		r.add(Warn, "consul", "node/"+node.Name, "Consul's catalog has no node with one of its addresses",
+			"let its agent advertise the node's Kubernetes address, or tell the agentlets the name of its Consul node; with ACLs on, give its agent's token node:write for its own name")
+	case !living:
+		r.add(Fail, "consul", "node/"+node.Name, "Consul takes the node for failed (serfHealth)", "see that its agent runs and reaches the others")
 	}
 }
 
@@ -61,7 +71,13 @@ func (r *run) catalog(ctx context.Context) map[string]bool {
 	} else {
 		r.add(OK, "consul", "", "version "+version, "")
 	}
-	alive, err := r.Consul.Nodes(ctx)
+	var addresses []string
+	for i := range r.facts.nodes {
+		for _, address := range r.facts.nodes[i].Status.Addresses {
+			addresses = append(addresses, address.Address)
+		}
+	}
+	alive, err := r.Consul.Nodes(ctx, addresses)
 	if err != nil {
 		r.add(Warn, "consul", "", "can't read the catalog: "+err.Error(), "set CONSUL_HTTP_ADDR, or --consul-addr, to an agent that is reached from here, and CONSUL_HTTP_TOKEN to a token with node:read")
 		return nil
@@ -69,8 +85,8 @@ func (r *run) catalog(ctx context.Context) map[string]bool {
 	return alive
 }
 
-// agent looks at one node's agent.
-func (r *run) agent(ctx context.Context, node *corev1.Node) {
+// agent looks at one node's agent. The agentlets are those of the node.
+func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.Pod) {
 	subject, port, scheme := "node/"+node.Name, r.consulPort(), r.flag("consul-scheme", "http")
 	body, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/agent/self")
 	var is self
@@ -81,7 +97,7 @@ func (r *run) agent(ctx context.Context, node *corev1.Node) {
 		if err == nil {
 			err = errors.New("what answers there is no Consul agent")
 		}
-		r.agentByAgentlet(ctx, node, err)
+		r.agentByAgentlet(ctx, node, agentlets, err)
 		return
 	}
 	if leader, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/status/leader"); err == nil && strings.TrimSpace(string(leader)) == `""` {
@@ -99,19 +115,15 @@ func (r *run) agent(ctx context.Context, node *corev1.Node) {
 	}
 }
 
-// agentByAgentlet asks an agentlet of the node, where the agent itself could not be asked.
-func (r *run) agentByAgentlet(ctx context.Context, node *corev1.Node, why error) {
+// askedOfNode is how many agentlets of a node are asked, where the first ones don't answer.
+const askedOfNode = 3
+
+// agentByAgentlet asks agentlets of the node, where the agent itself could not be asked.
+func (r *run) agentByAgentlet(ctx context.Context, node *corev1.Node, agentlets []*corev1.Pod, why error) {
 	subject := "node/" + node.Name
-	for i := range r.facts.pods {
-		pod := &r.facts.pods[i]
-		if pod.Spec.NodeName != node.Name || reach.Agentlet(pod) == nil {
-			continue
-		}
+	for _, pod := range agentlets[:min(len(agentlets), askedOfNode)] {
 		status, err := r.Cluster.Status(ctx, pod)
-		if err != nil {
-			continue
-		}
-		if registered(status) {
+		if err == nil && registered(status) {
 			r.add(OK, "consul", subject, fmt.Sprintf("the agentlet of %s/%s has registered with %s", pod.Namespace, pod.Name, status.Consul), "")
 			return
 		}

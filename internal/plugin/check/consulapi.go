@@ -4,16 +4,49 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
+
+// consulTimeout bounds one call of Consul's API.
+const consulTimeout = 10 * time.Second
 
 // API is Consul's API by its client.
 type API struct {
-	Client *api.Client
+	client *api.Client
 }
 
 var _ Consul = API{}
+
+// NewAPI returns the API at an address. Everything else is said by Consul's own environment variables.
+func NewAPI(address string) (API, error) {
+	settings := api.DefaultConfig()
+	settings.Address = address
+	if socket, found := strings.CutPrefix(address, "unix://"); found { // the library would make a client of its own for it
+		settings.Transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}
+		settings.Address = "localhost"
+	}
+	client, err := api.NewHttpClient(settings.Transport, settings.TLSConfig)
+	if err != nil {
+		return API{}, fmt.Errorf("create consul client: %w", err)
+	}
+	client.Transport, client.Timeout = reach.Bound(client.Transport), consulTimeout
+	settings.HttpClient = client
+	consul, err := api.NewClient(settings)
+	if err != nil {
+		return API{}, fmt.Errorf("create consul client: %w", err)
+	}
+	return API{consul}, nil
+}
 
 // Version of the agent that the client speaks to.
 func (a API) Version(ctx context.Context) (string, error) {
@@ -21,7 +54,7 @@ func (a API) Version(ctx context.Context) (string, error) {
 		Config struct{ Version string }
 	}
 	var is config
-	if _, err := a.Client.Raw().Query("/v1/agent/self", &is, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
+	if _, err := a.client.Raw().Query("/v1/agent/self", &is, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
 		return "", fmt.Errorf("read agent: %w", err)
 	}
 	if is.Config.Version == "" {
@@ -30,26 +63,34 @@ func (a API) Version(ctx context.Context) (string, error) {
 	return is.Config.Version, nil
 }
 
-// Nodes of the catalog.
-func (a API) Nodes(ctx context.Context) (map[string]bool, error) {
-	query := (&api.QueryOptions{}).WithContext(ctx)
-	nodes, _, err := a.Client.Catalog().Nodes(query)
-	if err != nil {
-		return nil, fmt.Errorf("read nodes: %w", err)
-	}
-	critical, _, err := a.Client.Health().State(api.HealthCritical, query)
+// addressesAtOnce is how many nodes one query asks for: a catalog of thousands would be more than is read of an answer.
+const addressesAtOnce = 50
+
+// Nodes of the catalog with these addresses.
+func (a API) Nodes(ctx context.Context, addresses []string) (map[string]bool, error) {
+	critical, _, err := a.client.Health().State(api.HealthCritical, (&api.QueryOptions{Filter: `CheckID == "serfHealth"`}).WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("read health: %w", err)
 	}
 	failed := map[string]bool{}
 	for _, c := range critical {
-		if c.CheckID == "serfHealth" {
-			failed[c.Node] = true
-		}
+		failed[c.Node] = true
 	}
-	alive := make(map[string]bool, len(nodes))
-	for _, node := range nodes {
-		alive[node.Address] = !failed[node.Node]
+	// Consul's filters have no escape sequences; an address that would need one is none.
+	addresses = slices.DeleteFunc(slices.Clone(addresses), func(address string) bool { return strconv.Quote(address) != `"`+address+`"` })
+	alive := map[string]bool{}
+	for some := range slices.Chunk(addresses, addressesAtOnce) {
+		terms := make([]string, len(some))
+		for i, address := range some {
+			terms[i] = `Address == "` + address + `"`
+		}
+		nodes, _, err := a.client.Catalog().Nodes((&api.QueryOptions{Filter: strings.Join(terms, " or ")}).WithContext(ctx))
+		if err != nil {
+			return nil, fmt.Errorf("read nodes: %w", err)
+		}
+		for _, node := range nodes {
+			alive[node.Address] = alive[node.Address] || !failed[node.Node]
+		}
 	}
 	return alive, nil
 }

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/client-go/discovery"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/plugin/installed"
@@ -33,6 +34,7 @@ type facts struct {
 	namespaces    map[string]*corev1.Namespace
 	pods          []corev1.Pod // that are meant to run
 	nodes         []corev1.Node
+	ungranted     map[account]string // rights that service accounts of injected pods lack
 }
 
 func (r *run) gather(ctx context.Context) {
@@ -88,8 +90,8 @@ func (r *run) read(what string, err error) bool {
 }
 
 // kubernetes looks at the version, and reports whether the API server answers: without it there is nothing to look at.
-func (r *run) kubernetes() bool {
-	info, err := r.Kube.Discovery().ServerVersion()
+func (r *run) kubernetes(ctx context.Context) bool {
+	info, err := discovery.ToServerVersionInterfaceWithContext(r.Kube.Discovery()).ServerVersionWithContext(ctx)
 	if err != nil {
 		r.add(Fail, "kubernetes", "", fmt.Sprintf("the API server doesn't answer: %v", err), "use a kubeconfig, context or account that reaches the cluster")
 		return false

@@ -8,6 +8,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -59,24 +60,33 @@ func boundsGate(policy *admissionregistrationv1.ValidatingAdmissionPolicy) bool 
 // right is what an agentlet needs.
 type right struct{ verb, subresource string }
 
+// account is a service account.
+type account struct{ namespace, name string }
+
+// accountOf is the one that a pod runs under.
+func accountOf(pod *corev1.Pod) account {
+	if name := pod.Spec.ServiceAccountName; name != "" {
+		return account{pod.Namespace, name}
+	}
+	return account{pod.Namespace, "default"}
+}
+
 // grants asks the API server what the service accounts of injected pods may do, however they are granted it.
 func (r *run) grants(ctx context.Context) {
 	if !r.facts.podsRead {
 		return
 	}
-	type account struct{ namespace, name string }
 	var accounts []account
+	known := map[account]bool{}
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
-		a := account{pod.Namespace, pod.Spec.ServiceAccountName}
-		if a.name == "" {
-			a.name = "default"
-		}
-		if reach.Agentlet(pod) != nil && !slices.Contains(accounts, a) {
-			accounts = append(accounts, a)
+		a := accountOf(pod)
+		if reach.Agentlet(pod) != nil && !known[a] && !r.isNew(pod) { // the webhook may be granting it just now
+			accounts, known[a] = append(accounts, a), true
 		}
 	}
 	granted := 0
+	r.facts.ungranted = map[account]string{}
 	for _, a := range accounts {
 		var missing []string
 		for _, need := range []right{{"watch", ""}, {"list", ""}, {"patch", "status"}} {
@@ -93,8 +103,9 @@ func (r *run) grants(ctx context.Context) {
 			granted++
 			continue
 		}
+		r.facts.ungranted[a] = strings.Join(missing, ", ")
 		r.add(Fail, "grants", "serviceaccount/"+a.namespace+"/"+a.name,
-			"injected pods run under it, but it may not "+strings.Join(missing, ", ")+": their gates can't open", r.grantRemedy(a.namespace))
+			"injected pods run under it, but it may not "+r.facts.ungranted[a]+": their gates can't open", r.grantRemedy(a.namespace))
 	}
 	switch {
 	case len(accounts) == 0:

@@ -156,33 +156,59 @@ func (r *run) gates(context.Context) {
 
 // unwritten is for a gate that nobody has ever written.
 func (r *run) unwritten(pod *corev1.Pod) {
-	if pod.Status.StartTime == nil || r.Now.Sub(pod.Status.StartTime.Time) < r.Patience {
+	start, known := reach.StartOf(pod)
+	if !known || r.isYoung(pod) || pod.Spec.NodeName == "" {
 		return
 	}
-	subject, age := "pod/"+pod.Namespace+"/"+pod.Name, r.Now.Sub(pod.Status.StartTime.Time).Round(time.Second)
+	subject, age := "pod/"+pod.Namespace+"/"+pod.Name, r.Now.Sub(start).Round(time.Second)
 	if reach.Agentlet(pod) == nil {
 		r.add(Fail, "gates", subject, fmt.Sprintf("it waits for its gate since %s, but has no agentlet that could open it", age),
 			"take the gate "+contract.Condition+" out of its template, or see who took the agentlet out")
 		return
 	}
-	r.add(Fail, "gates", subject, fmt.Sprintf("its agentlet has not written the gate for %s: it does not run, or may not patch pods/status", age),
-		fmt.Sprintf("see the findings about grants; then kubectl -n %s logs %s -c agentlet", pod.Namespace, pod.Name))
+	unwritten := fmt.Sprintf("its agentlet has not written the gate for %s: ", age)
+	if waiting := reach.AgentletWaits(pod, r.Now); waiting != nil {
+		r.add(Fail, "gates", subject, unwritten+waiting.Why, waiting.Remedy(pod))
+		return
+	}
+	if missing := r.facts.ungranted[accountOf(pod)]; missing != "" {
+		r.add(Fail, "gates", subject, unwritten+"its service account may not "+missing,
+			fmt.Sprintf("see the findings about grants; then kubectl -n %s logs %s -c agentlet", pod.Namespace, pod.Name))
+		return
+	}
+	r.add(Fail, "gates", subject, unwritten+"it does not reach the API server, or is not heard there",
+		fmt.Sprintf("kubectl -n %s logs %s -c agentlet", pod.Namespace, pod.Name))
+}
+
+// closedGate reports whether the pod has a gate that is not open.
+func closedGate(pod *corev1.Pod) bool {
+	gate := reach.Condition(pod, contract.Condition)
+	return reach.Gated(pod) && (gate == nil || gate.Status != corev1.ConditionTrue)
 }
 
 // closed is for a gate with a reason.
 func (r *run) closed(pod *corev1.Pod, gate *corev1.PodCondition) {
-	age := r.Now.Sub(gate.LastTransitionTime.Time).Round(time.Second)
-	if age < r.Patience {
+	age, known := reach.Since(gate.LastTransitionTime, pod, r.Now)
+	if !known || age < r.Patience {
 		return
 	}
-	level, reason := Fail, contract.Reason(gate.Reason)
-	if reason == contract.ContainersNotReady {
-		level = Warn // Agentlet does what it should
+	subject, reason := "pod/"+pod.Namespace+"/"+pod.Name, contract.Reason(gate.Reason)
+	text := fmt.Sprintf("its gate is closed for %s: %s: %s", age.Round(time.Second), gate.Reason, gate.Message)
+	if waiting := reach.AgentletWaits(pod, r.Now); waiting != nil && waiting.Stuck {
+		r.add(Fail, "gates", subject, text+"; its agentlet does not run: "+waiting.Why, waiting.Remedy(pod))
+		return
 	}
+	level := Fail
 	remedy := remedies[reason]
 	if remedy == "" {
 		remedy = remedies[contract.Starting]
 	}
-	r.add(level, "gates", "pod/"+pod.Namespace+"/"+pod.Name, fmt.Sprintf("its gate is closed for %s: %s: %s", age, gate.Reason, gate.Message),
-		fmt.Sprintf(remedy, pod.Namespace, pod.Name))
+	remedy = fmt.Sprintf(remedy, pod.Namespace, pod.Name)
+	if reason == contract.ContainersNotReady {
+		level = Warn // Agentlet does what it should
+		if waiting := reach.ContainerWaits(pod); waiting != nil {
+			text, remedy = text+"; "+waiting.Why, waiting.Remedy(pod)
+		}
+	}
+	r.add(level, "gates", subject, text, remedy)
 }

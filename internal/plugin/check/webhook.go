@@ -98,14 +98,25 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 	case errors.Is(err, reach.ErrForbidden) && isReady:
 		r.add(OK, "webhook", subject, "ready, as Kubernetes says; its own word needs the right to get pods/proxy", "")
 		return true
+	case r.starts(pod):
+		r.add(Skip, "webhook", subject, "it is starting", "")
 	case strings.Contains(err.Error(), "[-]"):
 		r.add(Fail, "webhook", subject, "not ready: "+parts(err.Error(), "[-] "),
 			fmt.Sprintf("kubectl -n %s logs %s", pod.Namespace, pod.Name))
 	default:
-		r.add(Fail, "webhook", subject, "not ready: "+err.Error(),
-			fmt.Sprintf("kubectl -n %s describe pod %s", pod.Namespace, pod.Name))
+		why, remedy := err.Error(), fmt.Sprintf("kubectl -n %s describe pod %s", pod.Namespace, pod.Name)
+		if waiting := reach.ContainerWaits(pod); waiting != nil {
+			why, remedy = waiting.Why, waiting.Remedy(pod)
+		}
+		r.add(Fail, "webhook", subject, "not ready: "+why, remedy)
 	}
 	return isReady
+}
+
+// starts reports whether a replica has been there for a moment only, and nothing but time is missing.
+func (r *run) starts(pod *corev1.Pod) bool {
+	waiting := reach.ContainerWaits(pod)
+	return r.isNew(pod) && (waiting == nil || !waiting.Stuck)
 }
 
 // healthPort is the number of the port named so, which has the metrics too: the proxy of pods knows no names.

@@ -1,16 +1,15 @@
 package check
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 
-	"github.com/agentlet/agentlet/internal/plugin/table"
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 )
 
-// Write writes findings for a person, and the sum of them.
-func Write(out io.Writer, findings []Finding, colours bool) error {
-	of := map[Level]table.Colour{OK: table.Green, Skip: table.Faint, Warn: table.Yellow, Fail: table.Red}
+// Write prints findings for a person, and the sum of them.
+func Write(out *printer.Printer, findings []Finding) {
+	of := map[Level]printer.Colour{OK: printer.Green, Skip: printer.Faint, Warn: printer.Yellow, Fail: printer.Red}
 	count := map[Level]int{}
 	for _, f := range findings {
 		count[f.Level]++
@@ -18,29 +17,20 @@ func Write(out io.Writer, findings []Finding, colours bool) error {
 		if f.Subject != "" {
 			text = f.Subject + ": " + text
 		}
-		level := table.Cell{Text: fmt.Sprintf("%-4s", f.Level), Colour: of[f.Level]}.Paint(colours)
-		if _, err := fmt.Fprintf(out, "%s  %-10s  %s\n", level, f.Check, text); err != nil {
-			return fmt.Errorf("write findings: %w", err)
-		}
+		out.Line(printer.Cell{Text: fmt.Sprintf("%-4s", f.Level), Colour: of[f.Level]}, printer.Text(fmt.Sprintf("  %-10s  ", f.Check)), printer.Text(text))
 		if f.Remedy != "" {
-			fmt.Fprintf(out, "                  → %s\n", f.Remedy)
+			out.Line(printer.Text("                  → "), printer.Text(f.Remedy))
 		}
 	}
-	_, err := fmt.Fprintf(out, "\n%d ok, %d skipped, %s, %s\n", count[OK], count[Skip], table.Count(count[Warn], "warning"), table.Count(count[Fail], "failure"))
-	return err
+	out.Line()
+	out.Line(printer.Text(fmt.Sprintf("%d ok, %d skipped, %s, %s",
+		count[OK], count[Skip], printer.Count(count[Warn], "warning"), printer.Count(count[Fail], "failure"))))
 }
 
 // WriteJSON writes findings and their worst level as JSON.
 func WriteJSON(out io.Writer, findings []Finding) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(struct {
+	return printer.JSON(out, struct {
 		Result   Level     `json:"result"`
 		Findings []Finding `json:"findings"`
 	}{Worst(findings), findings})
-	if err != nil {
-		return fmt.Errorf("write findings: %w", err)
-	}
-	return nil
 }

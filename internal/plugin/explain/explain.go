@@ -4,7 +4,6 @@ package explain
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"slices"
@@ -18,16 +17,14 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/internal/plugin/manifests"
-	"github.com/agentlet/agentlet/internal/plugin/table"
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 )
 
 // Write explains one judgement about a pod of the file with this name. Mistakes and warnings are part of it.
-func Write(out io.Writer, file string, j *manifests.Judgement, defaults registration.Defaults, colours bool) error {
-	head := table.Cell{Text: j.Object(), Colour: table.Bold}
-	if _, err := fmt.Fprintf(out, "%s  %s:%d\n  %s\n", head.Paint(colours), file, j.Line, outcome(j).Paint(colours)); err != nil {
-		return fmt.Errorf("write explanation: %w", err)
-	}
-	notes(out, j, colours)
+func Write(out *printer.Printer, file string, j *manifests.Judgement, defaults registration.Defaults) error {
+	out.Line(printer.Cell{Text: j.Object(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
+	out.Line(printer.Text("  "), outcome(j))
+	notes(out, j)
 	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut || j.Reason == injector.ReasonMeshed || j.Reason == injector.ReasonUnsupportedOS {
 		return nil
 	}
@@ -35,23 +32,22 @@ func Write(out io.Writer, file string, j *manifests.Judgement, defaults registra
 	if len(errs) > 0 {
 		return fmt.Errorf("explain %s: %w", j.Object(), errs.ToAggregate())
 	}
-	fmt.Fprintln(out)
-	if err := table.Write(out, "  ", colours, services(reg)); err != nil {
-		return err
-	}
-	fmt.Fprintln(out)
-	return table.Write(out, "  ", colours, slices.Concat(live(translated(j), defaults), mesh(reg), settings(j.Pod.Pod, &reg.Settings)))
+	out.Line()
+	out.Table("  ", services(reg))
+	out.Line()
+	out.Table("  ", slices.Concat(live(translated(j), defaults), mesh(reg), settings(j.Pod.Pod, &reg.Settings)))
+	return nil
 }
 
 // live are the rows of what follows the pod's labels as long as it runs.
-func live(pod *corev1.Pod, defaults registration.Defaults) (rows [][]table.Cell) {
+func live(pod *corev1.Pod, defaults registration.Defaults) (rows [][]printer.Cell) {
 	for _, from := range []struct{ key, what string }{{contract.TagsFromLabels, "live tags"}, {contract.MetaFromLabels, "live meta"}} {
 		text, own := pod.Annotations[from.key]
 		if !own {
 			text = defaults[contract.Short(from.key)]
 		}
 		if strings.TrimSpace(text) != "" {
-			rows = append(rows, []table.Cell{{Text: from.what, Colour: table.Faint}, table.Text("follow the pod's labels while it runs: " + text)})
+			rows = append(rows, []printer.Cell{{Text: from.what, Colour: printer.Faint}, printer.Text("follow the pod's labels while it runs: " + text)})
 		}
 	}
 	return rows
@@ -68,12 +64,12 @@ func translated(j *manifests.Judgement) *corev1.Pod {
 	return &pod
 }
 
-func outcome(j *manifests.Judgement) table.Cell {
+func outcome(j *manifests.Judgement) printer.Cell {
 	if j.Outcome == injector.Denied {
-		return table.Cell{Text: "would be refused: " + table.Count(len(j.Mistakes), "mistake"), Colour: table.Red}
+		return printer.Cell{Text: "would be refused: " + printer.Count(len(j.Mistakes), "mistake"), Colour: printer.Red}
 	}
 	if j.Outcome == injector.Injected {
-		return table.Cell{Text: "would be registered, in a namespace with the label " + contract.InjectLabel + "=" + contract.InjectEnabled, Colour: table.Green}
+		return printer.Cell{Text: "would be registered, in a namespace with the label " + contract.InjectLabel + "=" + contract.InjectEnabled, Colour: printer.Green}
 	}
 	why := map[injector.Reason]string{
 		injector.ReasonNotAnnotated:    "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
@@ -82,23 +78,24 @@ func outcome(j *manifests.Judgement) table.Cell {
 		injector.ReasonUnsupportedOS:   "would be left alone: it is for Windows nodes",
 		injector.ReasonAlreadyInjected: "has its agentlet already, and would be registered",
 	}
-	return table.Cell{Text: why[j.Reason], Colour: table.Yellow}
+	return printer.Cell{Text: why[j.Reason], Colour: printer.Yellow}
 }
 
-func notes(out io.Writer, j *manifests.Judgement, colours bool) {
+func notes(out *printer.Printer, j *manifests.Judgement) {
 	for _, kind := range []struct {
 		label string
 		notes []manifests.Note
-		as    table.Colour
-	}{{"mistake", j.Mistakes, table.Red}, {"warning", j.Warnings, table.Yellow}} {
+		as    printer.Colour
+	}{{"mistake", j.Mistakes, printer.Red}, {"warning", j.Warnings, printer.Yellow}} {
 		for _, note := range kind.notes {
-			fmt.Fprintf(out, "  %s %s:%d: %s\n", table.Cell{Text: kind.label, Colour: kind.as}.Paint(colours), note.File, note.Line, note.Message)
+			out.Line(printer.Text("  "), printer.Cell{Text: kind.label, Colour: kind.as},
+				printer.Text(fmt.Sprintf(" %s:%d: %s", note.File, note.Line, note.Message)))
 		}
 	}
 }
 
-func services(reg *registration.Registration) [][]table.Cell {
-	rows := [][]table.Cell{table.Header("SERVICE", "PORT", "ADDRESS", "TAGS", "META", "HEALTH", "CHECKS")}
+func services(reg *registration.Registration) [][]printer.Cell {
+	rows := [][]printer.Cell{printer.Header("SERVICE", "PORT", "ADDRESS", "TAGS", "META", "HEALTH", "CHECKS")}
 	for i := range reg.Services {
 		s := &reg.Services[i]
 		rows = append(rows, service(s))
@@ -110,7 +107,7 @@ func services(reg *registration.Registration) [][]table.Cell {
 	return rows
 }
 
-func service(s *registration.Service) []table.Cell {
+func service(s *registration.Service) []printer.Cell {
 	address, health := s.Address, "the pod's readiness"
 	if address == "" {
 		address = registration.PodIP
@@ -125,16 +122,16 @@ func service(s *registration.Service) []table.Cell {
 	for k := range s.Checks {
 		checks = append(checks, check(&s.Checks[k]))
 	}
-	return []table.Cell{
-		{Text: s.Name, Colour: table.Bold},
-		table.Text(strconv.Itoa(s.Port)), table.Text(address),
-		table.Text(strings.Join(s.Tags, ",")), table.Text(strings.Join(meta, ",")),
-		table.Text(health), table.Text(strings.Join(checks, ", ")),
+	return []printer.Cell{
+		{Text: s.Name, Colour: printer.Bold},
+		printer.Text(strconv.Itoa(s.Port)), printer.Text(address),
+		printer.Text(strings.Join(s.Tags, ",")), printer.Text(strings.Join(meta, ",")),
+		printer.Text(health), printer.Text(strings.Join(checks, ", ")),
 	}
 }
 
 // mesh says of each service with a proxy which others the application reaches by it.
-func mesh(reg *registration.Registration) (rows [][]table.Cell) {
+func mesh(reg *registration.Registration) (rows [][]printer.Cell) {
 	for i := range reg.Services {
 		sidecar := reg.Services[i].Sidecar
 		if sidecar == nil {
@@ -147,7 +144,7 @@ func mesh(reg *registration.Registration) (rows [][]table.Cell) {
 		for _, u := range sidecar.Proxy.Upstreams {
 			text += fmt.Sprintf("; %s at %s", u.DestinationName, net.JoinHostPort(u.LocalBindAddress, strconv.Itoa(u.LocalBindPort)))
 		}
-		rows = append(rows, []table.Cell{{Text: "mesh proxy", Colour: table.Faint}, table.Text(text)})
+		rows = append(rows, []printer.Cell{{Text: "mesh proxy", Colour: printer.Faint}, printer.Text(text)})
 	}
 	return rows
 }
@@ -163,11 +160,11 @@ func check(c *registration.Check) string {
 	return fmt.Sprintf("%s each %s", target, c.Interval)
 }
 
-func settings(pod *corev1.Pod, s *registration.Settings) [][]table.Cell {
-	row := func(name, value string) []table.Cell {
-		return []table.Cell{{Text: name, Colour: table.Faint}, table.Text(value)}
+func settings(pod *corev1.Pod, s *registration.Settings) [][]printer.Cell {
+	row := func(name, value string) []printer.Cell {
+		return []printer.Cell{{Text: name, Colour: printer.Faint}, printer.Text(value)}
 	}
-	rows := [][]table.Cell{
+	rows := [][]printer.Cell{
 		row("gate", gate(s)),
 		row("readiness", readiness(s)),
 		row("drain", drain(pod, s)),

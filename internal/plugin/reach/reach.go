@@ -17,6 +17,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // callTimeout bounds one call: what is well answers at once.
@@ -25,7 +26,10 @@ const callTimeout = 5 * time.Second
 // ErrForbidden says that the person may not use the API server's proxy; it tells nothing of what is behind it.
 var ErrForbidden = errors.New("the API server's proxy is not allowed")
 
-// Cluster is a cluster behind its API server.
+// ErrStarting is an agentlet that has nothing to say yet.
+var ErrStarting = errors.New("the agentlet has just started")
+
+// Cluster is a cluster behind its API server. The client's transport should be one of BoundAPI.
 type Cluster struct {
 	Client kubernetes.Interface
 }
@@ -35,7 +39,7 @@ type Cluster struct {
 func (c Cluster) Pod(ctx context.Context, namespace, pod, port, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	body, err := c.Client.CoreV1().Pods(namespace).ProxyGet("http", pod, port, path, nil).DoRaw(ctx)
+	body, err := c.Client.CoreV1().Pods(namespace).ProxyGet("http", pod, port, path, nil).DoRaw(asProxied(ctx))
 	if err != nil {
 		return body, fmt.Errorf("get %s of pod %s/%s: %w", path, namespace, pod, refusal(err, body, "pods/proxy"))
 	}
@@ -47,7 +51,7 @@ func (c Cluster) Node(ctx context.Context, scheme, node string, port int, path s
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	name := scheme + ":" + node + ":" + strconv.Itoa(port)
-	body, err := c.Client.CoreV1().RESTClient().Get().Resource("nodes").Name(name).SubResource("proxy").Suffix(path).DoRaw(ctx)
+	body, err := c.Client.CoreV1().RESTClient().Get().Resource("nodes").Name(name).SubResource("proxy").Suffix(path).DoRaw(asProxied(ctx))
 	if err != nil {
 		return body, fmt.Errorf("get %s of node %s, port %d: %w", path, node, port, refusal(err, body, "nodes/proxy"))
 	}
@@ -89,7 +93,10 @@ func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*agentlet.Status,
 		return nil, fmt.Errorf("decode status of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	if status == nil {
-		return nil, fmt.Errorf("the agentlet of pod %s/%s has just started", pod.Namespace, pod.Name)
+		return nil, ErrStarting
+	}
+	if n, most := len(status.Services), 2*registration.MaxServices; n > most { // each with a proxy
+		return nil, fmt.Errorf("the status of pod %s/%s names %d services, and a pod has at most %d", pod.Namespace, pod.Name, n, most)
 	}
 	return status, nil
 }

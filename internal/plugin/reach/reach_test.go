@@ -26,7 +26,9 @@ func cluster(t *testing.T, answers map[string]func(w http.ResponseWriter)) Clust
 		t.Errorf("unexpected %s", r.URL.Path)
 	}))
 	t.Cleanup(server.Close)
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL})
+	config := &rest.Config{Host: server.URL}
+	config.Wrap(BoundAPI)
+	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +43,28 @@ func says(status int, body string) func(w http.ResponseWriter) {
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
 	}
+}
+
+// endless answers with more than anybody should read, until nobody does.
+func endless(t *testing.T, status int) func(w http.ResponseWriter) {
+	t.Helper()
+	return func(w http.ResponseWriter) {
+		w.WriteHeader(status)
+		for written := 0; written < 64*maxAnswer; {
+			n, err := w.Write(make([]byte, 1<<16))
+			if err != nil {
+				return
+			}
+			written += n
+		}
+		t.Errorf("all of an endless answer with status %d was read", status)
+	}
+}
+
+// redirect leads to where the test's server knows nothing.
+func redirect(w http.ResponseWriter) {
+	w.Header().Set("Location", "/elsewhere")
+	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
 const forbidden = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,` +
@@ -81,10 +105,16 @@ func TestStatus(t *testing.T) {
 		answer func(w http.ResponseWriter)
 		says   string
 	}{
-		"well":      {says(200, `{"pod":"web"}`), ""},
-		"starting":  {says(200, "null"), "has just started"},
-		"no status": {says(200, "<html>"), "decode status"},
-		"no answer": {says(503, "connection refused"), "connection refused"},
+		"well":                  {says(200, `{"pod":"web"}`), ""},
+		"starting":              {says(200, "null"), "has just started"},
+		"no status":             {says(200, "<html>"), "decode status"},
+		"no answer":             {says(503, "connection refused"), "connection refused"},
+		"the most that is read": {says(200, `{"pod":"web"}`+strings.Repeat(" ", maxAnswer-13)), ""},
+		"a byte more":           {says(200, `{"pod":"web"}`+strings.Repeat(" ", maxAnswer-12)), "the answer holds more than 1 MiB"},
+		"an endless answer":     {endless(t, 200), "the answer holds more than 1 MiB"},
+		"an endless error":      {endless(t, 500), "server"},
+		"a redirect":            {redirect, "a redirect, which is not followed: 307"},
+		"too many services":     {says(200, `{"services":[`+strings.Repeat("{},", 64)+`{}]}`), "names 65 services, and a pod has at most 64"},
 	} {
 		status, err := cluster(t, map[string]func(http.ResponseWriter){path: test.answer}).Status(t.Context(), pod)
 		if test.says == "" && (err != nil || status.Pod != "web") || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {

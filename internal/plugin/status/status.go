@@ -4,6 +4,7 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,10 +37,12 @@ type Row struct {
 	Address string          `json:"address,omitempty"`
 	// Consul is the instance's health in the catalog, or "absent"; empty where it is not known.
 	Consul string `json:"consul,omitempty"`
-	// OpenedSeconds is how long after the pod's start the gate opened; 0 while it is closed.
-	OpenedSeconds int64 `json:"openedAfterSeconds,omitempty"`
+	// OpenedSeconds is how long after the pod's start the gate opened; absent while it is closed, and where that is not known.
+	OpenedSeconds *int64 `json:"openedAfterSeconds,omitempty"`
 	// Drift says where Kubernetes and Consul differ, or why that is not known.
 	Drift string `json:"drift,omitempty"`
+
+	starting bool // Drift tells of nothing but a start
 }
 
 // absent is the health of an instance that the catalog doesn't have.
@@ -48,9 +51,21 @@ const absent = "absent"
 // parallel questions to agentlets: enough for a big namespace, few enough for the API server.
 const parallel = 16
 
-// Read reads the pods with an agentlet in a namespace, or in all where it is empty, by namespace and name.
-func Read(ctx context.Context, kube kubernetes.Interface, cluster Cluster, namespace string) ([]Row, error) {
-	list, err := kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+// Config of a look at pods.
+type Config struct {
+	Kube    kubernetes.Interface
+	Cluster Cluster
+	// Namespace whose pods are looked at; empty for all.
+	Namespace string
+	// Timeout bounds the asking of agentlets. Those that were not asked by then have rows that say so.
+	Timeout time.Duration
+	// Now is the time to which ages are taken; time.Now as a rule.
+	Now func() time.Time
+}
+
+// Read reads the pods with an agentlet, by namespace and name.
+func Read(ctx context.Context, config Config) ([]Row, error) {
+	list, err := config.Kube.CoreV1().Pods(config.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
@@ -58,6 +73,8 @@ func Read(ctx context.Context, kube kubernetes.Interface, cluster Cluster, names
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
+	asking, cancel := context.WithTimeout(ctx, config.Timeout)
+	defer cancel()
 	of := make([][]Row, len(pods))
 	var group sync.WaitGroup
 	slots := make(chan struct{}, parallel)
@@ -65,7 +82,7 @@ func Read(ctx context.Context, kube kubernetes.Interface, cluster Cluster, names
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			of[i] = rows(ctx, cluster, &pods[i])
+			of[i] = config.rows(asking, &pods[i])
 		})
 	}
 	group.Wait()
@@ -73,15 +90,19 @@ func Read(ctx context.Context, kube kubernetes.Interface, cluster Cluster, names
 }
 
 // rows of one pod, at least one.
-func rows(ctx context.Context, cluster Cluster, pod *corev1.Pod) []Row {
-	row := ofPod(pod)
+func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
+	row := ofPod(pod, c.Now())
 	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		row.Drift = "the pod has ended: " + string(pod.Status.Phase)
 		return []Row{row}
 	}
-	status, err := cluster.Status(ctx, pod)
+	if waiting := reach.AgentletWaits(pod, c.Now()); waiting != nil && waiting.Stuck {
+		row.Drift = "the agentlet does not run: " + waiting.Why
+		return []Row{row}
+	}
+	status, err := c.Cluster.Status(ctx, pod)
 	if err != nil {
-		row.Drift = "unknown: " + err.Error()
+		row.Drift, row.starting = c.whyUnknown(ctx, pod, err)
 		return []Row{row}
 	}
 	if row.Reason == "" && row.Gate != "off" {
@@ -105,8 +126,22 @@ func rows(ctx context.Context, cluster Cluster, pod *corev1.Pod) []Row {
 	return found
 }
 
+// whyUnknown says why an agentlet did not answer, and whether that is because the pod is starting.
+func (c Config) whyUnknown(ctx context.Context, pod *corev1.Pod, err error) (why string, starting bool) {
+	waiting := reach.AgentletWaits(pod, c.Now())
+	switch {
+	case waiting != nil:
+		return "starting: " + waiting.Why, true
+	case errors.Is(err, reach.ErrStarting):
+		return "starting: " + err.Error(), true
+	case ctx.Err() != nil:
+		return fmt.Sprintf("unknown: not asked within %s", c.Timeout), false
+	}
+	return "unknown: " + err.Error(), false
+}
+
 // ofPod is what Kubernetes alone says.
-func ofPod(pod *corev1.Pod) Row {
+func ofPod(pod *corev1.Pod, now time.Time) Row {
 	row := Row{Namespace: pod.Namespace, Pod: pod.Name, Node: pod.Spec.NodeName, Gate: "closed"}
 	if !reach.Gated(pod) {
 		row.Gate = "off"
@@ -119,8 +154,9 @@ func ofPod(pod *corev1.Pod) Row {
 	row.Reason = contract.Reason(gate.Reason)
 	if gate.Status == corev1.ConditionTrue {
 		row.Gate = "open"
-		if pod.Status.StartTime != nil {
-			row.OpenedSeconds = int64(gate.LastTransitionTime.Sub(pod.Status.StartTime.Time) / time.Second)
+		start, opened := pod.Status.StartTime, gate.LastTransitionTime
+		if !start.IsZero() && !opened.IsZero() && !opened.Before(start) && !opened.After(now.Add(reach.ClockSkew)) {
+			row.OpenedSeconds = new(int64(opened.Sub(start.Time) / time.Second))
 		}
 	}
 	return row

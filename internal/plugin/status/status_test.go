@@ -5,16 +5,23 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/golden"
+	"github.com/agentlet/agentlet/internal/plugin/printer"
+	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
 // agentlets answer by the pod's name.
@@ -23,6 +30,9 @@ type agentlets map[string]*agentlet.Status
 func (a agentlets) Status(_ context.Context, pod *corev1.Pod) (*agentlet.Status, error) {
 	if s := a[pod.Name]; s != nil {
 		return s, nil
+	}
+	if pod.Name == "started" {
+		return nil, reach.ErrStarting
 	}
 	return nil, errors.New("no answer")
 }
@@ -98,6 +108,23 @@ func TestDrift(t *testing.T) {
 	}
 }
 
+// waits is a pod whose agentlet waits to run.
+func waits(name, reason string) *corev1.Pod {
+	p := pod("shop", name, false, contract.Starting)
+	p.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+		Name: contract.ContainerName, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "be\ncause"}},
+	}}
+	return p
+}
+
+// config looks an hour after the pods' start.
+func config(kube kubernetes.Interface, cluster Cluster, namespace string) Config {
+	return Config{
+		Kube: kube, Cluster: cluster, Namespace: namespace, Timeout: time.Minute,
+		Now: func() time.Time { return start.Add(time.Hour) },
+	}
+}
+
 func TestReadAndWrite(t *testing.T) {
 	plain := pod("shop", "plain", true, "")
 	plain.Spec.InitContainers = nil
@@ -109,23 +136,33 @@ func TestReadAndWrite(t *testing.T) {
 	unwritten.Status.Conditions = nil
 	admin := service("present", "passing", "")
 	admin.Name, admin.Port = "web-admin", 9090
-	kube := fake.NewClientset(plain, off, done, unwritten, pod("shop", "web", true, ""),
+	timeless := pod("shop", "timeless", true, "")
+	timeless.Status.Conditions[0].LastTransitionTime = metav1.Time{}
+	before := pod("shop", "opened-before-it-was", true, "")
+	before.Status.Conditions[0].LastTransitionTime = metav1.Time{Time: start.Add(-time.Hour)}
+	kube := fake.NewClientset(plain, off, done, unwritten, timeless, before,
+		waits("crashes", "CrashLoopBackOff"), waits("created", "ContainerCreating"), waits("pulls", "ImagePullBackOff"),
+		pod("shop", "forged", false, "No\nweb   open  Registered\x1b[2J"), pod("shop", "started", false, contract.Starting), pod("shop", "web", true, ""),
 		pod("shop", "closed", false, contract.ContainersNotReady), pod("shop", "mute", true, ""))
+	forged := service("present", "passing", "pass\ring")
+	forged.Name, forged.Address = strings.Repeat("web\u202e", 100), "\u2028"
 	known := agentlets{
 		"web":       of(service("present", "passing", "passing"), admin),
 		"closed":    of(service("absent", "", "")),
 		"off":       of(service("present", "passing", "passing")),
 		"unwritten": of(),
+		"timeless":  of(service("present", "passing", "passing")),
+		"forged":    of(forged),
+
+		"opened-before-it-was": of(service("present", "passing", "passing")),
 	}
 	var out bytes.Buffer
 	for _, namespace := range []string{"", "bank", "empty"} {
-		rows, err := Read(t.Context(), kube, known, namespace)
+		rows, err := Read(t.Context(), config(kube, known, namespace))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Write(&out, rows, namespace == "", false); err != nil {
-			t.Fatal(err)
-		}
+		Write(printer.New(&out, false), rows, namespace == "")
 		out.WriteString("\n")
 	}
 	golden.Check(t, "testdata/table.txt", out.String())
@@ -142,4 +179,31 @@ func TestJSONIsAList(t *testing.T) {
 			t.Errorf("%s: %v", out.String(), err)
 		}
 	}
+}
+
+// mute agentlets never answer.
+type mute struct{}
+
+func (mute) Status(ctx context.Context, _ *corev1.Pod) (*agentlet.Status, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestTheTimeIsOver(t *testing.T) {
+	var pods []runtime.Object
+	for i := range 3 * parallel {
+		pods = append(pods, pod("shop", fmt.Sprintf("web-%d", i), true, ""))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		rows, err := Read(t.Context(), config(fake.NewClientset(pods...), mute{}, "shop"))
+		if err != nil || len(rows) != len(pods) || time.Since(began) > time.Minute {
+			t.Fatalf("%d rows, %v, after %s", len(rows), err, time.Since(began))
+		}
+		for _, row := range rows {
+			if row.Gate != "open" || row.Drift != "unknown: not asked within 1m0s" {
+				t.Errorf("%+v", row)
+			}
+		}
+	})
 }

@@ -1,71 +1,83 @@
 package status
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/plugin/table"
+	"github.com/agentlet/agentlet/internal/plugin/printer"
 )
 
-// Write writes rows as a table, with the namespaces if they differ.
-func Write(out io.Writer, rows []Row, namespaces, colours bool) error {
+// Write prints rows as a table, with the namespaces if they differ.
+func Write(out *printer.Printer, rows []Row, namespaces bool) {
 	if len(rows) == 0 {
 		where := "here"
 		if !namespaces {
 			where = "in this namespace (-n names another, -A all)"
 		}
-		_, err := fmt.Fprintf(out, "No pod %s has an agentlet. kubectl agentlet check says which should have one.\n", where)
-		return err
+		out.Line(printer.Text(fmt.Sprintf("No pod %s has an agentlet. kubectl agentlet check says which should have one.", where)))
+		return
 	}
-	header := table.Header("NAMESPACE", "POD", "GATE", "REASON", "SERVICE", "ADDRESS", "CONSUL", "OPENED", "NODE", "DRIFT")
-	lines := [][]table.Cell{header}
-	for _, row := range rows {
-		opened := ""
-		if row.Gate == "open" {
-			opened = (time.Duration(row.OpenedSeconds) * time.Second).String()
-		}
-		lines = append(lines, []table.Cell{
-			table.Text(row.Namespace),
-			{Text: row.Pod, Colour: table.Bold},
-			{Text: row.Gate, Colour: gateColour(row.Gate)},
-			table.Text(string(row.Reason)),
-			table.Text(row.Service), table.Text(row.Address),
-			{Text: row.Consul, Colour: healthColour(row.Consul)},
-			table.Text(opened), table.Text(row.Node),
-			{Text: row.Drift, Colour: table.Yellow},
-		})
+	header := printer.Header("NAMESPACE", "POD", "GATE", "REASON", "SERVICE", "ADDRESS", "CONSUL", "OPENED", "NODE", "DRIFT")
+	lines := [][]printer.Cell{header}
+	for i := range rows {
+		lines = append(lines, line(&rows[i]))
 	}
 	if !namespaces {
 		for i := range lines {
 			lines[i] = lines[i][1:]
 		}
 	}
-	return table.Write(out, "", colours, lines)
+	out.Table("", lines)
 }
 
-func gateColour(gate string) table.Colour {
+func line(row *Row) []printer.Cell {
+	opened := ""
+	if row.OpenedSeconds != nil {
+		opened = (time.Duration(*row.OpenedSeconds) * time.Second).String()
+	}
+	consul := printer.Cell{Text: clip(row.Consul), Colour: healthColour(row.Consul)}
+	drift := printer.Cell{Text: row.Drift, Colour: printer.Yellow}
+	if row.starting {
+		drift.Colour = printer.Plain
+	}
+	return []printer.Cell{
+		printer.Text(row.Namespace),
+		{Text: row.Pod, Colour: printer.Bold},
+		{Text: row.Gate, Colour: gateColour(row.Gate)},
+		printer.Text(clip(string(row.Reason))),
+		printer.Text(clip(row.Service)), printer.Text(clip(row.Address)),
+		consul, printer.Text(opened), printer.Text(row.Node), drift,
+	}
+}
+
+// clip shortens what a pod says of itself: a long text would make its column wide in every row.
+func clip(text string) string {
+	const most = contract.MaxServiceName + 1
+	return printer.Clip(printer.Escape(text), most)
+}
+
+func gateColour(gate string) printer.Colour {
 	switch gate {
 	case "open":
-		return table.Green
+		return printer.Green
 	case "closed":
-		return table.Yellow
+		return printer.Yellow
 	}
-	return table.Plain
+	return printer.Plain
 }
 
-func healthColour(health string) table.Colour {
+func healthColour(health string) printer.Colour {
 	switch contract.Health(health) {
 	case contract.Passing:
-		return table.Green
+		return printer.Green
 	case contract.Warning:
-		return table.Yellow
+		return printer.Yellow
 	case contract.Critical:
-		return table.Red
+		return printer.Red
 	}
-	return table.Plain
+	return printer.Plain
 }
 
 // WriteJSON writes rows as a JSON list.
@@ -73,11 +85,5 @@ func WriteJSON(out io.Writer, rows []Row) error {
 	if rows == nil {
 		rows = []Row{}
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(rows); err != nil {
-		return fmt.Errorf("write rows: %w", err)
-	}
-	return nil
+	return printer.JSON(out, rows)
 }

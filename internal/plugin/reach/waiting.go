@@ -1,0 +1,165 @@
+package reach
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+const (
+	// justStarted is how long a container may have run before it has to answer.
+	justStarted = 10 * time.Second
+	// ClockSkew is how far a cluster's clock may be ahead of the person's.
+	ClockSkew = time.Minute
+)
+
+// Waiting is why a pod's agentlet, or another container, does not run.
+type Waiting struct {
+	// Why says it, such as "the container agentlet waits: ImagePullBackOff: …".
+	Why string
+	// Stuck: it does not pass by itself. Otherwise the pod is starting.
+	Stuck bool
+	// crashed is the container that has run and ended, so that its last log says more; or empty.
+	crashed string
+}
+
+// AgentletWaits says why the pod's agentlet does not run, as the kubelet reports it; nil where it runs, or where nothing is
+// known of it.
+func AgentletWaits(pod *corev1.Pod, now time.Time) *Waiting {
+	if pod.Spec.NodeName == "" && pod.Status.Phase == corev1.PodPending {
+		waiting := &Waiting{Why: "the pod is not scheduled"}
+		if scheduled := Condition(pod, corev1.PodScheduled); scheduled != nil && scheduled.Message != "" {
+			waiting.Why += ": " + scheduled.Message
+		}
+		return waiting
+	}
+	// The kubelet starts them in this order. One that is no sidecar has to end before the next one is started.
+	for i := range pod.Spec.InitContainers {
+		name := pod.Spec.InitContainers[i].Name
+		status := statusOf(pod.Status.InitContainerStatuses, name)
+		if name == contract.ContainerName {
+			return agentletWaits(pod, status, now)
+		}
+		if status == nil || status.State.Terminated != nil && status.State.Terminated.ExitCode == 0 {
+			continue
+		}
+		if waiting := waits(status); waiting != nil && waiting.Stuck {
+			waiting.Why += ", and the agentlet starts after it"
+			return waiting
+		}
+	}
+	return nil
+}
+
+func agentletWaits(pod *corev1.Pod, status *corev1.ContainerStatus, now time.Time) *Waiting {
+	switch {
+	case status == nil && pod.Status.Phase == corev1.PodPending:
+		return &Waiting{Why: "its containers are being created"}
+	case status == nil:
+		return nil
+	case status.State.Running != nil && status.LastTerminationState.Terminated == nil && now.Sub(status.State.Running.StartedAt.Time) < justStarted:
+		return &Waiting{Why: "the agentlet has just started"}
+	}
+	return waits(status)
+}
+
+// ContainerWaits says which of the pod's own containers does not run, and why: the first that does not pass by itself, or
+// else the first. It is nil where all run.
+func ContainerWaits(pod *corev1.Pod) (first *Waiting) {
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			status := &statuses[i]
+			if status.Name == contract.ContainerName || status.State.Terminated != nil && status.State.Terminated.ExitCode == 0 {
+				continue
+			}
+			waiting := waits(status)
+			if waiting != nil && waiting.Stuck {
+				return waiting
+			}
+			if first == nil {
+				first = waiting
+			}
+		}
+	}
+	return first
+}
+
+// waits says why a container does not run; nil where it runs.
+func waits(status *corev1.ContainerStatus) *Waiting {
+	last := status.LastTerminationState.Terminated
+	switch {
+	case status.State.Terminated != nil:
+		last = status.State.Terminated
+		return &Waiting{Why: fmt.Sprintf("the container %s has ended: %s", status.Name, ended(last)), Stuck: true, crashed: status.Name}
+	case status.State.Waiting == nil:
+		return nil
+	}
+	reason := status.State.Waiting.Reason
+	waiting := &Waiting{
+		Why:   fmt.Sprintf("the container %s waits", status.Name),
+		Stuck: reason != "" && !slices.Contains([]string{"ContainerCreating", "PodInitializing"}, reason),
+	}
+	for _, part := range []string{reason, status.State.Waiting.Message} {
+		if part != "" {
+			waiting.Why += ": " + part
+		}
+	}
+	if last != nil {
+		waiting.Why += "; before that it ended: " + ended(last)
+		waiting.crashed = status.Name
+	}
+	return waiting
+}
+
+func ended(state *corev1.ContainerStateTerminated) string {
+	text := fmt.Sprintf("exit code %d", state.ExitCode)
+	if state.Reason != "" && state.Reason != "Error" {
+		text = state.Reason + ", " + text
+	}
+	return text
+}
+
+// Remedy is the command that shows more of it.
+func (w *Waiting) Remedy(pod *corev1.Pod) string {
+	if w.crashed != "" {
+		return fmt.Sprintf("kubectl -n %s logs %s -c %s --previous", pod.Namespace, pod.Name, w.crashed)
+	}
+	return fmt.Sprintf("kubectl -n %s describe pod %s", pod.Namespace, pod.Name)
+}
+
+func statusOf(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatus {
+	for i := range statuses {
+		if statuses[i].Name == name {
+			return &statuses[i]
+		}
+	}
+	return nil
+}
+
+// StartOf is when the pod was started, or else created; false where neither is known.
+func StartOf(pod *corev1.Pod) (time.Time, bool) {
+	for _, at := range []*metav1.Time{pod.Status.StartTime, &pod.CreationTimestamp} {
+		if !at.IsZero() {
+			return at.Time, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// Since is how long ago something of the pod happened, at most as long as there is the pod: what a condition says of it is
+// the word of whoever wrote the condition. It is false where that is not known.
+func Since(at metav1.Time, pod *corev1.Pod, now time.Time) (time.Duration, bool) {
+	start, known := StartOf(pod)
+	when := at.Time
+	if at.IsZero() || known && when.Before(start) || when.After(now.Add(ClockSkew)) {
+		if when = start; !known {
+			return 0, false
+		}
+	}
+	return max(0, now.Sub(when)), true
+}
