@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"time"
@@ -71,16 +70,23 @@ const clearScreen = "\x1b[H\x1b[2J"
 
 func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Interface, namespace string, colours bool) error {
 	ctx, out, errs := command.Context(), command.OutOrStdout(), printer.New(command.ErrOrStderr(), false)
-	shown, err := renderStatus(ctx, o, client, namespace, colours)
+	config := status.Config{
+		Kube: client, Cluster: reach.Cluster{Client: client}, Namespace: namespace, Timeout: o.timeout, Now: time.Now,
+	}
+	shown, err := status.Read(ctx, config)
 	if err != nil {
 		return err
 	}
+	before := ""
 	terminal := o.watch && printer.IsTerminal(out)
 	if terminal {
-		_, _ = io.WriteString(out, clearScreen)
+		before = clearScreen
 	}
-	if _, err := out.Write(shown); err != nil || !o.watch {
+	if err := writeStatus(out, before, o, shown, colours); err != nil || !o.watch {
 		return err
+	}
+	if !terminal {
+		before = "\n"
 	}
 	ticker := time.NewTicker(o.interval)
 	defer ticker.Stop()
@@ -90,39 +96,35 @@ func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Inte
 			return nil // interrupted: that is how a watch ends
 		case <-ticker.C:
 		}
-		now, err := renderStatus(ctx, o, client, namespace, colours)
+		rows, err := status.Read(ctx, config)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			errs.Error("warning", err) // a watch outlives the API server's restart
 			continue
-		case bytes.Equal(now, shown):
+		case !terminal && status.Same(rows, shown): // on a terminal ages go on
 			continue
-		case terminal:
-			_, _ = io.WriteString(out, clearScreen)
-		default:
-			_, _ = io.WriteString(out, "\n")
 		}
-		shown = now
-		if _, err := out.Write(shown); err != nil {
-			return fmt.Errorf("write status: %w", err)
+		shown = rows
+		if err := writeStatus(out, before, o, shown, colours); err != nil {
+			return err
 		}
 	}
 }
 
-func renderStatus(ctx context.Context, o *statusOptions, client kubernetes.Interface, namespace string, colours bool) ([]byte, error) {
-	rows, err := status.Read(ctx, status.Config{
-		Kube: client, Cluster: reach.Cluster{Client: client}, Namespace: namespace, Timeout: o.timeout, Now: time.Now,
-	})
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
+// writeStatus writes rows at once, after what is to come before them.
+func writeStatus(out io.Writer, before string, o *statusOptions, rows []status.Row, colours bool) error {
+	text := bytes.NewBufferString(before)
 	if o.output == outputJSON {
-		err = status.WriteJSON(&out, rows)
+		if err := status.WriteJSON(text, rows); err != nil {
+			return err
+		}
 	} else {
-		status.Write(printer.New(&out, colours), rows, o.all)
+		status.Write(printer.New(text, colours), rows, o.all)
 	}
-	return out.Bytes(), err
+	if _, err := out.Write(text.Bytes()); err != nil {
+		return fmt.Errorf("write status: %w", err)
+	}
+	return nil
 }

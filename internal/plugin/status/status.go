@@ -37,16 +37,27 @@ type Row struct {
 	Address string          `json:"address,omitempty"`
 	// Consul is the instance's health in the catalog, or "absent"; empty where it is not known.
 	Consul string `json:"consul,omitempty"`
+	// CatalogReadAt is when the agentlet read that in the catalog, by its clock; absent where it has not, or does not say.
+	CatalogReadAt *time.Time `json:"catalogReadAt,omitempty"`
+	// CatalogAge is how long ago that was, such as "35s", or "unknown".
+	CatalogAge string `json:"catalogAge,omitempty"`
 	// OpenedSeconds is how long after the pod's start the gate opened; absent while it is closed, and where that is not known.
 	OpenedSeconds *int64 `json:"openedAfterSeconds,omitempty"`
 	// Drift says where Kubernetes and Consul differ, or why that is not known.
 	Drift string `json:"drift,omitempty"`
 
 	starting bool // Drift tells of nothing but a start
+	stale    bool // Consul is old, or nobody knows how old
 }
 
 // absent is the health of an instance that the catalog doesn't have.
 const absent = "absent"
+
+// freshFor is how long after its reading the catalog's word is shown without its age.
+const freshFor = 10 * time.Second
+
+// unknown is the age of what nobody dates.
+const unknown = "unknown"
 
 // parallel questions to agentlets: enough for a big namespace, few enough for the API server.
 const parallel = 16
@@ -117,8 +128,11 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 		service := &status.Services[i]
 		row := row
 		row.Service, row.Address, row.Consul = service.Name, fmt.Sprintf("%s:%d", service.Address, service.Port), string(service.Catalog)
-		if row.Consul == "" && service.Agent != "unknown" {
+		if row.Consul == "" && service.Agent != "unknown" && status.CatalogReadAt != nil {
 			row.Consul = absent
+		}
+		if row.CatalogReadAt = status.CatalogReadAt; row.Consul != "" {
+			row.CatalogAge, row.stale = age(status.CatalogReadAt, c.Now())
 		}
 		row.Drift = drift(pod, status, service)
 		found = append(found, row)
@@ -138,6 +152,15 @@ func (c Config) whyUnknown(ctx context.Context, pod *corev1.Pod, err error) (why
 		return fmt.Sprintf("unknown: not asked within %s", c.Timeout), false
 	}
 	return "unknown: " + err.Error(), false
+}
+
+// age is how long ago the catalog was read, and whether that is too long, or not known.
+func age(at *time.Time, now time.Time) (text string, stale bool) {
+	if at == nil || at.IsZero() || at.After(now.Add(freshFor)) { // a clock that is a little ahead does not matter
+		return unknown, true
+	}
+	ago := max(0, now.Sub(*at)).Round(time.Second)
+	return ago.String(), ago > freshFor
 }
 
 // ofPod is what Kubernetes alone says.
@@ -177,6 +200,8 @@ func drift(pod *corev1.Pod, status *agentlet.Status, service *agentlet.ServiceSt
 	switch {
 	case service.Agent == "unknown":
 		found = append(found, "Consul is not heard")
+	case service.Catalog == "" && status.CatalogReadAt == nil:
+		found = append(found, "the catalog was not read yet")
 	case isReady && service.Catalog == "":
 		found = append(found, "ready, but not in Consul")
 	case isReady && service.Catalog != contract.Passing && service.Readiness != service.Catalog:

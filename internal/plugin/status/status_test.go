@@ -67,8 +67,18 @@ func service(agent string, readiness, catalog contract.Health) agentlet.ServiceS
 	return agentlet.ServiceStatus{Name: "web", Address: "10.244.1.7", Port: 8080, Agent: agent, Readiness: readiness, Catalog: catalog}
 }
 
-func of(services ...agentlet.ServiceStatus) *agentlet.Status {
-	return &agentlet.Status{Phase: "running", Services: services, Gate: agentlet.GateStatus{Reason: contract.Starting}}
+// of is a status that has just read the catalog.
+func of(services ...agentlet.ServiceStatus) *agentlet.Status { return readAt(now, services...) }
+
+// now is an hour after the pods' start.
+var now = start.Add(time.Hour)
+
+func readAt(at time.Time, services ...agentlet.ServiceStatus) *agentlet.Status {
+	status := &agentlet.Status{Phase: "running", Services: services, Gate: agentlet.GateStatus{Reason: contract.Starting}, CatalogReadAt: &at}
+	if at.IsZero() {
+		status.CatalogReadAt = nil
+	}
+	return status
 }
 
 func TestDrift(t *testing.T) {
@@ -95,6 +105,7 @@ func TestDrift(t *testing.T) {
 		"lost":                   {true, of(service("absent", "", "")), "ready, but not in Consul"},
 		"critical":               {true, of(service("present", "passing", "critical")), "ready, but critical in Consul"},
 		"Consul is behind":       {false, of(service("present", "critical", "passing")), "not ready, but passing in Consul"},
+		"never read":             {true, readAt(time.Time{}, service("present", "passing", "")), "the catalog was not read yet"},
 		"not heard":              {true, of(service("unknown", "", "")), "Consul is not heard"},
 		"ending":                 {true, draining, "ending, still in Consul"},
 		"ended":                  {true, drained, ""},
@@ -117,11 +128,11 @@ func waits(name, reason string) *corev1.Pod {
 	return p
 }
 
-// config looks an hour after the pods' start.
+// config looks now.
 func config(kube kubernetes.Interface, cluster Cluster, namespace string) Config {
 	return Config{
 		Kube: kube, Cluster: cluster, Namespace: namespace, Timeout: time.Minute,
-		Now: func() time.Time { return start.Add(time.Hour) },
+		Now: func() time.Time { return now },
 	}
 }
 
@@ -142,7 +153,8 @@ func TestReadAndWrite(t *testing.T) {
 	before.Status.Conditions[0].LastTransitionTime = metav1.Time{Time: start.Add(-time.Hour)}
 	kube := fake.NewClientset(plain, off, done, unwritten, timeless, before,
 		waits("crashes", "CrashLoopBackOff"), waits("created", "ContainerCreating"), waits("pulls", "ImagePullBackOff"),
-		pod("shop", "forged", false, "No\nweb   open  Registered\x1b[2J"), pod("shop", "started", false, contract.Starting), pod("shop", "web", true, ""),
+		pod("shop", "forged", false, "No\nweb   open  Registered\x1b[2J"), pod("shop", "started", false, contract.Starting),
+		pod("shop", "old", true, ""), pod("shop", "undated", true, ""), pod("shop", "unread", true, ""), pod("shop", "web", true, ""),
 		pod("shop", "closed", false, contract.ContainersNotReady), pod("shop", "mute", true, ""))
 	forged := service("present", "passing", "pass\ring")
 	forged.Name, forged.Address = strings.Repeat("web\u202e", 100), "\u2028"
@@ -151,6 +163,9 @@ func TestReadAndWrite(t *testing.T) {
 		"closed":    of(service("absent", "", "")),
 		"off":       of(service("present", "passing", "passing")),
 		"unwritten": of(),
+		"old":       readAt(now.Add(-3*time.Minute), service("present", "passing", "passing")),
+		"undated":   readAt(time.Time{}, service("present", "passing", "passing")),
+		"unread":    readAt(time.Time{}, service("present", "passing", "")),
 		"timeless":  of(service("present", "passing", "passing")),
 		"forged":    of(forged),
 
@@ -166,6 +181,77 @@ func TestReadAndWrite(t *testing.T) {
 		out.WriteString("\n")
 	}
 	golden.Check(t, "testdata/table.txt", out.String())
+}
+
+func TestSame(t *testing.T) {
+	row := Row{Pod: "web", Consul: "passing", CatalogAge: "1s", CatalogReadAt: new(now), OpenedSeconds: new(int64(7))}
+	for name, test := range map[string]struct {
+		change func(r *Row)
+		want   bool
+	}{
+		"itself":  {func(r *Row) { r.OpenedSeconds = new(int64(7)) }, true},
+		"read":    {func(r *Row) { r.CatalogAge, r.CatalogReadAt = "0s", new(now.Add(time.Second)) }, true},
+		"stale":   {func(r *Row) { r.stale = true }, false},
+		"another": {func(r *Row) { r.Consul = "critical" }, false},
+	} {
+		other := row
+		test.change(&other)
+		if got := Same([]Row{row}, []Row{other}); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if Same([]Row{row}, nil) {
+		t.Error("a row is the same as none")
+	}
+}
+
+func TestAge(t *testing.T) {
+	for name, test := range map[string]struct {
+		at    *time.Time
+		want  string
+		stale bool
+	}{
+		"fresh":                {new(now.Add(-10 * time.Second)), "10s", false},
+		"old":                  {new(now.Add(-11 * time.Second)), "11s", true},
+		"very old":             {new(now.Add(-26 * time.Hour)), "26h0m0s", true},
+		"of a clock ahead":     {new(now.Add(5 * time.Second)), "0s", false},
+		"of a clock far ahead": {new(now.Add(time.Hour)), "unknown", true},
+		"of no time":           {new(time.Time{}), "unknown", true},
+		"not said":             {nil, "unknown", true},
+	} {
+		if got, stale := age(test.at, now); got != test.want || stale != test.stale {
+			t.Errorf("%s: %s, %v", name, got, stale)
+		}
+	}
+}
+
+func TestAgeInJSON(t *testing.T) {
+	kube := fake.NewClientset(pod("shop", "web", true, ""))
+	for name, test := range map[string]struct {
+		status *agentlet.Status
+		want   string
+	}{
+		"fresh":   {of(service("present", "passing", "passing")), "passing, 0s, 2030-01-01T01:00:00Z"},
+		"old":     {readAt(now.Add(-time.Minute), service("present", "passing", "passing")), "passing, 1m0s, 2030-01-01T00:59:00Z"},
+		"undated": {readAt(time.Time{}, service("present", "passing", "passing")), "passing, unknown, "},
+		"unread":  {readAt(time.Time{}, service("present", "passing", "")), ", , "},
+	} {
+		rows, err := Read(t.Context(), config(kube, agentlets{"web": test.status}, "shop"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		var back []struct{ Consul, CatalogAge, CatalogReadAt string }
+		if err := WriteJSON(&out, rows); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(out.Bytes(), &back); err != nil || len(back) != 1 {
+			t.Fatalf("%s, %v", out.String(), err)
+		}
+		if got := fmt.Sprintf("%s, %s, %s", back[0].Consul, back[0].CatalogAge, back[0].CatalogReadAt); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
 }
 
 func TestJSONIsAList(t *testing.T) {

@@ -3,6 +3,8 @@ package status
 import (
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -32,12 +34,27 @@ func Write(out *printer.Printer, rows []Row, namespaces bool) {
 	out.Table("", lines)
 }
 
+// Same reports whether rows say the same, whenever the catalog was read.
+func Same(a, b []Row) bool {
+	return slices.EqualFunc(a, b, func(a, b Row) bool {
+		a.CatalogReadAt, b.CatalogReadAt, a.CatalogAge, b.CatalogAge = nil, nil, "", ""
+		return reflect.DeepEqual(a, b)
+	})
+}
+
 func line(row *Row) []printer.Cell {
 	opened := ""
 	if row.OpenedSeconds != nil {
 		opened = (time.Duration(*row.OpenedSeconds) * time.Second).String()
 	}
 	consul := printer.Cell{Text: clip(row.Consul), Colour: healthColour(row.Consul)}
+	switch {
+	case !row.stale:
+	case row.CatalogAge == unknown:
+		consul.Text += " (age unknown)"
+	default:
+		consul.Text += fmt.Sprintf(" (%s ago)", row.CatalogAge)
+	}
 	drift := printer.Cell{Text: row.Drift, Colour: printer.Yellow}
 	if row.starting {
 		drift.Colour = printer.Plain
