@@ -14,12 +14,12 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	strict "sigs.k8s.io/json"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // Bounds of the local API.
@@ -225,7 +225,7 @@ func checkText(field, text string, most int) error {
 	switch {
 	case len(text) > most:
 		return fmt.Errorf("%s: has %d bytes, and must not have more than %d", field, len(text), most)
-	case strings.ContainsFunc(text, unicode.IsControl) || strings.ContainsRune(text, utf8.RuneError):
+	case registration.HasControl(text) || strings.ContainsRune(text, utf8.RuneError):
 		return fmt.Errorf("%s: must hold no control characters, and be valid UTF-8", field)
 	}
 	return nil
@@ -238,7 +238,7 @@ func clip(text string) string {
 		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if registration.IsControl(r) {
 			return utf8.RuneError
 		}
 		return r

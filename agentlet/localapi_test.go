@@ -10,10 +10,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // localCall is a request as the pod's own container makes it; change makes it another.
@@ -71,6 +71,7 @@ func TestLocalAPI(t *testing.T) {
 		"an empty reason":         {contract.MaintenancePath, `{"enabled": true, "reason": " "}`, nil, 400, "reason: must be"},
 		"no text":                 {contract.MaintenancePath, `{"enabled": true, "reason": 5}`, nil, 400, "reason: must be"},
 		"two lines":               {contract.MaintenancePath, `{"enabled": true, "reason": "a\nb"}`, nil, 400, "reason: must hold no control characters"},
+		"a tag turned around":     {contract.TagsPath, `{"tags": ["primary\u202e"]}`, nil, 400, "tags[0]: must hold no control characters"},
 		"a long reason":           {contract.MaintenancePath, `{"enabled": true, "reason": "` + strings.Repeat("x", maxLocalCause+1) + `"}`, nil, 400, "reason: has 201 bytes"},
 		"no tags":                 {contract.TagsPath, `{}`, nil, 400, "tags: must be a list"},
 		"no list":                 {contract.TagsPath, `{"tags": "primary"}`, nil, 400, "tags: must be a list"},
@@ -174,7 +175,7 @@ func FuzzLocalBodies(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	tidy := func(text string, most int) bool {
-		return len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl) && strings.TrimSpace(text) != ""
+		return len(text) <= most && utf8.ValidString(text) && !registration.HasControl(text) && strings.TrimSpace(text) != ""
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for name, parse := range map[string]func([]byte) (saying, error){"maintenance": parseMaintenance, "tags": parseTags} {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -49,7 +48,7 @@ var checkKeys = readers[Check]{
 		c.Method, _ = parsed(d, p, n, "an HTTP method", httpMethod)
 	},
 	"header": readHeader,
-	"body":   func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.Body, _ = d.text(p, n, "a text") },
+	"body":   readBody,
 	"interval": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
 		c.Interval = d.duration(p, n, minCheckInterval)
 	},
@@ -168,14 +167,17 @@ func readHeader(d decoder, path *field.Path, n *yaml.Node, c *Check) {
 		if len(validation.IsHTTPHeaderName(name)) > 0 {
 			d.r.add(field.Invalid(path, clip(name), "is no name of an HTTP header"))
 		}
-		values := d.strings(path, value, "a list of values")
-		for i, value := range values {
-			if strings.ContainsFunc(value, unicode.IsControl) {
-				d.r.add(field.Invalid(path.Index(i), clip(value), "is no value of an HTTP header"))
-			}
-		}
-		c.Header[name] = values
+		c.Header[name] = d.strings(path, value, "a list of values")
 	})
+}
+
+// readBody reads what is sent to the pod itself, and may have lines.
+func readBody(d decoder, path *field.Path, n *yaml.Node, c *Check) {
+	body, ok := d.lines(path, n, "a text")
+	if err := checkText(strings.NewReplacer("\n", "", "\r", "", "\t", "").Replace(body)); ok && err != nil {
+		d.r.add(field.Invalid(path, clip(body), "holds a control character that is no line break or tab"))
+	}
+	c.Body = body
 }
 
 func httpMethod(text string) (string, error) {

@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"fmt"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -42,6 +43,8 @@ func FuzzParseStructured(f *testing.F) {
 		"- {name: a, connect: {native: true, sidecar_service: {checks: [], meta: {a: b}, proxy: {local_service_address: ::1}}}}",
 		"- {name: Consul, tags: [urlprefix-/, urlprefix-/], connect: {sidecar_service: {tags: [traefik.enable=true]}}}",
 		"- &a {name: a}\n- *a\n---\n- <<: *a",
+		"- {name: a, checks: [{name: \"a\\eb\", body: \"a\\nb\", http: \"/\\u202e\", interval: 1s, header: {\"\\x7f\": [\"\\r\"]}}], tags: [\"\\u2028\"]}",
+		"- {name: a, meta: {\"\\0\": \"\\x85\"}, \"\\n\": x, connect: {sidecar_service: {\"\\b\": 1, tags: [\"\\a\"], proxy: {upstreams: [{datacenter: \"\\e\"}]}}}}",
 		"? [a]\n: b", "- !!binary aGk=", "\t", "{",
 	} {
 		f.Add(seed)
@@ -59,12 +62,18 @@ func checkParsed(t *testing.T, values map[string]string) {
 	if (reg == nil) != (len(errs) > 0) {
 		t.Fatalf("registration %v beside mistakes %v", reg, errs.ToAggregate())
 	}
+	for _, err := range errs {
+		if HasControl(err.Error()) {
+			t.Errorf("the mistake %q is more than a line of text", err.Error())
+		}
+	}
 	if reg == nil {
 		return
 	}
 	if len(reg.Services) == 0 {
 		t.Error("no service")
 	}
+	eachText(t, reg.Services)
 	seen := map[string]bool{}
 	for _, s := range reg.Services {
 		if seen[strings.ToLower(s.Name)] {
@@ -102,6 +111,29 @@ func (r *Registration) tagsRegistered() (tags []string) {
 func sorted(tags []string) []string {
 	slices.Sort(tags)
 	return slices.Compact(tags)
+}
+
+// eachText holds that nothing that is registered has a control character, but for line breaks and tabs in bodies.
+func eachText(t *testing.T, services []Service) {
+	t.Helper()
+	services = slices.Clone(services)
+	for i := range services {
+		s := &services[i]
+		s.Checks = slices.Clone(s.Checks)
+		for k := range s.Checks {
+			s.Checks[k].Body = strings.NewReplacer("\n", "", "\r", "", "\t", "").Replace(s.Checks[k].Body)
+		}
+	}
+	if text := fmt.Sprintf("%+v", services); HasControl(text) {
+		t.Errorf("%q", text)
+	}
+	for _, s := range services {
+		if s.Sidecar != nil {
+			if text := fmt.Sprintf("%+v", *s.Sidecar); HasControl(text) {
+				t.Errorf("%q", text)
+			}
+		}
+	}
 }
 
 func checkService(t *testing.T, s Service) {

@@ -23,6 +23,7 @@ func (r *reader) fromLabels(services []Service) {
 		if err != nil {
 			r.invalid(v, err)
 		}
+		r.checkLabels(v, labels)
 		for _, label := range labels {
 			if tag := r.pod.Labels[label]; tag != "" {
 				r.askTag(tag, annotation(v.found), fmt.Sprintf(" (the value of label %s)", label))
@@ -37,10 +38,22 @@ func (r *reader) fromLabels(services []Service) {
 		if err != nil {
 			r.invalid(v, err)
 		}
+		for _, l := range labels {
+			r.checkLabels(v, []string{l.label})
+		}
 		for i := range services {
 			if err := services[i].addMeta(labels, r.pod.Labels); err != nil {
 				r.add(field.Invalid(annotation(v.found), clip(v.text), err.Error()))
 			}
+		}
+	}
+}
+
+// checkLabels checks values that the API server has not seen yet, when a pod is created.
+func (r *reader) checkLabels(v value, labels []string) {
+	for _, label := range labels {
+		if err := checkText(r.pod.Labels[label]); err != nil {
+			r.add(field.Invalid(annotation(v.found), clip(v.text), fmt.Sprintf("the label %s: %s", label, err)))
 		}
 	}
 }

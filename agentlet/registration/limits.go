@@ -81,10 +81,18 @@ func checkMarks(text string) error {
 	return checkCount(marks, maxMarks, "line ends, commas, dashes and brackets")
 }
 
-// checkText refuses what no name, tag or meta value holds on purpose.
+// checkText refuses what no name, tag, meta value or check holds on purpose, and what a terminal or a page that shows it obeys.
+// Consul takes and shows anything.
 func checkText(text string) error {
-	if strings.ContainsFunc(text, unicode.IsControl) {
+	if HasControl(text) {
 		return fmt.Errorf("%q holds a control character", clip(text))
 	}
 	return nil
 }
+
+// HasControl reports whether a text holds an IsControl.
+func HasControl(text string) bool { return strings.ContainsFunc(text, IsControl) }
+
+// IsControl reports whether a rune is a control character, a line's or a paragraph's end, or not seen itself but changes how
+// others are, such as the direction of text. This is the rule for all that is registered.
+func IsControl(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }

@@ -33,9 +33,6 @@ func checkMeta(key, value string) error {
 	if err := checkMetaKey(key); err != nil {
 		return err
 	}
-	if err := checkText(value); err != nil {
-		return err
-	}
 	if len(value) > maxMetaValue {
 		return fmt.Errorf("the value of %q has %d characters, Consul takes %d", key, len(value), maxMetaValue)
 	}

@@ -151,9 +151,6 @@ func (d decoder) port(path *field.Path, n *yaml.Node) int {
 func (d decoder) tags(path *field.Path, n *yaml.Node) []string {
 	tags := d.strings(path, n, "a list of tags")
 	for i, tag := range tags {
-		if err := checkText(tag); err != nil {
-			d.r.add(field.Invalid(path.Index(i), clip(tag), err.Error()))
-		}
 		d.r.askTag(tag, path.Index(i), "")
 	}
 	return unique(tags)

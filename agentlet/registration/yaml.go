@@ -61,7 +61,7 @@ func readObject[T any](d decoder, path *field.Path, n *yaml.Node, known readers[
 		at := path.Child(clip(key))
 		read, ok := known[key]
 		switch {
-		case n.Content[i].Kind != yaml.ScalarNode:
+		case n.Content[i].Kind != yaml.ScalarNode, HasControl(key):
 			d.r.add(field.Invalid(path, describe(n.Content[i]), "a key must be a word"))
 		case seen[key]:
 			d.r.add(field.Duplicate(at, clip(value.Value)))
@@ -116,8 +116,18 @@ func describe(n *yaml.Node) string {
 	return ""
 }
 
-// text reads a scalar as it was written, be it a number or a boolean to YAML.
+// text reads a scalar as it was written, be it a number or a boolean to YAML. It has no control characters.
 func (d decoder) text(path *field.Path, n *yaml.Node, form string) (string, bool) {
+	text, ok := d.lines(path, n, form)
+	if err := checkText(text); err != nil {
+		d.r.add(field.Invalid(path, clip(text), err.Error()))
+		return "", false
+	}
+	return text, ok
+}
+
+// lines is text that may hold anything, line breaks too.
+func (d decoder) lines(path *field.Path, n *yaml.Node, form string) (string, bool) {
 	if !d.kind(path, n, yaml.ScalarNode, form) {
 		return "", false
 	}
@@ -190,6 +200,10 @@ func (d decoder) each(path *field.Path, n *yaml.Node, form string, read func(pat
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		if !d.kind(path, key, yaml.ScalarNode, form) {
+			continue
+		}
+		if err := checkText(key.Value); err != nil {
+			d.r.add(field.Invalid(path, clip(key.Value), err.Error()))
 			continue
 		}
 		at := path.Key(clip(key.Value))
