@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -136,12 +138,15 @@ func TestPluginInjectWorksWithoutTheWebhook(t *testing.T) {
 	})
 	s.Then("status shows it open and passing", func() {
 		out, ok := p.run("", "status", "-n", s.Namespace, "-o", "json")
-		var rows []struct{ Pod, Gate, Reason, Service, Consul, Drift, Address string }
+		var rows []struct{ Pod, Gate, Reason, Service, Consul, CatalogAge, Drift, Address string }
 		s.Must(json.Unmarshal([]byte(out), &rows))
 		pod := s.Pods(s.Ctx)[0]
 		if !ok || len(rows) != 1 || rows[0].Pod != pod.Name || rows[0].Gate != "open" || rows[0].Reason != string(contract.Registered) ||
 			rows[0].Service != s.Service() || rows[0].Consul != "passing" || rows[0].Drift != "" || rows[0].Address != pod.Status.PodIP+":8080" {
 			s.Errorf("%v, %s", ok, out)
+		}
+		if age, err := time.ParseDuration(rows[0].CatalogAge); err != nil || age > 10*time.Second {
+			s.Errorf("the catalog was read %s ago: %v", rows[0].CatalogAge, err)
 		}
 		table, _ := p.run("", "status", "-n", s.Namespace)
 		s.Logf("\n%s", table)
@@ -274,5 +279,90 @@ func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
 		})
 		s.When("it is back", func() { scaleWebhook(s.Ctx, s, 2) })
 		s.Then("check is content again", p.well)
+	})
+}
+
+// TestTrustForgedReport has a pod write a row of check's report into its own gate's message, which its token may do.
+func TestTrustForgedReport(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	p := newPlugin(s)
+	const row = "ok    gates       all is well"
+	const message = "because\n" + row + "\t\u202e\u2028"
+	s.Given("a pod that is not ready, and whose agentlet is frozen, so that it does not put its gate right", func() {
+		serviceAccount(s, "web")
+		pod := createUnready(s, "own", "node1")
+		awaitAccounts(s, "web")
+		agentlet, err := scenario.FindProcess("agentlet run", string(pod.UID))
+		s.Must(err)
+		s.Eventually("the gate to be written", func(context.Context) (bool, error) {
+			gate := scenario.Condition(s.Pod("own"), contract.Condition)
+			return gate.Reason == string(contract.ContainersNotReady), fmt.Errorf("%+v", gate)
+		})
+		held := withToken(s, tokenInside(s, "own"))
+		s.Must(syscall.Kill(agentlet.PID, syscall.SIGSTOP))
+		s.Cleanup(func() { _ = syscall.Kill(agentlet.PID, syscall.SIGCONT) })
+		patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{map[string]any{
+			"type": contract.Condition, "status": "False", "reason": contract.ContainersNotReady, "message": message,
+		}}}})
+		s.Must(err)
+		s.Must(attack{held, "own", "status", string(patch)}.try(s))
+		s.Pause(patience)
+	})
+	s.Then("check tells of the gate in one line, in which nothing is a control character", func() {
+		out, _ := p.run("", "check", "-n", s.Namespace, "--patience=2s")
+		told := 0
+		for line := range strings.Lines(out) {
+			line = strings.TrimSuffix(line, "\n")
+			if strings.ContainsFunc(line, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }) || strings.HasPrefix(line, row) {
+				s.Errorf("%q", line)
+			}
+			if strings.HasPrefix(line, "warn") && strings.Contains(line, `ContainersNotReady: because\n`+row+`\t\u202e\u2028`) {
+				told++
+			}
+		}
+		if told != 1 {
+			s.Errorf("told %d times:\n%s", told, out)
+		}
+	})
+	s.Then("its JSON holds exactly the message", func() {
+		findings, _ := p.check()
+		if !slices.ContainsFunc(findings, func(f finding) bool {
+			return f.Check == "gates" && strings.HasSuffix(f.Message, "ContainersNotReady: "+message)
+		}) {
+			s.Errorf("%+v", findings)
+		}
+	})
+}
+
+// A container that can't start is told of as such, and not as a right that is missing.
+func TestPluginCheckSaysWhyAnAgentletDoesNotRun(t *testing.T) {
+	s := scenario.New(t, scenario.Label(contract.InjectLabel, ""), scenario.Parallel())
+	p := newPlugin(s)
+	s.Given("an injected pod whose agentlet's image is nowhere", func() {
+		out, ok := p.run(p.manifest(s.Sample(s.Annotations())), "inject", "-f", "-", "--image=agentlet/agentlet:absent", "--image-pull-policy=Never")
+		if !ok {
+			s.Fatal("inject failed")
+		}
+		file := filepath.Join(p.TempDir(), "injected.yaml")
+		p.Must(os.WriteFile(file, []byte(out), 0o600))
+		_, err := p.Kubectl(p.Ctx, "apply", "-f", file)
+		p.Must(err)
+		s.Eventually("the kubelet to say so", func(ctx context.Context) (bool, error) {
+			pods := s.Pods(ctx)
+			return len(pods) == 1 && len(pods[0].Status.InitContainerStatuses) > 0 &&
+				pods[0].Status.InitContainerStatuses[0].State.Waiting != nil &&
+				pods[0].Status.InitContainerStatuses[0].State.Waiting.Reason == "ErrImageNeverPull", nil
+		})
+		s.Pause(patience)
+	})
+	s.Then("check says why", func() {
+		p.fails("gates", "has not written the gate", "describe pod")
+		p.fails("gates", "the container agentlet waits: ErrImageNeverPull", "describe pod")
+	})
+	s.Then("status does, too", func() {
+		out, _ := p.run("", "status", "-n", s.Namespace)
+		if !strings.Contains(out, "the agentlet does not run: the container agentlet waits: ErrImageNeverPull") {
+			s.Errorf("%s", out)
+		}
 	})
 }
