@@ -28,8 +28,9 @@ func newStatus(kube *kube, getenv func(string) string) *cobra.Command {
 		Use:   "status",
 		Short: "Shows pods with an agentlet as Kubernetes and as Consul see them",
 		Long: `Shows each service of each pod with an agentlet: its gate and the reason, its health in Consul's catalog, its address, how
-long after the pod's start the gate opened, and where Kubernetes and Consul differ. What Consul says is each agentlet's own
-word, which is asked through the API server: that needs the right to get pods/proxy.`,
+long after the pod's start the gate opened, and where Kubernetes and Consul differ. Each agentlet is asked through the API
+server for what Consul says: that needs the right to get pods/proxy. It reads the catalog first; where it could not, the
+health's age stands beside it.`,
 		Example: examples(`
 kubectl agentlet status -n shop
 # All namespaces, again each time something changes
