@@ -309,11 +309,12 @@ func TestTrustForgedReport(t *testing.T) {
 		s.Pause(patience)
 	})
 	s.Then("check tells of the gate in one line, in which nothing is a control character", func() {
+		control := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
 		out, _ := p.run("", "check", "-n", s.Namespace, "--patience=2s")
 		told := 0
 		for line := range strings.Lines(out) {
 			line = strings.TrimSuffix(line, "\n")
-			if strings.ContainsFunc(line, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }) || strings.HasPrefix(line, row) {
+			if strings.ContainsFunc(line, control) || strings.HasPrefix(line, row) {
 				s.Errorf("%q", line)
 			}
 			if strings.HasPrefix(line, "warn") && strings.Contains(line, `ContainersNotReady: because\n`+row+`\t\u202e\u2028`) {
@@ -339,7 +340,8 @@ func TestPluginCheckSaysWhyAnAgentletDoesNotRun(t *testing.T) {
 	s := scenario.New(t, scenario.Label(contract.InjectLabel, ""), scenario.Parallel())
 	p := newPlugin(s)
 	s.Given("an injected pod whose agentlet's image is nowhere", func() {
-		out, ok := p.run(p.manifest(s.Sample(s.Annotations())), "inject", "-f", "-", "--image=agentlet/agentlet:absent", "--image-pull-policy=Never")
+		out, ok := p.run(p.manifest(s.Sample(s.Annotations())), "inject", "-f", "-",
+			"--image=agentlet/agentlet:absent", "--image-pull-policy=Never")
 		if !ok {
 			s.Fatal("inject failed")
 		}

@@ -52,7 +52,8 @@ func (r *run) agentlet(ctx context.Context, pod *corev1.Pod) {
 		r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s doesn't answer the API server: %v", name, err),
 			fmt.Sprintf("see whether it runs, and which NetworkPolicy closes its port: kubectl -n %s describe pod %s", pod.Namespace, pod.Name))
 	case registered(status):
-		r.add(OK, "agentlets", subject, fmt.Sprintf("the agentlet of %s answers, and reaches the Consul agent at %s", name, status.Consul), "")
+		r.add(OK, "agentlets", subject,
+			fmt.Sprintf("the agentlet of %s answers, and reaches the Consul agent at %s", name, status.Consul), "")
 	case len(status.Failing) > 0:
 		r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s tries in vain: %s", name, inOneLine(status.Failing)),
 			fmt.Sprintf("kubectl -n %s logs %s -c agentlet", pod.Namespace, pod.Name))

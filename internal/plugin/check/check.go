@@ -90,7 +90,8 @@ func Run(ctx context.Context, config Config) []Finding {
 	}
 	switch err := ctx.Err(); {
 	case errors.Is(err, context.DeadlineExceeded):
-		r.add(Fail, "kubernetes", "", "the time is over, and not everything was looked at", "give it more time with --timeout, or name a namespace with -n")
+		r.add(Fail, "kubernetes", "", "the time is over, and not everything was looked at",
+			"give it more time with --timeout, or name a namespace with -n")
 	case err != nil:
 		r.add(Fail, "kubernetes", "", "the check was ended, and not everything was looked at", "")
 	}

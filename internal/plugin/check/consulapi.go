@@ -68,7 +68,8 @@ const addressesAtOnce = 50
 
 // Nodes of the catalog with these addresses.
 func (a API) Nodes(ctx context.Context, addresses []string) (map[string]bool, error) {
-	critical, _, err := a.client.Health().State(api.HealthCritical, (&api.QueryOptions{Filter: `CheckID == "serfHealth"`}).WithContext(ctx))
+	filtered := func(filter string) *api.QueryOptions { return (&api.QueryOptions{Filter: filter}).WithContext(ctx) }
+	critical, _, err := a.client.Health().State(api.HealthCritical, filtered(`CheckID == "serfHealth"`))
 	if err != nil {
 		return nil, fmt.Errorf("read health: %w", err)
 	}
@@ -77,14 +78,16 @@ func (a API) Nodes(ctx context.Context, addresses []string) (map[string]bool, er
 		failed[c.Node] = true
 	}
 	// Consul's filters have no escape sequences; an address that would need one is none.
-	addresses = slices.DeleteFunc(slices.Clone(addresses), func(address string) bool { return strconv.Quote(address) != `"`+address+`"` })
+	addresses = slices.DeleteFunc(slices.Clone(addresses), func(address string) bool {
+		return strconv.Quote(address) != `"`+address+`"`
+	})
 	alive := map[string]bool{}
 	for some := range slices.Chunk(addresses, addressesAtOnce) {
 		terms := make([]string, len(some))
 		for i, address := range some {
 			terms[i] = `Address == "` + address + `"`
 		}
-		nodes, _, err := a.client.Catalog().Nodes((&api.QueryOptions{Filter: strings.Join(terms, " or ")}).WithContext(ctx))
+		nodes, _, err := a.client.Catalog().Nodes(filtered(strings.Join(terms, " or ")))
 		if err != nil {
 			return nil, fmt.Errorf("read nodes: %w", err)
 		}

@@ -17,7 +17,8 @@ func Write(out *printer.Printer, findings []Finding) {
 		if f.Subject != "" {
 			text = f.Subject + ": " + text
 		}
-		out.Line(printer.Cell{Text: fmt.Sprintf("%-4s", f.Level), Colour: of[f.Level]}, printer.Text(fmt.Sprintf("  %-10s  ", f.Check)), printer.Text(text))
+		level := printer.Cell{Text: fmt.Sprintf("%-4s", f.Level), Colour: of[f.Level]}
+		out.Line(level, printer.Text(fmt.Sprintf("  %-10s  ", f.Check)), printer.Text(text))
 		if f.Remedy != "" {
 			out.Line(printer.Text("                  → "), printer.Text(f.Remedy))
 		}

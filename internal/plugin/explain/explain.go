@@ -47,7 +47,9 @@ func live(pod *corev1.Pod, defaults registration.Defaults) (rows [][]printer.Cel
 			text = defaults[contract.Short(from.key)]
 		}
 		if strings.TrimSpace(text) != "" {
-			rows = append(rows, []printer.Cell{{Text: from.what, Colour: printer.Faint}, printer.Text("follow the pod's labels while it runs: " + text)})
+			rows = append(rows, []printer.Cell{
+				{Text: from.what, Colour: printer.Faint}, printer.Text("follow the pod's labels while it runs: " + text),
+			})
 		}
 	}
 	return rows
@@ -69,7 +71,8 @@ func outcome(j *manifests.Judgement) printer.Cell {
 		return printer.Cell{Text: "would be refused: " + printer.Count(len(j.Mistakes), "mistake"), Colour: printer.Red}
 	}
 	if j.Outcome == injector.Injected {
-		return printer.Cell{Text: "would be registered, in a namespace with the label " + contract.InjectLabel + "=" + contract.InjectEnabled, Colour: printer.Green}
+		label := contract.InjectLabel + "=" + contract.InjectEnabled
+		return printer.Cell{Text: "would be registered, in a namespace with the label " + label, Colour: printer.Green}
 	}
 	why := map[injector.Reason]string{
 		injector.ReasonNotAnnotated:    "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,

@@ -51,7 +51,8 @@ func (c Cluster) Node(ctx context.Context, scheme, node string, port int, path s
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	name := scheme + ":" + node + ":" + strconv.Itoa(port)
-	body, err := c.Client.CoreV1().RESTClient().Get().Resource("nodes").Name(name).SubResource("proxy").Suffix(path).DoRaw(asProxied(ctx))
+	request := c.Client.CoreV1().RESTClient().Get().Resource("nodes").Name(name).SubResource("proxy").Suffix(path)
+	body, err := request.DoRaw(asProxied(ctx))
 	if err != nil {
 		return body, fmt.Errorf("get %s of node %s, port %d: %w", path, node, port, refusal(err, body, "nodes/proxy"))
 	}

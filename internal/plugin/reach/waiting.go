@@ -57,12 +57,14 @@ func AgentletWaits(pod *corev1.Pod, now time.Time) *Waiting {
 }
 
 func agentletWaits(pod *corev1.Pod, status *corev1.ContainerStatus, now time.Time) *Waiting {
-	switch {
-	case status == nil && pod.Status.Phase == corev1.PodPending:
-		return &Waiting{Why: "its containers are being created"}
-	case status == nil:
+	if status == nil {
+		if pod.Status.Phase == corev1.PodPending {
+			return &Waiting{Why: "its containers are being created"}
+		}
 		return nil
-	case status.State.Running != nil && status.LastTerminationState.Terminated == nil && now.Sub(status.State.Running.StartedAt.Time) < justStarted:
+	}
+	running, ended := status.State.Running, status.LastTerminationState.Terminated
+	if running != nil && ended == nil && now.Sub(running.StartedAt.Time) < justStarted {
 		return &Waiting{Why: "the agentlet has just started"}
 	}
 	return waits(status)
