@@ -395,8 +395,9 @@ func TestRun(t *testing.T) {
 		"an agentlet that crashes": {func(w *world) {
 			w.add("new", func(p *corev1.Pod) { p.Status.Conditions = nil }, waits("CrashLoopBackOff", ""), ended("OOMKilled", 137))
 		}, Fail, "gates", "waits: CrashLoopBackOff; before that it ended: OOMKilled, exit code 137", "logs new -c agentlet --previous"},
-		"a crashed agentlet behind an open gate": {func(w *world) { w.add("new", runs, waits("CrashLoopBackOff", "")) }, Fail, "agentlets",
-			"its agentlet does not run: the container agentlet waits: CrashLoopBackOff", "describe pod new"},
+		"a crashed agentlet behind an open gate": {func(w *world) {
+			w.add("new", runs, waits("CrashLoopBackOff", ""))
+		}, Fail, "agentlets", "its agentlet does not run: the container agentlet waits: CrashLoopBackOff", "describe pod new"},
 		"a crashed agentlet behind a closed gate": {func(w *world) {
 			w.add("new", runs, closed(contract.ConsulUnreachable, time.Hour), waits("CrashLoopBackOff", ""))
 		}, Fail, "gates", "because; its agentlet does not run: the container agentlet waits: CrashLoopBackOff", "describe pod new"},
@@ -504,6 +505,18 @@ func TestOneNamespace(t *testing.T) {
 	w.add("lost", func(pod *corev1.Pod) { pod.Namespace = "plain" }, bare)
 	if worst := Worst(Run(t.Context(), Config{Kube: w.client(), Cluster: w, Namespace: "shop", Now: now})); worst != OK {
 		t.Errorf("%s though the namespace is well", worst)
+	}
+}
+
+func TestEveryClosedGateHasARemedy(t *testing.T) {
+	for _, doc := range contract.ReasonDocs() {
+		switch doc.Reason {
+		case contract.Registered, contract.TimedOut, contract.Draining: // open, or about to end
+		default:
+			if strings.Count(remedies[doc.Reason], "%s") != 2 {
+				t.Errorf("%s: %q is no remedy that names the pod", doc.Reason, remedies[doc.Reason])
+			}
+		}
 	}
 }
 

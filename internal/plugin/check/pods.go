@@ -123,6 +123,7 @@ var remedies = map[contract.Reason]string{
 	contract.ConsulUnreachable:    "see that a Consul agent answers at the node's address; then kubectl -n %s logs %s -c agentlet",
 	contract.LoginFailed:          "see to Consul's auth method and its binding rules; then kubectl -n %s logs %s -c agentlet",
 	contract.RegistrationRejected: "see what Consul's agent refuses, most often by a missing right of the token: kubectl -n %s logs %s -c agentlet",
+	contract.RegistrationFailed:   "see the log of the node's Consul agent, and its disk; then kubectl -n %s logs %s -c agentlet",
 	contract.InvalidConfiguration: "correct the annotations: kubectl -n %s describe pod %s",
 	contract.PortConflict:         "give the agentlet another port by " + contract.AgentletPort + ": kubectl -n %s describe pod %s",
 	contract.AwaitingCatalog:      "correct the checks that the reason names, or see that the node's Consul agent reaches the servers; then kubectl -n %s logs %s -c agentlet",
