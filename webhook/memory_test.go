@@ -333,7 +333,7 @@ func TestABodyThatDoesNotComeGivesItsRoomBack(t *testing.T) {
 		ours, theirs := net.Pipe()
 		served := make(chan error)
 		connections := make(pipes, 1)
-		server := &http.Server{Handler: handler} //nolint:gosec // G112: the bound is the handler's
+		server := &http.Server{Handler: handler}
 		go func() { served <- server.Serve(connections) }()
 		connections <- theirs
 		if _, err := fmt.Fprintf(ours, "POST /?timeout=30s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",

@@ -210,29 +210,35 @@ func TestTagsNotAllowed(t *testing.T) {
 		"all allowed": {annotations{"service-names": "web", "service-tags": "v1,blue"}, nil, nil},
 		"no tags":     {annotations{"service-names": "web"}, nil, nil},
 		"flat": {
-			annotations{"service-names": "web,api", "service-tags": "v1,urlprefix-/a", "service-tags.api": "urlprefix-/b"}, nil,
+			annotations{"service-names": "web,api", "service-tags": "v1,urlprefix-/a", "service-tags.api": "urlprefix-/b"},
+			nil,
 			[]string{`[agentlet.dev/service-tags]: Forbidden: tag "urlprefix-/a": pods`, `[agentlet.dev/service-tags.api]: Forbidden: tag "urlprefix-/b": pods`},
 		},
 		"once for all services": {annotations{"service-names": "web,api", "service-tags": "urlprefix-/"}, nil, []string{"service-tags]"}},
 		"the installation's": {
-			annotations{"service-names": "web"}, Defaults{"service-tags": "urlprefix-/"},
+			annotations{"service-names": "web"},
+			Defaults{"service-tags": "urlprefix-/"},
 			[]string{`service-tags]: Forbidden: tag "urlprefix-/" (this value is the installation's default): pods`},
 		},
 		"the installation's, which the pod replaces": {annotations{"service-names": "web", "service-tags": ""}, Defaults{"service-tags": "urlprefix-/"}, nil},
 		"a label's": {
-			annotations{"service-names": "web", "tags-from-labels": "app,route"}, nil,
+			annotations{"service-names": "web", "tags-from-labels": "app,route"},
+			nil,
 			[]string{`tags-from-labels]: Forbidden: tag "URLprefix-label" (the value of label route): pods`},
 		},
 		"a label's, by the installation": {
-			annotations{"service-names": "web"}, Defaults{"tags-from-labels": "route"},
+			annotations{"service-names": "web"},
+			Defaults{"tags-from-labels": "route"},
 			[]string{`tags-from-labels]: Forbidden: tag "URLprefix-label" (the value of label route): pods`},
 		},
 		"structured": {
-			annotations{"services": "- {name: web, tags: [v1, v1, urlprefix-/]}\n- {name: api, tags: [' urlprefix-/b']}"}, nil,
+			annotations{"services": "- {name: web, tags: [v1, v1, urlprefix-/]}\n- {name: api, tags: [' urlprefix-/b']}"},
+			nil,
 			[]string{`services][0].tags[2]: Forbidden: tag "urlprefix-/": pods`, `services][1].tags[0]: Forbidden: tag " urlprefix-/b": pods`},
 		},
 		"a mesh proxy's": {
-			annotations{"services": "- {name: web, connect: {sidecar_service: {tags: [urlprefix-/]}}}"}, nil,
+			annotations{"services": "- {name: web, connect: {sidecar_service: {tags: [urlprefix-/]}}}"},
+			nil,
 			[]string{`services][0].connect.sidecar_service.tags[0]: Forbidden: tag "urlprefix-/": pods`},
 		},
 	} {

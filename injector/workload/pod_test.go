@@ -33,8 +33,8 @@ func TestFieldsHoldNoQuantities(t *testing.T) {
 			look(at, of.Key())
 			look(at, of.Elem())
 		case reflect.Struct:
-			for i := range of.NumField() {
-				look(at+"."+of.Field(i).Name, of.Field(i).Type)
+			for field := range of.Fields() {
+				look(at+"."+field.Name, field.Type)
 			}
 		default:
 		}
