@@ -2,7 +2,6 @@ package agentlet
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,13 +13,10 @@ import (
 type Event struct {
 	Warning bool
 	Reason  contract.Reason
-	// Message of at most maxEventMessage bytes, without anything secret.
+	// Message of at most contract.MaxEventMessage bytes, without anything secret.
 	Message string
 	At      time.Time
 }
-
-// maxEventMessage is the API server's bound on an event's message.
-const maxEventMessage = 1024
 
 // Times of the events. There are a few reasons, and each is told once in tellAgain at the most, so that a pod whose agent
 // comes and goes tells no more than a handful in that time.
@@ -60,9 +56,7 @@ func (t *telling) wish(n notice, now time.Time) {
 	if n.reason != t.want.reason {
 		t.wantSince = now
 	}
-	if len(n.message) > maxEventMessage {
-		n.message = strings.ToValidUTF8(n.message[:maxEventMessage-3], "") + "..."
-	}
+	n.message = printable(n.message, contract.MaxEventMessage)
 	t.want = n
 }
 

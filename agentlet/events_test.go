@@ -270,8 +270,8 @@ func TestTheEventOfTheDrainIsAwaited(t *testing.T) {
 func TestEventMessagesAreBounded(t *testing.T) {
 	for _, warns := range []bool{true, false} {
 		var told telling
-		told.wish(notice{warning: warns, reason: contract.Registered, message: strings.Repeat("ü", maxEventMessage)}, time.Now())
-		if message := told.want.message; len(message) > maxEventMessage || !strings.HasSuffix(message, "ü...") {
+		told.wish(notice{warning: warns, reason: contract.Registered, message: strings.Repeat("ü", contract.MaxEventMessage)}, time.Now())
+		if message := told.want.message; len(message) > contract.MaxEventMessage || !strings.HasSuffix(message, "ü...") {
 			t.Errorf("%d bytes, ending in %q", len(message), message[len(message)-8:])
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -96,9 +95,12 @@ func checkAction(t *testing.T, a action) {
 			t.Errorf("%s of %q", a.kind, a.id)
 		}
 	case setGate:
-		if a.condition.Type != contract.Condition || !utf8.ValidString(a.condition.Message) {
+		if a.condition.Type != contract.Condition {
 			t.Errorf("condition %+v", a.condition)
 		}
+		mustBePrintable(a.condition.Message, contract.MaxConditionMessage)
+	case tell:
+		mustBePrintable(a.event.Message, contract.MaxEventMessage)
 	default:
 	}
 }

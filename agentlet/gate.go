@@ -25,6 +25,12 @@ type verdict struct {
 
 // judge decides what the gate should say now.
 func judge(s *state, now time.Time) verdict {
+	v := evaluateGate(s, now)
+	v.message = printable(v.message, contract.MaxConditionMessage)
+	return v
+}
+
+func evaluateGate(s *state, now time.Time) verdict {
 	switch {
 	case s.terminating() && s.kept(now):
 		return verdict{reason: contract.Draining, message: "the pod terminates; " + keptMessage(s)}

@@ -400,6 +400,9 @@ func (w *world) SetConditions(ctx context.Context, conditions []corev1.PodCondit
 	if err := w.enter(ctx, "gate"); err != nil {
 		return "", err
 	}
+	for i := range conditions {
+		mustBePrintable(conditions[i].Message, contract.MaxConditionMessage)
+	}
 	w.mu.Lock()
 	c := conditions[0] // the own one
 	w.written, w.others = append(w.written, c), append(w.others, conditions[1:]...)
@@ -416,6 +419,7 @@ func (w *world) Tell(ctx context.Context, e Event) error {
 	if err := w.enter(ctx, "event"); err != nil {
 		return err
 	}
+	mustBePrintable(e.Message, contract.MaxEventMessage)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events = append(w.events, e)

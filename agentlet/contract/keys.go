@@ -58,6 +58,10 @@ const (
 	// DrainShareOfGrace: waiting for Consul and drain-delay together never take more than this share of the pod's
 	// grace period, so that the application always keeps a third.
 	DrainShareOfGrace = 2.0 / 3
+	// MaxConditionMessage is the longest message of a condition in bytes, and MaxEventMessage an event's, which is the API server's own
+	// bound. The chart's policies refuse longer ones; a pod's 32 names of services fit into the former.
+	MaxConditionMessage = 4096
+	MaxEventMessage     = 1024
 	// ReadinessTTL is the TTL of the readiness check: long, because it carries a state and not a sign of life.
 	ReadinessTTL = 24 * time.Hour
 )
