@@ -60,7 +60,12 @@ func TestOwnPodGate(t *testing.T) {
 	opens := func(pod *corev1.Pod) { setCondition(pod, contract.Condition) }
 	const (
 		notOwn  = "a pod may patch only its own status"
-		meta    = "labels, annotations, finalizers and owners may not change through pods/status"
+		meta    = "metadata may not change through pods/status, neither labels, annotations, finalizers, owners nor generateName"
+		applied = "a pod may not become a new manager of fields by server-side apply"
+		once    = "a pod has one condition of each type"
+		status  = "a condition's status is True, False or Unknown"
+		reason  = "a condition's reason is CamelCase and has at most 64 letters and digits"
+		message = "a condition's message has at most 4096 bytes, and no control characters"
 		nothing = ""
 	)
 	only := "only these conditions may change: ['agentlet.dev/registered', 'example.com/ours']"
@@ -88,9 +93,58 @@ func TestOwnPodGate(t *testing.T) {
 	for name, change := range map[string]func(*corev1.Pod){
 		"a label": func(pod *corev1.Pod) { pod.Labels["a"] = "b" }, "no labels": func(pod *corev1.Pod) { pod.Labels = nil },
 		"an annotation": func(pod *corev1.Pod) { pod.Annotations["a"] = "b" }, "a finalizer": func(pod *corev1.Pod) { pod.Finalizers = nil },
-		"an owner": func(pod *corev1.Pod) { pod.OwnerReferences = []metav1.OwnerReference{{UID: types.UID("x")}} },
+		"an owner":       func(pod *corev1.Pod) { pod.OwnerReferences = []metav1.OwnerReference{{UID: types.UID("x")}} },
+		"a generateName": func(pod *corev1.Pod) { pod.GenerateName = strings.Repeat("x", 1400<<10) },
 	} {
 		cases["own pod: "+name] = attempt{own, role, change, meta}
+	}
+	manages := func(operation metav1.ManagedFieldsOperationType) func(*corev1.Pod) {
+		return func(pod *corev1.Pod) {
+			pod.ManagedFields = append(pod.ManagedFields, metav1.ManagedFieldsEntry{
+				Manager: "agentlet", Operation: operation, Subresource: "status", FieldsV1: metav1.NewFieldsV1(`{"f:status":{}}`),
+			})
+		}
+	}
+	cases["own pod: a manager that updates"] = attempt{own, role, manages(metav1.ManagedFieldsOperationUpdate), nothing}
+	cases["own pod: a manager that applies"] = attempt{own, role, manages(metav1.ManagedFieldsOperationApply), applied}
+	writes := func(conditions ...corev1.PodCondition) func(*corev1.Pod) {
+		return func(pod *corev1.Pod) {
+			for _, c := range conditions {
+				if c.Type == "" {
+					c.Type = contract.Condition
+				}
+				if c.Status == "" {
+					c.Status = "True"
+				}
+				pod.Status.Conditions = append(pod.Status.Conditions, c)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		change func(*corev1.Pod)
+		denial string
+	}{
+		"twice":                          {writes(corev1.PodCondition{}, corev1.PodCondition{Status: "False"}), once},
+		"twice the same":                 {writes(corev1.PodCondition{}, corev1.PodCondition{}), once},
+		"thrice another":                 {writes(corev1.PodCondition{Type: "example.com/ours"}, corev1.PodCondition{Type: "example.com/ours", Status: "False"}), once},
+		"both":                           {writes(corev1.PodCondition{}, corev1.PodCondition{Type: "example.com/ours"}), nothing},
+		"unknown":                        {writes(corev1.PodCondition{Status: "Unknown"}), nothing},
+		"a status that does not exist":   {writes(corev1.PodCondition{Status: "Perhaps"}), status},
+		"a long status":                  {writes(corev1.PodCondition{Status: corev1.ConditionStatus(strings.Repeat("T", 1<<20))}), status},
+		"a reason with a space":          {writes(corev1.PodCondition{Reason: "Not ready"}), reason},
+		"a reason with an escape":        {writes(corev1.PodCondition{Reason: "Ready\x1b[2J"}), reason},
+		"a reason with a line break":     {writes(corev1.PodCondition{Reason: "Ready\n"}), reason},
+		"a long reason":                  {writes(corev1.PodCondition{Reason: "R" + strings.Repeat("r", 64)}), reason},
+		"a reason as long as it may be":  {writes(corev1.PodCondition{Reason: "R" + strings.Repeat("r", 63)}), nothing},
+		"a message with an escape":       {writes(corev1.PodCondition{Message: "\x1b[2J"}), message},
+		"a message with a C1 control":    {writes(corev1.PodCondition{Message: "\u009b2J"}), message},
+		"a message of two lines":         {writes(corev1.PodCondition{Message: "a\n\tb"}), nothing},
+		"a message as long as it may be": {writes(corev1.PodCondition{Message: strings.Repeat("ü", contract.MaxConditionMessage/2)}), nothing},
+		"a longer message":               {writes(corev1.PodCondition{Message: strings.Repeat("ü", contract.MaxConditionMessage/2) + "m"}), message},
+		"a message of 1.4 MiB":           {writes(corev1.PodCondition{Message: strings.Repeat("m", 1400<<10)}), message},
+		"a message of another's":         {writes(corev1.PodCondition{Type: "example.com/ours", Message: strings.Repeat("m", 1400<<10)}), message},
+	} {
+		cases["own pod: "+name] = attempt{own, role, test.change, test.denial}
 	}
 	for name, change := range map[string]func(*corev1.Pod){
 		"Ready": func(pod *corev1.Pod) { setCondition(pod, "Ready") }, "another gate": func(pod *corev1.Pod) { setCondition(pod, "example.com/theirs") },
@@ -118,6 +172,28 @@ func TestOwnPodGate(t *testing.T) {
 			if name == "the own gate" {
 				t.Logf("%s costs %d", name, cost)
 			}
+		}
+	})
+}
+
+// What others wrote into a gate of theirs is no concern of the agentlet's own write.
+func TestOwnPodGateIsNotAskedOfWhatStays(t *testing.T) {
+	before := bigPod()
+	for range 2 {
+		before.Status.Conditions = append(before.Status.Conditions, corev1.PodCondition{
+			Type: "example.com/ours", Status: "Maybe", Reason: "not a reason", Message: strings.Repeat("\x00", 8192),
+		})
+	}
+	now := before.DeepCopy()
+	setCondition(now, contract.Condition)
+	each(t, "own-pod-gate", func(t *testing.T, c compiled) {
+		denials, _ := c.judge(t, request{
+			operation: admission.Update, kind: corev1.SchemeGroupVersion.WithKind("Pod"), resource: "pods/status", old: before, now: now,
+			user:       token("system:serviceaccount:shop:web", map[string]string{"pod-name": "web", "pod-uid": "uid-of-web"}),
+			authorizes: map[string]bool{"open gates": true}, namespace: &corev1.Namespace{},
+		})
+		if len(denials) > 0 {
+			t.Errorf("denied by %q", denials)
 		}
 	})
 }

@@ -96,6 +96,30 @@ app.kubernetes.io/component: webhook
 {{ include "agentlet.fullname" . }}-own-pod-gate
 {{- end }}
 
+{{/* Policy that bounds the role to events about the own pod, and its binding. */}}
+{{- define "agentlet.eventsPolicy" -}}
+{{ include "agentlet.fullname" . }}-own-pod-events
+{{- end }}
+
+{{/* Variables of a policy: the pod that the asking account's token is bound to, empty where it is bound to none. */}}
+{{- define "agentlet.tokensPod" -}}
+- name: extra
+  expression: "has(request.userInfo.extra) ? request.userInfo.extra : {}"
+- name: podName
+  expression: "'authentication.kubernetes.io/pod-name' in variables.extra ? variables.extra['authentication.kubernetes.io/pod-name'][0] : ''"
+- name: podUID
+  expression: "'authentication.kubernetes.io/pod-uid' in variables.extra ? variables.extra['authentication.kubernetes.io/pod-uid'][0] : ''"
+{{- end }}
+
+{{/* Whether an expression in CEL is a reason, and, of a dict with value and most, a message of so many bytes: without control
+characters but line breaks and tabs, since somebody's terminal shows it. */}}
+{{- define "agentlet.reason" -}}
+{{ . }}.matches('^[A-Z][A-Za-z0-9]{0,63}$')
+{{- end }}
+{{- define "agentlet.message" -}}
+size(bytes({{ .value }})) <= {{ .most }} && !{{ .value }}.matches(r'[^\P{Cc}\n\t]')
+{{- end }}
+
 {{/* Namespaces whose pods never get an agentlet, as a JSON list. */}}
 {{- define "agentlet.excludedNamespaces" -}}
 {{ concat (list .Release.Namespace "kube-system") .Values.webhook.excludedNamespaces | uniq | toJson }}
