@@ -27,6 +27,12 @@ const (
 	ContainerName = "agentlet"
 	PortName      = "agentlet"
 
+	// RoleGroup, RoleResource and RoleVerb are a right that nothing needs, to a resource that does not exist. The agentlet's role has
+	// it, so that admission policies know whom they bound.
+	RoleGroup    = "agentlet.dev"
+	RoleResource = "gates"
+	RoleVerb     = "open"
+
 	// VolumeName is the projected volume with the agentlet's own token, CA certificate and namespace.
 	VolumeName = "agentlet-identity"
 	// IdentityPath is where the volume is mounted: the place where client-go looks for it.

@@ -123,7 +123,7 @@ func newClient() (kubernetes.Interface, error) {
 
 func newGrants(o *options, client kubernetes.Interface, log *slog.Logger) (*grants.Grants, error) {
 	return grants.New(grants.Config{
-		Client: client, Binding: o.grantBinding, Role: o.grantRole, Policy: o.grantPolicy,
+		Client: client, Binding: o.grantBinding, Role: o.grantRole, Policies: o.grantPolicies,
 		Excluded: o.excludedNamespaces, Log: log,
 	})
 }

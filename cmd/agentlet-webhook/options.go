@@ -53,7 +53,7 @@ type options struct {
 
 	grants                  string
 	grantBinding, grantRole string
-	grantPolicy             string
+	grantPolicies           []string
 	excludedNamespaces      []string
 
 	logFormat, logLevel string
@@ -65,8 +65,9 @@ func defaultOptions() *options {
 		listen: ":9443", metricsListen: ":8080", shutdownDelay: 5 * time.Second,
 		certs: certsSelf, certSecret: "agentlet-webhook-tls", keepCABundle: true, caSecret: "agentlet-webhook-ca",
 		namespace: os.Getenv("POD_NAMESPACE"), service: "agentlet", webhookConfiguration: "agentlet",
-		grants: grantsNone, grantBinding: "agentlet-pods", grantRole: "agentlet-pod", grantPolicy: "agentlet-own-pod-gate",
-		logFormat: logs.JSON, logLevel: "info",
+		grants: grantsNone, grantBinding: "agentlet-pods", grantRole: "agentlet-pod",
+		grantPolicies: []string{"agentlet-own-pod-gate", "agentlet-own-pod-events"},
+		logFormat:     logs.JSON, logLevel: "info",
 	}
 }
 
@@ -99,7 +100,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.grants, "grants", o.grants, "who binds the service accounts of injected pods to their role: auto (this webhook) or none (somebody else)")
 	flags.StringVar(&o.grantBinding, "grant-binding", o.grantBinding, "with --grants=auto: RoleBinding that is kept in each namespace with injected pods")
 	flags.StringVar(&o.grantRole, "grant-role", o.grantRole, "with --grants=auto: ClusterRole that it binds to")
-	flags.StringVar(&o.grantPolicy, "grant-policy", o.grantPolicy, "with --grants=auto: ValidatingAdmissionPolicy, and its binding, without which nothing is granted")
+	flags.StringSliceVar(&o.grantPolicies, "grant-policies", o.grantPolicies, "with --grants=auto: ValidatingAdmissionPolicies, and their bindings, without each of which nothing is granted")
 	flags.StringSliceVar(&o.excludedNamespaces, "excluded-namespaces", nil, "with --grants=auto: namespaces that are never granted, whatever their label says")
 
 	flags.StringVar(&o.logFormat, "log-format", o.logFormat, "text or json; of the agentlets, too")
@@ -162,7 +163,13 @@ func (o *options) validate() error {
 	}
 	switch o.grants {
 	case grantsAuto:
-		names = append(names, pair{"grant-binding", o.grantBinding}, pair{"grant-role", o.grantRole}, pair{"grant-policy", o.grantPolicy})
+		names = append(names, pair{"grant-binding", o.grantBinding}, pair{"grant-role", o.grantRole})
+		if len(o.grantPolicies) == 0 {
+			wrong("grant-policies", "", "the names of objects")
+		}
+		for _, policy := range o.grantPolicies {
+			names = append(names, pair{"grant-policies", policy})
+		}
 		for _, namespace := range o.excludedNamespaces {
 			names = append(names, pair{"excluded-namespaces", namespace})
 		}

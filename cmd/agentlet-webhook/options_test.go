@@ -106,12 +106,13 @@ func TestGrantFlagsCountOnlyWhereTheyAreUsed(t *testing.T) {
 		arguments []string
 		says      string
 	}{
-		"none":              {[]string{"--grant-role=", "--grant-policy="}, ""},
+		"none":              {[]string{"--grant-role=", "--grant-policies="}, ""},
 		"auto":              {[]string{"--grants=auto", "--excluded-namespaces=kube-system,n"}, ""},
 		"another word":      {[]string{"--grants=list"}, `--grants "list"`},
 		"auto, no binding":  {[]string{"--grants=auto", "--grant-binding="}, "--grant-binding"},
 		"auto, no role":     {[]string{"--grants=auto", "--grant-role="}, "--grant-role"},
-		"auto, no policy":   {[]string{"--grants=auto", "--grant-policy=A_B"}, `--grant-policy "A_B"`},
+		"auto, no policies": {[]string{"--grants=auto", "--grant-policies="}, "--grant-policies"},
+		"auto, no policy":   {[]string{"--grants=auto", "--grant-policies=a,A_B"}, `--grant-policies "A_B"`},
 		"no such namespace": {[]string{"--grants=auto", "--excluded-namespaces=a,B_C"}, `--excluded-namespaces "B_C"`},
 	} {
 		_, err := parse(t, append(base, test.arguments...)...)

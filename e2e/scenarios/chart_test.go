@@ -234,7 +234,9 @@ func TestUninstall(t *testing.T) {
 		want := []string{
 			"clusterrole.rbac.authorization.k8s.io/" + grantRole,
 			"rolebinding.rbac.authorization.k8s.io/" + grantBinding,
+			"validatingadmissionpolicy.admissionregistration.k8s.io/" + eventsPolicy,
 			"validatingadmissionpolicy.admissionregistration.k8s.io/" + gatePolicy,
+			"validatingadmissionpolicybinding.admissionregistration.k8s.io/" + eventsPolicy,
 			"validatingadmissionpolicybinding.admissionregistration.k8s.io/" + gatePolicy,
 		}
 		s.Eventually("it", func(ctx context.Context) (bool, error) {

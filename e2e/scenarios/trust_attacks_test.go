@@ -39,11 +39,15 @@ func (a attack) try(s *scenario.S) error {
 	return err
 }
 
-// refused reports whether the API server refused for want of a right: by its roles, by the policy, or because the token is
+// refused reports whether the API server refused for want of a right: by its roles, by a policy, or because the token is
 // no more.
 func refused(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) ||
-		err != nil && strings.Contains(err.Error(), "ValidatingAdmissionPolicy '"+gatePolicy+"'") && strings.Contains(err.Error(), "denied request")
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || refusedBy(gatePolicy, err) || refusedBy(eventsPolicy, err)
+}
+
+// refusedBy reports whether it was this policy that refused.
+func refusedBy(policy string, err error) bool {
+	return err != nil && strings.Contains(err.Error(), "ValidatingAdmissionPolicy '"+policy+"'") && strings.Contains(err.Error(), "denied request")
 }
 
 // TestTrustAttacks tries, with the token that lies in a pod, what is not its business.

@@ -21,6 +21,7 @@ const (
 	grantBinding = scenario.Release + "-pods"
 	grantRole    = scenario.Release + "-pod"
 	gatePolicy   = scenario.Release + "-own-pod-gate"
+	eventsPolicy = scenario.Release + "-own-pod-events"
 )
 
 func TestTrustGrantsNeedOnlyTheLabel(t *testing.T) {

@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	apply "k8s.io/client-go/applyconfigurations/rbac/v1"
@@ -21,17 +23,39 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestTrustGrantsWaitForThePolicy takes the policy's binding away, so it runs alone.
-func TestTrustGrantsWaitForThePolicy(t *testing.T) {
-	s := scenario.New(t)
+// unbindPolicies deletes the bindings of the policies that bound agentlets. restore makes those that are not there again; it is also
+// done when the scenario is over.
+func unbindPolicies(s *scenario.S) (restore func(context.Context) error) {
+	s.Helper()
 	bindings := s.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
-	policy, err := bindings.Get(s.Ctx, gatePolicy, metav1.GetOptions{})
-	s.Must(err)
-	policy.ResourceVersion, policy.UID = "", ""
-	restore := func(ctx context.Context) error {
-		_, err := bindings.Create(ctx, policy, metav1.CreateOptions{})
-		return err
+	var deleted []*admissionregistrationv1.ValidatingAdmissionPolicyBinding
+	restore = func(ctx context.Context) error {
+		for _, binding := range deleted {
+			if _, err := bindings.Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+				return err
+			}
+		}
+		return nil
 	}
+	s.Afterwards(time.Minute, func(ctx context.Context) {
+		if err := restore(ctx); err != nil {
+			s.Error(err)
+		}
+	})
+	for _, name := range []string{gatePolicy, eventsPolicy} {
+		binding, err := bindings.Get(s.Ctx, name, metav1.GetOptions{})
+		s.Must(err)
+		binding.ObjectMeta = metav1.ObjectMeta{Name: name, Labels: binding.Labels, Annotations: binding.Annotations}
+		deleted = append(deleted, binding)
+		s.Must(bindings.Delete(s.Ctx, name, metav1.DeleteOptions{}))
+	}
+	return restore
+}
+
+// TestTrustGrantsWaitForThePolicies takes the policies' bindings away, so it runs alone.
+func TestTrustGrantsWaitForThePolicies(t *testing.T) {
+	s := scenario.New(t)
+	var restore func(context.Context) error
 	s.Given("a pod that was granted before", func() {
 		_, err := s.CreatePod("before", s.Sample(s.Annotations()))
 		s.Must(err)
@@ -42,18 +66,10 @@ func TestTrustGrantsWaitForThePolicy(t *testing.T) {
 	s.Given("a pod under another account as it is after injection", func() {
 		late = injectedBefore(s, "late", under("web", s.Sample(s.Annotations("service-names", s.Service()+"-late"))))
 	})
-	s.When("the policy's binding is deleted", func() {
-		s.Must(bindings.Delete(s.Ctx, gatePolicy, metav1.DeleteOptions{}))
-		s.Afterwards(time.Minute, func(ctx context.Context) {
-			if _, err := bindings.Get(ctx, gatePolicy, metav1.GetOptions{}); err != nil {
-				if err := restore(ctx); err != nil {
-					s.Error(err)
-				}
-			}
-		})
-	})
+	s.When("the policies' bindings are deleted", func() { restore = unbindPolicies(s) })
 	s.Then("every replica's /readyz says so", func() {
-		awaitReadyz(s, "[-] grants: nothing more is granted: ValidatingAdmissionPolicyBinding "+gatePolicy+" does not exist")
+		awaitReadyz(s, "[-] grants: nothing more is granted: ValidatingAdmissionPolicyBinding "+gatePolicy+" does not exist; "+
+			"ValidatingAdmissionPolicyBinding "+eventsPolicy+" does not exist")
 	})
 	s.Then("no account is bound any more, and what was bound stays", func() {
 		_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, late, metav1.CreateOptions{})
@@ -67,7 +83,7 @@ func TestTrustGrantsWaitForThePolicy(t *testing.T) {
 			s.Error("the rights are others than the binding says")
 		}
 	})
-	s.When("it is back", func() { s.Must(restore(s.Ctx)) })
+	s.When("they are back", func() { s.Must(restore(s.Ctx)) })
 	s.Then("the pod that waited gets Ready, and so does the webhook", func() {
 		s.AwaitReady("late")
 		awaitReadyz(s, "[+] grants: ok")

@@ -28,7 +28,7 @@ type controller struct {
 
 	mu   sync.Mutex
 	idle map[string]map[string]time.Time // namespace → account → since when it is bound without need
-	told error                           // what was last logged of the policy
+	told error                           // what was last logged of the policies
 	// created are the times of each namespace's last creations, at most createBurst.
 	created map[string][]time.Time
 }
@@ -64,22 +64,27 @@ func (c *controller) handle(ctx context.Context) error {
 		}
 		return cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, now any) { add(now) }, DeleteFunc: add}
 	}
-	// What was withheld is given when the policy comes.
-	policy := func(any) {
+	// What was withheld is given when the last policy comes.
+	policyChanged := func(any) {
 		c.tell(ctx)
 		for _, namespace := range c.namespaces.GetStore().ListKeys() {
 			c.queue.Add(namespace)
 		}
 	}
-	changes := cache.ResourceEventHandlerFuncs{AddFunc: policy, UpdateFunc: func(_, now any) { policy(now) }, DeleteFunc: policy}
-	for informer, handler := range map[cache.SharedIndexInformer]cache.ResourceEventHandler{
+	changes := cache.ResourceEventHandlerFuncs{
+		AddFunc: policyChanged, UpdateFunc: func(_, now any) { policyChanged(now) }, DeleteFunc: policyChanged,
+	}
+	handlers := map[cache.SharedIndexInformer]cache.ResourceEventHandler{
 		c.namespaces: one(func(key string) string { return key }),
 		c.bindings: one(func(key string) string {
 			namespace, _, _ := cache.SplitMetaNamespaceKey(key) // of an object with a name
 			return namespace
 		}),
-		c.policies: changes, c.policyBindings: changes,
-	} {
+	}
+	for _, p := range c.policies {
+		handlers[p.policies], handlers[p.bindings] = changes, changes
+	}
+	for informer, handler := range handlers {
 		err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
 			c.watchFailed(err)
 			cache.DefaultWatchErrorHandler(ctx, r, err)
@@ -96,10 +101,10 @@ func (c *controller) handle(ctx context.Context) error {
 
 // tell logs, once for each change, whether grants are given.
 func (c *controller) tell(ctx context.Context) {
-	if !c.policies.HasSynced() || !c.policyBindings.HasSynced() {
+	if !c.policiesRead() {
 		return
 	}
-	err := c.policyInForce()
+	err := c.policiesInForce()
 	c.mu.Lock()
 	same := (err == nil) == (c.told == nil) && (err == nil || err.Error() == c.told.Error())
 	c.told = err
@@ -159,7 +164,7 @@ func (c *controller) reconcile(ctx context.Context, namespace string) (again tim
 	}
 	bound := accountsOf(binding)
 	wanted, again := c.kept(namespace, bound, needed, time.Now())
-	if optedIn && c.policyInForce() == nil {
+	if optedIn && c.policiesInForce() == nil {
 		maps.Copy(wanted, needed)
 	}
 	creates := binding == nil && len(wanted) > 0

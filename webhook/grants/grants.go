@@ -2,10 +2,10 @@
 // under, and no others, to the one ClusterRole that an agentlet needs.
 //
 // The binding is a RoleBinding with one fixed name. An account is added as soon as an injected pod that runs under it is
-// seen, which is before that pod is scheduled, and only while the namespace is opted in and the admission policy that
-// bounds the role to a pod's own gate is in force. It is taken out again when no injected pod has needed it for a while;
+// seen, which is before that pod is scheduled, and only while the namespace is opted in and the admission policies that
+// bound the role to a pod's own gate and events are in force. It is taken out again when no injected pod has needed it for a while;
 // the binding goes with its last account. What is there stays as long as it is needed: also when the namespace's label
-// goes, and when the policy does. Nothing here is asked at admission, and an admission waits for nothing here.
+// goes, and when a policy does. Nothing here is asked at admission, and an admission waits for nothing here.
 //
 // Every replica of the webhook works on all namespaces. They agree because each change is a function of what all of them
 // see, is made by server-side apply, and names the version of the binding that it was made for. Nothing is remembered
@@ -17,6 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,8 +53,8 @@ type Config struct {
 	// Binding is the name of the RoleBinding in each namespace. It is this package's: whatever else is written into it is
 	// put back. Role is the ClusterRole that it binds to.
 	Binding, Role string
-	// Policy is the ValidatingAdmissionPolicy without which nothing is granted; its binding has the same name.
-	Policy string
+	// Policies are the ValidatingAdmissionPolicies without each of which nothing is granted; their bindings have the same names.
+	Policies []string
 	// Excluded are namespaces that are never granted, whatever their label says: those of which the webhook is not asked.
 	Excluded []string
 	Log      *slog.Logger
@@ -63,11 +65,16 @@ type Grants struct {
 	config  Config
 	metrics *metrics
 
-	namespaces     cache.SharedIndexInformer // those that are opted in
-	bindings       cache.SharedIndexInformer // those with our name
-	policies       cache.SharedIndexInformer // the one that counts
-	policyBindings cache.SharedIndexInformer // the one that counts
-	factories      []informers.SharedInformerFactory
+	namespaces cache.SharedIndexInformer // those that are opted in
+	bindings   cache.SharedIndexInformer // those with our name
+	policies   []policy
+	factories  []informers.SharedInformerFactory
+}
+
+// policy is one of those that count.
+type policy struct {
+	name               string
+	policies, bindings cache.SharedIndexInformer // of this name
 }
 
 // New returns Grants that do nothing before Run.
@@ -85,9 +92,12 @@ func New(config Config) (*Grants, error) {
 	}
 	g.namespaces = factory(selecting(optedIn)).Core().V1().Namespaces().Informer()
 	g.bindings = factory(named(config.Binding)).Rbac().V1().RoleBindings().Informer()
-	policies := factory(named(config.Policy)).Admissionregistration().V1()
-	g.policies = policies.ValidatingAdmissionPolicies().Informer()
-	g.policyBindings = policies.ValidatingAdmissionPolicyBindings().Informer()
+	for _, name := range config.Policies {
+		admission := factory(named(name)).Admissionregistration().V1()
+		g.policies = append(g.policies, policy{
+			name, admission.ValidatingAdmissionPolicies().Informer(), admission.ValidatingAdmissionPolicyBindings().Informer(),
+		})
+	}
 	return g, nil
 }
 
@@ -124,13 +134,13 @@ func (g *Grants) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready is nil when whoever is granted the role is bounded by the policy: until then nothing is granted, and new pods could
+// Ready is nil when whoever is granted the role is bounded by the policies: until then nothing is granted, and new pods could
 // not open their gates. It says what is missing.
 func (g *Grants) Ready() error {
-	if !g.policies.HasSynced() || !g.policyBindings.HasSynced() {
-		return fmt.Errorf("admission policy %s is not read yet", g.config.Policy)
+	if !g.policiesRead() {
+		return errors.New("admission policies are not read yet")
 	}
-	if err := g.policyInForce(); err != nil {
+	if err := g.policiesInForce(); err != nil {
 		return fmt.Errorf("nothing more is granted: %w", err)
 	}
 	if !g.namespaces.HasSynced() || !g.bindings.HasSynced() {
@@ -139,13 +149,25 @@ func (g *Grants) Ready() error {
 	return nil
 }
 
-// policyInForce is nil when the policy and its binding, as last seen, bound every grant.
-func (g *Grants) policyInForce() error {
-	return inForce(g.config.Policy, stored(g.policies, g.config.Policy), stored(g.policyBindings, g.config.Policy))
+// policiesRead reports whether every policy, and its binding, is known to be there or not.
+func (g *Grants) policiesRead() bool {
+	return !slices.ContainsFunc(g.policies, func(p policy) bool { return !p.policies.HasSynced() || !p.bindings.HasSynced() })
+}
+
+// policiesInForce is nil when the policies and their bindings, as last seen, bound every grant.
+func (g *Grants) policiesInForce() error {
+	var problems []string
+	for _, p := range g.policies {
+		if err := inForce(p.name, stored(p.policies, p.name), stored(p.bindings, p.name)); err != nil {
+			problems = append(problems, err.Error())
+		}
+	}
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, "; "))
+	}
+	return nil
 }
 
 func (g *Grants) synced() []cache.InformerSynced {
-	return []cache.InformerSynced{
-		g.namespaces.HasSynced, g.bindings.HasSynced, g.policies.HasSynced, g.policyBindings.HasSynced,
-	}
+	return []cache.InformerSynced{g.namespaces.HasSynced, g.bindings.HasSynced, g.policiesRead}
 }

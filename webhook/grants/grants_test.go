@@ -98,33 +98,54 @@ func TestWithoutTheLabelNothingIsAddedAndWhatIsNeededStays(t *testing.T) {
 	})
 }
 
-func TestNothingIsGrantedBeforeThePolicyAndNothingIsTakenWithIt(t *testing.T) {
+func TestNothingIsGrantedBeforeThePoliciesAndNothingIsTakenWithThem(t *testing.T) {
+	for _, name := range testPolicies {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "first", "first"))
+				bindings := c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+				_, binding := policyObjects(name)
+				g := c.grants()
+				if g.Ready() == nil {
+					t.Error("ready before Run")
+				}
+				c.must(bindings.Delete(t.Context(), name, metav1.DeleteOptions{}))
+				defer background(t, g.Run)()
+				c.want("before the policy's binding", shop, "none")
+				if err := g.Ready(); err == nil || err.Error() != "nothing more is granted: ValidatingAdmissionPolicyBinding "+name+" does not exist" {
+					t.Errorf("Ready = %v", err)
+				}
+				_, err := bindings.Create(t.Context(), binding, metav1.CreateOptions{})
+				c.must(err)
+				c.want("with the policy's binding", shop, "first")
+				if err := g.Ready(); err != nil {
+					t.Errorf("Ready = %v", err)
+				}
+				c.must(c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Delete(t.Context(), name, metav1.DeleteOptions{}))
+				c.want("the policy has just gone", shop, "first")
+				c.create(injectedPod(shop, "second", "second"))
+				c.want("without the policy", shop, "first")
+				if g.Ready() == nil {
+					t.Error("ready without the policy")
+				}
+			})
+		})
+	}
+}
+
+func TestReadySaysEverythingThatIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "first", "first"))
-		bindings := c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
-		_, binding := policyObjects()
+		c := newCluster(t)
+		for _, name := range testPolicies {
+			c.must(c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Delete(t.Context(), name, metav1.DeleteOptions{}))
+		}
 		g := c.grants()
-		if g.Ready() == nil {
-			t.Error("ready before Run")
-		}
-		c.must(bindings.Delete(t.Context(), testPolicy, metav1.DeleteOptions{}))
 		defer background(t, g.Run)()
-		c.want("before the policy's binding", shop, "none")
-		if err := g.Ready(); err == nil || err.Error() != "nothing more is granted: ValidatingAdmissionPolicyBinding "+testPolicy+" does not exist" {
-			t.Errorf("Ready = %v", err)
-		}
-		_, err := bindings.Create(t.Context(), binding, metav1.CreateOptions{})
-		c.must(err)
-		c.want("with the policy's binding", shop, "first")
-		if err := g.Ready(); err != nil {
-			t.Errorf("Ready = %v", err)
-		}
-		c.must(c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Delete(t.Context(), testPolicy, metav1.DeleteOptions{}))
-		c.want("the policy has just gone", shop, "first")
-		c.create(injectedPod(shop, "second", "second"))
-		c.want("without the policy", shop, "first")
-		if g.Ready() == nil {
-			t.Error("ready without the policy")
+		time.Sleep(time.Second)
+		want := "nothing more is granted: ValidatingAdmissionPolicy agentlet-own-pod-gate does not exist; " +
+			"ValidatingAdmissionPolicy agentlet-own-pod-events does not exist"
+		if err := g.Ready(); err == nil || err.Error() != want {
+			t.Errorf("Ready = %v, want %s", err, want)
 		}
 	})
 }

@@ -23,9 +23,10 @@ import (
 const (
 	testBinding = "agentlet-pods"
 	testRole    = "agentlet-pod"
-	testPolicy  = "agentlet-own-pod-gate"
 	shop        = "shop"
 )
+
+var testPolicies = []string{"agentlet-own-pod-gate", "agentlet-own-pod-events"}
 
 // cluster is a fake API server.
 type cluster struct {
@@ -36,22 +37,25 @@ type cluster struct {
 // newCluster has the policy in force, and these objects.
 func newCluster(t testing.TB, objects ...runtime.Object) *cluster {
 	t.Helper()
-	policy, binding := policyObjects()
-	return &cluster{Clientset: fake.NewClientset(append(objects, policy, binding)...), t: t}
+	for _, name := range testPolicies {
+		policy, binding := policyObjects(name)
+		objects = append(objects, policy, binding)
+	}
+	return &cluster{Clientset: fake.NewClientset(objects...), t: t}
 }
 
-func policyObjects() (*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+func policyObjects(name string) (*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
 	fail := admissionregistrationv1.Fail
 	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{
-		ObjectMeta: metav1.ObjectMeta{Name: testPolicy},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
 			FailurePolicy: &fail, Validations: []admissionregistrationv1.Validation{{Expression: "false"}},
 		},
 	}
 	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: testPolicy},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
-			PolicyName: testPolicy, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+			PolicyName: name, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
 		},
 	}
 	return policy, binding
@@ -60,7 +64,7 @@ func policyObjects() (*admissionregistrationv1.ValidatingAdmissionPolicy, *admis
 func (c *cluster) grants() *Grants {
 	c.t.Helper()
 	g, err := New(Config{
-		Client: c, Binding: testBinding, Role: testRole, Policy: testPolicy,
+		Client: c, Binding: testBinding, Role: testRole, Policies: testPolicies,
 		Excluded: []string{"kube-system"}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -69,7 +69,7 @@ func (g *Grants) watchFailed(err error) {
 	g.metrics.failures.WithLabelValues(watching).Inc()
 }
 
-// inForce is nil when the policy and its binding bound every patch of a pod's status. It judges what could take the bite
+// inForce is nil when the policy and its binding bound every request that the policy is for. It judges what could take the bite
 // out of them, not the policy's expressions: whoever may write those may do anything.
 func inForce(name string, policy, binding any) error {
 	p, ok := policy.(*admissionregistrationv1.ValidatingAdmissionPolicy)

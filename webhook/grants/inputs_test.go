@@ -38,17 +38,17 @@ func TestWhatTakesTheBiteOutOfThePolicy(t *testing.T) {
 		}, "matchResources"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			policy, binding := policyObjects()
+			policy, binding := policyObjects("p")
 			test.edit(policy, binding)
-			err := inForce(testPolicy, policy, binding)
+			err := inForce("p", policy, binding)
 			if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
 				t.Errorf("want %q, got %v", test.says, err)
 			}
 		})
 	}
-	policy, _ := policyObjects()
+	policy, _ := policyObjects("p")
 	for name, err := range map[string]error{
-		"no policy": inForce(testPolicy, nil, nil), "no binding": inForce(testPolicy, policy, nil),
+		"no policy": inForce("p", nil, nil), "no binding": inForce("p", policy, nil),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "does not exist") {
 			t.Errorf("%s: %v", name, err)

@@ -81,7 +81,7 @@ func Run(ctx context.Context, config Config) []Finding {
 		return r.findings
 	}
 	for _, look := range []func(context.Context){
-		r.gather, r.webhook, r.workloads, r.admission, r.policy, r.grants, r.consul, r.agentlets, r.registrations, r.gates, r.hooks,
+		r.gather, r.webhook, r.workloads, r.admission, r.policies, r.grants, r.consul, r.agentlets, r.registrations, r.gates, r.hooks,
 	} {
 		if ctx.Err() != nil {
 			break

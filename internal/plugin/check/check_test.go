@@ -40,16 +40,19 @@ type world struct {
 	noHook      bool
 	noBinding   bool
 	noPolicy    bool
-	denied      map[string]bool // verbs, and accounts
-	dryRun      func(pod *corev1.Pod) error
-	readyz      func() ([]byte, error)
-	readyzOf    map[string]func() ([]byte, error) // of single replicas
-	expires     time.Time                         // the served certificate
-	workloads   []byte                            // the caBundle of the webhook that judges workloads; nil: there is none
-	events      []corev1.Event
-	agents      map[string]func(path string) ([]byte, error)
-	statuses    map[string]*agentlet.Status
-	catalog     Consul
+	// noEvents and noEventsBinding are the same for the policy about events.
+	noEvents, noEventsBinding bool
+
+	denied    map[string]bool // verbs, and accounts
+	dryRun    func(pod *corev1.Pod) error
+	readyz    func() ([]byte, error)
+	readyzOf  map[string]func() ([]byte, error) // of single replicas
+	expires   time.Time                         // the served certificate
+	workloads []byte                            // the caBundle of the webhook that judges workloads; nil: there is none
+	events    []corev1.Event
+	agents    map[string]func(path string) ([]byte, error)
+	statuses  map[string]*agentlet.Status
+	catalog   Consul
 }
 
 var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -220,25 +223,40 @@ func (w *world) configurations() (objects []runtime.Object) {
 		})
 	}
 	if !w.noPolicy {
-		rule := admissionregistrationv1.NamedRuleWithOperations{}
-		rule.Resources = []string{"pods/status"}
-		objects = append(objects, &admissionregistrationv1.ValidatingAdmissionPolicy{
-			ObjectMeta: metav1.ObjectMeta{Name: "own-gate"},
-			Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
-				MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{rule}},
-				Variables:        []admissionregistrationv1.Variable{{Name: "c", Expression: "c.type != '" + contract.Condition + "'"}},
-			},
-		})
+		objects = append(objects, policyFor("own-gate", "pods/status"))
 	}
 	if !w.noBinding {
-		objects = append(objects, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: "any"},
-			Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
-				PolicyName: "own-gate", ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
-			},
-		})
+		objects = append(objects, bindingOf("own-gate"))
+	}
+	if !w.noEvents {
+		objects = append(objects, policyFor("own-events", "events"))
+	}
+	if !w.noEventsBinding {
+		objects = append(objects, bindingOf("own-events"))
 	}
 	return objects
+}
+
+// policyFor is a policy that bounds what agentlets write to a resource, as far as it is looked at.
+func policyFor(name, resource string) *admissionregistrationv1.ValidatingAdmissionPolicy {
+	rule := admissionregistrationv1.NamedRuleWithOperations{}
+	rule.Resources = []string{resource}
+	return &admissionregistrationv1.ValidatingAdmissionPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+			MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{rule}},
+			MatchConditions:  []admissionregistrationv1.MatchCondition{{Name: "role", Expression: "authorizer." + roleMark + ".allowed()"}},
+		},
+	}
+}
+
+func bindingOf(policy string) *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
+	return &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "of-" + policy},
+		Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName: policy, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+		},
+	}
 }
 
 // nodes is a Consul with these nodes.
@@ -325,8 +343,10 @@ func TestRun(t *testing.T) {
 		"passed over":            {func(w *world) { w.dryRun = func(*corev1.Pod) error { return nil } }, Fail, "webhook", "is not injected", "failurePolicy"},
 		"another's refusal":      {func(w *world) { w.dryRun = failing("quota") }, Warn, "webhook", "dry run of a pod failed: quota", "refuses pods"},
 		"nobody opted in":        {func(w *world) { delete(w.namespaces, "shop"); w.pods = w.pods[:1] }, OK, "webhook", "no namespace is opted in", "kubectl label namespace"},
-		"no policy":              {func(w *world) { w.noPolicy = true }, Warn, "policy", "no admission policy", "policy.enabled"},
-		"an unbound policy":      {func(w *world) { w.noBinding = true }, Fail, "policy", "no binding", "policy.enabled"},
+		"no policy":              {func(w *world) { w.noPolicy = true }, Warn, "policy", "can patch the status of every pod", "policy.enabled"},
+		"an unbound policy":      {func(w *world) { w.noBinding = true }, Fail, "policy", "can patch the status of every pod", "policy.enabled"},
+		"no events policy":       {func(w *world) { w.noEvents = true }, Warn, "policy", "can write any event", "policy.enabled"},
+		"an unbound one":         {func(w *world) { w.noEventsBinding = true }, Fail, "policy", "can write any event", "policy.enabled"},
 		"no grant":               {func(w *world) { w.denied = map[string]bool{"patch": true} }, Fail, "grants", "may not patch pods/status", "read its log"},
 		"no grant, not opted in": {func(w *world) { w.denied = map[string]bool{"watch": true}; w.namespaces["shop"] = nil }, Fail, "grants", "may not watch pods", "kubectl label namespace shop agentlet.dev/inject=enabled"},
 		"leave_on_terminate":     {func(w *world) { w.agents["node1"] = agent(true) }, Warn, "consul", "leave_on_terminate on", "leave_on_terminate=false"},

@@ -15,9 +15,20 @@ import (
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
-// policy looks for the admission policy that bounds an agentlet to its own pod's gate, and for its binding.
-func (r *run) policy(ctx context.Context) {
-	const remedy = "set policy.enabled=true in the chart"
+// bound is what an admission policy keeps an agentlet from.
+type bound struct {
+	resource string
+	// kept is what the policy leaves, and open what a granted service account can do without it.
+	kept, open string
+}
+
+var bounds = []bound{
+	{"pods/status", "a pod may write its own gate only", "a granted service account can patch the status of every pod of its namespace"},
+	{"events", "a pod may write events about itself only", "a granted service account can write any event in its namespace"},
+}
+
+// policies looks for the admission policies that bound what an agentlet writes, and for their bindings.
+func (r *run) policies(ctx context.Context) {
 	policies, err := r.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
 	if !r.read("admission policies", err) {
 		return
@@ -26,35 +37,41 @@ func (r *run) policy(ctx context.Context) {
 	if !r.read("admission policy bindings", err) {
 		return
 	}
-	for i := range policies.Items {
-		if !boundsGate(&policies.Items[i]) {
-			continue
-		}
-		name := policies.Items[i].Name
-		subject := "validatingadmissionpolicy/" + name
-		if slices.ContainsFunc(bindings.Items, func(b admissionregistrationv1.ValidatingAdmissionPolicyBinding) bool {
-			return b.Spec.PolicyName == name && slices.Contains(b.Spec.ValidationActions, admissionregistrationv1.Deny)
-		}) {
-			r.add(OK, "policy", subject, "a pod may write its own gate only", "")
-		} else {
-			r.add(Fail, "policy", subject, "no binding makes it deny: a granted service account can patch the status of every pod of its namespace", remedy)
-		}
-		return
+	for _, b := range bounds {
+		r.policy(b, policies.Items, bindings.Items)
 	}
-	r.add(Warn, "policy", "", "no admission policy bounds what an agentlet writes: a granted service account can patch the status of every pod of its namespace", remedy)
 }
 
-// boundsGate reports whether a policy is about the gate in pods' status.
-func boundsGate(policy *admissionregistrationv1.ValidatingAdmissionPolicy) bool {
-	if policy.Spec.MatchConstraints == nil || !slices.ContainsFunc(policy.Spec.MatchConstraints.ResourceRules,
-		func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
-			return slices.Contains(rule.Resources, "pods/status")
-		}) {
-		return false
+func (r *run) policy(b bound, policies []admissionregistrationv1.ValidatingAdmissionPolicy, bindings []admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+	const remedy = "set policy.enabled=true in the chart"
+	i := slices.IndexFunc(policies, func(p admissionregistrationv1.ValidatingAdmissionPolicy) bool { return boundsAgentlets(&p, b.resource) })
+	if i < 0 {
+		r.add(Warn, "policy", "", "no admission policy bounds an agentlet's "+b.resource+": "+b.open, remedy)
+		return
 	}
-	return slices.ContainsFunc(policy.Spec.Variables, func(v admissionregistrationv1.Variable) bool {
-		return strings.Contains(v.Expression, contract.Condition)
-	})
+	name := policies[i].Name
+	subject := "validatingadmissionpolicy/" + name
+	if slices.ContainsFunc(bindings, func(b admissionregistrationv1.ValidatingAdmissionPolicyBinding) bool {
+		return b.Spec.PolicyName == name && slices.Contains(b.Spec.ValidationActions, admissionregistrationv1.Deny)
+	}) {
+		r.add(OK, "policy", subject, b.kept, "")
+	} else {
+		r.add(Fail, "policy", subject, "no binding makes it deny: "+b.open, remedy)
+	}
+}
+
+// roleMark is in the match conditions of policies that bound the holders of the agentlet's role.
+const roleMark = `group("` + contract.RoleGroup + `").resource("` + contract.RoleResource + `")`
+
+// boundsAgentlets reports whether a policy is about what holders of the agentlet's role write to a resource.
+func boundsAgentlets(policy *admissionregistrationv1.ValidatingAdmissionPolicy, resource string) bool {
+	return policy.Spec.MatchConstraints != nil &&
+		slices.ContainsFunc(policy.Spec.MatchConstraints.ResourceRules, func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
+			return slices.Contains(rule.Resources, resource)
+		}) &&
+		slices.ContainsFunc(policy.Spec.MatchConditions, func(c admissionregistrationv1.MatchCondition) bool {
+			return strings.Contains(c.Expression, roleMark)
+		})
 }
 
 // right is what an agentlet needs.
