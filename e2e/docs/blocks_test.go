@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -26,6 +27,7 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"yaml values":     values,
 	"yaml prometheus": scraped,
 	"json consul":     configured,
+	"yaml admission":  admitted,                  // the scenario TestTrustRatesAreBounded has an API server run with it
 	"hcl policy":      triedFile("docs/consul"),  // tests of agentlet/consul hold it against a real Consul
 	"nginx client":    triedFile("docs/clients"), // the scenarios TestClients… run these with the programs that they are for
 	"hcl client":      triedFile("docs/clients"),
@@ -135,6 +137,17 @@ func configured(t *testing.T, block Block) {
 	text := strings.ReplaceAll(block.Text, `"IP"`, `"192.0.2.1"`)
 	if out, err := output(t, root, nil, consul, "validate", written(t, "consul.json", text)); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// admitted is an API server's configuration of admission, with one plugin at least.
+func admitted(t *testing.T, block Block) {
+	var config apiserverv1.AdmissionConfiguration
+	if err := yaml.UnmarshalStrict([]byte(block.Text), &config); err != nil {
+		t.Fatal(err)
+	}
+	if config.APIVersion != apiserverv1.SchemeGroupVersion.String() || config.Kind != "AdmissionConfiguration" || len(config.Plugins) == 0 {
+		t.Errorf("%+v", config)
 	}
 }
 
