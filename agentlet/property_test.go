@@ -457,6 +457,9 @@ func (p *play) converged(isReady bool) (wrongs []string) {
 	reg, _, _ := registration.Parse(pod, nil)
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
+	if failing := p.registrar.Status().Failing; len(failing) > 0 {
+		wrongs = append(wrongs, fmt.Sprintf("all is well, and these fail: %v", failing))
+	}
 	wanted := map[string]Definition{}
 	for _, d := range define(testIdentity, pod.Status.PodIP, "", reg) {
 		wanted[d.ID] = d
