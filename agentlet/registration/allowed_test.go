@@ -200,6 +200,21 @@ func TestNotAllowedNamesServiceGlobsAndSource(t *testing.T) {
 	}
 }
 
+// TestProxyFollowsItsService: what keeps pods from posing as another service's mesh proxy doesn't keep them from their own.
+func TestProxyFollowsItsService(t *testing.T) {
+	globs, err := ParseServiceGlobs("!*-sidecar-proxy", "of a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for yaml, want := range map[string]int{"[{name: web, connect: {sidecar_service: {}}}]": 0, "[{name: pay-sidecar-proxy}]": 1} {
+		pod := newPod(annotations{"services": yaml})
+		reg, _ := mustParse(t, pod, nil)
+		if got, _ := (&Allowed{Services: globs}).NotAllowed(pod, reg); len(got) != want {
+			t.Errorf("%s: %v", yaml, got)
+		}
+	}
+}
+
 // TestTagsNotAllowed holds that a tag is found wherever a pod may ask for it, and is said to be there.
 func TestTagsNotAllowed(t *testing.T) {
 	for name, test := range map[string]struct {

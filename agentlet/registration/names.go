@@ -28,8 +28,8 @@ func checkName(name string) error {
 }
 
 // reservedName is the service of Consul's own servers, to which its leader adds each of them. Consul finds them by it: for
-// the NS records of its DNS domain, for the addresses in peering tokens, and for mesh gateways. Its ACL system is no defence:
-// of this name alone the servers demand no service:write. Consul tells no cases apart where it looks services up.
+// the NS records of its DNS domain, for the addresses in peering tokens, and for mesh gateways. Where it looks services up it
+// tells no cases apart. A token for all services has the right to this one, too.
 const reservedName = "consul"
 
 var errReservedName = errors.New("it is the service of Consul's own servers, and its instances are taken for servers")
