@@ -114,7 +114,7 @@ func TestInjectIntoABestEffortPod(t *testing.T) {
 		// The API server hears of quotas by a watch.
 		s.Eventually("the refusal", func(context.Context) (bool, error) {
 			err := admit(s, template())
-			return err != nil && strings.Contains(err.Error(), "quota: "+quota+", ") && strings.Contains(err.Error(), says), err
+			return err != nil && strings.Contains(err.Error(), "quota: "+quota) && strings.Contains(err.Error(), says), err
 		})
 		s.Must(admit(s, template(append(none, "inject", "false")...)))
 		s.Must(admit(s, template(none...)))
