@@ -112,7 +112,7 @@ func (a action) lane() lane {
 // schedule is what should be going on now.
 type schedule struct {
 	work map[lane]action
-	// wanted are the lanes with work, and those whose work waits for the end of its backoff.
+	// wanted are the lanes with work, and those whose work waits.
 	wanted map[lane]bool
 	// wake is when to plan again though nothing has happened; zero: never.
 	wake time.Time
@@ -162,7 +162,7 @@ func plan(s *state, now time.Time) schedule {
 
 // add puts an action on its lane, or the end of the lane's backoff into the schedule.
 func (p *schedule) add(s *state, now time.Time, a action) {
-	p.wanted[a.lane()] = true
+	p.want(a)
 	if r := s.retries[a.lane()]; now.Before(r.at) {
 		p.wakeAt(r.at)
 		return
@@ -172,6 +172,9 @@ func (p *schedule) add(s *state, now time.Time, a action) {
 	}
 	p.work[a.lane()] = a
 }
+
+// want keeps what is known of an action's failures, also where it isn't added yet.
+func (p *schedule) want(a action) { p.wanted[a.lane()] = true }
 
 func (p *schedule) wakeAt(at time.Time) {
 	if !at.IsZero() && (p.wake.IsZero() || at.Before(p.wake)) {
@@ -215,7 +218,7 @@ func planLife(s *state, now time.Time, p *schedule) {
 		}
 		planHealth(s, i, now, p)
 		watching := action{kind: watch, id: id, hash: i.hash, epoch: s.lates}
-		p.wanted[watching.lane()] = true // a watch that breaks the connection keeps its pace until it is begun again
+		p.want(watching) // one that breaks the connection keeps its pace until it is begun again
 		if i.confirmed {
 			p.add(s, now, watching)
 		}
@@ -246,9 +249,11 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 			p.add(s, now, action{kind: deregister, id: i.id})
 		}
 	case !i.current(), i.session != s.login.session.ID:
+		registering := put(s, i)
+		p.want(registering)
 		again := i.putAs == i.wantedFingerprint() && i.session == s.login.session.ID
 		if s.due(i) && s.link.leader && (!again || p.reached(now, i.putAt.Add(againAfter))) {
-			p.add(s, now, put(s, i))
+			p.add(s, now, registering)
 		}
 	case (!i.confirmed || i.lost()) && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
 		nudge := put(s, i)
@@ -331,6 +336,7 @@ func update(s *state, i *instance) action {
 // planCatalog reads the catalog, and then waits for something newer, each time for this long at the most.
 func planCatalog(s *state, now time.Time, p *schedule, wait time.Duration) {
 	a := action{kind: readCatalog, epoch: s.catalog.epoch, wait: wait}
+	p.want(a)
 	if s.catalog.fresh() {
 		if !p.reached(now, s.catalog.readAt) {
 			return
@@ -352,6 +358,8 @@ func planGate(s *state, now time.Time, p *schedule) {
 	if want.matches(current) && len(others) == 0 {
 		return
 	}
+	write := action{kind: setGate, condition: want.condition(current, now), others: others, seen: s.pod}
+	p.want(write) // also while it waits, as where the reason changes to and fro
 	closedBefore := current == nil || current.Status != corev1.ConditionTrue
 	hold := want.hold
 	if closedBefore && !want.open && want.reason != contract.Draining {
@@ -363,5 +371,5 @@ func planGate(s *state, now time.Time, p *schedule) {
 	if want.matches(s.gate.written) && len(others) == 0 && !p.reached(now, s.gate.writtenAt.Add(againAfter)) {
 		return
 	}
-	p.add(s, now, action{kind: setGate, condition: want.condition(current, now), others: others, seen: s.pod})
+	p.add(s, now, write)
 }
