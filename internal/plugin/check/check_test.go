@@ -448,6 +448,15 @@ func TestRun(t *testing.T) {
 			w.add("new", func(p *corev1.Pod) { p.Status.Conditions = nil })
 			w.denied = map[string]bool{"patch": true}
 		}, Fail, "gates", "its service account may not patch pods/status", "grants"},
+		"no grant, and an agentlet of a moment ago": {func(w *world) {
+			w.add("new", func(p *corev1.Pod) {
+				p.Status.Conditions = nil
+				p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: contract.ContainerName, State: corev1.ContainerState{
+					Running: &corev1.ContainerStateRunning{StartedAt: metav1.Time{Time: now.Add(-4 * time.Second)}},
+				}}}
+			})
+			w.denied = map[string]bool{"patch": true}
+		}, Fail, "gates", "its service account may not patch pods/status", "logs new -c agentlet"},
 		"closed, and nobody knows when": {func(w *world) {
 			w.add("shut", closed(contract.ConsulUnreachable, 0), timeless)
 		}, Fail, "gates", "closed for 1h0m0s: ConsulUnreachable", ""},

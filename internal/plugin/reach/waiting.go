@@ -24,6 +24,8 @@ type Waiting struct {
 	Why string
 	// Stuck: it does not pass by itself. Otherwise the pod is starting.
 	Stuck bool
+	// Running: it does run, for so short a time that it may not answer yet.
+	Running bool
 	// crashed is the container that has run and ended, so that its last log says more; or empty.
 	crashed string
 }
@@ -65,7 +67,7 @@ func agentletWaits(pod *corev1.Pod, status *corev1.ContainerStatus, now time.Tim
 	}
 	running, ended := status.State.Running, status.LastTerminationState.Terminated
 	if running != nil && ended == nil && now.Sub(running.StartedAt.Time) < justStarted {
-		return &Waiting{Why: "the agentlet has just started"}
+		return &Waiting{Why: "the agentlet has just started", Running: true}
 	}
 	return waits(status)
 }
