@@ -1,7 +1,6 @@
 package manifests
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +26,7 @@ type File struct {
 // document is one document of a file.
 type document struct {
 	chunk
-	// root is the parsed document, nil where it holds nothing. Lines in it are the file's.
+	// root is the parsed document, nil where it holds nothing. Lines in it are the body's.
 	root *yaml.Node
 	// json is the document as the API server would get it.
 	json []byte
@@ -74,15 +73,19 @@ func (n Note) String() string {
 // Parse reads a stream of YAML or JSON documents. A document that can't be read is a mistake, and is left as it is.
 func Parse(name string, stream []byte) (*File, []Note) {
 	file := &File{Name: name}
-	var mistakes []Note
 	for _, c := range split(stream) {
-		d := &document{chunk: c}
-		file.documents = append(file.documents, d)
-		if blank(c.body) {
-			continue
+		file.documents = append(file.documents, &document{chunk: c})
+	}
+	errs := make([]error, len(file.documents))
+	inParallel(len(file.documents), func(i int) {
+		if d := file.documents[i]; !blank(d.body) {
+			errs[i] = d.parse()
 		}
-		if err := d.parse(); err != nil {
-			mistakes = append(mistakes, Note{File: name, Line: lineIn(err, c.line), Message: err.Error()})
+	})
+	var mistakes []Note
+	for i, err := range errs {
+		if err != nil {
+			mistakes = append(mistakes, Note{File: name, Line: lineIn(err, file.documents[i].line), Message: err.Error()})
 		}
 	}
 	return file, mistakes
@@ -103,25 +106,60 @@ func lineIn(err error, fallback int) int {
 	return fallback
 }
 
+// ownLine is where a parser names a line. What it quotes of a document has no line breaks.
+var ownLine = regexp.MustCompile(`(?m)(^ *line |yaml: line | at line )(\d+)(:|$)`)
+
+// inFile says a parser's error about the body with the lines of the file.
+func (d *document) inFile(err error) string {
+	return ownLine.ReplaceAllStringFunc(err.Error(), func(text string) string {
+		parts := ownLine.FindStringSubmatch(text)
+		line, err := strconv.Atoi(parts[2])
+		if err != nil {
+			return text
+		}
+		return parts[1] + strconv.Itoa(d.line-1+line) + parts[3]
+	})
+}
+
 // parse reads the document and finds its pods.
 func (d *document) parse() (err error) {
-	// With as many empty lines before it, the parsers count as in the file.
-	text := append(bytes.Repeat([]byte("\n"), d.line-1), d.body...)
 	root := &yaml.Node{}
-	var strict any // finds keys that are there twice, which the other parsers don't
-	for _, read := range []func() error{
-		func() error { return yaml.Unmarshal(text, root) },
-		func() error { return root.Decode(&strict) },
-		func() (err error) { d.json, err = kyaml.YAMLToJSON(text); return err },
-	} {
-		if err := read(); err != nil {
-			return fmt.Errorf("read document: %s", oneLine.Replace(strings.TrimPrefix(err.Error(), "yaml: ")))
-		}
+	if err = yaml.Unmarshal(d.body, root); err == nil {
+		d.json, err = kyaml.YAMLToJSON(d.body)
+	}
+	if err != nil {
+		return fmt.Errorf("read document: %s", oneLine.Replace(strings.TrimPrefix(d.inFile(err), "yaml: ")))
+	}
+	if err := d.duplicate(root); err != nil {
+		return fmt.Errorf("read document: %w", err)
 	}
 	d.root = root
 	var errs []error
 	d.find(d.json, nil, &errs)
 	return errors.Join(errs...)
+}
+
+// duplicate says that a mapping has a key twice, which the parsers don't.
+func (d *document) duplicate(node *yaml.Node) error {
+	if node.Kind == yaml.MappingNode {
+		lines := make(map[string]int, len(node.Content)/2)
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			key := node.Content[i]
+			if key.Kind != yaml.ScalarNode {
+				continue
+			}
+			if first := lines[key.Value]; first > 0 {
+				return fmt.Errorf("line %d: mapping key %q already defined at line %d", d.line-1+key.Line, key.Value, d.line-1+first)
+			}
+			lines[key.Value] = key.Line
+		}
+	}
+	for _, child := range node.Content {
+		if err := d.duplicate(child); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // object is the part of any object that is read here.

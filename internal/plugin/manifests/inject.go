@@ -3,10 +3,13 @@ package manifests
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"reflect"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"go.yaml.in/yaml/v3"
 	"gomodules.xyz/jsonpatch/v2"
@@ -15,32 +18,53 @@ import (
 )
 
 // Injected writes the file as the webhook would make it: each judgement's patch is applied to its pod or template. What
-// nobody patched is as it was read.
+// nobody patched is as it was read. The file is spent then.
 func (f *File) Injected(judgements []Judgement) ([]byte, error) {
-	var out bytes.Buffer
-	for _, d := range f.documents {
-		var patch []jsonpatch.Operation
-		for i := range judgements {
-			if judgements[i].document == d {
-				patch = append(patch, below(judgements[i].path, judgements[i].Patch)...)
+	patches := map[*document][]jsonpatch.Operation{}
+	for i := range judgements {
+		j := &judgements[i]
+		patches[j.document] = append(patches[j.document], below(j.path, j.Patch)...)
+	}
+	bodies, errs := make([][]byte, len(f.documents)), make([]error, len(f.documents))
+	inParallel(len(f.documents), func(i int) {
+		d := f.documents[i]
+		if patch := patches[d]; len(patch) > 0 {
+			if bodies[i], errs[i] = d.patched(patch); errs[i] != nil {
+				errs[i] = fmt.Errorf("patch document at %s:%d: %w", f.Name, d.line, errs[i])
 			}
+			d.root, d.json = nil, nil // the tree is spent, and thousands of them are much memory
 		}
-		if len(patch) == 0 {
-			out.Write(d.separator)
+	})
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	for i, d := range f.documents {
+		out.Write(d.separator)
+		if bodies[i] == nil {
 			out.Write(d.body)
 			continue
 		}
-		body, err := d.patched(patch)
-		if err != nil {
-			return nil, fmt.Errorf("patch document at %s:%d: %w", f.Name, d.line, err)
-		}
-		out.Write(d.separator)
 		if separatorLine.Match(d.body) { // the document began on its separator's line
 			out.WriteString("---\n")
 		}
-		out.Write(body)
+		out.Write(bodies[i])
 	}
 	return out.Bytes(), nil
+}
+
+// inParallel does something for every number below n, several at once.
+func inParallel(n int, do func(i int)) {
+	var group sync.WaitGroup
+	var next atomic.Int64
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	group.Wait()
 }
 
 // Join puts outputs of several files into one stream.
@@ -92,7 +116,7 @@ func (d *document) patched(operations []jsonpatch.Operation) ([]byte, error) {
 		}
 		return append(out.Bytes(), '\n'), nil
 	}
-	if text, ok := d.edited(operations); ok && same(text, want) {
+	if text, ok := d.edited(encoded); ok && same(text, want) {
 		return text, nil
 	}
 	return kyaml.JSONToYAML(want)
@@ -100,12 +124,18 @@ func (d *document) patched(operations []jsonpatch.Operation) ([]byte, error) {
 
 // same reports whether YAML says what JSON says.
 func same(text, want []byte) bool {
-	got, err := kyaml.YAMLToJSONStrict(text)
+	got, err := kyaml.YAMLToJSONStrict(text) // with its keys sorted
 	if err != nil {
 		return false
 	}
-	var a, b any
-	return json.Unmarshal(got, &a) == nil && json.Unmarshal(want, &b) == nil && reflect.DeepEqual(a, b)
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(want))
+	decoder.UseNumber()
+	if decoder.Decode(&value) != nil {
+		return false
+	}
+	sorted, err := json.Marshal(value)
+	return err == nil && bytes.Equal(got, sorted)
 }
 
 // unescape is what a JSON pointer's escapes stand for.
@@ -120,10 +150,13 @@ func pointerSteps(pointer string) []string {
 	return path
 }
 
-// edited is the document with the operations done to its tree; ok is false where the tree doesn't allow it. The tree is
-// spent then.
-func (d *document) edited(operations []jsonpatch.Operation) (text []byte, ok bool) {
-	if shared(d.root) {
+// edited is the document with the operations of a JSON patch done to its tree; ok is false where the tree doesn't allow it.
+func (d *document) edited(patch []byte) (text []byte, ok bool) {
+	var operations []struct {
+		Path  string
+		Value json.RawMessage
+	}
+	if shared(d.root) || json.Unmarshal(patch, &operations) != nil {
 		return nil, false
 	}
 	for _, o := range operations {

@@ -13,10 +13,7 @@ import (
 // isn't there it is the line of the nearest one that should hold it.
 func (d *document) lineOf(path []string, field string) int {
 	line := walk(d.root, append(slices.Clone(path), steps(field)...))
-	if line < d.line {
-		return d.line
-	}
-	return line
+	return d.line - 1 + max(line, 1)
 }
 
 // steps cuts a field's path into keys and indexes.

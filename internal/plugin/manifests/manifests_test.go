@@ -123,6 +123,28 @@ func TestNotesNameTheLine(t *testing.T) {
 	golden.Check(t, filepath.Join("testdata", "mistakes.txt"), text.String())
 }
 
+// A mistake has its line in the file, wherever its document begins, and a text that looks like one has not.
+func TestLinesOfMistakes(t *testing.T) {
+	for name, test := range map[string]struct{ document, want string }{
+		"a syntax error":            {"a: 1\nb: [\n", "line 5: did not find expected node content"},
+		"a key that is there twice": {"a: 1\nb: 2\na: 3\n", `line 6: mapping key "a" already defined at line 4`},
+		"twice, within":             {"a:\n  b: {c: 1, c: 2}\n", `line 5: mapping key "c" already defined at line 5`},
+		"of a text":                 {"'line 1:': 1\n\"x\\nline 1:\": 2\n\"x\\nline 1:\": 3\n", `line 6: mapping key "x\nline 1:" already defined at line 5`},
+		"an unknown anchor":         {"a: *b\n", "unknown anchor 'b' referenced"},
+		"a Deployment's":            {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n", "read Deployment web at line 4: it has no spec.template"},
+		"keys of two maps":          {"a: {b: 1}\nc: {b: 1}\n", ""},
+		"a merged key":              {"a: &a {b: 1}\nc: {<<: *a, b: 2}\n", ""},
+	} {
+		_, mistakes := Parse("in.yaml", []byte("# 1\n# 2\n---\n"+test.document))
+		switch {
+		case test.want == "" && len(mistakes) > 0:
+			t.Errorf("%s: %v", name, mistakes)
+		case test.want != "" && (len(mistakes) != 1 || !strings.HasSuffix(mistakes[0].Message, test.want)):
+			t.Errorf("%s: %v, want %q", name, mistakes, test.want)
+		}
+	}
+}
+
 func TestNonceIsOfTheObject(t *testing.T) {
 	web := &Pod{Kind: "Deployment", Name: "web"}
 	if again := nonce("shop", &Pod{Kind: "Deployment", Name: "web"}); again != nonce("shop", web) {

@@ -1,10 +1,12 @@
 package manifests
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -33,25 +35,57 @@ func compact(root *yaml.Node) bool {
 	return !look(root) || found
 }
 
-// blockNode is a value as a tree in block style, with its keys in the order of its JSON.
-func blockNode(value any) (*yaml.Node, error) {
-	text, err := json.Marshal(value)
+// blockNode is a JSON value as a tree in block style, with its keys in their order.
+func blockNode(value []byte) (*yaml.Node, error) {
+	decoder := json.NewDecoder(bytes.NewReader(value))
+	decoder.UseNumber()
+	node, err := nextNode(decoder)
 	if err != nil {
-		return nil, fmt.Errorf("encode value: %w", err)
-	}
-	document := &yaml.Node{}
-	if err := yaml.Unmarshal(text, document); err != nil { // JSON is YAML in flow style
 		return nil, fmt.Errorf("decode value: %w", err)
 	}
-	var plain func(node *yaml.Node)
-	plain = func(node *yaml.Node) {
-		node.Style, node.Line, node.Column = 0, 0, 0
-		for _, child := range node.Content {
-			plain(child)
-		}
+	return node, nil
+}
+
+// nextNode is the decoder's next value as a tree, nil at the end of a list or an object.
+func nextNode(decoder *json.Decoder) (*yaml.Node, error) {
+	token, err := decoder.Token()
+	if err != nil {
+		return nil, err
 	}
-	plain(document)
-	return document.Content[0], nil
+	node := &yaml.Node{Kind: yaml.ScalarNode}
+	switch token := token.(type) {
+	case json.Delim:
+		switch token {
+		case '{':
+			node.Kind, node.Tag = yaml.MappingNode, "!!map"
+		case '[':
+			node.Kind, node.Tag = yaml.SequenceNode, "!!seq"
+		default:
+			return nil, nil
+		}
+		for {
+			child, err := nextNode(decoder)
+			if err != nil {
+				return nil, err
+			}
+			if child == nil {
+				return node, nil
+			}
+			node.Content = append(node.Content, child)
+		}
+	case string:
+		node.SetString(token)
+	case json.Number:
+		node.Tag, node.Value = "!!int", token.String()
+		if strings.ContainsAny(node.Value, ".eE") {
+			node.Tag = "!!float"
+		}
+	case bool:
+		node.Tag, node.Value = "!!bool", strconv.FormatBool(token)
+	default:
+		node.Tag, node.Value = "!!null", "null"
+	}
+	return node, nil
 }
 
 // addAt does a JSON patch's "add" to a tree without aliases.
