@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/connlimit"
 )
 
 // signalGrace is how long a drain hook waits for a sign of the end. The kubelet runs the hooks of all containers at
@@ -47,6 +48,7 @@ func (r *Registrar) Handler(nonce string) http.Handler {
 			http.Error(w, "this drain hook belongs to another pod", http.StatusForbidden)
 			return
 		}
+		defer connlimit.Keep(request.Context())()
 		if r.Drain(request.Context(), signalGrace) {
 			_, _ = w.Write([]byte("drained\n"))
 			return

@@ -20,6 +20,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/internal/connlimit"
 )
 
 // Bounds of the local API.
@@ -64,6 +65,7 @@ func (r *Registrar) said(w http.ResponseWriter, request *http.Request, parse fun
 	if err := own(request); err != nil {
 		return false, err
 	}
+	defer connlimit.Keep(request.Context())()
 	body, err := io.ReadAll(http.MaxBytesReader(w, request.Body, maxLocalBody))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return false, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must not have more than %d bytes", maxLocalBody)}

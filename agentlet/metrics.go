@@ -31,6 +31,7 @@ const (
 	metricMissedBeats   = "agentlet_missed_beats_total"
 	metricRequests      = "agentlet_requests_total"
 	metricDuration      = "agentlet_request_duration_seconds"
+	metricEvicted       = "agentlet_connections_evicted_total"
 )
 
 // Outcomes of a request.
@@ -74,6 +75,7 @@ func Metrics() []contract.Metric {
 		metric(metricRequests, contract.Counter, "Requests to Consul, to the API server, and to the containers that the agentlet probes.", label("operation", operations...),
 			label("outcome", outcomeOK, outcomeAbsent, outcomeRejected, outcomeRefused, outcomeUnreachable, outcomeError)),
 		metric(metricDuration, contract.Summary, "Time that requests took, without those that wait for a change.", label("operation", short...)),
+		metric(metricEvicted, contract.Counter, "Connections to the agentlet's own port that were closed to make room for newer ones; 0 unless somebody opens too many."),
 	}
 }
 
@@ -86,6 +88,7 @@ type metrics struct {
 	registrations map[string]uint64    // cause
 	seen          seen
 	toGate        time.Duration
+	evicted       func() uint64 // connections
 }
 
 type duration struct {
@@ -102,8 +105,8 @@ type seen struct {
 	drain               progress
 }
 
-func newMetrics() *metrics {
-	m := &metrics{requests: map[[2]string]uint64{}, took: map[string]duration{}, registrations: map[string]uint64{}}
+func newMetrics(evicted func() uint64) *metrics {
+	m := &metrics{evicted: evicted, requests: map[[2]string]uint64{}, took: map[string]duration{}, registrations: map[string]uint64{}}
 	for _, cause := range []string{causeFirst, causeChanged, causeLost, causeNudge} {
 		m.registrations[cause] = 0
 	}
@@ -178,6 +181,7 @@ func (m *metrics) samples() map[string][]sample {
 		metricReachable:   one(number(m.seen.reachable)),
 		metricMaintenance: one(number(m.seen.maintained)),
 		metricMissedBeats: one(float64(m.seen.missedBeats)),
+		metricEvicted:     one(float64(m.evicted())),
 	}
 	if m.toGate > 0 {
 		all[metricTimeToGate] = one(m.toGate.Seconds())

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/internal/connlimit"
 )
 
 // Config of a registrar. All fields but Login, Defaults, Allowed, OtherGates and Logger are required.
@@ -42,6 +43,8 @@ type Registrar struct {
 	config  Config
 	log     *slog.Logger
 	metrics *metrics
+	// connections of Serve.
+	connections *connlimit.Limiter
 
 	events      chan event
 	terminating chan struct{} // closed at the first sign of the end
@@ -59,10 +62,12 @@ func New(config Config) *Registrar {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	connections := connlimit.New(connectionLimits())
 	return &Registrar{
 		config:      config,
 		log:         config.Logger,
-		metrics:     newMetrics(),
+		metrics:     newMetrics(connections.Evicted),
+		connections: connections,
 		events:      make(chan event),
 		terminating: make(chan struct{}),
 		drained:     make(chan struct{}),

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"runtime"
@@ -23,6 +22,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/kube"
 	"github.com/agentlet/agentlet/agentlet/probe"
+	"github.com/agentlet/agentlet/internal/connlimit"
 	"github.com/agentlet/agentlet/internal/version"
 )
 
@@ -50,7 +50,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	defer group.Wait()
 	defer cancel()
 	group.Go(func() { pod.Watch(ctx, log, registrar) })
-	group.Go(func() { serve(ctx, o, registrar, log) })
+	group.Go(func() { serve(ctx, o, registrar) })
 	group.Go(func() { relay(ctx, signals, registrar) })
 	err = registrar.Run(ctx)
 	if registrar.PodEnded() {
@@ -112,48 +112,25 @@ func relay(ctx context.Context, signals <-chan os.Signal, registrar *agentlet.Re
 	}
 }
 
-// Bounds of the HTTP server. A drain hook is held for as long as the drain takes, so there is no write timeout.
-const (
-	readTimeout   = 5 * time.Second
-	idleTimeout   = 30 * time.Second
-	maxHeader     = 8 << 10
-	listenRetry   = time.Second
-	shutdownBound = time.Second
-)
+// listenRetry is the time between two tries to open the port.
+const listenRetry = time.Second
 
 // serve answers HTTP until ctx ends. While the port can't be opened it tells the registrar so, and tries again.
-func serve(ctx context.Context, o options, registrar *agentlet.Registrar, log *slog.Logger) {
-	server := &http.Server{
-		Handler:           registrar.Handler(o.nonce),
-		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers on the network do
-	}
+func serve(ctx context.Context, o options, registrar *agentlet.Registrar) {
 	listener := listen(ctx, net.JoinHostPort("", strconv.Itoa(o.port)), registrar)
 	if listener == nil {
 		return
 	}
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(ended)
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownBound)
-		defer cancel()
-		if server.Shutdown(bounded) != nil {
-			_ = server.Close()
-		}
-	})
-	err := server.Serve(listener)
-	if stop() {
-		registrar.PortConflict(fmt.Errorf("serve: %w", err))
-		return
+	if err := registrar.Serve(ctx, listener, o.nonce); err != nil {
+		registrar.PortConflict(err)
 	}
-	<-ended // Serve returns when Shutdown begins; held hooks have their answer when it ends
 }
 
-func listen(ctx context.Context, address string, registrar *agentlet.Registrar) net.Listener {
+func listen(ctx context.Context, address string, registrar *agentlet.Registrar) *net.TCPListener {
 	ticker := time.NewTicker(listenRetry)
 	defer ticker.Stop()
 	for failed := false; ; failed = true {
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		listener, err := connlimit.Listen(ctx, address)
 		if err == nil {
 			if failed {
 				registrar.PortConflict(nil)
