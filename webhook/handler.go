@@ -15,6 +15,8 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/internal/connlimit"
 )
 
 // maxBody bounds a request. The API server accepts objects of up to 3 MiB, and etcd keeps half of that; a review can hold an
@@ -93,6 +95,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// This is what the API server shows to whoever creates the pod.
 		http.Error(w, fmt.Sprintf("agentlet: %s (request uid %q)", cut(err.Error(), maxMessage), found.uid), status)
 	} else {
+		connlimit.Keep(r.Context()) // until the connection's end: the API server uses it again
 		w.Header().Set("Content-Type", "application/json")
 		_, err = w.Write(answer) //nolint:gosec // G705: JSON for the API server, no page for a browser
 	}

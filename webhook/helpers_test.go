@@ -60,7 +60,7 @@ func testPods(decider Decider, namespaces Namespaces) *handler {
 
 func testHandler(reviewer reviewer, kind kind) *handler {
 	return &handler{
-		reviewer, kind, newMetrics(&health{certificates: &fakeCertificates{}}, "test"), slog.New(slog.DiscardHandler), newMemory(),
+		reviewer, kind, newMetrics(&health{certificates: &fakeCertificates{}}, newLimiters(), "test"), slog.New(slog.DiscardHandler), newMemory(),
 	}
 }
 

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"crypto/x509"
 	"net/http"
 	"runtime"
@@ -24,6 +25,13 @@ const (
 	metricNotBefore  = "agentlet_webhook_certificate_not_before_timestamp_seconds"
 	metricExpiry     = "agentlet_webhook_certificate_expiry_timestamp_seconds"
 	metricInSync     = "agentlet_webhook_ca_bundle_in_sync"
+	metricEvicted    = "agentlet_webhook_connections_evicted_total"
+)
+
+// The ports, in metrics.
+const (
+	admissionPort = "admission"
+	healthPort    = "health"
 )
 
 // Metrics declares what the webhook serves, beside the Go runtime's and the process's own metrics and those of its Grants.
@@ -39,6 +47,8 @@ func Metrics() []contract.Metric {
 		metric(metricNotBefore, contract.Gauge, "Since when the certificate that is served now is valid, in seconds since 1970; 0 while there is none."),
 		metric(metricExpiry, contract.Gauge, "When the certificate that is served now expires, in seconds since 1970; 0 while there is none."),
 		metric(metricInSync, contract.Gauge, "1 when the served certificate verifies against what the API server was told to trust, else 0."),
+		metric(metricEvicted, contract.Counter, "Connections that were closed to make room for newer ones, by port; 0 unless somebody opens too many.",
+			label("port", admissionPort, healthPort)),
 	}
 }
 
@@ -50,7 +60,7 @@ type metrics struct {
 }
 
 // newMetrics returns metrics that ask health for what is so now.
-func newMetrics(health *health, version string) *metrics {
+func newMetrics(health *health, limiters limiters, version string) *metrics {
 	as := declared.By(Metrics())
 	m := &metrics{
 		registry:   prometheus.NewRegistry(),
@@ -66,6 +76,8 @@ func newMetrics(health *health, version string) *metrics {
 		as.Gauge(metricNotBefore, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotBefore }) }),
 		as.Gauge(metricExpiry, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotAfter }) }),
 		as.Flag(metricInSync, func() bool { return health.certificates.Trusted() == nil }),
+		as.Counter(metricEvicted, prometheus.Labels{"port": admissionPort}, func() float64 { return float64(limiters.admission.Evicted()) }),
+		as.Counter(metricEvicted, prometheus.Labels{"port": healthPort}, func() float64 { return float64(limiters.health.Evicted()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.start()
@@ -88,9 +100,36 @@ func (m *metrics) observe(by kind, found verdict, took time.Duration) {
 	m.duration.WithLabelValues(string(by)).Observe(took.Seconds())
 }
 
+// handler makes one answer at a time, for those who still wait for theirs, and sends it when it is made: gathered metrics and a compressor,
+// 800 KiB together, wait for no slow reader.
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+	all := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+	one := make(chan struct{}, 1)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		made := answer{ResponseWriter: w, status: http.StatusOK}
+		select {
+		case one <- struct{}{}:
+		case <-r.Context().Done():
+			return
+		}
+		func() {
+			defer func() { <-one }()
+			all.ServeHTTP(&made, r)
+		}()
+		w.WriteHeader(made.status)
+		_, _ = w.Write(made.body.Bytes()) // the client has gone
+	})
 }
+
+// answer holds what is to be sent.
+type answer struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) WriteHeader(status int)            { a.status = status }
+func (a *answer) Write(content []byte) (int, error) { return a.body.Write(content) }
 
 // stamp returns a time of the certificate that is served now, as Unix has it, or 0.
 func stamp(health *health, of func(*x509.Certificate) time.Time) float64 {

@@ -1,11 +1,17 @@
 package webhook
 
 import (
+	"context"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 
@@ -15,7 +21,7 @@ import (
 func TestMetricsAreAsDeclared(t *testing.T) {
 	certificate, _ := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
 	health := &health{certificates: &fakeCertificates{certificate: certificate}}
-	m := newMetrics(health, "test")
+	m := newMetrics(health, newLimiters(), "test")
 	m.observe(validating, verdict{outcome: accepted, reason: reasonValid}, time.Millisecond)
 	problems, err := testutil.GatherAndLint(m.registry)
 	if err != nil || len(problems) > 0 {
@@ -49,5 +55,90 @@ func TestReadyIsAMetric(t *testing.T) {
 		if text := get(server.plain.Handler, MetricsPath).Body.String(); !strings.Contains(text, want) {
 			t.Errorf("no %s", want)
 		}
+	}
+}
+
+// stuck is a reader that takes the first bytes of its answer, and no more until it is closed.
+type stuck struct {
+	http.ResponseWriter
+	writing chan<- struct{}
+	closed  <-chan struct{}
+}
+
+func (s stuck) Write(content []byte) (int, error) {
+	if len(content) <= 10 { // what is compressed begins so
+		return len(content), nil
+	}
+	s.writing <- struct{}{}
+	<-s.closed
+	return 0, io.ErrClosedPipe
+}
+
+// TestSlowScrapes: readers that don't take their metrics hold little more than those, and nobody up.
+func TestSlowScrapes(t *testing.T) {
+	const readers, each = 50, 64 << 10
+	handler := testMutator(realInjector(t)).metrics.handler()
+	scrape := func(w http.ResponseWriter) {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, MetricsPath, nil)
+		request.Header.Set("Accept-Encoding", "gzip")
+		handler.ServeHTTP(w, request)
+	}
+	scrape(httptest.NewRecorder())
+	before := heldMemory()
+	writing, closed := make(chan struct{}, readers), make(chan struct{})
+	var group sync.WaitGroup
+	for range readers {
+		group.Go(func() { scrape(stuck{httptest.NewRecorder(), writing, closed}) })
+	}
+	for range readers {
+		<-writing
+	}
+	if now := heldMemory(); now > before+readers*each {
+		t.Errorf("each holds %d KiB", (now-before)/readers>>10)
+	}
+	recorder := httptest.NewRecorder()
+	scrape(recorder)
+	if recorder.Code != http.StatusOK || recorder.Body.Len() == 0 {
+		t.Errorf("another scrape: %d, %d bytes", recorder.Code, recorder.Body.Len())
+	}
+	close(closed)
+	group.Wait()
+}
+
+// stopped is a collector that waits.
+type stopped struct{ entered, release chan struct{} }
+
+func (stopped) Describe(chan<- *prometheus.Desc) {}
+
+func (s stopped) Collect(chan<- prometheus.Metric) {
+	s.entered <- struct{}{}
+	<-s.release
+}
+
+// TestScrapesThatNobodyWaitsFor: a scrape whose connection has been closed asks for nothing any more.
+func TestScrapesThatNobodyWaitsFor(t *testing.T) {
+	m := testMutator(realInjector(t)).metrics
+	collector := stopped{make(chan struct{}, 10), make(chan struct{})}
+	m.registry.MustRegister(collector)
+	handler := m.handler()
+	scrape := func(ctx context.Context) {
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, MetricsPath, nil))
+	}
+	var group sync.WaitGroup
+	group.Go(func() { scrape(t.Context()) })
+	<-collector.entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	ended := make(chan struct{})
+	group.Go(func() { scrape(ctx); close(ended) })
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the first")
+	}
+	close(collector.release)
+	group.Wait()
+	if n := len(collector.entered); n > 0 {
+		t.Errorf("%d more were gathered", n)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/internal/connlimit"
 	"github.com/agentlet/agentlet/internal/pkitest"
 )
 
@@ -44,7 +45,9 @@ type running struct {
 
 func start(t testing.TB, config Config, roots *x509.CertPool) running {
 	t.Helper()
-	config.Log = slog.New(slog.DiscardHandler)
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
 	admission, health := listener(t), listener(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -62,10 +65,9 @@ func start(t testing.TB, config Config, roots *x509.CertPool) running {
 	}
 }
 
-func listener(t testing.TB) net.Listener {
+func listener(t testing.TB) *net.TCPListener {
 	t.Helper()
-	var config net.ListenConfig
-	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	l, err := connlimit.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,7 @@ func closed(c net.Conn, wait time.Duration) bool {
 	_ = c.SetReadDeadline(time.Now().Add(wait))
 	_, err := c.Read(make([]byte, 1))
 	timeout, ok := errors.AsType[net.Error](err)
-	return err != nil && !(ok && timeout.Timeout())
+	return err != nil && (!ok || !timeout.Timeout())
 }
 
 // several is an address for each number, one the same for all.
@@ -192,15 +192,18 @@ func TestWhoGivesWay(t *testing.T) {
 		"one that has sent nothing, too": {two, []opened{{others, silent, waiting}, {mine, half, waiting}}, 0},
 		"the oldest of its source": {
 			Limits{Total: 9, PerSource: 2},
-			[]opened{{others, half, waiting}, {mine, half, waiting}, {mine, half, waiting}}, 1,
+			[]opened{{others, half, waiting}, {mine, half, waiting}, {mine, half, waiting}},
+			1,
 		},
 		"the oldest that waits, where more wait": {
 			Limits{Total: 3, PerSource: 3},
-			[]opened{{mine, hold, served}, {mine, half, waiting}, {others, half, waiting}}, 1,
+			[]opened{{mine, hold, served}, {mine, half, waiting}, {others, half, waiting}},
+			1,
 		},
 		"the oldest that is served, where more are": {
 			Limits{Total: 3, PerSource: 3},
-			[]opened{{mine, half, waiting}, {mine, endless, served}, {others, endless, served}}, 1,
+			[]opened{{mine, half, waiting}, {mine, endless, served}, {others, endless, served}},
+			1,
 		},
 		"none that is kept":          {two, []opened{{mine, keep, kept}, {mine, hold, served}, {mine, hold, served}}, 1},
 		"one that is kept no longer": {two, []opened{{mine, released, served}, {mine, hold, served}}, 0},

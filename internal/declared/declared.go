@@ -35,6 +35,11 @@ func (m Metrics) Flag(name string, is func() bool) prometheus.Collector {
 	})
 }
 
+// Counter asks for its value when it is collected. It is the one with these values of its labels.
+func (m Metrics) Counter(name string, labels prometheus.Labels, value func() float64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: m[name].Name, Help: m[name].Help, ConstLabels: labels}, value)
+}
+
 // Gauges by their labels.
 func (m Metrics) Gauges(name string) *prometheus.GaugeVec {
 	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: m[name].Name, Help: m[name].Help}, m[name].LabelNames())

@@ -1,0 +1,153 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// openMany opens many connections to an address, each of which sends text and waits. Between them do is called, three times.
+func openMany(t *testing.T, to string, from func(int) string, send func(net.Conn) error, do func()) {
+	t.Helper()
+	const connections, each = 2100, 700 // more than a port has places
+	to = to[strings.LastIndex(to, "/")+1:]
+	for i := range connections {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from(i))}, Timeout: 10 * time.Second}
+		c, err := dialer.DialContext(t.Context(), "tcp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = send(c) // it may be closed by now
+		if i%each == each-1 {
+			do()
+		}
+	}
+}
+
+// counting is a log that counts its lines.
+type counting struct {
+	slog.Handler
+	lines *atomic.Int64
+}
+
+func (c counting) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c counting) Handle(context.Context, slog.Record) error { c.lines.Add(1); return nil }
+
+// TestStrangersConnections has thousands of connections come to each port. Reviews are answered meanwhile, on the connections that the API
+// server has and on new ones, and so are probes and scrapes; and the connections take no more than their share.
+func TestStrangersConnections(t *testing.T) {
+	const maxMemory = 40 << 20 // without limits it is 81 MiB
+	one := func(int) string { return "127.9.0.1" }
+	many := func(i int) string { return fmt.Sprintf("127.9.%d.%d", i/250, i%250+1) }
+	sends := func(text string) func(net.Conn) error {
+		return func(c net.Conn) error { _, err := io.WriteString(c, text); return err }
+	}
+	halfHeader := "GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", maxHeader)
+	overTLS := func(c net.Conn) error {
+		_, err := io.WriteString(tls.Client(c, &tls.Config{InsecureSkipVerify: true}), halfHeader)
+		return err
+	}
+	type flood struct {
+		health bool // the port
+		from   func(int) string
+		send   func(net.Conn) error
+	}
+	for name, flood := range map[string]flood{
+		"half a handshake, from one":          {false, one, sends("\x16\x03\x01")},
+		"half a handshake, from many":         {false, many, sends("\x16\x03\x01")},
+		"half a header over TLS, from one":    {false, one, overTLS},
+		"half a header over TLS, from many":   {false, many, overTLS},
+		"half a header for health, from one":  {true, one, sends(halfHeader)},
+		"half a header for health, from many": {true, many, sends(halfHeader)},
+		"scrapes that aren't read, from many": {true, many, sends("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			certificate, roots := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
+			var lines atomic.Int64
+			server := start(t, Config{
+				Decider: realInjector(t), Certificates: &fakeCertificates{certificate: certificate},
+				Log: slog.New(counting{slog.DiscardHandler, &lines}),
+			}, roots)
+			review := envelope(t, ordinaryPod(t), nil)
+			reviewed := func(client *http.Client) (reused bool) {
+				t.Helper()
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
+				request, err := http.NewRequestWithContext(ctx, http.MethodPost, server.admission+MutatePath, strings.NewReader(string(review)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				request.Header.Set("Content-Type", "application/json")
+				response, err := client.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+				if response.StatusCode != http.StatusOK || response.ProtoMajor != 1 {
+					t.Errorf("review: %s by %s", response.Status, response.Proto)
+				}
+				return reused
+			}
+			reviewed(server.client)
+			before, goroutines := heldMemory(), runtime.NumGoroutine()
+			reviews := int64(1)
+			target := server.admission
+			if flood.health {
+				target = server.health
+			}
+			openMany(t, target, flood.from, flood.send, func() {
+				if !reviewed(server.client) {
+					t.Error("the API server's connection was closed")
+				}
+				fresh := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+					TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "agentlet.test.svc"}, DisableKeepAlives: true,
+				}}
+				reviewed(fresh)
+				reviews += 2
+				for _, path := range []string{LivezPath, ReadyzPath, MetricsPath} {
+					if status, body := server.call(t, http.MethodGet, server.health+path, nil); status != http.StatusOK {
+						t.Errorf("%s: %d %s", path, status, body)
+					}
+				}
+			})
+			if n := runtime.NumGoroutine() - goroutines; n > 1000 {
+				t.Errorf("%d goroutines more than before", n)
+			}
+			if now := heldMemory(); now > before+maxMemory {
+				t.Errorf("%d KiB more than before", (now-before)>>10)
+			}
+			_, metrics := server.call(t, http.MethodGet, server.health+MetricsPath, nil)
+			port := admissionPort
+			if flood.health {
+				port = healthPort
+			}
+			if metric := fmt.Sprintf("agentlet_webhook_connections_evicted_total{port=%q} ", port); !strings.Contains(metrics, metric) || strings.Contains(metrics, metric+"0\n") {
+				t.Errorf("no %s", metric)
+			}
+			if n := lines.Load() - reviews; n > 30 {
+				t.Errorf("%d lines in the log beside the reviews'", n)
+			}
+		})
+	}
+}
+
+// heldMemory is what this process holds for objects and stacks.
+func heldMemory() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc + stats.StackInuse
+}
