@@ -14,7 +14,7 @@
 //	PUT /stepdown  a primary gives the lease up
 //
 // With GRPC_PORT it serves gRPC's health protocol there, which says the same as /ready. "sample true" succeeds at once, for
-// exec probes.
+// exec probes. "sample flood" opens many connections to somebody, as a stranger on the network may.
 //
 // On SIGTERM it tells the collector (COLLECTOR, host:port, UDP) and exits at once, as an application does that knows
 // nothing of draining. With RUN_FOR it exits by itself with 0 after that time, like a Job.
@@ -45,7 +45,11 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "true" {
 		return
 	}
-	if err := run(); err != nil {
+	do := run
+	if len(os.Args) > 1 && os.Args[1] == "flood" {
+		do = func() error { return flood(os.Args[2:]) }
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "sample:", err)
 		os.Exit(1)
 	}

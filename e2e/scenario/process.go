@@ -48,9 +48,31 @@ func (p Process) ProcessorTime() (time.Duration, error) {
 
 // CgroupMemory is what the kernel charges the container for, in bytes, page cache included.
 func (p Process) CgroupMemory() (int64, error) {
+	file, err := p.memoryFile("memory.usage_in_bytes", "memory.current")
+	if err != nil {
+		return 0, err
+	}
+	value, err := os.ReadFile(file)
+	if err != nil {
+		return 0, fmt.Errorf("read a container's memory: %w", err)
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(value)), 10, 64)
+}
+
+// LimitMemory sets how much of it the container may have, until it is started anew.
+func (p Process) LimitMemory(bytes int64) error {
+	file, err := p.memoryFile("memory.limit_in_bytes", "memory.max")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, strconv.AppendInt(nil, bytes, 10), 0o600)
+}
+
+// memoryFile is a file of the container's cgroup, by its names in the first and the second version.
+func (p Process) memoryFile(first, second string) (string, error) {
 	content, err := os.ReadFile(p.file("cgroup"))
 	if err != nil {
-		return 0, fmt.Errorf("read cgroups of process %d: %w", p.PID, err)
+		return "", fmt.Errorf("read cgroups of process %d: %w", p.PID, err)
 	}
 	for line := range strings.Lines(string(content)) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -60,15 +82,15 @@ func (p Process) CgroupMemory() (int64, error) {
 		var file string
 		switch {
 		case parts[1] == "memory":
-			file = filepath.Join("/sys/fs/cgroup/memory", parts[2], "memory.usage_in_bytes")
+			file = filepath.Join("/sys/fs/cgroup/memory", parts[2], first)
 		case parts[0] == "0" && parts[1] == "":
-			file = filepath.Join("/sys/fs/cgroup", parts[2], "memory.current")
+			file = filepath.Join("/sys/fs/cgroup", parts[2], second)
 		default:
 			continue
 		}
-		if value, err := os.ReadFile(file); err == nil {
-			return strconv.ParseInt(strings.TrimSpace(string(value)), 10, 64)
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
 		}
 	}
-	return 0, fmt.Errorf("process %d has no cgroup that counts memory", p.PID)
+	return "", fmt.Errorf("process %d has no cgroup that counts memory", p.PID)
 }

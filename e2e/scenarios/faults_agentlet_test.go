@@ -31,26 +31,22 @@ func TestFaultAgentletOutOfMemory(t *testing.T) {
 	s := scenario.New(t)
 	var pod *corev1.Pod
 	var gaps func() []time.Duration
-	s.Given("a registered pod whose agentlet may have 16 MiB", func() {
-		pod = running(s, "pod", s.Sample(s.Annotations("memory-limit", "16Mi")))
+	node := s.Cluster.Nodes[0]
+	var strangers strangers
+	s.Given("a registered pod, and a stranger", func() {
+		strangers = newStrangers(s)
+		pod = running(s, "pod", pinned(s, node))
 		gaps = followStatus(s)
 	})
 	began := time.Now()
-	s.When("somebody opens connections to it until the kernel kills it", func() {
-		flood, enough := context.WithCancel(s.Ctx)
-		defer enough()
-		for range 20 {
-			go func() {
-				for flood.Err() == nil {
-					connection, err := (&net.Dialer{Timeout: time.Second}).DialContext(flood, "tcp", net.JoinHostPort(pod.Status.PodIP, "19500"))
-					if err != nil {
-						return
-					}
-					_, _ = fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: x\r\nX: %s", contract.LivezPath, strings.Repeat("x", 4000))
-					context.AfterFunc(flood, func() { connection.Close() })
-				}
-			}()
-		}
+	s.When("its agentlet has 2 MiB left, which are less than what strangers can take, and they take it", func() {
+		process, err := scenario.FindProcess("agentlet run", string(pod.UID))
+		s.Must(err)
+		held, err := process.AnonymousMemory()
+		s.Must(err)
+		s.Must(process.LimitMemory(held + 2<<20))
+		netns, args := strangers.manyPods(node)
+		defer strangers.flood(netns, net.JoinHostPort(pod.Status.PodIP, "19500"), append(args, "-connections=1000", "-rate=1000", "-send=half")...)()
 		s.Eventually("the kill", func(context.Context) (bool, error) {
 			status := agentletOf(s.Pod("pod"))
 			for _, state := range []corev1.ContainerState{status.LastTerminationState, status.State} {

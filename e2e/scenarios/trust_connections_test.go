@@ -1,0 +1,293 @@
+package scenarios_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/webhook"
+)
+
+// strangers is a pod that nobody has injected, from which connections come, and whose program runs elsewhere, too.
+type strangers struct {
+	*scenario.S
+	process scenario.Process
+}
+
+func newStrangers(s *scenario.S) strangers {
+	s.Helper()
+	template := s.Sample(nil)
+	template.Labels = map[string]string{"app": "stranger"}
+	template.Spec.NodeName = s.Cluster.Nodes[1].Name
+	_, err := s.CreatePod("stranger", template)
+	s.Must(err)
+	process, err := scenario.FindProcess("/sample", string(s.AwaitReady("stranger").UID))
+	s.Must(err)
+	return strangers{s, process}
+}
+
+// Addresses that a node has for a while, as if there were a pod at each: of those that are for measurements of networks.
+const (
+	manyAddresses = "198.18.0.0/16"
+	firstAddress  = "198.18.0.1"
+	manySources   = 1000
+)
+
+// onePod and manyPods are where connections come from: the network namespace, and arguments.
+func (s strangers) onePod() (netns string, args []string) {
+	return filepath.Join("/proc", strconv.Itoa(s.process.PID), "ns", "net"), nil
+}
+
+// manyPods is that of the node of a pod that is called.
+func (s strangers) manyPods(node *cluster.Node) (netns string, args []string) {
+	s.Helper()
+	route := func(ctx context.Context, verb string) error {
+		return s.Command(ctx, "ip", "-n", filepath.Base(node.Netns()), "route", verb, "local", manyAddresses, "dev", "lo")
+	}
+	s.Must(route(s.Ctx, "replace"))
+	s.Afterwards(10*time.Second, func(ctx context.Context) { _ = route(ctx, "delete") })
+	return node.Netns(), []string{"-from", firstAddress, "-sources", strconv.Itoa(manySources)}
+}
+
+// flood runs the sample's flood in a network namespace until stop, which checks that there was one.
+func (s strangers) flood(netns, to string, args ...string) (stop func()) {
+	s.Helper()
+	program := filepath.Join("/proc", strconv.Itoa(s.process.PID), "root", "sample")
+	command := exec.CommandContext(s.Ctx, "nsenter", append([]string{"--net=" + netns, program, "flood", "-to", to, "-for", "10m"}, args...)...)
+	var out, errs bytes.Buffer
+	command.Stdout, command.Stderr = &out, &errs
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	command.WaitDelay = 10 * time.Second
+	s.Must(command.Start())
+	return func() {
+		s.Helper()
+		_ = command.Process.Signal(syscall.SIGTERM)
+		err := command.Wait()
+		var report struct{ Opened, Failed, Most int }
+		if err == nil {
+			err = json.Unmarshal(out.Bytes(), &report)
+		}
+		s.Logf("flood of %s %q: %+v", to, args, report)
+		if err != nil || report.Opened == 0 {
+			s.Errorf("flood of %s: %v %s", to, err, errs.String())
+		}
+	}
+}
+
+// ask returns the answer to a GET, on a connection of its own.
+func ask(s *scenario.S, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(s.Ctx, 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s", response.Status)
+	}
+	return body, err
+}
+
+// askWhile asks for each URL again and again, and fails where there is no answer.
+func askWhile(s *scenario.S, lasts time.Duration, urls ...string) {
+	s.Helper()
+	var took []float64
+	for began := time.Now(); time.Since(began) < lasts; s.Pause(200 * time.Millisecond) {
+		for _, url := range urls {
+			asked := time.Now()
+			if _, err := ask(s, url); err != nil {
+				s.Errorf("%s, %s after the beginning: %v", url, asked.Sub(began).Round(time.Millisecond), err)
+			}
+			took = append(took, float64(time.Since(asked).Milliseconds()))
+		}
+	}
+	s.Logf("answers after %v ms at the median, %v ms at most, of %d", observe.Quantile(took, 0.5), slices.Max(took), len(took))
+}
+
+// metric is the sum of a metric's values.
+func metric(s *scenario.S, url, name string) float64 {
+	s.Helper()
+	text, err := ask(s, url)
+	s.Must(err)
+	sum, err := scenario.Sum(text, name, func(map[string]string) bool { return true })
+	s.Must(err)
+	return sum
+}
+
+// TestTrustConnectionFloodOfAnAgentlet has one pod and a thousand addresses open 10,000 connections to an agentlet, and close none.
+func TestTrustConnectionFloodOfAnAgentlet(t *testing.T) {
+	s := scenario.New(t)
+	floodAgentlet(s, 8*time.Second, func(strangers strangers, node *cluster.Node, to string) (stops []func()) {
+		netns, args := strangers.onePod()
+		stops = append(stops, strangers.flood(netns, to, append(args, "-connections=5000", "-rate=1500", "-send=half")...))
+		netns, args = strangers.manyPods(node)
+		return append(stops, strangers.flood(netns, to, append(args, "-connections=5000", "-rate=1500", "-send=metrics")...))
+	})
+}
+
+func TestTrustConnectionFloodOfAnAgentletForAMinute(t *testing.T) {
+	for _, what := range []string{"silent", "half", "metrics"} {
+		for whence, from := range map[string]func(strangers, *cluster.Node) (string, []string){
+			"one pod":        func(s strangers, _ *cluster.Node) (string, []string) { return s.onePod() },
+			"many pods":      strangers.manyPods,
+			"the pod's node": func(_ strangers, node *cluster.Node) (string, []string) { return node.Netns(), nil },
+		} {
+			t.Run(what+" from "+whence, func(t *testing.T) {
+				s := scenario.New(t, scenario.Long())
+				floodAgentlet(s, time.Minute, func(strangers strangers, node *cluster.Node, to string) []func() {
+					netns, args := from(strangers, node)
+					return []func(){strangers.flood(netns, to, append(args, "-connections=10000", "-rate=3000", "-send="+what)...)}
+				})
+			})
+		}
+	}
+}
+
+// floodAgentlet looks at an agentlet for a while under a flood, and has its pod end then.
+func floodAgentlet(s *scenario.S, lasts time.Duration, begin func(strangers strangers, node *cluster.Node, to string) (stops []func())) {
+	s.Helper()
+	timeline := observe.NewTimeline(nil)
+	node := s.Cluster.Nodes[0]
+	var pod *corev1.Pod
+	var strangers strangers
+	var gaps func() []time.Duration
+	s.Given("a registered pod with a short heartbeat, and a stranger", func() {
+		strangers = newStrangers(s)
+		collector, err := timeline.Collect(s.Ctx, cluster.HostIP)
+		s.Must(err)
+		template := pinned(s, node, "heartbeat-ttl", "6s", "drain-delay", "1s")
+		scenario.SetEnv(&template, "COLLECTOR", collector)
+		timeline.Catalog(s.Ctx, s.Consul, s.Service())
+		pod = running(s, "pod", template)
+		awaitBeat(s, "pod")
+		gaps = followStatus(s)
+	})
+	address := net.JoinHostPort(pod.Status.PodIP, "19500")
+	url := "http://" + address
+	var stops []func()
+	s.When("connections are opened to its agentlet, and not closed", func() { stops = begin(strangers, node, address) })
+	s.Then("it answers all the same", func() {
+		askWhile(s, lasts, url+contract.LivezPath, url+contract.MetricsPath)
+	})
+	s.Then("it was not restarted, has missed no heartbeat, and its instance has passed all the time", func() {
+		if n := agentletOf(s.Pod("pod")).RestartCount; n > 0 {
+			s.Errorf("%d restarts", n)
+		}
+		if n := metric(s, url+contract.MetricsPath, "agentlet_missed_beats_total"); n > 0 {
+			s.Errorf("%v missed heartbeats", n)
+		}
+		if g := gaps(); len(g) > 0 {
+			s.Errorf("gaps in passing: %v", g)
+		}
+		memory, err := scenario.AnonymousMemory("agentlet run", string(pod.UID))
+		s.Must(err)
+		evicted := metric(s, url+contract.MetricsPath, "agentlet_connections_evicted_total")
+		if evicted < 1000 {
+			s.Errorf("%v connections were evicted: was there a flood?", evicted)
+		}
+		s.Logf("%v connections evicted; %d KiB of anonymous memory", evicted, memory>>10)
+	})
+	s.When("the pod is deleted meanwhile, its drain is answered: SIGTERM comes when the catalog has dropped it", func() {
+		s.Delete("pod")
+		s.AwaitGone(pod)
+		for _, stop := range stops {
+			stop()
+		}
+		for _, life := range timeline.Lives() {
+			if life.UID != string(pod.UID) {
+				continue
+			}
+			held, ok := life.Between(observe.OutOfCatalog, observe.Terminated)
+			if !ok || held < time.Second {
+				s.Errorf("SIGTERM came %s after the catalog had dropped it (seen: %v), want the drain-delay of 1s", held, life.At)
+			}
+			s.Logf("SIGTERM came %s after the catalog had dropped it", held.Round(time.Millisecond))
+		}
+	})
+}
+
+// TestTrustConnectionFloodOfTheWebhook has one pod and a thousand addresses open 10,000 connections to the ports of both replicas.
+func TestTrustConnectionFloodOfTheWebhook(t *testing.T) {
+	floodWebhook(scenario.New(t), 8*time.Second, "-connections=2500")
+}
+
+func TestTrustConnectionFloodOfTheWebhookForAMinute(t *testing.T) {
+	floodWebhook(scenario.New(t, scenario.Long()), time.Minute, "-connections=10000")
+}
+
+// floodWebhook has pods admitted while both replicas are under a flood.
+func floodWebhook(s *scenario.S, lasts time.Duration, connections string) {
+	s.Helper()
+	installed(s)
+	var strangers strangers
+	var before []corev1.Pod
+	s.Given("two replicas, and a stranger", func() { strangers, before = newStrangers(s), awaitWebhooks(s) })
+	var during *admissions
+	s.When("connections are opened to both of their ports, and not closed", func() {
+		during = admitWhile(s, 0, func() {
+			var stops []func()
+			for _, pod := range before {
+				begin := func(from func(*cluster.Node) (string, []string), port string, args ...string) {
+					netns, more := from(s.Cluster.Node(pod.Spec.NodeName))
+					stops = append(stops, strangers.flood(netns, net.JoinHostPort(pod.Status.PodIP, port), append(append(more, connections), args...)...))
+				}
+				one := func(*cluster.Node) (string, []string) { return strangers.onePod() }
+				begin(one, "9443", "-send=silent", "-rate=400")
+				begin(strangers.manyPods, "9443", "-send=half", "-tls", "-rate=100")
+				begin(one, "8080", "-send=metrics", "-rate=100")
+				begin(strangers.manyPods, "8080", "-send=half", "-rate=400")
+			}
+			var urls []string
+			for _, pod := range before {
+				for _, path := range []string{webhook.LivezPath, webhook.ReadyzPath, webhook.MetricsPath} {
+					urls = append(urls, "http://"+net.JoinHostPort(pod.Status.PodIP, "8080")+path)
+				}
+			}
+			askWhile(s, lasts, urls...)
+			for _, pod := range before {
+				url := "http://" + net.JoinHostPort(pod.Status.PodIP, "8080") + webhook.MetricsPath
+				s.Logf("%s: %v connections evicted, %v MiB resident", pod.Name, metric(s, url, "agentlet_webhook_connections_evicted_total"),
+					metric(s, url, "process_resident_memory_bytes")/(1<<20))
+			}
+			for _, stop := range stops {
+				stop()
+			}
+		})
+	})
+	s.Then("every pod is admitted at once, with its agentlet", func() { during.judge(s, "flood") })
+	s.Then("no replica was restarted, or has been unready", func() {
+		for i, pod := range awaitWebhooks(s) {
+			was, is := scenario.Condition(&before[i], corev1.PodReady), scenario.Condition(&pod, corev1.PodReady)
+			if pod.UID != before[i].UID || pod.Status.ContainerStatuses[0].RestartCount != before[i].Status.ContainerStatuses[0].RestartCount {
+				s.Errorf("%s: %+v", pod.Name, pod.Status.ContainerStatuses[0])
+			}
+			if !is.LastTransitionTime.Equal(&was.LastTransitionTime) {
+				s.Errorf("%s: Ready was %+v, is %+v", pod.Name, was, is)
+			}
+		}
+	})
+}
