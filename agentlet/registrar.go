@@ -62,7 +62,7 @@ func New(config Config) *Registrar {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	connections := connlimit.New(connectionLimits())
+	connections := connlimit.New(ConnectionLimits())
 	return &Registrar{
 		config:      config,
 		log:         config.Logger,

@@ -19,11 +19,11 @@ const (
 	shutdownBound  = time.Second
 )
 
-// connectionLimits of the agentlet's port. The kubelet, Prometheus and the API server's proxy open a connection for each request, and have
+// ConnectionLimits of the agentlet's port. The kubelet, Prometheus and the API server's proxy open a connection for each request, and have
 // a handful at once, for milliseconds; from behind one address, where a node masquerades. 256 connections with half-sent requests were
 // measured to take 8 MiB, an eighth of the default memory-limit. Drain hooks, of which a pod has one for each container, and calls of the
 // local API are kept.
-func connectionLimits() connlimit.Limits {
+func ConnectionLimits() connlimit.Limits {
 	return connlimit.Limits{Total: 256, PerSource: 32, Kept: 64, KeptPerSource: 64}
 }
 

@@ -128,7 +128,7 @@ func TestStrangersConnections(t *testing.T) {
 				}
 				hooks = append(hooks, ask(t, kubelet, to, contract.DrainPath, testNonce))
 			}
-			limits := connectionLimits()
+			limits := ConnectionLimits()
 			if n := runtime.NumGoroutine() - goroutinesBefore; n > 2*(limits.Total+limits.Kept) {
 				t.Errorf("%d goroutines more than before", n)
 			}

@@ -49,15 +49,17 @@ type Config struct {
 // limiters of the two ports' connections.
 type limiters struct{ admission, health *connlimit.Limiter }
 
-// newLimiters returns those of a Server. An API server keeps up to 25 connections, and opens more when it has more to ask at once;
-// those that have been used for a review are kept, so that strangers take the place of strangers. 512 connections with half-sent requests
-// were measured to take 35 MiB, of the 128 of the chart. The kubelet and Prometheus open a
-// connection for each request to the other port, and have a handful at once.
+// ConnectionLimits of the two ports. An API server keeps up to 25 connections, and opens more when it has more to ask at once; those that
+// have been used for a review are kept, so that strangers take the place of strangers. 512 connections with half-sent requests were
+// measured to take 35 MiB, of the 128 of the chart. The kubelet and Prometheus open a connection for each request to the other port, and
+// have a handful at once.
+func ConnectionLimits() (admission, health connlimit.Limits) {
+	return connlimit.Limits{Total: 512, PerSource: 128, Kept: 256, KeptPerSource: 128}, connlimit.Limits{Total: 128, PerSource: 32}
+}
+
 func newLimiters() limiters {
-	return limiters{
-		admission: connlimit.New(connlimit.Limits{Total: 512, PerSource: 128, Kept: 256, KeptPerSource: 128}),
-		health:    connlimit.New(connlimit.Limits{Total: 128, PerSource: 32}),
-	}
+	admission, health := ConnectionLimits()
+	return limiters{admission: connlimit.New(admission), health: connlimit.New(health)}
 }
 
 // Server is the webhook's two HTTP servers.

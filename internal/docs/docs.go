@@ -18,8 +18,8 @@ import (
 
 // pages are the Markdown files that hold generated tables.
 var pages = []string{
-	"README.md", "docs/annotations.md", "docs/applications.md", "docs/operating.md", "docs/metrics.md", "docs/migrate.md", "docs/consul.md",
-	"docs/consul-on-kubernetes.md", "docs/clients.md", "docs/benchmarks.md", chartFolder + "README.md",
+	"README.md", "docs/annotations.md", "docs/applications.md", "docs/operating.md", "docs/metrics.md", "docs/security.md", "docs/migrate.md",
+	"docs/consul.md", "docs/consul-on-kubernetes.md", "docs/clients.md", "docs/benchmarks.md", chartFolder + "README.md",
 }
 
 // The picture of a pod's life: what was measured, and what is drawn from it.

@@ -1,11 +1,15 @@
 package docs
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector/dialect"
+	"github.com/agentlet/agentlet/internal/connlimit"
+	"github.com/agentlet/agentlet/webhook"
 )
 
 // notInForce says of keys what the code does not do yet. It goes when the code does it.
@@ -54,7 +58,27 @@ func tables() map[string]string {
 
 		"metrics-agentlet": metricTable(agentlet.Metrics()),
 		"metrics-webhook":  metricTable(webhookMetrics()),
+		"connections":      connectionTable(),
 	}
+}
+
+// connectionTable is of the connections that each port has at the most.
+func connectionTable() string {
+	t := newTable("port", "in all", "of one source", "and beside these, never closed for others")
+	admission, health := webhook.ConnectionLimits()
+	add := func(port string, limits connlimit.Limits, kept string) {
+		if limits.Kept > 0 {
+			kept += fmt.Sprintf(": %d", limits.Kept)
+		}
+		if limits.KeptPerSource < limits.Kept {
+			kept += fmt.Sprintf(", %d of one source", limits.KeptPerSource)
+		}
+		t.row(port, strconv.Itoa(limits.Total), strconv.Itoa(limits.PerSource), kept)
+	}
+	add("an agentlet's, 19500", agentlet.ConnectionLimits(), "drain hooks with the pod's nonce, and calls of the local API")
+	add("the webhook's for admission, 9443", admission, "connections over which a review was answered")
+	add("the webhook's for health and metrics, 8080", health, "")
+	return t.String()
 }
 
 func contractTable(full bool) string {
