@@ -111,6 +111,7 @@ func (h *handler) record(r *http.Request, found verdict, took time.Duration, err
 		slog.String("webhook", string(h.kind)),
 		slog.String("outcome", string(found.outcome)), slog.String("reason", string(found.reason)),
 		slog.String("namespace", found.namespace), slog.String("object", found.object), slog.Float64("seconds", took.Seconds()),
+		slog.String("client", r.RemoteAddr),
 	}
 	if err != nil {
 		level = slog.LevelError

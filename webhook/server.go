@@ -36,6 +36,8 @@ type Config struct {
 	// Namespaces is nil where no namespace has a say.
 	Namespaces   Namespaces
 	Certificates Certificates
+	// ClientCA is nil where clients of the admission port need no certificate.
+	ClientCA *ClientCA
 	// Grants is nil where others see to what pods may do.
 	Grants Grants
 	// ShutdownDelay is how long requests are still taken after the end was asked for: until then /readyz says 503, and the
@@ -90,6 +92,9 @@ func New(config Config) *Server {
 	s.tls.Protocols = new(http.Protocols)
 	s.tls.Protocols.SetHTTP1(true)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}
+	if config.ClientCA != nil {
+		config.ClientCA.demand(s.tls.TLSConfig)
+	}
 	s.plain = newHTTPServer(s.health.handler(metrics.handler()), config.Log)
 	s.plain.SetKeepAlivesEnabled(false)
 	return s

@@ -74,6 +74,11 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 		Decider: decider, Certificates: certificates,
 		ShutdownDelay: o.shutdownDelay, Version: version.Version, Log: log,
 	}
+	if o.clientCA != "" {
+		if config.ClientCA, err = webhook.NewClientCA(o.clientCA, log); err != nil {
+			return err
+		}
+	}
 	log.InfoContext(ctx, "starting", "version", version.Version, "image", o.injector.Image, "certs", o.certs, "grants", o.grants)
 	client, err := newClient()
 	if err != nil {

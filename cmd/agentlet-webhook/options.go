@@ -37,6 +37,7 @@ const (
 type options struct {
 	listen, metricsListen string
 	shutdownDelay         time.Duration
+	clientCA              string
 
 	injector   injector.Config
 	pullPolicy string
@@ -74,6 +75,7 @@ func defaultOptions() *options {
 func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "listen", o.listen, "address of the webhook (TLS)")
 	flags.StringVar(&o.metricsListen, "metrics-listen", o.metricsListen, "address of /livez, /readyz and /metrics (plain HTTP)")
+	flags.StringVar(&o.clientCA, "client-ca", o.clientCA, "file with certificates (PEM), of which one has to have signed what clients of --listen show; empty: they need to show nothing")
 	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", o.shutdownDelay, "how long requests are still taken after SIGTERM, while /readyz says 503")
 
 	flags.StringVar(&o.injector.Image, "image", o.injector.Image, "image of the agentlet that is added to pods (required)")
