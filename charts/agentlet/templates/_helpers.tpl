@@ -219,13 +219,26 @@ workload: judged would be what is never injected. */}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add $delay 10 | int) }}
 {{- $problems = append $problems (printf "terminationGracePeriodSeconds=%d: want webhook.shutdownDelay=%s and ten seconds more" (int .Values.terminationGracePeriodSeconds) .Values.webhook.shutdownDelay) }}
 {{- end }}
-{{- if and .Values.hostNetwork .Values.networkPolicy.enabled }}
+{{- if and .Values.hostNetwork (eq (toString .Values.networkPolicy.enabled) "true") }}
 {{- $problems = append $problems "networkPolicy.enabled=true does nothing with hostNetwork=true: a NetworkPolicy is for pods with a network of their own" }}
 {{- end }}
 {{- with $problems }}
 {{- fail (join "\n" .) }}
 {{- end }}
 {{- end }}
+
+{{/*
+Says yes where there is a NetworkPolicy. With auto the chart goes by the values alone. It could look up the addresses of the service
+kubernetes, but calls come from others where the network is an overlay, or where the API server has a tunnel into the cluster; and a
+policy that is wrong stops every annotated pod.
+*/}}
+{{- define "agentlet.networkPolicy" -}}
+{{- $enabled := toString .Values.networkPolicy.enabled }}
+{{- if or (eq $enabled "true") (and (eq $enabled "auto") .Values.networkPolicy.webhookFrom (not .Values.hostNetwork)) }}yes{{ end }}
+{{- end }}
+
+{{/* Where the webhook finds whom its clients have to be signed by. */}}
+{{- define "agentlet.clientCAPath" -}}/client-ca{{- end }}
 
 {{/* Four fifths of the memory limit in bytes, for Go's garbage collector; empty without a limit. */}}
 {{- define "agentlet.goMemoryLimit" -}}
