@@ -31,6 +31,7 @@ func (l layout) controlPlane(tools toolchain.Tools) []*Process {
 			"--token-auth-file="+l.tokensFile(),
 			"--authorization-mode=Node,RBAC",
 			"--enable-admission-plugins=NodeRestriction",
+			"--admission-control-config-file="+l.webhooksDir()+"/admission.yaml",
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--service-account-key-file="+l.pki("service-accounts.key"),
 			"--service-account-signing-key-file="+l.pki("service-accounts.key"),

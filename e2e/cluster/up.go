@@ -161,6 +161,9 @@ func (c *Cluster) writeConfig() error {
 	if err := l.writePKI(c.Options.Nodes); err != nil {
 		return fmt.Errorf("write certificates: %w", err)
 	}
+	if err := l.writeWebhookFiles(); err != nil {
+		return fmt.Errorf("write what webhooks are shown: %w", err)
+	}
 	if err := l.writeUsers(c.Options.Nodes); err != nil {
 		return fmt.Errorf("write kubeconfigs: %w", err)
 	}

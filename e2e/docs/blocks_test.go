@@ -25,6 +25,7 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"text warnings":   nil,
 	"yaml manifest":   manifest,
 	"yaml values":     values,
+	"yaml apiserver":  configuring,
 	"yaml prometheus": scraped,
 	"json consul":     configured,
 	"yaml admission":  admitted,                  // the scenario TestTrustRatesAreBounded has an API server run with it
@@ -129,6 +130,24 @@ func scraped(t *testing.T, block Block) {
 	if out, err := output(t, root, nil, promtool, "check", "config", file); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// configuring wants a file of the API server that the scenarios run with, in a folder of its own.
+func configuring(t *testing.T, block Block) {
+	files, err := filepath.Glob(filepath.Join(root, "e2e/cluster/templates/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if block.Text == strings.ReplaceAll(string(content), "{{ .Folder }}", "/etc/kubernetes/webhooks") {
+			return
+		}
+	}
+	t.Error("no file of e2e/cluster/templates is like this, in /etc/kubernetes/webhooks")
 }
 
 // configured has Consul validate an agent's configuration, with an address for the placeholder IP.
