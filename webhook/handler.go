@@ -136,12 +136,15 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 	ctx, cancel := context.WithTimeout(r.Context(), timeoutOf(r))
 	defer cancel()
 	body, release, err := h.readBody(ctx, w, r)
-	if err != nil {
-		return nil, found, err
+	var response *admissionv1.AdmissionResponse
+	if err == nil {
+		defer release()
+		response, err = h.decide(ctx, body, &found)
 	}
-	defer release()
-	response, err := h.decide(ctx, body, &found)
 	if unanswered := (*requestError)(nil); errors.As(err, &unanswered) {
+		if errors.Is(err, errBusy) || errors.Is(err, errLate) {
+			found.reason = reasonBusy
+		}
 		return nil, found, err
 	}
 	if err == nil {
@@ -175,8 +178,12 @@ func (h *handler) decide(ctx context.Context, body []byte, found *verdict) (*adm
 
 // reviewWithin reviews a body that takes at most cost once there is room for it.
 func (h *handler) reviewWithin(ctx context.Context, body []byte, cost int64, found *verdict) (*admissionv1.AdmissionResponse, error) {
+	if ctx.Err() != nil {
+		return nil, &requestError{statusTold, errLate}
+	}
 	release, err := h.memory.forReview(ctx, cost)
 	if tooLarge := (*tooLargeError)(nil); errors.As(err, &tooLarge) {
+		found.reason = reasonTooLarge
 		return h.tooLarge(body, found, tooLarge)
 	}
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
 )
@@ -257,9 +259,13 @@ func TestRoomsAreLargeEnough(t *testing.T) {
 
 func TestWhatIsTooLargeIsToldToWhomItConcerns(t *testing.T) {
 	body := strangers["null containers"].body(1_000_000)
-	response := answerOf(t, post(testMutator(everything(t)), body))
+	handler := testMutator(everything(t))
+	response := answerOf(t, post(handler, body))
+	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "error", "TooLarge")); n != 1 {
+		t.Errorf("counted %v times", n)
+	}
 	if response.Allowed || response.Result.Code != http.StatusRequestEntityTooLarge ||
-		!strings.Contains(response.Result.Message, "to read it may take 755 MiB of memory, and 24 are the most") {
+		!strings.Contains(response.Result.Message, "to read it may take 754 MiB of memory, and 24 are the most") {
 		t.Errorf("%+v", response)
 	}
 	update := bytes.Replace(body, []byte(`"CREATE"`), []byte(`"UPDATE"`), 1)
@@ -308,6 +314,9 @@ func TestReviewsWaitForRoomAsLongAsTheirCallers(t *testing.T) {
 				if waited := time.Since(began); waited != 2*time.Second || recorder.Code != http.StatusInternalServerError ||
 					!strings.Contains(recorder.Body.String(), "try again") {
 					t.Errorf("waited %s of 4s, and is told %d %.300s", waited, recorder.Code, recorder.Body)
+				}
+				if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "error", "Busy")); n != 1 {
+					t.Errorf("counted %v times", n)
 				}
 				answered := make(chan *httptest.ResponseRecorder)
 				go func() {

@@ -87,7 +87,7 @@ func newMetrics(health *health, limiters limiters, version string) *metrics {
 // start sets to 0 what is watched for its first increase.
 func (m *metrics) start() {
 	for _, by := range []kind{mutating, validating} {
-		for _, reason := range []injector.Reason{reasonBadRequest, reasonInternal, reasonNamespaceUnknown} {
+		for _, reason := range []injector.Reason{reasonBadRequest, reasonInternal, reasonNamespaceUnknown, reasonTooLarge, reasonBusy} {
 			m.admissions.WithLabelValues(string(by), string(failed), string(reason))
 		}
 	}

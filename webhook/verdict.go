@@ -26,6 +26,10 @@ const (
 	reasonNotCreation injector.Reason = "NotAPodCreation"
 	// reasonNamespaceUnknown: the namespace has not been seen yet, so what its pods may register is not known.
 	reasonNamespaceUnknown injector.Reason = "NamespaceUnknown"
+	// reasonTooLarge: to decode the object may take more memory than any may.
+	reasonTooLarge injector.Reason = "TooLarge"
+	// reasonBusy: there was no memory for the review before its deadline.
+	reasonBusy injector.Reason = "Busy"
 
 	// The reasons for which a workload is not judged, or is accepted.
 	reasonNotAWorkload injector.Reason = "NotAWorkload"
@@ -45,7 +49,7 @@ func outcomes() []string {
 func reasons() (all []string) {
 	for _, reason := range append(injector.Reasons(),
 		reasonNotCreation, reasonNotAWorkload, reasonControlled, reasonTerminating, reasonUnchanged, reasonValid, reasonNothingNew,
-		reasonBadRequest, reasonInternal, reasonNamespaceUnknown) {
+		reasonBadRequest, reasonInternal, reasonNamespaceUnknown, reasonTooLarge, reasonBusy) {
 		all = append(all, string(reason))
 	}
 	return all

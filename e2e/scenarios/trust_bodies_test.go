@@ -69,7 +69,7 @@ func TestTrustStrangersBodies(t *testing.T) {
 				for i := range replicas {
 					for range strangersSenders {
 						senders.Go(func() {
-							sendReviews(ctx, &replicas[i], fields, func(status int) {
+							sendReviews(ctx, &replicas[i], s.Namespace, fields, func(status int) {
 								mu.Lock()
 								defer mu.Unlock()
 								answers[kind][status]++
@@ -117,9 +117,9 @@ func restartsOf(pods []corev1.Pod, uid types.UID) int {
 }
 
 // sendReviews sends reviews of a pod with these fields to a replica, one after the other, until the context ends.
-func sendReviews(ctx context.Context, replica *corev1.Pod, fields string, answered func(status int)) {
+func sendReviews(ctx context.Context, replica *corev1.Pod, namespace, fields string, answered func(status int)) {
 	body := []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"stranger","kind":{"version":"v1","kind":"Pod"},` +
-		`"namespace":"nowhere","operation":"CREATE","object":{"apiVersion":"v1","kind":"Pod",` + fields + `}}}`)
+		`"namespace":"` + namespace + `","operation":"CREATE","object":{"apiVersion":"v1","kind":"Pod",` + fields + `}}}`)
 	client := strangersClient(nil)
 	defer client.CloseIdleConnections()
 	for ctx.Err() == nil {

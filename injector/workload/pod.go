@@ -17,7 +17,7 @@ import (
 // Bounds on a pod, beside those of the decoder's caller.
 const (
 	// MaxContainers bounds the containers of a pod, init containers included. No node runs a pod with nearly as many.
-	MaxContainers = 256
+	MaxContainers = 128
 	// maxAnnotations is the API server's bound on the annotations of an object, keys and values, in bytes.
 	maxAnnotations = 256 << 10
 	// maxQuantity and maxExponent bound the text of a quantity, and what follows its e: a sign and two digits. What the API

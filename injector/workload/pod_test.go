@@ -114,7 +114,7 @@ func TestWhatAPodMayHave(t *testing.T) {
 		"annotations":          {annotation(maxAnnotations), ""},
 		"too many annotations": {annotation(maxAnnotations + 1), "metadata.annotations: Too long: may not be more than 262144 bytes"},
 		"containers":           {containers(MaxContainers), ""},
-		"too many containers":  {containers(MaxContainers + 1), "spec.containers: Too many: 257: must have at most 256 items"},
+		"too many containers":  {containers(MaxContainers + 1), "spec.containers: Too many: 129: must have at most 128 items"},
 	} {
 		_, err := Pod([]byte(test.pod))
 		if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
