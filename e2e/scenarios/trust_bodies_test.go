@@ -44,7 +44,7 @@ func unknownLabels(n int) string {
 
 // strangersTime is for how long they are sent, and strangersSenders how many send each kind to each replica.
 const (
-	strangersTime    = 15 * time.Second
+	strangersTime    = 8 * time.Second
 	strangersSenders = 2
 )
 
@@ -157,7 +157,7 @@ func sendReview(ctx context.Context, client *http.Client, replica *corev1.Pod, b
 
 // TestTrustClientCertificate is of a webhook that demands the certificate that the API server shows to it.
 func TestTrustClientCertificate(t *testing.T) {
-	s := scenario.New(t)
+	s := scenario.New(t, scenario.Long())
 	reinstalled(s)
 	s.Given("a webhook that demands a certificate of its clients", func() {
 		authority, err := os.ReadFile(s.Cluster.WebhookClientCA())
