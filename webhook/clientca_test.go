@@ -72,7 +72,7 @@ func TestClientsHaveToShowACertificate(t *testing.T) {
 			config.Certificates = []tls.Certificate{*shown}
 		}
 		client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
-		response, err := client.Post(server.admission+MutatePath, "application/json", bytes.NewReader(body)) //nolint:noctx // a test's
+		response, err := client.Post(server.admission+MutatePath, "application/json", bytes.NewReader(body))
 		if err != nil {
 			return false
 		}
