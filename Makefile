@@ -10,6 +10,9 @@ IMAGE   ?= agentlet/agentlet:$(VERSION)
 LDFLAGS := -s -w -X github.com/agentlet/agentlet/internal/version.Version=$(VERSION)
 # RUN chooses scenarios by a regular expression.
 RUN     ?= .
+# DURATION and SEED of a campaign of faults; without a seed one is chosen, and told.
+DURATION ?= 15m
+SEED    ?=
 # CONSUL=in-cluster has the demo's Consul run in pods, as examples/consul has it.
 CONSUL  ?=
 
@@ -68,6 +71,10 @@ chart: ## Lint, render and unit-test the chart
 .PHONY: e2e
 e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestMainRollingRestart
 	@cd e2e && go run ./cmd/check e2e --run '$(RUN)'
+
+.PHONY: chaos
+chaos: ## Cause faults at random on the real cluster: make chaos DURATION=30m SEED=7
+	@cd e2e && go run ./cmd/check chaos --duration '$(DURATION)' --seed '$(SEED)'
 
 .PHONY: bench
 bench: ## Measure on the real cluster and print the figures with their bars: make bench RUN=Life

@@ -32,6 +32,7 @@ type Cluster struct {
 
 	layout layout
 	tools  toolchain.Tools
+	added  []*Process // Consul servers of AddConsulServers
 }
 
 // state is what Attach needs; everything else follows from the name and the options.

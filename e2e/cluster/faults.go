@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,14 +25,17 @@ func (n *Node) setLink(ctx context.Context, to string) error {
 	return nil
 }
 
-// Restore undoes what tests broke and forgot: it heals links, resumes and starts processes, gives kubelets their own
-// configuration, and waits until the cluster is healthy.
+// Restore undoes what tests broke and forgot: it heals links, gives disks their space back, resumes and starts processes, gives
+// kubelets their own configuration, and waits until the cluster is healthy.
 func (c *Cluster) Restore(ctx context.Context) error {
 	for _, n := range c.Nodes {
 		if err := n.Heal(ctx); err != nil {
 			return err
 		}
 		_ = n.Repair(ctx) // fails where nothing is to be repaired
+		if err := errors.Join(n.Deliver(ctx), n.restoreConsulDisk()); err != nil {
+			return err
+		}
 		if err := n.restoreKubelet(ctx); err != nil {
 			return err
 		}
@@ -101,6 +105,58 @@ func (n *Node) qdiscs(verb string) [][]string {
 	}
 }
 
+// Drop has the node lose a share of the packets that come from outside, and as many of those that go there, until Deliver: what
+// Impair can't do without netem. Traffic within the node is left alone.
+func (n *Node) Drop(ctx context.Context, share float64) error {
+	if err := n.Deliver(ctx); err != nil {
+		return err
+	}
+	for _, rule := range dropRules() {
+		args := append(append([]string{"-w", "-t", rule.table, "-I"}, rule.match...), "-m", "statistic", "--mode", "random",
+			"--probability", strconv.FormatFloat(share, 'f', -1, 64), "-m", "comment", "--comment", dropComment, "-j", "DROP")
+		if err := n.iptables(ctx, args...); err != nil {
+			return errors.Join(fmt.Errorf("drop packets of %s: %w", n.Name, err), n.Deliver(ctx))
+		}
+	}
+	return nil
+}
+
+const dropComment = "agentlet-drop"
+
+type dropRule struct {
+	table string
+	match []string
+}
+
+func dropRules() []dropRule {
+	return []dropRule{{"raw", []string{"PREROUTING", "-i", "eth0"}}, {"mangle", []string{"POSTROUTING", "-o", "eth0"}}}
+}
+
+// Deliver undoes Drop, and does nothing where there is nothing to undo.
+func (n *Node) Deliver(ctx context.Context) error {
+	for _, rule := range dropRules() {
+		listed, err := output(ctx, "nsenter", "--net="+n.Netns(), "iptables", "-w", "-t", rule.table, "-S", rule.match[0])
+		if err != nil {
+			return fmt.Errorf("deliver packets of %s: %w", n.Name, err)
+		}
+		for line := range strings.Lines(listed) {
+			if !strings.Contains(line, dropComment) {
+				continue
+			}
+			// "-A CHAIN …", as it is to be given to -D.
+			args := append([]string{"-w", "-t", rule.table, "-D"}, strings.Fields(line)[1:]...)
+			if err := n.iptables(ctx, args...); err != nil {
+				return fmt.Errorf("deliver packets of %s: %w", n.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (n *Node) iptables(ctx context.Context, args ...string) error {
+	return run(ctx, "nsenter", append([]string{"--net=" + n.Netns(), "iptables"}, args...)...)
+}
+
 // WipeConsulData removes everything that the node's Consul agent remembers, its node ID included. The agent must not
 // run.
 func (n *Node) WipeConsulData() error {
@@ -111,8 +167,22 @@ func (n *Node) WipeConsulData() error {
 	if pid, running := agent.PID(); running {
 		return fmt.Errorf("wipe consul data of %s: the agent runs (pid %d)", n.Name, pid)
 	}
+	if err := n.restoreConsulDisk(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(n.consulDataDir()); err != nil {
 		return fmt.Errorf("wipe consul data of %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// WipeServerData removes everything that a Consul server remembers; it must not run.
+func (c *Cluster) WipeServerData(server *Process) error {
+	if pid, running := server.PID(); running {
+		return fmt.Errorf("wipe data of %s: it runs (pid %d)", server.Name, pid)
+	}
+	if err := os.RemoveAll(c.layout.path(server.Name)); err != nil {
+		return fmt.Errorf("wipe data of %s: %w", server.Name, err)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func (c *Cluster) consulHealthy(ctx context.Context) error {
 			alive++
 		}
 	}
-	if want := len(c.consulAddresses()); alive != want {
+	if want := len(c.consulAddresses()) + len(c.added); alive != want {
 		return fmt.Errorf("%d of %d consul members are alive", alive, want)
 	}
 	return nil
@@ -167,10 +167,13 @@ type NodeProcess struct {
 	Node string
 }
 
-// Processes are all processes of the cluster.
+// Processes are all processes of the cluster, added Consul servers included.
 func (c *Cluster) Processes() []NodeProcess {
 	all := []NodeProcess{}
 	for _, p := range c.ControlPlane {
+		all = append(all, NodeProcess{Process: p})
+	}
+	for _, p := range c.added {
 		all = append(all, NodeProcess{Process: p})
 	}
 	for _, n := range c.Nodes {

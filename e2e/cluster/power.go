@@ -95,6 +95,15 @@ func (n *Node) restoreKubelet(ctx context.Context) error {
 	return n.ConfigureKubelet(ctx, nil)
 }
 
+// ServerAddrs are the HTTP addresses of the first Consul server and of those that AddConsulServers has added.
+func (c *Cluster) ServerAddrs() []string {
+	addresses := c.ConsulServerAddrs()
+	for i := range c.added {
+		addresses = append(addresses, consulHTTP(serverIPs(3)[i+1]))
+	}
+	return addresses
+}
+
 // AddConsulServers starts servers beside the one there is, until there are three, and waits until all of them vote.
 // remove has them leave again; it also mends a quorum that was lost meanwhile.
 func (c *Cluster) AddConsulServers(ctx context.Context) (added []*Process, remove func(context.Context) error, err error) {
@@ -109,7 +118,9 @@ func (c *Cluster) AddConsulServers(ctx context.Context) (added []*Process, remov
 	}
 	maps.Copy(three.ConsulConfig, map[string]any{"retry_join": []string{hostIP}, "leave_on_terminate": true})
 	added = l.consulServers(c.tools, three)[1:]
+	c.added = added
 	remove = func(ctx context.Context) error {
+		defer func() { c.added = nil }()
 		for _, p := range added {
 			if err := errors.Join(p.Resume(), p.Start(ctx)); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return err
@@ -143,6 +154,7 @@ func (c *Cluster) AddConsulServers(ctx context.Context) (added []*Process, remov
 		}
 		err := writeConsulConfig(l.path(p.Name+".json"), three, map[string]any{
 			"node_name": p.Name, "data_dir": l.path(p.Name), "bind_addr": ip, "client_addr": ip, "server": true,
+			"node_id": fmt.Sprintf("00000000-0000-4000-8001-%012d", i+2), // so that one that lost its data is the same
 		})
 		if err != nil {
 			return added, remove, err

@@ -217,6 +217,9 @@ func (s *Secured) client(ip string) (*api.Client, error) {
 	return client, nil
 }
 
+// AgentClient is a client of a node's agent, with all rights.
+func (s *Secured) AgentClient(n *Node) (*api.Client, error) { return s.client(n.IP) }
+
 // Environment lets the command consul, found by PATH, reach the server with all rights.
 func (s *Secured) Environment() []string {
 	return []string{

@@ -20,8 +20,10 @@ import (
 
 // Client sends requests to one service.
 type Client struct {
-	consul  *api.Client
+	consul  []*api.Client
 	service string
+	// Failed, if not nil, is called for each request that fails, from many goroutines.
+	Failed func(Failure)
 
 	mu        sync.Mutex
 	instances []string
@@ -30,9 +32,18 @@ type Client struct {
 	errors    map[string]int
 }
 
-// New returns a client that follows the service at a Consul agent or server.
-func New(consul *api.Client, service string) *Client {
-	return &Client{consul: consul, service: service, errors: map[string]int{}}
+// Failure is a request that failed.
+type Failure struct {
+	Began, Ended time.Time
+	// Instance that it was sent to; empty: there was none.
+	Instance string
+	Err      error
+}
+
+// New returns a client that follows the service at a Consul agent or server. Where it is given several, it asks the next one
+// when one doesn't answer.
+func New(consul *api.Client, service string, others ...*api.Client) *Client {
+	return &Client{consul: append([]*api.Client{consul}, others...), service: service, errors: map[string]int{}}
 }
 
 // Fixed returns a client that sends to one address, as to a virtual one that others follow the instances for.
@@ -60,16 +71,19 @@ func (c *Client) Instances() []string {
 // Follow keeps the list of instances until ctx ends. It returns when there is a first list; a service without passing
 // instances is one.
 func (c *Client) Follow(ctx context.Context) error {
-	index, err := c.look(ctx, 0)
+	index, err := c.look(ctx, c.consul[0], 0)
 	if err != nil {
 		return fmt.Errorf("look up %s: %w", c.service, err)
 	}
 	go func() {
-		for ctx.Err() == nil {
-			next, err := c.look(ctx, index)
+		for at := 0; ctx.Err() == nil; {
+			next, err := c.look(ctx, c.consul[at], index)
 			if err == nil {
 				index = next
 				continue
+			}
+			if len(c.consul) > 1 {
+				at, index = (at+1)%len(c.consul), 0 // no two need have the same state
 			}
 			timer := time.NewTimer(100 * time.Millisecond)
 			select {
@@ -81,8 +95,21 @@ func (c *Client) Follow(ctx context.Context) error {
 	return nil
 }
 
-func (c *Client) look(ctx context.Context, index uint64) (uint64, error) {
-	entries, meta, err := c.consul.Health().Service(c.service, "", true, (&api.QueryOptions{WaitIndex: index}).WithContext(ctx))
+// Bounds of a look where there are other Consuls to ask: one that is frozen answers nothing for ever.
+const (
+	lookWait    = 5 * time.Second
+	lookTimeout = 8 * time.Second // Consul adds a sixteenth to the wait
+)
+
+func (c *Client) look(ctx context.Context, consul *api.Client, index uint64) (uint64, error) {
+	query := &api.QueryOptions{WaitIndex: index}
+	if len(c.consul) > 1 {
+		query.WaitTime = lookWait
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, lookTimeout)
+		defer cancel()
+	}
+	entries, meta, err := consul.Health().Service(c.service, "", true, query.WithContext(ctx))
 	if err != nil {
 		return 0, err
 	}
@@ -138,33 +165,38 @@ func (c *Client) Run(ctx context.Context, rate int) {
 
 func (c *Client) request(ctx context.Context, client *http.Client) {
 	c.requests.Add(1)
-	if err := c.get(ctx, client); err != nil {
+	began := time.Now()
+	if instance, err := c.get(ctx, client); err != nil {
 		c.failed.Add(1)
+		if c.Failed != nil {
+			c.Failed(Failure{Began: began, Ended: time.Now(), Instance: instance, Err: err})
+		}
 		c.mu.Lock()
 		c.errors[err.Error()]++
 		c.mu.Unlock()
 	}
 }
 
-func (c *Client) get(ctx context.Context, client *http.Client) error {
+func (c *Client) get(ctx context.Context, client *http.Client) (instance string, err error) {
 	instances := c.Instances()
 	if len(instances) == 0 {
-		return fmt.Errorf("no passing instance of %s", c.service)
+		return "", fmt.Errorf("no passing instance of %s", c.service)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+instances[rand.IntN(len(instances))]+"/", nil)
+	instance = instances[rand.IntN(len(instances))]
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+instance+"/", nil)
 	if err != nil {
-		return err
+		return instance, err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return err
+		return instance, err
 	}
 	defer response.Body.Close()
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
-		return err
+		return instance, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("answered %s", response.Status)
+		return instance, fmt.Errorf("answered %s", response.Status)
 	}
-	return nil
+	return instance, nil
 }

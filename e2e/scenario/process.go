@@ -24,6 +24,19 @@ func (p Process) file(name string) string { return filepath.Join("/proc", strcon
 // AnonymousMemory is the resident anonymous memory in bytes.
 func (p Process) AnonymousMemory() (int64, error) { return rssAnon(p.file("status")) }
 
+// Opened are how many files, sockets among them, the process has open, and how many threads it has.
+func (p Process) Opened() (files, threads int, err error) {
+	descriptors, err := os.ReadDir(p.file("fd"))
+	if err != nil {
+		return 0, 0, fmt.Errorf("list open files of process %d: %w", p.PID, err)
+	}
+	tasks, err := os.ReadDir(p.file("task"))
+	if err != nil {
+		return 0, 0, fmt.Errorf("list threads of process %d: %w", p.PID, err)
+	}
+	return len(descriptors), len(tasks), nil
+}
+
 // ProcessorTime is what all threads that still run have used.
 func (p Process) ProcessorTime() (time.Duration, error) {
 	files, err := filepath.Glob(p.file("task/*/schedstat"))

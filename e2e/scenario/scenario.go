@@ -35,6 +35,7 @@ type settings struct {
 	long     bool
 	bench    bool
 	inPods   bool
+	lasting  time.Duration
 	labels   map[string]string
 }
 
@@ -46,6 +47,9 @@ func Long() Option { return func(s *settings) { s.long = true } }
 
 // Bench marks a scenario that measures; it runs in make bench, and elsewhere only where it is Long, too.
 func Bench() Option { return func(s *settings) { s.bench = true } }
+
+// Lasting gives the scenario so much time instead of what others have.
+func Lasting(d time.Duration) Option { return func(s *settings) { s.lasting = d } }
 
 // ConsulInPods marks a scenario about the Consul of examples/consul; it runs with AGENTLET_CONSUL=in-cluster alone, as a long one.
 func ConsulInPods() Option { return func(s *settings) { s.inPods, s.long = true, true } }
@@ -87,6 +91,9 @@ func New(t *testing.T, options ...Option) *S {
 		if !wanted {
 			t.Skip("long; make soak or make bench runs it")
 		}
+	}
+	if set.lasting > 0 {
+		timeout = set.lasting
 	}
 	if set.parallel {
 		t.Parallel()

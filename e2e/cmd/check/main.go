@@ -6,6 +6,7 @@
 //	check soak                       all steps, and all scenarios; then as check consul and check oldest
 //	check consul                     the scenarios about a Consul in pods, as examples/consul has it
 //	check oldest                     the main scenarios on the oldest Kubernetes that is supported
+//	check chaos --duration D --seed N  faults at random for so long; without a seed, one at random
 //	check bench --run REGEXP         what make bench measures, by the names of its scenarios
 //	check bench-scale                what make bench-scale measures
 //
@@ -21,6 +22,7 @@ import (
 	"runtime"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -59,6 +61,18 @@ func command() *cobra.Command {
 	e2e.Flags().StringVar(&pattern, "run", ".", "regular expression of the scenarios' names")
 	e2e.RunE = func(c *cobra.Command, _ []string) error {
 		return run(c.Context(), slices.Concat(cluster, []step{scenarios(pattern, true)}))
+	}
+	var duration time.Duration
+	var seed string
+	chaos := add("chaos", "Cause faults at random on the real cluster, and check that nothing is lost")
+	chaos.Flags().DurationVar(&duration, "duration", 15*time.Minute, "how long")
+	chaos.Flags().StringVar(&seed, "seed", "", "number that the choice of faults is made of; empty: one at random")
+	chaos.RunE = func(c *cobra.Command, _ []string) error {
+		campaign, err := chaosStep(duration, seed)
+		if err != nil {
+			return err
+		}
+		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, campaign})
 	}
 	bench := add("bench", "Measure, and print the figures with their bars")
 	bench.Flags().StringVar(&pattern, "run", ".", "regular expression within the scenarios' names, after TestBench")

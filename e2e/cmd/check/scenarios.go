@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
+	"syscall"
+	"time"
 
 	"github.com/agentlet/agentlet/e2e/scenario"
 	"github.com/agentlet/agentlet/e2e/toolchain"
@@ -24,6 +28,24 @@ func scenarios(pattern string, long bool) step {
 		}
 		return t.stories(ctx, "scenarios.log", pattern, "60m")
 	}}
+}
+
+// chaosStep causes faults at random. Seeds that are chosen here are small, to be typed again.
+func chaosStep(duration time.Duration, seed string) (step, error) {
+	if seed == "" {
+		seed = strconv.Itoa(rand.IntN(1_000_000))
+	}
+	if _, err := strconv.ParseUint(seed, 10, 64); err != nil {
+		return step{}, fmt.Errorf("--seed=%s: want a number", seed)
+	}
+	if duration <= 0 {
+		return step{}, fmt.Errorf("--duration=%s: want more than that", duration)
+	}
+	return step{"chaos, seed " + seed, func(ctx context.Context, t *tree) error {
+		timeout := duration + time.Hour // for what surrounds it
+		return t.stories(ctx, "chaos.log", "^TestChaos$", timeout.String(), "AGENTLET_LONG=1", "AGENTLET_CHAOS_DURATION="+duration.String(),
+			"AGENTLET_CHAOS_SEED="+seed)
+	}}, nil
 }
 
 // benchmarks runs the scenarios that measure.
@@ -71,7 +93,19 @@ func (t *tree) stories(ctx context.Context, log, pattern, timeout string, env ..
 	command := exec.CommandContext(ctx, "go", "test", "-v", "-count=1", "-timeout="+timeout, "-parallel=4", "-run", pattern, "./scenarios")
 	command.Dir = t.e2e
 	command.Env = append(append(os.Environ(), "AGENTLET_SCENARIOS=1"), env...)
+	interruptible(command)
 	return story(command, filepath.Join(t.root, ".out", log))
+}
+
+// undoTimeout is what scenarios get to undo what they have broken, when they are interrupted.
+const undoTimeout = 10 * time.Minute
+
+// interruptible has the tests hear of an interruption, and end by themselves: whoever breaks a cluster mends it then. They are in
+// a group of processes of their own, so that they hear of it once, however it came.
+func interruptible(command *exec.Cmd) {
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGINT) }
+	command.WaitDelay = undoTimeout
 }
 
 // told are the lines of a run that a reader wants to see while it goes on; the log has them all.

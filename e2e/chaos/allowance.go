@@ -1,0 +1,134 @@
+package chaos
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Allowance says how many requests may fail because of a fault, and when. The zero value allows none.
+type Allowance struct {
+	// FromBegin is for how long from the fault's begin; Throughout is until its end.
+	FromBegin  time.Duration
+	Throughout bool
+	// FromEnd is for how long from its end.
+	FromEnd time.Duration
+	// Share of the requests that are sent meanwhile, 0 to 1.
+	Share float64
+}
+
+func (a Allowance) String() string {
+	if a.Share == 0 {
+		return "none"
+	}
+	var when []string
+	if a.FromBegin > 0 {
+		when = append(when, fmt.Sprintf("for %s from its begin", a.FromBegin))
+	}
+	if a.Throughout {
+		when = append(when, "until its end")
+	}
+	if a.FromEnd > 0 {
+		when = append(when, fmt.Sprintf("for %s from its end", a.FromEnd))
+	}
+	return fmt.Sprintf("%.0f%% ", a.Share*100) + strings.Join(when, " and ")
+}
+
+// window is a time in which requests may fail.
+type window struct{ from, to time.Time }
+
+func (w window) has(f Failure) bool { return !f.Ended.Before(w.from) && !f.Began.After(w.to) }
+
+// Span is a fault that has been.
+type Span struct {
+	Fault      string
+	Begin, End time.Time
+	// Ending: pods were ended meanwhile, or shortly before.
+	Ending bool
+}
+
+// allowed are the windows in which requests may fail because of the fault, and how many at the most at a rate.
+func (s Span) allowed(a Allowance, rate int) (windows []window, most int) {
+	if a.Share == 0 {
+		return nil, 0
+	}
+	switch {
+	case a.Throughout:
+		windows = append(windows, window{s.Begin, s.End.Add(a.FromEnd)})
+	case a.FromBegin > 0:
+		windows = append(windows, window{s.Begin, s.Begin.Add(a.FromBegin)})
+	}
+	if !a.Throughout && a.FromEnd > 0 {
+		windows = append(windows, window{s.End, s.End.Add(a.FromEnd)})
+	}
+	total := time.Duration(0)
+	for _, w := range windows {
+		total += w.to.Sub(w.from)
+	}
+	return windows, int(math.Ceil(a.Share * total.Seconds() * float64(rate)))
+}
+
+// Failure is a request that failed.
+type Failure struct {
+	Began, Ended    time.Time
+	Instance, Error string
+}
+
+func (f Failure) String() string {
+	return fmt.Sprintf("%s +%s to %s: %s", f.Began.Format("15:04:05.000"), f.Ended.Sub(f.Began).Round(time.Millisecond), f.Instance, f.Error)
+}
+
+// Judgement of the requests that failed.
+type Judgement struct {
+	// Failed counts the failures by the fault that allows them.
+	Failed map[string]int
+	// Violations are failures that no fault allows, and faults with more failures than they allow.
+	Violations []string
+}
+
+// most violations that a judgement spells out.
+const mostViolations = 20
+
+// Judge assigns each failure to the first fault that allows it.
+func Judge(spans []Span, failures []Failure, rate int) Judgement {
+	j := Judgement{Failed: map[string]int{}}
+	counts := make([]int, len(spans))
+	unexplained := 0
+	for _, failure := range failures {
+		i := slices.IndexFunc(spans, func(s Span) bool {
+			windows, _ := s.allowed(s.allowance(), rate)
+			return slices.ContainsFunc(windows, func(w window) bool { return w.has(failure) })
+		})
+		if i >= 0 {
+			counts[i]++
+			j.Failed[spans[i].Fault]++
+			continue
+		}
+		if unexplained++; unexplained <= mostViolations {
+			j.Violations = append(j.Violations, "a request failed that no fault allows to: "+failure.String())
+		}
+	}
+	if unexplained > mostViolations {
+		j.Violations = append(j.Violations, fmt.Sprintf("… and %d more", unexplained-mostViolations))
+	}
+	for i, span := range spans {
+		if _, most := span.allowed(span.allowance(), rate); counts[i] > most {
+			j.Violations = append(j.Violations, fmt.Sprintf("%d requests failed because of %q, which allows %d", counts[i], span.Fault, most))
+		}
+	}
+	return j
+}
+
+// allowance of the span's fault or change.
+func (s Span) allowance() Allowance {
+	if fault, ok := FaultNamed(s.Fault); ok {
+		if s.Ending && fault.MayEnding.Share > 0 {
+			return fault.MayEnding
+		}
+		return fault.May
+	}
+	change, _ := ChangeNamed(s.Fault)
+	return change.May
+}

@@ -1,0 +1,320 @@
+package real
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/chaos"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// settleTimeout bounds the way to a quiet moment. What takes longest is an ended pod's instance that its agent has kept:
+// deregister-after, and up to half a minute more; and a container that the kubelet restarts after a minute or more.
+const settleTimeout = 4 * time.Minute
+
+// Settle waits until all of this holds, and says how much there is of it: nodes and processes are well; the Deployment has its
+// pods, all Ready, and no others are left; the catalog passes exactly these, as do the nodes' agents; each gate is open, and
+// says so; each heartbeat goes on; nothing is left over. A container that was killed for want of memory fails at once.
+func (w *World) Settle(ctx context.Context) (seen string, err error) {
+	err = within(ctx, settleTimeout, "no quiet moment came", func(ctx context.Context) error {
+		if killed := w.watch.outOfMemory(); len(killed) > 0 {
+			return nil // told below
+		}
+		seen, err = w.quiet(ctx)
+		return err
+	})
+	if killed := w.watch.outOfMemory(); len(killed) > 0 {
+		return seen, fmt.Errorf("killed for want of memory: %s", strings.Join(killed, "; "))
+	}
+	return seen, err
+}
+
+func (w *World) quiet(ctx context.Context) (seen string, err error) {
+	if err := w.Cluster.Healthy(ctx); err != nil {
+		return "", err
+	}
+	pods, err := w.settledPods(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(w.catalogIsRight(ctx, pods), w.agentsAreRight(ctx, pods), gatesAreOpen(pods), w.grantsAreRight(ctx), w.tokensAreRight(ctx, pods)); err != nil {
+		return "", err
+	}
+	if err := w.agentletsAreWell(ctx, pods); err != nil {
+		return "", err
+	}
+	if len(w.webhooks()) != 2 {
+		return "", fmt.Errorf("%d replicas of the webhook are Ready, want 2", len(w.webhooks()))
+	}
+	now, err := w.count(ctx)
+	if err != nil {
+		return "", err
+	}
+	if w.baseline != nil {
+		if err := now.leaks(w.baseline); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("%d pods Ready and passing; %s", len(pods), now), nil
+}
+
+// settledPods are the workload's, all Ready and on their newest revision. Pods that have failed are removed, as an operator would.
+func (w *World) settledPods(ctx context.Context) ([]corev1.Pod, error) {
+	deployment, err := w.Kube.AppsV1().Deployments(w.Namespace).Get(ctx, workload, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	list, err := w.Kube.CoreV1().Pods(w.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var rest []string
+	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool {
+		ended := pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
+		if ended && pod.DeletionTimestamp == nil {
+			err = errors.Join(err, ignoreGone(w.Kube.CoreV1().Pods(w.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{})))
+		}
+		if ended || pod.DeletionTimestamp != nil || pod.Labels["app"] == overdue {
+			rest = append(rest, pod.Name)
+		}
+		return ended || pod.DeletionTimestamp != nil || pod.Labels["app"] == overdue
+	})
+	want, status := *deployment.Spec.Replicas, deployment.Status
+	switch {
+	case err != nil:
+		return nil, err
+	case len(rest) > 0:
+		return nil, fmt.Errorf("pods are still there: %s", strings.Join(rest, ", "))
+	case status.ObservedGeneration < deployment.Generation || status.UpdatedReplicas != want || status.Replicas != want || status.ReadyReplicas != want:
+		return nil, fmt.Errorf("of %d replicas %d are updated, %d Ready, %d there at all; not Ready: %s", want, status.UpdatedReplicas, status.ReadyReplicas,
+			status.Replicas, notReady(pods))
+	case len(pods) != int(want):
+		return nil, fmt.Errorf("%d pods, want %d", len(pods), want)
+	}
+	return pods, nil
+}
+
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func notReady(pods []corev1.Pod) string {
+	var texts []string
+	for i := range pods {
+		if !scenario.IsReady(&pods[i]) {
+			gate := scenario.Condition(&pods[i], contract.Condition)
+			texts = append(texts, fmt.Sprintf("%s on %s, gate %s %s: %s", pods[i].Name, pods[i].Spec.NodeName, gate.Status, gate.Reason, gate.Message))
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
+// catalogIsRight wants one passing entry for each pod, with its address and its tags, and no other.
+func (w *World) catalogIsRight(ctx context.Context, pods []corev1.Pod) error {
+	entries, _, err := w.consul.clients[0].Health().Service(w.Namespace, "", false, query(ctx))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, entry := range entries {
+		i := slices.IndexFunc(pods, func(pod corev1.Pod) bool { return string(pod.UID) == entry.Service.Meta[contract.MetaPodUID] })
+		switch status := entry.Checks.AggregatedStatus(); {
+		case i < 0:
+			errs = append(errs, fmt.Errorf("the catalog has %s (%s) of a pod that has gone", entry.Service.ID, status))
+		case status != api.HealthPassing:
+			errs = append(errs, fmt.Errorf("the catalog has %s as %s: %s", entry.Service.ID, status, failing(entry.Checks)))
+		case entry.Service.Address != pods[i].Status.PodIP || entry.Service.Port != 8080:
+			errs = append(errs, fmt.Errorf("the catalog has %s at %s:%d, want %s:8080", entry.Service.ID, entry.Service.Address, entry.Service.Port, pods[i].Status.PodIP))
+		case strings.Join(entry.Service.Tags, ",") != pods[i].Annotations[contract.ServiceTags]:
+			errs = append(errs, fmt.Errorf("the catalog has %s with the tags %v, want %q", entry.Service.ID, entry.Service.Tags, pods[i].Annotations[contract.ServiceTags]))
+		}
+	}
+	if len(entries) != len(pods) {
+		errs = append(errs, fmt.Errorf("the catalog has %d instances of %d Ready pods", len(entries), len(pods)))
+	}
+	return errors.Join(errs...)
+}
+
+func failing(checks api.HealthChecks) string {
+	var texts []string
+	for _, check := range checks {
+		if check.Status != api.HealthPassing {
+			texts = append(texts, fmt.Sprintf("%s is %s: %s", check.CheckID, check.Status, strings.TrimSpace(check.Output)))
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
+// agentsAreRight wants each node's Consul agent to know the instances of the node's pods, and no other.
+func (w *World) agentsAreRight(ctx context.Context, pods []corev1.Pod) error {
+	var errs []error
+	for i, node := range w.Cluster.Nodes {
+		services, err := w.consul.nodes[i].Agent().ServicesWithFilterOpts("Service == `"+w.Namespace+"`", query(ctx))
+		if err != nil {
+			return err
+		}
+		var want, got []string
+		for _, pod := range pods {
+			if pod.Spec.NodeName == node.Name {
+				want = append(want, string(pod.UID))
+			}
+		}
+		for _, service := range services {
+			got = append(got, service.Meta[contract.MetaPodUID])
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			errs = append(errs, fmt.Errorf("the agent of %s knows instances of %v, want %v", node.Name, got, want))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func gatesAreOpen(pods []corev1.Pod) error {
+	var errs []error
+	for i := range pods {
+		gate := scenario.Condition(&pods[i], contract.Condition)
+		if gate.Status != corev1.ConditionTrue || gate.Reason != string(contract.Registered) {
+			errs = append(errs, fmt.Errorf("the gate of %s is %s, %s: %s", pods[i].Name, gate.Status, gate.Reason, gate.Message))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// grantsAreRight wants one binding of the webhook's in the namespace, of the one account.
+func (w *World) grantsAreRight(ctx context.Context) error {
+	bindings, err := w.Kube.RbacV1().RoleBindings(w.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	if len(bindings.Items) != 1 || len(bindings.Items[0].Subjects) != 1 || bindings.Items[0].Subjects[0].Name != w.account() {
+		return fmt.Errorf("role bindings: %+v, want one of the account %s", bindings.Items, w.account())
+	}
+	return nil
+}
+
+func (w *World) account() string {
+	if name := w.Template.Spec.ServiceAccountName; name != "" {
+		return name
+	}
+	return "default"
+}
+
+// tokensAreRight wants a token of a login for each pod, where pods log in.
+func (w *World) tokensAreRight(ctx context.Context, pods []corev1.Pod) error {
+	if w.Secured == nil {
+		return nil
+	}
+	tokens, _, err := w.Secured.Client.ACL().TokenList(query(ctx))
+	if err != nil {
+		return err
+	}
+	tokens = slices.DeleteFunc(tokens, func(token *api.ACLTokenListEntry) bool { return token.AuthMethod == "" })
+	if len(tokens) != len(pods) {
+		return fmt.Errorf("%d tokens of logins of %d pods", len(tokens), len(pods))
+	}
+	return nil
+}
+
+// beatsWithin bounds how long an agentlet's next heartbeat may take: one goes each third of its life.
+const beatsWithin = chaos.HeartbeatTTL
+
+// agentletsAreWell wants each agentlet to say what the pod's gate says, to reach Consul, and to send its next heartbeat.
+func (w *World) agentletsAreWell(ctx context.Context, pods []corev1.Pod) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatsWithin+callTimeout) // more than one call's time
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, pod := range pods {
+		group.Go(func() error {
+			if err := agentletIsWell(ctx, pod.Status.PodIP); err != nil {
+				return fmt.Errorf("agentlet of %s: %w", pod.Name, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func agentletIsWell(ctx context.Context, ip string) error {
+	text, err := get(ctx, ip, contract.StatusPath)
+	if err != nil {
+		return err
+	}
+	var status agentlet.Status
+	if err := json.Unmarshal(text, &status); err != nil {
+		return fmt.Errorf("decode status: %w", err)
+	}
+	if !status.Gate.Open || status.Phase != "running" || len(status.Failing) > 0 {
+		return fmt.Errorf("it says that its gate is open: %v, its phase %s, and failing: %v", status.Gate.Open, status.Phase, status.Failing)
+	}
+	for _, service := range status.Services {
+		if service.Failing != "" || service.Readiness != contract.Passing {
+			return fmt.Errorf("it says of %s: readiness %s, failing %q", service.ID, service.Readiness, service.Failing)
+		}
+	}
+	first, err := beats(ctx, ip)
+	if err != nil {
+		return err
+	}
+	return within(ctx, beatsWithin, "no heartbeat", func(ctx context.Context) error {
+		now, err := beats(ctx, ip)
+		if err == nil && now <= first {
+			err = fmt.Errorf("%.0f heartbeats, as before", now)
+		}
+		return err
+	})
+}
+
+// beats are the heartbeats that an agentlet's agent has taken.
+func beats(ctx context.Context, ip string) (float64, error) {
+	text, err := get(ctx, ip, contract.MetricsPath)
+	if err != nil {
+		return 0, err
+	}
+	return scenario.Sum(text, "agentlet_requests_total", func(labels map[string]string) bool {
+		return labels["operation"] == "beat" && labels["outcome"] == "ok"
+	})
+}
+
+func get(ctx context.Context, ip, path string) ([]byte, error) {
+	return fetch(ctx, "http://"+net.JoinHostPort(ip, "19500")+path)
+}
+
+// oneShot keeps no connections: pods come and go.
+var oneShot = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: callTimeout}
+
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := oneShot.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %s", url, response.Status)
+	}
+	return io.ReadAll(io.LimitReader(response.Body, 4<<20))
+}

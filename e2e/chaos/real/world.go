@@ -1,0 +1,314 @@
+// Package real does the steps of a campaign to a real cluster: a World of e2e/chaos. It keeps for each fault that has begun how
+// it is undone, and looks at each quiet moment whether the invariants hold.
+package real
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/chaos"
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/load"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// workload is the name of the campaign's Deployment.
+const workload = "sample"
+
+// Replicas of it: at first, and the bounds of a scaling.
+const (
+	firstReplicas = 6
+	fewReplicas   = 3
+	manyReplicas  = 8
+)
+
+// Rate of the client's requests a second.
+const Rate = 100
+
+// Options of a world.
+type Options struct {
+	// Namespace of the campaign, which is opted in. The service has its name.
+	Namespace string
+	// Template of the application's pods.
+	Template corev1.PodTemplateSpec
+	// Secured, if not nil, is the Consul that the pods use instead of the cluster's own.
+	Secured *cluster.Secured
+	// Folder for files, which somebody else removes.
+	Folder string
+	// Log gets what is worth telling beside the steps.
+	Log func(line string)
+}
+
+// World is the cluster with the campaign's workload and client.
+type World struct {
+	*scenario.Env
+	Options
+
+	consul    consul
+	client    *load.Client
+	finish    func()
+	baseline  counts
+	watch     *watcher
+	mu        sync.Mutex
+	failures  []chaos.Failure
+	undo      map[string]undo
+	removeAll []func(context.Context) error
+}
+
+// undo ends a fault, and says what was seen.
+type undo func(ctx context.Context) (seen string, err error)
+
+// begin of a fault: what was seen, and how it is undone. The undo of one that failed half-way is not nil, either.
+type begin func(ctx context.Context, w *World, step chaos.Step) (seen string, undo undo, err error)
+
+// change is something that people do.
+type change func(ctx context.Context, w *World, step chaos.Step) (seen string, err error)
+
+// Start makes the workload and waits until it is quiet; the client's requests begin then. Things are those of this cluster that a
+// walk may count on beside the common ones. Stop ends everything, also when Start has failed.
+func Start(ctx context.Context, env *scenario.Env, options Options) (w *World, things []chaos.Thing, err error) {
+	w = &World{Env: env, Options: options, undo: map[string]undo{}, finish: func() {}}
+	if things, err = w.prepare(ctx); err != nil {
+		return w, nil, err
+	}
+	w.watch = watchPods(ctx, w.Kube, options.Namespace, scenario.SystemNamespace)
+	if err := w.deploy(ctx); err != nil {
+		return w, nil, err
+	}
+	if _, err := w.Settle(ctx); err != nil {
+		return w, nil, fmt.Errorf("before the first fault: %w", err)
+	}
+	if w.baseline, err = w.count(ctx); err != nil {
+		return w, nil, err
+	}
+	w.client = load.New(w.consul.clients[0], w.Namespace, w.consul.clients[1:]...)
+	w.client.Failed = w.failed
+	following, enough := context.WithCancel(context.WithoutCancel(ctx))
+	if err := w.client.Follow(following); err != nil {
+		enough()
+		return w, nil, err
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); w.client.Run(following, Rate) }()
+	w.finish = func() { enough(); <-done }
+	return w, things, nil
+}
+
+// prepare chooses the Consul, and finds out what this machine and this cluster can do.
+func (w *World) prepare(ctx context.Context) (things []chaos.Thing, err error) {
+	if _, err := w.lookPath("iptables"); err == nil {
+		if err := w.tryDrop(ctx); err != nil {
+			w.Log("no packets are dropped: " + err.Error())
+		} else {
+			things = append(things, chaos.PacketFilter)
+		}
+	}
+	if _, err := w.lookPath("dbus-daemon"); err == nil {
+		things = append(things, chaos.MessageBus)
+	}
+	more, err := w.chooseConsul(ctx)
+	return append(things, more...), err
+}
+
+func (w *World) lookPath(program string) (string, error) {
+	for _, folder := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin", "/usr/bin") {
+		if path := filepath.Join(folder, program); executable(path) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("find program %s: %w", program, os.ErrNotExist)
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// tryDrop finds out whether packets can be dropped here.
+func (w *World) tryDrop(ctx context.Context) error {
+	node := w.Cluster.Nodes[0]
+	return errors.Join(node.Drop(ctx, 0.0001), node.Deliver(ctx))
+}
+
+// deploy makes the Deployment, which is spread over the nodes, and a budget for evictions.
+func (w *World) deploy(ctx context.Context) error {
+	template := *w.Template.DeepCopy()
+	if template.Annotations == nil {
+		template.Annotations = map[string]string{}
+	}
+	template.Annotations[contract.HeartbeatTTL] = chaos.HeartbeatTTL.String()
+	template.Annotations[contract.DeregisterAfter] = chaos.DeregisterAfter.String()
+	template.Spec.TerminationGracePeriodSeconds = new(int64(chaos.GracePeriod.Seconds()))
+	template.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+		LabelSelector: &metav1.LabelSelector{MatchLabels: template.Labels},
+	}}
+	w.Template = template
+	_, err := w.Kube.AppsV1().Deployments(w.Namespace).Create(ctx, &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: workload},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(firstReplicas)), Selector: &metav1.LabelSelector{MatchLabels: template.Labels}, Template: template,
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("create deployment: %w", err)
+	}
+	_, err = w.Kube.PolicyV1().PodDisruptionBudgets(w.Namespace).Create(ctx, &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: workload},
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MaxUnavailable: new(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: template.Labels},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("create disruption budget: %w", err)
+	}
+	return nil
+}
+
+// Do does a step.
+func (w *World) Do(ctx context.Context, step chaos.Step) (seen string, err error) {
+	key := fmt.Sprintf("%s@%d", step.Name, step.Node)
+	switch step.Kind {
+	case chaos.Begin:
+		do, ok := faults()[step.Name]
+		if !ok {
+			return "", fmt.Errorf("nobody knows how to cause %q", step.Name)
+		}
+		seen, back, err := do(ctx, w, step)
+		if back != nil {
+			w.undo[key] = back
+		}
+		return seen, err
+	case chaos.End:
+		back, ok := w.undo[key]
+		if !ok {
+			return "there is nothing to undo", nil
+		}
+		seen, err = back(ctx)
+		if err == nil {
+			delete(w.undo, key)
+		}
+		return seen, err
+	case chaos.During:
+		do, ok := changes()[step.Name]
+		if !ok {
+			return "", fmt.Errorf("nobody knows how to do %q", step.Name)
+		}
+		return do(ctx, w, step)
+	default:
+		return "", fmt.Errorf("a step of the kind %q", step.Kind)
+	}
+}
+
+func (w *World) failed(f load.Failure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures = append(w.failures, chaos.Failure{Began: f.Began, Ended: f.Ended, Instance: w.describe(f.Instance), Error: f.Err.Error()})
+}
+
+// describe adds to an instance's address which pod has or had it.
+func (w *World) describe(instance string) string {
+	if instance == "" {
+		return "nobody"
+	}
+	host, _, _ := strings.Cut(instance, ":")
+	return strings.TrimSpace(instance + " " + w.watch.holder(host))
+}
+
+// Failures returns the requests that failed since the last call.
+func (w *World) Failures() []chaos.Failure {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	failures := w.failures
+	w.failures = nil
+	return failures
+}
+
+// Requests is how many were sent so far.
+func (w *World) Requests() int64 {
+	if w.client == nil {
+		return 0
+	}
+	requests, _ := w.client.Counts()
+	return requests
+}
+
+// Stop ends the client, and gives back what was taken for the campaign; the workload goes with its namespace.
+func (w *World) Stop(ctx context.Context) error {
+	w.finish()
+	var errs []error
+	for _, back := range w.undo { // what the campaign's own undoing could not
+		_, err := back(ctx)
+		errs = append(errs, err)
+	}
+	for i := len(w.removeAll) - 1; i >= 0; i-- {
+		errs = append(errs, w.removeAll[i](ctx))
+	}
+	if w.watch != nil {
+		w.watch.stop()
+	}
+	return errors.Join(errs...)
+}
+
+// Bounds of what the steps do at the API server and at Consul, which may just have come back.
+const (
+	callTimeout = 10 * time.Second
+	tryTimeout  = time.Minute
+	tryPause    = 200 * time.Millisecond
+)
+
+// eventually does something until it succeeds, for a minute at most. ErrNothing ends it.
+func eventually(ctx context.Context, what string, do func(ctx context.Context) error) error {
+	return within(ctx, tryTimeout, what, do)
+}
+
+func within(ctx context.Context, bound time.Duration, what string, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	ticker := time.NewTicker(tryPause)
+	defer ticker.Stop()
+	for {
+		call, done := context.WithTimeout(ctx, callTimeout)
+		err := do(call)
+		done()
+		if err == nil || errors.Is(err, chaos.ErrNothing) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w: %w", what, ctx.Err(), err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// put calls the sample in a pod.
+func put(ctx context.Context, ip, path string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+ip+":8080"+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	return response.Body.Close()
+}
+
+// query for Consul that ends with ctx.
+func query(ctx context.Context) *api.QueryOptions { return (&api.QueryOptions{}).WithContext(ctx) }

@@ -1,0 +1,103 @@
+package scenarios_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/agentlet/agentlet/e2e/chaos"
+	"github.com/agentlet/agentlet/e2e/chaos/real"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// afterChaos is how much longer than its duration a campaign may take: its begin, the round that is under way when the time is
+// over, and a quiet moment that doesn't come.
+const afterChaos = 15 * time.Minute
+
+// TestChaos causes faults at random for as long as AGENTLET_CHAOS_DURATION says, from the seed AGENTLET_CHAOS_SEED. Without a
+// duration it runs the kept seeds.
+func TestChaos(t *testing.T) {
+	runs, err := chosenRuns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range runs {
+		t.Run(fmt.Sprintf("seed-%d", run.Seed), func(t *testing.T) { campaign(t, run) })
+	}
+}
+
+func chosenRuns() ([]chaos.Run, error) {
+	text := os.Getenv("AGENTLET_CHAOS_DURATION")
+	if text == "" {
+		return chaos.Kept(), nil
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil {
+		return nil, fmt.Errorf("AGENTLET_CHAOS_DURATION=%s: want a duration, such as 15m", text)
+	}
+	seed, err := strconv.ParseUint(os.Getenv("AGENTLET_CHAOS_SEED"), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("AGENTLET_CHAOS_SEED=%s: want a number", os.Getenv("AGENTLET_CHAOS_SEED"))
+	}
+	return []chaos.Run{{Seed: seed, Duration: duration}}, nil
+}
+
+func campaign(t *testing.T, run chaos.Run) {
+	s := scenario.New(t, scenario.Long(), scenario.Lasting(run.Duration+afterChaos))
+	whole(s)
+	// An interruption ends the campaign, not the program, so that everything is undone.
+	ctx, enough := signal.NotifyContext(s.Ctx, os.Interrupt, syscall.SIGTERM)
+	defer enough()
+	log, err := chaosLog(s, run)
+	s.Must(err)
+	world, things, err := real.Start(ctx, s.Env, real.Options{
+		Namespace: s.Namespace, Template: s.Sample(s.Annotations()), Folder: s.TempDir(), Log: log,
+	})
+	s.Afterwards(6*time.Minute, func(ctx context.Context) {
+		if err := world.Stop(ctx); err != nil {
+			s.Errorf("end the campaign: %v", err)
+		}
+	})
+	s.Must(err)
+	c := chaos.Campaign{
+		Seed: run.Seed, Duration: run.Duration, Rate: real.Rate, World: world, Log: log,
+		Walk: chaos.NewWalk(run.Seed, len(s.Cluster.Nodes), things...),
+	}
+	report, err := c.Run(ctx)
+	for _, line := range report.Table() {
+		log(line)
+	}
+	if err != nil {
+		log("FAILED: " + err.Error())
+		s.Errorf("%v\nagain with: make chaos DURATION=%s SEED=%d; its steps: %s", err, run.Duration, run.Seed, chaosFile(s, run))
+		return
+	}
+	log(fmt.Sprintf("seed %d held", run.Seed))
+}
+
+// chaosFile has the steps of a campaign.
+func chaosFile(s *scenario.S, run chaos.Run) string {
+	return filepath.Join(s.Out, "chaos", fmt.Sprintf("seed-%d.log", run.Seed))
+}
+
+// chaosLog writes lines to the campaign's file, and shows them.
+func chaosLog(s *scenario.S, run chaos.Run) (log func(line string), err error) {
+	if err := os.MkdirAll(filepath.Dir(chaosFile(s, run)), 0o755); err != nil {
+		return nil, fmt.Errorf("make folder: %w", err)
+	}
+	file, err := os.Create(chaosFile(s, run))
+	if err != nil {
+		return nil, fmt.Errorf("make file: %w", err)
+	}
+	s.Cleanup(func() { file.Close() })
+	return func(line string) {
+		fmt.Fprintln(file, line)
+		s.Log(line)
+	}, nil
+}
