@@ -108,6 +108,7 @@ generate: ## Write everything that is generated
 	@go generate ./...
 	@cd e2e && go generate ./dashboard
 	@go test ./injector -run Golden -update >/dev/null
+	@cd e2e && go test ./chaos -run Documented -update >/dev/null
 
 .PHONY: verify
 verify: ## Fail if something generated is stale, or a module is untidy

@@ -25,13 +25,13 @@ func (a Allowance) String() string {
 	}
 	var when []string
 	if a.FromBegin > 0 {
-		when = append(when, fmt.Sprintf("for %s from its begin", a.FromBegin))
+		when = append(when, fmt.Sprintf("for %s from its begin", seconds(a.FromBegin)))
 	}
 	if a.Throughout {
 		when = append(when, "until its end")
 	}
 	if a.FromEnd > 0 {
-		when = append(when, fmt.Sprintf("for %s from its end", a.FromEnd))
+		when = append(when, fmt.Sprintf("for %s from its end", seconds(a.FromEnd)))
 	}
 	return fmt.Sprintf("%.0f%% ", a.Share*100) + strings.Join(when, " and ")
 }

@@ -79,6 +79,9 @@ func NewWalk(seed uint64, nodes int, more ...Thing) *Walk {
 	return w
 }
 
+// WithACLs reports whether the campaign of a seed is one with a Consul that has TLS, ACLs and logins: every fourth.
+func WithACLs(seed uint64) bool { return seed%4 == 0 }
+
 // Next is the next step. The walk takes it for done.
 func (w *Walk) Next() Step {
 	step := w.choose()

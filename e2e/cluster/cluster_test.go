@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
@@ -181,5 +183,50 @@ func TestPollTellsTheLastError(t *testing.T) {
 	err = poll(ctx, func(context.Context) error { return cause })
 	if !errors.Is(err, cause) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("poll = %v, want the deadline and the last error", err)
+	}
+}
+
+func TestSmallDiskKeepsWhatIsThere(t *testing.T) {
+	if err := requireRoot(); err != nil {
+		t.Skip(err)
+	}
+	folder := filepath.Join(t.TempDir(), "services")
+	write := func(name string) error { return os.WriteFile(filepath.Join(folder, name), []byte(name), 0o600) }
+	if err := errors.Join(os.Mkdir(folder, 0o755), write("old")); err != nil {
+		t.Fatal(err)
+	}
+	if err := moveToDisk(folder); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(folder, unix.MNT_DETACH) })
+	if small, err := mounted(folder); err != nil || !small {
+		t.Fatalf("mounted = %v, %v", small, err)
+	}
+	if err := fillFolder(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := write("full"); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("write on a full disk = %v", err)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(folder, filler)), write("new"), os.Remove(filepath.Join(folder, "old"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := moveFromDisk(folder); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	// "full" is there, empty: to make a file takes no space.
+	if !slices.Contains(names, "new") || slices.Contains(names, "old") || slices.Contains(names, filler) {
+		t.Errorf("the folder has %v afterwards, want what the disk had", names)
+	}
+	if small, err := mounted(folder); err != nil || small {
+		t.Errorf("still mounted: %v, %v", small, err)
 	}
 }

@@ -59,6 +59,11 @@ func (n *Node) fill(folder string) error {
 			return err
 		}
 	}
+	return fillFolder(folder)
+}
+
+// fillFolder writes the filler until the disk is full.
+func fillFolder(folder string) error {
 	file, err := os.Create(filepath.Join(folder, filler))
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -236,5 +237,76 @@ func TestRealWipeConsulData(t *testing.T) {
 	}
 	if err := c.WaitConsul(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRealDropAndDeliver(t *testing.T) {
+	c := attachReal(t)
+	n := c.Nodes[0]
+	reach := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		return n.Process(Kubelet).Probe.try(ctx)
+	}
+	for range 2 { // the second undoes the first
+		if err := n.Drop(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := reach(); err == nil {
+		t.Error("a node that loses every packet was reached")
+	}
+	if err := n.Deliver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := reach(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRealConsulDiskFull(t *testing.T) {
+	c := attachReal(t)
+	n := c.Nodes[0]
+	client, err := ConsulClient(n.ConsulAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	register := func(id string) error {
+		return client.Agent().ServiceRegister(&api.AgentServiceRegistration{ID: id, Name: "real-disk"})
+	}
+	if err := register("before"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds the small disk there
+		if err := n.FillConsulDisk(); err != nil {
+			t.Fatal(err)
+		}
+		if err := register("full"); err == nil {
+			t.Error("an agent with a full disk took a service")
+		}
+		if err := n.FreeConsulDisk(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := register("after"); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(n.restoreConsulDisk(), n.Process(ConsulAgent).Restart(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	services, err := client.Agent().ServicesWithFilter("Service == `real-disk`")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"before", "after"} {
+		if services[id] == nil {
+			t.Errorf("the agent has forgotten %q", id)
+		}
+		if err := client.Agent().ServiceDeregister(id); err != nil {
+			t.Error(err)
+		}
+	}
+	if services["full"] != nil {
+		t.Error("the agent has kept what it refused")
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/agentlet/agentlet/e2e/chaos"
 	"github.com/agentlet/agentlet/e2e/chaos/real"
+	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -56,9 +57,18 @@ func campaign(t *testing.T, run chaos.Run) {
 	defer enough()
 	log, err := chaosLog(s, run)
 	s.Must(err)
-	world, things, err := real.Start(ctx, s.Env, real.Options{
-		Namespace: s.Namespace, Template: s.Sample(s.Annotations()), Folder: s.TempDir(), Log: log,
-	})
+	options := real.Options{Namespace: s.Namespace, Template: s.Sample(s.Annotations()), Folder: s.TempDir(), Log: log}
+	if chaos.WithACLs(run.Seed) {
+		log("with TLS, ACLs and logins, at a Consul of its own")
+		g := guard(s, cluster.SecuredOptions{})
+		g.forget()
+		// The shortest life, so that a token whose agentlet was killed is soon over.
+		g.run("method-jwt.sh", "-max-token-ttl 1h", "-max-token-ttl 1m")
+		g.run("rule-jwt.sh")
+		g.install(g.inline(), "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul")
+		options.Secured, options.Template = g.secured, g.account(s.Service())
+	}
+	world, things, err := real.Start(ctx, s.Env, options)
 	s.Afterwards(6*time.Minute, func(ctx context.Context) {
 		if err := world.Stop(ctx); err != nil {
 			s.Errorf("end the campaign: %v", err)

@@ -83,13 +83,14 @@ func shutDown(ctx context.Context, w *World, step chaos.Step) (string, undo, err
 	if err != nil {
 		return "", back, err
 	}
+	began := time.Now().Truncate(time.Second) // as heartbeats are
 	err = node.ConfigureKubelet(ctx, map[string]any{"shutdownGracePeriod": "60s", "shutdownGracePeriodCriticalPods": "10s"},
 		"DBUS_SYSTEM_BUS_ADDRESS="+machine.Address)
 	if err != nil {
 		return "", back, err
 	}
-	// It holds its lock when it knows its pods.
-	if err := eventually(ctx, "wait for the kubelet", func(ctx context.Context) error { return w.nodeReady(ctx, node) }); err != nil {
+	// It hears of a shutdown when it has told of itself.
+	if err := eventually(ctx, "wait for the kubelet", func(ctx context.Context) error { return w.nodeReady(ctx, node, began) }); err != nil {
 		return "", back, err
 	}
 	ready := len(w.readyOn(ctx, step.Node))
@@ -98,13 +99,14 @@ func shutDown(ctx context.Context, w *World, step chaos.Step) (string, undo, err
 	return fmt.Sprintf("%d pods were Ready there", ready), back, machine.Shutdown(ctx)
 }
 
-func (w *World) nodeReady(ctx context.Context, node *cluster.Node) error {
+// nodeReady wants the node's kubelet to have said since then that it is Ready.
+func (w *World) nodeReady(ctx context.Context, node *cluster.Node, since time.Time) error {
 	now, err := w.Kube.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
 	for _, condition := range now.Status.Conditions {
-		if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+		if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue && !condition.LastHeartbeatTime.Time.Before(since) {
 			return nil
 		}
 	}

@@ -28,15 +28,23 @@ import (
 // deregister-after, and up to half a minute more; and a container that the kubelet restarts after a minute or more.
 const settleTimeout = 4 * time.Minute
 
+// settleNews is how often it is told what a quiet moment waits for.
+const settleNews = 20 * time.Second
+
 // Settle waits until all of this holds, and says how much there is of it: nodes and processes are well; the Deployment has its
 // pods, all Ready, and no others are left; the catalog passes exactly these, as do the nodes' agents; each gate is open, and
 // says so; each heartbeat goes on; nothing is left over. A container that was killed for want of memory fails at once.
 func (w *World) Settle(ctx context.Context) (seen string, err error) {
+	told := time.Now()
 	err = within(ctx, settleTimeout, "no quiet moment came", func(ctx context.Context) error {
 		if killed := w.watch.outOfMemory(); len(killed) > 0 {
 			return nil // told below
 		}
 		seen, err = w.quiet(ctx)
+		if err != nil && time.Since(told) > settleNews {
+			told = time.Now()
+			w.Log("not quiet yet: " + err.Error())
+		}
 		return err
 	})
 	if killed := w.watch.outOfMemory(); len(killed) > 0 {
@@ -220,7 +228,7 @@ func (w *World) account() string {
 	return "default"
 }
 
-// tokensAreRight wants a token of a login for each pod, where pods log in.
+// tokensAreRight wants no tokens of logins but the pods', one of each, or two while it is renewed.
 func (w *World) tokensAreRight(ctx context.Context, pods []corev1.Pod) error {
 	if w.Secured == nil {
 		return nil
@@ -229,9 +237,19 @@ func (w *World) tokensAreRight(ctx context.Context, pods []corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	tokens = slices.DeleteFunc(tokens, func(token *api.ACLTokenListEntry) bool { return token.AuthMethod == "" })
-	if len(tokens) != len(pods) {
-		return fmt.Errorf("%d tokens of logins of %d pods", len(tokens), len(pods))
+	left := map[string]int{} // by pod, how many more there may be
+	for _, pod := range pods {
+		left[pod.Name] = 2
+	}
+	for _, token := range tokens {
+		if token.AuthMethod == "" {
+			continue
+		}
+		_, pod, _ := strings.Cut(token.Description, w.Namespace+"/")
+		pod, _, _ = strings.Cut(pod, `"`)
+		if left[pod]--; left[pod] < 0 {
+			return fmt.Errorf("a token too many: %s, of %s", token.Description, token.CreateTime.Format(time.TimeOnly))
+		}
 	}
 	return nil
 }

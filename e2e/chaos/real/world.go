@@ -282,6 +282,7 @@ func within(ctx context.Context, bound time.Duration, what string, do func(ctx c
 	defer cancel()
 	ticker := time.NewTicker(tryPause)
 	defer ticker.Stop()
+	var last error
 	for {
 		call, done := context.WithTimeout(ctx, callTimeout)
 		err := do(call)
@@ -289,9 +290,12 @@ func within(ctx context.Context, bound time.Duration, what string, do func(ctx c
 		if err == nil || errors.Is(err, chaos.ErrNothing) {
 			return err
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err // else the end only cut this try short, and the one before says more
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w: %w", what, ctx.Err(), err)
+			return fmt.Errorf("%s: %w: %w", what, ctx.Err(), last)
 		case <-ticker.C:
 		}
 	}
