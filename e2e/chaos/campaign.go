@@ -27,14 +27,17 @@ var ErrNothing = errors.New("nothing to do it to")
 // undoTimeout bounds the end of all faults when a campaign is interrupted or has failed.
 const undoTimeout = 3 * time.Minute
 
-// Campaign takes the steps of a walk until its time is over.
+// Steps are what a campaign takes, one after the other: a Walk, or a Script.
+type Steps interface{ Next() Step }
+
+// Campaign takes steps until its time is over.
 type Campaign struct {
 	Seed uint64
 	// Duration after which no other round begins.
 	Duration time.Duration
 	// Rate of the requests a second.
 	Rate  int
-	Walk  *Walk
+	Steps Steps
 	World World
 	// Log gets a line for each step.
 	Log func(line string)
@@ -81,7 +84,7 @@ func (c *Campaign) Run(ctx context.Context) (report Report, err error) {
 		report = c.report
 	}()
 	for {
-		step := c.Walk.Next()
+		step := c.Steps.Next()
 		c.report.Steps = step.Number
 		if err := c.take(ctx, step); err != nil {
 			return c.report, fmt.Errorf("seed %d, step %d, %s: %w", c.Seed, step.Number, step, err)

@@ -52,7 +52,7 @@ func campaign(w *world) (*Campaign, *[]string) {
 	var lines []string
 	w.broken, w.lasted = map[string]time.Time{}, map[string]time.Duration{}
 	return &Campaign{
-		Seed: 5, Duration: 30 * time.Minute, Rate: 100, Walk: NewWalk(5, 2, all...), World: w, Log: func(line string) { lines = append(lines, line) },
+		Seed: 5, Duration: 30 * time.Minute, Rate: 100, Steps: NewWalk(5, 2, all...), World: w, Log: func(line string) { lines = append(lines, line) },
 	}, &lines
 }
 

@@ -1,18 +1,78 @@
 package chaos
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Run is a campaign to be run.
 type Run struct {
 	Seed     uint64
 	Duration time.Duration
+	// Round, if not nil, is what is done instead of a walk: a round of the seed's that has failed once. So it stays the same when
+	// there are other faults to choose from.
+	Round []Step
 	// Why it is kept.
 	Why string
 }
 
-// Kept are the campaigns of make soak: a long one, and seeds that failed once, for as long as it takes to get there.
+// Name of the run, for files and tests.
+func (r Run) Name() string {
+	if r.Round != nil {
+		return fmt.Sprintf("round-of-seed-%d", r.Seed)
+	}
+	return fmt.Sprintf("seed-%d", r.Seed)
+}
+
+// Again is the command that repeats the run.
+func (r Run) Again() string {
+	if r.Round != nil {
+		return "make e2e RUN=TestChaos/" + r.Name()
+	}
+	return fmt.Sprintf("make chaos DURATION=%s SEED=%d", r.Duration, r.Seed)
+}
+
+// Begin begins the run's steps on a cluster with so many nodes, which has the common things, and more.
+func (r Run) Begin(nodes int, more ...Thing) Steps {
+	if r.Round != nil {
+		return &script{steps: r.Round}
+	}
+	return NewWalk(r.Seed, nodes, more...)
+}
+
+// script is one round, and quiet moments ever after.
+type script struct {
+	steps  []Step
+	number int
+}
+
+func (s *script) Next() Step {
+	step := Step{Kind: Quiet}
+	if s.number < len(s.steps) {
+		step = s.steps[s.number]
+	}
+	s.number++
+	step.Number, step.Round = s.number, 1
+	return step
+}
+
+// Kept are the campaigns of make soak: a long one, and rounds that have found something once.
 func Kept() []Run {
 	return []Run{
 		{Seed: 1, Duration: 15 * time.Minute, Why: "the long one"},
+		{
+			Seed: 1, Why: "/status kept a failed look at the catalog for ever, which nothing tried again", Round: []Step{
+				{Kind: During, Name: "rollout", Pick: 1},
+				{Kind: Begin, Name: "Consul agent away, having left", Node: 0, Pause: time.Second, For: 10 * second},
+				{Kind: End, Name: "Consul agent away, having left", Node: 0, For: 10 * second},
+			},
+		},
+		{
+			Seed: 2, Why: "/status kept a registration without an answer for ever, which the agent had taken", Round: []Step{
+				{Kind: Begin, Name: "Consul's quorum lost", For: 40 * second},
+				{Kind: During, Name: "annotations changed", Pause: 5 * second, Pick: 3},
+				{Kind: End, Name: "Consul's quorum lost", For: 40 * second},
+			},
+		},
 	}
 }

@@ -113,7 +113,7 @@ func (w *Walk) choose() Step {
 			return step
 		}
 	}
-	if w.begun == 0 || w.begun < mostFaults && w.random.IntN(3) == 0 {
+	if w.begun == 0 || w.begun < mostFaults && w.random.IntN(2) == 0 {
 		if step, ok := w.begin(); ok {
 			return step
 		}

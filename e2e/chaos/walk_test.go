@@ -26,17 +26,6 @@ func TestSameSeedSameWalk(t *testing.T) {
 	}
 }
 
-// A walk is what a failing seed is reproduced by. Where this changes, the kept seeds have lost their meaning.
-func TestWalkOfASeed(t *testing.T) {
-	var got []string
-	for _, step := range steps(NewWalk(1, 2, all...), 6) {
-		got = append(got, step.String())
-	}
-	if len(slices.Compact(slices.Clone(got))) != len(got) {
-		t.Errorf("a step twice in a row: %q", got)
-	}
-}
-
 func TestEveryFaultAndChangeAppears(t *testing.T) {
 	for seed := range uint64(20) {
 		seen := map[string]int{}

@@ -29,7 +29,7 @@ func TestChaos(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, run := range runs {
-		t.Run(fmt.Sprintf("seed-%d", run.Seed), func(t *testing.T) { campaign(t, run) })
+		t.Run(run.Name(), func(t *testing.T) { campaign(t, run) })
 	}
 }
 
@@ -77,7 +77,7 @@ func campaign(t *testing.T, run chaos.Run) {
 	s.Must(err)
 	c := chaos.Campaign{
 		Seed: run.Seed, Duration: run.Duration, Rate: real.Rate, World: world, Log: log,
-		Walk: chaos.NewWalk(run.Seed, len(s.Cluster.Nodes), things...),
+		Steps: run.Begin(len(s.Cluster.Nodes), things...),
 	}
 	report, err := c.Run(ctx)
 	for _, line := range report.Table() {
@@ -85,15 +85,15 @@ func campaign(t *testing.T, run chaos.Run) {
 	}
 	if err != nil {
 		log("FAILED: " + err.Error())
-		s.Errorf("%v\nagain with: make chaos DURATION=%s SEED=%d; its steps: %s", err, run.Duration, run.Seed, chaosFile(s, run))
+		s.Errorf("%v\nagain with: %s; its steps: %s", err, run.Again(), chaosFile(s, run))
 		return
 	}
-	log(fmt.Sprintf("seed %d held", run.Seed))
+	log(run.Name() + " held")
 }
 
 // chaosFile has the steps of a campaign.
 func chaosFile(s *scenario.S, run chaos.Run) string {
-	return filepath.Join(s.Out, "chaos", fmt.Sprintf("seed-%d.log", run.Seed))
+	return filepath.Join(s.Out, "chaos", run.Name()+".log")
 }
 
 // chaosLog writes lines to the campaign's file, and shows them.

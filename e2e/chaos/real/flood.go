@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -18,39 +20,66 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/agentlet/agentlet/e2e/chaos"
+	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
 // Bounds of a flood of connections.
 const (
-	floodConnections = 4000
-	floodOpeners     = 50
+	floodConnections = 2000
+	floodRate        = 1000 // opened a second
 	floodLasts       = 10 * time.Second
 )
 
-// flood opens idle connections to an address, holds them for a while, and closes them all.
-func flood(ctx context.Context, address string) string {
-	ctx, cancel := context.WithTimeout(ctx, floodLasts)
+// Addresses that connections come from where they come from many: of those that are for measurements of networks.
+const (
+	manyAddresses = "198.18.0.0/16"
+	firstAddress  = "198.18.0.1"
+	manySources   = 500
+)
+
+// flood runs the sample's flood, which keeps connections open, against a port of a pod: from another pod, or from many addresses that
+// the pod's node has meanwhile.
+func (w *World) flood(ctx context.Context, step chaos.Step, pod *corev1.Pod, port string, more ...string) (string, error) {
+	stranger, err := w.stranger(pod)
+	if err != nil {
+		return "", err
+	}
+	address, node := net.JoinHostPort(pod.Status.PodIP, port), w.Cluster.Node(pod.Spec.NodeName)
+	program, netns := stranger("root/sample"), stranger("ns/net")
+	args := append([]string{
+		"flood", "-to", address, "-connections", strconv.Itoa(floodConnections), "-rate", strconv.Itoa(floodRate), "-for", floodLasts.String(),
+		"-send", []string{"silent", "half", "metrics"}[step.Pick%3],
+	}, more...)
+	if step.Pick&4 > 0 {
+		name := filepath.Base(node.Netns())
+		if err := w.Command(ctx, "ip", "-n", name, "route", "replace", "local", manyAddresses, "dev", "lo"); err != nil {
+			return "", err
+		}
+		defer func() {
+			_ = w.Command(context.WithoutCancel(ctx), "ip", "-n", name, "route", "delete", "local", manyAddresses, "dev", "lo")
+		}()
+		netns, args = node.Netns(), append(args, "-from", firstAddress, "-sources", strconv.Itoa(manySources))
+	}
+	ctx, cancel := context.WithTimeout(ctx, floodLasts+callTimeout)
 	defer cancel()
-	var opened, refused, closed atomic.Int64
-	_ = concurrently(ctx, floodConnections, floodOpeners, func(call context.Context, i int) string {
-		connection, err := (&net.Dialer{Timeout: time.Second}).DialContext(call, "tcp", address)
-		if err != nil {
-			refused.Add(1)
-			return ""
+	out, err := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + netns, program}, args...)...).Output()
+	if err != nil {
+		return "", fmt.Errorf("flood %s: %w: %s", address, err, out)
+	}
+	return fmt.Sprintf("%s: %q: %s", pod.Name, args[1:], bytes.TrimSpace(out)), nil
+}
+
+// stranger is another pod than this one: files of its process.
+func (w *World) stranger(than *corev1.Pod) (file func(name string) string, err error) {
+	for _, pod := range w.watch.pods(w.Namespace) {
+		if pod.UID == than.UID {
+			continue
 		}
-		opened.Add(1)
-		switch i % 3 {
-		case 0: // says nothing
-		case 1:
-			_, _ = fmt.Fprintf(connection, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") // and doesn't read
-		case 2:
-			_, _ = fmt.Fprintf(connection, "GET /livez HTTP/1.1\r\nHost: x\r\nX-Half: ") // and no more
+		if process, err := scenario.FindProcess(applicationWords, string(pod.UID)); err == nil {
+			return func(name string) string { return filepath.Join("/proc", strconv.Itoa(process.PID), name) }, nil
 		}
-		context.AfterFunc(ctx, func() { closed.Add(1); connection.Close() })
-		return ""
-	})
-	<-ctx.Done()
-	return fmt.Sprintf("%d connections were opened, %d were not", opened.Load(), refused.Load())
+	}
+	return nil, fmt.Errorf("%w: no other pod runs", chaos.ErrNothing)
 }
 
 func floodAgentlet(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
@@ -58,7 +87,8 @@ func floodAgentlet(ctx context.Context, w *World, step chaos.Step) (string, undo
 	if err != nil {
 		return "", nil, err
 	}
-	return pod.Name + ": " + flood(ctx, net.JoinHostPort(pod.Status.PodIP, "19500")), nil, nil
+	seen, err := w.flood(ctx, step, pod, "19500")
+	return seen, nil, err
 }
 
 func floodWebhook(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
@@ -66,8 +96,12 @@ func floodWebhook(ctx context.Context, w *World, step chaos.Step) (string, undo,
 	if err != nil {
 		return "", nil, err
 	}
-	port := []string{"9443", "8080"}[step.Pick%2]
-	return pod.Name + ":" + port + ": " + flood(ctx, net.JoinHostPort(pod.Status.PodIP, port)), nil, nil
+	port, more := "8080", []string(nil)
+	if step.Pick&8 > 0 {
+		port, more = "9443", []string{"-tls"}
+	}
+	seen, err := w.flood(ctx, step, pod, port, more...)
+	return seen, nil, err
 }
 
 // Bounds of a flood of reviews.
