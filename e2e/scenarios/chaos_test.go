@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/agentlet/agentlet/e2e/chaos"
-	"github.com/agentlet/agentlet/e2e/chaos/real"
+	chaosreal "github.com/agentlet/agentlet/e2e/chaos/real"
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
@@ -57,7 +57,7 @@ func campaign(t *testing.T, run chaos.Run) {
 	defer enough()
 	log, err := chaosLog(s, run)
 	s.Must(err)
-	options := real.Options{Namespace: s.Namespace, Template: s.Sample(s.Annotations()), Folder: s.TempDir(), Log: log}
+	options := chaosreal.Options{Namespace: s.Namespace, Template: s.Sample(s.Annotations()), Folder: s.TempDir(), Log: log}
 	if chaos.WithACLs(run.Seed) {
 		log("with TLS, ACLs and logins, at a Consul of its own")
 		g := guard(s, cluster.SecuredOptions{})
@@ -68,7 +68,7 @@ func campaign(t *testing.T, run chaos.Run) {
 		g.install(g.inline(), "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul")
 		options.Secured, options.Template = g.secured, g.account(s.Service())
 	}
-	world, things, err := real.Start(ctx, s.Env, options)
+	world, things, err := chaosreal.Start(ctx, s.Env, options)
 	s.Afterwards(6*time.Minute, func(ctx context.Context) {
 		if err := world.Stop(ctx); err != nil {
 			s.Errorf("end the campaign: %v", err)
@@ -76,7 +76,7 @@ func campaign(t *testing.T, run chaos.Run) {
 	})
 	s.Must(err)
 	c := chaos.Campaign{
-		Seed: run.Seed, Duration: run.Duration, Rate: real.Rate, World: world, Log: log,
+		Seed: run.Seed, Duration: run.Duration, Rate: chaosreal.Rate, World: world, Log: log,
 		Steps: run.Begin(len(s.Cluster.Nodes), things...),
 	}
 	report, err := c.Run(ctx)

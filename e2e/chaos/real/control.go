@@ -105,7 +105,7 @@ func frozenInBursts(ctx context.Context, w *World, _ chaos.Step) (string, undo, 
 			}
 			sleep(ctx, burstPause)
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // it is told to end so
 			}
 		}
 	})

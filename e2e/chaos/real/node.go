@@ -34,7 +34,9 @@ func onNode(do, back func(*cluster.Node, context.Context) error) begin {
 // lostPackets is the share of packets that are dropped, in each direction.
 const lostPackets = 0.1
 
-func drop(node *cluster.Node, ctx context.Context) error { return node.Drop(ctx, lostPackets) }
+func drop(node *cluster.Node, ctx context.Context) error { //nolint:revive // in the form of a method's expression
+	return node.Drop(ctx, lostPackets)
+}
 
 func rebooted(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
 	node := w.Cluster.Nodes[step.Node]

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -111,27 +112,24 @@ func Start(ctx context.Context, env *scenario.Env, options Options) (w *World, t
 
 // prepare chooses the Consul, and finds out what this machine and this cluster can do.
 func (w *World) prepare(ctx context.Context) (things []chaos.Thing, err error) {
-	if _, err := w.lookPath("iptables"); err == nil {
+	if installed("iptables") {
 		if err := w.tryDrop(ctx); err != nil {
 			w.Log("no packets are dropped: " + err.Error())
 		} else {
 			things = append(things, chaos.PacketFilter)
 		}
 	}
-	if _, err := w.lookPath("dbus-daemon"); err == nil {
+	if installed("dbus-daemon") {
 		things = append(things, chaos.MessageBus)
 	}
 	more, err := w.chooseConsul(ctx)
 	return append(things, more...), err
 }
 
-func (w *World) lookPath(program string) (string, error) {
-	for _, folder := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin", "/usr/bin") {
-		if path := filepath.Join(folder, program); executable(path) {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("find program %s: %w", program, os.ErrNotExist)
+// installed looks for a program also where root's PATH may not lead.
+func installed(program string) bool {
+	folders := append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin", "/usr/bin")
+	return slices.ContainsFunc(folders, func(folder string) bool { return executable(filepath.Join(folder, program)) })
 }
 
 func executable(path string) bool {
@@ -256,8 +254,8 @@ func (w *World) Stop(ctx context.Context) error {
 		_, err := back(ctx)
 		errs = append(errs, err)
 	}
-	for i := len(w.removeAll) - 1; i >= 0; i-- {
-		errs = append(errs, w.removeAll[i](ctx))
+	for _, remove := range slices.Backward(w.removeAll) {
+		errs = append(errs, remove(ctx))
 	}
 	if w.watch != nil {
 		w.watch.stop()
