@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -214,59 +213,59 @@ func (h *handler) readBody(ctx context.Context, w http.ResponseWriter, r *http.R
 			fmt.Errorf("content type %q: want application/json", r.Header.Get("Content-Type")),
 		}
 	}
+	size := int64(maxBody + 1) // one more shows a body that is too large
+	if r.ContentLength >= 0 {
+		size = r.ContentLength
+	}
 	if r.ContentLength > maxBody {
 		return nil, nil, errBodyTooLarge
 	}
 	from := http.MaxBytesReader(w, r.Body, maxBody)
-	var read bytes.Buffer
-	for _, size := range [...]int{firstRead, smallBody} {
-		if r.ContentLength > 0 {
-			size = int(min(r.ContentLength, int64(size)))
-		}
-		grow(&read, size)
-		if _, err = read.ReadFrom(io.LimitReader(from, int64(size-read.Len()))); err != nil {
-			return nil, nil, readError(err)
-		}
-		if read.Len() < size || int64(read.Len()) == r.ContentLength {
-			break
-		}
+	body, ended, err := read(from, nil, min(size, firstRead))
+	if err == nil && !ended {
+		body, ended, err = read(from, body, min(size, smallBody))
 	}
 	release = func() {}
-	if read.Len() == smallBody { // there may be more
-		if release, err = h.readRest(ctx, w, r, from, &read); err != nil {
+	if err == nil && !ended && int64(len(body)) < size {
+		if release, err = h.memory.forBody(ctx, size); err != nil {
 			return nil, nil, err
 		}
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // only a test's has none
+		body, _, err = read(from, body, size)
 	}
-	if read.Len() == 0 {
-		return nil, nil, &requestError{http.StatusBadRequest, errors.New("the body is empty")}
-	}
-	return read.Bytes(), release, nil
-}
-
-// readRest reads what follows the beginning of a body, once there is room for it.
-func (h *handler) readRest(ctx context.Context, w http.ResponseWriter, r *http.Request, from io.Reader, read *bytes.Buffer) (
-	release func(), err error,
-) {
-	size := int64(maxBody)
-	if r.ContentLength > 0 {
-		size = r.ContentLength
-	}
-	if release, err = h.memory.forBody(ctx, size); err != nil {
-		return nil, err
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // only a test's has none
-	grow(read, int(size))
-	if _, err = read.ReadFrom(from); err != nil {
+	if err != nil {
 		release()
-		return nil, readError(err)
+		return nil, nil, readError(err)
 	}
-	return release, nil
+	if len(body) == 0 {
+		return nil, nil, errBodyEmpty
+	}
+	return body, release, nil
 }
 
-// grow makes room for a body of that size, and for what ReadFrom wants to spare at its end.
-func grow(read *bytes.Buffer, size int) { read.Grow(size - read.Len() + bytes.MinRead) }
+// read reads on from the beginning of a body, until it has that size or has ended.
+func read(from io.Reader, beginning []byte, size int64) (body []byte, ended bool, err error) {
+	if body = beginning; int64(len(body)) == size {
+		return body, false, nil
+	}
+	body = append(make([]byte, 0, size), beginning...)
+	for int64(len(body)) < size {
+		n, err := from.Read(body[len(body):size])
+		body = body[:len(body)+n]
+		if errors.Is(err, io.EOF) {
+			return body, true, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return body, false, nil
+}
 
-var errBodyTooLarge = &requestError{statusTold, fmt.Errorf("the body is larger than %d bytes", maxBody)}
+var (
+	errBodyEmpty    = &requestError{http.StatusBadRequest, errors.New("the body is empty")}
+	errBodyTooLarge = &requestError{statusTold, fmt.Errorf("the body is larger than %d bytes", maxBody)}
+)
 
 // readError is why a body could not be read.
 func readError(err error) error {
