@@ -200,7 +200,7 @@ func TestNoBodyCostsMoreThanItsEstimate(t *testing.T) {
 			if strings.Contains(s.before, "Deployment") {
 				handler = workloads
 			}
-			sizes := []int{1000, 20_000}
+			sizes := []int{1000, 5000, 20_000, 60_000}
 			if len(s.item) == 1 { // a text, of which much fits into a body
 				sizes = append(sizes, maxBody/2)
 			}
