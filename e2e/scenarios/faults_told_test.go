@@ -84,6 +84,41 @@ func TestFaultOwnCheckFails(t *testing.T) {
 	})
 }
 
+// TestFaultConsulDiskFull has a pod start at an agent that can't write its registration down.
+func TestFaultConsulDiskFull(t *testing.T) {
+	s := scenario.New(t)
+	whole(s)
+	node := s.Cluster.Nodes[0]
+	s.Given("a node whose Consul agent has no space left", func() { s.Must(node.FillConsulDisk()) })
+	var pod *corev1.Pod
+	s.When("a pod starts there", func() {
+		_, err := s.CreatePod("pod", pinned(s, node))
+		s.Must(err)
+	})
+	s.Then("its gate and an event hold the agent's answer, and are written once", func() {
+		s.Eventually("the gate's reason", func(context.Context) (bool, error) {
+			gate := gateOf(s, "pod")
+			return gate.Reason == string(contract.RegistrationFailed) && strings.Contains(gate.Message, "no space left on device"),
+				fmt.Errorf("%s: %s", gate.Reason, gate.Message)
+		})
+		pod = s.Pod("pod")
+		awaitEvents(s, pod, "Warning RegistrationFailed")
+		before := gateOf(s, "pod").Message
+		s.Pause(10 * time.Second)
+		if after := gateOf(s, "pod").Message; after != before {
+			s.Errorf("the gate says something else at each try: %q, then %q", before, after)
+		}
+	})
+	s.When("there is space again", func() { s.Must(node.FreeConsulDisk()) })
+	began := time.Now()
+	s.Then("the gate opens by itself", func() {
+		s.AwaitReady("pod")
+		s.AwaitCatalog(s.Service(), 1)
+		told(s, "a node's Consul agent without space on its disk when a pod starts",
+			"gate False, RegistrationFailed, with the agent's answer; the time is from the space's return to Ready", time.Since(began))
+	})
+}
+
 // statusOf is what a pod's agentlet says of itself.
 func statusOf(s *scenario.S, pod *corev1.Pod) agentlet.Status {
 	s.Helper()
