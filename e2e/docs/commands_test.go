@@ -161,6 +161,11 @@ func checkHelm(t *testing.T, args []string) error {
 	}
 	template := []string{"template", "agentlet", "charts/agentlet"}
 	for i, arg := range args {
+		if arg == "--set-file" && i+1 < len(args) { // the reader has the file
+			key, _, _ := strings.Cut(args[i+1], "=")
+			template = append(template, arg, key+"="+written(t, "set-file.crt", "-----BEGIN CERTIFICATE-----"))
+			continue
+		}
 		if strings.HasPrefix(arg, "--set") {
 			template = append(template, arg)
 			if !strings.Contains(arg, "=") {
