@@ -2,6 +2,7 @@ package scenarios_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,7 +14,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	apply "k8s.io/client-go/applyconfigurations/rbac/v1"
@@ -31,7 +31,13 @@ func unbindPolicies(s *scenario.S) (restore func(context.Context) error) {
 	var deleted []*admissionregistrationv1.ValidatingAdmissionPolicyBinding
 	restore = func(ctx context.Context) error {
 		for _, binding := range deleted {
-			if _, err := bindings.Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+			// As Helm applies them, or the next upgrade would meet a conflict over their labels.
+			object, err := json.Marshal(binding)
+			if err != nil {
+				return err
+			}
+			_, err = bindings.Patch(ctx, binding.Name, types.ApplyPatchType, object, metav1.PatchOptions{FieldManager: "helm", Force: new(true)})
+			if err != nil {
 				return err
 			}
 		}
@@ -46,6 +52,7 @@ func unbindPolicies(s *scenario.S) (restore func(context.Context) error) {
 		binding, err := bindings.Get(s.Ctx, name, metav1.GetOptions{})
 		s.Must(err)
 		binding.ObjectMeta = metav1.ObjectMeta{Name: name, Labels: binding.Labels, Annotations: binding.Annotations}
+		binding.TypeMeta = metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicyBinding"}
 		deleted = append(deleted, binding)
 		s.Must(bindings.Delete(s.Ctx, name, metav1.DeleteOptions{}))
 	}
