@@ -150,20 +150,21 @@ func TestTrustConnectionFloodOfAnAgentlet(t *testing.T) {
 }
 
 func TestTrustConnectionFloodOfAnAgentletForAMinute(t *testing.T) {
-	for _, what := range []string{"silent", "half", "metrics"} {
-		for whence, from := range map[string]func(strangers, *cluster.Node) (string, []string){
-			"one pod":        func(s strangers, _ *cluster.Node) (string, []string) { return s.onePod() },
-			"many pods":      strangers.manyPods,
-			"the pod's node": func(_ strangers, node *cluster.Node) (string, []string) { return node.Netns(), nil },
-		} {
-			t.Run(what+" from "+whence, func(t *testing.T) {
-				s := scenario.New(t, scenario.Long())
-				floodAgentlet(s, time.Minute, func(strangers strangers, node *cluster.Node, to string) []func() {
-					netns, args := from(strangers, node)
-					return []func(){strangers.flood(netns, to, append(args, "-connections=10000", "-rate=3000", "-send="+what)...)}
-				})
+	for name, flood := range map[string]struct {
+		from func(strangers, *cluster.Node) (netns string, args []string)
+		send string
+	}{
+		"from one pod":        {func(s strangers, _ *cluster.Node) (string, []string) { return s.onePod() }, "silent"},
+		"from many pods":      {strangers.manyPods, "half"},
+		"from the pod's node": {func(_ strangers, node *cluster.Node) (string, []string) { return node.Netns(), nil }, "metrics"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := scenario.New(t, scenario.Long())
+			floodAgentlet(s, time.Minute, func(strangers strangers, node *cluster.Node, to string) []func() {
+				netns, args := flood.from(strangers, node)
+				return []func(){strangers.flood(netns, to, append(args, "-connections=10000", "-rate=3000", "-send="+flood.send)...)}
 			})
-		}
+		})
 	}
 }
 
