@@ -209,38 +209,61 @@ func TestResources(t *testing.T) {
 // farExponent is in a quantity that takes Kubernetes' own decoder long.
 var farExponent = regexp.MustCompile(`[eE][+-]?[0-9]{3}`)
 
-// FuzzDecide holds of any pod what the golden test holds of its own: a patch applies, only adds, and leaves nothing to
-// a second pass. The fields that the webhook decodes make the same decision as the whole pod.
-func FuzzDecide(f *testing.F) {
+// seeds are the golden pods, for a target that takes the key and the value of one more annotation.
+func seeds(f *testing.F) {
 	for _, name := range cases(f) {
 		f.Add(readPod(f, filepath.Join("testdata", name)), "gate", "off")
 	}
+}
+
+// asSent is the JSON of a pod as the API server sends it, each key once and spelt as it is, with one more annotation. Where the
+// text is no pod, the test is skipped.
+func asSent(t *testing.T, text []byte, key, value string) []byte {
+	t.Helper()
+	pod := &corev1.Pod{}
+	if farExponent.Match(text) || json.Unmarshal(text, pod) != nil {
+		t.Skip()
+	}
+	if pod.Annotations != nil {
+		pod.Annotations[contract.Prefix+key] = value
+	}
+	if len(pod.Spec.Containers)+len(pod.Spec.InitContainers) > workload.MaxContainers {
+		t.Skip()
+	}
+	raw, err := json.Marshal(pod)
+	if err != nil {
+		t.Skip()
+	}
+	return raw
+}
+
+// FuzzDecide holds of any pod what the golden test holds of its own: a patch applies, only adds, and leaves nothing to
+// a second pass.
+func FuzzDecide(f *testing.F) {
+	seeds(f)
 	i := testInjector(f)
 	f.Fuzz(func(t *testing.T, text []byte, key, value string) {
-		pod := &corev1.Pod{}
-		if farExponent.Match(text) || json.Unmarshal(text, pod) != nil {
-			t.Skip()
-		}
-		if pod.Annotations != nil {
-			pod.Annotations[contract.Prefix+key] = value
-		}
-		// As the API server sends it: each key once, spelt as it is.
-		raw, err := json.Marshal(pod)
-		if err != nil {
-			t.Skip()
-		}
-		if tooMuch := len(pod.Spec.Containers)+len(pod.Spec.InitContainers) > workload.MaxContainers; tooMuch {
-			t.Skip()
-		}
+		raw := asSent(t, text, key, value)
 		d := i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})
-		if diff := cmp.Diff(indent(t, i.Decide(Request{Namespace: "shop", Pod: whole(t, raw), Nonce: nonce})), indent(t, d)); diff != "" {
-			t.Errorf("of the decoded fields another decision is made than of the whole pod (-whole +fields):\n%s", diff)
-		}
 		if !slices.Contains(Reasons(), d.Reason) || (d.Outcome == Denied) != (len(d.Errors) > 0) || (d.Outcome == Injected) != (len(d.Patch) > 0) {
 			t.Errorf("decision %+v", d)
 		}
 		if d.Outcome == Injected {
 			checkPatched(t, raw, apply(t, raw, d), d)
+		}
+	})
+}
+
+// FuzzFields holds that the fields that the webhook decodes make the same decision as the whole pod.
+func FuzzFields(f *testing.F) {
+	seeds(f)
+	i := testInjector(f)
+	f.Fuzz(func(t *testing.T, text []byte, key, value string) {
+		raw := asSent(t, text, key, value)
+		want := i.Decide(Request{Namespace: "shop", Pod: whole(t, raw), Nonce: nonce})
+		got := i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})
+		if diff := cmp.Diff(indent(t, want), indent(t, got)); diff != "" {
+			t.Errorf("another decision than of the whole pod (-whole +fields):\n%s", diff)
 		}
 	})
 }
