@@ -112,6 +112,7 @@ func TestStrangersConnections(t *testing.T) {
 			if flood.dear {
 				connections, each = 560, 280
 			}
+			began := time.Now()
 			openMany(t, target, connections, each, flood.from, flood.send, func() {
 				if !reviewed(server.client) {
 					t.Error("the API server's connection was closed")
@@ -133,6 +134,12 @@ func TestStrangersConnections(t *testing.T) {
 			if now := heldMemory(); now > before+maxMemory {
 				t.Errorf("%d KiB more than before", (now-before)>>10)
 			}
+			if n := lines.Load() - reviews; n > 30 {
+				t.Errorf("%d lines in the log beside the reviews'", n)
+			}
+			if time.Since(began) >= readHeaderTimeout {
+				return // on a machine this slow the timeouts made the room
+			}
 			_, metrics := server.call(t, http.MethodGet, server.health+MetricsPath, nil)
 			port := admissionPort
 			if flood.health {
@@ -140,9 +147,6 @@ func TestStrangersConnections(t *testing.T) {
 			}
 			if metric := fmt.Sprintf("agentlet_webhook_connections_evicted_total{port=%q} ", port); !strings.Contains(metrics, metric) || strings.Contains(metrics, metric+"0\n") {
 				t.Errorf("no %s", metric)
-			}
-			if n := lines.Load() - reviews; n > 30 {
-				t.Errorf("%d lines in the log beside the reviews'", n)
 			}
 		})
 	}
