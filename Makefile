@@ -69,7 +69,7 @@ chart: ## Lint, render and unit-test the chart
 	@cd e2e && go run ./cmd/check chart
 
 .PHONY: e2e
-e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestMainRollingRestart
+e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestBasicRollingRestart
 	@cd e2e && go run ./cmd/check e2e --run '$(RUN)'
 
 .PHONY: chaos

@@ -99,7 +99,7 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 		}
 		log.Log(ctx, level, "failed", "error", r.err)
 	case was.failures > 0:
-		log.Info("succeeded again", "failures", was.failures)
+		log.Info("recovered", "failures", was.failures)
 	}
 	if r.err != nil {
 		return
@@ -116,11 +116,11 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 		log.Info("deregistered")
 	case setHealth:
 		if i := s.instances[r.action.id]; i != nil && i.readiness != r.action.health {
-			log.Info("health set", "health", string(r.action.health))
+			log.Info("readiness check updated", "health", string(r.action.health))
 		}
 	case setGate:
 		l.metrics.gateSet(s, r.action.condition)
-		log.Info("gate set", "status", string(r.action.condition.Status), "reason", r.action.condition.Reason)
+		log.Info("readiness gate updated", "status", string(r.action.condition.Status), "reason", r.action.condition.Reason)
 	case logIn:
 		if s.login.session.ID != r.session.ID {
 			log.Info("logged in", "session", r.session.ID, "renew", r.session.Renew)
@@ -157,6 +157,6 @@ func (r *Registrar) warnUnprobed(s *state) {
 	}
 	s.unprobed = s.reg.Unprobed
 	for _, why := range s.unprobed {
-		r.log.Warn("not probed by the agentlet", "because", why)
+		r.log.Warn("not probed by the agentlet", "reason", why)
 	}
 }

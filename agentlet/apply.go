@@ -25,15 +25,15 @@ type result struct {
 	version  string // of the pod, with what was written
 }
 
-var errNoLeader = errors.New("no leader")
+var errNoLeader = errors.New("no cluster leader")
 
 func isRejected(err error) bool { return errors.Is(err, ErrRejected) }
 
 func nudged(meta map[string]string, n int) map[string]string {
-	meta = withoutNudge(meta)
+	meta = withoutSyncGeneration(meta)
 	copied := make(map[string]string, len(meta)+1)
 	maps.Copy(copied, meta)
-	copied[contract.MetaNudge] = strconv.Itoa(n)
+	copied[contract.MetaSyncGeneration] = strconv.Itoa(n)
 	return copied
 }
 
@@ -205,7 +205,7 @@ func (s *state) applyInspect(r result, now time.Time) {
 			i.refreshAt, i.confirmed, i.nudgeAt = now.Add(refreshEvery), false, now.Add(nudgeAfter)
 		}
 		i.agent, i.held, i.readiness, i.excuse, i.registered = present, &seen, seen.Readiness, seen.Excuse, true
-		if n, err := strconv.Atoi(seen.Definition.Meta[contract.MetaNudge]); err == nil {
+		if n, ok := syncGeneration(seen.Definition.Meta); ok {
 			i.nudges = n
 		}
 	}
@@ -351,7 +351,7 @@ func beatPause(ttl time.Duration, jitter func(time.Duration) time.Duration) time
 
 func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
 	put := r.action.definition
-	if n, err := strconv.Atoi(put.Meta[contract.MetaNudge]); err == nil {
+	if n, ok := syncGeneration(put.Meta); ok {
 		i.nudges = n
 	}
 	if r.action.fresh {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -138,10 +139,10 @@ func aim(check *registration.Check, ip string) {
 }
 
 // Fingerprint tells definitions apart: 8 hexadecimal digits over every part but those that others may rightly set, the
-// tags under enable_tag_override, and the nudge counter. It travels with the heartbeat check into the catalog, so that
+// tags under enable_tag_override, and the sync generation. It travels with the heartbeat check into the catalog, so that
 // the catalog's word on an instance's health can be told from its word on an earlier definition's.
 func (d Definition) Fingerprint() string {
-	d.Meta = withoutNudge(d.Meta)
+	d.Meta = withoutSyncGeneration(d.Meta)
 	if d.EnableTagOverride {
 		d.Tags = nil
 	}
@@ -182,7 +183,7 @@ func same(want, have Definition) bool {
 			return false
 		}
 	}
-	return maps.Equal(withoutNudge(want.Meta), withoutNudge(have.Meta))
+	return maps.Equal(withoutSyncGeneration(want.Meta), withoutSyncGeneration(have.Meta))
 }
 
 // sameProxy leaves opaque configurations out: Consul reads their numbers as it likes.
@@ -202,11 +203,19 @@ func weights(d Definition) registration.Weights {
 	return *d.Weights
 }
 
-func withoutNudge(meta map[string]string) map[string]string {
-	if _, nudged := meta[contract.MetaNudge]; !nudged {
-		return meta
-	}
+func withoutSyncGeneration(meta map[string]string) map[string]string {
 	meta = maps.Clone(meta)
+	delete(meta, contract.MetaSyncGeneration)
 	delete(meta, contract.MetaNudge)
 	return meta
+}
+
+// syncGeneration of a definition's meta, also of one that an older agentlet has put.
+func syncGeneration(meta map[string]string) (n int, ok bool) {
+	text, ok := meta[contract.MetaSyncGeneration]
+	if !ok {
+		text = meta[contract.MetaNudge]
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil
 }

@@ -51,7 +51,7 @@ func evaluateGate(s *state, now time.Time) verdict {
 	}
 	v := judgeClosed(s, now)
 	if s.mistakes != "" {
-		v.message += "; the last good annotations are followed, because: " + s.mistakes
+		v.message += "; keeping the last valid annotations: " + s.mistakes
 	}
 	return v
 }
@@ -62,7 +62,7 @@ func stayOpen(s *state) verdict {
 	current := s.gate.current
 	switch {
 	case s.mistakes != "":
-		return verdict{open: true, reason: contract.InvalidConfiguration, message: "the last good registration stays: " + s.mistakes}
+		return verdict{open: true, reason: contract.InvalidConfiguration, message: "keeping the last valid registration: " + s.mistakes}
 	case checksFail(s):
 		return verdict{open: true, reason: contract.Registered, hold: troubleAfter, message: registeredMessage(s) + "; failing checks: " + failingChecks(s)}
 	case s.reg != nil && (allShown(s) || current.Reason == string(contract.InvalidConfiguration)):
@@ -93,15 +93,15 @@ func judgeClosed(s *state, now time.Time) verdict {
 	case lost(s):
 		return verdict{reason: contract.CatalogLost, message: lostMessage}
 	case bounded && !now.Before(due):
-		return verdict{open: true, reason: contract.TimedOut, message: fmt.Sprintf("opened after %s=%s without the catalog's word", contract.GateTimeout, s.reg.Settings.GateTimeout)}
+		return verdict{open: true, reason: contract.TimedOut, message: fmt.Sprintf("opened: %s=%s expired before the catalog confirmed the registration", contract.GateTimeout, s.reg.Settings.GateTimeout)}
 	case found:
 		return wrong
 	case !registered && !s.ready():
 		return verdict{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(s.notReady(), ", ")}
 	case s.maintained():
-		return verdict{reason: contract.AwaitingCatalog, message: "the application has itself in maintenance"}
+		return verdict{reason: contract.AwaitingCatalog, message: "in maintenance mode, set by the application"}
 	case cause(s, readCatalog) != "":
-		return verdict{reason: contract.AwaitingCatalog, message: "the catalog can't be read" + cause(s, readCatalog)}
+		return verdict{reason: contract.AwaitingCatalog, message: "reading the catalog failed" + cause(s, readCatalog)}
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:
 		return verdict{reason: contract.AwaitingCatalog, message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", ")}
 	}
@@ -116,23 +116,23 @@ func trouble(s *state) (wrong verdict, found bool) {
 	agent := "the Consul agent at " + s.identity.ConsulAddress
 	switch {
 	case !s.link.answers:
-		return verdict{reason: contract.ConsulUnreachable, message: agent + " does not answer" + cause(s, findLeader)}, true
+		return verdict{reason: contract.ConsulUnreachable, message: agent + " is unreachable" + cause(s, findLeader)}, true
 	case !s.link.leader:
-		message := agent + " knows no leader"
+		message := agent + " has no cluster leader"
 		if err := s.retries[action{kind: findLeader}.lane()].err; err != nil && !errors.Is(err, errNoLeader) {
-			message = agent + " did not say whether it knows a leader: " + err.Error()
+			message = agent + " did not say whether it has a cluster leader: " + err.Error()
 		}
 		return verdict{reason: contract.ConsulUnreachable, message: message}, true
 	case loginFailure(s) != nil:
-		return verdict{reason: contract.LoginFailed, message: "Consul's ACL system, asked by way of " + s.identity.ConsulAddress + ", doesn't let the pod in: " + loginFailure(s).Error()}, true
+		return verdict{reason: contract.LoginFailed, message: "ACL login by way of " + s.identity.ConsulAddress + " failed: " + loginFailure(s).Error()}, true
 	case rejection(s) != nil:
 		return verdict{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
 	case lastError(s) != nil:
 		return verdict{reason: contract.RegistrationFailed, message: agent + " answered with an error: " + lastError(s).Error()}, true
 	case s.link.silent():
-		return verdict{reason: contract.ConsulUnreachable, message: agent + " takes no updates in time: it hangs, or waits for its servers"}, true
+		return verdict{reason: contract.ConsulUnreachable, message: agent + ": TTL check updates time out; the agent may be blocked on its servers"}, true
 	case !s.link.inspected && cause(s, inspect) != "":
-		return verdict{reason: contract.ConsulUnreachable, message: agent + " can't be read" + cause(s, inspect)}, true
+		return verdict{reason: contract.ConsulUnreachable, message: agent + ": listing services failed" + cause(s, inspect)}, true
 	}
 	return wrong, false
 }

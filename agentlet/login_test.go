@@ -79,7 +79,7 @@ func TestRenewalRegistersAgainBeforeTheOldTokenEnds(t *testing.T) {
 		if n := len(w.conditions()); n != 1 || w.inCatalog(webID) != contract.Passing {
 			t.Errorf("the gate was written %d times, the catalog says %q", n, w.inCatalog(webID))
 		}
-		if got := w.web().definition.Meta[contract.MetaNudge]; got != "" {
+		if got := w.web().definition.Meta[contract.MetaSyncGeneration]; got != "" {
 			t.Error("a renewal nudged the catalog")
 		}
 		r.Seen(ready(testPod(), false))

@@ -55,7 +55,7 @@ func TestMessagesOfOthersFitIntoTheCondition(t *testing.T) {
 	}{
 		"nothing is wrong":  {nil, false, nil, contract.Registered, false},
 		"32 long names":     {nil, false, []string{"service-names", longNames()}, contract.Registered, false},
-		"many mistakes":     {nil, false, manyMistakes(), contract.InvalidConfiguration, true},
+		"many errors":       {nil, false, manyMistakes(), contract.InvalidConfiguration, true},
 		"Consul refuses":    {failing(refusal, "register"), false, nil, contract.RegistrationRejected, true},
 		"a login's refusal": {failing(refusal, "login"), true, nil, contract.LoginFailed, true},
 	} {

@@ -20,18 +20,18 @@ import (
 
 // The metrics' names.
 const (
-	metricBuild         = "agentlet_build_info"
-	metricGateOpen      = "agentlet_gate_open"
-	metricGateReason    = "agentlet_gate_reason"
-	metricTimeToGate    = "agentlet_time_to_gate_seconds"
-	metricTimeToDrain   = "agentlet_time_to_drain_seconds"
-	metricReachable     = "agentlet_consul_reachable"
-	metricRegistrations = "agentlet_registrations_total"
-	metricMaintenance   = "agentlet_maintenance"
-	metricMissedBeats   = "agentlet_missed_beats_total"
-	metricRequests      = "agentlet_requests_total"
-	metricDuration      = "agentlet_request_duration_seconds"
-	metricEvicted       = "agentlet_connections_evicted_total"
+	metricBuild            = "agentlet_build_info"
+	metricGateOpen         = "agentlet_gate_open"
+	metricGateReason       = "agentlet_gate_reason"
+	metricTimeToGate       = "agentlet_time_to_gate_seconds"
+	metricTimeToDrain      = "agentlet_time_to_drain_seconds"
+	metricReachable        = "agentlet_consul_reachable"
+	metricRegistrations    = "agentlet_registrations_total"
+	metricMaintenance      = "agentlet_maintenance"
+	metricHeartbeatsMissed = "agentlet_heartbeats_missed_total"
+	metricRequests         = "agentlet_requests_total"
+	metricDuration         = "agentlet_request_duration_seconds"
+	metricEvicted          = "agentlet_connections_evicted_total"
 )
 
 // Outcomes of a request.
@@ -67,10 +67,10 @@ func Metrics() []contract.Metric {
 			"Time from the sign of the pod's end until the catalog had dropped every instance, or there was nothing to wait for any more; absent before the end.",
 			label("outcome", drainWaiting, drainDropped, drainTimedOut, drainRefused, drainNothing)),
 		metric(metricReachable, contract.Gauge, "1 when the node's Consul agent answers in time and knows a leader, else 0."),
-		metric(metricMaintenance, contract.Gauge, "1 while the application has itself in maintenance by the local API, else 0."),
+		metric(metricMaintenance, contract.Gauge, "1 while the application is in maintenance mode by the local API, else 0."),
 		metric(metricRegistrations, contract.Counter, "Registrations by their cause; all but the first are re-registrations.",
-			label("cause", causeFirst, causeChanged, causeLost, causeNudge)),
-		metric(metricMissedBeats, contract.Counter,
+			label("cause", causeFirst, causeChanged, causeLost, causeResync)),
+		metric(metricHeartbeatsMissed, contract.Counter,
 			"Heartbeats that were not delivered before the next one was due. After three in a row the instance goes critical."),
 		metric(metricRequests, contract.Counter, "Requests to Consul, to the API server, and to the containers that the agentlet probes.", label("operation", operations...),
 			label("outcome", outcomeOK, outcomeAbsent, outcomeRejected, outcomeRefused, outcomeUnreachable, outcomeError)),
@@ -101,13 +101,13 @@ type seen struct {
 	gateOpen, reachable bool
 	maintained          bool
 	reason              contract.Reason
-	missedBeats         uint64
+	heartbeatsMissed    uint64
 	drain               progress
 }
 
 func newMetrics(evicted func() uint64) *metrics {
 	m := &metrics{evicted: evicted, requests: map[[2]string]uint64{}, took: map[string]duration{}, registrations: map[string]uint64{}}
-	for _, cause := range []string{causeFirst, causeChanged, causeLost, causeNudge} {
+	for _, cause := range []string{causeFirst, causeChanged, causeLost, causeResync} {
 		m.registrations[cause] = 0
 	}
 	return m
@@ -152,7 +152,7 @@ func (m *metrics) see(s *state, now time.Time) {
 	defer m.mu.Unlock()
 	m.seen = seen{
 		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: !s.link.silent() && s.link.leader, maintained: s.maintained(),
-		missedBeats: s.missedBeats, drain: s.progress(now),
+		heartbeatsMissed: s.heartbeatsMissed, drain: s.progress(now),
 	}
 }
 
@@ -176,12 +176,12 @@ type sample struct {
 func (m *metrics) samples() map[string][]sample {
 	one := func(value float64, labels ...string) []sample { return []sample{{labels: labels, value: value}} }
 	all := map[string][]sample{
-		metricBuild:       one(1, version.Version, runtime.Version()),
-		metricGateOpen:    one(number(m.seen.gateOpen)),
-		metricReachable:   one(number(m.seen.reachable)),
-		metricMaintenance: one(number(m.seen.maintained)),
-		metricMissedBeats: one(float64(m.seen.missedBeats)),
-		metricEvicted:     one(float64(m.evicted())),
+		metricBuild:            one(1, version.Version, runtime.Version()),
+		metricGateOpen:         one(number(m.seen.gateOpen)),
+		metricReachable:        one(number(m.seen.reachable)),
+		metricMaintenance:      one(number(m.seen.maintained)),
+		metricHeartbeatsMissed: one(float64(m.seen.heartbeatsMissed)),
+		metricEvicted:          one(float64(m.evicted())),
 	}
 	if m.toGate > 0 {
 		all[metricTimeToGate] = one(m.toGate.Seconds())

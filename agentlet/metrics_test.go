@@ -98,7 +98,7 @@ func TestMetricsOfALife(t *testing.T) {
 			"agentlet_gate_open": 1, "agentlet_gate_reason{Registered}": 1, "agentlet_gate_reason{ContainersNotReady}": 0,
 			"agentlet_registrations_total{first}": 1, "agentlet_registrations_total{lost}": 0,
 			"agentlet_requests_total{register,ok}": 1, "agentlet_request_duration_seconds{register}": 1,
-			"agentlet_requests_total{create_event,ok}": 1, "agentlet_missed_beats_total": 0,
+			"agentlet_requests_total{create_event,ok}": 1, "agentlet_heartbeats_missed_total": 0,
 			"agentlet_time_to_gate_seconds": w.syncs.Seconds(),
 		})
 		after(time.Minute)
@@ -109,7 +109,7 @@ func TestMetricsOfALife(t *testing.T) {
 		after(time.Minute)
 		expect(t, "put back and changed", scrape(t, r), map[string]float64{
 			"agentlet_registrations_total{first}": 1, "agentlet_registrations_total{lost}": 1, "agentlet_registrations_total{changed}": 1,
-			"agentlet_requests_total{register,ok}": 3, "agentlet_missed_beats_total": 0,
+			"agentlet_requests_total{register,ok}": 3, "agentlet_heartbeats_missed_total": 0,
 		})
 
 		w.mu.Lock()
@@ -138,23 +138,23 @@ func TestMetricsOfAnOutage(t *testing.T) {
 		after(time.Minute)
 		out := scrape(t, r)
 		expect(t, "out", out, map[string]float64{"agentlet_consul_reachable": 0, "agentlet_gate_open": 1, "agentlet_gate_reason{Registered}": 1})
-		if n := out["agentlet_missed_beats_total"]; n < 4 || n > 6 {
+		if n := out["agentlet_heartbeats_missed_total"]; n < 4 || n > 6 {
 			t.Errorf("%v beats missed in a minute, want one in 10 seconds", n)
 		}
-		if n := out["agentlet_requests_total{find_leader,refused}"]; n < 10 || n > 60 {
+		if n := out["agentlet_requests_total{get_leader,refused}"]; n < 10 || n > 60 {
 			t.Errorf("leader asked for and refused %v times", n)
 		}
 		w.setFail(nil)
 		after(time.Minute)
 		over := scrape(t, r)
 		expect(t, "over", over, map[string]float64{"agentlet_consul_reachable": 1, "agentlet_registrations_total{lost}": 0})
-		if n := over["agentlet_missed_beats_total"] - out["agentlet_missed_beats_total"]; n > 1 {
+		if n := over["agentlet_heartbeats_missed_total"] - out["agentlet_heartbeats_missed_total"]; n > 1 {
 			t.Errorf("%v beats missed after the outage", n)
 		}
 		r.Seen(deleted(ready(testPod(), true)))
 		w.fails(ErrRefused)
 		after(time.Minute)
-		if end := scrape(t, r); end["agentlet_missed_beats_total"] != over["agentlet_missed_beats_total"] {
+		if end := scrape(t, r); end["agentlet_heartbeats_missed_total"] != over["agentlet_heartbeats_missed_total"] {
 			t.Error("a pod that has left misses beats")
 		}
 	})
@@ -194,8 +194,8 @@ func TestNudgesAreCounted(t *testing.T) {
 		w.sync = false
 		r.Seen(ready(testPod(), true))
 		after(10 * time.Second)
-		if n := scrape(t, r)["agentlet_registrations_total{nudge}"]; n < 1 || n > 4 {
-			t.Errorf("%v nudges", n)
+		if n := scrape(t, r)["agentlet_registrations_total{resync}"]; n < 1 || n > 4 {
+			t.Errorf("%v resyncs", n)
 		}
 	})
 }

@@ -15,15 +15,15 @@ import (
 type kind string
 
 const (
-	findLeader  kind = "find_leader" // does the agent answer, and know a leader?
-	inspect     kind = "inspect"     // which of our instances has the agent?
-	register    kind = "register"    // put the definition
-	deregister  kind = "deregister"  // remove the instance
-	setHealth   kind = "set_health"  // write the readiness check
-	beat        kind = "beat"        // write the heartbeat check
-	watch       kind = "watch"       // wait until the agent's definition changes
+	findLeader  kind = "get_leader"       // does the agent answer, and know a leader?
+	inspect     kind = "list_services"    // which of our instances has the agent?
+	register    kind = "register"         // put the definition
+	deregister  kind = "deregister"       // remove the instance
+	setHealth   kind = "update_readiness" // write the readiness check
+	beat        kind = "update_heartbeat" // write the heartbeat check
+	watch       kind = "watch"            // wait until the agent's definition changes
 	readCatalog kind = "read_catalog"
-	setGate     kind = "set_gate"
+	setGate     kind = "patch_status"
 	tell        kind = "create_event"
 	// probeContainer runs a container's own probe.
 	probeContainer kind = "probe_container"
@@ -257,7 +257,7 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 		}
 	case (!i.confirmed || i.lost()) && s.link.leader && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.nudgeAt):
 		nudge := put(s, i)
-		nudge.cause = causeNudge
+		nudge.cause = causeResync
 		nudge.definition.Meta = nudged(nudge.definition.Meta, i.nudges+1)
 		p.add(s, now, nudge)
 	}
@@ -268,7 +268,7 @@ const (
 	causeFirst   = "first"
 	causeChanged = "changed" // the pod asks for something else now, or somebody has changed it at the agent
 	causeLost    = "lost"    // the agent had it, and has it no longer
-	causeNudge   = "nudge"   // the catalog lags behind the agent
+	causeResync  = "resync"  // the catalog lags behind the agent
 )
 
 func put(s *state, i *instance) action {

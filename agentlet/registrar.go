@@ -148,7 +148,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 	for {
 		now := time.Now()
 		l.noticeFreeze(wake, now)
-		l.state.countMissedBeats(now)
+		l.state.countMissedHeartbeats(now)
 		l.judge(now)
 		p := plan(l.state, now)
 		if l.state.dropRetries(&p, now) {

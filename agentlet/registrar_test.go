@@ -306,7 +306,7 @@ func TestAgentRestart(t *testing.T) {
 				registered := w.count("register")
 				after(30 * time.Second)
 				if lose && w.count("register") != registered {
-					t.Error("registered with an agent that knows no leader")
+					t.Error("registered with an agent that has no cluster leader")
 				}
 				w.set(func() { w.leader = true })
 				after(5 * time.Second)
@@ -377,9 +377,9 @@ func TestLaggingCatalogIsNudgedWithAChangedDefinition(t *testing.T) {
 		r, _ := w.start(t)
 		r.Seen(ready(testPod(), true))
 		after(500 * time.Millisecond)
-		first := w.web().definition.Meta[contract.MetaNudge]
+		first := w.web().definition.Meta[contract.MetaSyncGeneration]
 		after(2 * time.Second)
-		second := w.web().definition.Meta[contract.MetaNudge]
+		second := w.web().definition.Meta[contract.MetaSyncGeneration]
 		if first != "" || second == "" {
 			t.Errorf("nudge %q, then %q: want none, then one", first, second)
 		}
@@ -542,7 +542,7 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 			t.Errorf("after an invalid change the gate says %v %s, want open with InvalidConfiguration", got.Status, got.Reason)
 		}
 		if w.inCatalog(admin) != contract.Passing {
-			t.Error("an invalid change lost the last good registration")
+			t.Error("an invalid change lost the last valid registration")
 		}
 		r.Seen(ready(testPod(), true))
 		after(time.Second)
@@ -643,7 +643,7 @@ func TestAnnotationsWithANameThatIsNotAllowedAreNotFollowed(t *testing.T) {
 			t.Errorf("the gate says %v %s: %s", got.Status, got.Reason, got.Message)
 		}
 		if w.inCatalog(pay) != "" || w.inCatalog(webID) != contract.Passing || len(w.web().definition.Tags) > 0 {
-			t.Error("the last good registration did not stay as it was")
+			t.Error("the last valid registration did not stay as it was")
 		}
 		r.Seen(ready(testPod("service-names", "web,shop-a"), true))
 		after(time.Second)
@@ -663,7 +663,7 @@ func TestClosedGateSaysWhy(t *testing.T) {
 	}{
 		"containers":  {testPod(), nil, nil, contract.ContainersNotReady, "app"},
 		"unreachable": {ready(testPod(), true), failingConsul(ErrRefused), nil, contract.ConsulUnreachable, "10.0.0.1:8500"},
-		"no leader":   {ready(testPod(), true), nil, func(w *world) { w.leader = false }, contract.ConsulUnreachable, "no leader"},
+		"no leader":   {ready(testPod(), true), nil, func(w *world) { w.leader = false }, contract.ConsulUnreachable, "no cluster leader"},
 		"rejected": {
 			ready(testPod(), true), failing(errors.Join(ErrRejected, errors.New("lacks service:write")), "register"), nil,
 			contract.RegistrationRejected, "service:write",

@@ -254,7 +254,7 @@ func TestUnsyncedChangeIsNudged(t *testing.T) {
 		w.set(func() { w.sync = false })
 		r.Seen(ready(testPod("service-tags", "primary"), true))
 		after(10 * time.Second)
-		if w.web().definition.Meta[contract.MetaNudge] == "" {
+		if w.web().definition.Meta[contract.MetaSyncGeneration] == "" {
 			t.Error("a change that the catalog does not have, though it says passing, was never nudged")
 		}
 	})
@@ -630,7 +630,7 @@ func TestLossBehindTheAgentsBack(t *testing.T) {
 				w.touch()
 				w.mu.Unlock()
 				after(nudgeAfter + time.Second)
-				if got := w.inCatalog(webID) == contract.Passing; got != c.nudged || got != (w.web().definition.Meta[contract.MetaNudge] == "1") {
+				if got := w.inCatalog(webID) == contract.Passing; got != c.nudged || got != (w.web().definition.Meta[contract.MetaSyncGeneration] == "1") {
 					t.Errorf("back in the catalog: %v, want %v; meta %v", got, c.nudged, w.web().definition.Meta)
 				}
 				if n := w.count("catalog") - readings; (n > 0) != c.nudged {

@@ -54,10 +54,10 @@ type state struct {
 	drain   drain
 	telling telling
 	// registeredHere: this process has put an instance.
-	registeredHere bool
-	missedBeats    uint64
-	login          login
-	words          words
+	registeredHere   bool
+	heartbeatsMissed uint64
+	login            login
+	words            words
 	// began is when this process did.
 	began time.Time
 
@@ -166,11 +166,11 @@ func (i *instance) beatNext(at time.Time) {
 	}
 }
 
-// countMissedBeats counts the heartbeats that should have been delivered by now.
-func (s *state) countMissedBeats(now time.Time) {
+// countMissedHeartbeats counts the heartbeats that should have been delivered by now.
+func (s *state) countMissedHeartbeats(now time.Time) {
 	for _, i := range s.instances {
 		for i.want != nil && i.want.HeartbeatTTL > 0 && !s.terminating() && !i.missAt.IsZero() && !now.Before(i.missAt) {
-			s.missedBeats++
+			s.heartbeatsMissed++
 			i.missAt = i.missAt.Add(i.want.HeartbeatTTL / 3)
 		}
 	}

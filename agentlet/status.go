@@ -19,7 +19,7 @@ type Status struct {
 	Services  []ServiceStatus `json:"services"`
 	// CatalogReadAt is when the catalog was last read; nil before it was.
 	CatalogReadAt *time.Time `json:"catalogReadAt,omitempty"`
-	Mistakes      string     `json:"mistakes,omitempty"`
+	Mistakes      string     `json:"errors,omitempty"`
 	Phase         string     `json:"phase"` // starting, running, draining, drained
 	ReadySince    *time.Time `json:"readySince,omitempty"`
 	// Maintenance and Tags are what the application has said of itself by the local API.

@@ -84,7 +84,7 @@ func TestAnswerAboutTheLeaderIsTold(t *testing.T) {
 		fail func(string) error
 		says string
 	}{
-		"none":     {nil, "10.0.0.1:8500 knows no leader"},
+		"none":     {nil, "10.0.0.1:8500 has no cluster leader"},
 		"an error": {failing(errors.New("ask for the leader: 429 too many requests"), "leader"), "429 too many requests"},
 	} {
 		t.Run(name, func(t *testing.T) {

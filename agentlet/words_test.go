@@ -131,7 +131,7 @@ func TestClosedGateWaitsForTheEndOfAMaintenance(t *testing.T) {
 				if (got.Status == corev1.ConditionTrue) != open || w.inCatalog(webID) != contract.Critical {
 					t.Errorf("the gate says %v %s %q, the catalog %q", got.Status, got.Reason, got.Message, w.inCatalog(webID))
 				}
-				if !open && got.Message != "the application has itself in maintenance" {
+				if !open && got.Message != "in maintenance mode, set by the application" {
 					t.Errorf("the gate says %q", got.Message)
 				}
 				hears(t, r, resume())

@@ -350,7 +350,7 @@ func (w *world) Changed(ctx context.Context, id, hash string) (string, error) {
 		if !there {
 			return "", ErrAbsent
 		}
-		if now := strings.Join(entry.definition.Tags, ",") + entry.definition.Meta[contract.MetaNudge]; now+"#" != hash {
+		if now := strings.Join(entry.definition.Tags, ",") + entry.definition.Meta[contract.MetaSyncGeneration]; now+"#" != hash {
 			return now + "#", nil
 		}
 		select {

@@ -270,7 +270,7 @@ func FuzzFields(f *testing.F) {
 
 func BenchmarkDecide(b *testing.B) {
 	i := testInjector(b)
-	for _, name := range []string{"plain", "several-containers", "structured", "already-injected", "not-annotated", "several-mistakes"} {
+	for _, name := range []string{"plain", "several-containers", "structured", "already-injected", "not-annotated", "several-errors"} {
 		b.Run(name, func(b *testing.B) {
 			request := Request{Namespace: "shop", Pod: decode(b, readPod(b, filepath.Join("testdata", name))), Nonce: nonce}
 			b.ReportAllocs()

@@ -188,7 +188,7 @@ func TestADenialListsEveryMistake(t *testing.T) {
 	}{
 		"none": {nil, "InvalidAnnotations"},
 		"one":  {mistakes[:1], `metadata.annotations[agentlet.dev/service-port]: Invalid value: "htp": must be a port`},
-		"two": {mistakes, "2 mistakes:\n" +
+		"two": {mistakes, "2 errors:\n" +
 			`- metadata.annotations[agentlet.dev/service-port]: Invalid value: "htp": must be a port` + "\n" +
 			`- metadata.annotations[agentlet.dev/drain-delay]: Invalid value: "5": must be a duration`},
 	} {

@@ -178,7 +178,7 @@ func denial(decision injector.Decision) string {
 		return decision.Errors[0].Error()
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "%d mistakes:", len(decision.Errors))
+	fmt.Fprintf(&out, "%d errors:", len(decision.Errors))
 	for _, mistake := range decision.Errors {
 		out.WriteString("\n- ")
 		out.WriteString(mistake.Error())

@@ -38,7 +38,7 @@ const (
 	reasonUnchanged    injector.Reason = "Unchanged"
 	reasonValid        injector.Reason = "Valid"
 	// reasonNothingNew: each of its mistakes was there before.
-	reasonNothingNew injector.Reason = "NoNewMistakes"
+	reasonNothingNew injector.Reason = "NoNewErrors"
 )
 
 // outcomes are all of them, and reasons all reasons, for the metrics.

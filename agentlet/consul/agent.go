@@ -247,8 +247,8 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 // nudge begins the notes of the checks where the definition is nudged: the agent syncs a check that has changed,
 // and takes one that is put as it was for synced, though it may have failed to.
 func nudge(d agentlet.Definition) string {
-	if n := d.Meta[contract.MetaNudge]; n != "" {
-		return "nudge " + n + "; "
+	if n := d.Meta[contract.MetaSyncGeneration]; n != "" {
+		return "sync " + n + "; "
 	}
 	return ""
 }

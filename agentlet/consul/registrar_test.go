@@ -177,7 +177,7 @@ func TestLossBehindTheAgentsBack(t *testing.T) {
 		var back *api.ServiceEntry
 		eventually(t, "the instance", func() bool { back = entry(); return back != nil })
 		eventually(t, "an open gate again", kube.open)
-		if nudged := back.Service.Meta[contract.MetaNudge] != ""; nudged && len(back.Checks) == len(before.Checks) {
+		if nudged := back.Service.Meta[contract.MetaSyncGeneration] != ""; nudged && len(back.Checks) == len(before.Checks) {
 			return
 		} else if nudged || try > 1 {
 			t.Fatalf("back with meta %v and %d of %d checks, want all by a nudge", back.Service.Meta, len(back.Checks), len(before.Checks))

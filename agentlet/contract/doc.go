@@ -87,7 +87,7 @@ const (
 	TagsPath        = "/v1/tags"
 )
 
-// MaintenanceOutput begins the readiness check's output while the application has itself in maintenance; the
+// MaintenanceOutput begins the readiness check's output while the application is in maintenance mode; the
 // application's reason follows. A restarted agentlet knows by it that the maintenance goes on.
 const MaintenanceOutput = "maintenance: "
 
@@ -112,8 +112,10 @@ const (
 	MetaPodUID         = "k8s-pod-uid"
 	MetaNode           = "k8s-node"
 	MetaCluster        = "k8s-cluster"
-	// MetaNudge is a counter that the agentlet raises when the catalog lags behind its agent: a changed definition
+	// MetaSyncGeneration is a number that the agentlet raises when the catalog lags behind its agent: a changed definition
 	// makes the agent sync at once, where an identical one would be taken for synced.
+	MetaSyncGeneration = "agentlet-sync-generation"
+	// MetaNudge is MetaSyncGeneration as older agentlets call it: still read, never written.
 	MetaNudge = "agentlet-nudge"
 
 	MetaExternalSourceValue = "kubernetes"
@@ -124,7 +126,7 @@ const (
 // the slice.
 func MetaKeys() []string {
 	return []string{
-		MetaExternalSource, MetaManagedBy, MetaNamespace, MetaPod, MetaPodUID, MetaNode, MetaCluster, MetaNudge,
+		MetaExternalSource, MetaManagedBy, MetaNamespace, MetaPod, MetaPodUID, MetaNode, MetaCluster, MetaSyncGeneration,
 	}
 }
 
@@ -158,14 +160,14 @@ const (
 
 var eventDocs = []EventDoc{
 	{Registered, false, "the catalog shows every service as it should be, for the first time or again"},
-	{InvalidConfiguration, true, "the annotations of the running pod hold mistakes, which the message lists"},
+	{InvalidConfiguration, true, "the annotations of the running pod hold errors, which the message lists"},
 	{PortConflict, true, "the agentlet's own port is taken"},
 	{ConsulUnreachable, true, "the node's Consul agent has not answered or known a leader for 15 seconds, or goes on being late with updates"},
 	{LoginFailed, true, "there has been no token of Consul's ACL system to work with for 15 seconds; the message says why"},
 	{RegistrationRejected, true, "the Consul agent has refused the registration for 15 seconds; the message holds its answer"},
 	{RegistrationFailed, true, "the Consul agent has answered registrations or updates with an error for 15 seconds; the message holds its last answer"},
 	{CheckFailing, true, "a check of the service's own has failed for 15 seconds; the message names it, with what it answered"},
-	{TimedOut, true, "gate-timeout opened the gate without the catalog's word"},
+	{TimedOut, true, "gate-timeout opened the gate before the catalog confirmed the registration"},
 	{CatalogLost, true, "the catalog has lost an instance; with gate-policy continuous the gate closes at once, else this is told after 15 seconds"},
 	{Maintenance, false, "the application has taken itself out of passing by the local API; the message holds its reason"},
 	{Drained, false, "the catalog has dropped every instance of the terminating pod"},
@@ -182,11 +184,11 @@ var reasonDocs = []ReasonDoc{
 	{LoginFailed, "there is no token of Consul's ACL system to work with; the message says why"},
 	{RegistrationRejected, "the Consul agent refused the registration; the message holds its answer"},
 	{RegistrationFailed, "the Consul agent answered the registration or an update with an error; the message holds its last answer"},
-	{InvalidConfiguration, "a changed annotation is invalid; the last good registration stays"},
+	{InvalidConfiguration, "a changed annotation is invalid; the last valid registration stays"},
 	{PortConflict, "the agentlet's own port is taken, so the drain hooks could not be answered"},
 	{AwaitingCatalog, "registered with the agent, the catalog does not show it yet"},
 	{Registered, "the catalog shows every service as it should be"},
-	{TimedOut, "opened by gate-timeout without the catalog's word"},
+	{TimedOut, "opened by gate-timeout before the catalog confirmed the registration"},
 	{CatalogLost, "the catalog is known to have lost the instance; with gate-policy once an open gate stays open, and the message says since when"},
 	{Draining, "the pod terminates and its instances have been or are being taken out"},
 }

@@ -186,7 +186,7 @@ func TestGateWriteThatIsRefusedIsTriedAgain(t *testing.T) {
 			if took < 1500*time.Millisecond {
 				t.Errorf("%d refusals took %s: no backoff", refusals, took)
 			}
-			await(t, "the success in the log", func() bool { return log.count("succeeded again") == 1 })
+			await(t, "the success in the log", func() bool { return log.count("recovered") == 1 })
 			if n := log.count("level=WARN"); n != 1 {
 				t.Errorf("the refusal was told %d times, want once:\n%s", n, log.log.String())
 			}

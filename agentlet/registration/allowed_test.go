@@ -290,6 +290,6 @@ func TestTagsNotAllowedAreSaidUpToABound(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, got := (&Allowed{Tags: globs}).NotAllowed(pod, reg); len(got) != maxMistakes+1 {
-		t.Errorf("%d mistakes", len(got))
+		t.Errorf("%d errors", len(got))
 	}
 }

@@ -91,11 +91,11 @@ func TestNothingRegisteredHoldsControlCharacters(t *testing.T) {
 			case test.field == "" && len(errs) > 0:
 				t.Errorf("refused: %v", errs)
 			case test.field != "" && (len(errs) == 0 || errs[0].Field != test.field):
-				t.Errorf("want a mistake at %s, got %v", test.field, errs)
+				t.Errorf("want an error at %s, got %v", test.field, errs)
 			}
 			for _, err := range errs {
 				if HasControl(err.Error()) {
-					t.Errorf("the mistake %q is more than a line of text", err.Error())
+					t.Errorf("the error %q is more than a line of text", err.Error())
 				}
 			}
 		})

@@ -60,11 +60,11 @@ func checkParsed(t *testing.T, values map[string]string) {
 	pod.Annotations = values
 	reg, _, errs := Parse(pod, nil)
 	if (reg == nil) != (len(errs) > 0) {
-		t.Fatalf("registration %v beside mistakes %v", reg, errs.ToAggregate())
+		t.Fatalf("registration %v beside errors %v", reg, errs.ToAggregate())
 	}
 	for _, err := range errs {
 		if HasControl(err.Error()) {
-			t.Errorf("the mistake %q is more than a line of text", err.Error())
+			t.Errorf("the error %q is more than a line of text", err.Error())
 		}
 	}
 	if reg == nil {
@@ -203,7 +203,7 @@ func FuzzQuantities(f *testing.F) {
 		})
 		reg, _, errs := Parse(pod, nil)
 		if (reg == nil) != (len(errs) > 0) {
-			t.Fatalf("registration %v beside mistakes %v", reg, errs.ToAggregate())
+			t.Fatalf("registration %v beside errors %v", reg, errs.ToAggregate())
 		}
 		if reg == nil {
 			return

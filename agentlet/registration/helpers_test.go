@@ -55,14 +55,14 @@ func wantErrors(t *testing.T, pod *corev1.Pod, parts ...string) {
 	t.Helper()
 	reg, _, errs := Parse(pod, nil)
 	if reg != nil {
-		t.Errorf("a registration beside mistakes: %+v", reg)
+		t.Errorf("a registration beside errors: %+v", reg)
 	}
 	if len(errs) != len(parts) {
-		t.Fatalf("%d mistakes, want %d:\n%v", len(errs), len(parts), errs.ToAggregate())
+		t.Fatalf("%d errors, want %d:\n%v", len(errs), len(parts), errs.ToAggregate())
 	}
 	for i, part := range parts {
 		if !strings.Contains(errs[i].Error(), part) {
-			t.Errorf("mistake %d is\n%s\nwithout %q", i, errs[i].Error(), part)
+			t.Errorf("error %d is\n%s\nwithout %q", i, errs[i].Error(), part)
 		}
 	}
 }

@@ -64,10 +64,10 @@ func TestHostileAnnotations(t *testing.T) {
 			case c.says == "" && len(errs) > 0:
 				t.Errorf("refused: %v", errs)
 			case c.says != "" && (len(errs) == 0 || !strings.Contains(errs[0].Error(), c.says)):
-				t.Errorf("the mistakes are %.300v, want the first to say %q", errs, c.says)
+				t.Errorf("the errors are %.300v, want the first to say %q", errs, c.says)
 			}
 			if len(errs) > maxMistakes+1 || len(warnings) > 2*maxWarnings+2 {
-				t.Errorf("%d mistakes and %d warnings", len(errs), len(warnings))
+				t.Errorf("%d errors and %d warnings", len(errs), len(warnings))
 			}
 		})
 	}
@@ -76,8 +76,8 @@ func TestHostileAnnotations(t *testing.T) {
 func TestManyMistakesEndWithAWord(t *testing.T) {
 	bad := "[" + strings.TrimSuffix(strings.Repeat("{port: x},", MaxServices), ",") + "]"
 	_, _, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.Services: bad}}}, nil)
-	if len(errs) != maxMistakes+1 || !strings.Contains(errs[maxMistakes].Error(), "more mistakes") {
-		t.Errorf("%d mistakes, the last %v", len(errs), errs[len(errs)-1])
+	if len(errs) != maxMistakes+1 || !strings.Contains(errs[maxMistakes].Error(), "more errors") {
+		t.Errorf("%d errors, the last %v", len(errs), errs[len(errs)-1])
 	}
 }
 

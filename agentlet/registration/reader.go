@@ -90,7 +90,7 @@ func (r *reader) add(err *field.Error) {
 		}
 	}
 	if len(r.errs) == maxMistakes {
-		err = field.Forbidden(field.NewPath("metadata", "annotations"), "there are more mistakes than these")
+		err = field.Forbidden(field.NewPath("metadata", "annotations"), "there are more errors than these")
 	}
 	r.errs = append(r.errs, err)
 }

@@ -205,11 +205,11 @@ func TestEveryKey(t *testing.T) {
 				pod.Annotations[key.Name] = value
 				_, _, errs := Parse(pod, nil)
 				if len(errs) == 0 {
-					t.Fatal("no mistake")
+					t.Fatal("no error")
 				}
 				for _, err := range errs {
 					if want := annotation(key.Name).String(); len(err.Field) < len(want) || err.Field[:len(want)] != want {
-						t.Errorf("mistake at %s, want %s", err.Field, want)
+						t.Errorf("error at %s, want %s", err.Field, want)
 					}
 				}
 			})
@@ -264,10 +264,10 @@ func TestValidateDefaults(t *testing.T) {
 		t.Run(key, func(t *testing.T) {
 			errs := ValidateDefaults(path, Defaults{key: test.value})
 			if len(errs) != 1 {
-				t.Fatalf("%d mistakes, want 1: %v", len(errs), errs.ToAggregate())
+				t.Fatalf("%d errors, want 1: %v", len(errs), errs.ToAggregate())
 			}
 			if got := errs[0].Error(); !strings.Contains(got, test.want) {
-				t.Errorf("mistake\n%s\nwithout %q", got, test.want)
+				t.Errorf("error\n%s\nwithout %q", got, test.want)
 			}
 		})
 	}
@@ -300,7 +300,7 @@ func TestLocalAPIIsNotForHostNetwork(t *testing.T) {
 			t.Errorf("local-api=%s with hostNetwork: %v", value, errs)
 		}
 		if wrong && (errs[0].Field != annotation(contract.LocalAPI).String() || !strings.Contains(errs[0].Detail, "not with hostNetwork")) {
-			t.Errorf("the mistake is %v", errs[0])
+			t.Errorf("the error is %v", errs[0])
 		}
 	}
 	if Defaultable(contract.LocalAPI) {

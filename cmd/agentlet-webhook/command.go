@@ -60,7 +60,7 @@ type source interface {
 // run serves until the context ends or a part fails.
 func run(ctx context.Context, o *options, logTo io.Writer) error {
 	log := o.logger(logTo)
-	klog.SetSlogLogger(log.With("from", "kubernetes-client"))
+	klog.SetSlogLogger(log.With("component", "kubernetes-client"))
 	decider, err := injector.New(o.injector)
 	if err != nil {
 		return fmt.Errorf("create injector: %w", err)

@@ -23,8 +23,8 @@ import (
 
 // Where the serving certificate comes from.
 const (
-	certsSelf   = "self"
-	certsSecret = "secret"
+	certsSelfSigned = "self-signed"
+	certsSecret     = "secret"
 )
 
 // Who binds the service accounts of injected pods.
@@ -64,7 +64,7 @@ type options struct {
 func defaultOptions() *options {
 	return &options{
 		listen: ":9443", metricsListen: ":8080", shutdownDelay: 5 * time.Second,
-		certs: certsSelf, certSecret: "agentlet-webhook-tls", keepCABundle: true, caSecret: "agentlet-webhook-ca",
+		certs: certsSelfSigned, certSecret: "agentlet-webhook-tls", keepCABundle: true, caSecret: "agentlet-webhook-ca",
 		namespace: os.Getenv("POD_NAMESPACE"), service: "agentlet", webhookConfiguration: "agentlet",
 		grants: grantsNone, grantBinding: "agentlet-pods", grantRole: "agentlet-pod",
 		grantPolicies: []string{"agentlet-own-pod-gate", "agentlet-own-pod-events"},
@@ -90,10 +90,10 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 
 	flags.StringSliceVar(&o.dialects, "dialect", nil, "another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable, the one that counts first")
 
-	flags.StringVar(&o.certs, "certs", o.certs, "where the serving certificate comes from: self (own authority in a Secret) or secret (a certificate that somebody else keeps)")
+	flags.StringVar(&o.certs, "certs", o.certs, "where the serving certificate comes from: self-signed (own authority in a Secret) or secret (a certificate that somebody else keeps)")
 	flags.StringVar(&o.certSecret, "cert-secret", o.certSecret, "with --certs=secret: Secret with tls.crt, tls.key and ca.crt")
 	flags.BoolVar(&o.keepCABundle, "keep-ca-bundle", o.keepCABundle, "with --certs=secret: keep the configurations' caBundle equal to the Secret's ca.crt; false: somebody else does")
-	flags.StringVar(&o.caSecret, "ca-secret", o.caSecret, "with --certs=self: Secret of the authority")
+	flags.StringVar(&o.caSecret, "ca-secret", o.caSecret, "with --certs=self-signed: Secret of the authority")
 	flags.StringVar(&o.webhookConfiguration, "webhook-configuration", o.webhookConfiguration, "MutatingWebhookConfiguration whose caBundle is kept")
 	flags.StringVar(&o.validatingConfiguration, "validating-webhook-configuration", o.validatingConfiguration, "ValidatingWebhookConfiguration whose caBundle is kept; empty: none")
 	flags.StringVar(&o.namespace, "namespace", o.namespace, "namespace of the webhook's service (default $POD_NAMESPACE)")
@@ -156,12 +156,12 @@ func (o *options) validate() error {
 		names = append(names, pair{"validating-webhook-configuration", o.validatingConfiguration})
 	}
 	switch o.certs {
-	case certsSelf:
+	case certsSelfSigned:
 		names = append(names, pair{"ca-secret", o.caSecret})
 	case certsSecret:
 		names = append(names, pair{"cert-secret", o.certSecret})
 	default:
-		wrong("certs", o.certs, certsSelf+" or "+certsSecret)
+		wrong("certs", o.certs, certsSelfSigned+" or "+certsSecret)
 	}
 	switch o.grants {
 	case grantsAuto:

@@ -46,7 +46,7 @@ func TestFlags(t *testing.T) {
 	if o.level != slog.LevelDebug || o.shutdownDelay != 0 {
 		t.Errorf("level %s, delay %s", o.level, o.shutdownDelay)
 	}
-	if defaults := defaultOptions(); defaults.shutdownDelay != 5*time.Second || defaults.certs != certsSelf {
+	if defaults := defaultOptions(); defaults.shutdownDelay != 5*time.Second || defaults.certs != certsSelfSigned {
 		t.Errorf("defaults: %+v", defaults)
 	}
 }
@@ -86,7 +86,7 @@ func TestCertificateFlagsCountOnlyWhereTheyAreUsed(t *testing.T) {
 		arguments []string
 		says      string
 	}{
-		"self":               {nil, ""},
+		"self-signed":        {nil, ""},
 		"self, no secret":    {[]string{"--ca-secret="}, "--ca-secret"},
 		"self, no webhook":   {[]string{"--webhook-configuration="}, "--webhook-configuration"},
 		"secret":             {[]string{"--certs=secret", "--ca-secret="}, ""},

@@ -37,7 +37,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	defer signal.Stop(signals)
 
 	log := o.logger(stderr)
-	klog.SetSlogLogger(log.With("from", "kubernetes-client")) // for the API server's warnings
+	klog.SetSlogLogger(log.With("component", "kubernetes-client")) // for the API server's warnings
 	registrar, pod, client, err := assemble(o, log)
 	if err != nil {
 		return err

@@ -91,7 +91,7 @@ func TestHostileServers(t *testing.T) {
 		"errors": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, forged, http.StatusBadGateway) },
 		"status": func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(map[string]any{
-				"consul": forged, "mistakes": forged, "maintenance": forged, "phase": forged, "failing": map[string]string{forged: forged},
+				"consul": forged, "errors": forged, "maintenance": forged, "phase": forged, "failing": map[string]string{forged: forged},
 				"gate": map[string]any{"reason": forged}, "services": []any{map[string]any{"name": forged, "address": forged, "agent": forged, "catalog": forged}},
 			})
 		},

@@ -17,7 +17,7 @@ func TestTheWebhooksFlagsHoldWhereNoneIsGiven(t *testing.T) {
 	}
 	err := take(flags, []string{
 		"--listen=:9443", "--image=registry.example/agentlet:7", "--cluster-name=theirs", "--consul-port=8501",
-		"--default=drain-delay=10s", "--default=gate=registered", "--allowed-services=shop-*", "--allowed-tags=!urlprefix-*", "--certs=self", "--namespace=agentlet-system",
+		"--default=drain-delay=10s", "--default=gate=registered", "--allowed-services=shop-*", "--allowed-tags=!urlprefix-*", "--certs=self-signed", "--namespace=agentlet-system",
 	})
 	if err != nil {
 		t.Fatal(err)

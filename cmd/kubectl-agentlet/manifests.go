@@ -48,7 +48,7 @@ func newInject(kube *kube) *cobra.Command {
 		Long: `Prints manifests as the webhook would make them: with the agentlet, the gate and the drain hooks in every pod and pod
 template that asks for them, whatever the namespace's label says. What asks for none is printed as it is, byte for byte. No cluster is
 asked unless --from-cluster is given.
-With a mistake anywhere nothing is printed but the mistakes, each with its file and line.
+With an error anywhere nothing is printed but the errors, each with its file and line.
 
 The webhook gives each pod a nonce of its own; here it follows from the object's name, so that the output for a manifest
 never changes by itself.`,
@@ -92,7 +92,7 @@ func inject(command *cobra.Command, from *source, install *installation, kube *k
 		outputs = append(outputs, out)
 	}
 	if len(mistakes) > 0 {
-		write(errs, "mistake: ", mistakes)
+		write(errs, "error: ", mistakes)
 		return errSaid
 	}
 	if _, err := command.OutOrStdout().Write(manifests.Join(outputs)); err != nil {
@@ -111,8 +111,8 @@ func newExplain(kube *kube, getenv func(string) string) *cobra.Command {
 	from, install := &source{}, newInstallation()
 	command := &cobra.Command{
 		Use:   "explain -f FILE",
-		Short: "Says what manifests would register in Consul, or every mistake with its line",
-		Long: `Says what manifests would register in Consul, and how their pods would start and end, or every mistake with its line.
+		Short: "Says what manifests would register in Consul, or every error with its line",
+		Long: `Says what manifests would register in Consul, and how their pods would start and end, or every error with its line.
 
 No cluster is asked unless --from-cluster is given: what an installation has set otherwise, its defaults and which names its
 namespaces may use, is not known then.`,
@@ -156,7 +156,7 @@ func explainAll(command *cobra.Command, from *source, install *installation, kub
 			}
 		}
 	}
-	write(errs, "mistake: ", mistakes)
+	write(errs, "error: ", mistakes)
 	switch {
 	case !found && !failed:
 		out.Line(printer.Text("There is no pod and no pod template here."))

@@ -33,12 +33,12 @@ func TestManifests(t *testing.T) {
 		args  []string
 		fails bool
 	}{
-		"explain":          {[]string{"explain", "-f", "testdata/shop.yaml", "--default", "drain-delay=8s"}, false},
-		"explain-mistakes": {[]string{"explain", "-f", "testdata/mistakes.yaml"}, true},
-		"explain-dialect":  {[]string{"explain", "-f", "testdata/katalog-sync.yaml", "--dialect", "katalog-sync"}, true},
-		"explain-hostile":  {[]string{"explain", "-f", "testdata/hostile.yaml"}, true},
-		"inject-hostile":   {[]string{"inject", "-f", "testdata/hostile.yaml"}, true},
-		"inject-mistakes":  {[]string{"inject", "-f", "testdata/mistakes.yaml", "-f", "testdata/shop.yaml"}, true},
+		"explain":         {[]string{"explain", "-f", "testdata/shop.yaml", "--default", "drain-delay=8s"}, false},
+		"explain-errors":  {[]string{"explain", "-f", "testdata/errors.yaml"}, true},
+		"explain-dialect": {[]string{"explain", "-f", "testdata/katalog-sync.yaml", "--dialect", "katalog-sync"}, true},
+		"explain-hostile": {[]string{"explain", "-f", "testdata/hostile.yaml"}, true},
+		"inject-hostile":  {[]string{"inject", "-f", "testdata/hostile.yaml"}, true},
+		"inject-errors":   {[]string{"inject", "-f", "testdata/errors.yaml", "-f", "testdata/shop.yaml"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, err := call(t, "", test.args...)

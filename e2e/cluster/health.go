@@ -120,7 +120,7 @@ func (c *Cluster) consulHealthy(ctx context.Context) error {
 			return fmt.Errorf("ask consul at %s for the leader: %w", address, err)
 		}
 		if leader == "" {
-			return fmt.Errorf("consul at %s knows no leader", address)
+			return fmt.Errorf("consul at %s has no cluster leader", address)
 		}
 	}
 	members, err := c.ConsulMembers()

@@ -21,12 +21,12 @@ func rows() []row {
 			},
 			{
 				title: "Without Consul", unit: short, stat: true, bad: 1,
-				description: "Pods whose node's Consul agent does not answer in time, or knows no leader.",
+				description: "Pods whose node's Consul agent does not answer in time, or has no cluster leader.",
 				queries:     []query{{`count(agentlet_consul_reachable` + in + ` == 0) or vector(0)`, ""}},
 			},
 			{
 				title: "Missed heartbeats in an hour", unit: short, stat: true, bad: 1, description: "After three in a row an instance goes critical.",
-				queries: []query{{`sum(increase(agentlet_missed_beats_total` + in + `[1h]))`, ""}},
+				queries: []query{{`sum(increase(agentlet_heartbeats_missed_total` + in + `[1h]))`, ""}},
 			},
 			{
 				title: "Gates by reason", unit: short, description: "What the gates say now.",
@@ -45,7 +45,7 @@ func rows() []row {
 				queries: []query{{`max by (outcome) (max_over_time(agentlet_time_to_drain_seconds` + in + `[$__interval]))`, "{{outcome}}"}},
 			},
 			{
-				title: "Re-registrations", unit: rate, description: "By their cause. Lost: the Consul agent had forgotten an instance. Nudge: the catalog lagged.",
+				title: "Re-registrations", unit: rate, description: "By their cause. Lost: the Consul agent had forgotten an instance. Resync: the catalog lagged.",
 				queries: []query{{`sum by (cause) (rate(agentlet_registrations_total{namespace=~"$namespace",cause!="first"}[$__rate_interval]))`, "{{cause}}"}},
 			},
 			{

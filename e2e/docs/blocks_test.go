@@ -21,7 +21,7 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"yaml pod":        accepted,
 	"yaml pod denied": nil, // held against the next block: see TestMistakesAreToldAsThePagesSay
 	"yaml pod warned": nil,
-	"text mistakes":   nil,
+	"text errors":     nil,
 	"text warnings":   nil,
 	"yaml manifest":   manifest,
 	"yaml values":     values,

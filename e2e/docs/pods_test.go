@@ -224,7 +224,7 @@ func TestMistakesAreToldAsThePagesSay(t *testing.T) {
 	tried := 0
 	for _, page := range all(t) {
 		for i, block := range page.Blocks {
-			follows := map[string]string{"yaml pod denied": "text mistakes", "yaml pod warned": "text warnings"}[block.Kind()]
+			follows := map[string]string{"yaml pod denied": "text errors", "yaml pod warned": "text warnings"}[block.Kind()]
 			said := strings.HasPrefix(block.Kind(), "text ")
 			switch {
 			case said && (i == 0 || !strings.HasPrefix(page.Blocks[i-1].Kind(), "yaml pod ")):
@@ -250,7 +250,7 @@ func told(t *testing.T, block Block) string {
 	t.Helper()
 	pods, mistakes := judge(t, block.Place(), deployment(t, block))
 	if len(pods) != 1 || len(mistakes) > 0 {
-		t.Fatalf("%d pods, mistakes %v", len(pods), mistakes)
+		t.Fatalf("%d pods, errors %v", len(pods), mistakes)
 	}
 	path, _ := workload.Path("apps/v1", "Deployment")
 	const denied = `admission webhook "workloads.agentlet.dev" denied the request: `
@@ -260,7 +260,7 @@ func told(t *testing.T, block Block) string {
 	case 1:
 		lines = append(lines, denied+workload.Mistake(path, errs[0]).Error())
 	default:
-		lines = append(lines, fmt.Sprintf("%s%d mistakes:", denied, len(errs)))
+		lines = append(lines, fmt.Sprintf("%s%d errors:", denied, len(errs)))
 		for _, mistake := range errs {
 			lines = append(lines, "- "+workload.Mistake(path, mistake).Error())
 		}

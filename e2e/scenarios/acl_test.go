@@ -377,7 +377,7 @@ func TestFaultACLUntrustedAgent(t *testing.T) {
 		g.Pause(10 * time.Second)
 		metrics, err := g.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", g.Namespace, "pods", "web:19500", "proxy", "metrics").DoRaw(g.Ctx)
 		g.Must(err)
-		writes, err := scenario.Sum(metrics, "agentlet_requests_total", func(labels map[string]string) bool { return labels["operation"] == "set_gate" })
+		writes, err := scenario.Sum(metrics, "agentlet_requests_total", func(labels map[string]string) bool { return labels["operation"] == "patch_status" })
 		g.Must(err)
 		if writes < 1 || writes > 2 { // it may have said before that a container isn't ready
 			g.Errorf("the gate was written %g times", writes)

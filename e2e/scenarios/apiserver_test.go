@@ -47,7 +47,7 @@ func held(s *scenario.S) corev1.PodTemplateSpec {
 	return template
 }
 
-func TestMainAPIServerAdapter(t *testing.T) {
+func TestBasicAPIServerAdapter(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var pod *corev1.Pod
 	var own *kube.Pod
@@ -99,7 +99,7 @@ func TestMainAPIServerAdapter(t *testing.T) {
 	})
 }
 
-func TestMainGoldenPodsAreAccepted(t *testing.T) {
+func TestBasicGoldenPodsAreAccepted(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel(), scenario.Label(contract.InjectLabel, ""))
 	files, err := filepath.Glob(filepath.Join(s.Root, "injector", "testdata", "*", "patched.yaml"))
 	s.Must(err)
@@ -126,7 +126,7 @@ func TestMainGoldenPodsAreAccepted(t *testing.T) {
 	}
 }
 
-func TestMainOnlyTheOwnGate(t *testing.T) {
+func TestBasicOnlyTheOwnGate(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var own, other *corev1.Pod
 	var bound, unbound kubernetes.Interface

@@ -80,7 +80,7 @@ func awaitBeat(s *scenario.S, pod string) {
 	s.Helper()
 	s.Eventually("a beat", func(ctx context.Context) (bool, error) {
 		metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", pod+":19500", "proxy", "metrics").DoRaw(ctx)
-		return strings.Contains(string(metrics), `operation="beat",outcome="ok"`), err
+		return strings.Contains(string(metrics), `operation="update_heartbeat",outcome="ok"`), err
 	})
 }
 
@@ -198,7 +198,7 @@ func TestFaultAnnotationsChanged(t *testing.T) {
 			s.Errorf("the slowest change took %s", slowest)
 		}
 	})
-	s.When("one becomes invalid, the last good registration stays, and condition and event say so", func() {
+	s.When("one becomes invalid, the last valid registration stays, and condition and event say so", func() {
 		before := s.Catalog(s.Service())[0].Service
 		began := annotate("service-tags", "v3", "service-port", "no-such-port")
 		s.Eventually("the reason", func(context.Context) (bool, error) {
@@ -210,7 +210,7 @@ func TestFaultAnnotationsChanged(t *testing.T) {
 		if now := s.Catalog(s.Service())[0].Service; now.ModifyIndex != before.ModifyIndex || len(s.Passing(s.Service())) != 1 {
 			s.Errorf("the registration did not stay: %+v, before %+v", now, before)
 		}
-		told(s, "annotations of a running pod made invalid", "the last good registration stays, passing; condition and event say why; gate open", took)
+		told(s, "annotations of a running pod made invalid", "the last valid registration stays, passing; condition and event say why; gate open", took)
 	})
 	s.When("the agentlet starts anew meanwhile, what is registered stays passing", func() {
 		gaps := followStatus(s)

@@ -129,7 +129,7 @@ func TestFaultConsulAgentDownAtStart(t *testing.T) {
 				strings.Contains(gate.Message, node.IP+":8500"), fmt.Errorf("gate: %+v", gate)
 		})
 	})
-	s.Then("the gate with a timeout opens without the catalog's word", func() {
+	s.Then("the gate with a timeout opens before the catalog confirmed the registration", func() {
 		s.AwaitReady("hasty")
 		if gate := gateOf(s, "hasty"); gate.Reason != string(contract.TimedOut) {
 			s.Errorf("the gate says %+v", gate)
@@ -256,7 +256,7 @@ func TestFaultAgentletKilled(t *testing.T) {
 	s.Then("it adopts the instance: no gap in passing, and the gate never moved", func() {
 		s.Eventually("a beat of the new one", func(ctx context.Context) (bool, error) {
 			metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", "pod:19500", "proxy", "metrics").DoRaw(ctx)
-			return strings.Contains(string(metrics), `operation="beat",outcome="ok"`), err
+			return strings.Contains(string(metrics), `operation="update_heartbeat",outcome="ok"`), err
 		})
 		if g := gaps(); len(g) > 0 {
 			s.Errorf("gaps in passing: %v", g)

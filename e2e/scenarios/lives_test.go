@@ -18,7 +18,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-func TestMainUnlabelledNamespaceIsUntouched(t *testing.T) {
+func TestBasicUnlabelledNamespaceIsUntouched(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel(), scenario.Label(contract.InjectLabel, ""))
 	s.When("an annotated pod is created in a namespace that did not opt in", func() {
 		_, err := s.CreatePod("plain", s.Sample(s.Annotations()))
@@ -36,7 +36,7 @@ func TestMainUnlabelledNamespaceIsUntouched(t *testing.T) {
 	})
 }
 
-func TestMainOptOut(t *testing.T) {
+func TestBasicOptOut(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	s.When("pods opt out by a label and by an annotation", func() {
 		labelled, annotated := s.Sample(s.Annotations()), s.Sample(s.Annotations())
@@ -56,10 +56,10 @@ func TestMainOptOut(t *testing.T) {
 	})
 }
 
-func TestMainMistakesAreDeniedAllAtOnce(t *testing.T) {
+func TestBasicMistakesAreDeniedAllAtOnce(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var denial error
-	s.When("a pod with three mistakes is created", func() {
+	s.When("a pod with three errors is created", func() {
 		_, denial = s.CreatePod("mistaken", s.Sample(s.Annotations(
 			"service-port", "web", "heartbeat-ttl", "soon", "gate", "ajar")))
 	})
@@ -77,7 +77,7 @@ func TestMainMistakesAreDeniedAllAtOnce(t *testing.T) {
 	})
 }
 
-func TestMainJobCompletes(t *testing.T) {
+func TestBasicJobCompletes(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	s.Given("a Job whose pod registers and runs for three seconds", func() {
 		template := s.Sample(s.Annotations())
@@ -102,7 +102,7 @@ func TestMainJobCompletes(t *testing.T) {
 	})
 }
 
-func TestMainStatefulSetPodIsReplacedWithoutConfusion(t *testing.T) {
+func TestBasicStatefulSetPodIsReplacedWithoutConfusion(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var first *corev1.Pod
 	s.Given("a StatefulSet's pod in the catalog", func() {
@@ -137,7 +137,7 @@ func TestMainStatefulSetPodIsReplacedWithoutConfusion(t *testing.T) {
 	})
 }
 
-func TestMainRestrictedNamespaceWithoutAutomount(t *testing.T) {
+func TestBasicRestrictedNamespaceWithoutAutomount(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel(), scenario.Label("pod-security.kubernetes.io/enforce", "restricted"))
 	s.When("a restricted pod without a service account token of its own is created", func() {
 		template := s.Sample(s.Annotations())
@@ -166,7 +166,7 @@ func restrict(template *corev1.PodTemplateSpec) {
 	}
 }
 
-func TestMainHostNetwork(t *testing.T) {
+func TestBasicHostNetwork(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var pod *corev1.Pod
 	s.Given("a pod on its host's network", func() {
@@ -196,7 +196,7 @@ func TestMainHostNetwork(t *testing.T) {
 	s.Then("the catalog has dropped it", func() { s.AwaitCatalog(s.Service(), 0) })
 }
 
-func TestMainScaleToZeroAndBack(t *testing.T) {
+func TestBasicScaleToZeroAndBack(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	s.Given("three replicas in the catalog", func() {
 		s.Deployment(3, s.Sample(s.Annotations()))
@@ -215,7 +215,7 @@ func TestMainScaleToZeroAndBack(t *testing.T) {
 	})
 }
 
-func TestMainTwoServicesOnOnePod(t *testing.T) {
+func TestBasicTwoServicesOnOnePod(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	web, admin := s.Service()+"-web", s.Service()+"-admin"
 	s.When("a pod registers two services with ports of their own", func() {
@@ -238,7 +238,7 @@ func TestMainTwoServicesOnOnePod(t *testing.T) {
 	})
 }
 
-func TestMainEviction(t *testing.T) {
+func TestBasicEviction(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var pod *corev1.Pod
 	s.Given("a registered pod", func() {
@@ -253,7 +253,7 @@ func TestMainEviction(t *testing.T) {
 	s.Then("the catalog has dropped it", func() { s.AwaitCatalog(s.Service(), 0) })
 }
 
-func TestMainLiveAnnotations(t *testing.T) {
+func TestBasicLiveAnnotations(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	s.Given("a registered pod", func() {
 		_, err := s.CreatePod("live", s.Sample(s.Annotations("tags-from-labels", "role")))
@@ -280,8 +280,8 @@ func TestMainLiveAnnotations(t *testing.T) {
 	})
 }
 
-// TestMainKubectlDrain cordons a node, so it runs alone.
-func TestMainKubectlDrain(t *testing.T) {
+// TestBasicKubectlDrain cordons a node, so it runs alone.
+func TestBasicKubectlDrain(t *testing.T) {
 	s := scenario.New(t)
 	var node string
 	s.Given("four replicas on two nodes", func() {
@@ -309,8 +309,8 @@ func TestMainKubectlDrain(t *testing.T) {
 	})
 }
 
-// TestMainConsulAgentRestart stops a node's Consul agent, so it runs alone.
-func TestMainConsulAgentRestart(t *testing.T) {
+// TestBasicConsulAgentRestart stops a node's Consul agent, so it runs alone.
+func TestBasicConsulAgentRestart(t *testing.T) {
 	s := scenario.New(t)
 	var pods []corev1.Pod
 	s.Given("four replicas on two nodes", func() {

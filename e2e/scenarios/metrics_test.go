@@ -52,7 +52,7 @@ func TestMetricsAreScrapedByPrometheus(t *testing.T) {
 		s.becomes("sum(agentlet_gate_open"+in+")", metricsReplicas)
 		s.becomes(`sum(agentlet_gate_reason{namespace="`+s.Namespace+`",reason="Registered"})`, metricsReplicas)
 		s.becomes("sum(agentlet_consul_reachable"+in+")", metricsReplicas)
-		s.becomes("max(agentlet_missed_beats_total"+in+")", 0)
+		s.becomes("max(agentlet_heartbeats_missed_total"+in+")", 0)
 		s.becomes("count(agentlet_time_to_gate_seconds"+in+" > 0)", metricsReplicas)
 		s.becomes(`sum(last_over_time(agentlet_registrations_total{namespace="`+s.Namespace+`",cause="first"}[10m]))`, 2*metricsReplicas)
 		s.becomes(`count(last_over_time(agentlet_time_to_drain_seconds{namespace="`+s.Namespace+`",outcome="dropped"}[10m]) < 5)`, metricsReplicas)

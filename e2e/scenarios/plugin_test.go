@@ -181,7 +181,7 @@ func TestPluginInjectSaysWhatTheWebhookSays(t *testing.T) {
 			s.Errorf("inject: %+v\nwebhook: %+v", a, b)
 		}
 	})
-	s.Then("a manifest with mistakes is refused with its lines, before the API server sees it", func() {
+	s.Then("a manifest with errors is refused with its lines, before the API server sees it", func() {
 		out, ok := p.run(p.manifest(s.Sample(s.Annotations("gate", "ajar"))), "explain", "-f", "-")
 		if ok || !strings.Contains(out, "stdin:") || !strings.Contains(out, "passing, registered or off") {
 			s.Errorf("%v, %s", ok, out)

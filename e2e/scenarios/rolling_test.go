@@ -75,7 +75,7 @@ func (f followed) judge(fresh []observe.Life) {
 	}
 }
 
-func TestMainRollingRestart(t *testing.T) {
+func TestBasicRollingRestart(t *testing.T) {
 	s := scenario.New(t)
 	var f followed
 	s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
@@ -138,7 +138,7 @@ func sigtermAfterGone(lives []observe.Life) float64 {
 	return float64(after) / float64(ended)
 }
 
-func TestMainAgentletIsSmall(t *testing.T) {
+func TestBasicAgentletIsSmall(t *testing.T) {
 	s := scenario.New(t)
 	const quiet = 2 * time.Minute
 	var pod string

@@ -522,7 +522,7 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 			s.Errorf("primary leads to %v", got)
 		}
 	})
-	s.Then("mistakes are told, and the network is refused", func() {
+	s.Then("errors are told, and the network is refused", func() {
 		for name, c := range map[string]struct {
 			address, body string
 			code          int

@@ -198,7 +198,7 @@ func floodAgentlet(s *scenario.S, lasts time.Duration, begin func(strangers stra
 		if n := agentletOf(s.Pod("pod")).RestartCount; n > 0 {
 			s.Errorf("%d restarts", n)
 		}
-		if n := metric(s, url+contract.MetricsPath, "agentlet_missed_beats_total"); n > 0 {
+		if n := metric(s, url+contract.MetricsPath, "agentlet_heartbeats_missed_total"); n > 0 {
 			s.Errorf("%v missed heartbeats", n)
 		}
 		if g := gaps(); len(g) > 0 {

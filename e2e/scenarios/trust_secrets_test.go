@@ -51,14 +51,14 @@ func TestTrustNoSecretLeaks(t *testing.T) {
 	s.When("things go wrong, too: an annotation that is no good, a pod that is refused", func() {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServicePort+"=no-such-port")
 		s.Must(err)
-		s.Eventually("the mistake to be seen", func(context.Context) (bool, error) {
+		s.Eventually("the error to be seen", func(context.Context) (bool, error) {
 			gate := scenario.Condition(s.Pod("web"), contract.Condition)
 			return gate.Reason == string(contract.InvalidConfiguration), fmt.Errorf("the gate says %s", gate.Reason)
 		})
 		bad := *template.DeepCopy()
 		bad.Annotations[contract.ServicePort] = "no-such-port"
 		if _, err = s.CreatePod("refused", bad); err == nil {
-			s.Error("a pod with a mistake was admitted")
+			s.Error("a pod with an error was admitted")
 		}
 	})
 	s.Then("no secret stands anywhere", func() {

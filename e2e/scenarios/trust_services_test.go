@@ -50,7 +50,7 @@ func TestTrustAllowedServices(t *testing.T) {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServiceNames+"="+forbidden)
 		s.Must(err)
 	})
-	s.Then("its condition says so, and the last good registration stays", func() {
+	s.Then("its condition says so, and the last valid registration stays", func() {
 		s.Eventually("the refusal", func(context.Context) (bool, error) {
 			gate := scenario.Condition(s.Pod("web"), contract.Condition)
 			return gate.Reason == string(contract.InvalidConfiguration) && gate.Status == "True", fmt.Errorf("the gate: %+v", gate)

@@ -41,7 +41,7 @@ func withMistakes(s *scenario.S) corev1.PodTemplateSpec {
 
 func TestWorkloadsMistakesAreToldAtApply(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
-	s.Then("each kind with three mistakes is refused at once, with all of them and their places", func() {
+	s.Then("each kind with three errors is refused at once, with all of them and their places", func() {
 		s.Eventually("the first refusal", func(ctx context.Context) (bool, error) { // the API server may not know the webhook yet
 			_, err := s.Kube.AppsV1().Deployments(s.Namespace).Create(ctx, &appsv1.Deployment{
 				ObjectMeta: metav1.ObjectMeta{Name: "first"},
@@ -55,18 +55,18 @@ func TestWorkloadsMistakesAreToldAtApply(t *testing.T) {
 			s.Errorf("accepted: %s", said)
 		}
 		for want, times := range map[string]int{
-			`admission webhook "workloads.agentlet.dev" denied the request: 3 mistakes:`: len(judged),
-			"- spec.template.metadata.annotations[agentlet.dev/gate]: Invalid":           len(judged) - 1,
-			"- spec.jobTemplate.spec.template.metadata.annotations[agentlet.dev/gate]":   1,
-			"annotations[agentlet.dev/drain-delay]":                                      len(judged),
-			"spec.containers[0].ports[0].containerPort":                                  len(judged),
+			`admission webhook "workloads.agentlet.dev" denied the request: 3 errors:`: len(judged),
+			"- spec.template.metadata.annotations[agentlet.dev/gate]: Invalid":         len(judged) - 1,
+			"- spec.jobTemplate.spec.template.metadata.annotations[agentlet.dev/gate]": 1,
+			"annotations[agentlet.dev/drain-delay]":                                    len(judged),
+			"spec.containers[0].ports[0].containerPort":                                len(judged),
 		} {
 			if n := strings.Count(said, want); n != times {
 				s.Errorf("%d times %q, want %d:\n%s", n, want, times, said)
 			}
 		}
 	})
-	s.Then("without mistakes each is accepted, with warnings of what is probably not meant", func() {
+	s.Then("without errors each is accepted, with warnings of what is probably not meant", func() {
 		template := s.Sample(s.Annotations("service-tgas", "x"))
 		grace := int64(3)
 		template.Spec.TerminationGracePeriodSeconds = &grace
@@ -86,17 +86,17 @@ func TestWorkloadsMistakesAreToldAtApply(t *testing.T) {
 func TestWorkloadsStopNoController(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel(), scenario.Label(contract.InjectLabel, ""))
 	deployments := s.Kube.AppsV1().Deployments(s.Namespace)
-	s.Given("a Deployment with mistakes, of the time before the namespace was opted in", func() {
+	s.Given("a Deployment with errors, of the time before the namespace was opted in", func() {
 		s.Deployment(1, withMistakes(s))
 		s.Eventually("its pod", func(ctx context.Context) (bool, error) { return len(s.Pods(ctx)) == 1, nil })
 		_, err := s.Kubectl(s.Ctx, "label", "namespace", s.Namespace, contract.InjectLabel+"="+contract.InjectEnabled)
 		s.Must(err)
 	})
 	s.Given("the webhook judges here", func() {
-		s.Eventually("a refusal of a new mistake", func(ctx context.Context) (bool, error) {
+		s.Eventually("a refusal of a new error", func(ctx context.Context) (bool, error) {
 			_, err := deployments.Patch(ctx, "sample", types.MergePatchType, patchOf("gate-policy", "never"), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
 			if err == nil {
-				return false, errors.New("a new mistake is accepted")
+				return false, errors.New("a new error is accepted")
 			}
 			if !strings.Contains(err.Error(), "gate-policy") || strings.Contains(err.Error(), "ajar") {
 				s.Errorf("refused for another thing than what is new: %v", err)
@@ -169,7 +169,7 @@ func TestWorkloadsAreAcceptedWithoutTheWebhook(t *testing.T) {
 		scaleWebhook(ctx, s, 2)
 	})
 	s.When("the webhook is gone", func() { scaleWebhook(s.Ctx, s, 0) })
-	s.Then("workloads with mistakes are accepted, in good time", func() {
+	s.Then("workloads with errors are accepted, in good time", func() {
 		began := time.Now()
 		said, ok := applyText(s, everyKindOf(s, withMistakes(s), judged...))
 		if n := strings.Count(said, " created"); !ok || n != len(judged) {

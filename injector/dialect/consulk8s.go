@@ -39,7 +39,7 @@ var consulK8s = speaker{
 		{Name: consulName, Ours: contract.Services + ": name", Doc: "a pod has no Service's name to fall back on"},
 		{Name: consulPort, Ours: contract.Services + ": port", Doc: "a name is that of a container's port, not of a Service's"},
 		{Name: consulTags, Ours: contract.Services + ": tags", Doc: "`" + syncedTag + "`, which catalog sync adds to all, is not added"},
-		{Name: consulWeight, Ours: contract.Services + ": weights.passing", Doc: "a bad value is a mistake, and not passed over"},
+		{Name: consulWeight, Ours: contract.Services + ": weights.passing", Doc: "a bad value is an error, and not passed over"},
 		{Name: consulMeta + "KEY", Ours: contract.Services + ": meta.KEY"},
 		{Name: consulSync, Doc: "a false one opts the pod out; a true one asks for a registration, as service-name does by itself"},
 	},

@@ -52,7 +52,7 @@ func services(t *testing.T, pod *corev1.Pod, on ...Dialect) *registration.Regist
 	translation, translated := read(pod, on...)
 	reg, _, errs := registration.Parse(translated, nil)
 	if errs = append(translation.Errors, errs...); len(errs) > 0 {
-		t.Fatalf("mistakes: %v", translation.InTheirWords(errs).ToAggregate())
+		t.Fatalf("errors: %v", translation.InTheirWords(errs).ToAggregate())
 	}
 	return reg
 }
@@ -71,12 +71,12 @@ func mistakes(pod *corev1.Pod, on ...Dialect) (texts []string) {
 func wantMistakes(t *testing.T, got []string, want ...string) {
 	t.Helper()
 	if len(got) != len(want) {
-		t.Fatalf("mistakes %q, want %q", got, want)
+		t.Fatalf("errors %q, want %q", got, want)
 	}
 	for i := range want {
 		key, part, _ := strings.Cut(want[i], ": ")
 		if !strings.HasPrefix(got[i], "metadata.annotations["+key+"]: ") || !strings.Contains(got[i], part) {
-			t.Errorf("mistake %d is\n%s\nwant %q", i, got[i], want[i])
+			t.Errorf("error %d is\n%s\nwant %q", i, got[i], want[i])
 		}
 	}
 }

@@ -56,7 +56,7 @@ func checkTranslation(t *testing.T, of annotations) {
 	_, _, errs := registration.Parse(once, nil)
 	for _, err := range first.InTheirWords(append(first.Errors, errs...)) {
 		if len(err.Field) < len("metadata.annotations") || err.Detail == "" && err.BadValue == nil {
-			t.Errorf("mistake %v", err)
+			t.Errorf("error %v", err)
 		}
 	}
 }

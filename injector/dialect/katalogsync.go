@@ -32,11 +32,11 @@ var katalogSync = speaker{
 
 var katalogKeys = []Key{
 	{Name: katalogNames, Ours: contract.ServiceNames},
-	{Name: katalogPrefix + "service-port", Ours: contract.ServicePort, Doc: "a declared port's name will do as well; a bad value is a mistake, and not passed over"},
+	{Name: katalogPrefix + "service-port", Ours: contract.ServicePort, Doc: "a declared port's name will do as well; a bad value is an error, and not passed over"},
 	{Name: katalogPrefix + "service-port-NAME", Ours: contract.ServicePort + ".NAME"},
-	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Doc: "an empty tag is a mistake"},
+	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Doc: "an empty tag is an error"},
 	{Name: katalogPrefix + "service-tags-NAME", Ours: contract.ServiceTags + ".NAME"},
-	{Name: katalogPrefix + "service-meta", Ours: contract.ServiceMeta, Doc: "a pair without a colon is a mistake, and not left out; the value may hold colons"},
+	{Name: katalogPrefix + "service-meta", Ours: contract.ServiceMeta, Doc: "a pair without a colon is an error, and not left out; the value may hold colons"},
 	{Name: katalogPrefix + "service-meta-NAME", Ours: contract.ServiceMeta + ".NAME"},
 	{Name: katalogPrefix + "service-health", Ours: contract.ServiceHealth},
 	{Name: katalogPrefix + "service-health-NAME", Ours: contract.ServiceHealth + ".NAME"},

@@ -98,7 +98,7 @@ func TestMistakesOfKatalogSync(t *testing.T) {
 		"excluded, sidecar":  {annotations{"container-exclude": "a,,b", "sidecar": "s"}, []string{p + `container-exclude: Invalid value: "a,,b"`}},
 		"no sidecar":         {annotations{"sidecar": ""}, []string{p + "sidecar: must be the name of a container"}},
 		"two sidecars":       {annotations{"sidecar": "a,b"}, []string{p + "sidecar: must be the name of a container"}},
-		"own mistakes":       {annotations{contract.Gate: "ajar"}, []string{contract.Gate + ": must be passing"}},
+		"own errors":         {annotations{contract.Gate: "ajar"}, []string{contract.Gate + ": must be passing"}},
 		"all at once":        {annotations{"service-port": "x y", "service-health": "good", "sidecar": ""}, []string{p + "sidecar", p + "service-port", p + "service-health"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -115,7 +115,7 @@ func wordsOf(t *testing.T, picture string) string {
 func TestParseLife(t *testing.T) {
 	for _, bad := range []string{"", "{}", `{"birth": [], "else": 1}`} {
 		if _, err := parseLife([]byte(bad)); err == nil {
-			t.Errorf("parseLife(%q) found no mistake", bad)
+			t.Errorf("parseLife(%q) found no error", bad)
 		}
 	}
 }

@@ -30,13 +30,13 @@ var advice = map[contract.Reason]string{
 		"`service:write` for the name; see [consul.md](consul.md).",
 	contract.RegistrationFailed: "The message holds the Consul agent's last answer, such as a full disk or a rate limit. See to it at " +
 		"that agent or its servers; the agentlet tries again by itself.",
-	contract.InvalidConfiguration: "Correct the annotation that the message names. The last good registration stays meanwhile.",
+	contract.InvalidConfiguration: "Correct the annotation that the message names. The last valid registration stays meanwhile.",
 	contract.PortConflict: "Something in the pod, or on the node with `hostNetwork`, has the agentlet's port. Choose another with " +
 		"`agentlet-port`.",
 	contract.AwaitingCatalog: "If the message names checks of the service, correct them or the application. Otherwise the node's agent has it and the servers don't: look at the Consul agent's log for failed syncs " +
 		"(`node:write`, `service:write`, a refused node name). If the message names a check of the Consul node, see to that one.",
 	contract.Registered: "Nothing. If the pod still isn't Ready, something else keeps it: `kubectl describe pod`.",
-	contract.TimedOut: "The pod takes part without the catalog's word. See why with `/status` (below), as for `AwaitingCatalog` " +
+	contract.TimedOut: "The pod takes part before the catalog confirmed the registration. See why with `/status` (below), as for `AwaitingCatalog` " +
 		"or `ConsulUnreachable`.",
 	contract.CatalogLost: "Somebody removed the instance or its node from the catalog. The agentlet puts it back; if it stays, " +
 		"look as for `AwaitingCatalog`.",
@@ -162,7 +162,7 @@ func metaTable() string {
 		contract.MetaPodUID:         "its UID",
 		contract.MetaNode:           "the Kubernetes node's name",
 		contract.MetaCluster:        "the chart's `clusterName`, where it is set",
-		contract.MetaNudge:          "a counter, only where the catalog once lagged behind its agent: a changed value makes the agent sync",
+		contract.MetaSyncGeneration: "a counter, only where the catalog once lagged behind its agent: a changed value makes the agent sync",
 	}
 	t := newTable("meta key", "value")
 	for _, key := range contract.MetaKeys() {

@@ -112,9 +112,9 @@ func (c *controller) tell(ctx context.Context) {
 	switch {
 	case same:
 	case err == nil:
-		c.config.Log.InfoContext(ctx, "grants are given again")
+		c.config.Log.InfoContext(ctx, "RBAC grants resumed")
 	default:
-		c.config.Log.WarnContext(ctx, "nothing more is granted", "reason", err)
+		c.config.Log.WarnContext(ctx, "RBAC grants suspended", "reason", err)
 	}
 }
 

@@ -310,7 +310,7 @@ func beats(ctx context.Context, ip string) (float64, error) {
 		return 0, err
 	}
 	return scenario.Sum(text, "agentlet_requests_total", func(labels map[string]string) bool {
-		return labels["operation"] == "beat" && labels["outcome"] == "ok"
+		return labels["operation"] == "update_heartbeat" && labels["outcome"] == "ok"
 	})
 }
 

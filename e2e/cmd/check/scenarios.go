@@ -56,7 +56,7 @@ func benchmarks(pattern string) step {
 }
 
 // onOldest are the scenarios that are run on the oldest Kubernetes too: whatever its API server and kubelet may do in another way.
-const onOldest = "TestMain|TestTrust|TestInject|TestWorkloads|TestContract|TestProbe|TestEvents|TestPlugin|TestChart|TestUpgrade"
+const onOldest = "TestBasic|TestTrust|TestInject|TestWorkloads|TestContract|TestProbe|TestEvents|TestPlugin|TestChart|TestUpgrade"
 
 // oldestStep runs them there.
 var oldestStep = instead("oldest kubernetes", "oldest.log", onOldest, "AGENTLET_KUBERNETES="+toolchain.KubernetesOldest)

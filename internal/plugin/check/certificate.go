@@ -19,7 +19,7 @@ import (
 const (
 	expiryMetric = "agentlet_webhook_certificate_expiry_timestamp_seconds"
 	layout       = "2006-01-02 15:04"
-	// soon is when a certificate should have been renewed: with certs.source=self that happens eight hours before its end.
+	// soon is when a certificate should have been renewed: with certs.source=self-signed that happens eight hours before its end.
 	soon = time.Hour
 	// lastSecond is the first that no date of four digits has.
 	lastSecond = 253402300800
@@ -80,7 +80,7 @@ func (r *run) workloads(ctx context.Context) {
 		err = fmt.Errorf("its caBundle is not that of mutatingwebhookconfiguration/%s", r.facts.configuration)
 	}
 	if err != nil {
-		r.add(Warn, "webhook", subject, err.Error()+"; mistakes in workloads show only when their pods are created",
+		r.add(Warn, "webhook", subject, err.Error()+"; errors in workloads show only when their pods are created",
 			"the webhook writes it: read its log; where certs.caBundle is set, the chart does")
 		return
 	}

@@ -363,7 +363,7 @@ func TestRun(t *testing.T) {
 		"Consul's ACL": {func(w *world) {
 			w.agents["node1"] = func(string) ([]byte, error) { return nil, errors.New("403: Permission denied") }
 		}, OK, "consul", "needs a token", ""},
-		"no leader": {func(w *world) {
+		"no cluster leader": {func(w *world) {
 			self := agent(false)
 			w.agents["node1"] = func(path string) ([]byte, error) {
 				if path == "v1/status/leader" {
@@ -371,7 +371,7 @@ func TestRun(t *testing.T) {
 				}
 				return self(path)
 			}
-		}, Fail, "consul", "no leader", "servers"},
+		}, Fail, "consul", "no cluster leader", "servers"},
 		"something else at the port": {func(w *world) { w.agents["node1"] = func(string) ([]byte, error) { return []byte("<html>"), nil } }, Fail, "consul", "is no Consul agent", ""},
 		"in Consul's catalog":        {func(w *world) { w.catalog = nodes{"10.0.0.11": true} }, OK, "consul", "version 1.22.7", ""},
 		"not in Consul's catalog":    {func(w *world) { w.catalog = nodes{"10.0.0.99": true} }, Warn, "consul", "no node with one of its addresses", "advertise"},
@@ -379,7 +379,7 @@ func TestRun(t *testing.T) {
 		"namespace without label":    {func(w *world) { w.add("lost", in("plain"), bare) }, Fail, "pods", "annotated pods (lost) are not registered: the namespace is not opted in", "kubectl label namespace plain agentlet.dev/inject=enabled, then kubectl -n plain delete pod lost"},
 		"excluded namespace":         {func(w *world) { w.add("lost", in("agentlet-system"), bare) }, Fail, "pods", "the webhook excludes it", "webhook.excludedNamespaces"},
 		"missed":                     {func(w *world) { w.add("missed", bare, owned) }, Fail, "pods", "has no agentlet: it was created before", "kubectl -n shop rollout restart deployment/web"},
-		"missed with mistakes":       {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold mistakes", "explain"},
+		"missed with errors":         {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold errors", "explain"},
 		"missed, with a name that is not allowed": {func(w *world) {
 			w.annotations = map[string]string{contract.AllowedServices: "shop-*"}
 			w.add("missed", bare)

@@ -103,7 +103,7 @@ func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.
 		return
 	}
 	if leader, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/status/leader"); err == nil && strings.TrimSpace(string(leader)) == `""` {
-		r.add(Fail, "consul", subject, "its Consul agent knows no leader: nothing can be registered", "see that the Consul servers run and are reached from this node")
+		r.add(Fail, "consul", subject, "its Consul agent has no cluster leader: nothing can be registered", "see that the Consul servers run and are reached from this node")
 		return
 	}
 	switch {

@@ -44,7 +44,7 @@ func (r *run) registrations(context.Context) {
 		case !r.optedIn(pod.Namespace):
 			outside[pod.Namespace] = append(outside[pod.Namespace], pod)
 		case decision.Outcome == injector.Denied:
-			r.add(Fail, "pods", "pod/"+pod.Namespace+"/"+pod.Name, "its annotations hold mistakes, and it has no agentlet: "+decision.Errors.ToAggregate().Error(),
+			r.add(Fail, "pods", "pod/"+pod.Namespace+"/"+pod.Name, "its annotations hold errors, and it has no agentlet: "+decision.Errors.ToAggregate().Error(),
 				"correct them where the pod comes from; kubectl agentlet explain -f FILE names the lines")
 		default:
 			r.add(Fail, "pods", "pod/"+pod.Namespace+"/"+pod.Name, "it is annotated in an opted-in namespace, but has no agentlet: it was created before the namespace opted in, or while the webhook was away",

@@ -68,7 +68,7 @@ func translated(j *manifests.Judgement) *corev1.Pod {
 
 func outcome(j *manifests.Judgement) printer.Cell {
 	if j.Outcome == injector.Denied {
-		return printer.Cell{Text: "would be refused: " + printer.Count(len(j.Mistakes), "mistake"), Colour: printer.Red}
+		return printer.Cell{Text: "would be refused: " + printer.Count(len(j.Mistakes), "error"), Colour: printer.Red}
 	}
 	if j.Outcome == injector.Injected {
 		label := contract.InjectLabel + "=" + contract.InjectEnabled
@@ -89,7 +89,7 @@ func notes(out *printer.Printer, j *manifests.Judgement) {
 		label string
 		notes []manifests.Note
 		as    printer.Colour
-	}{{"mistake", j.Mistakes, printer.Red}, {"warning", j.Warnings, printer.Yellow}} {
+	}{{"error", j.Mistakes, printer.Red}, {"warning", j.Warnings, printer.Yellow}} {
 		for _, note := range kind.notes {
 			out.Line(printer.Text("  "), printer.Cell{Text: kind.label, Colour: kind.as},
 				printer.Text(fmt.Sprintf(" %s:%d: %s", note.File, note.Line, note.Message)))

@@ -124,13 +124,13 @@ func checkDecision(t *testing.T, folder string, j *Judgement) {
 		errs = append(errs, err.Error())
 	}
 	if diff := cmp.Diff(want.Errors, errs); diff != "" {
-		t.Errorf("mistakes (-webhook +plugin):\n%s", diff)
+		t.Errorf("errors (-webhook +plugin):\n%s", diff)
 	}
 	if diff := cmp.Diff(want.Warnings, j.Decision.Warnings); diff != "" {
 		t.Errorf("warnings (-webhook +plugin):\n%s", diff)
 	}
 	if len(j.Mistakes) != len(want.Errors) || len(j.Warnings) != len(want.Warnings) {
-		t.Errorf("%d and %d notes for %d mistakes and %d warnings", len(j.Mistakes), len(j.Warnings), len(want.Errors), len(want.Warnings))
+		t.Errorf("%d and %d notes for %d errors and %d warnings", len(j.Mistakes), len(j.Warnings), len(want.Errors), len(want.Warnings))
 	}
 }
 

@@ -111,7 +111,7 @@ func inject(t *testing.T, path, text string, decider Decider) (out string, injec
 }
 
 func TestNotesNameTheLine(t *testing.T) {
-	path := filepath.Join("testdata", "mistakes.yaml")
+	path := filepath.Join("testdata", "errors.yaml")
 	file, notes := Parse(path, []byte(read(t, path)))
 	for _, j := range file.Judge(testDecider(t), "") {
 		notes = append(append(notes, j.Mistakes...), j.Warnings...)
@@ -120,7 +120,7 @@ func TestNotesNameTheLine(t *testing.T) {
 	for _, note := range notes {
 		text.WriteString(note.String() + "\n")
 	}
-	golden.Check(t, filepath.Join("testdata", "mistakes.txt"), text.String())
+	golden.Check(t, filepath.Join("testdata", "errors.txt"), text.String())
 }
 
 // A mistake has its line in the file, wherever its document begins, and a text that looks like one has not.

@@ -219,7 +219,7 @@ func drift(pod *corev1.Pod, status *agentlet.Status, service *agentlet.ServiceSt
 		found = append(found, "by the application's own word in "+status.Maintenance)
 	}
 	if status.Mistakes != "" {
-		found = append(found, "mistakes in changed annotations: "+status.Mistakes)
+		found = append(found, "errors in changed annotations: "+status.Mistakes)
 	}
 	return strings.Join(found, "; ")
 }

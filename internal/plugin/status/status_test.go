@@ -97,21 +97,21 @@ func TestDrift(t *testing.T) {
 		status *agentlet.Status
 		want   string
 	}{
-		"none":                   {true, of(service("present", "passing", "passing")), ""},
-		"starting":               {false, of(service("absent", "", "")), ""},
-		"registered, not ready":  {false, of(service("present", "critical", "critical")), ""},
-		"the kubelet is behind":  {false, of(service("present", "passing", "passing")), ""},
-		"a fixed health":         {true, of(service("present", "warning", "warning")), ""},
-		"lost":                   {true, of(service("absent", "", "")), "ready, but not in Consul"},
-		"critical":               {true, of(service("present", "passing", "critical")), "ready, but critical in Consul"},
-		"Consul is behind":       {false, of(service("present", "critical", "passing")), "not ready, but passing in Consul"},
-		"never read":             {true, readAt(time.Time{}, service("present", "passing", "")), "the catalog was not read yet"},
-		"not heard":              {true, of(service("unknown", "", "")), "Consul is not heard"},
-		"ending":                 {true, draining, "ending, still in Consul"},
-		"ended":                  {true, drained, ""},
-		"trying again":           {true, failing, "consul: refused; gate: forbidden"},
-		"in maintenance":         {true, maintained, "by the application's own word in maintenance: compaction"},
-		"mistakes in annotation": {true, mistaken, "mistakes in changed annotations: gate"},
+		"none":                  {true, of(service("present", "passing", "passing")), ""},
+		"starting":              {false, of(service("absent", "", "")), ""},
+		"registered, not ready": {false, of(service("present", "critical", "critical")), ""},
+		"the kubelet is behind": {false, of(service("present", "passing", "passing")), ""},
+		"a fixed health":        {true, of(service("present", "warning", "warning")), ""},
+		"lost":                  {true, of(service("absent", "", "")), "ready, but not in Consul"},
+		"critical":              {true, of(service("present", "passing", "critical")), "ready, but critical in Consul"},
+		"Consul is behind":      {false, of(service("present", "critical", "passing")), "not ready, but passing in Consul"},
+		"never read":            {true, readAt(time.Time{}, service("present", "passing", "")), "the catalog was not read yet"},
+		"not heard":             {true, of(service("unknown", "", "")), "Consul is not heard"},
+		"ending":                {true, draining, "ending, still in Consul"},
+		"ended":                 {true, drained, ""},
+		"trying again":          {true, failing, "consul: refused; gate: forbidden"},
+		"in maintenance":        {true, maintained, "by the application's own word in maintenance: compaction"},
+		"errors in annotation":  {true, mistaken, "errors in changed annotations: gate"},
 	} {
 		if got := drift(pod("shop", "web", test.ready, ""), test.status, &test.status.Services[0]); got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
