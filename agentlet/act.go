@@ -20,17 +20,17 @@ const (
 	loginTimeout = 10 * time.Second // Consul may ask the API server
 )
 
-// do carries an action out. It knows no state.
-func (r *Registrar) do(ctx context.Context, a action) (res result) {
+// execute carries an action out. It knows no state.
+func (r *Registrar) execute(ctx context.Context, a action) (res outcome) {
 	res.action = a
-	if !a.kind.long() {
+	if !a.kind.isBlockingQuery() {
 		bound := agentTimeout
 		switch a.kind {
-		case beat, setHealth:
+		case updateHeartbeat, updateReadiness:
 			bound = a.wait
-		case setGate:
+		case patchStatus:
 			bound = gateTimeout
-		case tell:
+		case createEvent:
 			bound = eventTimeout
 		case logIn:
 			bound = loginTimeout
@@ -41,28 +41,28 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 		defer cancel()
 	}
 	switch a.kind {
-	case findLeader:
+	case getLeader:
 		if res.leader, res.err = r.config.View.HasLeader(ctx); res.err == nil && !res.leader {
 			res.err = errNoLeader
 		}
-	case inspect:
+	case listServices:
 		res.observed, res.err = r.config.View.Instances(ctx, r.config.Identity.Prefix())
 	case register:
 		res.err = r.config.Agent.Register(ctx, a.definition, a.health, a.obsolete)
 	case deregister:
 		res.err = r.config.Agent.Deregister(ctx, a.id)
-	case setHealth:
+	case updateReadiness:
 		res.err = r.config.Agent.Update(ctx, contract.ReadinessID(a.id), a.health, a.output)
-	case beat:
+	case updateHeartbeat:
 		res.err = r.config.Agent.Update(ctx, contract.HeartbeatID(a.id), contract.Passing, "")
 	case watch:
 		res.hash, res.err = r.config.View.Changed(ctx, a.id, a.hash)
 	case readCatalog:
 		res.view, res.err = r.config.Catalog.OnNode(ctx, r.config.Identity.Prefix(), a.index, a.wait)
-	case setGate:
+	case patchStatus:
 		res.version, res.err = r.config.Kube.SetConditions(ctx, append([]corev1.PodCondition{a.condition}, a.others...))
-	case tell:
-		res.err = r.config.Kube.Tell(ctx, a.event)
+	case createEvent:
+		res.err = r.config.Kube.CreateEvent(ctx, a.event)
 	case probeContainer:
 		if res.failure = r.config.Prober.Probe(ctx, *a.probe); ctx.Err() != nil {
 			res.err = context.Canceled // given up, and says nothing of the container
@@ -76,7 +76,7 @@ func (r *Registrar) do(ctx context.Context, a action) (res result) {
 }
 
 // report logs what has happened: each change once, a failure when it begins and when it is over.
-func (l *loop) report(ctx context.Context, s *state, r result) {
+func (l *loop) report(ctx context.Context, s *state, r outcome) {
 	if errors.Is(r.err, context.Canceled) {
 		return
 	}
@@ -84,17 +84,17 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 		l.reportProbe(s, r)
 		return
 	}
-	was := s.retries[r.action.lane()]
+	was := s.retries[r.action.key()]
 	log := l.log.With("action", string(r.action.kind))
 	if r.action.id != "" {
 		log = log.With("service", r.action.id)
 	}
 	switch {
-	case errors.Is(r.err, ErrAbsent) && (r.action.kind == setHealth || r.action.kind == beat || r.action.kind == watch):
+	case errors.Is(r.err, ErrAbsent) && (r.action.kind == updateReadiness || r.action.kind == updateHeartbeat || r.action.kind == watch):
 		log.Warn("the Consul agent has lost an instance or a check")
 	case r.err != nil && !errors.Is(r.err, ErrAbsent):
 		level := slog.LevelDebug
-		if was.news(r.err) {
+		if was.isNew(r.err) {
 			level = slog.LevelWarn
 		}
 		log.Log(ctx, level, "failed", "error", r.err)
@@ -106,19 +106,19 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 	}
 	switch r.action.kind {
 	case register:
-		if r.action.parting {
-			log.Warn("registered once more, as critical: " + keptMessage(s))
+		if r.action.markCritical {
+			log.Warn("registered once more, as critical: " + notRemovedMessage(s))
 			return
 		}
 		l.metrics.registered(r.action.cause)
 		log.Info("registered", "health", string(r.action.health), "cause", r.action.cause)
 	case deregister:
 		log.Info("deregistered")
-	case setHealth:
+	case updateReadiness:
 		if i := s.instances[r.action.id]; i != nil && i.readiness != r.action.health {
 			log.Info("readiness check updated", "health", string(r.action.health))
 		}
-	case setGate:
+	case patchStatus:
 		l.metrics.gateSet(s, r.action.condition)
 		log.Info("readiness gate updated", "status", string(r.action.condition.Status), "reason", r.action.condition.Reason)
 	case logIn:
@@ -127,25 +127,25 @@ func (l *loop) report(ctx context.Context, s *state, r result) {
 		}
 	case logOut:
 		log.Info("logged out", "session", r.action.session)
-	case findLeader, inspect, beat, watch, readCatalog, tell, probeContainer: // everyday
+	case getLeader, listServices, updateHeartbeat, watch, readCatalog, createEvent, probeContainer: // everyday
 	}
 }
 
 // reportProbe logs a container's readiness by its own probe when it changes, and the first failure of a row.
-func (l *loop) reportProbe(s *state, r result) {
-	p := s.probings[r.action.id]
+func (l *loop) reportProbe(s *state, r outcome) {
+	p := s.workers[r.action.id]
 	if p == nil || p.current() != r.action.probe {
 		return
 	}
 	next := *p
-	next.take(r.failure == nil, time.Now())
+	next.record(r.failure == nil, time.Now())
 	log := l.log.With("container", r.action.id)
 	switch {
-	case next.word != p.word && next.word == yes:
+	case next.result != p.result && next.result == isReady:
 		log.Info("the container's own probe succeeds")
-	case next.word != p.word && next.word == no:
+	case next.result != p.result && next.result == notReady:
 		log.Info("the container's own probe fails", "error", r.failure)
-	case next.said != p.said && next.said == no:
+	case next.lastResult != p.lastResult && next.lastResult == notReady:
 		log.Debug("the container's own probe begins to fail", "error", r.failure)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// result is what came of an action.
-type result struct {
+// outcome is what came of an action.
+type outcome struct {
 	action   action
 	err      error
 	leader   bool
@@ -29,7 +29,7 @@ var errNoLeader = errors.New("no cluster leader")
 
 func isRejected(err error) bool { return errors.Is(err, ErrRejected) }
 
-func nudged(meta map[string]string, n int) map[string]string {
+func withSyncGeneration(meta map[string]string, n int) map[string]string {
 	meta = withoutSyncGeneration(meta)
 	copied := make(map[string]string, len(meta)+1)
 	maps.Copy(copied, meta)
@@ -37,79 +37,79 @@ func nudged(meta map[string]string, n int) map[string]string {
 	return copied
 }
 
-// applyResult takes in what came of an action. jitter spreads a duration, so that no two agentlets keep step.
-func (s *state) applyResult(r result, now time.Time, jitter func(time.Duration) time.Duration) {
+// handleResult takes in what came of an action. jitter spreads a duration, so that no two agentlets keep step.
+func (s *state) handleResult(r outcome, now time.Time, jitter func(time.Duration) time.Duration) {
 	if errors.Is(r.err, context.Canceled) {
 		return // ended by ourselves, says nothing
 	}
-	if r.action.kind == tell {
-		s.telling.busy = false
+	if r.action.kind == createEvent {
+		s.events.busy = false
 		return
 	}
 	s.keepRetry(r, now, jitter)
 	switch r.action.kind {
-	case register, deregister, setHealth:
-		s.writes++
+	case register, deregister, updateReadiness:
+		s.writeGeneration++
 	default:
 	}
-	s.seeRefusal(r, now)
-	s.seeDenial(r, now, jitter)
-	s.seeLink(r)
+	s.observeRefusal(r, now)
+	s.observeDenial(r, now, jitter)
+	s.observeConn(r)
 	switch r.action.kind {
-	case findLeader:
-		s.applyLeader(r)
-	case inspect:
-		s.applyInspect(r, now)
+	case getLeader:
+		s.handleLeader(r)
+	case listServices:
+		s.handleServices(r, now)
 	case watch:
-		s.applyWatch(r)
+		s.handleWatch(r)
 	case readCatalog:
-		s.applyCatalog(r, now, jitter)
-	case setGate:
-		s.applyGate(r, now)
+		s.handleCatalog(r, now, jitter)
+	case patchStatus:
+		s.handleStatusPatched(r, now)
 	case probeContainer:
-		s.applyProbe(r, now)
+		s.handleProbe(r, now)
 	case logIn:
-		s.applyLogin(r, now, jitter)
+		s.handleLogin(r, now, jitter)
 	case logOut:
-		s.applyLogout(r)
+		s.handleLogout(r)
 	default:
 		if i := s.instances[r.action.id]; i != nil {
-			s.applyInstance(i, r, now, jitter)
+			s.handleInstance(i, r, now, jitter)
 		}
 	}
 }
 
-// seeLink notices that the agent has not answered. An update that is late proves little: the agent takes updates one by one,
+// observeConn notices that the agent has not answered. An update that is late proves little: the agent takes updates one by one,
 // under a lock that a sync keeps through all its requests to the servers (agent/local State.SyncChanges of Consul 1.22), and one
 // that has restarted refuses or breaks the connection. So nothing is looked at anew, and the next update is the question whether
 // the agent is there: an outage that all pods of a node have at once would otherwise be followed by so many
 // other questions of theirs that the updates never catch up.
-func (s *state) seeLink(r result) {
+func (s *state) observeConn(r outcome) {
 	k := r.action.kind
 	switch {
-	case k.far():
-	case k.updates() && errors.Is(r.err, ErrLate):
-		if r.action.epoch == s.lates { // else it has waited in the same queue as one that was counted
-			s.link.late++
-			s.lates++
+	case k.needsServers():
+	case k.isCheckUpdate() && errors.Is(r.err, ErrLate):
+		if r.action.generation == s.lateGeneration { // else it has waited in the same queue as one that was counted
+			s.conn.lateUpdates++
+			s.lateGeneration++
 		}
 	case errors.Is(r.err, ErrUnreachable):
-		s.link = link{lost: true}
-	case k.updates(), k == register, k == deregister: // which wait for the same lock
-		s.link.late = 0
+		s.conn = agentConn{reconnected: true}
+	case k.isCheckUpdate(), k == register, k == deregister: // which wait for the same lock
+		s.conn.lateUpdates = 0
 	}
 }
 
 // keepRetry counts failures. That what was to be removed, or written to, isn't there is an answer and no failure.
-func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) time.Duration) {
-	l := r.action.lane()
-	if r.err == nil || errors.Is(r.err, ErrAbsent) && (r.action.kind == deregister || r.action.kind == setGate || r.action.kind == logOut) {
+func (s *state) keepRetry(r outcome, now time.Time, jitter func(time.Duration) time.Duration) {
+	l := r.action.key()
+	if r.err == nil || errors.Is(r.err, ErrAbsent) && (r.action.kind == deregister || r.action.kind == patchStatus || r.action.kind == logOut) {
 		delete(s.retries, l)
 		return
 	}
 	was := s.retries[l]
-	said, err := was.said, r.err
-	if was.news(err) {
+	said, err := was.logged, r.err
+	if was.isNew(err) {
 		said = append(said, constant(err.Error()))
 	}
 	if was.err != nil && constant(was.err.Error()) == constant(err.Error()) {
@@ -119,10 +119,10 @@ func (s *state) keepRetry(r result, now time.Time, jitter func(time.Duration) ti
 		was.failures = 0 // the trouble is another one, and may be over sooner
 	}
 	failures, pause := was.failures+1, backoff(was.failures, r)
-	if i := s.instances[r.action.id]; r.action.kind == beat && i != nil && !s.link.inspected {
+	if i := s.instances[r.action.id]; r.action.kind == updateHeartbeat && i != nil && !s.conn.listed {
 		failures, pause = max(was.failures, 1), i.ttl()/3 // a blind one says nothing of what can be done with a new connection
 	}
-	s.retries[l] = retry{failures: failures, err: err, at: now.Add(jitter(pause)), said: said}
+	s.retries[l] = retry{failures: failures, err: err, at: now.Add(jitter(pause)), logged: said}
 }
 
 // dropRetries forgets the failures of what nobody wants any more, such as a refused registration that was taken back: they would be told
@@ -143,7 +143,7 @@ func (s *state) dropRetries(p *schedule, now time.Time) (dropped bool) {
 
 // agentKnown reports whether enough is known of the agent to plan all that is wanted of it.
 func (s *state) agentKnown() bool {
-	return s.link.answers && s.link.leader && s.link.inspected && s.login.usable()
+	return s.conn.answers && s.conn.leader && s.conn.listed && s.login.usable()
 }
 
 // Backoff doubles from first to a bound: short for the node's own agent, so that a restarted one is noticed within
@@ -157,36 +157,36 @@ const (
 	backoffBreaking = 10 * time.Second
 )
 
-func backoff(failures int, r result) time.Duration {
+func backoff(failures int, r outcome) time.Duration {
 	bound := backoffAgent
 	switch {
-	case isRejected(r.err) || r.action.kind == setGate || r.action.kind == logIn:
+	case isRejected(r.err) || r.action.kind == patchStatus || r.action.kind == logIn:
 		bound = backoffOther
-	case errors.Is(r.err, ErrUnreachable) && (r.action.kind == watch || r.action.kind == beat || r.action.kind == setHealth):
+	case errors.Is(r.err, ErrUnreachable) && (r.action.kind == watch || r.action.kind == updateHeartbeat || r.action.kind == updateReadiness):
 		bound = backoffBreaking
 	}
 	return min(backoffFirst<<min(failures, 16), bound)
 }
 
-// applyLeader lets a login that failed without a leader begin at once when there is one.
-func (s *state) applyLeader(r result) {
-	s.link.answers, s.link.leader = !errors.Is(r.err, ErrUnreachable), r.err == nil
-	if l := (action{kind: logIn}).lane(); s.link.leader && !isRejected(s.retries[l].err) {
+// handleLeader lets a login that failed without a leader begin at once when there is one.
+func (s *state) handleLeader(r outcome) {
+	s.conn.answers, s.conn.leader = !errors.Is(r.err, ErrUnreachable), r.err == nil
+	if l := (action{kind: logIn}).key(); s.conn.leader && !isRejected(s.retries[l].err) {
 		delete(s.retries, l)
 	}
 }
 
-// applyInspect takes in what the agent has, unless something was changed there meanwhile. After a lost connection
-// everything is looked at anew: beats go out at once, and the catalog is asked again.
-func (s *state) applyInspect(r result, now time.Time) {
-	if r.err != nil || r.action.epoch != s.writes {
+// handleServices takes in what the agent has, unless something was changed there meanwhile. After a lost connection
+// everything is looked at anew: heartbeats go out at once, and the catalog is asked again.
+func (s *state) handleServices(r outcome, now time.Time) {
+	if r.err != nil || r.action.generation != s.writeGeneration {
 		return
 	}
-	s.recallMaintenance(r.observed)
-	lost := s.link.lost
-	s.link.inspected, s.link.lost = true, false
+	s.restoreMaintenance(r.observed)
+	lost := s.conn.reconnected
+	s.conn.listed, s.conn.reconnected = true, false
 	if lost {
-		s.catalog.epoch++
+		s.catalog.generation++
 		s.hurryRetries(now)
 	}
 	for id := range r.observed {
@@ -197,16 +197,16 @@ func (s *state) applyInspect(r result, now time.Time) {
 	for id, i := range s.instances {
 		seen, there := r.observed[id]
 		if !there {
-			*i = instance{id: id, want: i.want, agent: absent, registered: i.registered, removedAt: i.removedAt, parting: i.parting}
+			*i = instance{id: id, want: i.want, agent: absent, registered: i.registered, removedAt: i.removedAt, markedCritical: i.markedCritical}
 			continue
 		}
-		if lost || i.held == nil || i.held.Fingerprint != seen.Fingerprint {
-			i.beatNext(now)
-			i.refreshAt, i.confirmed, i.nudgeAt = now.Add(refreshEvery), false, now.Add(nudgeAfter)
+		if lost || i.actual == nil || i.actual.Fingerprint != seen.Fingerprint {
+			i.scheduleHeartbeat(now)
+			i.refreshAt, i.confirmed, i.resyncAt = now.Add(refreshEvery), false, now.Add(resyncAfter)
 		}
-		i.agent, i.held, i.readiness, i.excuse, i.registered = present, &seen, seen.Readiness, seen.Excuse, true
+		i.agent, i.actual, i.readiness, i.maintenanceOutput, i.registered = present, &seen, seen.Readiness, seen.MaintenanceOutput, true
 		if n, ok := syncGeneration(seen.Definition.Meta); ok {
-			i.nudges = n
+			i.syncGeneration = n
 		}
 	}
 }
@@ -226,16 +226,16 @@ func (s *state) hurryRetries(now time.Time) {
 	}
 }
 
-// applyWatch looks again when the agent's definition has changed, and after the first look at its hash, which may
+// handleWatch looks again when the agent's definition has changed, and after the first look at its hash, which may
 // already be that of a change.
-func (s *state) applyWatch(r result) {
+func (s *state) handleWatch(r outcome) {
 	i := s.instances[r.action.id]
 	switch {
 	case errors.Is(r.err, ErrAbsent):
-		s.link.inspected = false
+		s.conn.listed = false
 	case r.err == nil && i != nil && i.hash != r.hash:
 		i.hash = r.hash
-		s.link.inspected = false
+		s.conn.listed = false
 	}
 }
 
@@ -244,30 +244,30 @@ func (s *state) applyWatch(r result) {
 // nothing new is done again after a pause that doubles from first to a bound: the pod waits no longer for the catalog's word
 // than twice the time that it took, or a second more.
 const (
-	calmFirst = 10 * time.Millisecond
-	calmMax   = time.Second
+	readBackoffFirst = 10 * time.Millisecond
+	readBackoffMax   = time.Second
 )
 
-// calm is the pause after that many fruitless readings; the first of them, just after a change at the agent, is usual.
-func calm(fruitless int) time.Duration {
+// readBackoff is the pause after that many fruitless readings; the first of them, just after a change at the agent, is usual.
+func readBackoff(fruitless int) time.Duration {
 	if fruitless < 2 {
 		return 0
 	}
-	return min(calmFirst<<min(fruitless-2, 16), calmMax)
+	return min(readBackoffFirst<<min(fruitless-2, 16), readBackoffMax)
 }
 
-func (s *state) applyCatalog(r result, now time.Time, jitter func(time.Duration) time.Duration) {
+func (s *state) handleCatalog(r outcome, now time.Time, jitter func(time.Duration) time.Duration) {
 	if r.err != nil {
 		return
 	}
 	s.catalog.keepConstant(r.view.Instances)
-	if s.catalog.view != nil && r.view.saysAs(s.catalog.view) {
-		s.catalog.fruitless++
+	if s.catalog.view != nil && r.view.equal(s.catalog.view) {
+		s.catalog.unchangedReads++
 	} else {
-		s.catalog.fruitless = 0
+		s.catalog.unchangedReads = 0
 	}
-	s.catalog.readAt = now.Add(jitter(calm(s.catalog.fruitless)))
-	s.catalog.view, s.catalog.viewed, s.catalog.answeredAt = &r.view, r.action.epoch, now
+	s.catalog.readAt = now.Add(jitter(readBackoff(s.catalog.unchangedReads)))
+	s.catalog.view, s.catalog.observedGeneration, s.catalog.answeredAt = &r.view, r.action.generation, now
 	if !s.catalog.fresh() {
 		return
 	}
@@ -285,20 +285,20 @@ func (s *state) applyCatalog(r result, now time.Time, jitter func(time.Duration)
 		_, there := r.view.Instances[i.id]
 		switch {
 		case i.confirmed && !there && !i.lost(): // behind its agent's back, which would notice at its next full sync
-			i.lostAt, i.nudgeAt = now, now.Add(nudgePause(i, jitter))
+			i.lostAt, i.resyncAt = now, now.Add(resyncPause(i, jitter))
 		case there:
 			i.lostAt = time.Time{}
 		}
-		if i.agent == present && i.current() && s.synced(i) {
+		if i.agent == present && i.upToDate() && s.synced(i) {
 			i.confirmed = true
 		}
 	}
 }
 
-func (s *state) applyGate(r result, now time.Time) {
+func (s *state) handleStatusPatched(r outcome, now time.Time) {
 	switch {
 	case errors.Is(r.err, ErrAbsent):
-		s.losePod(now)
+		s.podDeleted(now)
 	case r.err == nil:
 		s.gate.written, s.gate.version, s.gate.writtenAt = &r.action.condition, r.version, now
 		if order, known := s.gate.compare(s.pod); order < 0 || !known {
@@ -307,78 +307,78 @@ func (s *state) applyGate(r result, now time.Time) {
 		if len(r.action.others) > 0 {
 			s.gate.othersAt = r.action.seen
 		}
-		s.gate.moved = s.gate.moved && r.action.condition.Status == corev1.ConditionTrue
+		s.gate.staleAddress = s.gate.staleAddress && r.action.condition.Status == corev1.ConditionTrue
 	}
 }
 
-// applyInstance takes in the answer to a write about one instance.
-func (s *state) applyInstance(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
+// handleInstance takes in the answer to a write about one instance.
+func (s *state) handleInstance(i *instance, r outcome, now time.Time, jitter func(time.Duration) time.Duration) {
 	switch {
 	case r.action.kind == deregister:
-		s.applyDeregister(i, r, now)
+		s.handleDeregistered(i, r, now)
 	case r.action.kind == register && r.err != nil, errors.Is(r.err, ErrAbsent):
-		i.agent, s.link.inspected = unknown, false
-	case r.action.kind == setHealth && errors.Is(r.err, ErrLate):
-		if i.readiness != r.action.health || i.excuse != r.action.excuse {
+		i.agent, s.conn.listed = unknown, false
+	case r.action.kind == updateReadiness && errors.Is(r.err, ErrLate):
+		if i.readiness != r.action.health || i.maintenanceOutput != r.action.maintenanceOutput {
 			i.readiness = "" // the agent may take it yet
 		}
 	case r.err != nil: // tried again
 	case r.action.kind == register:
-		s.applyRegister(i, r, now, jitter)
-	case r.action.kind == setHealth:
+		s.handleRegistered(i, r, now, jitter)
+	case r.action.kind == updateReadiness:
 		if i.readiness != r.action.health {
-			s.unconfirm(i, now, jitter) // a refresh changes nothing in the catalog
+			s.invalidateConfirmation(i, now, jitter) // a refresh changes nothing in the catalog
 		}
 		pause := refreshEvery
 		if i.readiness == "" {
-			pause = overtaken
+			pause = rewriteAfterLate
 		}
-		i.readiness, i.excuse, i.refreshAt = r.action.health, r.action.excuse, now.Add(jitter(pause))
-	case r.action.kind == beat:
-		if now.Sub(i.beatAt) >= i.ttl()/2 { // the agent may have said critical meanwhile, and not been heard since
-			s.unconfirm(i, now, jitter)
+		i.readiness, i.maintenanceOutput, i.refreshAt = r.action.health, r.action.maintenanceOutput, now.Add(jitter(pause))
+	case r.action.kind == updateHeartbeat:
+		if now.Sub(i.heartbeatDue) >= i.ttl()/2 { // the agent may have said critical meanwhile, and not been heard since
+			s.invalidateConfirmation(i, now, jitter)
 		}
-		i.beatNext(now.Add(beatPause(i.ttl(), jitter)))
+		i.scheduleHeartbeat(now.Add(heartbeatPause(i.ttl(), jitter)))
 	}
 }
 
-// beatPause is the time between two beats: a third of the TTL, so that two may fail, or one go
+// heartbeatPause is the time between two heartbeats: a third of the TTL, so that two may fail, or one go
 // unanswered until the next is due, less up to a tenth of it.
-func beatPause(ttl time.Duration, jitter func(time.Duration) time.Duration) time.Duration {
+func heartbeatPause(ttl time.Duration, jitter func(time.Duration) time.Duration) time.Duration {
 	third := ttl / 3
 	return third - third/5 + jitter(third/5)
 }
 
-func (s *state) applyRegister(i *instance, r result, now time.Time, jitter func(time.Duration) time.Duration) {
+func (s *state) handleRegistered(i *instance, r outcome, now time.Time, jitter func(time.Duration) time.Duration) {
 	put := r.action.definition
 	if n, ok := syncGeneration(put.Meta); ok {
-		i.nudges = n
+		i.syncGeneration = n
 	}
 	if r.action.fresh {
-		i.readiness, i.excuse = r.action.health, "" // otherwise the check has kept its state
+		i.readiness, i.maintenanceOutput = r.action.health, "" // otherwise the check has kept its state
 	}
-	i.held = &Observed{Definition: put, Fingerprint: put.Fingerprint(), Readiness: i.readiness, Excuse: i.excuse, Checks: put.checkIDs()}
+	i.actual = &Observed{Definition: put, Fingerprint: put.Fingerprint(), Readiness: i.readiness, MaintenanceOutput: i.maintenanceOutput, Checks: put.checkIDs()}
 	i.agent, i.registered, i.session, s.registeredHere = present, true, r.action.session, true
-	i.putAt, i.putAs = now, put.Fingerprint()
+	i.registeredAt, i.registeredFingerprint = now, put.Fingerprint()
 	i.hash = "" // that of what was there before, which somebody may bring back before it is watched again
-	i.parting = i.parting || r.action.parting
-	i.beatNext(now.Add(beatPause(put.HeartbeatTTL, jitter)))
+	i.markedCritical = i.markedCritical || r.action.markCritical
+	i.scheduleHeartbeat(now.Add(heartbeatPause(put.HeartbeatTTL, jitter)))
 	i.refreshAt = now.Add(jitter(refreshEvery))
-	s.unconfirm(i, now, jitter)
+	s.invalidateConfirmation(i, now, jitter)
 }
 
-// unconfirm asks the catalog anew about an instance that was changed at the agent, and sets the time of the next nudge.
-func (s *state) unconfirm(i *instance, now time.Time, jitter func(time.Duration) time.Duration) {
-	s.catalog.epoch++
+// invalidateConfirmation asks the catalog anew about an instance that was changed at the agent, and sets the time of the next nudge.
+func (s *state) invalidateConfirmation(i *instance, now time.Time, jitter func(time.Duration) time.Duration) {
+	s.catalog.generation++
 	i.confirmed = false
-	i.nudgeAt = now.Add(nudgePause(i, jitter))
+	i.resyncAt = now.Add(resyncPause(i, jitter))
 }
 
-func nudgePause(i *instance, jitter func(time.Duration) time.Duration) time.Duration {
-	return jitter(min(nudgeAfter<<min(i.nudges, 8), nudgeMax))
+func resyncPause(i *instance, jitter func(time.Duration) time.Duration) time.Duration {
+	return jitter(min(resyncAfter<<min(i.syncGeneration, 8), resyncMax))
 }
 
-func (s *state) applyDeregister(i *instance, r result, now time.Time) {
+func (s *state) handleDeregistered(i *instance, r outcome, now time.Time) {
 	if r.err != nil && !errors.Is(r.err, ErrAbsent) {
 		return // tried again
 	}
@@ -386,17 +386,17 @@ func (s *state) applyDeregister(i *instance, r result, now time.Time) {
 	if s.terminating() && removedAt.IsZero() {
 		removedAt = now
 	}
-	*i = instance{id: i.id, want: i.want, agent: absent, registered: i.registered, removedAt: removedAt, parting: i.parting}
-	s.catalog.epoch++
+	*i = instance{id: i.id, want: i.want, agent: absent, registered: i.registered, removedAt: removedAt, markedCritical: i.markedCritical}
+	s.catalog.generation++
 	if i.want == nil && !s.terminating() {
 		delete(s.instances, i.id)
-		maps.DeleteFunc(s.retries, func(l lane, _ retry) bool { return l.id == i.id })
+		maps.DeleteFunc(s.retries, func(l key, _ retry) bool { return l.id == i.id })
 	}
 }
 
-// seeRefusal ends the drain's waiting when nothing listens at the agent's address, or Consul doesn't let us in: there is
+// observeRefusal ends the drain's waiting when nothing listens at the agent's address, or Consul doesn't let us in: there is
 // nobody to wait for.
-func (s *state) seeRefusal(r result, now time.Time) {
+func (s *state) observeRefusal(r outcome, now time.Time) {
 	if s.terminating() && s.drain.refusedAt.IsZero() && (errors.Is(r.err, ErrRefused) || r.action.kind == logIn && isRejected(r.err)) {
 		s.drain.refusedAt = now
 	}

@@ -15,16 +15,16 @@ func BenchmarkProbed(b *testing.B) {
 	still := func(d time.Duration) time.Duration { return d }
 	now := time.Now()
 	s := newState(testIdentity)
-	s.seePod(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered), nil, now)
-	s.link = link{answers: true, leader: true, inspected: true}
+	s.observePod(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered), nil, now)
+	s.conn = agentConn{answers: true, leader: true, listed: true}
 	i := s.instances[webID]
-	i.agent, i.beatAt, i.refreshAt, i.confirmed, i.readiness = present, now.Add(time.Hour), now.Add(time.Hour), true, contract.Passing
+	i.agent, i.heartbeatDue, i.refreshAt, i.confirmed, i.readiness = present, now.Add(time.Hour), now.Add(time.Hour), true, contract.Passing
 	d := i.definition()
-	i.held = &Observed{Definition: d, Fingerprint: d.Fingerprint(), Readiness: contract.Passing, Checks: d.checkIDs()}
+	i.actual = &Observed{Definition: d, Fingerprint: d.Fingerprint(), Readiness: contract.Passing, Checks: d.checkIDs()}
 	l := &loop{Registrar: New(Config{Identity: testIdentity}), state: s}
-	probe := action{kind: probeContainer, id: "app", hash: s.probings["app"].instance, probe: s.probings["app"].current()}
+	probe := action{kind: probeContainer, id: "app", hash: s.workers["app"].instance, probe: s.workers["app"].current()}
 	round := func() {
-		l.judge(now)
+		l.decide(now)
 		p := plan(s, now)
 		l.publish(s, p)
 		l.metrics.see(s, now)
@@ -32,7 +32,7 @@ func BenchmarkProbed(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		round()
-		s.applyResult(result{action: probe}, now, still)
+		s.handleResult(outcome{action: probe}, now, still)
 		round()
 	}
 }

@@ -30,16 +30,16 @@ func TestWallClockThatJumpsChangesNothing(t *testing.T) {
 	began := time.Now()
 	registered := func(annotations ...string) *state {
 		s := newState(testIdentity)
-		s.seePod(ready(testPod(annotations...), true), nil, began)
-		s.link = link{answers: true, leader: true, inspected: true}
+		s.observePod(ready(testPod(annotations...), true), nil, began)
+		s.conn = agentConn{answers: true, leader: true, listed: true}
 		s.instances[webID].agent = absent
-		put := plan(s, began).work[lane{"agent", webID}]
-		s.applyResult(result{action: put}, began, still)
+		put := plan(s, began).work[key{"agent", webID}]
+		s.handleResult(outcome{action: put}, began, still)
 		return s
 	}
 	inCatalog := func(s *state) *state {
 		i := s.instances[webID]
-		s.applyResult(result{action: action{kind: readCatalog, epoch: s.catalog.epoch}, view: CatalogView{Index: 5, Instances: map[string]CatalogInstance{
+		s.handleResult(outcome{action: action{kind: readCatalog, generation: s.catalog.generation}, view: CatalogView{Index: 5, Instances: map[string]CatalogInstance{
 			webID: {Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing, Fingerprint: i.want.Fingerprint()},
 		}}}, began, still)
 		return s
@@ -52,14 +52,14 @@ func TestWallClockThatJumpsChangesNothing(t *testing.T) {
 		"beats and refreshes": {inCatalog(registered()), []time.Duration{8 * time.Second, 10 * time.Second, 9 * time.Hour}},
 		"nudging": {func() *state {
 			s := registered()
-			s.applyResult(result{action: action{kind: readCatalog, epoch: s.catalog.epoch}, view: CatalogView{Index: 5}}, began, still)
+			s.handleResult(outcome{action: action{kind: readCatalog, generation: s.catalog.generation}, view: CatalogView{Index: 5}}, began, still)
 			return s
 		}(), []time.Duration{time.Second, 3 * time.Second}},
 		"a closed gate's reason, and gate-timeout": {registered("gate-timeout", "30s"), []time.Duration{500 * time.Millisecond, 2 * time.Second, 31 * time.Second}},
 		"backing off": {func() *state {
 			s := registered()
 			for range 5 {
-				s.applyResult(result{action: action{kind: readCatalog, epoch: s.catalog.epoch}, err: ErrUnreachable}, began, still)
+				s.handleResult(outcome{action: action{kind: readCatalog, generation: s.catalog.generation}, err: ErrUnreachable}, began, still)
 			}
 			return s
 		}(), []time.Duration{time.Second, 10 * time.Second}},
@@ -71,22 +71,22 @@ func TestWallClockThatJumpsChangesNothing(t *testing.T) {
 		"drain-delay": {func() *state {
 			s := inCatalog(registered())
 			s.signal(signals{preStop: true}, began)
-			s.applyResult(result{action: action{kind: deregister, id: webID}}, began, still)
-			s.applyResult(result{action: action{kind: readCatalog, epoch: s.catalog.epoch}, view: CatalogView{Index: 6}}, began, still)
+			s.handleResult(outcome{action: action{kind: deregister, id: webID}}, began, still)
+			s.handleResult(outcome{action: action{kind: readCatalog, generation: s.catalog.generation}, view: CatalogView{Index: 6}}, began, still)
 			return s
 		}(), []time.Duration{4 * time.Second, 6 * time.Second}},
 	} {
-		c.state.gate.want, c.state.gate.wantSince = judge(c.state, began), began
+		c.state.gate.want, c.state.gate.wantSince = decideGate(c.state, began), began
 		for _, wait := range c.waits {
 			now := began.Add(wait)
-			want, verdict := plan(c.state, now), judge(c.state, now)
+			want, verdict := plan(c.state, now), decideGate(c.state, now)
 			for _, by := range []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 10 * 365 * 24 * time.Hour} {
 				jumped := leap(t, now, by)
 				got := plan(c.state, jumped)
 				if !reflect.DeepEqual(timeless(got), timeless(want)) || got.drained != want.drained || !got.wake.Equal(want.wake) {
 					t.Errorf("%s, %s later with the clock set by %s:\n%+v, want\n%+v", name, wait, by, got, want)
 				}
-				if judge(c.state, jumped) != verdict {
+				if decideGate(c.state, jumped) != verdict {
 					t.Errorf("%s, %s later with the clock set by %s: the gate would say otherwise", name, wait, by)
 				}
 			}
@@ -95,8 +95,8 @@ func TestWallClockThatJumpsChangesNothing(t *testing.T) {
 }
 
 // timeless is the work without the wall clock's times, which are written for people to read.
-func timeless(p schedule) map[lane]action {
-	work := map[lane]action{}
+func timeless(p schedule) map[key]action {
+	work := map[key]action{}
 	for l, a := range p.work {
 		condition := a.condition
 		condition.LastTransitionTime = metav1.Time{}

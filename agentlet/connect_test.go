@@ -35,7 +35,7 @@ func TestProxyComesAfterItsServiceAndBeforeReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
-		r.Seen(meshPod("9191"))
+		r.OnUpdate(meshPod("9191"))
 		after(5 * time.Second)
 		if got := w.since(0); !slices.Equal(got, []string{"+" + webID, "+" + proxyID}) {
 			t.Fatalf("registered %q, want the service and then its proxy", got)
@@ -46,7 +46,7 @@ func TestProxyComesAfterItsServiceAndBeforeReadiness(t *testing.T) {
 		if got := w.last(); got.Reason != string(contract.ContainersNotReady) {
 			t.Errorf("the gate says %s", got.Reason)
 		}
-		r.Seen(ready(meshPod("9191"), true))
+		r.OnUpdate(ready(meshPod("9191"), true))
 		after(time.Second)
 		if w.inCatalog(webID) != contract.Passing || w.inCatalog(proxyID) != contract.Passing || w.last().Reason != string(contract.Registered) {
 			t.Errorf("service %s, proxy %s, gate %s", w.inCatalog(webID), w.inCatalog(proxyID), w.last().Reason)
@@ -78,7 +78,7 @@ func TestProxyLeavesBeforeItsService(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				r, _ := w.start(t)
-				r.Seen(ready(meshPod("9191"), true))
+				r.OnUpdate(ready(meshPod("9191"), true))
 				after(5 * time.Second)
 				w.slow = map[string]time.Duration{"deregister": c.slow}
 				var failed atomic.Bool
@@ -88,7 +88,7 @@ func TestProxyLeavesBeforeItsService(t *testing.T) {
 					}
 					return c.fail
 				})
-				r.Seen(deleted(ready(meshPod("9191"), true)))
+				r.OnUpdate(deleted(ready(meshPod("9191"), true)))
 				after(c.slow * 3 / 2)
 				if got := w.since(2); !slices.Equal(got, c.first) {
 					t.Errorf("first %q is removed, want %q", got, c.first)
@@ -110,7 +110,7 @@ func TestGateWaitsForTheProxysOwnCheck(t *testing.T) {
 		w := newWorld()
 		w.proxyOwn = contract.Critical
 		r, _ := w.start(t)
-		r.Seen(ready(meshPod("9191"), true))
+		r.OnUpdate(ready(meshPod("9191"), true))
 		after(time.Minute)
 		if got := w.last(); got.Reason != string(contract.AwaitingCatalog) {
 			t.Fatalf("the gate says %s while the proxy does not listen", got.Reason)
@@ -128,9 +128,9 @@ func TestUpstreamsAreFollowedLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
-		r.Seen(ready(meshPod("9191"), true))
+		r.OnUpdate(ready(meshPod("9191"), true))
 		after(5 * time.Second)
-		r.Seen(ready(meshPod("9292"), true))
+		r.OnUpdate(ready(meshPod("9292"), true))
 		after(time.Second)
 		if got := w.since(2); !slices.Equal(got, []string{"+" + proxyID}) {
 			t.Errorf("registered anew: %q, want the proxy alone", got)
@@ -140,7 +140,7 @@ func TestUpstreamsAreFollowedLive(t *testing.T) {
 		}
 		alone := meshPod("9292")
 		alone.Annotations[contract.Services] = "[{name: web, port: 8080, tags: [a], meta: {team: core}}]"
-		r.Seen(ready(alone, true))
+		r.OnUpdate(ready(alone, true))
 		after(time.Second)
 		if _, there := w.agent[proxyID]; there || w.inCatalog(webID) != contract.Passing {
 			t.Error("the service did not leave the mesh alone")

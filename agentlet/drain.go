@@ -36,25 +36,25 @@ func planDrain(s *state, now time.Time, p *schedule) {
 
 // planRemoval takes out what is at the agent, and then reads the catalog until it has dropped it.
 func planRemoval(s *state, now time.Time, p *schedule) {
-	if !s.link.inspected {
-		p.add(s, now, action{kind: inspect, epoch: s.writes})
+	if !s.conn.listed {
+		p.add(s, now, action{kind: listServices, generation: s.writeGeneration})
 	}
 	parting := false
 	for _, id := range s.ids() {
 		i := s.instances[id]
 		switch {
-		case i.agent != absent && i.parting && !p.drained && s.passes(i):
+		case i.agent != absent && i.markedCritical && !p.drained && s.passes(i):
 			parting = true // until the catalog has it as critical
 		case i.agent != absent && !p.drained && s.proxyLeaves(i) && !p.reached(now, s.terminatingAt.Add(proxyFirst)):
 			// the proxy first
 		case i.agent != absent:
 			p.add(s, now, action{kind: deregister, id: id})
-		case !i.parting && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(keptAfter)):
-			p.add(s, now, action{kind: register, id: id, definition: i.definition(), health: contract.Critical, fresh: true, parting: true})
+		case !i.markedCritical && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(notRemovedAfter)):
+			p.add(s, now, action{kind: register, id: id, definition: i.definition(), health: contract.Critical, fresh: true, markCritical: true})
 		}
 	}
 	if s.removed() || parting {
-		planCatalog(s, now, p, awaitFor)
+		planCatalog(s, now, p, waitMax)
 	}
 }
 
@@ -66,53 +66,53 @@ const proxyFirst = time.Second
 // that can't be removed.
 func (s *state) proxyLeaves(i *instance) bool {
 	proxy := s.proxyOf(i)
-	return proxy != nil && proxy.agent != absent && s.retries[action{kind: deregister, id: proxy.id}.lane()].failures == 0
+	return proxy != nil && proxy.agent != absent && s.retries[action{kind: deregister, id: proxy.id}.key()].failures == 0
 }
 
-// keptAfter is how long the catalog may keep what its agent has removed until something is wrong: an agent whose own token
+// notRemovedAfter is how long the catalog may keep what its agent has removed until something is wrong: an agent whose own token
 // lacks node:write is told by the servers that it may not remove it, and lets it be. The catalog would show the pod as
 // passing for as long as there is the node. So it is put once more, as critical, which the pod's own token may do.
-const keptAfter = 3 * time.Second
+const notRemovedAfter = 3 * time.Second
 
 // passes reports whether the catalog, as last read, has the instance as passing.
 func (s *state) passes(i *instance) bool {
 	return s.catalog.view != nil && s.catalog.view.Instances[i.id].Health == contract.Passing
 }
 
-// kept reports whether the catalog keeps what its agent was told to remove a while ago.
-func (s *state) kept(now time.Time) bool {
+// notRemoved reports whether the catalog keeps what its agent was told to remove a while ago.
+func (s *state) notRemoved(now time.Time) bool {
 	for _, i := range s.instances {
-		if i.removedAt.IsZero() || s.catalog.view == nil || now.Before(i.removedAt.Add(keptAfter)) {
+		if i.removedAt.IsZero() || s.catalog.view == nil || now.Before(i.removedAt.Add(notRemovedAfter)) {
 			continue
 		}
-		if _, there := s.catalog.view.Instances[i.id]; there && (i.parting || s.catalog.fresh()) {
+		if _, there := s.catalog.view.Instances[i.id]; there && (i.markedCritical || s.catalog.fresh()) {
 			return true
 		}
 	}
 	return false
 }
 
-// keptMessage says what a person must do then.
-func keptMessage(s *state) string {
+// notRemovedMessage says what a person must do then.
+func notRemovedMessage(s *state) string {
 	return "the Consul agent at " + s.identity.ConsulAddress + " has removed the pod's instances and the catalog keeps them: " +
 		"the agent's own token has to have node:write for its node"
 }
 
-// calledOffAfter is how long after the grace period a pod is still waited for that only the own preStop hook says ends.
-const calledOffAfter = 30 * time.Second
+// abortAfter is how long after the grace period a pod is still waited for that only the own preStop hook says ends.
+const abortAfter = 30 * time.Second
 
 // planEnd lets the process end after the drain, with a moment for the event of it and for the logout; and without being
 // told to, when the end that the kubelet's hook announced never came: a kubelet that restarts forgets an eviction.
 func planEnd(s *state, now time.Time, p *schedule) {
 	if s.signals == (signals{preStop: true}) {
-		p.calledOff = p.reached(now, s.terminatingAt.Add(s.grace()+calledOffAfter))
+		p.aborted = p.reached(now, s.terminatingAt.Add(s.grace()+abortAfter))
 	}
 	if !p.drained || !s.signals.sigterm {
 		return
 	}
-	_, toTell := p.work[lane{name: "event"}]
+	_, toTell := p.work[key{name: "event"}]
 	end, _ := s.drainEnd()
-	told := !toTell && !s.telling.busy || p.reached(now, end.Add(tellGrace))
+	told := !toTell && !s.events.busy || p.reached(now, end.Add(eventGrace))
 	p.ended = s.loggedOut(now, later(end, s.sigtermAt), p) && told
 }
 
@@ -217,7 +217,7 @@ func (s *state) grace() time.Duration {
 // anyRegistered reports whether there is or may be something to take out: an instance that is or was at the agent, or
 // whose presence is not known.
 func (s *state) anyRegistered() bool {
-	if !s.link.inspected {
+	if !s.conn.listed {
 		return true
 	}
 	for _, i := range s.instances {

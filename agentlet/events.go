@@ -18,32 +18,32 @@ type Event struct {
 	At      time.Time
 }
 
-// Times of the events. There are a few reasons, and each is told once in tellAgain at the most, so that a pod whose agent
+// Times of the events. There are a few reasons, and each is told once in eventInterval at the most, so that a pod whose agent
 // comes and goes tells no more than a handful in that time.
 const (
-	tellAgain = 5 * time.Minute
-	// troubleAfter is how long Consul must be out of reach, refuse, or fail a check before that is told: a restart of the agent,
+	eventInterval = 5 * time.Minute
+	// problemAfter is how long Consul must be out of reach, refuse, or fail a check before that is told: a restart of the agent,
 	// which every pod of its node would tell of, takes less.
-	troubleAfter = 15 * time.Second
-	// tellGrace is how long an ended drain keeps the process for an event that is under way.
-	tellGrace = time.Second
+	problemAfter = 15 * time.Second
+	// eventGrace is how long an ended drain keeps the process for an event that is under way.
+	eventGrace = time.Second
 )
 
-// telling is what the pod's events have said. An event is tried once: it is news, and no place to look something up.
-type telling struct {
-	// told is what was told last, or what the condition says that an earlier agentlet of this pod wrote; that has no message.
-	told notice
-	// want is what should be told, and since when that is so.
-	want      notice
-	wantSince time.Time
+// eventState is what the pod's events have said. An event is tried once: it is news, and no place to look something up.
+type eventState struct {
+	// last is what was told last, or what the condition says that an earlier agentlet of this pod wrote; that has no message.
+	last eventSpec
+	// desired is what should be told, and since when that is so.
+	desired      eventSpec
+	desiredSince time.Time
 	// at is when each reason was told last.
 	at map[contract.Reason]time.Time
 	// busy: one is under way.
 	busy bool
 }
 
-// notice is what there is to tell; without a reason, nothing.
-type notice struct {
+// eventSpec is what there is to tell; without a reason, nothing.
+type eventSpec struct {
 	warning bool
 	reason  contract.Reason
 	message string
@@ -51,110 +51,110 @@ type notice struct {
 	hold time.Duration
 }
 
-// wish notes what should be told from now on.
-func (t *telling) wish(n notice, now time.Time) {
-	if n.reason != t.want.reason {
-		t.wantSince = now
+// setDesired notes what should be told from now on.
+func (t *eventState) setDesired(n eventSpec, now time.Time) {
+	if n.reason != t.desired.reason {
+		t.desiredSince = now
 	}
 	n.message = printable(n.message, contract.MaxEventMessage)
-	t.want = n
+	t.desired = n
 }
 
 // begin notes that a notice is being told.
-func (t *telling) begin(e Event) {
+func (t *eventState) begin(e Event) {
 	if t.at == nil {
 		t.at = map[contract.Reason]time.Time{}
 	}
-	t.told, t.at[e.Reason], t.busy = notice{warning: e.Warning, reason: e.Reason, message: e.Message}, e.At, true
+	t.last, t.at[e.Reason], t.busy = eventSpec{warning: e.Warning, reason: e.Reason, message: e.Message}, e.At, true
 }
 
-// news reports whether the notice says something new.
-func (t *telling) news(n notice) bool {
-	return n.reason != "" && (n.reason != t.told.reason || t.told.message != "" && n.message != t.told.message)
+// isNew reports whether the notice says something new.
+func (t *eventState) isNew(n eventSpec) bool {
+	return n.reason != "" && (n.reason != t.last.reason || t.last.message != "" && n.message != t.last.message)
 }
 
 // planEvents tells what is to be told, when it has held long enough and its reason has not been told for a while.
 func planEvents(s *state, now time.Time, p *schedule) {
-	t := &s.telling
-	if s.pod == nil || s.gone || !t.news(t.want) {
+	t := &s.events
+	if s.pod == nil || s.gone || !t.isNew(t.desired) {
 		return
 	}
-	due := t.at[t.want.reason].Add(tellAgain)
+	due := t.at[t.desired.reason].Add(eventInterval)
 	if !s.terminating() {
-		due = later(due, t.wantSince.Add(t.want.hold))
+		due = later(due, t.desiredSince.Add(t.desired.hold))
 	}
 	if p.reached(now, due) {
-		p.add(s, now, action{kind: tell, event: Event{t.want.warning, t.want.reason, t.want.message, now}})
+		p.add(s, now, action{kind: createEvent, event: Event{t.desired.warning, t.desired.reason, t.desired.message, now}})
 	}
 }
 
-// notable is what there is to tell now. It is not the gate's verdict: an open gate stays open in an outage, and pods
+// desiredEvent is what there is to tell now. It is not the gate's verdict: an open gate stays open in an outage, and pods
 // without one have something to tell, too.
-func notable(s *state, now time.Time) notice {
+func desiredEvent(s *state, now time.Time) eventSpec {
 	if s.terminating() {
-		return notableEnd(s, now)
+		return desiredEndEvent(s, now)
 	}
-	wrong, found := trouble(s)
+	wrong, found := agentProblem(s)
 	switch {
 	case s.pod == nil:
-		return notice{}
-	case s.mistakes != "":
-		return warning(contract.InvalidConfiguration, s.mistakes)
+		return eventSpec{}
+	case s.invalid != "":
+		return warning(contract.InvalidConfiguration, s.invalid)
 	case s.portConflict != "":
 		return warning(contract.PortConflict, s.portConflict)
 	case s.reg == nil || s.ip() == "":
-		return notice{}
+		return eventSpec{}
 	case s.gate.want.reason == contract.TimedOut:
 		return warning(contract.TimedOut, s.gate.want.message)
 	case lost(s):
 		return warning(contract.CatalogLost, lostMessage)
 	case found && wrong.reason != contract.ConsulUnreachable:
 		return held(wrong.reason, wrong.message)
-	case found && (s.link.answers || s.retries[action{kind: findLeader}.lane()].failures > 0):
+	case found && (s.conn.answers || s.retries[action{kind: getLeader}.key()].failures > 0):
 		return held(contract.ConsulUnreachable, "the Consul agent at "+s.identity.ConsulAddress+" is out of reach")
 	case found:
-		return notice{} // it isn't known yet whether the agent is away
-	case s.maintained():
-		return notice{reason: contract.Maintenance, message: "the application has taken itself out of passing: " + s.words.reason}
+		return eventSpec{} // it isn't known yet whether the agent is away
+	case s.inMaintenance():
+		return eventSpec{reason: contract.Maintenance, message: "the application has taken itself out of passing: " + s.overrides.reason}
 	case s.reg != nil && !s.lostAt().IsZero():
 		return held(contract.CatalogLost, lostMessage)
 	case checksFail(s):
 		return held(contract.CheckFailing, "in the catalog, with failing checks: "+failingChecks(s))
 	// Where there is no gate that would say so, an instance that an earlier agentlet has put is no news.
-	case s.gate.want.reason == contract.Registered && allShown(s) && (hasGate(s.pod, contract.Condition) || s.registeredHere):
-		return notice{reason: contract.Registered, message: registeredMessage(s)}
+	case s.gate.want.reason == contract.Registered && allSatisfyGate(s) && (hasGate(s.pod, contract.Condition) || s.registeredHere):
+		return eventSpec{reason: contract.Registered, message: registeredMessage(s)}
 	}
-	return notice{}
+	return eventSpec{}
 }
 
-func notableEnd(s *state, now time.Time) notice {
+func desiredEndEvent(s *state, now time.Time) eventSpec {
 	end, how := s.drainEnd()
 	switch {
 	case how == drainDropped:
-		return notice{reason: contract.Drained, message: "the catalog has dropped every instance"}
+		return eventSpec{reason: contract.Drained, message: "the catalog has dropped every instance"}
 	case how == drainRefused:
 		return warning(contract.ConsulUnreachable, fmt.Sprintf(
 			"the Consul agent at %s refuses connections, or the login, so the pod ends with its instances registered", s.identity.ConsulAddress))
-	case how == drainTimedOut && !now.Before(end) && s.kept(now):
-		return warning(contract.DrainTimedOut, keptMessage(s))
+	case how == drainTimedOut && !now.Before(end) && s.notRemoved(now):
+		return warning(contract.DrainTimedOut, notRemovedMessage(s))
 	case how == drainTimedOut && !now.Before(end):
 		return warning(contract.DrainTimedOut, "the catalog was not seen to drop every instance in time, and the pod ends all the same")
 	}
-	return notice{}
+	return eventSpec{}
 }
 
-func warning(reason contract.Reason, message string) notice {
-	return notice{warning: true, reason: reason, message: message}
+func warning(reason contract.Reason, message string) eventSpec {
+	return eventSpec{warning: true, reason: reason, message: message}
 }
 
 // held is a warning of what may be over in a moment.
-func held(reason contract.Reason, message string) notice {
-	return notice{warning: true, reason: reason, message: message, hold: troubleAfter}
+func held(reason contract.Reason, message string) eventSpec {
+	return eventSpec{warning: true, reason: reason, message: message, hold: problemAfter}
 }
 
-// recall takes the condition that was found at the start for what has been told.
-func (s *state) recall(c *corev1.PodCondition) {
-	if c != nil && !s.gate.moved {
-		s.telling.told.reason = contract.Reason(c.Reason)
+// restoreLast takes the condition that was found at the start for what has been told.
+func (s *state) restoreLast(c *corev1.PodCondition) {
+	if c != nil && !s.gate.staleAddress {
+		s.events.last.reason = contract.Reason(c.Reason)
 	}
 }

@@ -24,15 +24,15 @@ func TestEvents(t *testing.T) {
 		"nothing happens": {testPod(), func(*testing.T, *world, *Registrar) { after(time.Hour) }, "Registered"},
 		"readiness comes and goes": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
 			for _, yes := range []bool{false, true, false, true} {
-				r.Seen(ready(testPod(), yes))
+				r.OnUpdate(ready(testPod(), yes))
 				after(time.Minute)
 			}
 		}, "Registered"},
 		"a bad annotation, corrected": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
 			after(10 * time.Minute)
-			r.Seen(badTTL)
+			r.OnUpdate(badTTL)
 			after(10 * time.Minute)
-			r.Seen(ready(testPod(), true))
+			r.OnUpdate(ready(testPod(), true))
 			after(time.Second)
 		}, "Registered InvalidConfiguration! Registered"},
 		"the agent restarts": {testPod(), func(_ *testing.T, w *world, _ *Registrar) {
@@ -81,21 +81,21 @@ func TestEvents(t *testing.T) {
 			after(time.Minute)
 		}, "Registered CatalogLost! Registered"},
 		"drained": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
-			r.Seen(deleted(ready(testPod(), true)))
+			r.OnUpdate(deleted(ready(testPod(), true)))
 			after(time.Second)
 		}, "Registered Drained"},
 		"the drain times out": {testPod(), func(_ *testing.T, w *world, r *Registrar) {
 			w.fails(context.DeadlineExceeded)
-			r.Seen(deleted(ready(testPod(), true)))
+			r.OnUpdate(deleted(ready(testPod(), true)))
 			after(time.Minute)
 		}, "Registered DrainTimedOut!"},
 		"the agent is away at the end": {testPod(), func(_ *testing.T, w *world, r *Registrar) {
 			w.fails(ErrRefused)
-			r.Seen(deleted(ready(testPod(), true)))
+			r.OnUpdate(deleted(ready(testPod(), true)))
 			after(time.Second)
 		}, "Registered ConsulUnreachable!"},
 		"the pod is gone": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
-			r.Gone()
+			r.OnDelete()
 			after(time.Minute)
 		}, "Registered"},
 		"no gate": {func() *corev1.Pod {
@@ -109,7 +109,7 @@ func TestEvents(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				r, _ := w.start(t)
-				r.Seen(ready(c.pod, true))
+				r.OnUpdate(ready(c.pod, true))
 				after(time.Second)
 				if c.life != nil {
 					c.life(t, w, r)
@@ -140,7 +140,7 @@ func TestEventsBeforeTheGate(t *testing.T) {
 				w := newWorld()
 				c.fail(w)
 				r, _ := w.start(t)
-				r.Seen(ready(c.pod, name != "only not ready"))
+				r.OnUpdate(ready(c.pod, name != "only not ready"))
 				after(14 * time.Second)
 				if got := w.told(); got != "" {
 					t.Errorf("told %q at once", got)
@@ -163,7 +163,7 @@ func TestNoEventAgainAfterARestart(t *testing.T) {
 		w.events = nil
 		w.mu.Unlock()
 		again, _ := w.start(t)
-		again.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+		again.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
 		after(time.Hour)
 		if got := w.told(); got != "" {
 			t.Errorf("told %q", got)
@@ -179,7 +179,7 @@ func TestAnOutageIsToldAgainAfterARestart(t *testing.T) {
 		w.fails(ErrRefused)
 		for range 2 {
 			r, _ := w.start(t)
-			r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+			r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
 			after(time.Hour)
 		}
 		if got := w.told(); got != "ConsulUnreachable! ConsulUnreachable!" {
@@ -195,7 +195,7 @@ func TestNoEventAgainAfterARestartWithoutAGate(t *testing.T) {
 		w := newWorld()
 		for range 2 {
 			r, _ := w.start(t)
-			r.Seen(pod)
+			r.OnUpdate(pod)
 			after(time.Minute)
 		}
 		if got := w.told(); got != "Registered" {
@@ -217,7 +217,7 @@ func TestEventsThatFail(t *testing.T) {
 					t.Errorf("%d tries for one event", n)
 				}
 				began := time.Now()
-				r.Seen(deleted(ready(testPod(), true)))
+				r.OnUpdate(deleted(ready(testPod(), true)))
 				if !r.Drain(t.Context(), time.Second) || time.Since(began) > 5100*time.Millisecond {
 					t.Errorf("the hook was answered after %s", time.Since(began))
 				}
@@ -269,9 +269,9 @@ func TestTheEventOfTheDrainIsAwaited(t *testing.T) {
 
 func TestEventMessagesAreBounded(t *testing.T) {
 	for _, warns := range []bool{true, false} {
-		var told telling
-		told.wish(notice{warning: warns, reason: contract.Registered, message: strings.Repeat("ü", contract.MaxEventMessage)}, time.Now())
-		if message := told.want.message; len(message) > contract.MaxEventMessage || !strings.HasSuffix(message, "ü...") {
+		var told eventState
+		told.setDesired(eventSpec{warning: warns, reason: contract.Registered, message: strings.Repeat("ü", contract.MaxEventMessage)}, time.Now())
+		if message := told.desired.message; len(message) > contract.MaxEventMessage || !strings.HasSuffix(message, "ü...") {
 			t.Errorf("%d bytes, ending in %q", len(message), message[len(message)-8:])
 		}
 	}

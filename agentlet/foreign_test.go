@@ -60,11 +60,11 @@ func TestStubbornForeignConditionIsNotFoughtInALoop(t *testing.T) {
 					n += 2
 					undone := undone.DeepCopy()
 					undone.ResourceVersion = version(n + 1)
-					go r.Seen(undone)
+					go r.OnUpdate(undone)
 					return version(n)
 				}
 				before := w.count("gate")
-				r.Seen(undone)
+				r.OnUpdate(undone)
 				after(10 * time.Second)
 				if writes := w.count("gate") - before; writes < 10 || writes > 21 {
 					t.Errorf("%d writes in ten seconds, want two a second", writes)

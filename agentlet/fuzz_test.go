@@ -65,21 +65,21 @@ func FuzzPod(f *testing.F) {
 		now := time.Now()
 		s := newState(testIdentity)
 		s.otherGates = []string{"example.com/other"}
-		s.link = link{answers: true, leader: true, inspected: true}
+		s.conn = agentConn{answers: true, leader: true, listed: true}
 		for _, text := range [][]byte{first, second} {
 			pod := &corev1.Pod{}
 			if json.Unmarshal(text, pod) != nil {
 				return
 			}
-			s.seePod(pod, nil, now)
+			s.observePod(pod, nil, now)
 			for range 3 { // each with the answers to what was asked before
-				s.seeReadiness(now)
-				s.gate.want, s.gate.wantSince = judge(s, now), now.Add(-settle)
-				s.telling.wish(notable(s, now), now)
+				s.observeReadiness(now)
+				s.gate.want, s.gate.wantSince = decideGate(s, now), now.Add(-conditionDebounce)
+				s.events.setDesired(desiredEvent(s, now), now)
 				p := plan(s, now)
 				for _, a := range p.work {
 					checkAction(t, a)
-					s.applyResult(result{action: a, view: CatalogView{Instances: map[string]CatalogInstance{}}}, now, still)
+					s.handleResult(outcome{action: a, view: CatalogView{Instances: map[string]CatalogInstance{}}}, now, still)
 				}
 				now = now.Add(time.Minute)
 			}
@@ -90,16 +90,16 @@ func FuzzPod(f *testing.F) {
 func checkAction(t *testing.T, a action) {
 	t.Helper()
 	switch a.kind {
-	case register, deregister, setHealth, beat, watch:
+	case register, deregister, updateReadiness, updateHeartbeat, watch:
 		if !strings.HasPrefix(a.id, testIdentity.Prefix()) {
 			t.Errorf("%s of %q", a.kind, a.id)
 		}
-	case setGate:
+	case patchStatus:
 		if a.condition.Type != contract.Condition {
 			t.Errorf("condition %+v", a.condition)
 		}
 		mustBePrintable(a.condition.Message, contract.MaxConditionMessage)
-	case tell:
+	case createEvent:
 		mustBePrintable(a.event.Message, contract.MaxEventMessage)
 	default:
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// verdict is what the gate should say. Its message holds nothing that changes by itself, or it would be written for ever.
-type verdict struct {
+// gateStatus is what the gate should say. Its message holds nothing that changes by itself, or it would be written for ever.
+type gateStatus struct {
 	open    bool
 	reason  contract.Reason
 	message string
@@ -23,57 +23,57 @@ type verdict struct {
 	hold time.Duration
 }
 
-// judge decides what the gate should say now.
-func judge(s *state, now time.Time) verdict {
+// decideGate decides what the gate should say now.
+func decideGate(s *state, now time.Time) gateStatus {
 	v := evaluateGate(s, now)
 	v.message = printable(v.message, contract.MaxConditionMessage)
 	return v
 }
 
-func evaluateGate(s *state, now time.Time) verdict {
+func evaluateGate(s *state, now time.Time) gateStatus {
 	switch {
-	case s.terminating() && s.kept(now):
-		return verdict{reason: contract.Draining, message: "the pod terminates; " + keptMessage(s)}
+	case s.terminating() && s.notRemoved(now):
+		return gateStatus{reason: contract.Draining, message: "the pod terminates; " + notRemovedMessage(s)}
 	case s.terminating():
-		return verdict{reason: contract.Draining, message: "the pod terminates"}
+		return gateStatus{reason: contract.Draining, message: "the pod terminates"}
 	case s.mode() == contract.GateOff:
-		return verdict{open: true, reason: contract.Registered, message: contract.Gate + " is off"}
+		return gateStatus{open: true, reason: contract.Registered, message: contract.Gate + " is off"}
 	case s.gate.open() && !lost(s):
-		return stayOpen(s)
+		return keepOpen(s)
 	case s.portConflict != "":
-		return verdict{reason: contract.PortConflict, message: s.portConflict}
-	case s.reg == nil && s.mistakes != "":
-		return verdict{reason: contract.InvalidConfiguration, message: s.mistakes}
+		return gateStatus{reason: contract.PortConflict, message: s.portConflict}
+	case s.reg == nil && s.invalid != "":
+		return gateStatus{reason: contract.InvalidConfiguration, message: s.invalid}
 	case s.pod == nil || s.reg == nil:
-		return verdict{reason: contract.Starting, message: "waiting for the pod's first status"}
+		return gateStatus{reason: contract.Starting, message: "waiting for the pod's first status"}
 	case s.ip() == "":
-		return verdict{reason: contract.Starting, message: "waiting for the pod's IP"}
+		return gateStatus{reason: contract.Starting, message: "waiting for the pod's IP"}
 	}
-	v := judgeClosed(s, now)
-	if s.mistakes != "" {
-		v.message += "; keeping the last valid annotations: " + s.mistakes
+	v := evaluateClosed(s, now)
+	if s.invalid != "" {
+		v.message += "; keeping the last valid annotations: " + s.invalid
 	}
 	return v
 }
 
-// stayOpen keeps an open gate open, and says so where the annotations that the pod has now can't be followed. Until the
+// keepOpen keeps an open gate open, and says so where the annotations that the pod has now can't be followed. Until the
 // catalog shows what is wanted now, it says what it said.
-func stayOpen(s *state) verdict {
+func keepOpen(s *state) gateStatus {
 	current := s.gate.current
 	switch {
-	case s.mistakes != "":
-		return verdict{open: true, reason: contract.InvalidConfiguration, message: "keeping the last valid registration: " + s.mistakes}
+	case s.invalid != "":
+		return gateStatus{open: true, reason: contract.InvalidConfiguration, message: "keeping the last valid registration: " + s.invalid}
 	case checksFail(s):
-		return verdict{open: true, reason: contract.Registered, hold: troubleAfter, message: registeredMessage(s) + "; failing checks: " + failingChecks(s)}
-	case s.reg != nil && (allShown(s) || current.Reason == string(contract.InvalidConfiguration)):
-		return verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
+		return gateStatus{open: true, reason: contract.Registered, hold: problemAfter, message: registeredMessage(s) + "; failing checks: " + failingChecks(s)}
+	case s.reg != nil && (allSatisfyGate(s) || current.Reason == string(contract.InvalidConfiguration)):
+		return gateStatus{open: true, reason: contract.Registered, message: registeredMessage(s)}
 	case s.reg != nil && !s.lostAt().IsZero():
-		return verdict{
-			open: true, reason: contract.CatalogLost, hold: troubleAfter,
+		return gateStatus{
+			open: true, reason: contract.CatalogLost, hold: problemAfter,
 			message: "the catalog showed " + names(s) + at(s.ip()) + " until " + s.lostAt().UTC().Format(time.RFC3339),
 		}
 	}
-	return verdict{open: true, reason: contract.Reason(current.Reason), message: current.Message}
+	return gateStatus{open: true, reason: contract.Reason(current.Reason), message: current.Message}
 }
 
 // lost reports whether an open gate has to close: under the continuous policy, when the catalog no longer has an
@@ -83,56 +83,56 @@ func lost(s *state) bool {
 		slices.ContainsFunc(s.wanted(), (*instance).lost)
 }
 
-func judgeClosed(s *state, now time.Time) verdict {
+func evaluateClosed(s *state, now time.Time) gateStatus {
 	registered := s.mode() == contract.GateRegistered
 	due, bounded := s.timeoutAt()
-	wrong, found := trouble(s)
+	wrong, found := agentProblem(s)
 	switch {
-	case allShown(s) && (registered || s.ready()):
-		return verdict{open: true, reason: contract.Registered, message: registeredMessage(s)}
+	case allSatisfyGate(s) && (registered || s.ready()):
+		return gateStatus{open: true, reason: contract.Registered, message: registeredMessage(s)}
 	case lost(s):
-		return verdict{reason: contract.CatalogLost, message: lostMessage}
+		return gateStatus{reason: contract.CatalogLost, message: lostMessage}
 	case bounded && !now.Before(due):
-		return verdict{open: true, reason: contract.TimedOut, message: fmt.Sprintf("opened: %s=%s expired before the catalog confirmed the registration", contract.GateTimeout, s.reg.Settings.GateTimeout)}
+		return gateStatus{open: true, reason: contract.TimedOut, message: fmt.Sprintf("opened: %s=%s expired before the catalog confirmed the registration", contract.GateTimeout, s.reg.Settings.GateTimeout)}
 	case found:
 		return wrong
 	case !registered && !s.ready():
-		return verdict{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(s.notReady(), ", ")}
-	case s.maintained():
-		return verdict{reason: contract.AwaitingCatalog, message: "in maintenance mode, set by the application"}
+		return gateStatus{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(s.notReady(), ", ")}
+	case s.inMaintenance():
+		return gateStatus{reason: contract.AwaitingCatalog, message: "in maintenance mode, set by the application"}
 	case cause(s, readCatalog) != "":
-		return verdict{reason: contract.AwaitingCatalog, message: "reading the catalog failed" + cause(s, readCatalog)}
+		return gateStatus{reason: contract.AwaitingCatalog, message: "reading the catalog failed" + cause(s, readCatalog)}
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:
-		return verdict{reason: contract.AwaitingCatalog, message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", ")}
+		return gateStatus{reason: contract.AwaitingCatalog, message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", ")}
 	}
 	if failing := failingChecks(s); failing != "" {
-		return verdict{reason: contract.AwaitingCatalog, message: "in the catalog, with failing checks: " + failing}
+		return gateStatus{reason: contract.AwaitingCatalog, message: "in the catalog, with failing checks: " + failing}
 	}
-	return verdict{reason: contract.AwaitingCatalog, message: "waiting until the catalog shows every service"}
+	return gateStatus{reason: contract.AwaitingCatalog, message: "waiting until the catalog shows every service"}
 }
 
-// trouble is what is wrong between the registrar and its Consul agent, if anything is.
-func trouble(s *state) (wrong verdict, found bool) {
+// agentProblem is what is wrong between the registrar and its Consul agent, if anything is.
+func agentProblem(s *state) (wrong gateStatus, found bool) {
 	agent := "the Consul agent at " + s.identity.ConsulAddress
 	switch {
-	case !s.link.answers:
-		return verdict{reason: contract.ConsulUnreachable, message: agent + " is unreachable" + cause(s, findLeader)}, true
-	case !s.link.leader:
+	case !s.conn.answers:
+		return gateStatus{reason: contract.ConsulUnreachable, message: agent + " is unreachable" + cause(s, getLeader)}, true
+	case !s.conn.leader:
 		message := agent + " has no cluster leader"
-		if err := s.retries[action{kind: findLeader}.lane()].err; err != nil && !errors.Is(err, errNoLeader) {
+		if err := s.retries[action{kind: getLeader}.key()].err; err != nil && !errors.Is(err, errNoLeader) {
 			message = agent + " did not say whether it has a cluster leader: " + err.Error()
 		}
-		return verdict{reason: contract.ConsulUnreachable, message: message}, true
+		return gateStatus{reason: contract.ConsulUnreachable, message: message}, true
 	case loginFailure(s) != nil:
-		return verdict{reason: contract.LoginFailed, message: "ACL login by way of " + s.identity.ConsulAddress + " failed: " + loginFailure(s).Error()}, true
+		return gateStatus{reason: contract.LoginFailed, message: "ACL login by way of " + s.identity.ConsulAddress + " failed: " + loginFailure(s).Error()}, true
 	case rejection(s) != nil:
-		return verdict{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
+		return gateStatus{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
 	case lastError(s) != nil:
-		return verdict{reason: contract.RegistrationFailed, message: agent + " answered with an error: " + lastError(s).Error()}, true
-	case s.link.silent():
-		return verdict{reason: contract.ConsulUnreachable, message: agent + ": TTL check updates time out; the agent may be blocked on its servers"}, true
-	case !s.link.inspected && cause(s, inspect) != "":
-		return verdict{reason: contract.ConsulUnreachable, message: agent + ": listing services failed" + cause(s, inspect)}, true
+		return gateStatus{reason: contract.RegistrationFailed, message: agent + " answered with an error: " + lastError(s).Error()}, true
+	case s.conn.unhealthy():
+		return gateStatus{reason: contract.ConsulUnreachable, message: agent + ": TTL check updates time out; the agent may be blocked on its servers"}, true
+	case !s.conn.listed && cause(s, listServices) != "":
+		return gateStatus{reason: contract.ConsulUnreachable, message: agent + ": listing services failed" + cause(s, listServices)}, true
 	}
 	return wrong, false
 }
@@ -183,15 +183,15 @@ func (s *state) timeoutAt() (at time.Time, ok bool) {
 	return at.Add(s.reg.Settings.GateTimeout), true
 }
 
-// allShown reports whether the catalog, read after the last change at the agent, has every service as it should be, on a
+// allSatisfyGate reports whether the catalog, read after the last change at the agent, has every service as it should be, on a
 // node whose own checks pass: what a client that asks for passing instances would see.
-func allShown(s *state) bool {
+func allSatisfyGate(s *state) bool {
 	wanted := s.wanted()
 	if len(wanted) == 0 || !s.catalog.fresh() || len(s.catalog.view.FailingNodeChecks) > 0 {
 		return false
 	}
 	for _, i := range wanted {
-		if i.agent != present || !i.current() || !s.shown(i) {
+		if i.agent != present || !i.upToDate() || !s.satisfiesGate(i) {
 			return false
 		}
 	}
@@ -223,7 +223,7 @@ func speaksOf(c *corev1.PodCondition, ip string) bool {
 
 // rejection holds the answers by which the agent refused us, or is nil.
 func rejection(s *state) error {
-	return s.failures(func(lane lane, err error) bool {
+	return s.failures(func(lane key, err error) bool {
 		return (lane.name == "agent" || lane.name == "inspect") && isRejected(err)
 	})
 }
@@ -231,17 +231,17 @@ func rejection(s *state) error {
 // lastError holds what else the agent answered last to registrations and updates, whatever its code: 500 for a full disk, 429. Nil
 // where nothing failed, or where it is an outage or a loss that is looked into anyway.
 func lastError(s *state) error {
-	return s.failures(func(lane lane, err error) bool {
+	return s.failures(func(lane key, err error) bool {
 		return (lane.name == "agent" || lane.name == "health") && !isRejected(err) && !errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrAbsent)
 	})
 }
 
 // failures joins the errors that are being retried and match, in the order of the lanes' names and instances: a message
 // that followed a map's order would change by itself, and be written for ever. Nil when there are none.
-func (s *state) failures(match func(lane, error) bool) error {
+func (s *state) failures(match func(key, error) bool) error {
 	var found []string
 	var first error
-	for _, lane := range slices.SortedFunc(maps.Keys(s.retries), lane.compare) {
+	for _, lane := range slices.SortedFunc(maps.Keys(s.retries), key.compare) {
 		err := s.retries[lane].err
 		if !match(lane, err) || slices.Contains(found, err.Error()) {
 			continue
@@ -259,13 +259,13 @@ func (s *state) failures(match func(lane, error) bool) error {
 
 // cause is why the last try of a kind that has one lane failed, for the end of a message; empty when it didn't.
 func cause(s *state, k kind) string {
-	if err := s.retries[action{kind: k}.lane()].err; err != nil {
+	if err := s.retries[action{kind: k}.key()].err; err != nil {
 		return ": " + err.Error()
 	}
 	return ""
 }
 
-func (v verdict) status() corev1.ConditionStatus {
+func (v gateStatus) status() corev1.ConditionStatus {
 	if v.open {
 		return corev1.ConditionTrue
 	}
@@ -273,12 +273,12 @@ func (v verdict) status() corev1.ConditionStatus {
 }
 
 // matches reports whether the condition says it already.
-func (v verdict) matches(c *corev1.PodCondition) bool {
+func (v gateStatus) matches(c *corev1.PodCondition) bool {
 	return c != nil && c.Status == v.status() && c.Reason == string(v.reason) && c.Message == v.message
 }
 
 // condition to write. The transition time is kept where the status stays.
-func (v verdict) condition(current *corev1.PodCondition, now time.Time) corev1.PodCondition {
+func (v gateStatus) condition(current *corev1.PodCondition, now time.Time) corev1.PodCondition {
 	c := corev1.PodCondition{
 		Type:               contract.Condition,
 		Status:             v.status(),

@@ -58,7 +58,7 @@ func TestHandler(t *testing.T) {
 			status.Services[0].Catalog != contract.Passing || status.Services[0].ID != webID {
 			t.Errorf("status = %+v", status)
 		}
-		r.Seen(deleted(ready(testPod(), true)))
+		r.OnUpdate(deleted(ready(testPod(), true)))
 		if got := request(handler, "GET", contract.DrainPath, testNonce); !strings.Contains(got.Body.String(), "drained") {
 			t.Errorf("drain of a terminating pod: %q", got.Body)
 		}

@@ -42,9 +42,9 @@ func (r *Registrar) addLocal(mux *http.ServeMux) {
 
 // local answers a call: 200 when the catalog has what was said, 202 when it was taken and the catalog doesn't have it within
 // localWait, or nothing of the pod is to be there yet. Else the answer's "error" says what is wrong, and with which field.
-func (r *Registrar) local(parse func([]byte) (saying, error)) http.HandlerFunc {
+func (r *Registrar) local(parse func([]byte) (overrideRequest, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, request *http.Request) {
-		known, err := r.said(w, request, parse)
+		known, err := r.handleOverride(w, request, parse)
 		answer, code := map[string]any{"inCatalog": known}, http.StatusOK
 		if refused, ok := errors.AsType[*refusal](err); ok {
 			answer, code = map[string]any{"error": refused.why}, refused.code
@@ -60,8 +60,8 @@ func (r *Registrar) local(parse func([]byte) (saying, error)) http.HandlerFunc {
 	}
 }
 
-// said takes a call's word to the registrar. Its error is a refusal.
-func (r *Registrar) said(w http.ResponseWriter, request *http.Request, parse func([]byte) (saying, error)) (inCatalog bool, err error) {
+// handleOverride takes a call's word to the registrar. Its error is a refusal.
+func (r *Registrar) handleOverride(w http.ResponseWriter, request *http.Request, parse func([]byte) (overrideRequest, error)) (inCatalog bool, err error) {
 	if err := own(request); err != nil {
 		return false, err
 	}
@@ -70,7 +70,7 @@ func (r *Registrar) said(w http.ResponseWriter, request *http.Request, parse fun
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return false, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must not have more than %d bytes", maxLocalBody)}
 	} else if err != nil {
-		return false, &refusal{http.StatusBadRequest, "read the body: " + Bare(err).Error()}
+		return false, &refusal{http.StatusBadRequest, "read the body: " + RootCause(err).Error()}
 	}
 	word, err := parse(body)
 	if err != nil {
@@ -78,17 +78,17 @@ func (r *Registrar) said(w http.ResponseWriter, request *http.Request, parse fun
 	}
 	// What the body took is not the answer's: a recorder in a test has no deadlines.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-	return r.say(request.Context(), word)
+	return r.override(request.Context(), word)
 }
 
-// say has the registrar hear a word, and waits until the catalog shows it, for localWait at the most.
-func (r *Registrar) say(ctx context.Context, w saying) (inCatalog bool, err error) {
+// override has the registrar hear a word, and waits until the catalog shows it, for localWait at the most.
+func (r *Registrar) override(ctx context.Context, w overrideRequest) (inCatalog bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, localWait)
 	defer cancel()
 	var heard <-chan struct{}
 	if !r.ask(ctx, func(s *state, now time.Time) {
-		if err = s.hear(w, now); err == nil {
-			heard = s.await()
+		if err = s.setOverride(w, now); err == nil {
+			heard = s.convergedCh()
 		}
 	}) {
 		return false, &refusal{http.StatusServiceUnavailable, "the agentlet is starting or ending"}
@@ -103,7 +103,7 @@ func (r *Registrar) say(ctx context.Context, w saying) (inCatalog bool, err erro
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), localWait/3)
 	defer cancel()
-	r.ask(bounded, func(s *state, _ time.Time) { inCatalog = s.allConfirmed() })
+	r.ask(bounded, func(s *state, _ time.Time) { inCatalog = s.allConverged() })
 	return inCatalog, nil
 }
 
@@ -147,15 +147,15 @@ func loopback(host string) bool {
 }
 
 // parseMaintenance reads {"enabled": true, "reason": "compaction"} or {"enabled": false}.
-func parseMaintenance(body []byte) (saying, error) {
+func parseMaintenance(body []byte) (overrideRequest, error) {
 	fields, err := parseBody(body, "enabled", "reason")
 	if err != nil {
-		return saying{}, err
+		return overrideRequest{}, err
 	}
 	m := maintenance{}
 	var isBool bool
 	if m.enabled, isBool = fields["enabled"].(bool); !isBool {
-		return saying{}, errors.New("enabled: must be true or false")
+		return overrideRequest{}, errors.New("enabled: must be true or false")
 	}
 	if m.enabled {
 		m.reason = "no reason given"
@@ -163,45 +163,45 @@ func parseMaintenance(body []byte) (saying, error) {
 	if value, there := fields["reason"]; there {
 		reason, isText := value.(string)
 		if !isText || !m.enabled || strings.TrimSpace(reason) == "" {
-			return saying{}, errors.New("reason: must be a text that is not empty, and go with enabled: true")
+			return overrideRequest{}, errors.New("reason: must be a text that is not empty, and go with enabled: true")
 		}
 		if err := checkText("reason", reason, maxLocalCause); err != nil {
-			return saying{}, err
+			return overrideRequest{}, err
 		}
 		m.reason = reason
 	}
-	return saying{maintenance: &m}, nil
+	return overrideRequest{maintenance: &m}, nil
 }
 
 // parseTags reads {"tags": ["primary"]}. The list is the whole of what the application adds; an empty one withdraws all.
-func parseTags(body []byte) (saying, error) {
+func parseTags(body []byte) (overrideRequest, error) {
 	fields, err := parseBody(body, "tags")
 	if err != nil {
-		return saying{}, err
+		return overrideRequest{}, err
 	}
 	list, isList := fields["tags"].([]any)
 	if !isList {
-		return saying{}, errors.New("tags: must be a list of texts")
+		return overrideRequest{}, errors.New("tags: must be a list of texts")
 	}
 	if len(list) > maxLocalTags {
-		return saying{}, fmt.Errorf("tags: there are %d, and must not be more than %d", len(list), maxLocalTags)
+		return overrideRequest{}, fmt.Errorf("tags: there are %d, and must not be more than %d", len(list), maxLocalTags)
 	}
 	tags := make([]string, 0, len(list))
 	for i, item := range list {
 		field := fmt.Sprintf("tags[%d]", i)
 		tag, isText := item.(string)
 		if !isText || tag == "" || strings.TrimSpace(tag) != tag {
-			return saying{}, errors.New(field + ": must be a text, not empty, with no space around it")
+			return overrideRequest{}, errors.New(field + ": must be a text, not empty, with no space around it")
 		}
 		if err := checkText(field, tag, maxLocalTag); err != nil {
-			return saying{}, err
+			return overrideRequest{}, err
 		}
 		if slices.Contains(tags, tag) {
-			return saying{}, fmt.Errorf("%s: %q is there twice", field, clip(tag))
+			return overrideRequest{}, fmt.Errorf("%s: %q is there twice", field, clip(tag))
 		}
 		tags = append(tags, tag)
 	}
-	return saying{tags: &tags}, nil
+	return overrideRequest{tags: &tags}, nil
 }
 
 // parseBody reads one JSON object with no field but these, and none of them twice.

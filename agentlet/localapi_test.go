@@ -178,10 +178,10 @@ func FuzzLocalBodies(f *testing.F) {
 		return len(text) <= most && utf8.ValidString(text) && !registration.HasControl(text) && strings.TrimSpace(text) != ""
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for name, parse := range map[string]func([]byte) (saying, error){"maintenance": parseMaintenance, "tags": parseTags} {
+		for name, parse := range map[string]func([]byte) (overrideRequest, error){"maintenance": parseMaintenance, "tags": parseTags} {
 			w, err := parse(body)
 			switch {
-			case err != nil && (!tidy(err.Error(), 500) || w != saying{}):
+			case err != nil && (!tidy(err.Error(), 500) || w != overrideRequest{}):
 				t.Errorf("%s: %q is refused with %q", name, body, err)
 			case err != nil:
 			case name == "maintenance" && (w.tags != nil || w.maintenance.enabled != tidy(w.maintenance.reason, maxLocalCause)):

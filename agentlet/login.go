@@ -60,7 +60,7 @@ func planLogin(s *state, now time.Time, p *schedule) bool {
 		if !l.usable() && p.reached(now, l.begunAt.Add(endPause)) {
 			p.add(s, now, action{kind: logIn})
 		}
-	case l.usable() && l.renewAt.IsZero(), !s.link.leader:
+	case l.usable() && l.renewAt.IsZero(), !s.conn.leader:
 	case p.reached(now, l.renewAt):
 		p.add(s, now, action{kind: logIn})
 	}
@@ -90,7 +90,7 @@ func planLastLogout(s *state, now time.Time, p *schedule) {
 
 // loggedOut reports whether a process that may end has no logout left to wait for.
 func (s *state) loggedOut(now, mayEnd time.Time, p *schedule) bool {
-	if len(s.login.all()) == 0 || !s.removed() || errors.Is(s.retries[action{kind: logOut}.lane()].err, ErrUnreachable) {
+	if len(s.login.all()) == 0 || !s.removed() || errors.Is(s.retries[action{kind: logOut}.key()].err, ErrUnreachable) {
 		return true
 	}
 	return p.reached(now, mayEnd.Add(logoutPatience))
@@ -103,17 +103,17 @@ func (s *state) removed() bool {
 			return false
 		}
 	}
-	return s.link.inspected
+	return s.conn.listed
 }
 
-// applyLogin takes in a session, which may be the one in use.
-func (s *state) applyLogin(r result, now time.Time, jitter func(time.Duration) time.Duration) {
+// handleLogin takes in a session, which may be the one in use.
+func (s *state) handleLogin(r outcome, now time.Time, jitter func(time.Duration) time.Duration) {
 	if r.err != nil {
 		return
 	}
 	l := &s.login
 	if l.session.ID != r.session.ID {
-		maps.DeleteFunc(s.retries, func(_ lane, failed retry) bool { return errors.Is(failed.err, ErrUnknownToken) })
+		maps.DeleteFunc(s.retries, func(_ key, failed retry) bool { return errors.Is(failed.err, ErrUnknownToken) })
 		if l.session.ID != 0 && !l.lost {
 			l.old, l.oldAt = append(l.old, l.session.ID), now.Add(oldPause)
 		}
@@ -125,7 +125,7 @@ func (s *state) applyLogin(r result, now time.Time, jitter func(time.Duration) t
 	}
 }
 
-func (s *state) applyLogout(r result) {
+func (s *state) handleLogout(r outcome) {
 	if r.err != nil && !errors.Is(r.err, ErrAbsent) {
 		return
 	}
@@ -136,9 +136,9 @@ func (s *state) applyLogout(r result) {
 	}
 }
 
-// seeDenial takes in that Consul doesn't know the token of the session in use any more, or that it may not do what it should.
+// observeDenial takes in that Consul doesn't know the token of the session in use any more, or that it may not do what it should.
 // What is said of an earlier session says nothing.
-func (s *state) seeDenial(r result, now time.Time, jitter func(time.Duration) time.Duration) {
+func (s *state) observeDenial(r outcome, now time.Time, jitter func(time.Duration) time.Duration) {
 	l := &s.login
 	if !l.usable() || r.action.session != l.session.ID || r.action.kind == logIn || r.action.kind == logOut {
 		return
@@ -158,8 +158,8 @@ func (s *state) seeDenial(r result, now time.Time, jitter func(time.Duration) ti
 
 // loginFailure is why Consul's ACL system doesn't let the registrar in, or nil.
 func loginFailure(s *state) error {
-	if err := s.retries[action{kind: logIn}.lane()].err; err != nil && !s.login.usable() {
+	if err := s.retries[action{kind: logIn}.key()].err; err != nil && !s.login.usable() {
 		return err
 	}
-	return s.failures(func(_ lane, err error) bool { return errors.Is(err, ErrUnknownToken) })
+	return s.failures(func(_ key, err error) bool { return errors.Is(err, ErrUnknownToken) })
 }

@@ -29,7 +29,7 @@ func TestNothingIsAskedBeforeTheLogin(t *testing.T) {
 		w.agent[webID] = w.held(w.defined(testPod()))
 		w.setFail(failing(errors.New("500"), "login"))
 		r, _ := w.start(t)
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(10 * time.Second)
 		if n := w.count("instances") + w.count("register") + w.count("catalog"); n > 0 {
 			t.Errorf("%d calls without a token: what they don't show would be taken for absent", n)
@@ -82,7 +82,7 @@ func TestRenewalRegistersAgainBeforeTheOldTokenEnds(t *testing.T) {
 		if got := w.web().definition.Meta[contract.MetaSyncGeneration]; got != "" {
 			t.Error("a renewal nudged the catalog")
 		}
-		r.Seen(ready(testPod(), false))
+		r.OnUpdate(ready(testPod(), false))
 		after(time.Second)
 		if w.inCatalog(webID) != contract.Critical {
 			t.Error("the agent kept a token that has ended: the check no longer reaches the catalog")
@@ -102,7 +102,7 @@ func TestFailedRenewalKeepsTheOldToken(t *testing.T) {
 		beats := w.count("heartbeat")
 		after(time.Minute)
 		if w.count("heartbeat") == beats {
-			t.Error("no beats while the renewal fails")
+			t.Error("no heartbeats while the renewal fails")
 		}
 	})
 }
@@ -112,14 +112,14 @@ func TestDeadTokenIsReplaced(t *testing.T) {
 		w := aclWorld(0)
 		r, _ := started(t, w, testPod())
 		w.set(func() { clear(w.alive) })
-		after(20 * time.Second) // a beat notices it
+		after(20 * time.Second) // a heartbeat notices it
 		if got := w.web().token; got != 2 || w.tokens() != 1 {
 			t.Errorf("the agent has the instance with token %d of %d, want a new one", got, w.tokens())
 		}
 		if n := len(w.conditions()); n != 1 {
 			t.Errorf("the gate was written %d times, want the one opening", n)
 		}
-		r.Seen(ready(testPod(), false))
+		r.OnUpdate(ready(testPod(), false))
 		after(time.Second)
 		if w.inCatalog(webID) != contract.Critical {
 			t.Error("readiness no longer reaches the catalog")
@@ -151,7 +151,7 @@ func TestConsulThatForgetsItsTokensAtOnce(t *testing.T) {
 		w := aclWorld(0)
 		r, _ := started(t, w, testPod())
 		w.setFail(failing(ErrUnknownToken, "instances", "register", "catalog", "heartbeat", "readiness", "changed"))
-		r.Seen(ready(testPod(), false))
+		r.OnUpdate(ready(testPod(), false))
 		after(10 * time.Minute)
 		if n := w.count("login"); n > 30 {
 			t.Errorf("%d logins in ten minutes", n)
@@ -182,7 +182,7 @@ func TestUnknownStaticTokenIsNotHurried(t *testing.T) {
 		w := aclWorld(15 * time.Second)
 		w.setFail(failing(ErrUnknownToken, "instances", "register", "catalog", "heartbeat", "readiness", "changed"))
 		r, _ := w.start(t)
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(30 * time.Second)
 		if got := w.last(); got.Reason != string(contract.LoginFailed) || !strings.Contains(got.Message, "does not know the token") {
 			t.Errorf("the gate says %s %q", got.Reason, got.Message)
@@ -205,7 +205,7 @@ func TestDeniedNameIsTriedWithANewLogin(t *testing.T) {
 			return nil
 		})
 		r, _ := w.start(t)
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(5 * time.Second)
 		if got := w.last(); got.Reason != string(contract.RegistrationRejected) {
 			t.Errorf("the gate says %s %q, want RegistrationRejected", got.Reason, got.Message)
@@ -234,7 +234,7 @@ func TestRestartedAgentletTakesTheInstanceOverWithItsOwnToken(t *testing.T) {
 		w.agent[webID] = held
 		w.syncNow()
 		r, _ := w.start(t)
-		r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+		r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
 		after(5 * time.Second)
 		if got := w.web().token; got != 1 {
 			t.Errorf("the agent keeps token %d", got)
@@ -283,7 +283,7 @@ func TestLogoutIsTheLast(t *testing.T) {
 					}
 					return nil
 				})
-				r.Seen(deleted(ready(testPod("drain-delay", "0s"), true)))
+				r.OnUpdate(deleted(ready(testPod("drain-delay", "0s"), true)))
 				if !r.Drain(t.Context(), time.Second) {
 					t.Fatal("the hook was not held")
 				}
@@ -312,7 +312,7 @@ func TestAgentThatMayNotRemove(t *testing.T) {
 		w := aclWorld(0)
 		w.keeps = true
 		r, ended := started(t, w, testPod())
-		r.Seen(deleted(ready(testPod(), true)))
+		r.OnUpdate(deleted(ready(testPod(), true)))
 		began := time.Now()
 		after(4 * time.Second)
 		if got := w.inCatalog(webID); got != contract.Critical {
@@ -346,7 +346,7 @@ func TestEndWithAnExpiredTokenLogsInAnew(t *testing.T) {
 		w.mu.Lock()
 		clear(w.alive)
 		w.mu.Unlock()
-		r.Seen(deleted(ready(testPod("drain-delay", "0s"), true)))
+		r.OnUpdate(deleted(ready(testPod("drain-delay", "0s"), true)))
 		began := time.Now()
 		r.Drain(t.Context(), time.Second)
 		if took := time.Since(began); took > time.Second || w.inCatalog(webID) != "" {
@@ -364,10 +364,10 @@ func TestEndOfAPodThatWasNeverLetIn(t *testing.T) {
 		w := aclWorld(0)
 		w.setFail(failing(ErrRejected, "login"))
 		r, _ := w.start(t)
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(time.Minute)
 		began := time.Now()
-		r.Seen(deleted(ready(testPod(), true)))
+		r.OnUpdate(deleted(ready(testPod(), true)))
 		r.Drain(t.Context(), time.Second)
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("a login that is refused was waited for: %s", took)

@@ -55,7 +55,7 @@ func TestMessagesOfOthersFitIntoTheCondition(t *testing.T) {
 	}{
 		"nothing is wrong":  {nil, false, nil, contract.Registered, false},
 		"32 long names":     {nil, false, []string{"service-names", longNames()}, contract.Registered, false},
-		"many errors":       {nil, false, manyMistakes(), contract.InvalidConfiguration, true},
+		"many errors":       {nil, false, manyErrors(), contract.InvalidConfiguration, true},
 		"Consul refuses":    {failing(refusal, "register"), false, nil, contract.RegistrationRejected, true},
 		"a login's refusal": {failing(refusal, "login"), true, nil, contract.LoginFailed, true},
 	} {
@@ -64,7 +64,7 @@ func TestMessagesOfOthersFitIntoTheCondition(t *testing.T) {
 				w := newWorld()
 				w.fail, w.acl = c.fail, c.acl
 				r, _ := w.start(t)
-				r.Seen(ready(testPod(c.annotations...), true))
+				r.OnUpdate(ready(testPod(c.annotations...), true))
 				after(2 * time.Minute)
 				if got := w.last(); got.Reason != string(c.reason) || strings.HasSuffix(got.Message, "...") != c.cut {
 					t.Errorf("%s: %s", got.Reason, got.Message)
@@ -74,8 +74,8 @@ func TestMessagesOfOthersFitIntoTheCondition(t *testing.T) {
 	}
 }
 
-// manyMistakes are annotations with as many mistakes as are told, each as long as can be.
-func manyMistakes() (annotations []string) {
+// manyErrors are annotations with as many errors as are told, each as long as can be.
+func manyErrors() (annotations []string) {
 	for _, key := range []string{
 		contract.HeartbeatTTL, contract.DeregisterAfter, contract.Gate, contract.GateTimeout, contract.GatePolicy, contract.Readiness, contract.DrainDelay,
 		contract.DrainTimeout, contract.DrainHook, contract.AgentletPort, contract.LocalAPI, contract.LogLevel, contract.ServicePort, contract.ServiceHealth,

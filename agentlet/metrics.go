@@ -52,7 +52,7 @@ func Metrics() []contract.Metric {
 	}
 	for _, k := range kinds() {
 		operations = append(operations, string(k))
-		if !k.long() {
+		if !k.isBlockingQuery() {
 			short = append(short, string(k))
 		}
 	}
@@ -99,7 +99,7 @@ type duration struct {
 // seen is what the metrics show of the state.
 type seen struct {
 	gateOpen, reachable bool
-	maintained          bool
+	inMaintenance       bool
 	reason              contract.Reason
 	heartbeatsMissed    uint64
 	drain               progress
@@ -133,7 +133,7 @@ func (m *metrics) request(k kind, err error, took time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.requests[[2]string{string(k), outcome}]++
-	if !k.long() {
+	if !k.isBlockingQuery() {
 		was := m.took[string(k)]
 		m.took[string(k)] = duration{was.sum + took, was.count + 1}
 	}
@@ -151,7 +151,7 @@ func (m *metrics) see(s *state, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seen = seen{
-		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: !s.link.silent() && s.link.leader, maintained: s.maintained(),
+		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: !s.conn.unhealthy() && s.conn.leader, inMaintenance: s.inMaintenance(),
 		heartbeatsMissed: s.heartbeatsMissed, drain: s.progress(now),
 	}
 }
@@ -179,7 +179,7 @@ func (m *metrics) samples() map[string][]sample {
 		metricBuild:            one(1, version.Version, runtime.Version()),
 		metricGateOpen:         one(number(m.seen.gateOpen)),
 		metricReachable:        one(number(m.seen.reachable)),
-		metricMaintenance:      one(number(m.seen.maintained)),
+		metricMaintenance:      one(number(m.seen.inMaintenance)),
 		metricHeartbeatsMissed: one(float64(m.seen.heartbeatsMissed)),
 		metricEvicted:          one(float64(m.evicted())),
 	}

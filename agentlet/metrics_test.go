@@ -78,7 +78,7 @@ func TestMetricsOfALife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
-		r.Seen(testPod())
+		r.OnUpdate(testPod())
 		after(2 * time.Second)
 		before := scrape(t, r)
 		expect(t, "before", before, map[string]float64{
@@ -91,7 +91,7 @@ func TestMetricsOfALife(t *testing.T) {
 			}
 		}
 
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(time.Second)
 		opened := scrape(t, r)
 		expect(t, "open", opened, map[string]float64{
@@ -105,7 +105,7 @@ func TestMetricsOfALife(t *testing.T) {
 		w.set(func() { delete(w.agent, webID) })
 		after(time.Minute)
 		changed := testPod("service-tags", "new")
-		r.Seen(ready(changed, true))
+		r.OnUpdate(ready(changed, true))
 		after(time.Minute)
 		expect(t, "put back and changed", scrape(t, r), map[string]float64{
 			"agentlet_registrations_total{first}": 1, "agentlet_registrations_total{lost}": 1, "agentlet_registrations_total{changed}": 1,
@@ -115,7 +115,7 @@ func TestMetricsOfALife(t *testing.T) {
 		w.mu.Lock()
 		w.syncs = 500 * time.Millisecond
 		w.mu.Unlock()
-		r.Seen(deleted(ready(changed, true)))
+		r.OnUpdate(deleted(ready(changed, true)))
 		after(250 * time.Millisecond)
 		expect(t, "draining", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{waiting}": .25, "agentlet_gate_reason{Draining}": 1})
 		after(time.Minute)
@@ -151,7 +151,7 @@ func TestMetricsOfAnOutage(t *testing.T) {
 		if n := over["agentlet_heartbeats_missed_total"] - out["agentlet_heartbeats_missed_total"]; n > 1 {
 			t.Errorf("%v beats missed after the outage", n)
 		}
-		r.Seen(deleted(ready(testPod(), true)))
+		r.OnUpdate(deleted(ready(testPod(), true)))
 		w.fails(ErrRefused)
 		after(time.Minute)
 		if end := scrape(t, r); end["agentlet_heartbeats_missed_total"] != over["agentlet_heartbeats_missed_total"] {
@@ -172,16 +172,16 @@ func TestMetricsOfADrain(t *testing.T) {
 			w := newWorld()
 			r, _ := started(t, w, testPod())
 			w.fails(c.fail)
-			r.Seen(deleted(ready(testPod(), true)))
+			r.OnUpdate(deleted(ready(testPod(), true)))
 			after(time.Minute)
 			expect(t, outcome, scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{" + outcome + "}": c.took})
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newWorld().start(t)
-		r.Seen(testPod())
+		r.OnUpdate(testPod())
 		after(time.Second)
-		r.Seen(deleted(testPod()))
+		r.OnUpdate(deleted(testPod()))
 		after(time.Second)
 		expect(t, "nothing", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{nothing}": 0})
 	})
@@ -192,7 +192,7 @@ func TestNudgesAreCounted(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
 		w.sync = false
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(10 * time.Second)
 		if n := scrape(t, r)["agentlet_registrations_total{resync}"]; n < 1 || n > 4 {
 			t.Errorf("%v resyncs", n)

@@ -53,7 +53,7 @@ func TestFailuresAtTheSameTimeAreToldOnce(t *testing.T) {
 				w := newWorld()
 				w.failFor = c.fail
 				r, _ := w.start(t)
-				r.Seen(ready(testPod("service-names", c.names), true))
+				r.OnUpdate(ready(testPod("service-names", c.names), true))
 				after(time.Minute)
 				for _, part := range c.tells {
 					if !strings.Contains(w.last().Message, part) {
@@ -77,12 +77,12 @@ func TestFailuresAtTheSameTimeAreToldOnce(t *testing.T) {
 func TestMaintenanceIsRestoredInTheSameOrder(t *testing.T) {
 	for range 20 {
 		s := newState(testIdentity)
-		s.recallMaintenance(map[string]Observed{
-			serviceID("web"):   {Excuse: contract.MaintenanceOutput + "second"},
-			serviceID("admin"): {Excuse: contract.MaintenanceOutput + "first"},
+		s.restoreMaintenance(map[string]Observed{
+			serviceID("web"):   {MaintenanceOutput: contract.MaintenanceOutput + "second"},
+			serviceID("admin"): {MaintenanceOutput: contract.MaintenanceOutput + "first"},
 		})
-		if s.words.reason != "first" {
-			t.Fatalf("restored %q, want that of the first instance by its ID", s.words.reason)
+		if s.overrides.reason != "first" {
+			t.Fatalf("restored %q, want that of the first instance by its ID", s.overrides.reason)
 		}
 	}
 }
@@ -103,15 +103,15 @@ func TestDecisionsDontDependOnTheOrderOfMaps(t *testing.T) {
 
 // decisions are everything that is decided from a state.
 type decisions struct {
-	gate     verdict
-	event    notice
+	gate     gateStatus
+	event    eventSpec
 	schedule schedule
 	status   Status
 	login    error
 }
 
 func decided(s *state, now time.Time) decisions {
-	d := decisions{gate: judge(s, now), event: notable(s, now), schedule: plan(s, now), login: loginFailure(s)}
+	d := decisions{gate: decideGate(s, now), event: desiredEvent(s, now), schedule: plan(s, now), login: loginFailure(s)}
 	r := New(Config{Identity: testIdentity})
 	r.publish(s, d.schedule)
 	d.status = *r.Status()
@@ -128,12 +128,12 @@ func randomState(random *rand.Rand) *state {
 		pod = gated(pod, corev1.ConditionTrue, contract.Registered)
 	}
 	now := time.Now()
-	s.link = link{answers: !chance(6), leader: !chance(6), inspected: !chance(4), late: random.IntN(3)}
+	s.conn = agentConn{answers: !chance(6), leader: !chance(6), listed: !chance(4), lateUpdates: random.IntN(3)}
 	s.login.needed = chance(2)
 	if chance(2) {
 		s.login.session = Session{ID: 1}
 	}
-	s.seePod(pod, registration.Defaults{}, now)
+	s.observePod(pod, registration.Defaults{}, now)
 	if chance(3) {
 		id := serviceID("leftover")
 		s.instances[id] = &instance{id: id, agent: present}
@@ -145,15 +145,15 @@ func randomState(random *rand.Rand) *state {
 		i.agent, i.registered, i.confirmed = presence(random.IntN(3)), chance(2), chance(2)
 		if i.want != nil && chance(2) {
 			d := i.definition()
-			i.held = &Observed{Definition: d, Fingerprint: d.Fingerprint(), Checks: d.checkIDs()}
+			i.actual = &Observed{Definition: d, Fingerprint: d.Fingerprint(), Checks: d.checkIDs()}
 			view.Instances[id] = CatalogInstance{
 				Health: contract.Critical, Heartbeat: contract.Passing, Fingerprint: d.Fingerprint(), Failing: "check of " + i.want.Name,
 			}
 		}
-		for _, kind := range []kind{register, beat, watch} {
+		for _, kind := range []kind{register, updateHeartbeat, watch} {
 			if chance(2) {
 				err := fmt.Errorf("%s %s: %w", kind, id, errs[random.IntN(len(errs))])
-				s.retries[action{kind: kind, id: id}.lane()] = retry{failures: 1, err: err, at: now.Add(time.Second)}
+				s.retries[action{kind: kind, id: id}.key()] = retry{failures: 1, err: err, at: now.Add(time.Second)}
 			}
 		}
 	}
@@ -170,7 +170,7 @@ func randomState(random *rand.Rand) *state {
 func TestRandomStatesDiffer(t *testing.T) {
 	reasons := map[contract.Reason]bool{}
 	for seed := range uint64(300) {
-		reasons[judge(randomState(rand.New(rand.NewPCG(seed, 0))), time.Now()).reason] = true
+		reasons[decideGate(randomState(rand.New(rand.NewPCG(seed, 0))), time.Now()).reason] = true
 	}
 	if len(reasons) < 5 {
 		t.Errorf("only %q", slices.Sorted(maps.Keys(reasons)))

@@ -42,8 +42,8 @@ func TestOtherGateOpensWithTheOwn(t *testing.T) {
 		w := migrating()
 		w.syncs = 300 * time.Millisecond
 		r, _ := w.start(t)
-		r.Seen(otherGated(testPod(), corev1.ConditionFalse))
-		r.Seen(otherGated(ready(testPod(), true), corev1.ConditionFalse))
+		r.OnUpdate(otherGated(testPod(), corev1.ConditionFalse))
+		r.OnUpdate(otherGated(ready(testPod(), true), corev1.ConditionFalse))
 		after(299 * time.Millisecond)
 		if others := w.otherWrites(); len(others) != 0 {
 			t.Fatalf("written before the catalog had it: %+v", others)
@@ -77,7 +77,7 @@ func TestOtherGateIsOpenedAgain(t *testing.T) {
 			{corev1.ConditionFalse, 2}, // the old system, which had not seen it yet
 			{corev1.ConditionTrue, 2},
 		} {
-			r.Seen(otherGated(open, step.seen))
+			r.OnUpdate(otherGated(open, step.seen))
 			after(time.Second)
 			if n := len(w.otherWrites()); n != step.want {
 				t.Errorf("seen %s: %d writes, want %d", step.seen, n, step.want)
@@ -99,7 +99,7 @@ func TestOtherGateOfARestartedAgentlet(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := migrating()
 				r, _ := w.start(t)
-				r.Seen(test.pod)
+				r.OnUpdate(test.pod)
 				after(time.Minute)
 				if n := len(w.otherWrites()); n != test.want {
 					t.Errorf("%d writes, want %d", n, test.want)
@@ -116,7 +116,7 @@ func TestOtherGateWithoutTheOwn(t *testing.T) {
 		pod := otherGated(testPod("gate", "off"), "")
 		pod.Spec.ReadinessGates = pod.Spec.ReadinessGates[1:]
 		r, _ := w.start(t)
-		r.Seen(pod)
+		r.OnUpdate(pod)
 		after(time.Second)
 		if others := w.otherWrites(); len(others) != 1 || others[0].Status != corev1.ConditionTrue {
 			t.Errorf("others = %+v, want it open", others)
@@ -128,7 +128,7 @@ func TestOtherGateStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := migrating()
 		r, _ := started(t, w, otherGated(testPod(), ""))
-		r.Seen(deleted(otherGated(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), corev1.ConditionTrue)))
+		r.OnUpdate(deleted(otherGated(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), corev1.ConditionTrue)))
 		after(time.Second)
 		if w.last().Reason != string(contract.Draining) {
 			t.Errorf("the own gate says %s", w.last().Reason)

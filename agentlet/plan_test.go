@@ -29,22 +29,22 @@ func TestPlan(t *testing.T) {
 		i := s.instances[webID]
 		d := i.definition()
 		i.agent, i.registered, i.confirmed, i.readiness = present, true, true, contract.Passing
-		i.held = &Observed{Definition: d, Fingerprint: d.Fingerprint(), Readiness: contract.Passing, Checks: d.checkIDs()}
-		i.beatAt, i.refreshAt = now.Add(time.Second), now.Add(time.Minute)
+		i.actual = &Observed{Definition: d, Fingerprint: d.Fingerprint(), Readiness: contract.Passing, Checks: d.checkIDs()}
+		i.heartbeatDue, i.refreshAt = now.Add(time.Second), now.Add(time.Minute)
 		s.catalog.view = &CatalogView{Index: 3, Instances: map[string]CatalogInstance{
 			webID: {Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing, Fingerprint: d.Fingerprint()},
 		}}
 	}
 	edited := func(s *state) {
 		held(s)
-		s.instances[webID].held.Definition.Tags = []string{"edited"}
+		s.instances[webID].actual.Definition.Tags = []string{"edited"}
 	}
 	putNow := func(s *state) {
-		s.instances[webID].putAt, s.instances[webID].putAs = now, s.instances[webID].wantedFingerprint()
+		s.instances[webID].registeredAt, s.instances[webID].registeredFingerprint = now, s.instances[webID].wantedFingerprint()
 	}
 	leftover := func(s *state) {
 		id := testIdentity.Prefix() + "_old"
-		s.instances[id] = &instance{id: id, agent: present, beatAt: now.Add(time.Second)}
+		s.instances[id] = &instance{id: id, agent: present, heartbeatDue: now.Add(time.Second)}
 	}
 	for name, c := range map[string]struct {
 		pod   *corev1.Pod
@@ -52,10 +52,10 @@ func TestPlan(t *testing.T) {
 		after time.Duration
 		want  string // kinds with the service's name, sorted
 	}{
-		"nothing is known": {nil, func(s *state) { s.link = link{} }, 0, "get_leader"},
-		"an agent that doesn't answer is asked for that alone":  {ready(testPod(), true), func(s *state) { s.link = link{} }, 0, "get_leader"},
-		"nothing is registered without a leader":                {ready(testPod(), true), func(s *state) { s.link.leader = false }, 0, "get_leader"},
-		"nor before it is known what is there":                  {ready(testPod(), true), func(s *state) { s.link.inspected = false }, 0, "list_services"},
+		"nothing is known": {nil, func(s *state) { s.conn = agentConn{} }, 0, "get_leader"},
+		"an agent that doesn't answer is asked for that alone":  {ready(testPod(), true), func(s *state) { s.conn = agentConn{} }, 0, "get_leader"},
+		"nothing is registered without a leader":                {ready(testPod(), true), func(s *state) { s.conn.leader = false }, 0, "get_leader"},
+		"nor before it is known what is there":                  {ready(testPod(), true), func(s *state) { s.conn.listed = false }, 0, "list_services"},
 		"containers that are not ready are not registered":      {testPod(), nil, 0, "read_catalog"},
 		"the pod's own Ready says nothing":                      {conditioned(testPod(), corev1.ConditionTrue), nil, 0, "read_catalog"},
 		"for or against":                                        {conditioned(ready(testPod(), true), corev1.ConditionFalse), nil, 0, "read_catalog register web passing"},
@@ -66,31 +66,31 @@ func TestPlan(t *testing.T) {
 		"the continuous policy reads the catalog, too":          {opened("gate-policy", "continuous"), held, 0, "read_catalog watch web"},
 		"a closed gate reads it, and opens":                     {ready(testPod(), true), held, 0, "patch_status Registered read_catalog watch web"},
 		"off: no gate, nothing to wait for":                     {opened("gate", "off"), held, 0, "patch_status Registered watch web"},
-		"a beat at its time":                                    {opened(), held, time.Second, "update_heartbeat web watch web"},
-		"also while what is there is looked for anew":           {opened(), func(s *state) { held(s); s.link.inspected = false }, time.Second, "list_services update_heartbeat web"},
-		"and while the agent doesn't answer":                    {opened(), func(s *state) { held(s); s.link = link{lost: true} }, time.Second, "get_leader update_heartbeat web"},
+		"a heartbeat at its time":                               {opened(), held, time.Second, "update_heartbeat web watch web"},
+		"also while what is there is looked for anew":           {opened(), func(s *state) { held(s); s.conn.listed = false }, time.Second, "list_services update_heartbeat web"},
+		"and while the agent doesn't answer":                    {opened(), func(s *state) { held(s); s.conn = agentConn{reconnected: true} }, time.Second, "get_leader update_heartbeat web"},
 		"what somebody has changed is put right at once":        {opened(), edited, 0, "register web passing watch web"},
 		"but not again and again":                               {opened(), func(s *state) { edited(s); putNow(s) }, 0, "watch web"},
-		"but after a moment":                                    {opened(), func(s *state) { edited(s); putNow(s) }, againAfter, "register web passing watch web"},
+		"but after a moment":                                    {opened(), func(s *state) { edited(s); putNow(s) }, reregisterInterval, "register web passing watch web"},
 		"containers that became unready: critical at once":      {gated(testPod(), corev1.ConditionTrue, contract.Registered), held, 0, "update_readiness web critical watch web"},
 		"an instance that nobody wants is removed":              {opened(), func(s *state) { held(s); leftover(s) }, 0, "deregister old watch web"},
 		"unless nobody knows what is wanted: then it is beaten": {nil, leftover, time.Second, "read_catalog update_heartbeat old"},
 		"the end: what is there is removed, and nothing beaten": {deleted(opened()), held, time.Minute, "deregister web patch_status Draining"},
-		"what may be there is, too, and looked for":             {deleted(opened()), func(s *state) { s.link.inspected = false }, 0, "list_services patch_status Draining"},
+		"what may be there is, too, and looked for":             {deleted(opened()), func(s *state) { s.conn.listed = false }, 0, "list_services patch_status Draining"},
 		"when it is removed the catalog is read":                {deleted(opened()), nil, 0, "patch_status Draining read_catalog"},
 	} {
 		s := newState(testIdentity)
-		s.link = link{answers: true, leader: true, inspected: true}
+		s.conn = agentConn{answers: true, leader: true, listed: true}
 		if c.pod != nil {
-			s.seePod(c.pod, nil, now)
+			s.observePod(c.pod, nil, now)
 		}
 		if c.state != nil {
 			c.state(s)
 		}
-		s.gate.want, s.gate.wantSince = judge(s, now), now
+		s.gate.want, s.gate.wantSince = decideGate(s, now), now
 		var got []string
 		for _, a := range plan(s, now.Add(c.after)).work {
-			if a.kind == tell {
+			if a.kind == createEvent {
 				continue // TestEvents
 			}
 			words := []string{string(a.kind), strings.TrimPrefix(a.id, testIdentity.Prefix()+"_"), a.condition.Reason, string(a.health)}
@@ -105,10 +105,10 @@ func TestPlan(t *testing.T) {
 
 // TestReadingsWaitAsLongAsNobodyNeedsThem is about what a quiet pod costs, and how soon a lost answer is missed.
 func TestReadingsWaitAsLongAsNobodyNeedsThem(t *testing.T) {
-	waits := map[time.Duration]action{awaitFor: {kind: readCatalog, wait: awaitFor}, quietFor: {kind: readCatalog, wait: quietFor}}
+	waits := map[time.Duration]action{waitMax: {kind: readCatalog, wait: waitMax}, idleWait: {kind: readCatalog, wait: idleWait}}
 	for wait, under := range waits {
 		for planned, next := range waits {
-			if got := under.outlived(next); got != (planned < wait) {
+			if got := under.superseded(next); got != (planned < wait) {
 				t.Errorf("a reading of %s under way, and one of %s planned: given up %v", wait, planned, got)
 			}
 		}
@@ -121,8 +121,8 @@ func TestClosedGateBeginsWithStarting(t *testing.T) {
 		r, _ := w.start(t)
 		pod := testPod()
 		pod.Status.PodIP = ""
-		r.Seen(pod)
-		after(settle)
+		r.OnUpdate(pod)
+		after(conditionDebounce)
 		if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.Starting) {
 			t.Errorf("the gate of a pod without an IP says %s %s %q", got.Status, got.Reason, got.Message)
 		}
@@ -136,8 +136,8 @@ func TestCheckOutputIsConstant(t *testing.T) {
 		pod := gated(testPod(), corev1.ConditionTrue, contract.Registered)
 		pod.Spec.Containers[0].Name, pod.Status.ContainerStatuses[0].Name = names, names
 		s := newState(testIdentity)
-		s.seePod(pod, nil, time.Now())
-		outputs[update(s, s.instances[webID]).output] = true
+		s.observePod(pod, nil, time.Now())
+		outputs[newUpdateReadiness(s, s.instances[webID]).output] = true
 	}
 	if len(outputs) != 1 {
 		t.Errorf("outputs %q of a critical check, want one", slices.Collect(maps.Keys(outputs)))
@@ -148,7 +148,7 @@ func TestUnreadyPodIsNeverReaped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
-		r.Seen(ready(testPod(), false))
+		r.OnUpdate(ready(testPod(), false))
 		beats, registrations := w.count("heartbeat"), w.count("register")
 		after(10 * time.Minute)
 		if e := w.web(); e.heartbeat != contract.Passing || e.readiness != contract.Critical {
@@ -191,7 +191,7 @@ func TestLabelsAreFollowedLive(t *testing.T) {
 		r, _ := started(t, w, testPod("tags-from-labels", "role"))
 		pod := ready(testPod("tags-from-labels", "role"), true)
 		pod.Labels = map[string]string{"role": "primary"}
-		r.Seen(pod)
+		r.OnUpdate(pod)
 		after(100 * time.Millisecond)
 		if got := w.web().definition.Tags; !slices.Equal(got, []string{"primary"}) {
 			t.Errorf("tags %q of a relabelled pod", got)

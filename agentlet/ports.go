@@ -36,9 +36,9 @@ var (
 	ErrUnknownToken = fmt.Errorf("%w: Consul does not know the token", ErrRejected)
 )
 
-// Bare is the error below those of a request and a connection, which name ephemeral ports and queries: text that differs
+// RootCause is the error below those of a request and a connection, which name ephemeral ports and queries: text that differs
 // from try to try would be logged, and written into the pod's condition, for ever.
-func Bare(err error) error {
+func RootCause(err error) error {
 	if call, ok := errors.AsType[*os.SyscallError](err); ok {
 		return call.Err // the same broken connection is met by a read once, and by a write the next time
 	}
@@ -105,8 +105,8 @@ type Kubernetes interface {
 	// SetConditions writes these conditions and no others, on condition that the pod still has the UID it was made for. It
 	// returns the resourceVersion that the pod has then.
 	SetConditions(ctx context.Context, conditions []corev1.PodCondition) (version string, err error)
-	// Tell makes an event about the pod.
-	Tell(ctx context.Context, event Event) error
+	// CreateEvent makes an event about the pod.
+	CreateEvent(ctx context.Context, event Event) error
 }
 
 // Prober runs containers' own probes.
@@ -122,8 +122,8 @@ type Observed struct {
 	Fingerprint string
 	// Readiness is the readiness check's health; empty when the check is missing.
 	Readiness contract.Health
-	// Excuse is that check's output, where it is critical and begins with contract.MaintenanceOutput; else empty.
-	Excuse string
+	// MaintenanceOutput is that check's output, where it is critical and begins with contract.MaintenanceOutput; else empty.
+	MaintenanceOutput string
 	// Checks are the IDs of the checks that the contract names, sorted. Others' checks are not among them.
 	Checks []string
 }
@@ -153,7 +153,7 @@ type CatalogView struct {
 	FailingNodeChecks []string
 }
 
-// saysAs reports whether both say the same of the pod and of the node's own checks.
-func (v *CatalogView) saysAs(other *CatalogView) bool {
+// equal reports whether both say the same of the pod and of the node's own checks.
+func (v *CatalogView) equal(other *CatalogView) bool {
 	return maps.Equal(v.Instances, other.Instances) && slices.Equal(v.FailingNodeChecks, other.FailingNodeChecks)
 }

@@ -9,27 +9,27 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// word is what somebody says of a container's readiness.
-type word int
+// readyResult is what somebody says of a container's readiness.
+type readyResult int
 
 const (
-	silent word = iota
-	no
-	yes
+	unknownResult readyResult = iota
+	notReady
+	isReady
 )
 
-func (w word) String() string { return [...]string{"silent", "not ready", "ready"}[w] }
+func (w readyResult) String() string { return [...]string{"silent", "not ready", "ready"}[w] }
 
-// agree puts the kubelet's word and the agentlet's own probe's together: as long as one is silent the other decides, and
+// combine puts the kubelet's word and the agentlet's own probe's together: as long as one is silent the other decides, and
 // then a container is ready only while both say so.
-func agree(kubelet, probe word) bool {
+func combine(kubelet, probe readyResult) bool {
 	switch {
-	case kubelet == silent:
-		return probe == yes
-	case probe == silent:
-		return kubelet == yes
+	case kubelet == unknownResult:
+		return probe == isReady
+	case probe == unknownResult:
+		return kubelet == isReady
 	}
-	return kubelet == yes && probe == yes
+	return kubelet == isReady && probe == isReady
 }
 
 // Times of the agentlet's own probes.
@@ -42,8 +42,8 @@ const (
 	kubeletLag = 5 * time.Second
 )
 
-// probing is what the agentlet's own probes have said of one container.
-type probing struct {
+// worker is what the agentlet's own probes have said of one container.
+type worker struct {
 	probes registration.ContainerProbes
 	// instance is the ID of the container that they went to; a restarted one is another.
 	instance string
@@ -52,19 +52,19 @@ type probing struct {
 	due time.Time
 	// started: the startup probe has succeeded, or the kubelet says so, or there is none.
 	started bool
-	// said is what the last run of equal results was about, run its length, word what it came to under the thresholds.
-	said word
-	run  int
-	word word
+	// lastResult is what the last run of equal results was about, run its length, word what it came to under the thresholds.
+	lastResult readyResult
+	resultRun  int
+	result     readyResult
 	// since is when the word became what it is, failedAt when it last became no. flapping: and it had not long before.
 	since, failedAt time.Time
 	flapping        bool
-	// heard: the kubelet has said that this container is ready, or has had the time to, so that its no is one.
-	heard bool
+	// kubeletReported: the kubelet has said that this container is ready, or has had the time to, so that its no is one.
+	kubeletReported bool
 }
 
 // current is the probe to run now; nil while the kubelet has to speak first.
-func (p *probing) current() *registration.Probe {
+func (p *worker) current() *registration.Probe {
 	switch {
 	case p.started:
 		return p.probes.Readiness
@@ -75,8 +75,8 @@ func (p *probing) current() *registration.Probe {
 }
 
 // begin a stage: count from nothing, and keep the initial delay of its probe.
-func (p *probing) begin(now time.Time) {
-	p.said, p.run, p.word = silent, 0, silent
+func (p *worker) begin(now time.Time) {
+	p.lastResult, p.resultRun, p.result = unknownResult, 0, unknownResult
 	p.due = now
 	if probe := p.current(); probe != nil {
 		p.due = p.begun.Add(probe.InitialDelay)
@@ -86,47 +86,47 @@ func (p *probing) begin(now time.Time) {
 	}
 }
 
-// take in one result, under the probe's thresholds.
-func (p *probing) take(passed bool, now time.Time) {
+// record in one result, under the probe's thresholds.
+func (p *worker) record(passed bool, now time.Time) {
 	p.due = now.Add(probeEvery)
-	said, threshold := no, p.current().FailureThreshold
+	said, threshold := notReady, p.current().FailureThreshold
 	if passed {
-		said, threshold = yes, p.current().SuccessThreshold
+		said, threshold = isReady, p.current().SuccessThreshold
 	}
-	if said != p.said {
-		p.said, p.run = said, 0
+	if said != p.lastResult {
+		p.lastResult, p.resultRun = said, 0
 	}
-	p.run++
+	p.resultRun++
 	switch {
-	case p.run < threshold:
-		if p.started && p.word != silent && said != p.word {
+	case p.resultRun < threshold:
+		if p.started && p.result != unknownResult && said != p.result {
 			p.due = now.Add(probeAgain)
 		}
 	case p.started:
-		p.speak(said, now)
+		p.setResult(said, now)
 	case passed:
 		p.started = true
 		p.begin(now)
 	}
 }
 
-// speak says a word, at once as a rule. Of a container that fails again within two of the kubelet's periods only the failure
+// setResult says a word, at once as a rule. Of a container that fails again within two of the kubelet's periods only the failure
 // is told at once, and that it is ready when one period is over: so one that flaps costs Consul no more than two writes a
 // period, which is what the kubelet's word could cost. Its probes go on, and the next success asks again.
-func (p *probing) speak(w word, now time.Time) {
+func (p *worker) setResult(w readyResult, now time.Time) {
 	period := p.probes.Readiness.Period
 	switch {
-	case p.word == w, w == yes && p.flapping && now.Before(p.failedAt.Add(period)):
+	case p.result == w, w == isReady && p.flapping && now.Before(p.failedAt.Add(period)):
 		return
-	case w == no:
+	case w == notReady:
 		p.flapping = !p.failedAt.IsZero() && now.Before(p.failedAt.Add(2*period))
 		p.failedAt = now
 	}
-	p.word, p.since = w, now
+	p.result, p.since = w, now
 }
 
-// patience is how long the kubelet may take to find out by itself what the own probe has found out.
-func (p *probing) patience() time.Duration {
+// kubeletDeadline is how long the kubelet may take to find out by itself what the own probe has found out.
+func (p *worker) kubeletDeadline() time.Duration {
 	took := func(probe *registration.Probe) time.Duration {
 		return time.Duration(probe.SuccessThreshold)*probe.Period + probe.Timeout
 	}
@@ -137,54 +137,54 @@ func (p *probing) patience() time.Duration {
 	return d
 }
 
-// seeContainers follows the containers whose probes the agentlet runs: a new instance of one begins anew, one that does
+// observeContainers follows the containers whose probes the agentlet runs: a new instance of one begins anew, one that does
 // not run has none.
-func (s *state) seeContainers(now time.Time) {
+func (s *state) observeContainers(now time.Time) {
 	var probes map[string]registration.ContainerProbes
 	if s.reg != nil && !s.stale() && !s.terminating() {
 		probes = s.reg.Probes
 	}
-	for name := range s.probings {
+	for name := range s.workers {
 		if _, still := probes[name]; !still {
-			delete(s.probings, name)
+			delete(s.workers, name)
 		}
 	}
 	for name, own := range probes {
 		status := containerStatus(s.pod, name)
 		if status == nil || status.State.Running == nil {
-			delete(s.probings, name)
+			delete(s.workers, name)
 			continue
 		}
-		p := s.probings[name]
+		p := s.workers[name]
 		if p == nil || p.instance != status.ContainerID {
-			p = &probing{probes: own, instance: status.ContainerID, begun: status.State.Running.StartedAt.Time}
+			p = &worker{probes: own, instance: status.ContainerID, begun: status.State.Running.StartedAt.Time}
 			p.started = own.Startup == nil && !own.AwaitsKubelet
 			p.begin(now)
-			s.probings[name] = p
+			s.workers[name] = p
 		}
 		if !p.started && status.Started != nil && *status.Started {
 			p.started = true
 			p.begin(now)
 		}
-		p.heard = p.heard || status.Ready || p.word == yes && !now.Before(p.since.Add(p.patience()))
+		p.kubeletReported = p.kubeletReported || status.Ready || p.result == isReady && !now.Before(p.since.Add(p.kubeletDeadline()))
 	}
 }
 
 // containerReady reports whether a container is ready, by the kubelet's word, and the own probe's where there is one.
 func (s *state) containerReady(name string) bool {
 	status := containerStatus(s.pod, name)
-	p := s.probings[name]
+	p := s.workers[name]
 	if status == nil || p == nil {
 		return status != nil && status.Ready
 	}
-	kubelet := silent
+	kubelet := unknownResult
 	switch {
 	case status.Ready:
-		kubelet = yes
-	case p.heard:
-		kubelet = no
+		kubelet = isReady
+	case p.kubeletReported:
+		kubelet = notReady
 	}
-	return agree(kubelet, p.word)
+	return combine(kubelet, p.result)
 }
 
 func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
@@ -198,22 +198,22 @@ func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 
 // planProbes has the containers probed, and wakes where the kubelet's silence becomes a no.
 func planProbes(s *state, now time.Time, p *schedule) {
-	for name, probing := range s.probings {
+	for name, probing := range s.workers {
 		if probe := probing.current(); probe != nil && p.reached(now, probing.due) {
 			p.add(s, now, action{kind: probeContainer, id: name, hash: probing.instance, probe: probe})
 		}
-		if !probing.heard && probing.word == yes {
-			p.reached(now, probing.since.Add(probing.patience()))
+		if !probing.kubeletReported && probing.result == isReady {
+			p.reached(now, probing.since.Add(probing.kubeletDeadline()))
 		}
 	}
 }
 
-// applyProbe takes in a probe's result, unless the container is another by now.
-func (s *state) applyProbe(r result, now time.Time) {
-	p := s.probings[r.action.id]
+// handleProbe takes in a probe's result, unless the container is another by now.
+func (s *state) handleProbe(r outcome, now time.Time) {
+	p := s.workers[r.action.id]
 	if p == nil || p.instance != r.action.hash || p.current() != r.action.probe {
 		return
 	}
-	p.take(r.failure == nil, now)
-	s.seeReadiness(now)
+	p.record(r.failure == nil, now)
+	s.observeReadiness(now)
 }

@@ -15,12 +15,12 @@ import (
 )
 
 func TestAgree(t *testing.T) {
-	for words, want := range map[[2]word]bool{ // the kubelet's, the own probe's
-		{silent, silent}: false, {silent, no}: false, {silent, yes}: true,
-		{no, silent}: false, {no, no}: false, {no, yes}: false,
-		{yes, silent}: true, {yes, no}: false, {yes, yes}: true,
+	for words, want := range map[[2]readyResult]bool{ // the kubelet's, the own probe's
+		{unknownResult, unknownResult}: false, {unknownResult, notReady}: false, {unknownResult, isReady}: true,
+		{notReady, unknownResult}: false, {notReady, notReady}: false, {notReady, isReady}: false,
+		{isReady, unknownResult}: true, {isReady, notReady}: false, {isReady, isReady}: true,
 	} {
-		if got := agree(words[0], words[1]); got != want {
+		if got := combine(words[0], words[1]); got != want {
 			t.Errorf("the kubelet is %s, the probe %s: ready %v, want %v", words[0], words[1], got, want)
 		}
 	}
@@ -30,30 +30,30 @@ func TestThresholds(t *testing.T) {
 	cases := map[string]struct {
 		success, failure int
 		results          string // + and -
-		want             word
+		want             readyResult
 		pause            time.Duration // until the next probe
 	}{
-		"nothing is known":              {1, 3, "", silent, 0},
-		"one success is enough":         {1, 3, "+", yes, probeEvery},
-		"failures below the threshold":  {1, 3, "--", silent, probeEvery},
-		"at it":                         {1, 3, "---", no, probeEvery},
-		"ready bears failures below it": {1, 3, "+--", yes, probeAgain},
-		"a success between them":        {1, 3, "+--+--", yes, probeAgain},
-		"and ends them":                 {1, 3, "+--+", yes, probeEvery},
-		"and no more":                   {1, 3, "+---", no, probeEvery},
-		"back at the first success":     {1, 3, "+---+", yes, probeEvery},
-		"several successes":             {3, 1, "++-++", no, probeAgain},
-		"in a row":                      {3, 1, "++-+++", yes, probeEvery},
+		"nothing is known":              {1, 3, "", unknownResult, 0},
+		"one success is enough":         {1, 3, "+", isReady, probeEvery},
+		"failures below the threshold":  {1, 3, "--", unknownResult, probeEvery},
+		"at it":                         {1, 3, "---", notReady, probeEvery},
+		"ready bears failures below it": {1, 3, "+--", isReady, probeAgain},
+		"a success between them":        {1, 3, "+--+--", isReady, probeAgain},
+		"and ends them":                 {1, 3, "+--+", isReady, probeEvery},
+		"and no more":                   {1, 3, "+---", notReady, probeEvery},
+		"back at the first success":     {1, 3, "+---+", isReady, probeEvery},
+		"several successes":             {3, 1, "++-++", notReady, probeAgain},
+		"in a row":                      {3, 1, "++-+++", isReady, probeEvery},
 	}
 	for name, c := range cases {
 		probe := &registration.Probe{SuccessThreshold: c.success, FailureThreshold: c.failure}
 		now := time.Now()
-		p := probing{probes: registration.ContainerProbes{Readiness: probe}, started: true, due: now}
+		p := worker{probes: registration.ContainerProbes{Readiness: probe}, started: true, due: now}
 		for _, result := range c.results {
-			p.take(result == '+', now)
+			p.record(result == '+', now)
 		}
-		if pause := p.due.Sub(now); p.word != c.want || pause != c.pause {
-			t.Errorf("%s: %q comes to %q, want %q; the next probe after %s, want %s", name, c.results, p.word, c.want, pause, c.pause)
+		if pause := p.due.Sub(now); p.result != c.want || pause != c.pause {
+			t.Errorf("%s: %q comes to %q, want %q; the next probe after %s, want %s", name, c.results, p.result, c.want, pause, c.pause)
 		}
 	}
 }
@@ -96,7 +96,7 @@ func TestProbeOpensTheGateBeforeTheKubeletLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
-		r.Seen(probed(nil))
+		r.OnUpdate(probed(nil))
 		after(2 * time.Second)
 		if got := w.inCatalog(webID); got != "" {
 			t.Errorf("in the catalog as %s before the application listens", got)
@@ -114,9 +114,9 @@ func TestProbeFailsSoonerThanTheKubelet(t *testing.T) {
 		w := newWorld()
 		w.listen(80, true)
 		r, _ := w.start(t)
-		r.Seen(probed(nil))
+		r.OnUpdate(probed(nil))
 		after(time.Second)
-		r.Seen(ready(probed(nil), true))
+		r.OnUpdate(ready(probed(nil), true))
 		after(time.Second)
 		w.listen(80, false)
 		after(2*probeAgain - 10*time.Millisecond)
@@ -140,9 +140,9 @@ func TestFlappingProbeIsBounded(t *testing.T) {
 		w.listen(80, true)
 		r, _ := w.start(t)
 		pod := probed(func(c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 1 })
-		r.Seen(pod)
+		r.OnUpdate(pod)
 		after(time.Second)
-		r.Seen(ready(pod, true))
+		r.OnUpdate(ready(pod, true))
 		flap := func() {
 			w.listen(80, false)
 			after(2 * probeEvery)
@@ -184,7 +184,7 @@ func TestProbeAndKubelet(t *testing.T) {
 	kubelet := func(yes bool) func(*world, *Registrar, *corev1.Pod) *corev1.Pod {
 		return func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
 			pod = ready(pod, yes)
-			r.Seen(pod)
+			r.OnUpdate(pod)
 			return pod
 		}
 	}
@@ -194,7 +194,7 @@ func TestProbeAndKubelet(t *testing.T) {
 	restarts := func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
 		pod = pod.DeepCopy()
 		begin(pod, "second")
-		r.Seen(pod)
+		r.OnUpdate(pod)
 		return pod
 	}
 	type step struct {
@@ -247,7 +247,7 @@ func TestProbeAndKubelet(t *testing.T) {
 		"the kubelet may say that it has started": {startup, []step{
 			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
 				pod.Status.ContainerStatuses[0].Started = new(true)
-				r.Seen(pod.DeepCopy())
+				r.OnUpdate(pod.DeepCopy())
 				return pod
 			}, soon, ""},
 			{listens(true), soon, contract.Passing},
@@ -256,7 +256,7 @@ func TestProbeAndKubelet(t *testing.T) {
 			{listens(true), time.Minute, ""},
 			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
 				pod.Status.ContainerStatuses[0].Started = new(true)
-				r.Seen(pod.DeepCopy())
+				r.OnUpdate(pod.DeepCopy())
 				return pod
 			}, soon, contract.Passing},
 		}},
@@ -264,7 +264,7 @@ func TestProbeAndKubelet(t *testing.T) {
 			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
 				pod = pod.DeepCopy()
 				pod.Annotations[contract.ContainerExclude] = "app"
-				r.Seen(pod)
+				r.OnUpdate(pod)
 				return pod
 			}, soon, contract.Passing},
 		}},
@@ -275,7 +275,7 @@ func TestProbeAndKubelet(t *testing.T) {
 				w := newWorld()
 				r, _ := w.start(t)
 				pod := probed(c.change)
-				r.Seen(pod.DeepCopy())
+				r.OnUpdate(pod.DeepCopy())
 				after(0)
 				for i, step := range c.steps {
 					pod = step.do(w, r, pod)
@@ -297,7 +297,7 @@ func TestProbeOfAnAdoptedPodLeavesNoGap(t *testing.T) {
 		w.agent[webID] = w.held(w.defined(probed(nil)))
 		w.syncNow()
 		r, _ := w.start(t)
-		r.Seen(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered))
+		r.OnUpdate(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered))
 		after(5 * time.Second)
 		if n := w.count("readiness"); n != 0 {
 			t.Errorf("%d changes of the readiness check by a restart of the agentlet", n)
@@ -309,7 +309,7 @@ func TestProbingEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
-		r.Seen(probed(nil))
+		r.OnUpdate(probed(nil))
 		after(time.Minute)
 		if n := w.count("probe"); n < 290 || n > 310 {
 			t.Errorf("%d probes in a minute, want 300", n)
@@ -329,7 +329,7 @@ func TestHangingProbeIsGivenUpAtTheEnd(t *testing.T) {
 		w := newWorld()
 		w.setFail(failing(context.DeadlineExceeded, "probe"))
 		r, ended := w.start(t)
-		r.Seen(probed(nil))
+		r.OnUpdate(probed(nil))
 		after(time.Second)
 		began := time.Now()
 		r.Terminate()

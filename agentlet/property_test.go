@@ -276,7 +276,7 @@ func (p *play) deliverOne(pod *corev1.Pod) {
 	}
 	p.mu.Unlock()
 	if !away {
-		registrar.Seen(pod)
+		registrar.OnUpdate(pod)
 	}
 }
 
@@ -304,11 +304,11 @@ func (p *play) begin() {
 }
 
 // say something to the registrar, without waiting for what comes of it.
-func (p *play) say(w saying) {
+func (p *play) say(w overrideRequest) {
 	p.mu.Lock()
 	registrar := p.registrar
 	p.mu.Unlock()
-	go func() { _, _ = registrar.say(context.Background(), w) }()
+	go func() { _, _ = registrar.override(context.Background(), w) }()
 }
 
 // fault is what a call meets now.
@@ -416,7 +416,7 @@ func perform(steps []step) (wrong string) {
 		p.change(func(pod *corev1.Pod) { pod.Annotations = speaking().Annotations })
 	}
 	time.Sleep(2 * changeEvery)
-	if _, err := p.registrar.say(ctx, resume()); err != nil {
+	if _, err := p.registrar.override(ctx, resume()); err != nil {
 		return "the maintenance can't be ended: " + err.Error()
 	}
 	// What is registered reaches the catalog without a full sync; a health that changed meanwhile may wait for one.

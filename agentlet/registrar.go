@@ -27,7 +27,7 @@ type Config struct {
 	Login Login
 	// Defaults of the installation for keys of the contract.
 	Defaults registration.Defaults
-	// Allowed is what the pod may register, as it was at its admission. Annotations with another name or tag are a mistake, and
+	// Allowed is what the pod may register, as it was at its admission. Annotations with another name or tag are an error, and
 	// are not followed.
 	Allowed registration.Allowed
 	// OtherGates are conditions of another system's that the pod may list as readiness gates, and that nobody else opens any
@@ -37,7 +37,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Registrar keeps one pod's services in Consul equal to the pod. Feed it with Seen, Gone, PreStop and Terminate while
+// Registrar keeps one pod's services in Consul equal to the pod. Feed it with OnUpdate, OnDelete, PreStop and Terminate while
 // Run is going on; all methods are safe for concurrent use.
 type Registrar struct {
 	config  Config
@@ -75,16 +75,16 @@ func New(config Config) *Registrar {
 	}
 }
 
-// Seen hands over the pod as the API server has it now.
-func (r *Registrar) Seen(pod *corev1.Pod) {
+// OnUpdate hands over the pod as the API server has it now.
+func (r *Registrar) OnUpdate(pod *corev1.Pod) {
 	r.send(func(s *state, now time.Time) {
-		s.seePod(pod, r.config.Defaults, now)
+		s.observePod(pod, r.config.Defaults, now)
 		r.warnUnprobed(s)
 	})
 }
 
-// Gone says that the API server has no such pod any more. Only NotFound and a deletion mean that.
-func (r *Registrar) Gone() { r.send(func(s *state, now time.Time) { s.losePod(now) }) }
+// OnDelete says that the API server has no such pod any more. Only NotFound and a deletion mean that.
+func (r *Registrar) OnDelete() { r.send(func(s *state, now time.Time) { s.podDeleted(now) }) }
 
 // PreStop says that the kubelet has run the agentlet's own preStop hook.
 func (r *Registrar) PreStop() {
@@ -113,8 +113,8 @@ func (r *Registrar) send(e event) {
 	}
 }
 
-// flight is an action under way.
-type flight struct {
+// inFlight is an action under way.
+type inFlight struct {
 	action action
 	cancel context.CancelFunc
 }
@@ -122,20 +122,20 @@ type flight struct {
 // loop is what one Run holds.
 type loop struct {
 	*Registrar
-	state   *state
-	flights map[lane]flight
-	group   sync.WaitGroup
+	state    *state
+	inFlight map[key]inFlight
+	group    sync.WaitGroup
 }
 
-// ErrCalledOff means that the kubelet announced the pod's end, and that it never came. A registrar that starts anew serves
+// ErrTerminationAborted means that the kubelet announced the pod's end, and that it never came. A registrar that starts anew serves
 // the pod again.
-var ErrCalledOff = errors.New("the pod's end was announced and never came: starting anew")
+var ErrTerminationAborted = errors.New("the pod's end was announced and never came: starting anew")
 
 // Run works until Terminate was called and the drain is over, or ctx ends; what is under way is cancelled then. It
-// returns nil after a drain, ErrCalledOff, or the context's error. It may be called once.
+// returns nil after a drain, ErrTerminationAborted, or the context's error. It may be called once.
 func (r *Registrar) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	l := &loop{Registrar: r, state: newState(r.config.Identity), flights: map[lane]flight{}}
+	l := &loop{Registrar: r, state: newState(r.config.Identity), inFlight: map[key]inFlight{}}
 	l.state.allowed, l.state.otherGates = r.config.Allowed, r.config.OtherGates
 	l.state.began = time.Now()
 	l.state.login.needed = r.config.Login != nil
@@ -149,7 +149,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 		now := time.Now()
 		l.noticeFreeze(wake, now)
 		l.state.countMissedHeartbeats(now)
-		l.judge(now)
+		l.decide(now)
 		p := plan(l.state, now)
 		if l.state.dropRetries(&p, now) {
 			continue // what is told may be something else now
@@ -159,11 +159,11 @@ func (r *Registrar) Run(ctx context.Context) error {
 		case p.ended:
 			r.podEnded = l.state.podEnds()
 			return nil
-		case p.calledOff:
-			return ErrCalledOff
+		case p.aborted:
+			return ErrTerminationAborted
 		}
-		l.match(ctx, p)
-		l.state.answer()
+		l.reconcileWork(ctx, p)
+		l.state.notifyConverged()
 		r.publish(l.state, p)
 		r.metrics.see(l.state, now)
 		if wake = p.wake; !p.wake.IsZero() {
@@ -199,20 +199,20 @@ func (r *Registrar) PodEnded() bool {
 	return r.podEnded
 }
 
-// judge notes what the gate should say, and the events, and since when.
-func (l *loop) judge(now time.Time) {
-	l.state.seeReadiness(now)
+// decide notes what the gate should say, and the events, and since when.
+func (l *loop) decide(now time.Time) {
+	l.state.observeReadiness(now)
 	gate := &l.state.gate
-	if want := judge(l.state, now); want != gate.want {
+	if want := decideGate(l.state, now); want != gate.want {
 		if gate.want.open && !want.open {
 			gate.closedAt = now
 		}
 		gate.want, gate.wantSince = want, now
 	}
 	if gate.want.open {
-		gate.moved = false
+		gate.staleAddress = false
 	}
-	l.state.telling.wish(notable(l.state, now), now)
+	l.state.events.setDesired(desiredEvent(l.state, now), now)
 }
 
 // announce tells the drain hooks how far the end has come.
@@ -238,44 +238,44 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// match starts and ends work so that the lanes do what the plan says. Work that is under way ends by itself, except that
+// reconcileWork starts and ends work so that the lanes do what the plan says. Work that is under way ends by itself, except that
 // nobody waits any longer for what nobody asks for. So a removal waits for a registration under way: one that was given
 // up might still reach the agent, after the removal.
-func (l *loop) match(ctx context.Context, p schedule) {
-	for lane, f := range l.flights {
-		if planned, asked := p.work[lane]; f.action.kind.long() && (!asked || f.action.outlived(planned)) {
+func (l *loop) reconcileWork(ctx context.Context, p schedule) {
+	for lane, f := range l.inFlight {
+		if planned, asked := p.work[lane]; f.action.kind.isBlockingQuery() && (!asked || f.action.superseded(planned)) {
 			f.cancel()
 		}
 	}
 	for lane, a := range p.work {
-		if _, busy := l.flights[lane]; !busy {
+		if _, busy := l.inFlight[lane]; !busy {
 			l.start(ctx, lane, a)
 		}
 	}
 }
 
-func (l *loop) start(ctx context.Context, lane lane, a action) {
+func (l *loop) start(ctx context.Context, lane key, a action) {
 	switch a.kind {
 	case register:
 		l.state.instances[a.id].agent = unknown // until the answer is there
-		l.state.writes++
-	case deregister, setHealth:
-		l.state.writes++
-	case tell:
-		l.state.telling.begin(a.event)
+		l.state.writeGeneration++
+	case deregister, updateReadiness:
+		l.state.writeGeneration++
+	case createEvent:
+		l.state.events.begin(a.event)
 	default:
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	l.flights[lane] = flight{action: a, cancel: cancel}
+	l.inFlight[lane] = inFlight{action: a, cancel: cancel}
 	l.group.Go(func() {
 		defer cancel()
 		began := time.Now()
-		res := l.do(ctx, a)
+		res := l.execute(ctx, a)
 		l.metrics.request(a.kind, errors.Join(res.err, res.failure), time.Since(began))
 		l.send(func(s *state, now time.Time) {
-			delete(l.flights, lane)
+			delete(l.inFlight, lane)
 			l.report(ctx, s, res)
-			s.applyResult(res, now, jitter)
+			s.handleResult(res, now, jitter)
 		})
 	})
 }

@@ -19,9 +19,9 @@ import (
 func started(t *testing.T, w *world, pod *corev1.Pod) (*Registrar, <-chan error) {
 	t.Helper()
 	r, ended := w.start(t)
-	r.Seen(pod)
+	r.OnUpdate(pod)
 	synctest.Wait()
-	r.Seen(ready(pod, true))
+	r.OnUpdate(ready(pod, true))
 	time.Sleep(w.syncs + 100*time.Millisecond)
 	synctest.Wait()
 	if got := w.last(); got.Status != corev1.ConditionTrue || got.Reason != string(contract.Registered) {
@@ -41,12 +41,12 @@ func TestGateOpensWhenTheCatalogShowsIt(t *testing.T) {
 		w := newWorld()
 		w.syncs = 300 * time.Millisecond
 		r, _ := w.start(t)
-		r.Seen(testPod())
+		r.OnUpdate(testPod())
 		after(0)
 		if n := w.count("register"); n != 0 {
 			t.Errorf("registered %d times before the containers were ready", n)
 		}
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(299 * time.Millisecond)
 		if len(w.conditions()) != 0 {
 			t.Errorf("written before the catalog had it: %+v", w.conditions())
@@ -85,7 +85,7 @@ func TestReadinessReachesConsulAtOnce(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
 		for _, yes := range []bool{false, true, false, true} {
-			r.Seen(ready(testPod(), yes))
+			r.OnUpdate(ready(testPod(), yes))
 			after(10 * time.Millisecond)
 			want := contract.Critical
 			if yes {
@@ -107,7 +107,7 @@ func TestDrainOrder(t *testing.T) {
 		w.syncs = 200 * time.Millisecond
 		r, ended := started(t, w, testPod())
 		began := time.Now()
-		r.Seen(deleted(ready(testPod(), true)))
+		r.OnUpdate(deleted(ready(testPod(), true)))
 		answered := make(chan time.Duration, 1)
 		go func() {
 			if !r.Drain(context.Background(), time.Second) {
@@ -135,14 +135,14 @@ func TestTermination(t *testing.T) {
 		sign   func(*Registrar)
 		drains bool
 	}{
-		"deletionTimestamp":              {func(r *Registrar) { r.Seen(deleted(ready(testPod(), true))) }, true},
+		"deletionTimestamp":              {func(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }, true},
 		"own preStop, API unknown":       {func(r *Registrar) { r.PreStop() }, true},
 		"SIGTERM, API unknown":           {func(r *Registrar) { r.Terminate() }, true},
-		"the pod is gone":                {func(r *Registrar) { r.Gone() }, true},
-		"a successor has the name":       {func(r *Registrar) { p := testPod(); p.UID = "other"; r.Seen(p) }, true},
-		"evicted: the phase is Failed":   {func(r *Registrar) { p := ready(testPod(), true); p.Status.Phase = corev1.PodFailed; r.Seen(p) }, true},
+		"the pod is gone":                {func(r *Registrar) { r.OnDelete() }, true},
+		"a successor has the name":       {func(r *Registrar) { p := testPod(); p.UID = "other"; r.OnUpdate(p) }, true},
+		"evicted: the phase is Failed":   {func(r *Registrar) { p := ready(testPod(), true); p.Status.Phase = corev1.PodFailed; r.OnUpdate(p) }, true},
 		"/drain alone, API unknown":      {func(*Registrar) {}, false},
-		"/drain and a container unready": {func(r *Registrar) { r.Seen(ready(testPod(), false)) }, false},
+		"/drain and a container unready": {func(r *Registrar) { r.OnUpdate(ready(testPod(), false)) }, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestDrainIsBounded(t *testing.T) {
 				r, _ := started(t, w, c.pod)
 				w.setFail(c.fail)
 				began := time.Now()
-				r.Seen(deleted(ready(c.pod, true)))
+				r.OnUpdate(deleted(ready(c.pod, true)))
 				if !r.Drain(t.Context(), time.Second) {
 					t.Fatal("the hook was not held to the end of the drain")
 				}
@@ -231,9 +231,9 @@ func TestDrainWaitsForARegistrationUnderWay(t *testing.T) {
 		w := newWorld()
 		w.slow = map[string]time.Duration{"register": 300 * time.Millisecond}
 		r, _ := w.start(t)
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(100 * time.Millisecond)
-		r.Seen(deleted(ready(testPod(), true)))
+		r.OnUpdate(deleted(ready(testPod(), true)))
 		r.Drain(t.Context(), time.Second)
 		after(time.Minute)
 		if _, there := w.entry(); there {
@@ -248,7 +248,7 @@ func TestJobCompletesWithoutDelay(t *testing.T) {
 		r, _ := started(t, w, testPod())
 		pod := ready(testPod(), false)
 		pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
-		r.Seen(pod)
+		r.OnUpdate(pod)
 		began := time.Now()
 		r.PreStop()
 		r.Drain(t.Context(), time.Second)
@@ -321,7 +321,7 @@ func TestAgentRestart(t *testing.T) {
 	}
 }
 
-// TestAgentThatIsBackIsToldAtOnce: the beats that nobody heard slow down nothing afterwards, however they were spread.
+// TestAgentThatIsBackIsToldAtOnce: the heartbeats that nobody heard slow down nothing afterwards, however they were spread.
 func TestAgentThatIsBackIsToldAtOnce(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, agentThatIsBack)
@@ -338,7 +338,7 @@ func agentThatIsBack(t *testing.T) {
 	if n := w.count("heartbeat") - beats; n < 6 || n > 30 {
 		t.Errorf("%d beats in two minutes of outage, want one each ten seconds or so", n)
 	}
-	r.Seen(gated(ready(testPod(), false), corev1.ConditionTrue, contract.Registered))
+	r.OnUpdate(gated(ready(testPod(), false), corev1.ConditionTrue, contract.Registered))
 	after(10 * time.Second)
 	w.set(func() { w.fail = nil })
 	after(backoffAgent + time.Second)
@@ -375,7 +375,7 @@ func TestLaggingCatalogIsNudgedWithAChangedDefinition(t *testing.T) {
 		w := newWorld()
 		w.sync = false
 		r, _ := w.start(t)
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(500 * time.Millisecond)
 		first := w.web().definition.Meta[contract.MetaSyncGeneration]
 		after(2 * time.Second)
@@ -403,7 +403,7 @@ func TestOwnCheckThatFailsIsNotNudged(t *testing.T) {
 		w := newWorld()
 		w.own = contract.Critical
 		r, _ := w.start(t)
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(time.Minute)
 		if n := w.count("register"); n != 1 {
 			t.Errorf("registered %d times while the service's own check failed, want once", n)
@@ -425,7 +425,7 @@ func TestRestartAdoptsAndKeepsTheGateOpen(t *testing.T) {
 		w.agent[webID] = w.held(w.defined(testPod()))
 		w.syncNow()
 		r, _ := w.start(t)
-		r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+		r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
 		after(5 * time.Second)
 		if n := w.count("register"); n != 0 {
 			t.Errorf("an instance that is as it should be was registered %d times", n)
@@ -436,7 +436,7 @@ func TestRestartAdoptsAndKeepsTheGateOpen(t *testing.T) {
 			}
 		}
 		if w.count("heartbeat") == 0 {
-			t.Error("no beat after the restart")
+			t.Error("no heartbeat after the restart")
 		}
 	})
 }
@@ -451,12 +451,12 @@ func TestRebootClosesTheGateUntilTheNewAddressIsThere(t *testing.T) {
 		r, _ := w.start(t)
 		rebooted := gated(testPod(), corev1.ConditionTrue, contract.Registered)
 		rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
-		r.Seen(rebooted)
+		r.OnUpdate(rebooted)
 		after(2 * time.Second)
 		if got := w.last(); got.Status != corev1.ConditionFalse {
 			t.Errorf("the gate says %+v with the old address in Consul, want closed", got)
 		}
-		r.Seen(gated(ready(testPod(), true), corev1.ConditionFalse, contract.ContainersNotReady))
+		r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionFalse, contract.ContainersNotReady))
 		after(time.Second)
 		if got := w.web().definition.Address; got != "10.1.0.5" {
 			t.Errorf("the agent has address %s", got)
@@ -475,7 +475,7 @@ func (w *world) held(d Definition) agentEntry {
 // defined is the first definition that a pod asks for.
 func (w *world) defined(pod *corev1.Pod) Definition {
 	s := newState(testIdentity)
-	s.seePod(pod, nil, time.Now())
+	s.observePod(pod, nil, time.Now())
 	return *s.instances[webID].want
 }
 
@@ -483,12 +483,12 @@ func TestRegisteredModeOpensBeforeTheContainersAreReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
-		r.Seen(testPod("gate", "registered"))
+		r.OnUpdate(testPod("gate", "registered"))
 		after(100 * time.Millisecond)
 		if w.last().Status != corev1.ConditionTrue || w.inCatalog(webID) != contract.Critical {
 			t.Errorf("gate %v, catalog %q, want open and critical", w.last().Status, w.inCatalog(webID))
 		}
-		r.Seen(ready(testPod("gate", "registered"), true))
+		r.OnUpdate(ready(testPod("gate", "registered"), true))
 		after(100 * time.Millisecond)
 		if w.inCatalog(webID) != contract.Passing {
 			t.Errorf("catalog %q, want passing", w.inCatalog(webID))
@@ -513,7 +513,7 @@ func TestGateModes(t *testing.T) {
 				w := newWorld()
 				w.sync = c.sync
 				r, _ := w.start(t)
-				r.Seen(ready(testPod(c.annotations...), true))
+				r.OnUpdate(ready(testPod(c.annotations...), true))
 				after(20 * time.Second)
 				if got := w.last(); got.Status != c.status || got.Reason != string(c.reason) {
 					t.Errorf("the gate says %q %q, want %q %q", got.Status, got.Reason, c.status, c.reason)
@@ -527,7 +527,7 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
-		r.Seen(ready(testPod("service-tags", "a,b", "service-names", "web,admin"), true))
+		r.OnUpdate(ready(testPod("service-tags", "a,b", "service-names", "web,admin"), true))
 		after(time.Second)
 		if tags := strings.Join(w.web().definition.Tags, " "); tags != "a b" {
 			t.Errorf("tags %q, want the new ones", tags)
@@ -536,7 +536,7 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 		if w.inCatalog(admin) != contract.Passing {
 			t.Error("the added service is not there")
 		}
-		r.Seen(ready(testPod("service-names", "web", "heartbeat-ttl", "soon"), true))
+		r.OnUpdate(ready(testPod("service-names", "web", "heartbeat-ttl", "soon"), true))
 		after(2 * time.Second)
 		if got := w.last(); got.Reason != string(contract.InvalidConfiguration) || got.Status != corev1.ConditionTrue {
 			t.Errorf("after an invalid change the gate says %v %s, want open with InvalidConfiguration", got.Status, got.Reason)
@@ -544,7 +544,7 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 		if w.inCatalog(admin) != contract.Passing {
 			t.Error("an invalid change lost the last valid registration")
 		}
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(time.Second)
 		if _, there := w.agent[admin]; there {
 			t.Error("the removed service is still there")
@@ -576,7 +576,7 @@ func TestAPodThatBecomesConsulIsNotFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
-		r.Seen(ready(testPod("service-names", "Consul"), true))
+		r.OnUpdate(ready(testPod("service-names", "Consul"), true))
 		after(2 * time.Second)
 		if got := w.last(); got.Reason != string(contract.InvalidConfiguration) || !strings.Contains(got.Message, "Consul's own servers") {
 			t.Errorf("the gate says %s: %s", got.Reason, got.Message)
@@ -609,7 +609,7 @@ func TestTagsThatAreNotAllowedAreNotFollowed(t *testing.T) {
 				w := newWorld()
 				w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
 				r, _ := started(t, w, testPod("service-tags", "v1"))
-				r.Seen(test.pod)
+				r.OnUpdate(test.pod)
 				after(2 * time.Second)
 				got := w.last()
 				if got.Reason != string(contract.InvalidConfiguration) || got.Status != corev1.ConditionTrue ||
@@ -619,7 +619,7 @@ func TestTagsThatAreNotAllowedAreNotFollowed(t *testing.T) {
 				if tags := w.web().definition.Tags; w.inCatalog(webID) != contract.Passing || !slices.Equal(tags, []string{"v1"}) {
 					t.Errorf("the last valid registration did not stay as it was: %q", tags)
 				}
-				r.Seen(labelled("v3"))
+				r.OnUpdate(labelled("v3"))
 				after(time.Second)
 				if tags := w.web().definition.Tags; !slices.Equal(tags, []string{"v3"}) || w.last().Reason != string(contract.Registered) {
 					t.Errorf("an allowed tag is not followed: %q, %s", tags, w.last().Message)
@@ -635,7 +635,7 @@ func TestAnnotationsWithANameThatIsNotAllowedAreNotFollowed(t *testing.T) {
 		w.allowed.Services = serviceGlobs(t, "web,shop-*")
 		r, _ := started(t, w, testPod())
 		pay := contract.ServiceID("shop", "web-1", testUID, "pay")
-		r.Seen(ready(testPod("service-names", "web,pay", "service-tags", "a"), true))
+		r.OnUpdate(ready(testPod("service-names", "web,pay", "service-tags", "a"), true))
 		after(2 * time.Second)
 		got := w.last()
 		if got.Reason != string(contract.InvalidConfiguration) || got.Status != corev1.ConditionTrue ||
@@ -645,7 +645,7 @@ func TestAnnotationsWithANameThatIsNotAllowedAreNotFollowed(t *testing.T) {
 		if w.inCatalog(pay) != "" || w.inCatalog(webID) != contract.Passing || len(w.web().definition.Tags) > 0 {
 			t.Error("the last valid registration did not stay as it was")
 		}
-		r.Seen(ready(testPod("service-names", "web,shop-a"), true))
+		r.OnUpdate(ready(testPod("service-names", "web,shop-a"), true))
 		after(time.Second)
 		if w.inCatalog(contract.ServiceID("shop", "web-1", testUID, "shop-a")) != contract.Passing || w.last().Reason != string(contract.Registered) {
 			t.Errorf("an allowed name is not followed: %s", w.last().Message)
@@ -680,7 +680,7 @@ func TestClosedGateSaysWhy(t *testing.T) {
 					c.change(w)
 				}
 				r, _ := w.start(t)
-				r.Seen(c.pod)
+				r.OnUpdate(c.pod)
 				after(10 * time.Second)
 				got := w.last()
 				if got.Status != corev1.ConditionFalse || got.Reason != string(c.reason) || !strings.Contains(got.Message, c.says) {

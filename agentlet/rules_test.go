@@ -52,13 +52,13 @@ func TestRefusedChangeKeepsTheLastGoodRegistrationAlive(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
 		w.setFail(failing(ErrRejected, "register"))
-		r.Seen(ready(testPod("service-tags", "refused"), true))
+		r.OnUpdate(ready(testPod("service-tags", "refused"), true))
 		beats := w.count("heartbeat")
 		after(10 * time.Minute)
 		if n := w.count("heartbeat") - beats; n < 50 {
 			t.Errorf("%d beats in ten minutes of a refused change", n)
 		}
-		r.Seen(ready(testPod("service-tags", "refused"), false))
+		r.OnUpdate(ready(testPod("service-tags", "refused"), false))
 		after(time.Second)
 		if got := w.inCatalog(webID); got != contract.Critical {
 			t.Errorf("the catalog says %q of an unready pod whose change is refused", got)
@@ -78,7 +78,7 @@ func TestFailuresAreNotHurried(t *testing.T) {
 		"the catalog can't be read":       {failing(other, "catalog"), contract.AwaitingCatalog},
 		"watching fails":                  {failing(other, "changed"), ""},
 		"watches are cut off":             {failing(ErrUnreachable, "changed"), ""},
-		"beats are cut off":               {failing(ErrUnreachable, "heartbeat"), ""},
+		"heartbeats are cut off":          {failing(ErrUnreachable, "heartbeat"), ""},
 		"beating fails":                   {failing(other, "heartbeat"), ""},
 		"registering fails":               {failing(other, "register"), contract.RegistrationFailed},
 		"nothing answers":                 {failing(ErrUnreachable, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"), contract.ConsulUnreachable},
@@ -89,7 +89,7 @@ func TestFailuresAreNotHurried(t *testing.T) {
 				w := newWorld()
 				w.setFail(c.fail)
 				r, _ := w.start(t)
-				r.Seen(ready(testPod(), true))
+				r.OnUpdate(ready(testPod(), true))
 				after(10 * time.Second)
 				w.expectNoHurry(t)
 				if got := w.last(); c.reason != "" && got.Reason != string(c.reason) {
@@ -130,7 +130,7 @@ func TestLostAnswers(t *testing.T) {
 			contract.Critical,
 			[]string{"catalog"},
 			time.Second, func(w *world) { w.own = contract.Passing },
-			readHang + awaitFor + awaitFor/16 + backoffAgent, func(w *world) bool { return w.last().Status == corev1.ConditionTrue },
+			readHang + waitMax + waitMax/16 + backoffAgent, func(w *world) bool { return w.last().Status == corev1.ConditionTrue },
 		},
 	}
 	for name, c := range cases {
@@ -139,7 +139,7 @@ func TestLostAnswers(t *testing.T) {
 				w := newWorld()
 				w.own = c.own
 				r, _ := w.start(t)
-				r.Seen(ready(testPod(), true))
+				r.OnUpdate(ready(testPod(), true))
 				after(3 * time.Minute)
 				w.setFail(failing(context.DeadlineExceeded, c.calls...))
 				w.set(func() { c.change(w) })
@@ -163,10 +163,10 @@ func TestLostUpdateIsMissedSoonThoughBeatsAreRare(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod("heartbeat-ttl", "1h", "deregister-after", "2h"))
 		w.setFail(failing(context.DeadlineExceeded, "readiness"))
-		r.Seen(ready(testPod("heartbeat-ttl", "1h", "deregister-after", "2h"), false))
+		r.OnUpdate(ready(testPod("heartbeat-ttl", "1h", "deregister-after", "2h"), false))
 		after(time.Second)
 		w.setFail(nil)
-		after(awaitFor + time.Second)
+		after(waitMax + time.Second)
 		if got := w.inCatalog(webID); got != contract.Critical {
 			t.Errorf("the catalog says %q of a pod that is not ready", got)
 		}
@@ -182,16 +182,16 @@ func TestLateUpdateTakenAfterAll(t *testing.T) {
 				w := newWorld()
 				r, _ := started(t, w, testPod())
 				w.setFail(failing(context.DeadlineExceeded, "readiness"))
-				r.Seen(ready(testPod(), false))
+				r.OnUpdate(ready(testPod(), false))
 				after(time.Second)
-				r.Seen(ready(testPod(), true))
+				r.OnUpdate(ready(testPod(), true))
 				after(9 * time.Second) // a third of the TTL in all
 				w.setFail(nil)
 				after(overtaking)
 				if err := w.Update(t.Context(), contract.ReadinessID(webID), contract.Critical, ""); err != nil {
 					t.Fatal(err)
 				}
-				after(overtaken + time.Second)
+				after(rewriteAfterLate + time.Second)
 				if got := w.inCatalog(webID); got != contract.Passing {
 					t.Errorf("the catalog says %q of a ready pod", got)
 				}
@@ -207,7 +207,7 @@ func TestHungAgentIsRestarted(t *testing.T) {
 		_, _ = started(t, w, testPod("heartbeat-ttl", "5m", "deregister-after", "20m"))
 		after(time.Minute)
 		w.fails(context.DeadlineExceeded)
-		after(2 * tellAgain)
+		after(2 * eventInterval)
 		before := w.told()
 		if !strings.HasSuffix(before, string(contract.ConsulUnreachable)+"!") {
 			t.Fatalf("what was told is %q", before)
@@ -222,27 +222,29 @@ func TestHungAgentIsRestarted(t *testing.T) {
 		w.setFail(nil)
 		after(backoffAgent + time.Second)
 		if w.count("heartbeat") == beats {
-			t.Error("no beat, though the agent is back")
+			t.Error("no heartbeat, though the agent is back")
 		}
 	})
 }
 
 // TestLateTogetherIsLateOnce: what two services' updates have waited for together is one lateness.
 func TestLateTogetherIsLateOnce(t *testing.T) {
-	late := func(s *state, epoch int) { s.seeLink(result{action: action{kind: beat, epoch: epoch}, err: ErrLate}) }
+	late := func(s *state, epoch int) {
+		s.observeConn(outcome{action: action{kind: updateHeartbeat, generation: epoch}, err: ErrLate})
+	}
 	s := newState(testIdentity)
-	s.link = link{answers: true, leader: true, inspected: true}
+	s.conn = agentConn{answers: true, leader: true, listed: true}
 	late(s, 0)
 	late(s, 0)
-	if s.link.silent() {
+	if s.conn.unhealthy() {
 		t.Error("two updates that were late together count twice")
 	}
 	late(s, 1)
-	if !s.link.silent() {
+	if !s.conn.unhealthy() {
 		t.Error("two updates that were late, one after the other, count once")
 	}
-	s.seeLink(result{action: action{kind: deregister}, err: ErrAbsent})
-	if s.link.silent() {
+	s.observeConn(outcome{action: action{kind: deregister}, err: ErrAbsent})
+	if s.conn.unhealthy() {
 		t.Error("an answer to a removal, which waits for the same lock, says nothing")
 	}
 }
@@ -252,7 +254,7 @@ func TestUnsyncedChangeIsNudged(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
 		w.set(func() { w.sync = false })
-		r.Seen(ready(testPod("service-tags", "primary"), true))
+		r.OnUpdate(ready(testPod("service-tags", "primary"), true))
 		after(10 * time.Second)
 		if w.web().definition.Meta[contract.MetaSyncGeneration] == "" {
 			t.Error("a change that the catalog does not have, though it says passing, was never nudged")
@@ -273,7 +275,7 @@ func TestRebootDoesNotOpenOnTheOldAddress(t *testing.T) {
 				rebooted := gated(ready(testPod("gate", mode), true), corev1.ConditionTrue, contract.Registered)
 				rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
 				r, _ := w.start(t)
-				r.Seen(rebooted)
+				r.OnUpdate(rebooted)
 				after(time.Minute)
 				if got := w.last(); got.Status != corev1.ConditionFalse {
 					t.Errorf("the gate says %v %s while the catalog has the old address", got.Status, got.Reason)
@@ -287,7 +289,7 @@ func TestStaleStatusAfterARebootIsNotBelieved(t *testing.T) {
 	identity := testIdentity
 	identity.PodIP = "10.1.0.9"
 	s := newState(identity)
-	s.seePod(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), nil, time.Now())
+	s.observePod(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), nil, time.Now())
 	if s.ready() || s.gate.open() {
 		t.Errorf("ready %v, open %v by a status with another address, want neither", s.ready(), s.gate.open())
 	}
@@ -296,7 +298,7 @@ func TestStaleStatusAfterARebootIsNotBelieved(t *testing.T) {
 	}
 	fresh := ready(testPod(), true)
 	fresh.Status.PodIP = "10.1.0.9"
-	s.seePod(fresh, nil, time.Now())
+	s.observePod(fresh, nil, time.Now())
 	if !s.ready() {
 		t.Error("not ready by a status with the own address")
 	}
@@ -310,7 +312,7 @@ func TestPodEnded(t *testing.T) {
 			for i := range pod.Status.ContainerStatuses {
 				pod.Status.ContainerStatuses[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: exit}}
 			}
-			r.Seen(pod)
+			r.OnUpdate(pod)
 		}
 	}
 	for name, c := range map[string]struct {
@@ -321,8 +323,8 @@ func TestPodEnded(t *testing.T) {
 		"the process alone":           {sign: func(*Registrar) {}},
 		"the container alone":         {sign: (*Registrar).PreStop},
 		"called off":                  {sign: (*Registrar).PreStop, calledOff: true},
-		"deleted":                     {sign: func(r *Registrar) { r.Seen(deleted(ready(testPod(), true))) }, want: true},
-		"gone":                        {sign: (*Registrar).Gone, want: true},
+		"deleted":                     {sign: func(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }, want: true},
+		"gone":                        {sign: (*Registrar).OnDelete, want: true},
 		"finished":                    {sign: over(corev1.RestartPolicyNever, 1, corev1.PodFailed), want: true},
 		"completed":                   {sign: over(corev1.RestartPolicyOnFailure, 0, corev1.PodRunning), want: true},
 		"failed, to be started again": {sign: over(corev1.RestartPolicyOnFailure, 1, corev1.PodRunning)},
@@ -336,7 +338,7 @@ func TestPodEnded(t *testing.T) {
 				if !c.calledOff {
 					r.Terminate()
 				}
-				if err := <-ended; errors.Is(err, ErrCalledOff) != c.calledOff {
+				if err := <-ended; errors.Is(err, ErrTerminationAborted) != c.calledOff {
 					t.Errorf("ended with %v", err)
 				}
 				if got := r.PodEnded(); got != c.want {
@@ -353,7 +355,7 @@ func TestAnnouncedEndThatNeverComes(t *testing.T) {
 		calledOff bool
 	}{
 		"the kubelet's hook alone": {func(*Registrar) {}, true},
-		"a deletion too":           {func(r *Registrar) { r.Seen(deleted(ready(testPod(), true))) }, false},
+		"a deletion too":           {func(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -370,7 +372,7 @@ func TestAnnouncedEndThatNeverComes(t *testing.T) {
 				after(2 * time.Second)
 				select {
 				case err := <-ended:
-					if !c.calledOff || !errors.Is(err, ErrCalledOff) {
+					if !c.calledOff || !errors.Is(err, ErrTerminationAborted) {
 						t.Errorf("ended with %v", err)
 					}
 				default:
@@ -382,7 +384,7 @@ func TestAnnouncedEndThatNeverComes(t *testing.T) {
 					return
 				}
 				again, _ := w.start(t)
-				again.Seen(gated(ready(testPod(), true), corev1.ConditionFalse, contract.Draining))
+				again.OnUpdate(gated(ready(testPod(), true), corev1.ConditionFalse, contract.Draining))
 				after(time.Second)
 				if w.inCatalog(webID) != contract.Passing || w.last().Status != corev1.ConditionTrue {
 					t.Errorf("the next start has it %q in the catalog, and the gate %s", w.inCatalog(webID), w.last().Status)
@@ -410,7 +412,7 @@ func TestNobodyRetriesInStep(t *testing.T) {
 				return ErrRefused
 			})
 			r, _ := w.start(t) // all of them in the same moment
-			r.Seen(ready(testPod(), true))
+			r.OnUpdate(ready(testPod(), true))
 		}
 		after(5 * time.Minute)
 		mu.Lock()
@@ -435,11 +437,11 @@ func TestFailuresThatTakeTurnsAreToldOnceEach(t *testing.T) {
 	told := 0
 	for i := range 100 {
 		err := []error{errors.New("EOF"), errors.New("connection reset by peer")}[i%2]
-		if r.news(err) {
+		if r.isNew(err) {
 			told++
 		}
-		s.keepRetry(result{action: action{kind: inspect}, err: err}, time.Now(), func(d time.Duration) time.Duration { return d })
-		r = s.retries[action{kind: inspect}.lane()]
+		s.keepRetry(outcome{action: action{kind: listServices}, err: err}, time.Now(), func(d time.Duration) time.Duration { return d })
+		r = s.retries[action{kind: listServices}.key()]
 	}
 	if told != 2 {
 		t.Errorf("two failures that take turns were told %d times", told)
@@ -459,7 +461,7 @@ func TestRestartThatKnowsNoWishesKeepsWhatIsThereAlive(t *testing.T) {
 				w.syncNow()
 				r, _ := w.start(t)
 				if pod != nil {
-					r.Seen(pod)
+					r.OnUpdate(pod)
 				}
 				after(5 * time.Minute)
 				// The shortest TTL that there may be is contract.MinHeartbeatTTL.
@@ -470,7 +472,7 @@ func TestRestartThatKnowsNoWishesKeepsWhatIsThereAlive(t *testing.T) {
 					t.Error("what an earlier agentlet had put did not stay as it was")
 				}
 				beats := w.count("heartbeat")
-				r.Seen(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+				r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
 				after(5 * time.Minute)
 				if n := w.count("heartbeat") - beats; n > 40 {
 					t.Errorf("%d beats in five minutes, with the TTL known", n)
@@ -485,7 +487,7 @@ func TestAgentThatComesBackDuringTheEndIsCleanedUp(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
 		w.setFail(failing(ErrRefused, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register", "deregister"))
-		r.Seen(deleted(ready(testPod(), true)))
+		r.OnUpdate(deleted(ready(testPod(), true)))
 		began := time.Now()
 		r.Drain(t.Context(), time.Second)
 		if took := time.Since(began); took > time.Second {
@@ -517,9 +519,9 @@ func TestAdoptedInstanceFollowsItsAnnotations(t *testing.T) {
 				w.agent[webID] = w.held(w.defined(annotated(c.before)))
 				w.syncNow()
 				r, _ := w.start(t)
-				r.Seen(gated(ready(annotated(c.before), true), corev1.ConditionTrue, contract.Registered))
+				r.OnUpdate(gated(ready(annotated(c.before), true), corev1.ConditionTrue, contract.Registered))
 				after(time.Second)
-				r.Seen(gated(ready(annotated(c.now), true), corev1.ConditionTrue, contract.Registered))
+				r.OnUpdate(gated(ready(annotated(c.now), true), corev1.ConditionTrue, contract.Registered))
 				after(time.Second)
 				if e := w.web(); !c.holds(e) {
 					t.Errorf("the agent has %+v", e)
@@ -557,7 +559,7 @@ func TestTagsThatOthersSetAreLeftAlone(t *testing.T) {
 			w.agent[webID] = entry
 		})
 		after(time.Second)
-		r.Seen(ready(pod("2"), true))
+		r.OnUpdate(ready(pod("2"), true))
 		after(time.Second)
 		if e := w.web(); !slices.Equal(e.definition.Tags, []string{"theirs"}) || e.definition.Meta["v"] != "2" {
 			t.Errorf("tags %q and meta %v, want theirs and the new one", e.definition.Tags, e.definition.Meta)
@@ -571,7 +573,7 @@ func TestContinuousPolicy(t *testing.T) {
 			w := newWorld()
 			w.syncs = 50 * time.Millisecond
 			r, _ := started(t, w, testPod("gate-policy", "continuous"))
-			r.Seen(ready(testPod("gate-policy", "continuous", "service-names", "web,admin"), true))
+			r.OnUpdate(ready(testPod("gate-policy", "continuous", "service-names", "web,admin"), true))
 			after(time.Second)
 			for _, c := range w.conditions() {
 				if c.Status != corev1.ConditionTrue {
@@ -622,14 +624,14 @@ func TestLossBehindTheAgentsBack(t *testing.T) {
 					w.setFail(failing(errors.New("500"), "gate"))
 				}
 				r, _ := w.start(t)
-				r.Seen(ready(testPod(c.annotations...), true))
+				r.OnUpdate(ready(testPod(c.annotations...), true))
 				after(time.Minute)
 				readings := w.count("catalog")
 				w.mu.Lock()
 				delete(w.catalog, webID)
 				w.touch()
 				w.mu.Unlock()
-				after(nudgeAfter + time.Second)
+				after(resyncAfter + time.Second)
 				if got := w.inCatalog(webID) == contract.Passing; got != c.nudged || got != (w.web().definition.Meta[contract.MetaSyncGeneration] == "1") {
 					t.Errorf("back in the catalog: %v, want %v; meta %v", got, c.nudged, w.web().definition.Meta)
 				}
@@ -653,16 +655,16 @@ func TestLossBehindTheAgentsBack(t *testing.T) {
 func TestReadingsBetweenChangesProveNothing(t *testing.T) {
 	now := time.Now()
 	s := newState(testIdentity)
-	s.seePod(ready(testPod(), true), nil, now)
-	s.link = link{answers: true, leader: true}
+	s.observePod(ready(testPod(), true), nil, now)
+	s.conn = agentConn{answers: true, leader: true}
 	still := func(d time.Duration) time.Duration { return d }
-	asked := plan(s, now).work[lane{name: "inspect"}]
-	s.writes++ // a registration begins
-	s.applyResult(result{action: asked, observed: map[string]Observed{}}, now, still)
-	if s.link.inspected {
+	asked := plan(s, now).work[key{name: "inspect"}]
+	s.writeGeneration++ // a registration begins
+	s.handleResult(outcome{action: asked, observed: map[string]Observed{}}, now, still)
+	if s.conn.listed {
 		t.Error("a list that was asked for before a change was taken for what is there after it")
 	}
-	if again := plan(s, now).work[lane{name: "inspect"}]; again.kind != inspect {
+	if again := plan(s, now).work[key{name: "inspect"}]; again.kind != listServices {
 		t.Error("the agent is not asked again")
 	}
 }
@@ -672,7 +674,7 @@ func TestConditionsThatLagAreNotFollowed(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
 		writes := len(w.conditions())
-		r.Seen(ready(testPod(), true)) // the watch has not yet seen the written condition
+		r.OnUpdate(ready(testPod(), true)) // the watch has not yet seen the written condition
 		after(time.Second)
 		if n := len(w.conditions()) - writes; n != 0 {
 			t.Errorf("a lagging watch caused %d writes", n)
@@ -680,10 +682,10 @@ func TestConditionsThatLagAreNotFollowed(t *testing.T) {
 		opened := w.last()
 		seen := ready(testPod(), true)
 		seen.Status.Conditions, seen.ResourceVersion = []corev1.PodCondition{opened}, "1001"
-		r.Seen(seen)
+		r.OnUpdate(seen)
 		taken := seen.DeepCopy()
 		taken.Status.Conditions, taken.ResourceVersion = nil, "1001"
-		r.Seen(taken) // somebody really removed it
+		r.OnUpdate(taken) // somebody really removed it
 		after(time.Second)
 		if n := len(w.conditions()) - writes; n != 1 {
 			t.Errorf("a removed condition caused %d writes, want 1", n)
@@ -705,7 +707,7 @@ func TestConditionTakenAwayComesBackWithTheCatalogsWord(t *testing.T) {
 				r, _ := started(t, w, testPod())
 				seen := ready(testPod(), true)
 				seen.Status.Conditions = []corev1.PodCondition{w.last()}
-				r.Seen(seen)
+				r.OnUpdate(seen)
 				after(time.Hour)
 				w.mu.Lock()
 				w.sync = false
@@ -713,7 +715,7 @@ func TestConditionTakenAwayComesBackWithTheCatalogsWord(t *testing.T) {
 					delete(w.catalog, webID)
 				}
 				w.mu.Unlock()
-				r.Seen(ready(testPod(), true))
+				r.OnUpdate(ready(testPod(), true))
 				after(1500 * time.Millisecond) // a closed gate's reason has to hold for a second
 				if got := w.last(); len(w.conditions()) != 2 || got.Reason != string(c.reason) {
 					t.Errorf("%d writes, the last one %s %s, want a second one, %s", len(w.conditions()), got.Status, got.Reason, c.reason)
@@ -726,10 +728,10 @@ func TestConditionTakenAwayComesBackWithTheCatalogsWord(t *testing.T) {
 func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {
 	earlier := metav1.NewTime(time.Now().Add(-time.Hour))
 	current := &corev1.PodCondition{Status: corev1.ConditionTrue, LastTransitionTime: earlier}
-	if got := (verdict{open: true}).condition(current, time.Now()).LastTransitionTime; !got.Equal(&earlier) {
+	if got := (gateStatus{open: true}).condition(current, time.Now()).LastTransitionTime; !got.Equal(&earlier) {
 		t.Errorf("True to True: %s, want %s", got, earlier)
 	}
-	if got := (verdict{}).condition(current, time.Now()).LastTransitionTime; got.Equal(&earlier) {
+	if got := (gateStatus{}).condition(current, time.Now()).LastTransitionTime; got.Equal(&earlier) {
 		t.Error("True to False kept the old time")
 	}
 }
@@ -739,7 +741,7 @@ func TestPortConflictKeepsTheGateClosed(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
 		r.PortConflict(errors.New("address already in use"))
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(5 * time.Second)
 		if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.PortConflict) {
 			t.Errorf("the gate says %v %s, want closed with PortConflict", got.Status, got.Reason)
@@ -862,7 +864,7 @@ func TestDualStack(t *testing.T) {
 			pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: ip})
 		}
 		s := newState(identity)
-		s.seePod(pod, nil, time.Now())
+		s.observePod(pod, nil, time.Now())
 		if got := s.instances[webID].want.TaggedAddresses; !maps.Equal(got, c.want) {
 			t.Errorf("%s: tagged addresses %v, want %v", name, got, c.want)
 		}
@@ -888,7 +890,7 @@ func TestOthersChangesOnTheNodeAreNotReadOneByOne(t *testing.T) {
 		w := newWorld()
 		w.own = contract.Critical
 		r, _ := w.start(t)
-		r.Seen(ready(testPod(), true))
+		r.OnUpdate(ready(testPod(), true))
 		after(3 * time.Minute)
 		before := w.count("catalog")
 		for range 1000 {
@@ -899,7 +901,7 @@ func TestOthersChangesOnTheNodeAreNotReadOneByOne(t *testing.T) {
 			t.Errorf("%d readings in the ten seconds of a thousand changes of others", n)
 		}
 		w.set(func() { w.own = contract.Passing })
-		after(calmMax + 100*time.Millisecond)
+		after(readBackoffMax + 100*time.Millisecond)
 		if got := w.last(); got.Status != corev1.ConditionTrue {
 			t.Errorf("the gate says %s %q a second after the catalog's word", got.Reason, got.Message)
 		}
@@ -923,10 +925,10 @@ func TestLateUpdatesAreNotAnAgentThatIsAway(t *testing.T) {
 			t.Errorf("%d beats in ten minutes, want one after the other, each with the time until the next is due", tries)
 		}
 		if n := w.count("leader") - leaders; n > 0 {
-			t.Errorf("the agent was asked %d times whether it is there, which the next beat will show", n)
+			t.Errorf("the agent was asked %d times whether it is there, which the next heartbeat will show", n)
 		}
 		if told := w.told(); !strings.HasSuffix(told, string(contract.ConsulUnreachable)+"!") {
-			t.Errorf("%d late beats in a row, and what was told is %q", tries, told)
+			t.Errorf("%d late heartbeats in a row, and what was told is %q", tries, told)
 		}
 		if w.count("changed")-watches < 20 {
 			t.Error("the watch stays on a connection that may be gone")

@@ -10,10 +10,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// seePod takes in what the API server says of the pod. One with another UID is a successor: ours is gone.
-func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time.Time) {
+// observePod takes in what the API server says of the pod. One with another UID is a successor: ours is gone.
+func (s *state) observePod(pod *corev1.Pod, defaults registration.Defaults, now time.Time) {
 	if string(pod.UID) != s.identity.UID {
-		s.losePod(now)
+		s.podDeleted(now)
 		return
 	}
 	first := s.pod == nil
@@ -29,20 +29,20 @@ func (s *state) seePod(pod *corev1.Pod, defaults registration.Defaults, now time
 		services, tags := s.allowed.NotAllowed(pod, reg)
 		errs = slices.Concat(services, tags)
 	}
-	s.mistakes = ""
+	s.invalid = ""
 	if len(errs) > 0 {
-		s.mistakes = errs.ToAggregate().Error()
+		s.invalid = errs.ToAggregate().Error()
 	} else {
 		s.reg = reg
 	}
-	s.forgetWords()
-	s.seeReadiness(now)
-	s.seeCondition(now)
+	s.expireOverrides()
+	s.observeReadiness(now)
+	s.observeCondition(now)
 	if c := s.gate.current; first && c != nil && (s.stale() || !speaksOf(c, s.ip())) {
-		s.gate.moved = true
+		s.gate.staleAddress = true
 	}
 	if first {
-		s.recall(s.gate.current)
+		s.restoreLast(s.gate.current)
 	}
 	s.reconcile()
 }
@@ -53,12 +53,12 @@ func (s *state) stale() bool {
 	return s.identity.PodIP != "" && s.pod.Status.PodIP != s.identity.PodIP
 }
 
-// seeReadiness follows the containers' readiness, by the kubelet's word and the own probes'.
-func (s *state) seeReadiness(now time.Time) {
+// observeReadiness follows the containers' readiness, by the kubelet's word and the own probes'.
+func (s *state) observeReadiness(now time.Time) {
 	if s.pod == nil {
 		return
 	}
-	s.seeContainers(now)
+	s.observeContainers(now)
 	switch ready := !s.stale() && len(s.notReady()) == 0; {
 	case !ready:
 		s.readySince = time.Time{}
@@ -67,22 +67,22 @@ func (s *state) seeReadiness(now time.Time) {
 	}
 }
 
-// seeCondition follows the condition in the pod, except in one from before the last own write: the watch may lag behind
+// observeCondition follows the condition in the pod, except in one from before the last own write: the watch may lag behind
 // its answer, or overtake it. While a gate is open nobody may have followed the catalog, so that one that somebody has closed
 // waits for a new reading.
-func (s *state) seeCondition(now time.Time) {
+func (s *state) observeCondition(now time.Time) {
 	if order, known := s.gate.compare(s.pod); known && order < 0 && now.Sub(s.gate.writtenAt) < watchLag {
 		return
 	}
 	was := s.gate.open()
 	s.gate.current = condition(s.pod, contract.Condition)
 	if was && !s.gate.open() {
-		s.catalog.epoch++
+		s.catalog.generation++
 	}
 }
 
-// losePod takes in that there is no pod with our UID any more.
-func (s *state) losePod(now time.Time) {
+// podDeleted takes in that there is no pod with our UID any more.
+func (s *state) podDeleted(now time.Time) {
 	s.gone = true
 	s.signal(signals{deletion: true}, now)
 }
@@ -112,11 +112,11 @@ func (s *state) reconcile() {
 		i.want = nil
 	}
 	for _, d := range define(s.identity, s.ip(), s.secondIP(), s.reg) {
-		d.Tags = s.withWords(d.Tags)
+		d.Tags = s.mergeTags(d.Tags)
 		i := s.instances[d.ID]
 		if i == nil {
 			i = &instance{id: d.ID}
-			if s.link.inspected {
+			if s.conn.listed {
 				i.agent = absent
 			}
 			s.instances[d.ID] = i

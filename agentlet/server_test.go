@@ -105,7 +105,7 @@ func TestStrangersConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			r, _ := w.start(t)
-			r.Seen(ready(testPod("drain-delay", "0s"), true))
+			r.OnUpdate(ready(testPod("drain-delay", "0s"), true))
 			for end := time.Now().Add(10 * time.Second); w.last().Status != corev1.ConditionTrue; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatal("the gate never opened")
@@ -113,7 +113,7 @@ func TestStrangersConnections(t *testing.T) {
 			}
 			to := served(t, r)
 			w.set(func() { w.sync = false }) // the catalog keeps the pod
-			r.Seen(deleted(ready(testPod("drain-delay", "0s"), true)))
+			r.OnUpdate(deleted(ready(testPod("drain-delay", "0s"), true)))
 			hooks := []func() (int, string){ask(t, kubelet, to, contract.DrainPath, testNonce)}
 			memoryBefore, goroutinesBefore := memory(), runtime.NumGoroutine()
 			for i := range connections {

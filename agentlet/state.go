@@ -24,13 +24,13 @@ type state struct {
 	// pod as last seen; nil before the first sight. gone: the API server said that there is none with our UID.
 	pod  *corev1.Pod
 	gone bool
-	// reg is the last valid registration; nil before there was one. mistakes describes the current annotations' ones.
-	reg      *registration.Registration
-	mistakes string
+	// reg is the last valid registration; nil before there was one. errors describes the current annotations' ones.
+	reg     *registration.Registration
+	invalid string
 	// readySince is when the containers became ready; zero while they are not.
 	readySince time.Time
-	// probings of the containers that the agentlet probes itself, by name.
-	probings map[string]*probing
+	// workers of the containers that the agentlet probes itself, by name.
+	workers map[string]*worker
 	// unprobed are the containers of which it was said that they are left to the kubelet.
 	unprobed []string
 	// portConflict says why the agentlet's own port could not be opened; empty when it is.
@@ -41,27 +41,27 @@ type state struct {
 	terminatingAt time.Time
 	sigtermAt     time.Time
 
-	link link
-	// lates counts how often updates came late, several together once; what waits on a connection from before is asked again.
-	lates int
-	// writes counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
-	writes    int
-	instances map[string]*instance
+	conn agentConn
+	// lateGeneration counts how often updates came late, several together once; what waits on a connection from before is asked again.
+	lateGeneration int
+	// writeGeneration counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
+	writeGeneration int
+	instances       map[string]*instance
 	// defined: the pod's wishes are known, so that an instance without a want is one too many.
 	defined bool
 	catalog catalog
 	gate    gate
 	drain   drain
-	telling telling
+	events  eventState
 	// registeredHere: this process has put an instance.
 	registeredHere   bool
 	heartbeatsMissed uint64
 	login            login
-	words            words
+	overrides        overrides
 	// began is when this process did.
 	began time.Time
 
-	retries map[lane]retry
+	retries map[key]retry
 }
 
 // signals are the ways in which a pod's end announces itself to its agentlet. Any one of them means: terminating.
@@ -79,19 +79,19 @@ type signals struct {
 
 func (s signals) any() bool { return s.deletion || s.preStop || s.sigterm || s.finished }
 
-// link is the connection with the node's Consul agent.
-type link struct {
-	// answers: the last request was answered, late updates aside. leader: the agent knows a leader. inspected: its instances are known.
-	answers, leader, inspected bool
-	// lost: it was broken, so that the agent may have restarted since.
-	lost bool
-	// late counts the updates in a row, none of them begun before the one before it was late, that were not answered in time.
-	late int
+// agentConn is the connection with the node's Consul agent.
+type agentConn struct {
+	// answers: the last request was answered, late updates aside. leader: the agent knows a leader. listed: its instances are known.
+	answers, leader, listed bool
+	// reconnected: it was broken, so that the agent may have restarted since.
+	reconnected bool
+	// lateUpdates counts the updates in a row, none of them begun before the one before it was late, that were not answered in time.
+	lateUpdates int
 }
 
-// silent reports whether the agent is as good as away, as far as anybody is told: nothing answers, or no update in time.
+// unhealthy reports whether the agent is as good as away, as far as anybody is told: nothing answers, or no update in time.
 // One that is late once may have been held up by a sync.
-func (l link) silent() bool { return !l.answers || l.late > 1 }
+func (l agentConn) unhealthy() bool { return !l.answers || l.lateUpdates > 1 }
 
 // presence of an instance at the agent.
 type presence int
@@ -112,34 +112,34 @@ type instance struct {
 	fingerprint string
 	// agent is whether the agent has it, held what it has: found there, or put there since. It is kept while the instance
 	// is unknown, for the checks and tags that the next registration has to mind.
-	agent presence
-	held  *Observed
+	agent  presence
+	actual *Observed
 	// session that put it there; 0: none, or one of before this process. The agent keeps its token with the instance.
 	session int
 	// removedAt is when the agent was first told to remove it, in the drain. parting: it was put again since, as critical.
-	removedAt time.Time
-	parting   bool
+	removedAt      time.Time
+	markedCritical bool
 	// registered: it has been at the agent in this pod's life.
 	registered bool
 	// readiness is what the readiness check holds; empty when that isn't known.
 	readiness contract.Health
-	// excuse is the readiness check's output, where it tells of a maintenance.
-	excuse string
-	// beatAt and refreshAt are when the TTL checks want their next update.
-	beatAt, refreshAt time.Time
-	// missAt is when a heartbeat that is not there yet counts as missed.
-	missAt time.Time
-	// confirmed: the catalog showed it as it should be since it was last put. nudgeAt is when a lagging catalog is nudged.
+	// maintenanceOutput is the readiness check's output, where it tells of a maintenance.
+	maintenanceOutput string
+	// heartbeatDue and refreshAt are when the TTL checks want their next update.
+	heartbeatDue, refreshAt time.Time
+	// heartbeatMissedAt is when a heartbeat that is not there yet counts as missed.
+	heartbeatMissedAt time.Time
+	// confirmed: the catalog showed it as it should be since it was last put. resyncAt is when a lagging catalog is nudged.
 	confirmed bool
 	// lostAt is when the catalog was first read without the instance after it had shown it; zero while it shows it.
-	lostAt  time.Time
-	nudges  int
-	nudgeAt time.Time
+	lostAt         time.Time
+	syncGeneration int
+	resyncAt       time.Time
 	// hash of its definition at the agent, to wait on.
 	hash string
-	// putAt is when it was last put by this process, putAs the fingerprint of what was put.
-	putAt time.Time
-	putAs string
+	// registeredAt is when it was last put by this process, registeredFingerprint the fingerprint of what was put.
+	registeredAt          time.Time
+	registeredFingerprint string
 }
 
 // lost reports whether the catalog has stopped showing the instance.
@@ -153,25 +153,25 @@ func (i *instance) ttl() time.Duration {
 	return i.want.HeartbeatTTL
 }
 
-// patience is how long an update of a check may take: until the next beat would be due, and as long as any other call. One that
+// updateTimeout is how long an update of a check may take: until the next heartbeat would be due, and as long as any other call. One that
 // is given up keeps its place in the agent's queue, and the next stands behind it, so that to give up sooner is to wait longer.
-// But where beats are rare, an answer that got lost is missed for no longer than another.
-func (i *instance) patience() time.Duration { return min(max(i.ttl()/3, agentTimeout), awaitFor) }
+// But where heartbeats are rare, an answer that got lost is missed for no longer than another.
+func (i *instance) updateTimeout() time.Duration { return min(max(i.ttl()/3, agentTimeout), waitMax) }
 
-// beatNext sets the time of the next heartbeat. It is missed when the one after it is due.
-func (i *instance) beatNext(at time.Time) {
-	i.beatAt, i.missAt = at, time.Time{}
+// scheduleHeartbeat sets the time of the next heartbeat. It is missed when the one after it is due.
+func (i *instance) scheduleHeartbeat(at time.Time) {
+	i.heartbeatDue, i.heartbeatMissedAt = at, time.Time{}
 	if i.want != nil {
-		i.missAt = at.Add(i.want.HeartbeatTTL / 3)
+		i.heartbeatMissedAt = at.Add(i.want.HeartbeatTTL / 3)
 	}
 }
 
 // countMissedHeartbeats counts the heartbeats that should have been delivered by now.
 func (s *state) countMissedHeartbeats(now time.Time) {
 	for _, i := range s.instances {
-		for i.want != nil && i.want.HeartbeatTTL > 0 && !s.terminating() && !i.missAt.IsZero() && !now.Before(i.missAt) {
+		for i.want != nil && i.want.HeartbeatTTL > 0 && !s.terminating() && !i.heartbeatMissedAt.IsZero() && !now.Before(i.heartbeatMissedAt) {
 			s.heartbeatsMissed++
-			i.missAt = i.missAt.Add(i.want.HeartbeatTTL / 3)
+			i.heartbeatMissedAt = i.heartbeatMissedAt.Add(i.want.HeartbeatTTL / 3)
 		}
 	}
 }
@@ -184,11 +184,11 @@ func (i *instance) wantedFingerprint() string {
 	return i.fingerprint
 }
 
-// current reports whether the agent holds what is wanted.
-func (i *instance) current() bool {
-	return i.want != nil && i.agent == present && i.held != nil && i.held.Fingerprint == i.wantedFingerprint() &&
-		same(*i.want, i.held.Definition) && !slices.ContainsFunc(i.want.checkIDs(), func(id string) bool {
-		return !slices.Contains(i.held.Checks, id)
+// upToDate reports whether the agent holds what is wanted.
+func (i *instance) upToDate() bool {
+	return i.want != nil && i.agent == present && i.actual != nil && i.actual.Fingerprint == i.wantedFingerprint() &&
+		same(*i.want, i.actual.Definition) && !slices.ContainsFunc(i.want.checkIDs(), func(id string) bool {
+		return !slices.Contains(i.actual.Checks, id)
 	})
 }
 
@@ -196,34 +196,34 @@ func (i *instance) current() bool {
 // that others have set where enable_tag_override hands them over.
 func (i *instance) definition() Definition {
 	d := *i.want
-	if i.nudges > 0 {
-		d.Meta = nudged(d.Meta, i.nudges)
+	if i.syncGeneration > 0 {
+		d.Meta = withSyncGeneration(d.Meta, i.syncGeneration)
 	}
-	if d.EnableTagOverride && i.held != nil && i.held.Definition.EnableTagOverride {
-		d.Tags = i.held.Definition.Tags
+	if d.EnableTagOverride && i.actual != nil && i.actual.Definition.EnableTagOverride {
+		d.Tags = i.actual.Definition.Tags
 	}
 	return d
 }
 
 // obsolete checks of ours, which the wanted definition no longer has.
 func (i *instance) obsolete() []string {
-	if i.held == nil {
+	if i.actual == nil {
 		return nil
 	}
 	wanted := i.want.checkIDs()
-	return slices.DeleteFunc(slices.Clone(i.held.Checks), func(id string) bool { return slices.Contains(wanted, id) })
+	return slices.DeleteFunc(slices.Clone(i.actual.Checks), func(id string) bool { return slices.Contains(wanted, id) })
 }
 
 // catalog is what was last read of it.
 type catalog struct {
 	// view is nil before the first reading.
 	view *CatalogView
-	// epoch counts the changes made at the agent; viewed is the epoch in which the view was asked for. A view that is
+	// generation counts the changes made at the agent; viewed is the epoch in which the view was asked for. A view that is
 	// older than the last change proves nothing about it.
-	epoch, viewed int
-	// fruitless counts the readings in a row that said nothing new of the pod, readAt is when the next one may begin.
-	fruitless int
-	readAt    time.Time
+	generation, observedGeneration int
+	// unchangedReads counts the readings in a row that said nothing new of the pod, readAt is when the next one may begin.
+	unchangedReads int
+	readAt         time.Time
 	// answeredAt is when the view came.
 	answeredAt time.Time
 	// asked is closed when the catalog has been read for those who wait for it; nil: nobody does.
@@ -243,7 +243,7 @@ func (c catalog) keepConstant(instances map[string]CatalogInstance) {
 	}
 }
 
-func (c catalog) fresh() bool { return c.view != nil && c.viewed == c.epoch }
+func (c catalog) fresh() bool { return c.view != nil && c.observedGeneration == c.generation }
 
 // gate is the pod's condition.
 type gate struct {
@@ -254,10 +254,10 @@ type gate struct {
 	version   string
 	writtenAt time.Time
 	// want is what it should say, and since when that is so.
-	want      verdict
+	want      gateStatus
 	wantSince time.Time
-	// moved: the open gate speaks of another address, from before a reboot of the node, and doesn't count.
-	moved bool
+	// staleAddress: the open gate speaks of another address, from before a reboot of the node, and doesn't count.
+	staleAddress bool
 	// othersAt is the pod as it was when the other system's gates were last written; nil: they weren't.
 	othersAt *corev1.Pod
 	// closedAt is when an open gate had to close.
@@ -266,7 +266,7 @@ type gate struct {
 
 // open reports whether the gate is open now.
 func (g gate) open() bool {
-	return g.current != nil && g.current.Status == corev1.ConditionTrue && !g.moved
+	return g.current != nil && g.current.Status == corev1.ConditionTrue && !g.staleAddress
 }
 
 // watchLag bounds how long the watch may lag behind an own write. An API server whose etcd was restored counts on from an older
@@ -292,16 +292,16 @@ type retry struct {
 	failures int
 	at       time.Time
 	err      error
-	// said are the constant parts of the different errors since the last success, in their order; they may take turns.
-	said []string
+	// logged are the constant parts of the different errors since the last success, in their order; they may take turns.
+	logged []string
 }
 
-// sayings bounds what one lane's failing is told in.
-const sayings = 8
+// maxDistinctErrors bounds what one lane's failing is told in.
+const maxDistinctErrors = 8
 
-// news reports whether an error was not told since the last success.
-func (r retry) news(err error) bool {
-	return len(r.said) < sayings && !slices.Contains(r.said, constant(err.Error()))
+// isNew reports whether an error was not told since the last success.
+func (r retry) isNew(err error) bool {
+	return len(r.logged) < maxDistinctErrors && !slices.Contains(r.logged, constant(err.Error()))
 }
 
 // generated matches what programs make up anew for each try: names of temporary files, request IDs, times. Six characters leave
@@ -312,7 +312,7 @@ var generated = regexp.MustCompile(`[0-9a-fA-F-]{6,}`)
 func constant(text string) string { return generated.ReplaceAllLiteralString(text, "#") }
 
 func newState(identity Identity) *state {
-	return &state{identity: identity, instances: map[string]*instance{}, retries: map[lane]retry{}, probings: map[string]*probing{}}
+	return &state{identity: identity, instances: map[string]*instance{}, retries: map[key]retry{}, workers: map[string]*worker{}}
 }
 
 func (s *state) terminating() bool { return s.signals.any() }
@@ -331,7 +331,7 @@ func (s *state) ready() bool { return !s.readySince.IsZero() }
 // health that an instance should have now.
 func (s *state) health(i *instance) contract.Health {
 	switch {
-	case s.maintained():
+	case s.inMaintenance():
 		return contract.Critical
 	case i.want != nil && i.want.Health != "":
 		return i.want.Health
@@ -341,10 +341,10 @@ func (s *state) health(i *instance) contract.Health {
 	return contract.Critical
 }
 
-// due reports whether the instance should be at the agent by now: from the containers' first readiness on, or at once
+// shouldRegister reports whether the instance should be at the agent by now: from the containers' first readiness on, or at once
 // where the gate waits for the registration alone. A mesh proxy can't begin before it is registered, and the application may
 // not become ready without its upstreams, so that those two never wait for readiness. A proxy comes after its service.
-func (s *state) due(i *instance) bool {
+func (s *state) shouldRegister(i *instance) bool {
 	switch {
 	case i.want == nil:
 		return false
@@ -365,11 +365,11 @@ func (s *state) proxyOf(service *instance) *instance {
 	return nil
 }
 
-// shown reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens no gate, whoever
+// satisfiesGate reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens no gate, whoever
 // asked for it.
-func (s *state) shown(i *instance) bool {
+func (s *state) satisfiesGate(i *instance) bool {
 	seen, there := s.inCatalog(i)
-	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i) && !s.maintained())
+	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i) && !s.inMaintenance())
 }
 
 // synced reports whether the catalog, as last read, has what this registrar put at the agent. An instance may be synced

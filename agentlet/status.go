@@ -19,7 +19,7 @@ type Status struct {
 	Services  []ServiceStatus `json:"services"`
 	// CatalogReadAt is when the catalog was last read; nil before it was.
 	CatalogReadAt *time.Time `json:"catalogReadAt,omitempty"`
-	Mistakes      string     `json:"errors,omitempty"`
+	Errors        string     `json:"errors,omitempty"`
 	Phase         string     `json:"phase"` // starting, running, draining, drained
 	ReadySince    *time.Time `json:"readySince,omitempty"`
 	// Maintenance and Tags are what the application has said of itself by the local API.
@@ -91,7 +91,7 @@ func (c *catalog) ask(now time.Time) <-chan struct{} {
 	}
 	if c.asked == nil {
 		c.asked = make(chan struct{})
-		c.epoch++ // one that waits for something newer is ended
+		c.generation++ // one that waits for something newer is ended
 	}
 	return c.asked
 }
@@ -102,7 +102,7 @@ func (r *Registrar) publish(s *state, p schedule) {
 		Consul:   s.identity.ConsulAddress,
 		Gate:     GateStatus{Open: s.gate.want.open, Reason: s.gate.want.reason, Message: s.gate.want.message},
 		Services: []ServiceStatus{},
-		Mistakes: s.mistakes, Maintenance: s.excuse(), Tags: s.words.tags,
+		Errors:   s.invalid, Maintenance: s.maintenanceOutput(), Tags: s.overrides.tags,
 		Phase: phase(s, p),
 	}
 	if s.ready() {
@@ -125,7 +125,7 @@ func (r *Registrar) publish(s *state, p schedule) {
 		status.CatalogReadAt = &at
 	}
 	for lane, retry := range s.retries {
-		if p.work[lane].kind.long() {
+		if p.work[lane].kind.isBlockingQuery() {
 			continue // under way again, and has not failed since
 		}
 		if status.Failing == nil {

@@ -48,11 +48,11 @@ func TestLastAnswerIsTold(t *testing.T) {
 				if c.until == 0 {
 					w.setFail(fail)
 				}
-				r.Seen(ready(testPod(), true))
+				r.OnUpdate(ready(testPod(), true))
 				if c.until > 0 {
 					after(c.until)
 					w.setFail(fail)
-					r.Seen(ready(testPod(), false))
+					r.OnUpdate(ready(testPod(), false))
 				}
 				after(10 * time.Second)
 				if strings.Contains(w.told(), "RegistrationFailed") {
@@ -92,7 +92,7 @@ func TestAnswerAboutTheLeaderIsTold(t *testing.T) {
 				w := newWorld()
 				w.leader, w.fail = false, c.fail
 				r, _ := w.start(t)
-				r.Seen(ready(testPod(), true))
+				r.OnUpdate(ready(testPod(), true))
 				after(10 * time.Second)
 				if got := w.last(); got.Reason != string(contract.ConsulUnreachable) || !strings.HasSuffix(got.Message, c.says) {
 					t.Errorf("the gate says %s %q, want %q at its end", got.Reason, got.Message, c.says)
@@ -170,7 +170,7 @@ func TestFailingCheckOfAnOpenGateIsTold(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				r, _ := w.start(t)
-				r.Seen(c.pod)
+				r.OnUpdate(c.pod)
 				after(time.Minute)
 				writes := len(w.conditions())
 				c.life(w)
@@ -190,7 +190,7 @@ func TestLossOfAnOpenGateIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)
-		r.Seen(checked())
+		r.OnUpdate(checked())
 		after(time.Minute)
 		lostAt := time.Now()
 		w.mu.Lock()
@@ -252,7 +252,7 @@ func TestFixedHealthIsTold(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				r, _ := w.start(t)
-				r.Seen(c.pod)
+				r.OnUpdate(c.pod)
 				after(5 * time.Minute)
 				if got := w.web().output; got != c.says {
 					t.Errorf("the readiness check says %q, want %q", got, c.says)
@@ -331,15 +331,15 @@ func TestNothingIsToldOfWhatIsNotWantedAnyMore(t *testing.T) {
 	}{
 		"a refused change is taken back": {testPod(), func(w *world, r *Registrar) {
 			w.setFail(failing(fmt.Errorf("%w: 400 bad tag", ErrRejected), "register"))
-			r.Seen(ready(testPod("service-tags", "refused"), true))
+			r.OnUpdate(ready(testPod("service-tags", "refused"), true))
 			after(time.Minute)
-			r.Seen(ready(testPod(), true))
+			r.OnUpdate(ready(testPod(), true))
 		}},
 		"a change that meets a full disk is taken back": {testPod(), func(w *world, r *Registrar) {
 			w.setFail(failing(errors.New("500 no space left on device"), "register"))
-			r.Seen(ready(testPod("service-tags", "refused"), true))
+			r.OnUpdate(ready(testPod("service-tags", "refused"), true))
 			after(time.Minute)
-			r.Seen(ready(testPod(), true))
+			r.OnUpdate(ready(testPod(), true))
 		}},
 		"a broken watch goes on": {testPod(), func(w *world, _ *Registrar) {
 			w.fails(ErrRefused)

@@ -11,26 +11,26 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// words are what the application has said of itself by the local API. They hold until it takes them back, or one of the
+// overrides are what the application has said of itself by the local API. They hold until it takes them back, or one of the
 // containers that count has restarted: a new process is not what the old one said of itself. They are in this process's
 // memory alone: after its own restart the tags are withdrawn, for they claim something; a maintenance, which gives something
 // up, is found again at the Consul agent and goes on.
-type words struct {
+type overrides struct {
 	maintenance bool
 	reason      string
 	tags        []string
-	// maintainedAt and taggedAt are when that was said.
-	maintainedAt, taggedAt time.Time
-	// recalled: an earlier agentlet's maintenance has been looked for at the Consul agent, or the application has spoken since.
-	recalled bool
+	// maintenanceSetAt and tagsSetAt are when that was said.
+	maintenanceSetAt, tagsSetAt time.Time
+	// restored: an earlier agentlet's maintenance has been looked for at the Consul agent, or the application has spoken since.
+	restored bool
 	// paidTo is when all changes so far will be paid for; see afford.
 	paidTo time.Time
-	// heard is closed when Consul has what was said; nil: nobody waits for it.
-	heard chan struct{}
+	// waiters is closed when Consul has what was said; nil: nobody waits for it.
+	waiters chan struct{}
 }
 
-// saying is one call of the local API: exactly one of its two parts is there.
-type saying struct {
+// overrideRequest is one call of the local API: exactly one of its two parts is there.
+type overrideRequest struct {
 	maintenance *maintenance
 	tags        *[]string
 }
@@ -56,7 +56,7 @@ const (
 )
 
 // afford reports whether one more change may be made now, and counts it if so.
-func (w *words) afford(now time.Time) bool {
+func (w *overrides) afford(now time.Time) bool {
 	if w.paidTo.Sub(now) > (changesAtOnce-1)*changeEvery {
 		return false
 	}
@@ -64,14 +64,14 @@ func (w *words) afford(now time.Time) bool {
 	return true
 }
 
-// hear takes in a word, or says why not.
-func (s *state) hear(w saying, now time.Time) error {
+// setOverride takes in a word, or says why not.
+func (s *state) setOverride(w overrideRequest, now time.Time) error {
 	switch {
 	case s.terminating():
 		return &refusal{http.StatusConflict, "the pod terminates"}
 	case s.reg == nil:
 		return &refusal{http.StatusServiceUnavailable, "the pod's annotations are not known yet; try again in a moment"}
-	case !s.mayspeak():
+	case !s.localAPIEnabled():
 		return &refusal{http.StatusForbidden, "the pod's annotation " + contract.LocalAPI + " does not say " + string(contract.LocalAPIEnabled)}
 	}
 	if w.tags != nil {
@@ -86,56 +86,56 @@ func (s *state) hear(w saying, now time.Time) error {
 			}
 		}
 	}
-	next := s.words
+	next := s.overrides
 	if m := w.maintenance; m != nil {
-		next.maintenance, next.reason, next.maintainedAt, next.recalled = m.enabled, m.reason, now, true
+		next.maintenance, next.reason, next.maintenanceSetAt, next.restored = m.enabled, m.reason, now, true
 	}
 	if w.tags != nil {
-		next.tags, next.taggedAt = *w.tags, now
+		next.tags, next.tagsSetAt = *w.tags, now
 	}
-	if next.changes(s.words) && !next.afford(now) {
+	if next.changes(s.overrides) && !next.afford(now) {
 		return &refusal{http.StatusTooManyRequests, "too many changes; the next one in " + changeEvery.String()}
 	}
-	s.words = next
+	s.overrides = next
 	s.reconcile()
 	return nil
 }
 
 // changes reports whether they say something else than others.
-func (w words) changes(from words) bool {
+func (w overrides) changes(from overrides) bool {
 	return w.maintenance != from.maintenance || w.reason != from.reason || !slices.Equal(w.tags, from.tags)
 }
 
-// mayspeak reports whether the pod asks for the local API.
-func (s *state) mayspeak() bool {
+// localAPIEnabled reports whether the pod asks for the local API.
+func (s *state) localAPIEnabled() bool {
 	return s.reg != nil && s.reg.Settings.LocalAPI == contract.LocalAPIEnabled
 }
 
-// maintained reports whether the application has taken itself out of passing.
-func (s *state) maintained() bool { return s.words.maintenance && s.mayspeak() }
+// inMaintenance reports whether the application has taken itself out of passing.
+func (s *state) inMaintenance() bool { return s.overrides.maintenance && s.localAPIEnabled() }
 
-// excuse is the readiness check's output in a maintenance; empty where there is none.
-func (s *state) excuse() string {
-	if !s.maintained() {
+// maintenanceOutput is the readiness check's output in a maintenance; empty where there is none.
+func (s *state) maintenanceOutput() string {
+	if !s.inMaintenance() {
 		return ""
 	}
-	return contract.MaintenanceOutput + s.words.reason
+	return contract.MaintenanceOutput + s.overrides.reason
 }
 
-// forgetWords drops what no longer holds: all of it where the pod asks for the local API no more, and what was said before a
+// expireOverrides drops what no longer holds: all of it where the pod asks for the local API no more, and what was said before a
 // container that counts was restarted. The kubelet tells a start to the second, so a word of the very second of a restart
 // stays.
-func (s *state) forgetWords() {
+func (s *state) expireOverrides() {
 	switch restarted := s.restartedAt(); {
 	case s.reg == nil:
-	case !s.mayspeak():
-		s.words = words{recalled: true, heard: s.words.heard, paidTo: s.words.paidTo}
+	case !s.localAPIEnabled():
+		s.overrides = overrides{restored: true, waiters: s.overrides.waiters, paidTo: s.overrides.paidTo}
 	default:
-		if restarted.After(s.words.maintainedAt) {
-			s.words.maintenance, s.words.reason = false, ""
+		if restarted.After(s.overrides.maintenanceSetAt) {
+			s.overrides.maintenance, s.overrides.reason = false, ""
 		}
-		if restarted.After(s.words.taggedAt) {
-			s.words.tags = nil
+		if restarted.After(s.overrides.tagsSetAt) {
+			s.overrides.tags = nil
 		}
 	}
 }
@@ -156,31 +156,31 @@ func (s *state) restartedAt() (last time.Time) {
 	return last
 }
 
-// recallMaintenance takes up the maintenance that an earlier agentlet of this pod has left at the Consul agent. A container that
+// restoreMaintenance takes up the maintenance that an earlier agentlet of this pod has left at the Consul agent. A container that
 // has started since this process began, as all do when a node restarts, knows nothing of it.
-func (s *state) recallMaintenance(observed map[string]Observed) {
-	if s.words.recalled {
+func (s *state) restoreMaintenance(observed map[string]Observed) {
+	if s.overrides.restored {
 		return
 	}
-	s.words.recalled = true
+	s.overrides.restored = true
 	for _, id := range slices.Sorted(maps.Keys(observed)) {
-		if o := observed[id]; o.Excuse != "" && !s.words.maintenance {
-			s.words.maintenance, s.words.reason = true, o.Excuse[len(contract.MaintenanceOutput):]
-			s.words.maintainedAt = s.began.Truncate(time.Second).Add(-1)
+		if o := observed[id]; o.MaintenanceOutput != "" && !s.overrides.maintenance {
+			s.overrides.maintenance, s.overrides.reason = true, o.MaintenanceOutput[len(contract.MaintenanceOutput):]
+			s.overrides.maintenanceSetAt = s.began.Truncate(time.Second).Add(-1)
 		}
 	}
 	if s.pod != nil {
-		s.forgetWords()
+		s.expireOverrides()
 	}
 }
 
-// withWords adds the application's tags to those of the annotations, once each.
-func (s *state) withWords(tags []string) []string {
-	if !s.mayspeak() || len(s.words.tags) == 0 {
+// mergeTags adds the application's tags to those of the annotations, once each.
+func (s *state) mergeTags(tags []string) []string {
+	if !s.localAPIEnabled() || len(s.overrides.tags) == 0 {
 		return tags
 	}
 	tags = slices.Clone(tags)
-	for _, tag := range s.words.tags {
+	for _, tag := range s.overrides.tags {
 		if !slices.Contains(tags, tag) {
 			tags = append(tags, tag)
 		}
@@ -188,34 +188,34 @@ func (s *state) withWords(tags []string) []string {
 	return tags
 }
 
-// allConfirmed reports whether the catalog has every service as it should be, with what was said.
-func (s *state) allConfirmed() bool {
+// allConverged reports whether the catalog has every service as it should be, with what was said.
+func (s *state) allConverged() bool {
 	wanted := s.wanted()
-	return len(wanted) > 0 && !slices.ContainsFunc(wanted, func(i *instance) bool { return !s.certain(i) })
+	return len(wanted) > 0 && !slices.ContainsFunc(wanted, func(i *instance) bool { return !s.converged(i) })
 }
 
-func (s *state) certain(i *instance) bool {
-	return i.agent == present && i.current() && i.readiness == s.health(i) && i.excuse == s.excuse() && i.confirmed && !i.lost()
+func (s *state) converged(i *instance) bool {
+	return i.agent == present && i.upToDate() && i.readiness == s.health(i) && i.maintenanceOutput == s.maintenanceOutput() && i.confirmed && !i.lost()
 }
 
-// settled reports whether there is nothing more to wait for: the catalog has what was said of every service that is to be there
+// allDueConverged reports whether there is nothing more to wait for: the catalog has what was said of every service that is to be there
 // now.
-func (s *state) settled() bool {
-	return s.terminating() || !slices.ContainsFunc(s.wanted(), func(i *instance) bool { return s.due(i) && !s.certain(i) })
+func (s *state) allDueConverged() bool {
+	return s.terminating() || !slices.ContainsFunc(s.wanted(), func(i *instance) bool { return s.shouldRegister(i) && !s.converged(i) })
 }
 
-// answer lets those go who wait until Consul has what was said.
-func (s *state) answer() {
-	if s.words.heard != nil && s.settled() {
-		close(s.words.heard)
-		s.words.heard = nil
+// notifyConverged lets those go who wait until Consul has what was said.
+func (s *state) notifyConverged() {
+	if s.overrides.waiters != nil && s.allDueConverged() {
+		close(s.overrides.waiters)
+		s.overrides.waiters = nil
 	}
 }
 
-// await is closed when Consul has what was said.
-func (s *state) await() <-chan struct{} {
-	if s.words.heard == nil {
-		s.words.heard = make(chan struct{})
+// convergedCh is closed when Consul has what was said.
+func (s *state) convergedCh() <-chan struct{} {
+	if s.overrides.waiters == nil {
+		s.overrides.waiters = make(chan struct{})
 	}
-	return s.words.heard
+	return s.overrides.waiters
 }

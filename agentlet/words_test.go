@@ -15,11 +15,13 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func maintain(reason string) saying { return saying{maintenance: &maintenance{true, reason}} }
+func maintain(reason string) overrideRequest {
+	return overrideRequest{maintenance: &maintenance{true, reason}}
+}
 
-func resume() saying { return saying{maintenance: &maintenance{}} }
+func resume() overrideRequest { return overrideRequest{maintenance: &maintenance{}} }
 
-func tag(tags ...string) saying { return saying{tags: &tags} }
+func tag(tags ...string) overrideRequest { return overrideRequest{tags: &tags} }
 
 // speaking is a pod that asks for the local API.
 func speaking(annotations ...string) *corev1.Pod {
@@ -27,9 +29,9 @@ func speaking(annotations ...string) *corev1.Pod {
 }
 
 // hears says it, and fails the test where it isn't taken.
-func hears(t *testing.T, r *Registrar, w saying) (inCatalog bool) {
+func hears(t *testing.T, r *Registrar, w overrideRequest) (inCatalog bool) {
 	t.Helper()
-	inCatalog, err := r.say(t.Context(), w)
+	inCatalog, err := r.override(t.Context(), w)
 	if err != nil {
 		t.Fatalf("refused: %v", err)
 	}
@@ -37,9 +39,9 @@ func hears(t *testing.T, r *Registrar, w saying) (inCatalog bool) {
 }
 
 // refuses says it, and fails the test where it isn't refused with this status.
-func refuses(t *testing.T, r *Registrar, w saying, code int) {
+func refuses(t *testing.T, r *Registrar, w overrideRequest, code int) {
 	t.Helper()
-	_, err := r.say(t.Context(), w)
+	_, err := r.override(t.Context(), w)
 	if refused, ok := errors.AsType[*refusal](err); !ok || refused.code != code {
 		t.Errorf("answered with %v, want the status %d", err, code)
 	}
@@ -103,7 +105,7 @@ func TestMaintenanceAndReadiness(t *testing.T) {
 				t.Errorf("%s the check is %q with %q, want %q", when, e.readiness, e.output, output)
 			}
 		}
-		r.Seen(ready(speaking(), false))
+		r.OnUpdate(ready(speaking(), false))
 		hears(t, r, maintain("compaction"))
 		says("in maintenance, unready,", "maintenance: compaction")
 		hears(t, r, maintain("restore"))
@@ -111,7 +113,7 @@ func TestMaintenanceAndReadiness(t *testing.T) {
 		hears(t, r, resume())
 		says("unready after it", "the pod's containers are not ready")
 		hears(t, r, maintain("again"))
-		r.Seen(ready(speaking(), true))
+		r.OnUpdate(ready(speaking(), true))
 		says("ready in maintenance", "maintenance: again")
 	})
 }
@@ -122,10 +124,10 @@ func TestClosedGateWaitsForTheEndOfAMaintenance(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				r, _ := w.start(t)
-				r.Seen(speaking("gate", mode))
+				r.OnUpdate(speaking("gate", mode))
 				synctest.Wait()
 				hears(t, r, maintain("restoring"))
-				r.Seen(ready(speaking("gate", mode), true))
+				r.OnUpdate(ready(speaking("gate", mode), true))
 				after(time.Minute)
 				got := w.last()
 				if (got.Status == corev1.ConditionTrue) != open || w.inCatalog(webID) != contract.Critical {
@@ -182,7 +184,7 @@ func TestTagsOfTheApplication(t *testing.T) {
 		has("added, one of them twice", "v1", "primary")
 		after(time.Hour)
 		has("an hour later", "v1", "primary")
-		r.Seen(ready(speaking("service-tags", "v2"), true))
+		r.OnUpdate(ready(speaking("service-tags", "v2"), true))
 		after(time.Second)
 		has("beside changed annotations", "v2", "primary", "v1")
 		hears(t, r, tag("replica"))
@@ -241,7 +243,7 @@ func TestRestartedAgentlet(t *testing.T) {
 				w.syncNow()
 				time.Sleep(time.Hour)
 				r, _ := w.start(t)
-				r.Seen(gated(c.pod(time.Now()), corev1.ConditionTrue, contract.Registered))
+				r.OnUpdate(gated(c.pod(time.Now()), corev1.ConditionTrue, contract.Registered))
 				after(time.Second)
 				want := contract.Passing
 				if c.goes {
@@ -312,7 +314,7 @@ func TestWordsEndWithTheApplication(t *testing.T) {
 				hears(t, r, tag("primary"))
 				hears(t, r, maintain("compaction"))
 				after(10 * time.Second)
-				r.Seen(c.pod(ready(pod, true), said))
+				r.OnUpdate(c.pod(ready(pod, true), said))
 				after(time.Second)
 				e := w.web()
 				if tags, out := len(e.definition.Tags) == 1, w.inCatalog(webID) == contract.Critical; tags != c.stays || out != c.stays {
@@ -349,7 +351,7 @@ func TestWordsThatAreNotTaken(t *testing.T) {
 			r, _ := started(t, w, speaking())
 			hears(t, r, tag("primary"))
 			refuses(t, r, tag("replica", "URLprefix-/admin"), http.StatusForbidden)
-			_, err := r.say(t.Context(), tag("replica", "URLprefix-/admin"))
+			_, err := r.override(t.Context(), tag("replica", "URLprefix-/admin"))
 			if want := `tags[1]: "URLprefix-/admin": pods of this namespace may not register urlprefix-* (of a test)`; err == nil || err.Error() != want {
 				t.Errorf("answered with %v, want %s", err, want)
 			}
@@ -364,7 +366,7 @@ func TestWordsThatAreNotTaken(t *testing.T) {
 			w := newWorld()
 			r, ended := started(t, w, speaking())
 			hears(t, r, maintain("compaction"))
-			r.Seen(deleted(ready(speaking(), true)))
+			r.OnUpdate(deleted(ready(speaking(), true)))
 			refuses(t, r, resume(), http.StatusConflict)
 			if !r.Drain(t.Context(), time.Second) || w.inCatalog(webID) != "" {
 				t.Errorf("after the drain the catalog says %q", w.inCatalog(webID))
@@ -426,15 +428,15 @@ func TestAnswerWaitsForTheCatalog(t *testing.T) {
 					r, _ = started(t, w, speaking())
 				} else {
 					r, _ = w.start(t)
-					r.Seen(speaking())
+					r.OnUpdate(speaking())
 					after(time.Second)
 				}
 				w.mu.Lock()
 				c.change(w)
 				w.mu.Unlock()
-				for _, word := range []saying{tag("primary"), maintain("compaction")} {
+				for _, word := range []overrideRequest{tag("primary"), maintain("compaction")} {
 					began := time.Now()
-					known, err := r.say(t.Context(), word)
+					known, err := r.override(t.Context(), word)
 					if took := time.Since(began); err != nil || known != c.inCatalog || took < c.least || took > c.most {
 						t.Errorf("answered %v, %v after %s, want %v after %s to %s", known, err, took, c.inCatalog, c.least, c.most)
 					}

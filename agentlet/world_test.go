@@ -329,7 +329,7 @@ func (w *world) Instances(ctx context.Context, prefix string) (map[string]Observ
 		if strings.HasPrefix(id, prefix) {
 			o := Observed{Definition: e.definition, Fingerprint: e.definition.Fingerprint(), Readiness: e.readiness, Checks: slices.Sorted(slices.Values(e.checks))}
 			if strings.HasPrefix(e.output, contract.MaintenanceOutput) {
-				o.Excuse = e.output
+				o.MaintenanceOutput = e.output
 			}
 			observed[id] = o
 		}
@@ -415,7 +415,7 @@ func (w *world) SetConditions(ctx context.Context, conditions []corev1.PodCondit
 	return version, nil
 }
 
-func (w *world) Tell(ctx context.Context, e Event) error {
+func (w *world) CreateEvent(ctx context.Context, e Event) error {
 	if err := w.enter(ctx, "event"); err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (a *sharedAuthority) Run(ctx context.Context) error {
 		default:
 		}
 	}
-	factory := informers.NewSharedInformerFactoryWithOptions(a.client, resync, informers.WithNamespace(a.namespace), named(a.name))
+	factory := informers.NewSharedInformerFactoryWithOptions(a.client, resync, informers.WithNamespace(a.namespace), byName(a.name))
 	informer := factory.Core().V1().Secrets().Informer()
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: notify, UpdateFunc: func(_, now any) { notify(now) }, DeleteFunc: notify,

@@ -53,7 +53,7 @@ type bundle struct {
 	configurations cache.SharedIndexInformer
 	factories      []informers.SharedInformerFactory
 	changed        chan struct{} // buffer of one: something is to be looked at
-	strangers      strangers     // as Run's goroutine has seen them
+	strangers      foreignCAs    // as Run's goroutine has seen them
 
 	mu   sync.Mutex
 	last error // of the last attempt, for Trusted's explanation
@@ -63,19 +63,19 @@ func newBundle(client kubernetes.Interface, configuration configuration, namespa
 	b := &bundle{
 		configuration: configuration, namespace: namespace, secret: secret, log: log.With("configuration", configuration.String()),
 		key: corev1.TLSCertKey, ours: true,
-		changed: make(chan struct{}, 1), strangers: strangers{},
+		changed: make(chan struct{}, 1), strangers: foreignCAs{},
 	}
 	secrets := informers.NewSharedInformerFactoryWithOptions(client, resync,
-		informers.WithNamespace(namespace), named(secret), informers.WithTransform(certificateOnly))
-	configurations := informers.NewSharedInformerFactoryWithOptions(client, resync, named(configuration.name))
+		informers.WithNamespace(namespace), byName(secret), informers.WithTransform(certificateOnly))
+	configurations := informers.NewSharedInformerFactoryWithOptions(client, resync, byName(configuration.name))
 	b.secrets = secrets.Core().V1().Secrets().Informer()
 	b.configurations = configuration.informer(configurations)
 	b.factories = []informers.SharedInformerFactory{secrets, configurations}
 	return b
 }
 
-// named asks for one object by its name: that is all that the role allows.
-func named(name string) informers.SharedInformerOption {
+// byName asks for one object by its name: that is all that the role allows.
+func byName(name string) informers.SharedInformerOption {
 	return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
 		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	})
@@ -200,13 +200,13 @@ func (b *bundle) pending() ([]byte, error) {
 	if len(certificates) == 0 {
 		return nil, fmt.Errorf("the %s of secret %s/%s holds no certificate", b.key, b.namespace, b.secret)
 	}
-	b.strangers.look(certificates, hooks, now)
+	b.strangers.observe(certificates, hooks, now)
 	return patchFor(version, hooks, func(existing []byte) []byte {
 		return mergeBundle(certificates, existing, func(other *x509.Certificate) bool {
 			if b.ours && isOurs(other) {
 				return isFormer(other, certificates[0], now)
 			}
-			return b.strangers.stays(other, now)
+			return b.strangers.retain(other, now)
 		})
 	})
 }

@@ -74,7 +74,7 @@ func TestAFormerAuthorityIsKeptForADay(t *testing.T) {
 		current := newCA(t, authorityName, time.Now())
 		c := newCluster(t, mutatingWith(former.pem()), current.secret())
 		defer background(t, testBundle(c).Run)()
-		time.Sleep(formerFor - resync)
+		time.Sleep(previousCARetention - resync)
 		if got := c.bundles()[0]; !bytes.Equal(got, append(current.pem(), former.pem()...)) {
 			t.Errorf("within the day the bundle holds %d certificates", len(parseBundle(got)))
 		}

@@ -12,10 +12,10 @@ const (
 	authorityName = "agentlet-webhook-ca"
 	// leafDuration is how long a serving certificate is valid; it is renewed at two thirds of that.
 	leafDuration = 24 * time.Hour
-	// formerFor is how long after the begin of a new authority's validity, which is backdated, a former one stays trusted:
+	// previousCARetention is how long after the begin of a new authority's validity, which is backdated, a former one stays trusted:
 	// as long as the youngest certificate that it can have signed is valid, so that a replica which has not heard of the new
 	// one is believed, and an hour for replicas whose clocks differ.
-	formerFor = leafDuration + backdated + time.Hour
+	previousCARetention = leafDuration + backdated + time.Hour
 	// strangerFor is how long an authority that is none of ours stays trusted, counted from when it was seen first: as long as
 	// a rollout between two sources of certificates takes, in which each trusts its own and serves what the other one has to
 	// trust, and longer than a replica takes to follow a Secret.
@@ -45,7 +45,7 @@ func mergeBundle(authority []*x509.Certificate, existing []byte, stays func(*x50
 func isFormer(certificate, current *x509.Certificate, now time.Time) bool {
 	// The youngest leaf of a former authority was signed before the authority of now was there. An authority that is older than
 	// the former one was restored, and then the former one has signed until just now.
-	young := now.Before(current.NotBefore.Add(formerFor)) || now.Before(certificate.NotBefore.Add(formerFor))
+	young := now.Before(current.NotBefore.Add(previousCARetention)) || now.Before(certificate.NotBefore.Add(previousCARetention))
 	return young && isOurs(certificate) && now.Before(certificate.NotAfter)
 }
 
@@ -58,15 +58,15 @@ func contains(all []*x509.Certificate, wanted *x509.Certificate) bool {
 	return slices.ContainsFunc(all, wanted.Equal)
 }
 
-// strangers are the certificates in the bundles of a configuration that are not the authority's, each by its SHA-256 with when
+// foreignCAs are the certificates in the bundles of a configuration that are not the authority's, each by its SHA-256 with when
 // it was seen first. Nothing is known of who put them there: a replica with another source of certificates, or the authority
 // that this one was before. One that went away and comes back is seen first again: somebody needs it. Replicas that count
 // differently do not undo each other's work, because none brings back what is not there.
-type strangers map[[sha256.Size]byte]time.Time
+type foreignCAs map[[sha256.Size]byte]time.Time
 
-// look takes note of what stands in the bundles beside the authority.
-func (s strangers) look(authority []*x509.Certificate, hooks []hook, now time.Time) {
-	seen := strangers{}
+// observe takes note of what stands in the bundles beside the authority.
+func (s foreignCAs) observe(authority []*x509.Certificate, hooks []hook, now time.Time) {
+	seen := foreignCAs{}
 	for _, hook := range hooks {
 		for _, certificate := range parseBundle(hook.caBundle) {
 			if key := sha256.Sum256(certificate.Raw); !contains(authority, certificate) {
@@ -86,8 +86,8 @@ func (s strangers) look(authority []*x509.Certificate, hooks []hook, now time.Ti
 	}
 }
 
-// stays says whether a certificate that look has seen is still valid and was seen first less than strangerFor ago.
-func (s strangers) stays(certificate *x509.Certificate, now time.Time) bool {
+// retain says whether a certificate that look has seen is still valid and was seen first less than strangerFor ago.
+func (s foreignCAs) retain(certificate *x509.Certificate, now time.Time) bool {
 	since, seen := s[sha256.Sum256(certificate.Raw)]
 	return seen && now.Before(since.Add(strangerFor)) && now.Before(certificate.NotAfter)
 }

@@ -38,9 +38,9 @@ func TestMergeBundle(t *testing.T) {
 		"no duplicates":             {bundle(former, current, former), now, bundle(current, former)},
 		"an expired one goes":       {bundle(former, expired), now, bundle(current, former)},
 		"none of ours goes":         {bundle(foreign, current), now, bundle(current)},
-		"a former one is forgotten": {bundle(current, former), current.certificate.NotBefore.Add(formerFor), bundle(current)},
+		"a former one is forgotten": {bundle(current, former), current.certificate.NotBefore.Add(previousCARetention), bundle(current)},
 		"no more than three former": {bundle(former, former2, former3, former4), now, bundle(current, former, former2, former3)},
-		"restored, and so older than the one in use": {bundle(younger), now.Add(formerFor - 30*time.Minute), bundle(current, younger)},
+		"restored, and so older than the one in use": {bundle(younger), now.Add(previousCARetention - 30*time.Minute), bundle(current, younger)},
 		"another PEM form":                           {append([]byte("\n# comment\n"), bundle(current)...), now, append([]byte("\n# comment\n"), bundle(current)...)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestMergeBundle(t *testing.T) {
 func TestStrangersStayForAWhile(t *testing.T) {
 	now := time.Now()
 	current, stranger, expired := newCA(t, authorityName, now), newCA(t, "x", now.Add(-year/2)), newCA(t, "y", now.Add(-2*year))
-	authority, seen := parseBundle(current.pem()), strangers{}
+	authority, seen := parseBundle(current.pem()), foreignCAs{}
 	with, without := hook{"a", append(current.pem(), stranger.pem()...)}, hook{"b", append(current.pem(), expired.pem()...)}
 	for _, step := range []struct {
 		what  string
@@ -84,11 +84,11 @@ func TestStrangersStayForAWhile(t *testing.T) {
 		{"put back", []hook{with}, 3 * strangerFor, true},
 	} {
 		at := now.Add(step.at)
-		seen.look(authority, step.hooks, at)
-		if got := seen.stays(stranger.certificate, at); got != step.stays {
+		seen.observe(authority, step.hooks, at)
+		if got := seen.retain(stranger.certificate, at); got != step.stays {
 			t.Errorf("%s: stays %v, want %v", step.what, got, step.stays)
 		}
-		if seen.stays(expired.certificate, at) || seen.stays(current.certificate, at) {
+		if seen.retain(expired.certificate, at) || seen.retain(current.certificate, at) {
 			t.Errorf("%s: an expired one, or the authority, is a stranger that stays", step.what)
 		}
 	}

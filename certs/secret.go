@@ -63,7 +63,7 @@ func NewSecret(config SecretConfig) *Secret {
 		name: ServerName(config.Service, config.Namespace), log: config.Log, changed: make(chan struct{}, 1),
 	}
 	s.factory = informers.NewSharedInformerFactoryWithOptions(config.Client, resync,
-		informers.WithNamespace(config.Namespace), named(config.Secret))
+		informers.WithNamespace(config.Namespace), byName(config.Secret))
 	s.secrets = s.factory.Core().V1().Secrets().Informer()
 	follow := func(configuration configuration) *bundle {
 		b := newBundle(config.Client, configuration, config.Namespace, config.Secret, config.Log)
@@ -127,14 +127,14 @@ func (s *Secret) follow(ctx context.Context) {
 		case next == nil: // it is served
 			s.report(ctx, nil)
 			trusted = nil
-		case s.current() == nil, sameChain(trusted, next) && time.Since(since) >= settle:
+		case s.current() == nil, sameChain(trusted, next) && time.Since(since) >= propagationDelay:
 			s.serve(ctx, next)
 			trusted = nil
 		default:
 			if !sameChain(trusted, next) {
 				trusted, since = next, time.Now()
 			}
-			again = time.After(settle - time.Since(since)) // an event may have come before that
+			again = time.After(propagationDelay - time.Since(since)) // an event may have come before that
 		}
 	}
 }

@@ -109,7 +109,7 @@ func TestSecretWithAnotherAuthority(t *testing.T) {
 				next.Labels = map[string]string{"step": strconv.Itoa(step)}
 				c.write(next)
 			}
-			if serves(t, s) != "first" && (told.IsZero() || time.Since(told) < settle) {
+			if serves(t, s) != "first" && (told.IsZero() || time.Since(told) < propagationDelay) {
 				t.Fatalf("the new certificate was served %s after the bundle held its authority", time.Since(told))
 			}
 			if err := s.Trusted(); err != nil {
@@ -180,7 +180,7 @@ func TestSecretWhoseBundleIsSomebodyElses(t *testing.T) {
 			t.Errorf("before the bundle: %v", err)
 		}
 		c.replace(mutatingWith(authority.pem()))
-		time.Sleep(2 * settle)
+		time.Sleep(2 * propagationDelay)
 		if err := s.Trusted(); serves(t, s) != "any" || err != nil {
 			t.Errorf("with the bundle: %v", err)
 		}
@@ -215,9 +215,9 @@ func TestSourcesTakeOverFromEachOther(t *testing.T) {
 			}
 		}
 		stopSelf := background(t, self.Run)
-		time.Sleep(strangerFor + 2*settle)
+		time.Sleep(strangerFor + 2*propagationDelay)
 		stopFollower := background(t, follower.Run) // self → secret
-		time.Sleep(2 * settle)
+		time.Sleep(2 * propagationDelay)
 		before := c.patches()
 		both(strangerFor - time.Minute)
 		if n := c.patches() - before; n > 0 {
@@ -231,7 +231,7 @@ func TestSourcesTakeOverFromEachOther(t *testing.T) {
 		self = testSelf(c)
 		sources["self"] = self
 		stopSelf = background(t, self.Run) // and back
-		time.Sleep(2 * settle)
+		time.Sleep(2 * propagationDelay)
 		both(strangerFor - time.Minute)
 		stopFollower()
 		time.Sleep(strangerFor + 2*resync)

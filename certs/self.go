@@ -133,9 +133,9 @@ func (s *Self) wouldTrust(certificate *x509.Certificate) error {
 	return nil
 }
 
-// settle is how long a bundle has to hold a new authority before that signs. Each API server of several hears of the bundle
+// propagationDelay is how long a bundle has to hold a new authority before that signs. Each API server of several hears of the bundle
 // by a watch of its own, some a moment later than the one that this replica watches.
-const settle = 3 * time.Second
+const propagationDelay = 3 * time.Second
 
 // trustedAuthority signs only what the API server was told to trust. When the authority is replaced, the certificate
 // of its predecessor is served until the bundle holds the new one: no call fails in between.
@@ -162,7 +162,7 @@ func (a *trustedAuthority) Sign(template *x509.Certificate) (*x509.Certificate, 
 	if !bytes.Equal(a.issuer, certificate.AuthorityKeyId) {
 		a.issuer, a.since = certificate.AuthorityKeyId, time.Now()
 	}
-	if time.Since(a.since) < settle && a.served() == nil {
+	if time.Since(a.since) < propagationDelay && a.served() == nil {
 		return nil, fmt.Errorf("%w: the CA bundle holds its authority since a moment ago", authority.ErrCertificateNotAvailable)
 	}
 	return certificate, nil

@@ -97,7 +97,7 @@ func TestSelfIsTrustedThroughARotation(t *testing.T) {
 					t.Fatalf("the API server would refuse: %v", err)
 				}
 			}
-			if served != before && (told.IsZero() || time.Since(told) < settle) {
+			if served != before && (told.IsZero() || time.Since(told) < propagationDelay) {
 				t.Fatalf("served %s after the bundle changed: another API server has not heard of it", time.Since(told))
 			}
 		}

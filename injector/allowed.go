@@ -40,7 +40,7 @@ func (c *Config) validateAllowed(root *field.Path) (errs field.ErrorList) {
 			continue
 		}
 		if _, err := kind.parse(text, ""); err != nil {
-			errs = append(errs, field.Invalid(root.Child(kind.chartValue), text, kind.mistake(err)))
+			errs = append(errs, field.Invalid(root.Child(kind.chartValue), text, kind.problem(err)))
 		}
 	}
 	return errs
@@ -60,14 +60,14 @@ func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs
 		if err != nil {
 			// The path is the namespace's: it is nothing that the pod's author can mend.
 			path := field.NewPath("namespace", "metadata", "annotations").Key(kind.annotation)
-			errs = append(errs, field.Invalid(path, text, kind.mistake(err)))
+			errs = append(errs, field.Invalid(path, text, kind.problem(err)))
 		}
 		*kind.of(&allowed) = globs
 	}
 	return allowed, errs
 }
 
-func (k *globKind) mistake(err error) string {
+func (k *globKind) problem(err error) string {
 	for _, key := range contract.Keys() {
 		if key.Name == k.annotation {
 			return "must be " + key.Form + ": " + err.Error()

@@ -77,8 +77,8 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
-// TestEveryMistakeInWhatIsAllowed: they are all said at once, the namespace's own too.
-func TestEveryMistakeInWhatIsAllowed(t *testing.T) {
+// TestEveryErrorInWhatIsAllowed: they are all said at once, the namespace's own too.
+func TestEveryErrorInWhatIsAllowed(t *testing.T) {
 	pod := serving("web,pay")
 	pod.Annotations[contract.ServiceTags] = "x"
 	decide := func(namespace map[string]string) Decision {
@@ -92,7 +92,7 @@ func TestEveryMistakeInWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// TestTagsOfOtherSystemsAreBounded: a mistake is said of the annotation that the pod's author has written.
+// TestTagsOfOtherSystemsAreBounded: an error is said of the annotation that the pod's author has written.
 func TestTagsOfOtherSystemsAreBounded(t *testing.T) {
 	for key, annotations := range map[string]map[string]string{
 		"katalog-sync.wish.com/service-tags-web": {

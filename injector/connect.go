@@ -193,8 +193,8 @@ func (p *proxyParts) addConsul(config *Config) {
 // envTokenFile is read by Consul's program.
 const envTokenFile = "CONSUL_HTTP_TOKEN_FILE" //nolint:gosec // a name
 
-// lend has the agentlet make the proxy's token, and gives it the place for it.
-func (p *proxyParts) lend(agentlet *corev1.Container) {
+// mountToken has the agentlet make the proxy's token, and gives it the place for it.
+func (p *proxyParts) mountToken(agentlet *corev1.Container) {
 	if p.authMethod == "" {
 		return
 	}
@@ -242,9 +242,9 @@ func meshed(reg *registration.Registration) string {
 	return ""
 }
 
-// proxyMistakes are those of a pod that asks for a mesh proxy where there is none to be had, or none beside the agentlet that an
+// proxyErrors are those of a pod that asks for a mesh proxy where there is none to be had, or none beside the agentlet that an
 // earlier injection left in it.
-func (i *Injector) proxyMistakes(f *found, service string) field.ErrorList {
+func (i *Injector) proxyErrors(f *existing, service string) field.ErrorList {
 	path := field.NewPath("metadata", "annotations").Key(contract.ConnectInject)
 	switch {
 	case service == "" || f.proxy && f.agentlet != nil:
@@ -259,7 +259,7 @@ func (i *Injector) proxyMistakes(f *found, service string) field.ErrorList {
 }
 
 // proxyCollisions are the containers and volumes of others with a name that the mesh proxy's own needs.
-func (i *Injector) proxyCollisions(pod *corev1.Pod, f *found, service string) (errs field.ErrorList) {
+func (i *Injector) proxyCollisions(pod *corev1.Pod, f *existing, service string) (errs field.ErrorList) {
 	if service == "" || f.proxy || i.parts.proxy == nil {
 		return nil
 	}
@@ -279,7 +279,7 @@ func (i *Injector) proxyCollisions(pod *corev1.Pod, f *found, service string) (e
 }
 
 // addProxy puts the mesh proxy after the agentlet, before all others: it starts before them, and ends after them.
-func (c *composer) addProxy() {
+func (c *patchBuilder) addProxy() {
 	if c.service == "" || c.found.proxy {
 		return
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func TestConnectConfigMistakes(t *testing.T) {
+func TestConnectConfigErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		connect Connect
 		want    []string
@@ -50,7 +50,7 @@ func TestNoProxyToBeHad(t *testing.T) {
 		before, now func(*Config)
 		left        func(*corev1.Pod)
 		want        Outcome
-		mistake     string
+		err         string
 	}{
 		"no image, nothing there": {nil, func(c *Config) { c.Connect = Connect{} }, nil, Denied, "connect.image is empty"},
 		"no image, the proxy alone": {
@@ -80,9 +80,9 @@ func TestNoProxyToBeHad(t *testing.T) {
 			if d.Outcome != c.want {
 				t.Errorf("%s %s %v, want %s", d.Outcome, d.Reason, d.Errors, c.want)
 			}
-			if c.mistake != "" && (d.Reason != ReasonInvalidAnnotations || len(d.Errors) != 1 ||
-				!strings.Contains(d.Errors[0].Error(), "connect-inject]: Forbidden") || !strings.Contains(d.Errors[0].Error(), c.mistake)) {
-				t.Errorf("%s %v, want %q", d.Reason, d.Errors, c.mistake)
+			if c.err != "" && (d.Reason != ReasonInvalidAnnotations || len(d.Errors) != 1 ||
+				!strings.Contains(d.Errors[0].Error(), "connect-inject]: Forbidden") || !strings.Contains(d.Errors[0].Error(), c.err)) {
+				t.Errorf("%s %v, want %q", d.Reason, d.Errors, c.err)
 			}
 		})
 	}

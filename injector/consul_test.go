@@ -12,7 +12,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func TestConsulMistakes(t *testing.T) {
+func TestConsulErrors(t *testing.T) {
 	authority := consultest.NewAuthority(t)
 	key := string(authority.Issue(t, time.Now().Add(time.Hour), "x").Key)
 	for name, c := range map[string]struct {
@@ -45,7 +45,7 @@ func TestConsulMistakes(t *testing.T) {
 	judged(t, config, "consulScheme https only")
 }
 
-// judged is what New says to a configuration: a mistake with each of these parts, or nothing where there are none.
+// judged is what New says to a configuration: an error with each of these parts, or nothing where there are none.
 func judged(t *testing.T, config Config, want ...string) error {
 	t.Helper()
 	_, err := New(config)

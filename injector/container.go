@@ -23,8 +23,8 @@ const (
 	rootCA = "kube-root-ca.crt"
 )
 
-// parts are what all pods get alike. They are made once and only read.
-type parts struct {
+// podAdditions are what all pods get alike. They are made once and only read.
+type podAdditions struct {
 	base      corev1.Container
 	firstArgs []string
 	lastArgs  []string
@@ -35,8 +35,8 @@ type parts struct {
 	proxy     *proxyParts // nil: no pod may ask for a mesh proxy
 }
 
-func newParts(config *Config) parts {
-	p := parts{
+func newPodAdditions(config *Config) podAdditions {
+	p := podAdditions{
 		base: corev1.Container{
 			Name:            contract.ContainerName,
 			Image:           config.Image,
@@ -88,7 +88,7 @@ func newParts(config *Config) parts {
 }
 
 // container is the agentlet's container for one pod. It has no probes: its readiness would count for the pod.
-func (p *parts) container(pod *corev1.Pod, settings *registration.Settings, nonce string, allowed *registration.Allowed, otherGates []string) *corev1.Container {
+func (p *podAdditions) container(pod *corev1.Pod, settings *registration.Settings, nonce string, allowed *registration.Allowed, otherGates []string) *corev1.Container {
 	c := p.base
 	c.Args = make([]string, 0, len(p.firstArgs)+3+len(otherGates)+len(p.lastArgs))
 	c.Args = append(c.Args, p.firstArgs...)

@@ -11,8 +11,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// found is what an earlier injection left in a pod.
-type found struct {
+// existing is what an earlier injection left in a pod.
+type existing struct {
 	// agentlet is the injected container, or nil, and place its index among the init containers: 0 where it is still to come.
 	agentlet *corev1.Container
 	place    int
@@ -22,7 +22,7 @@ type found struct {
 	gate   bool
 }
 
-func inspect(pod *corev1.Pod) (f found) {
+func scan(pod *corev1.Pod) (f existing) {
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
 		if f.agentlet == nil && isAgentlet(c) {
@@ -62,7 +62,7 @@ func nonceOf(c *corev1.Container) (string, bool) {
 }
 
 // port is the port of the agentlet: of the one that is there, or of the one that the annotations ask for.
-func (f *found) port(pod *corev1.Pod, defaults registration.Defaults) (int, bool) {
+func (f *existing) port(pod *corev1.Pod, defaults registration.Defaults) (int, bool) {
 	if port, ok := f.ownPort(); ok {
 		return port, true
 	}
@@ -70,7 +70,7 @@ func (f *found) port(pod *corev1.Pod, defaults registration.Defaults) (int, bool
 }
 
 // ownPort is the port that the agentlet which is there declares.
-func (f *found) ownPort() (int, bool) {
+func (f *existing) ownPort() (int, bool) {
 	if f.agentlet != nil {
 		for _, p := range f.agentlet.Ports {
 			if p.Name == contract.PortName {
@@ -85,7 +85,7 @@ func (f *found) ownPort() (int, bool) {
 const maxCollisions = 20
 
 // nameCollisions are the containers and volumes of others with a name that the agentlet's own needs.
-func (i *Injector) nameCollisions(pod *corev1.Pod, f *found) (errs field.ErrorList) {
+func (i *Injector) nameCollisions(pod *corev1.Pod, f *existing) (errs field.ErrorList) {
 	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
 		if c.Name == contract.ContainerName {
 			errs = append(errs, field.Invalid(path().Child("name"), c.Name, "agentlet's own container has this name; rename this one"))
@@ -99,10 +99,10 @@ func (i *Injector) nameCollisions(pod *corev1.Pod, f *found) (errs field.ErrorLi
 }
 
 // portCollisions are the declared ports of others that equal the agentlet's.
-func (i *Injector) portCollisions(pod *corev1.Pod, f *found) (errs field.ErrorList) {
+func (i *Injector) portCollisions(pod *corev1.Pod, f *existing) (errs field.ErrorList) {
 	port, ok := f.port(pod, i.config.Defaults)
 	if !ok {
-		return nil // a mistake of its own
+		return nil // an error of its own
 	}
 	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
 		for j := range c.Ports {
@@ -117,7 +117,7 @@ func (i *Injector) portCollisions(pod *corev1.Pod, f *found) (errs field.ErrorLi
 }
 
 // eachContainer visits every container but the injected one. The path is made only when it is asked for.
-func eachContainer(pod *corev1.Pod, f *found, visit func(path func() *field.Path, c *corev1.Container)) {
+func eachContainer(pod *corev1.Pod, f *existing, visit func(path func() *field.Path, c *corev1.Container)) {
 	for _, list := range [...]struct {
 		name       string
 		containers []corev1.Container

@@ -51,7 +51,7 @@ type Decision struct {
 // Injector decides. It is safe for concurrent use and holds no state but its configuration.
 type Injector struct {
 	config Config
-	parts  parts
+	parts  podAdditions
 }
 
 // New returns an Injector, or an error that lists everything wrong with the configuration.
@@ -59,7 +59,7 @@ func New(config Config) (*Injector, error) {
 	if err := config.validate().ToAggregate(); err != nil {
 		return nil, err
 	}
-	return &Injector{config: config, parts: newParts(&config)}, nil
+	return &Injector{config: config, parts: newPodAdditions(&config)}, nil
 }
 
 // Decide judges one pod.
@@ -78,7 +78,7 @@ func (i *Injector) Decide(request Request) Decision {
 
 	reg, warnings, errs := registration.Parse(pod, i.config.Defaults)
 	errs, warnings = append(translation.Errors, errs...), translation.WarningsInTheirWords(warnings)
-	found := inspect(pod)
+	found := scan(pod)
 	if found.agentlet == nil { // otherwise the annotations were translated before, which told it
 		warnings = append(warnings, translation.Warnings...)
 	}
@@ -105,16 +105,16 @@ func (i *Injector) Decide(request Request) Decision {
 		errs = append(errs, collisions...)
 	}
 	service := meshed(reg)
-	errs = append(errs, i.proxyMistakes(&found, service)...)
+	errs = append(errs, i.proxyErrors(&found, service)...)
 	if collisions := i.proxyCollisions(pod, &found, service); len(collisions) > 0 {
 		reason = firstReason(errs, reason, ReasonNameCollision)
 		errs = append(errs, collisions...)
 	}
 	if len(errs) > 0 {
-		return Decision{Outcome: Denied, Reason: reason, Errors: translation.InTheirWords(errs), Warnings: warnings}
+		return Decision{Outcome: Denied, Reason: reason, Errors: translation.MapErrors(errs), Warnings: warnings}
 	}
 
-	c := composer{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: &allowed, service: service, otherGates: i.otherGates(pod), warnings: warnings}
+	c := patchBuilder{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: &allowed, service: service, otherGates: i.otherGates(pod), warnings: warnings}
 	c.addAnnotations(translation.Annotations)
 	c.compose()
 	if len(c.patch) == 0 {

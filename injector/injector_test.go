@@ -57,7 +57,7 @@ func TestLogFormat(t *testing.T) {
 	for format, want := range map[string]bool{"": false, "json": false, "text": true} {
 		config := testConfig()
 		config.LogFormat = format
-		if got := slices.Contains(newParts(&config).firstArgs, "--log-format=text"); got != want {
+		if got := slices.Contains(newPodAdditions(&config).firstArgs, "--log-format=text"); got != want {
 			t.Errorf("%q: the argument is there: %v", format, got)
 		}
 	}

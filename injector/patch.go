@@ -16,11 +16,11 @@ import (
 // loopback reaches the agentlet of a pod in its node's network, where the pod's IP is the node's.
 const loopback = "127.0.0.1"
 
-// composer puts one pod's patch together.
-type composer struct {
-	parts    *parts
+// patchBuilder puts one pod's patch together.
+type patchBuilder struct {
+	parts    *podAdditions
 	pod      *corev1.Pod
-	found    *found
+	found    *existing
 	settings *registration.Settings
 	nonce    string
 	allowed  *registration.Allowed
@@ -34,13 +34,13 @@ type composer struct {
 }
 
 // compose adds what the pod doesn't have yet.
-func (c *composer) compose() {
+func (c *patchBuilder) compose() {
 	c.patch = slices.Grow(c.patch, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
 		agentlet := c.parts.container(c.pod, c.settings, c.nonce, c.allowed, c.otherGates)
 		if c.service != "" {
-			c.parts.proxy.lend(agentlet)
+			c.parts.proxy.mountToken(agentlet)
 		}
 		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), agentlet)
 	} else {
@@ -64,7 +64,7 @@ func (c *composer) compose() {
 }
 
 // addFirst puts the agentlet before all other init containers: it starts first, and ends last.
-func (c *composer) addFirst(path string, length int, container *corev1.Container) {
+func (c *patchBuilder) addFirst(path string, length int, container *corev1.Container) {
 	if length == 0 {
 		c.add(path, []*corev1.Container{container})
 		return
@@ -73,7 +73,7 @@ func (c *composer) addFirst(path string, length int, container *corev1.Container
 }
 
 // appendTo appends one item to the list at path, which a pod without items need not have.
-func appendTo[T any](c *composer, path string, length int, item *T) {
+func appendTo[T any](c *patchBuilder, path string, length int, item *T) {
 	if length == 0 {
 		c.add(path, []*T{item})
 		return
@@ -81,12 +81,12 @@ func appendTo[T any](c *composer, path string, length int, item *T) {
 	c.add(path+"/-", item)
 }
 
-func (c *composer) add(path string, value any) {
+func (c *patchBuilder) add(path string, value any) {
 	c.patch = append(c.patch, jsonpatch.Operation{Operation: "add", Path: path, Value: value})
 }
 
 // addPullSecrets names the Secrets that the agentlet's image is pulled with, beside the pod's own.
-func (c *composer) addPullSecrets() {
+func (c *patchBuilder) addPullSecrets() {
 	length := len(c.pod.Spec.ImagePullSecrets)
 	for i := range c.parts.secrets {
 		if !slices.Contains(c.pod.Spec.ImagePullSecrets, c.parts.secrets[i]) {
@@ -97,7 +97,7 @@ func (c *composer) addPullSecrets() {
 }
 
 // addHooks gives each of the application's containers the drain hook, unless it has a preStop hook of its own.
-func (c *composer) addHooks(port int) {
+func (c *patchBuilder) addHooks(port int) {
 	var hook *corev1.LifecycleHandler
 	for i := range c.pod.Spec.Containers {
 		container := &c.pod.Spec.Containers[i]
@@ -128,7 +128,7 @@ func (c *composer) addHooks(port int) {
 
 // drainHook is the preStop hook that the agentlet answers when the pod has left Consul. The port is a number, because a
 // name would be looked up in the application's container.
-func (c *composer) drainHook(port int) *corev1.LifecycleHandler {
+func (c *patchBuilder) drainHook(port int) *corev1.LifecycleHandler {
 	get := &corev1.HTTPGetAction{
 		Path:        contract.DrainPath,
 		Port:        intstr.FromInt32(int32(port)),
@@ -142,7 +142,7 @@ func (c *composer) drainHook(port int) *corev1.LifecycleHandler {
 }
 
 // answers reports whether the agentlet of this pod will answer an injected hook.
-func (c *composer) answers(h *corev1.LifecycleHandler, port int) bool {
+func (c *patchBuilder) answers(h *corev1.LifecycleHandler, port int) bool {
 	return h.HTTPGet.Port.IntValue() == port && slices.ContainsFunc(h.HTTPGet.HTTPHeaders, func(header corev1.HTTPHeader) bool {
 		return header.Name == contract.NonceHeader && header.Value == c.nonce
 	})

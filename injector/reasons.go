@@ -17,7 +17,7 @@ const (
 	ReasonAlreadyInjected Reason = "AlreadyInjected"
 	// ReasonInjected: the patch adds what is missing.
 	ReasonInjected Reason = "Injected"
-	// ReasonInvalidAnnotations: the annotations hold mistakes.
+	// ReasonInvalidAnnotations: the annotations hold errors.
 	ReasonInvalidAnnotations Reason = "InvalidAnnotations"
 	// ReasonServiceNotAllowed: the namespace's pods may not register a service of this name.
 	ReasonServiceNotAllowed Reason = "ServiceNotAllowed"

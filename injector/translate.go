@@ -50,7 +50,7 @@ func (i *Injector) otherGates(pod *corev1.Pod) (gates []string) {
 }
 
 // addAnnotations adds a translation, key by key. The pod has annotations: those that were translated.
-func (c *composer) addAnnotations(annotations map[string]string) {
+func (c *patchBuilder) addAnnotations(annotations map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
 		c.add("/metadata/annotations/"+pointer.Replace(key), annotations[key])
 	}

@@ -43,7 +43,7 @@ const (
 // the object: of other statuses, such as 413 and 503, the API server shows nobody the text.
 const statusTold = http.StatusInternalServerError
 
-// requestError is a mistake of the caller's, with the HTTP status that says so.
+// requestError is an error of the caller's, with the HTTP status that says so.
 type requestError struct {
 	status int
 	err    error
@@ -64,14 +64,14 @@ func (e *panicError) Error() string { return "internal error: see the webhook's 
 type reviewer interface {
 	// review answers the review in body. It says in found what it knows, also with an error. A requestError leaves the word to
 	// the API server's failurePolicy. With errAsk it is called again once ask has been.
-	review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error)
+	review(ctx context.Context, body []byte, found *result) (*admissionv1.AdmissionResponse, error)
 	// ask asks what the review can't be answered without.
-	ask(ctx context.Context, found *verdict) error
+	ask(ctx context.Context, found *result) error
 	// tooLarge answers the review in a body that may not be decoded, for the reason that the error says, but for its envelope.
-	tooLarge(body []byte, found *verdict, why *tooLargeError) (*admissionv1.AdmissionResponse, error)
+	tooLarge(body []byte, found *result, why *tooLargeError) (*admissionv1.AdmissionResponse, error)
 }
 
-// handler answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own mistakes an HTTP 500: the API
+// handler answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own errors an HTTP 500: the API
 // server applies its failurePolicy to both. Only a decision, or an object that is no pod, makes an AdmissionReview.
 type handler struct {
 	reviewer
@@ -104,7 +104,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // record logs what became of a request, once. It leaves out the uid, from which the nonce is made.
-func (h *handler) record(r *http.Request, found verdict, took time.Duration, err error) {
+func (h *handler) record(r *http.Request, found result, took time.Duration, err error) {
 	level := slog.LevelInfo
 	attributes := []slog.Attr{
 		slog.String("webhook", string(h.kind)),
@@ -124,7 +124,7 @@ func (h *handler) record(r *http.Request, found verdict, took time.Duration, err
 
 // answer reads a request and returns the body of the response. A panic below becomes an error. The verdict holds what is
 // known, also with an error.
-func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte, found verdict, err error) {
+func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte, found result, err error) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
 			answer, err = nil, &panicError{value: recovered, stack: debug.Stack()}
@@ -160,7 +160,7 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 }
 
 // decide answers the review in a body once there is room for it.
-func (h *handler) decide(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
+func (h *handler) decide(ctx context.Context, body []byte, found *result) (*admissionv1.AdmissionResponse, error) {
 	cost, err := costOf(body)
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, err}
@@ -176,7 +176,7 @@ func (h *handler) decide(ctx context.Context, body []byte, found *verdict) (*adm
 }
 
 // reviewWithin reviews a body that takes at most cost once there is room for it.
-func (h *handler) reviewWithin(ctx context.Context, body []byte, cost int64, found *verdict) (*admissionv1.AdmissionResponse, error) {
+func (h *handler) reviewWithin(ctx context.Context, body []byte, cost int64, found *result) (*admissionv1.AdmissionResponse, error) {
 	if ctx.Err() != nil {
 		return nil, &requestError{statusTold, errLate}
 	}

@@ -176,9 +176,9 @@ func TestAnOrdinaryPodGetsItsPatch(t *testing.T) {
 	}
 }
 
-func TestADenialListsEveryMistake(t *testing.T) {
+func TestADenialListsEveryError(t *testing.T) {
 	path := field.NewPath("metadata", "annotations")
-	mistakes := field.ErrorList{
+	errs := field.ErrorList{
 		field.Invalid(path.Key("agentlet.dev/service-port"), "htp", "must be a port"),
 		field.Invalid(path.Key("agentlet.dev/drain-delay"), "5", "must be a duration"),
 	}
@@ -187,8 +187,8 @@ func TestADenialListsEveryMistake(t *testing.T) {
 		want   string
 	}{
 		"none": {nil, "InvalidAnnotations"},
-		"one":  {mistakes[:1], `metadata.annotations[agentlet.dev/service-port]: Invalid value: "htp": must be a port`},
-		"two": {mistakes, "2 errors:\n" +
+		"one":  {errs[:1], `metadata.annotations[agentlet.dev/service-port]: Invalid value: "htp": must be a port`},
+		"two": {errs, "2 errors:\n" +
 			`- metadata.annotations[agentlet.dev/service-port]: Invalid value: "htp": must be a port` + "\n" +
 			`- metadata.annotations[agentlet.dev/drain-delay]: Invalid value: "5": must be a duration`},
 	} {
@@ -209,7 +209,7 @@ func TestADenialListsEveryMistake(t *testing.T) {
 	}
 }
 
-func TestOurOwnMistakesLeaveTheWordToFailurePolicy(t *testing.T) {
+func TestOurOwnErrorsLeaveTheWordToFailurePolicy(t *testing.T) {
 	var log bytes.Buffer
 	for name, decider := range map[string]Decider{
 		"panic": decide(func(injector.Request) injector.Decision { panic("oh") }),

@@ -95,7 +95,7 @@ func (m *metrics) start() {
 }
 
 // observe counts one answered request. The labels' values are the code's own words, never a pod's.
-func (m *metrics) observe(by kind, found verdict, took time.Duration) {
+func (m *metrics) observe(by kind, found result, took time.Duration) {
 	m.admissions.WithLabelValues(string(by), string(found.outcome), string(found.reason)).Inc()
 	m.duration.WithLabelValues(string(by)).Observe(took.Seconds())
 }

@@ -22,7 +22,7 @@ func TestMetricsAreAsDeclared(t *testing.T) {
 	certificate, _ := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
 	health := &health{certificates: &fakeCertificates{certificate: certificate}}
 	m := newMetrics(health, newLimiters(), "test")
-	m.observe(validating, verdict{outcome: accepted, reason: reasonValid}, time.Millisecond)
+	m.observe(validating, result{outcome: accepted, reason: reasonValid}, time.Millisecond)
 	problems, err := testutil.GatherAndLint(m.registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)

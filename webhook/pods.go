@@ -13,8 +13,8 @@ import (
 	"github.com/agentlet/agentlet/injector"
 )
 
-// judge asks the injector. Nothing in it is locked and nobody else is asked.
-type judge struct {
+// podReviewer asks the injector. Nothing in it is locked and nobody else is asked.
+type podReviewer struct {
 	decider    Decider
 	namespaces Namespaces // or nil
 }
@@ -26,7 +26,7 @@ var errLate = errors.New("the request's deadline has passed")
 var errAsk = errors.New("the namespace is not known")
 
 // decide judges a pod of the request's namespace. With errAsk it is called again, with the answer.
-func (j *judge) decide(ctx context.Context, in *request, pod *corev1.Pod, found *verdict) (injector.Decision, error) {
+func (j *podReviewer) decide(ctx context.Context, in *request, pod *corev1.Pod, found *result) (injector.Decision, error) {
 	if ctx.Err() != nil {
 		return injector.Decision{}, &requestError{statusTold, errLate}
 	}
@@ -41,7 +41,7 @@ func (j *judge) decide(ctx context.Context, in *request, pod *corev1.Pod, found 
 }
 
 // ask asks for the namespace's annotations.
-func (j *judge) ask(ctx context.Context, found *verdict) (err error) {
+func (j *podReviewer) ask(ctx context.Context, found *result) (err error) {
 	found.annotations, err = j.namespaces.Ask(ctx, found.namespace)
 	if found.asked = true; err != nil {
 		found.outcome, found.reason = failed, reasonNamespaceUnknown
@@ -51,14 +51,14 @@ func (j *judge) ask(ctx context.Context, found *verdict) (err error) {
 }
 
 // pods answers for pods at their creation.
-type pods struct{ judge }
+type pods struct{ podReviewer }
 
-func (p *pods) review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
+func (p *pods) review(ctx context.Context, body []byte, found *result) (*admissionv1.AdmissionResponse, error) {
 	in, pod, notPod, err := decodeReview(body)
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, err}
 	}
-	found.know(in)
+	found.setRequest(in)
 	if !in.isPodCreation() {
 		found.outcome, found.reason = injector.Skipped, reasonNotCreation
 		return allow(in.UID), nil
@@ -82,12 +82,12 @@ func (p *pods) review(ctx context.Context, body []byte, found *verdict) (*admiss
 }
 
 // tooLarge denies a pod that may not be decoded: of an HTTP error nobody would see the reason.
-func (p *pods) tooLarge(body []byte, found *verdict, why *tooLargeError) (*admissionv1.AdmissionResponse, error) {
+func (p *pods) tooLarge(body []byte, found *result, why *tooLargeError) (*admissionv1.AdmissionResponse, error) {
 	in, err := decodeEnvelope(body)
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, err}
 	}
-	found.know(in)
+	found.setRequest(in)
 	if !in.isPodCreation() {
 		found.outcome, found.reason = injector.Skipped, reasonNotCreation
 		return allow(in.UID), nil

@@ -169,7 +169,7 @@ func encodePatch(operations []jsonpatch.Operation) ([]byte, error) {
 	return patch, nil
 }
 
-// denial lists every mistake, one a line.
+// denial lists every error, one a line.
 func denial(decision injector.Decision) string {
 	switch len(decision.Errors) {
 	case 0:
@@ -179,9 +179,9 @@ func denial(decision injector.Decision) string {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "%d errors:", len(decision.Errors))
-	for _, mistake := range decision.Errors {
+	for _, err := range decision.Errors {
 		out.WriteString("\n- ")
-		out.WriteString(mistake.Error())
+		out.WriteString(err.Error())
 	}
 	return out.String()
 }

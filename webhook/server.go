@@ -82,11 +82,11 @@ func New(config Config) *Server {
 		metrics.registry.MustRegister(config.Grants)
 	}
 	mux := http.NewServeMux()
-	judge, memory := judge{config.Decider, config.Namespaces}, newMemory()
+	judge, memory := podReviewer{config.Decider, config.Namespaces}, newMemory()
 	mux.Handle(MutatePath, &handler{&pods{judge}, mutating, metrics, config.Log, memory})
 	mux.Handle(ValidatePath, &handler{&workloads{judge}, validating, metrics, config.Log, memory})
 	s := &Server{config: config, health: health, limiters: limiters}
-	s.tls = newHTTPServer(s.parting(mux), config.Log)
+	s.tls = newHTTPServer(s.closeIdleOnShutdown(mux), config.Log)
 	// The API server calls webhooks by HTTP/1.1 alone, so as to reach all replicas. HTTP/2 would give strangers 250 requests for each
 	// connection.
 	s.tls.Protocols = new(http.Protocols)
@@ -120,10 +120,10 @@ func (s sampled) Handle(ctx context.Context, line slog.Record) (err error) {
 	return err
 }
 
-// parting ends, while the server is about to end, each connection with the answer to its next request. The API server keeps
+// closeIdleOnShutdown ends, while the server is about to end, each connection with the answer to its next request. The API server keeps
 // connections for later calls and doesn't repeat one that meets a connection's end: when the server closes them at last,
 // those in use shall have moved to another replica.
-func (s *Server) parting(next http.Handler) http.Handler {
+func (s *Server) closeIdleOnShutdown(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.health.stopping.Load() {
 			w.Header().Set("Connection", "close")

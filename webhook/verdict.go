@@ -37,7 +37,7 @@ const (
 	reasonTerminating  injector.Reason = "Terminating"
 	reasonUnchanged    injector.Reason = "Unchanged"
 	reasonValid        injector.Reason = "Valid"
-	// reasonNothingNew: each of its mistakes was there before.
+	// reasonNothingNew: each of its errors was there before.
 	reasonNothingNew injector.Reason = "NoNewErrors"
 )
 
@@ -55,8 +55,8 @@ func reasons() (all []string) {
 	return all
 }
 
-// verdict is what became of one request, for the metric and the log.
-type verdict struct {
+// result is what became of one request, for the metric and the log.
+type result struct {
 	outcome   injector.Outcome
 	reason    injector.Reason
 	uid       types.UID
@@ -68,7 +68,7 @@ type verdict struct {
 	annotations map[string]string
 }
 
-// know keeps what the request says of itself.
-func (v *verdict) know(in *request) {
+// setRequest keeps what the request says of itself.
+func (v *result) setRequest(in *request) {
 	v.uid, v.namespace, v.object = in.UID, cut(in.Namespace, maxName), cut(in.Name, maxName)
 }

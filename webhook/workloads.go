@@ -18,10 +18,10 @@ import (
 
 // workloads answers for objects that hold a pod template: it says at once what would be said to their pods one by one, later
 // and to a controller. It is there for people, and never stops a controller: what another object controls, what is being
-// deleted, and a template that did not change are let through without a look, and of a changed one only new mistakes count.
-type workloads struct{ judge }
+// deleted, and a template that did not change are let through without a look, and of a changed one only new errors count.
+type workloads struct{ podReviewer }
 
-func (w *workloads) review(ctx context.Context, body []byte, found *verdict) (*admissionv1.AdmissionResponse, error) {
+func (w *workloads) review(ctx context.Context, body []byte, found *result) (*admissionv1.AdmissionResponse, error) {
 	var whole review[workload.Object, workload.Object]
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &whole); err != nil {
 		return nil, &requestError{http.StatusBadRequest, fmt.Errorf("decode AdmissionReview: %w", err)}
@@ -30,7 +30,7 @@ func (w *workloads) review(ctx context.Context, body []byte, found *verdict) (*a
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, err}
 	}
-	found.know(in)
+	found.setRequest(in)
 	templates, reason, err := w.open(in, &whole.Request.Object, &whole.Request.OldObject, found)
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, err}
@@ -43,7 +43,7 @@ func (w *workloads) review(ctx context.Context, body []byte, found *verdict) (*a
 }
 
 // tooLarge leaves a workload that may not be decoded to failurePolicy, which is Ignore.
-func (w *workloads) tooLarge(_ []byte, _ *verdict, why *tooLargeError) (*admissionv1.AdmissionResponse, error) {
+func (w *workloads) tooLarge(_ []byte, _ *result, why *tooLargeError) (*admissionv1.AdmissionResponse, error) {
 	return nil, &requestError{statusTold, why}
 }
 
@@ -54,7 +54,7 @@ type templates struct {
 }
 
 // open finds the templates, or the reason for which there is nothing to judge.
-func (w *workloads) open(in *request, o, old *workload.Object, found *verdict) (t templates, skip injector.Reason, err error) {
+func (w *workloads) open(in *request, o, old *workload.Object, found *result) (t templates, skip injector.Reason, err error) {
 	if in.SubResource != "" || (in.Operation != admissionv1.Create && in.Operation != admissionv1.Update) {
 		return t, reasonNotAWorkload, nil
 	}
@@ -88,9 +88,9 @@ func (w *workloads) open(in *request, o, old *workload.Object, found *verdict) (
 	return t, "", nil
 }
 
-// compare judges the templates. A mistake denies if the old template doesn't have it.
-func (w *workloads) compare(ctx context.Context, in *request, t templates, found *verdict) (*admissionv1.AdmissionResponse, error) {
-	now, err := w.mistakesIn(ctx, in, t.new, found)
+// compare judges the templates. An error denies if the old template doesn't have it.
+func (w *workloads) compare(ctx context.Context, in *request, t templates, found *result) (*admissionv1.AdmissionResponse, error) {
+	now, err := w.errorsIn(ctx, in, t.new, found)
 	if err != nil {
 		return nil, err
 	}
@@ -102,22 +102,22 @@ func (w *workloads) compare(ctx context.Context, in *request, t templates, found
 	if now.Outcome == injector.Denied {
 		before := map[string]int{}
 		if t.old != nil {
-			old, err := w.mistakesIn(ctx, in, t.old, found)
+			old, err := w.errorsIn(ctx, in, t.old, found)
 			if err != nil {
 				return nil, err
 			}
-			for _, mistake := range old.Errors {
-				before[mistakeKey(mistake)]++
+			for _, err := range old.Errors {
+				before[errorKey(err)]++
 			}
 		}
-		for _, mistake := range now.Errors {
-			if key := mistakeKey(mistake); before[key] > 0 {
+		for _, err := range now.Errors {
+			if key := errorKey(err); before[key] > 0 {
 				before[key]--
-				answer.Warnings = append(answer.Warnings, "its pods will be refused, as before: "+workload.Mistake(t.path, mistake).Error())
+				answer.Warnings = append(answer.Warnings, "its pods will be refused, as before: "+workload.AtPath(t.path, err).Error())
 				continue
 			}
 			answer.Outcome, answer.Reason = injector.Denied, now.Reason
-			answer.Errors = append(answer.Errors, workload.Mistake(t.path, mistake))
+			answer.Errors = append(answer.Errors, workload.AtPath(t.path, err))
 		}
 		found.outcome, found.reason = accepted, reasonNothingNew
 		if answer.Outcome == injector.Denied {
@@ -127,8 +127,8 @@ func (w *workloads) compare(ctx context.Context, in *request, t templates, found
 	return respond(in.UID, answer)
 }
 
-// mistakesIn is what would be said to a pod of the template.
-func (w *workloads) mistakesIn(ctx context.Context, in *request, template []byte, found *verdict) (injector.Decision, error) {
+// errorsIn is what would be said to a pod of the template.
+func (w *workloads) errorsIn(ctx context.Context, in *request, template []byte, found *result) (injector.Decision, error) {
 	pod, err := workload.Pod(template)
 	if err != nil {
 		return injector.Decision{}, &requestError{http.StatusBadRequest, fmt.Errorf("decode pod template: %w", err)}
@@ -139,7 +139,7 @@ func (w *workloads) mistakesIn(ctx context.Context, in *request, template []byte
 // index of a list, in the path of a field.
 var index = regexp.MustCompile(`\[\d+\]`)
 
-// mistakeKey is the same for a mistake that merely moved in its list, because something was put before it.
-func mistakeKey(mistake *field.Error) string {
-	return index.ReplaceAllString(mistake.Field, "[]") + "\x00" + mistake.ErrorBody()
+// errorKey is the same for an error that merely moved in its list, because something was put before it.
+func errorKey(err *field.Error) string {
+	return index.ReplaceAllString(err.Field, "[]") + "\x00" + err.ErrorBody()
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func testWorkloads(decider Decider, namespaces Namespaces) *handler {
-	return testHandler(&workloads{judge{decider, namespaces}}, validating)
+	return testHandler(&workloads{podReviewer{decider, namespaces}}, validating)
 }
 
 // edits change the template of a workload.
@@ -90,7 +90,7 @@ func workloadReview(t *testing.T, object, old map[string]any) []byte {
 	})
 }
 
-func TestEveryKindsMistakesAreToldAtOnceWithTheirPlaces(t *testing.T) {
+func TestEveryKindsErrorsAreToldAtOnceWithTheirPlaces(t *testing.T) {
 	for _, kind := range []struct{ version, kind, at string }{
 		{"apps/v1", "Deployment", "spec.template."},
 		{"apps/v1", "StatefulSet", "spec.template."},

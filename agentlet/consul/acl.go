@@ -56,7 +56,7 @@ func (c *Client) Login(ctx context.Context) (agentlet.Session, error) {
 	if err != nil {
 		return agentlet.Session{}, fmt.Errorf("log in: %w", err)
 	}
-	if err := c.lend(ctx, bearer); err != nil {
+	if err := c.ensureProxyToken(ctx, bearer); err != nil {
 		return agentlet.Session{}, err
 	}
 	doing := "log in with auth method " + c.config.ACL.AuthMethod
@@ -178,8 +178,8 @@ func readSecret(file string) (string, error) {
 	return secret, nil
 }
 
-// advise says what a person does about a denial.
-func (c *Client) advise(err error) error {
+// withHint says what a person does about a denial.
+func (c *Client) withHint(err error) error {
 	switch {
 	case !errors.Is(err, agentlet.ErrDenied):
 		return err

@@ -111,7 +111,7 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 		if check == nil {
 			continue
 		}
-		c.named(check.Node)
+		c.setNodeName(check.Node)
 		o, ours := observed[check.ServiceID]
 		if !ours || !strings.HasPrefix(check.CheckID, check.ServiceID+":") {
 			continue
@@ -123,7 +123,7 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 		case contract.ReadinessID(check.ServiceID):
 			o.Readiness = contract.Health(check.Status)
 			if check.Status == api.HealthCritical && strings.HasPrefix(check.Output, contract.MaintenanceOutput) {
-				o.Excuse = check.Output
+				o.MaintenanceOutput = check.Output
 			}
 		}
 		observed[check.ServiceID] = o
@@ -214,12 +214,12 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 	s.Checks = []checkBody{
 		{AgentServiceCheck: &api.AgentServiceCheck{
 			CheckID: contract.HeartbeatID(d.ID), Name: "agentlet heartbeat",
-			Notes: nudge(d) + heartbeatNotes + d.Fingerprint(), TTL: d.HeartbeatTTL.String(),
+			Notes: syncNote(d) + heartbeatNotes + d.Fingerprint(), TTL: d.HeartbeatTTL.String(),
 			Status: api.HealthPassing, DeregisterCriticalServiceAfter: d.DeregisterAfter.String(),
 		}},
 		{AgentServiceCheck: &api.AgentServiceCheck{
 			CheckID: contract.ReadinessID(d.ID), Name: "agentlet readiness",
-			Notes: nudge(d) + "the readiness of the pod's containers", TTL: contract.ReadinessTTL.String(),
+			Notes: syncNote(d) + "the readiness of the pod's containers", TTL: contract.ReadinessTTL.String(),
 			Status: string(health),
 		}},
 	}
@@ -239,14 +239,14 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 		}
 	}
 	for i, own := range d.Checks {
-		s.Checks = append(s.Checks, check(contract.CheckID(d.ID, i), nudge(d), own))
+		s.Checks = append(s.Checks, check(contract.CheckID(d.ID, i), syncNote(d), own))
 	}
 	return s
 }
 
-// nudge begins the notes of the checks where the definition is nudged: the agent syncs a check that has changed,
+// syncNote begins the notes of the checks where the definition is nudged: the agent syncs a check that has changed,
 // and takes one that is put as it was for synced, though it may have failed to.
-func nudge(d agentlet.Definition) string {
+func syncNote(d agentlet.Definition) string {
 	if n := d.Meta[contract.MetaSyncGeneration]; n != "" {
 		return "sync " + n + "; "
 	}

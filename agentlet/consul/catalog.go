@@ -52,7 +52,7 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 	if meta.LastIndex < index {
 		return c.OnNode(ctx, prefix, 0, wait)
 	}
-	checks = present(checks)
+	checks = nonNil(checks)
 	// A node has a check of its own, serfHealth: where it is kept from us, so would be the rest.
 	if meta.ResultsFilteredByACLs && !slices.ContainsFunc(checks, func(check *api.HealthCheck) bool { return check.ServiceID == "" }) {
 		return agentlet.CatalogView{}, fmt.Errorf("read the catalog's checks of node %s: %w", node, errNoNodeRead)
@@ -85,8 +85,8 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 	return view, nil
 }
 
-// present leaves out what isn't there: Consul lists no nulls, but what else may listen at its port can.
-func present[T any](list []*T) []*T {
+// nonNil leaves out what isn't there: Consul lists no nulls, but what else may listen at its port can.
+func nonNil[T any](list []*T) []*T {
 	return slices.DeleteFunc(list, func(entry *T) bool { return entry == nil })
 }
 
@@ -123,11 +123,11 @@ func failing(check *api.HealthCheck) string {
 	return check.Name + " (" + answer + ")"
 }
 
-// named takes in the node's name as the agent itself tells it, with each check of ours that it has.
-func (c *Client) named(node string) {
+// setNodeName takes in the node's name as the agent itself tells it, with each check of ours that it has.
+func (c *Client) setNodeName(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.config.NodeName == "" && node != "" && node == brief(node) {
+	if c.config.NodeName == "" && node != "" && node == truncate(node) {
 		c.node = node
 	}
 }
@@ -144,7 +144,7 @@ func (c *Client) nodeName(ctx context.Context) (string, error) {
 	q := c.query(ctx)
 	q.Filter = "Address == " + quote(c.config.HostIP)
 	nodes, meta, err := c.api.Catalog().Nodes(q)
-	nodes = present(nodes)
+	nodes = nonNil(nodes)
 	doing := "look up the node by its address " + c.config.HostIP
 	switch {
 	case err != nil:
@@ -156,8 +156,8 @@ func (c *Client) nodeName(ctx context.Context) (string, error) {
 	case len(nodes) > 1:
 		return "", fmt.Errorf("%s: %w", doing, errManyNodes)
 	}
-	c.named(nodes[0].Node)
-	return brief(nodes[0].Node), nil
+	c.setNodeName(nodes[0].Node)
+	return truncate(nodes[0].Node), nil
 }
 
 // worse of two healths; an empty one is better than any.

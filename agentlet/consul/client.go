@@ -110,16 +110,16 @@ func (c *Client) classify(doing string, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%s: %w", doing, agentlet.ErrRefused)
 	case errors.As(err, &status):
-		return c.advise(classifyStatus(doing, status.Code, brief(withoutAccessor(strings.TrimSpace(status.Body)))))
+		return c.withHint(classifyStatus(doing, status.Code, truncate(withoutAccessor(strings.TrimSpace(status.Body)))))
 	case errors.As(err, &dial) && dial.Op == "dial" && dial.Timeout():
 		return fmt.Errorf("%s: %w", doing, agentlet.ErrUnreachable)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return fmt.Errorf("%s: %w", doing, agentlet.ErrLate)
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%s: %w: %w", doing, agentlet.ErrUnreachable, agentlet.Bare(err))
+		return fmt.Errorf("%s: %w: %w", doing, agentlet.ErrUnreachable, agentlet.RootCause(err))
 	}
-	if words := err.Error(); words != brief(words) {
-		err = errors.New(brief(words)) // it quotes a header, or a part of the answer
+	if words := err.Error(); words != truncate(words) {
+		err = errors.New(truncate(words)) // it quotes a header, or a part of the answer
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
@@ -128,9 +128,9 @@ func (c *Client) classify(doing string, err error) error {
 // and all of it would be written into the pod's condition.
 const maxWords = 1024
 
-// brief is what a condition can hold of a text. The API server would take other bytes for something else than was sent, and it
+// truncate is what a condition can hold of a text. The API server would take other bytes for something else than was sent, and it
 // would be written for ever.
-func brief(text string) string {
+func truncate(text string) string {
 	if len(text) <= maxWords {
 		return strings.ToValidUTF8(text, "?")
 	}

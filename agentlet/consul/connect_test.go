@@ -123,7 +123,7 @@ func TestMesh(t *testing.T) {
 	}
 	gone := callee.DeepCopy()
 	gone.DeletionTimestamp = &metav1.Time{Time: time.Now()}
-	registrars[0].Seen(gone)
+	registrars[0].OnUpdate(gone)
 	eventually(t, "an end of the callee's proxy", func() bool { return server.Proxy(t, "db") == nil })
 }
 

@@ -302,7 +302,7 @@ func TestMaintenanceOfTheApplicationIsFoundAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return observed[definition.ID].Excuse, observed[definition.ID].Readiness
+		return observed[definition.ID].MaintenanceOutput, observed[definition.ID].Readiness
 	}
 	if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
 		t.Fatal(err)

@@ -220,7 +220,7 @@ func TestSickAgent(t *testing.T) {
 			gone := ending.pod.DeepCopy()
 			now := metav1.Now()
 			gone.DeletionTimestamp = &now
-			ending.Seen(gone)
+			ending.OnUpdate(gone)
 			if !ending.Drain(t.Context(), time.Second) {
 				t.Error("the drain hook was answered before the drain was over")
 			}

@@ -12,10 +12,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet"
 )
 
-// lend sees to it that the mesh proxy's file holds a token of its own. One that is there is the proxy's already, of an earlier
+// ensureProxyToken sees to it that the mesh proxy's file holds a token of its own. One that is there is the proxy's already, of an earlier
 // process of this pod; another one follows it only if Consul doesn't know it any more, and a failure to make that is but logged:
 // the proxy may be in need of it, the agentlet isn't.
-func (c *Client) lend(ctx context.Context, bearer string) error {
+func (c *Client) ensureProxyToken(ctx context.Context, bearer string) error {
 	acl := &c.config.ACL
 	if acl.ProxyAuthMethod == "" {
 		return nil

@@ -36,7 +36,7 @@ func (k *kubernetes) SetConditions(_ context.Context, conditions []corev1.PodCon
 	return "", nil
 }
 
-func (*kubernetes) Tell(context.Context, agentlet.Event) error { return nil }
+func (*kubernetes) CreateEvent(context.Context, agentlet.Event) error { return nil }
 
 func (k *kubernetes) condition() corev1.PodCondition {
 	k.mu.Lock()
@@ -88,7 +88,7 @@ func start(t *testing.T, address string, watched *corev1.Pod, config agentlet.Co
 	done := make(chan struct{})
 	go func() { defer close(done); _ = r.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	r.Seen(watched)
+	r.OnUpdate(watched)
 	return r, kube, done
 }
 
@@ -107,7 +107,7 @@ func end(t *testing.T, r *agentlet.Registrar, ended <-chan struct{}) {
 	t.Helper()
 	deleted := pod()
 	deleted.DeletionTimestamp = &metav1.Time{Time: time.Now()}
-	r.Seen(deleted)
+	r.OnUpdate(deleted)
 	if !r.Drain(t.Context(), time.Second) {
 		t.Error("the hook was not held to the end of the drain")
 	}
@@ -206,7 +206,7 @@ func TestRenewal(t *testing.T) {
 	})
 	unready := pod()
 	unready.Status.ContainerStatuses[0].Ready = false
-	r.Seen(unready)
+	r.OnUpdate(unready)
 	eventually(t, "critical by the second token", func() bool { return server.health(t) == api.HealthCritical })
 	end(t, r, ended)
 	if n := len(server.logins(t)); n != 0 || server.health(t) != "" {
@@ -247,7 +247,7 @@ func TestDeadToken(t *testing.T) {
 	unready := pod()
 	unready.Status.ContainerStatuses[0].Ready = false
 	eventually(t, "another token", func() bool {
-		r.Seen(unready) // a call that fails notices it
+		r.OnUpdate(unready) // a call that fails notices it
 		tokens := server.logins(t)
 		return len(tokens) == 1 && tokens[0].AccessorID != first
 	})

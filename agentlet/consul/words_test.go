@@ -35,7 +35,7 @@ func TestApplicationSpeaksForItself(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); _ = r.Run(ctx) }()
 		local := httptest.NewServer(r.Handler(""))
-		r.Seen(speaking)
+		r.OnUpdate(speaking)
 		return local.URL, func() { local.Close(); cancel(); <-done }
 	}
 	say := func(url, path, body string) {

@@ -48,7 +48,7 @@ const Never = "never"
 const (
 	// MinDeregisterAfter is Consul's own minimum for deregister_critical_service_after (its reaper ticks each 30 s).
 	MinDeregisterAfter = time.Minute
-	// MinHeartbeatTTL keeps a beat, at a third of it, from going more often than once a second.
+	// MinHeartbeatTTL keeps a heartbeat, at a third of it, from going more often than once a second.
 	MinHeartbeatTTL = 3 * time.Second
 	// MaxPerServiceName is the longest service name that fits into KEY.NAME: a key's name part has 63 characters, and
 	// the longest KEY with its dot 15.
@@ -102,7 +102,7 @@ var keys = []Key{
 	{Name: TagsFromLabels, Where: podAnnotation, Form: "comma-separated pod label keys", Doc: "pod labels whose values become tags, live"},
 	{Name: MetaFromLabels, Where: podAnnotation, Form: "comma-separated key=label or label", Doc: "pod labels whose values become meta, live"},
 	{Name: ContainerExclude, Where: podAnnotation, Form: "comma-separated container names", Doc: "containers that do not count for readiness"},
-	{Name: HeartbeatTTL, Where: podAnnotation, Form: "a duration of at least 3s, such as 30s", Default: "30s", Doc: "TTL of the heartbeat check; a beat goes at a third of it, jittered"},
+	{Name: HeartbeatTTL, Where: podAnnotation, Form: "a duration of at least 3s, such as 30s", Default: "30s", Doc: "TTL of the heartbeat check; a heartbeat goes at a third of it, jittered"},
 	{Name: DeregisterAfter, Where: podAnnotation, Form: "a duration of at least 1m, such as 2m", Default: "2m", Doc: "how long without heartbeat before the node's Consul agent reaps the instance"},
 	{Name: Gate, Where: podAnnotation, Form: "passing, registered or off", Default: string(GatePassing), Doc: "passing opens when the catalog shows the instance passing; registered registers at once as critical and opens when the catalog has it; off adds no gate"},
 	{Name: GateTimeout, Where: podAnnotation, Form: "a duration such as 5m, or never", Default: Never, Doc: "opens the gate anyway after this long of ready containers, with the reason TimedOut"},

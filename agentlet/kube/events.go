@@ -22,7 +22,7 @@ const (
 
 // Tell implements agentlet.Kubernetes. The event has the form of the kubelet's own, so that kubectl describe shows it with
 // them. There is no recorder in between: what it would count and aggregate, the registrar does not tell.
-func (p *Pod) Tell(ctx context.Context, event agentlet.Event) error {
+func (p *Pod) CreateEvent(ctx context.Context, event agentlet.Event) error {
 	err := p.client.Post().Namespace(p.namespace).Resource("events").Body(p.event(event)).Do(ctx).Error()
 	switch {
 	case err == nil:
@@ -30,7 +30,7 @@ func (p *Pod) Tell(ctx context.Context, event agentlet.Event) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return context.Canceled
 	}
-	return fmt.Errorf("create event: %w", agentlet.Bare(err))
+	return fmt.Errorf("create event: %w", agentlet.RootCause(err))
 }
 
 func (p *Pod) event(event agentlet.Event) *corev1.Event {

@@ -27,11 +27,11 @@ func TestTell(t *testing.T) {
 		t.Fatal(err)
 	}
 	event := agentlet.Event{Warning: true, Reason: contract.CatalogLost, Message: "lost", At: time.Now()}
-	if err := pod.Tell(t.Context(), event); err != nil || asked != "POST /api/v1/namespaces/shop/events" {
+	if err := pod.CreateEvent(t.Context(), event); err != nil || asked != "POST /api/v1/namespaces/shop/events" {
 		t.Errorf("asked %q, error %v", asked, err)
 	}
 	status = http.StatusForbidden
-	if err := pod.Tell(t.Context(), event); err == nil {
+	if err := pod.CreateEvent(t.Context(), event); err == nil {
 		t.Error("a refusal is no error")
 	}
 }

@@ -174,7 +174,7 @@ func TestGateWriteThatIsRefusedIsTriedAgain(t *testing.T) {
 			go func() { ended <- registrar.Run(ctx) }()
 			defer func() { cancel(); <-ended }()
 			began := time.Now()
-			registrar.Seen(readyPod())
+			registrar.OnUpdate(readyPod())
 			select {
 			case <-opened:
 			case <-time.After(time.Minute):

@@ -19,7 +19,7 @@ import (
 // logged is a ListerWatcher that says when reading the pod begins to fail, when it fails in another way, and when it
 // works again.
 func logged(log *slog.Logger, inner *cache.ListWatch) *cache.ListWatch {
-	outage := &outage{log: log}
+	outage := &errorLog{log: log}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			list, err := inner.ListWithContext(ctx, options)
@@ -37,8 +37,8 @@ func logged(log *slog.Logger, inner *cache.ListWatch) *cache.ListWatch {
 	}
 }
 
-// outage remembers what was said of it: listing and watching take turns, and each fails in its own words.
-type outage struct {
+// errorLog remembers what was said of it: listing and watching take turns, and each fails in its own words.
+type errorLog struct {
 	log  *slog.Logger
 	mu   sync.Mutex
 	said []string
@@ -47,7 +47,7 @@ type outage struct {
 // sayings bounds what one outage is told in.
 const sayings = 8
 
-func (o *outage) note(err error) {
+func (o *errorLog) note(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -55,8 +55,8 @@ func (o *outage) note(err error) {
 	case err == nil && len(o.said) > 0:
 		o.said = nil
 		o.log.Info("reading the own pod works again")
-	case err != nil && len(o.said) < sayings && !slices.Contains(o.said, agentlet.Bare(err).Error()):
-		o.said = append(o.said, agentlet.Bare(err).Error())
-		o.log.Warn("reading the own pod fails, so its state is kept as last known", "error", agentlet.Bare(err))
+	case err != nil && len(o.said) < sayings && !slices.Contains(o.said, agentlet.RootCause(err).Error()):
+		o.said = append(o.said, agentlet.RootCause(err).Error())
+		o.log.Warn("reading the own pod fails, so its state is kept as last known", "error", agentlet.RootCause(err))
 	}
 }

@@ -56,10 +56,10 @@ func NewPod(config *rest.Config, namespace, name, uid string) (*Pod, error) {
 
 // Sink receives what the watch sees.
 type Sink interface {
-	// Seen is called with the pod as it is now. The pod is the sink's; nobody changes it.
-	Seen(pod *corev1.Pod)
-	// Gone is called when the API server says that there is no such pod.
-	Gone()
+	// OnUpdate is called with the pod as it is now. The pod is the sink's; nobody changes it.
+	OnUpdate(pod *corev1.Pod)
+	// OnDelete is called when the API server says that there is no such pod.
+	OnDelete()
 }
 
 // Watch reports the pod to sink until ctx ends. It lists once and then watches; whatever breaks is taken up again with
@@ -68,7 +68,7 @@ type Sink interface {
 func (p *Pod) Watch(ctx context.Context, log *slog.Logger, sink Sink) {
 	ctx = klog.NewContext(ctx, logr.Discard())
 	list := logged(log, cache.NewListWatchFromClient(p.client, "pods", p.namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, p.name)))
-	store := &funnel{sink: sink, uid: types.UID(p.uid), read: func() (*corev1.Pod, error) { return p.get(ctx) }}
+	store := &podStore{sink: sink, uid: types.UID(p.uid), read: func() (*corev1.Pod, error) { return p.get(ctx) }}
 	reflector := cache.NewReflectorWithOptions(list, &corev1.Pod{}, store, cache.ReflectorOptions{Name: "own-pod", Backoff: backoff()})
 	reflector.RunWithContext(ctx)
 }

@@ -23,12 +23,12 @@ type latest struct {
 	gone bool
 }
 
-func (l *latest) Seen(pod *corev1.Pod) {
+func (l *latest) OnUpdate(pod *corev1.Pod) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.seen = pod.ResourceVersion
 }
-func (l *latest) Gone() { l.mu.Lock(); defer l.mu.Unlock(); l.gone = true }
+func (l *latest) OnDelete() { l.mu.Lock(); defer l.mu.Unlock(); l.gone = true }
 func (l *latest) is(version string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,7 +143,7 @@ func event(kind string, object any) map[string]any {
 
 func TestAnOutageIsToldOnceInEachOfItsWords(t *testing.T) {
 	log := &lines{}
-	o := &outage{log: slog.New(slog.NewTextHandler(log, nil))}
+	o := &errorLog{log: slog.New(slog.NewTextHandler(log, nil))}
 	for range 2 {
 		for i := range 20 {
 			o.note([]error{errors.New("may not list"), errors.New("may not watch")}[i%2])

@@ -89,7 +89,7 @@ func (p *Prober) Probe(ctx context.Context, probe registration.Probe) error {
 	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return fmt.Errorf("no answer within %s", probe.Timeout)
 	}
-	return agentlet.Bare(err)
+	return agentlet.RootCause(err)
 }
 
 func (p *Prober) connect(ctx context.Context, address string) error {

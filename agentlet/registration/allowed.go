@@ -182,7 +182,7 @@ func (r *reader) askTag(tag string, path *field.Path, note string) {
 	r.tags = append(r.tags, askedTag{tag, path, note})
 }
 
-// NotAllowed returns an error for each service name and each tag that the pod may not register, of tags at most maxMistakes. reg is
+// NotAllowed returns an error for each service name and each tag that the pod may not register, of tags at most maxErrors. reg is
 // what Parse made of the pod.
 func (a *Allowed) NotAllowed(pod *corev1.Pod, reg *Registration) (services, tags field.ErrorList) {
 	_, structured := pod.Annotations[contract.Services]

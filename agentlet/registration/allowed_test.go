@@ -12,7 +12,7 @@ func TestParseServiceGlobs(t *testing.T) {
 	longest := strings.Repeat("a", contract.MaxServiceName)
 	for name, test := range map[string]struct {
 		text string
-		want string // empty: a mistake
+		want string // empty: an error
 	}{
 		"all":                {"*", "*"},
 		"several":            {" web , shop-* ,a.?", "web,shop-*,a.?"},
@@ -50,7 +50,7 @@ func TestParseTagGlobs(t *testing.T) {
 	longest := strings.Repeat("a", maxTagGlob)
 	for name, test := range map[string]struct {
 		text string
-		want string // empty: a mistake
+		want string // empty: an error
 	}{
 		"all":              {"*", "*"},
 		"those of routers": {"!urlprefix-*, !traefik.*", "!urlprefix-*,!traefik.*"},
@@ -289,7 +289,7 @@ func TestTagsNotAllowedAreSaidUpToABound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, got := (&Allowed{Tags: globs}).NotAllowed(pod, reg); len(got) != maxMistakes+1 {
+	if _, got := (&Allowed{Tags: globs}).NotAllowed(pod, reg); len(got) != maxErrors+1 {
 		t.Errorf("%d errors", len(got))
 	}
 }

@@ -76,7 +76,7 @@ var refusedCheckKeys = map[string]string{
 	"os_service":          moreThanOwn,
 	"alias_node":          notOurs,
 	"alias_service":       notOurs,
-	"ttl":                 "nobody would beat for it; agentlet's own checks carry the pod's life and readiness",
+	"ttl":                 "nobody would send its heartbeats; agentlet's own checks carry the pod's life and readiness",
 	"udp":                 noSuchKind,
 	"h2ping":              noSuchKind,
 	"id":                  "agentlet gives the ID",

@@ -95,7 +95,7 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-func TestConnectMistakes(t *testing.T) {
+func TestConnectErrors(t *testing.T) {
 	sidecar := func(yaml string) string { return "[{name: web, connect: {sidecar_service: " + yaml + "}}]" }
 	proxy := func(yaml string) string { return sidecar("{proxy: " + yaml + "}") }
 	upstream := func(yaml string) string { return proxy("{upstreams: [" + yaml + "]}") }

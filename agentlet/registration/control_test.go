@@ -55,7 +55,7 @@ func TestNothingRegisteredHoldsControlCharacters(t *testing.T) {
 	at := func(path string) string { return "metadata.annotations[" + contract.Services + "][0]." + path }
 	for name, test := range map[string]struct {
 		annotations, labels map[string]string
-		field               string // of the mistake; empty: there is none
+		field               string // of the error; empty: there is none
 	}{
 		"a check's name":      {annotations: check(`name: "ok\nforged"`), field: at("checks[0].name")},
 		"a check's path":      {annotations: structured(`checks: [{http: "/\u202e", interval: 1s}]`), field: at("checks[0].http")},

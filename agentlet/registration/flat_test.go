@@ -75,7 +75,7 @@ func TestFlat(t *testing.T) {
 	}
 }
 
-func TestFlatMistakes(t *testing.T) {
+func TestFlatErrors(t *testing.T) {
 	many := make([]string, 57)
 	for i := range many {
 		many[i] = strings.Repeat("k", i+1) + ":v"
@@ -167,7 +167,7 @@ func TestFromLabels(t *testing.T) {
 	}
 }
 
-func TestFromLabelsMistakes(t *testing.T) {
+func TestFromLabelsErrors(t *testing.T) {
 	for name, test := range map[string]struct{ key, value, want string }{
 		"no label":        {"tags-from-labels", "a b", `tags-from-labels]: Invalid value: "a b": must be comma-separated pod label keys: "a b" is no label key`},
 		"empty label":     {"tags-from-labels", "a,,b", "one of the items is empty"},

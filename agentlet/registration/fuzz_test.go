@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// FuzzParse holds that no annotation makes Parse panic, that a registration comes exactly without mistakes, and that
+// FuzzParse holds that no annotation makes Parse panic, that a registration comes exactly without errors, and that
 // what a registration holds is within the contract's and Consul's bounds.
 func FuzzParse(f *testing.F) {
 	f.Add("web,api", "http", `v1,a\,b`, "team:core", "role", "zone=topology.kubernetes.io/zone", "10s")

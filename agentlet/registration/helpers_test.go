@@ -40,7 +40,7 @@ func newPod(short annotations) *corev1.Pod {
 	return pod
 }
 
-// mustParse parses a pod that has no mistakes.
+// mustParse parses a pod that has no errors.
 func mustParse(t *testing.T, pod *corev1.Pod, defaults Defaults) (*Registration, []string) {
 	t.Helper()
 	reg, warnings, errs := Parse(pod, defaults)
@@ -50,7 +50,7 @@ func mustParse(t *testing.T, pod *corev1.Pod, defaults Defaults) (*Registration,
 	return reg, warnings
 }
 
-// wantErrors checks that a pod has exactly these mistakes, each given by a part of its text.
+// wantErrors checks that a pod has exactly these errors, each given by a part of its text.
 func wantErrors(t *testing.T, pod *corev1.Pod, parts ...string) {
 	t.Helper()
 	reg, _, errs := Parse(pod, nil)

@@ -27,8 +27,8 @@ const (
 	// maxMarks is on what separates or nests values in the text of services: line ends, commas, brackets, dashes. To parse one takes
 	// up to 600 bytes of memory. A service with two checks has some forty.
 	maxMarks = 4096
-	// maxMistakes and maxWarnings are as many as are told; nobody reads more at once.
-	maxMistakes = 20
+	// maxErrors and maxWarnings are as many as are told; nobody reads more at once.
+	maxErrors   = 20
 	maxWarnings = 20
 )
 

@@ -34,7 +34,7 @@ func TestHostileAnnotations(t *testing.T) {
 	}
 	cases := map[string]struct {
 		annotations map[string]string
-		says        string // of the first mistake; empty where there is none
+		says        string // of the first error; empty where there is none
 	}{
 		"a quantity with an exponent":      {flat(contract.CPURequest, "1e300000000"), "a quantity"},
 		"a quantity that can't be divided": {flat(contract.CPURequest, "1e2147483647"), "a quantity"},
@@ -66,17 +66,17 @@ func TestHostileAnnotations(t *testing.T) {
 			case c.says != "" && (len(errs) == 0 || !strings.Contains(errs[0].Error(), c.says)):
 				t.Errorf("the errors are %.300v, want the first to say %q", errs, c.says)
 			}
-			if len(errs) > maxMistakes+1 || len(warnings) > 2*maxWarnings+2 {
+			if len(errs) > maxErrors+1 || len(warnings) > 2*maxWarnings+2 {
 				t.Errorf("%d errors and %d warnings", len(errs), len(warnings))
 			}
 		})
 	}
 }
 
-func TestManyMistakesEndWithAWord(t *testing.T) {
+func TestManyErrorsEndWithAWord(t *testing.T) {
 	bad := "[" + strings.TrimSuffix(strings.Repeat("{port: x},", MaxServices), ",") + "]"
 	_, _, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.Services: bad}}}, nil)
-	if len(errs) != maxMistakes+1 || !strings.Contains(errs[maxMistakes].Error(), "more errors") {
+	if len(errs) != maxErrors+1 || !strings.Contains(errs[maxErrors].Error(), "more errors") {
 		t.Errorf("%d errors, the last %v", len(errs), errs[len(errs)-1])
 	}
 }

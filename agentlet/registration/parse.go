@@ -17,10 +17,10 @@ func Wanted(pod *corev1.Pod) bool {
 	return names || structured
 }
 
-// Parse reads a pod's labels, annotations and declared ports. It returns every mistake at once, each with the key, the
-// value and the form expected; with mistakes the registration is nil. Warnings are for what is accepted but probably
+// Parse reads a pod's labels, annotations and declared ports. It returns every error at once, each with the key, the
+// value and the form expected; with errors the registration is nil. Warnings are for what is accepted but probably
 // not meant: an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name
-// that DNS can't look up. A pod that is not Wanted is a mistake here: ask first. What it takes is bounded (limits.go), for
+// that DNS can't look up. A pod that is not Wanted is an error here: ask first. What it takes is bounded (limits.go), for
 // any input.
 func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []string, errs field.ErrorList) {
 	if err := tooLong(pod); err != nil {
@@ -108,7 +108,7 @@ func tryValue(key, text string) error {
 	return err
 }
 
-// settingsConflicts are the mistakes that only several defaults make together.
+// settingsConflicts are the errors that only several defaults make together.
 func settingsConflicts(path *field.Path, defaults Defaults) field.ErrorList {
 	r := &reader{pod: &corev1.Pod{}, defaults: defaults}
 	s, bad := r.readSettings()

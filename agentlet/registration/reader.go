@@ -21,7 +21,7 @@ var podKeys = func() map[string]contract.Key {
 	return keys
 }()
 
-// errForm is the mistake that the form expected explains by itself.
+// errForm is the error that the form expected explains by itself.
 var errForm = errors.New("not of the form expected")
 
 // reader looks values up and gathers what is wrong with them.
@@ -78,10 +78,10 @@ func (r *reader) invalid(v value, err error) {
 	r.add(field.Invalid(annotation(v.found), clip(v.text), expectation(v.spec.Form, err)+v.note()))
 }
 
-// add adds an error unless the same one is there: several services may read the same value. Beyond maxMistakes the last
+// add adds an error unless the same one is there: several services may read the same value. Beyond maxErrors the last
 // place says that there are more.
 func (r *reader) add(err *field.Error) {
-	if len(r.errs) > maxMistakes {
+	if len(r.errs) > maxErrors {
 		return
 	}
 	for _, e := range r.errs {
@@ -89,7 +89,7 @@ func (r *reader) add(err *field.Error) {
 			return
 		}
 	}
-	if len(r.errs) == maxMistakes {
+	if len(r.errs) == maxErrors {
 		err = field.Forbidden(field.NewPath("metadata", "annotations"), "there are more errors than these")
 	}
 	r.errs = append(r.errs, err)

@@ -151,13 +151,13 @@ func (r *reader) readSettings() (s Settings, bad bool) {
 	return s, bad
 }
 
-// conflict is a mistake that a setting makes beside another one.
+// conflict is an error that a setting makes beside another one.
 type conflict struct{ key, why string }
 
 func conflicts(s *Settings) (found []conflict) {
 	if s.DeregisterAfter > 0 && s.DeregisterAfter < s.HeartbeatTTL {
 		found = append(found, conflict{contract.DeregisterAfter, fmt.Sprintf(
-			"must not be less than %s (%s): the instance would be reaped between two beats",
+			"must not be less than %s (%s): the instance would be reaped between two heartbeats",
 			contract.HeartbeatTTL, short(s.HeartbeatTTL))})
 	}
 	more := func(request, limit *resource.Quantity) bool {

@@ -185,7 +185,7 @@ func TestEveryKeysGoodValues(t *testing.T) {
 	}
 }
 
-// TestEveryKey holds that every key of the contract is read: a bad value of it is a mistake under its own path, and
+// TestEveryKey holds that every key of the contract is read: a bad value of it is an error under its own path, and
 // nothing else is.
 func TestEveryKey(t *testing.T) {
 	for _, key := range contract.Keys() {
@@ -222,7 +222,7 @@ func TestConflicts(t *testing.T) {
 		annotations annotations
 		want        string
 	}{
-		"reaped between two beats": {
+		"reaped between two heartbeats": {
 			annotations{"heartbeat-ttl": "3m"},
 			`deregister-after]: Invalid value: "2m": must not be less than agentlet.dev/heartbeat-ttl (3m)`,
 		},

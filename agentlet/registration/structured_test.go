@@ -90,7 +90,7 @@ func TestStructured(t *testing.T) {
 	}
 }
 
-func TestStructuredMistakes(t *testing.T) {
+func TestStructuredErrors(t *testing.T) {
 	for name, test := range map[string]struct {
 		yaml string
 		want []string
@@ -131,7 +131,7 @@ func TestStructuredMistakes(t *testing.T) {
 	}
 }
 
-func TestChecksMistakes(t *testing.T) {
+func TestChecksErrors(t *testing.T) {
 	own := "a check goes to the pod's own IP"
 	for check, want := range map[string][]string{
 		"{}":                                     {"checks[0]: Required value: exactly one of http, tcp and grpc", "interval: Required"},
@@ -158,7 +158,7 @@ func TestChecksMistakes(t *testing.T) {
 		"{script: x, shell: y, docker_container_id: z, interval: 1s}":       {"script", "shell", "docker_container_id"},
 		"{os_service: x, interval: 1s}":                                     {"os_service: Forbidden"},
 		"{alias_node: x, alias_service: y}":                                 {"alias_node: Forbidden", "alias_service: Forbidden", "interval"},
-		"{ttl: 10s}":                                                        {"ttl: Forbidden: nobody would beat for it", "interval"},
+		"{ttl: 10s}":                                                        {"ttl: Forbidden: nobody would send its heartbeats", "interval"},
 		"{udp: ':1', interval: 1s}":                                         {"udp: Forbidden"},
 		"{h2ping: ':1', interval: 1s}":                                      {"h2ping: Forbidden"},
 	} {

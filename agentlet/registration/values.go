@@ -21,7 +21,7 @@ const maxDuration = 24 * time.Hour
 var errEmptyItem = errors.New("one of the items is empty")
 
 // splitList splits at commas and trims spaces; `\,` is a comma that doesn't split, any other backslash is itself, so that no
-// item ends in one before another. An empty text is an empty list; an empty item is a mistake, and so are more than
+// item ends in one before another. An empty text is an empty list; an empty item is an error, and so are more than
 // maxItems commas.
 func splitList(text string) ([]string, error) {
 	if strings.TrimSpace(text) == "" {

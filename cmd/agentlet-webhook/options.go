@@ -109,7 +109,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")
 }
 
-// check completes and validates the options, and returns every mistake at once.
+// check completes and validates the options, and returns every error at once.
 func (o *options) check() error { return errors.Join(o.complete(), o.validate()) }
 
 // complete derives what the flags imply. It names what cannot be read at all.

@@ -63,7 +63,7 @@ func TestConsulFlags(t *testing.T) {
 	}
 }
 
-func TestEveryMistakeIsNamedAtOnce(t *testing.T) {
+func TestEveryErrorIsNamedAtOnce(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	_, err := parse(t, "--listen=9443", "--metrics-listen=x", "--certs=vault", "--log-format=xml", "--log-level=loud",
 		"--default=drain-delay", "--default=no-such-key=1", "--dialect=latin", "--allowed-services=web,", "--allowed-tags=!", "--shutdown-delay=-1s", "--consul-port=0", "--service=A_B")
@@ -122,7 +122,7 @@ func TestGrantFlagsCountOnlyWhereTheyAreUsed(t *testing.T) {
 	}
 }
 
-func TestVersionAndMistakesOnTheCommandLine(t *testing.T) {
+func TestVersionAndErrorsOnTheCommandLine(t *testing.T) {
 	var out bytes.Buffer
 	command := newCommand()
 	command.SetOut(&out)

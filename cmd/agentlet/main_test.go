@@ -96,7 +96,7 @@ func TestParseOfNoCondition(t *testing.T) {
 	}
 }
 
-func TestParseReportsEveryMistake(t *testing.T) {
+func TestParseReportsEveryError(t *testing.T) {
 	_, err := parse([]string{"--consul-port=0", "--consul-scheme=ftp", "--log-format=xml", "more"}, func(string) string { return "" }, io.Discard)
 	if err == nil {
 		t.Fatal("accepted")

@@ -32,7 +32,7 @@ type options struct {
 	logFormat string
 }
 
-// parse reads flags and the environment, and reports every mistake at once.
+// parse reads flags and the environment, and reports every error at once.
 func parse(args []string, env func(string) string, stderr io.Writer) (options, error) {
 	o := options{defaults: registration.Defaults{}}
 	flags := flag.NewFlagSet("agentlet run", flag.ContinueOnError)

@@ -25,7 +25,7 @@ This tool judges manifests with the webhook's own code, and shows whether an ins
 To have kubectl complete its words, put a script named kubectl_complete-agentlet on the PATH that runs:
   kubectl agentlet __complete "$@"`,
 		Version:       version.Version,
-		SilenceUsage:  true, // a mistake in a manifest is no question of usage
+		SilenceUsage:  true, // an error in a manifest is no question of usage
 		SilenceErrors: true, // main prints it, once
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl agentlet"},
 	}

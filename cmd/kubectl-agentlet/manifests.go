@@ -25,19 +25,19 @@ func (s *source) addFlags(flags *pflag.FlagSet) {
 // judged is a file with what the webhook would say to its pods.
 type judged struct {
 	*manifests.File
-	judgements []manifests.Judgement
+	judgements []manifests.Result
 }
 
-// judge reads and judges everything. Documents that can't be read are mistakes.
-func (s *source) judge(command *cobra.Command, decider manifests.Decider, namespace string) (files []judged, mistakes []manifests.Note, err error) {
-	read, mistakes, err := manifests.Read(command.Context(), s.files, s.recursive, command.InOrStdin())
+// judge reads and judges everything. Documents that can't be read are errors.
+func (s *source) judge(command *cobra.Command, decider manifests.Decider, namespace string) (files []judged, diagnostics []manifests.Diagnostic, err error) {
+	read, diagnostics, err := manifests.Read(command.Context(), s.files, s.recursive, command.InOrStdin())
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, file := range read {
 		files = append(files, judged{file, file.Judge(decider, namespace)})
 	}
-	return files, mistakes, nil
+	return files, diagnostics, nil
 }
 
 func newInject(kube *kube) *cobra.Command {
@@ -74,7 +74,7 @@ func inject(command *cobra.Command, from *source, install *installation, kube *k
 	if err != nil {
 		return err
 	}
-	files, mistakes, err := from.judge(command, decider, kube.namespace())
+	files, diagnostics, err := from.judge(command, decider, kube.namespace())
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func inject(command *cobra.Command, from *source, install *installation, kube *k
 	var outputs [][]byte
 	for _, file := range files {
 		for _, j := range file.judgements {
-			mistakes = append(mistakes, j.Mistakes...)
+			diagnostics = append(diagnostics, j.Errors...)
 			write(errs, "warning: ", j.Warnings)
 		}
 		out, err := file.Injected(file.judgements)
@@ -91,8 +91,8 @@ func inject(command *cobra.Command, from *source, install *installation, kube *k
 		}
 		outputs = append(outputs, out)
 	}
-	if len(mistakes) > 0 {
-		write(errs, "error: ", mistakes)
+	if len(diagnostics) > 0 {
+		write(errs, "error: ", diagnostics)
 		return errSaid
 	}
 	if _, err := command.OutOrStdout().Write(manifests.Join(outputs)); err != nil {
@@ -101,7 +101,7 @@ func inject(command *cobra.Command, from *source, install *installation, kube *k
 	return nil
 }
 
-func write(out *printer.Printer, kind string, notes []manifests.Note) {
+func write(out *printer.Printer, kind string, notes []manifests.Diagnostic) {
 	for _, note := range notes {
 		out.Line(printer.Text(kind), printer.Text(note.String()))
 	}
@@ -138,25 +138,25 @@ func explainAll(command *cobra.Command, from *source, install *installation, kub
 	if err != nil {
 		return err
 	}
-	files, mistakes, err := from.judge(command, decider, kube.namespace())
+	files, diagnostics, err := from.judge(command, decider, kube.namespace())
 	if err != nil {
 		return err
 	}
 	out, errs := printer.New(command.OutOrStdout(), colours), printer.New(command.ErrOrStderr(), false)
-	failed, found := len(mistakes) > 0, false
+	failed, found := len(diagnostics) > 0, false
 	for _, file := range files {
 		for i := range file.judgements {
 			j := &file.judgements[i]
 			if found {
 				out.Line()
 			}
-			found, failed = true, failed || len(j.Mistakes) > 0
+			found, failed = true, failed || len(j.Errors) > 0
 			if err := explain.Write(out, file.Name, j, install.config.Defaults); err != nil {
 				return err
 			}
 		}
 	}
-	write(errs, "error: ", mistakes)
+	write(errs, "error: ", diagnostics)
 	switch {
 	case !found && !failed:
 		out.Line(printer.Text("There is no pod and no pod template here."))

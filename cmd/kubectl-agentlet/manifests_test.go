@@ -73,7 +73,7 @@ func TestStandardInputIsUntouchedWithoutPods(t *testing.T) {
 	}
 }
 
-func TestMistakesOnTheCommandLine(t *testing.T) {
+func TestErrorsOnTheCommandLine(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
 		says string

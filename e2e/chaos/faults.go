@@ -129,7 +129,7 @@ var faults = []Fault{
 	{
 		Name: "Consul agent frozen", Scope: OfNode, Takes: []Thing{Agent}, Min: 5 * second, Max: 60 * second,
 		MayEnding: keptByAgent, Because: becauseKept,
-		Rows: []string{"Consul agent hangs until two beats in a row are late", "Consul agent hangs while a pod ends"},
+		Rows: []string{"Consul agent hangs until two heartbeats in a row are late", "Consul agent hangs while a pod ends"},
 	},
 	{
 		Name: "Consul agent's disk full", Scope: OfNode, Takes: []Thing{Agent}, Needs: []Thing{OwnAgents}, Min: 10 * second, Max: 60 * second,

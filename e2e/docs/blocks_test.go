@@ -19,7 +19,7 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"sh check":        check,
 	"sh cluster":      check, // the scenario TestDocs also runs these
 	"yaml pod":        accepted,
-	"yaml pod denied": nil, // held against the next block: see TestMistakesAreToldAsThePagesSay
+	"yaml pod denied": nil, // held against the next block: see TestErrorsAreToldAsThePagesSay
 	"yaml pod warned": nil,
 	"text errors":     nil,
 	"text warnings":   nil,

@@ -26,7 +26,7 @@ import (
 )
 
 // judge has the injector judge a manifest, as kubectl agentlet does.
-func judge(t *testing.T, place string, text []byte) (pods []manifests.Judgement, mistakes []manifests.Note) {
+func judge(t *testing.T, place string, text []byte) (pods []manifests.Result, diagnostics []manifests.Diagnostic) {
 	t.Helper()
 	decider, err := injector.New(injector.Config{
 		Image: "registry.example/agentlet:0.1.0", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: "*",
@@ -35,8 +35,8 @@ func judge(t *testing.T, place string, text []byte) (pods []manifests.Judgement,
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, mistakes := manifests.Parse(place, text)
-	return file.Judge(decider, "shop"), mistakes
+	file, diagnostics := manifests.Parse(place, text)
+	return file.Judge(decider, "shop"), diagnostics
 }
 
 // deployment is one around a template of which a page shows a part: metadata, or spec, or annotations alone. What is left
@@ -81,17 +81,17 @@ func deployment(t *testing.T, block Block) []byte {
 
 // accepted is a part of a pod that gets an agentlet, without a warning.
 func accepted(t *testing.T, block Block) {
-	pods, mistakes := judge(t, block.Place(), deployment(t, block))
-	contented(t, pods, mistakes)
+	pods, diagnostics := judge(t, block.Place(), deployment(t, block))
+	contented(t, pods, diagnostics)
 	if len(pods) != 1 || pods[0].Outcome != injector.Injected {
 		t.Errorf("%d pods, want one that is injected", len(pods))
 	}
 }
 
-func contented(t *testing.T, pods []manifests.Judgement, mistakes []manifests.Note) {
+func contented(t *testing.T, pods []manifests.Result, diagnostics []manifests.Diagnostic) {
 	t.Helper()
 	for _, pod := range pods {
-		for _, note := range slices.Concat(mistakes, pod.Mistakes, pod.Warnings) {
+		for _, note := range slices.Concat(diagnostics, pod.Errors, pod.Warnings) {
 			t.Error(note)
 		}
 	}
@@ -119,8 +119,8 @@ func manifest(t *testing.T, block Block) {
 	if found == 0 {
 		t.Error("there is no object here")
 	}
-	pods, mistakes := judge(t, block.Place(), []byte(block.Text))
-	contented(t, pods, mistakes)
+	pods, diagnostics := judge(t, block.Place(), []byte(block.Text))
+	contented(t, pods, diagnostics)
 	for i := range pods {
 		asks := strings.Contains(fmt.Sprint(pods[i].Pod.Pod.Annotations), contract.Prefix)
 		if asks && pods[i].Outcome != injector.Injected {
@@ -219,8 +219,8 @@ func agentConfigurations(t *testing.T, manifests string) (shared, agents map[str
 	return shared, agents
 }
 
-// TestMistakesAreToldAsThePagesSay holds each block that is denied, or warned of, against what the next block shows.
-func TestMistakesAreToldAsThePagesSay(t *testing.T) {
+// TestErrorsAreToldAsThePagesSay holds each block that is denied, or warned of, against what the next block shows.
+func TestErrorsAreToldAsThePagesSay(t *testing.T) {
 	tried := 0
 	for _, page := range all(t) {
 		for i, block := range page.Blocks {
@@ -248,21 +248,21 @@ func TestMistakesAreToldAsThePagesSay(t *testing.T) {
 // told is what kubectl shows of the webhook's word on a Deployment with that template.
 func told(t *testing.T, block Block) string {
 	t.Helper()
-	pods, mistakes := judge(t, block.Place(), deployment(t, block))
-	if len(pods) != 1 || len(mistakes) > 0 {
-		t.Fatalf("%d pods, errors %v", len(pods), mistakes)
+	pods, diagnostics := judge(t, block.Place(), deployment(t, block))
+	if len(pods) != 1 || len(diagnostics) > 0 {
+		t.Fatalf("%d pods, errors %v", len(pods), diagnostics)
 	}
 	path, _ := workload.Path("apps/v1", "Deployment")
 	const denied = `admission webhook "workloads.agentlet.dev" denied the request: `
 	lines := []string{}
-	switch errs := pods[0].Errors; len(errs) {
+	switch errs := pods[0].Decision.Errors; len(errs) {
 	case 0:
 	case 1:
-		lines = append(lines, denied+workload.Mistake(path, errs[0]).Error())
+		lines = append(lines, denied+workload.AtPath(path, errs[0]).Error())
 	default:
 		lines = append(lines, fmt.Sprintf("%s%d errors:", denied, len(errs)))
-		for _, mistake := range errs {
-			lines = append(lines, "- "+workload.Mistake(path, mistake).Error())
+		for _, err := range errs {
+			lines = append(lines, "- "+workload.AtPath(path, err).Error())
 		}
 	}
 	for _, warning := range pods[0].Decision.Warnings {

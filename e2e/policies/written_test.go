@@ -80,7 +80,7 @@ func TestTheAgentletsOwnWritesPass(t *testing.T) {
 	})
 	each(t, "own-pod-events", func(t *testing.T, c compiled) {
 		for _, doc := range contract.EventDocs() {
-			must(t, adapter.Tell(t.Context(), agentlet.Event{
+			must(t, adapter.CreateEvent(t.Context(), agentlet.Event{
 				Warning: doc.Warning, Reason: doc.Reason, Message: strings.Repeat("m", contract.MaxEventMessage), At: time.Now(),
 			}))
 			object, _, err := scheme.Codecs.UniversalDeserializer().Decode(sent, nil, nil)

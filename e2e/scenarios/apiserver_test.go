@@ -31,8 +31,8 @@ type sink struct {
 	gone bool
 }
 
-func (s *sink) Seen(pod *corev1.Pod) { s.mu.Lock(); defer s.mu.Unlock(); s.pod = pod }
-func (s *sink) Gone()                { s.mu.Lock(); defer s.mu.Unlock(); s.gone = true }
+func (s *sink) OnUpdate(pod *corev1.Pod) { s.mu.Lock(); defer s.mu.Unlock(); s.pod = pod }
+func (s *sink) OnDelete()                { s.mu.Lock(); defer s.mu.Unlock(); s.gone = true }
 
 func (s *sink) last() (*corev1.Pod, bool) {
 	s.mu.Lock()

@@ -78,7 +78,7 @@ func TestFaultAgentletOutOfMemory(t *testing.T) {
 // awaitBeat waits until a pod's agentlet, however young, has written a heartbeat.
 func awaitBeat(s *scenario.S, pod string) {
 	s.Helper()
-	s.Eventually("a beat", func(ctx context.Context) (bool, error) {
+	s.Eventually("a heartbeat", func(ctx context.Context) (bool, error) {
 		metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", pod+":19500", "proxy", "metrics").DoRaw(ctx)
 		return strings.Contains(string(metrics), `operation="update_heartbeat",outcome="ok"`), err
 	})

@@ -123,7 +123,7 @@ func TestFaultConsulAgentHangs(t *testing.T) {
 		awaitEvents(s, v.pod, "Normal Registered", "Warning ConsulUnreachable")
 		s.Must(agent.Resume())
 	})
-	// The pause between two late beats, and that for a busy machine once more.
+	// The pause between two late heartbeats, and that for a busy machine once more.
 	s.Then("the pod is passing again, and nothing else has moved", func() {
 		took := v.back()
 		// The updates that it kept waiting pass without the agentlet, which has to have an answer of its own.
@@ -131,7 +131,7 @@ func TestFaultConsulAgentHangs(t *testing.T) {
 			metrics, err := v.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", v.Namespace, "pods", "pod:19500", "proxy", "metrics").DoRaw(ctx)
 			return strings.Contains(string(metrics), "\nagentlet_consul_reachable 1\n"), err
 		})
-		v.judge("Consul agent hangs until two beats in a row are late", took, 20*time.Second)
+		v.judge("Consul agent hangs until two heartbeats in a row are late", took, 20*time.Second)
 	})
 }
 

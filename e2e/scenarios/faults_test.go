@@ -214,7 +214,7 @@ func TestFaultAPIServerAway(t *testing.T) {
 		s.Must(put(s, pod, "/unready"))
 		began := time.Now()
 		s.Eventually("critical", func(context.Context) (bool, error) { return len(s.Passing(s.Service())) == 0, nil })
-		told(s, "API server away for 60 s", "beats went on, no gap in passing; afterwards unready became critical", time.Since(began))
+		told(s, "API server away for 60 s", "heartbeats went on, no gap in passing; afterwards unready became critical", time.Since(began))
 	})
 }
 
@@ -254,7 +254,7 @@ func TestFaultAgentletKilled(t *testing.T) {
 		})
 	})
 	s.Then("it adopts the instance: no gap in passing, and the gate never moved", func() {
-		s.Eventually("a beat of the new one", func(ctx context.Context) (bool, error) {
+		s.Eventually("a heartbeat of the new one", func(ctx context.Context) (bool, error) {
 			metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", "pod:19500", "proxy", "metrics").DoRaw(ctx)
 			return strings.Contains(string(metrics), `operation="update_heartbeat",outcome="ok"`), err
 		})

@@ -56,7 +56,7 @@ func TestBasicOptOut(t *testing.T) {
 	})
 }
 
-func TestBasicMistakesAreDeniedAllAtOnce(t *testing.T) {
+func TestBasicErrorsAreDeniedAllAtOnce(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var denial error
 	s.When("a pod with three errors is created", func() {

@@ -164,7 +164,7 @@ func TestBasicAgentletIsSmall(t *testing.T) {
 		}
 		s.Must(figures.Merge(s.FiguresFile(), measured))
 		s.Logf("%v", measured)
-		// Twice the bar of 6 MiB: what would be a mistake on any machine.
+		// Twice the bar of 6 MiB: what would be an error on any machine.
 		if anonymous > 12<<20 {
 			s.Errorf("the agentlet holds %d bytes of anonymous memory", anonymous)
 		}

@@ -108,7 +108,7 @@ func ownWritesPass(s *scenario.S, token string) {
 		}
 	}
 	for _, doc := range contract.EventDocs() {
-		err := adapter.Tell(s.Ctx, agentlet.Event{
+		err := adapter.CreateEvent(s.Ctx, agentlet.Event{
 			Warning: doc.Warning, Reason: doc.Reason, Message: strings.Repeat("m", contract.MaxEventMessage), At: time.Now(),
 		})
 		if err != nil {

@@ -32,24 +32,24 @@ func applyText(s *scenario.S, manifests string) (said string, ok bool) {
 	return said, err == nil
 }
 
-// withMistakes is a template with three.
-func withMistakes(s *scenario.S) corev1.PodTemplateSpec {
+// withErrors is a template with three.
+func withErrors(s *scenario.S) corev1.PodTemplateSpec {
 	template := s.Sample(s.Annotations("gate", "ajar", "drain-delay", "soon"))
 	template.Spec.Containers[0].Ports[0].ContainerPort = 19500
 	return template
 }
 
-func TestWorkloadsMistakesAreToldAtApply(t *testing.T) {
+func TestWorkloadsErrorsAreToldAtApply(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	s.Then("each kind with three errors is refused at once, with all of them and their places", func() {
 		s.Eventually("the first refusal", func(ctx context.Context) (bool, error) { // the API server may not know the webhook yet
 			_, err := s.Kube.AppsV1().Deployments(s.Namespace).Create(ctx, &appsv1.Deployment{
 				ObjectMeta: metav1.ObjectMeta{Name: "first"},
-				Spec:       appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "sample"}}, Template: withMistakes(s)},
+				Spec:       appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "sample"}}, Template: withErrors(s)},
 			}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			return err != nil, errors.New("it was accepted")
 		})
-		said, ok := applyText(s, everyKindOf(s, withMistakes(s), judged...))
+		said, ok := applyText(s, everyKindOf(s, withErrors(s), judged...))
 		s.Logf("%s", said)
 		if ok || strings.Contains(said, "created") {
 			s.Errorf("accepted: %s", said)
@@ -87,7 +87,7 @@ func TestWorkloadsStopNoController(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel(), scenario.Label(contract.InjectLabel, ""))
 	deployments := s.Kube.AppsV1().Deployments(s.Namespace)
 	s.Given("a Deployment with errors, of the time before the namespace was opted in", func() {
-		s.Deployment(1, withMistakes(s))
+		s.Deployment(1, withErrors(s))
 		s.Eventually("its pod", func(ctx context.Context) (bool, error) { return len(s.Pods(ctx)) == 1, nil })
 		_, err := s.Kubectl(s.Ctx, "label", "namespace", s.Namespace, contract.InjectLabel+"="+contract.InjectEnabled)
 		s.Must(err)
@@ -171,7 +171,7 @@ func TestWorkloadsAreAcceptedWithoutTheWebhook(t *testing.T) {
 	s.When("the webhook is gone", func() { scaleWebhook(s.Ctx, s, 0) })
 	s.Then("workloads with errors are accepted, in good time", func() {
 		began := time.Now()
-		said, ok := applyText(s, everyKindOf(s, withMistakes(s), judged...))
+		said, ok := applyText(s, everyKindOf(s, withErrors(s), judged...))
 		if n := strings.Count(said, " created"); !ok || n != len(judged) {
 			s.Errorf("%d created: %s", n, said)
 		}

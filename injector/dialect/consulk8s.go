@@ -29,7 +29,7 @@ const (
 // that has this tag and is not one of its entries, on whatever node.
 const syncedTag = "k8s"
 
-var consulK8s = speaker{
+var consulK8s = translator{
 	asks: func(annotations map[string]string) bool {
 		return has(annotations, consulName) || has(annotations, consulSync)
 	},

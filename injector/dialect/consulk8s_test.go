@@ -48,7 +48,7 @@ func TestFromConsulK8s(t *testing.T) {
 	}
 }
 
-func TestMistakesOfConsulK8s(t *testing.T) {
+func TestErrorsOfConsulK8s(t *testing.T) {
 	for name, test := range map[string]struct {
 		pod  annotations
 		want []string
@@ -71,14 +71,14 @@ func TestMistakesOfConsulK8s(t *testing.T) {
 		"all at once":    {annotations{consulName: "-", consulPort: "0", consulWeight: "x", consulSync: "?"}, []string{consulSync, consulName, consulPort, consulWeight}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wantMistakes(t, mistakes(test.pod.pod(), ConsulK8s), test.want...)
+			wantErrors(t, errorsOf(test.pod.pod(), ConsulK8s), test.want...)
 		})
 	}
 	many := annotations{consulName: "web"}
 	for i := range 60 {
 		many[consulMeta+strings.Repeat("a", i+1)] = ""
 	}
-	wantMistakes(t, mistakes(many.pod(), ConsulK8s), consulMeta+"KEY: Too many: 60")
+	wantErrors(t, errorsOf(many.pod(), ConsulK8s), consulMeta+"KEY: Too many: 60")
 }
 
 func TestWarningsOfConsulK8s(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package dialect translates the pod annotations of other systems that register pods in Consul into those of the contract.
 // It is done once, at admission, so that everything after it knows one language. It is pure: annotations in, annotations,
-// warnings and mistakes out.
+// warnings and errors out.
 //
 // What a pod says in the contract's keys counts. One that names its services there is read in no other dialect, so that
 // taking the old annotations out at last changes nothing. Otherwise a key of the contract wins over the translation of
@@ -38,33 +38,33 @@ func Named(names []string) []Dialect {
 	return dialects
 }
 
-// Left says why a pod with a dialect's annotations is left alone.
-type Left string
+// SkipReason says why a pod with a dialect's annotations is left alone.
+type SkipReason string
 
 // The reasons to leave a pod alone.
 const (
 	// OptedOut: the pod says no in the dialect's own way.
-	OptedOut Left = "OptedOut"
+	OptedOut SkipReason = "OptedOut"
 	// Meshed: the system registers the pod in a way that has no room for another.
-	Meshed Left = "Meshed"
+	Meshed SkipReason = "Meshed"
 )
 
 // Translation is what was made of a pod's annotations. The zero Translation is that of a pod that speaks no dialect.
 type Translation struct {
 	// Annotations to add to the pod, which has none of these keys. Nil where the pod is left alone.
 	Annotations map[string]string
-	// Errors are mistakes in what has no counterpart that could be judged; the rest shows when the translated pod is.
+	// Errors are errors in what has no counterpart that could be judged; the rest shows when the translated pod is.
 	Errors field.ErrorList
 	// Warnings are for what has no effect, or needs a person.
 	Warnings []string
 	// Left is empty unless the pod asks for a registration in a dialect, and is left alone on purpose.
-	Left Left
+	Left SkipReason
 
 	sources []source
 }
 
-// speaker knows one dialect.
-type speaker struct {
+// translator knows one dialect.
+type translator struct {
 	// asks reports whether annotations ask for a registration.
 	asks func(annotations map[string]string) bool
 	// translate is called with annotations that ask for one.
@@ -76,7 +76,7 @@ type speaker struct {
 	gate string
 }
 
-var speakers = map[Dialect]*speaker{KatalogSync: &katalogSync, ConsulK8s: &consulK8s}
+var translators = map[Dialect]*translator{KatalogSync: &katalogSync, ConsulK8s: &consulK8s}
 
 // Translate reads a pod's annotations in the dialects that are on. The first one in which the pod asks for a registration
 // counts. The annotations are only read.
@@ -86,7 +86,7 @@ func Translate(annotations map[string]string, on []Dialect) Translation {
 	}
 	var left Translation
 	for i, d := range on {
-		s := speakers[d]
+		s := translators[d]
 		if s == nil || !s.asks(annotations) {
 			continue
 		}
@@ -118,7 +118,7 @@ func lead(annotations map[string]string) string {
 // notRead warns of each of the dialects in which annotations ask for a registration beside what counts.
 func notRead(annotations map[string]string, on []Dialect, counts string) (warnings []string) {
 	for _, d := range on {
-		if s := speakers[d]; s != nil && s.asks(annotations) && s.translate(annotations).Left == "" {
+		if s := translators[d]; s != nil && s.asks(annotations) && s.translate(annotations).Left == "" {
 			warnings = append(warnings, fmt.Sprintf("annotations %s… are not read: %s says what this pod registers", s.prefix, counts))
 		}
 	}
@@ -143,7 +143,7 @@ func ineffective(annotations map[string]string, on []Dialect) []string {
 // Nobody sets them once that system is gone.
 func Gates(on []Dialect) (gates []string) {
 	for _, d := range on {
-		if s := speakers[d]; s != nil && s.gate != "" {
+		if s := translators[d]; s != nil && s.gate != "" {
 			gates = append(gates, s.gate)
 		}
 	}
@@ -162,7 +162,7 @@ type Key struct {
 
 // Keys returns a dialect's annotations in the order of the docs' table. The caller owns the slice.
 func Keys(d Dialect) []Key {
-	if s := speakers[d]; s != nil {
+	if s := translators[d]; s != nil {
 		return slices.Clone(s.keys)
 	}
 	return nil

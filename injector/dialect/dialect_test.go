@@ -46,29 +46,29 @@ func read(pod *corev1.Pod, on ...Dialect) (Translation, *corev1.Pod) {
 	return t, translated
 }
 
-// services are those that a pod registers; it has no mistakes.
+// services are those that a pod registers; it has no errors.
 func services(t *testing.T, pod *corev1.Pod, on ...Dialect) *registration.Registration {
 	t.Helper()
 	translation, translated := read(pod, on...)
 	reg, _, errs := registration.Parse(translated, nil)
 	if errs = append(translation.Errors, errs...); len(errs) > 0 {
-		t.Fatalf("errors: %v", translation.InTheirWords(errs).ToAggregate())
+		t.Fatalf("errors: %v", translation.MapErrors(errs).ToAggregate())
 	}
 	return reg
 }
 
-// mistakes are the texts of a pod's mistakes.
-func mistakes(pod *corev1.Pod, on ...Dialect) (texts []string) {
+// errors are the texts of a pod's errors.
+func errorsOf(pod *corev1.Pod, on ...Dialect) (texts []string) {
 	translation, translated := read(pod, on...)
 	_, _, errs := registration.Parse(translated, nil)
-	for _, err := range translation.InTheirWords(append(translation.Errors, errs...)) {
+	for _, err := range translation.MapErrors(append(translation.Errors, errs...)) {
 		texts = append(texts, err.Error())
 	}
 	return texts
 }
 
-// wantMistakes checks that there are exactly these mistakes, each given by its key and a part of its text.
-func wantMistakes(t *testing.T, got []string, want ...string) {
+// wantErrors checks that there are exactly these errors, each given by its key and a part of its text.
+func wantErrors(t *testing.T, got []string, want ...string) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("errors %q, want %q", got, want)
@@ -103,7 +103,7 @@ func TestWhoCounts(t *testing.T) {
 		pod      annotations
 		on       []Dialect
 		names    string // registered; empty: left alone
-		left     Left
+		left     SkipReason
 		warnings []string
 	}{
 		"nobody":                        {annotations{"example.com/a": "b"}, All(), "", "", nil},

@@ -13,7 +13,7 @@ import (
 
 // FuzzTranslate holds of any annotations that they are only read, that the translation adds keys of the contract alone and
 // none that the pod has, that it is the same each time, that translating twice is translating once, and that every
-// mistake names an annotation.
+// error names an annotation.
 func FuzzTranslate(f *testing.F) {
 	f.Add("web,api", "8080", `a\,b`, "k:v", "20s", "3", "true", "service-port-web", "x")
 	f.Add("", "", "", "", "", "", "", "", "")
@@ -54,7 +54,7 @@ func checkTranslation(t *testing.T, of annotations) {
 		t.Errorf("translated twice:\n%s", cmp.Diff(once, twice))
 	}
 	_, _, errs := registration.Parse(once, nil)
-	for _, err := range first.InTheirWords(append(first.Errors, errs...)) {
+	for _, err := range first.MapErrors(append(first.Errors, errs...)) {
 		if len(err.Field) < len("metadata.annotations") || err.Detail == "" && err.BadValue == nil {
 			t.Errorf("error %v", err)
 		}

@@ -22,7 +22,7 @@ const (
 	katalogInterval = katalogPrefix + "sync-interval"
 )
 
-var katalogSync = speaker{
+var katalogSync = translator{
 	asks:      func(annotations map[string]string) bool { return has(annotations, katalogNames) },
 	translate: fromKatalogSync,
 	lead:      katalogNames, prefix: katalogPrefix,
@@ -51,7 +51,7 @@ var errEscapedComma = errors.New(`it holds \, which is a backslash and a new ite
 // maxItems bounds the effort over a list that nobody has judged yet. It is more than a pod or a service may have of anything.
 const maxItems = 256
 
-// fromKatalogSync translates annotations with service-names. All values keep their form, so that each mistake in one can be
+// fromKatalogSync translates annotations with service-names. All values keep their form, so that each error in one can be
 // said of it.
 func fromKatalogSync(annotations map[string]string) Translation {
 	var t Translation

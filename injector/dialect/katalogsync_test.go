@@ -73,7 +73,7 @@ func TestSettingsFromKatalogSync(t *testing.T) {
 	}
 }
 
-func TestMistakesOfKatalogSync(t *testing.T) {
+func TestErrorsOfKatalogSync(t *testing.T) {
 	const p = katalogPrefix
 	for name, test := range map[string]struct {
 		pod  annotations
@@ -105,12 +105,12 @@ func TestMistakesOfKatalogSync(t *testing.T) {
 			if _, there := test.pod["service-names"]; !there {
 				test.pod["service-names"] = "web"
 			}
-			wantMistakes(t, mistakes(test.pod.pod(), KatalogSync), test.want...)
+			wantErrors(t, errorsOf(test.pod.pod(), KatalogSync), test.want...)
 		})
 	}
 	undeclared := annotations{"service-names": "web"}.pod()
 	undeclared.Spec.Containers[0].Ports = nil
-	wantMistakes(t, mistakes(undeclared, KatalogSync), p+"service-port: Required value")
+	wantErrors(t, errorsOf(undeclared, KatalogSync), p+"service-port: Required value")
 }
 
 func TestWarningsOfKatalogSync(t *testing.T) {

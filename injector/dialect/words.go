@@ -40,9 +40,9 @@ func (t *Translation) warn(format string, args ...any) {
 	t.Warnings = append(t.Warnings, fmt.Sprintf(format, args...))
 }
 
-// InTheirWords says mistakes that were found in the translated pod as mistakes in the annotations that it was translated
+// MapErrors says errors that were found in the translated pod as errors in the annotations that it was translated
 // from: those are what the pod's author has written, and can correct.
-func (t *Translation) InTheirWords(errs field.ErrorList) field.ErrorList {
+func (t *Translation) MapErrors(errs field.ErrorList) field.ErrorList {
 	if len(t.sources) == 0 {
 		return errs
 	}

@@ -128,7 +128,7 @@ type emptyDir struct {
 	SizeLimit json.RawMessage      `json:"sizeLimit"`
 }
 
-// Pod returns the fields in Kubernetes' own type, or all mistakes by which this is no pod that the API server would
+// Pod returns the fields in Kubernetes' own type, or all errors by which this is no pod that the API server would
 // accept. The pod shares memory with f.
 func (f *PodFields) Pod() (*corev1.Pod, error) {
 	if errs := f.tooMuch(); len(errs) > 0 {

@@ -117,13 +117,13 @@ func Pod(template []byte) (*corev1.Pod, error) {
 // namespaceField begins the fields of what the injector finds wrong with the namespace instead of the pod.
 const namespaceField = "namespace."
 
-// Mistake says a mistake in a pod as one of the object that holds it at the path.
-func Mistake(path []string, mistake *field.Error) *field.Error {
-	if len(path) == 0 || strings.HasPrefix(mistake.Field, namespaceField) {
-		return mistake
+// AtPath says an error in a pod as one of the object that holds it at the path.
+func AtPath(path []string, err *field.Error) *field.Error {
+	if len(path) == 0 || strings.HasPrefix(err.Field, namespaceField) {
+		return err
 	}
-	moved := *mistake
-	moved.Field = at(path).String() + "." + mistake.Field
+	moved := *err
+	moved.Field = at(path).String() + "." + err.Field
 	return &moved
 }
 

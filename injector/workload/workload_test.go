@@ -6,8 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-func TestTheTemplateAndItsMistakesHaveTheirPlaces(t *testing.T) {
-	mistake := field.Invalid(field.NewPath("metadata", "annotations").Key("agentlet.dev/gate"), "ajar", "x")
+func TestTheTemplateAndItsErrorsHaveTheirPlaces(t *testing.T) {
+	invalid := field.Invalid(field.NewPath("metadata", "annotations").Key("agentlet.dev/gate"), "ajar", "x")
 	for _, test := range []struct{ version, kind, object, path string }{
 		{"v1", "Pod", `{"spec":{"containers":[{"name":"x"}]}}`, ""},
 		{"v1", "PodTemplate", `{"template":{"spec":{"containers":[{"name":"x"}]}}}`, "template."},
@@ -25,18 +25,18 @@ func TestTheTemplateAndItsMistakesHaveTheirPlaces(t *testing.T) {
 		if pod, err := Pod(template); err != nil || len(pod.Spec.Containers) != 1 || pod.Spec.Containers[0].Name != "x" {
 			t.Errorf("%s: %v, %v", test.kind, pod, err)
 		}
-		if got, want := Mistake(path, mistake).Field, test.path+mistake.Field; got != want {
+		if got, want := AtPath(path, invalid).Field, test.path+invalid.Field; got != want {
 			t.Errorf("%s: %s, want %s", test.kind, got, want)
 		}
 	}
-	if mistake.Field != "metadata.annotations[agentlet.dev/gate]" {
+	if invalid.Field != "metadata.annotations[agentlet.dev/gate]" {
 		t.Error("the argument was changed")
 	}
 }
 
-func TestAMistakeOfTheNamespaceStaysWhereItIs(t *testing.T) {
-	mistake := field.Invalid(field.NewPath("namespace", "metadata", "annotations").Key("x"), "", "x")
-	if got := Mistake([]string{"spec", "template"}, mistake).Field; got != mistake.Field {
+func TestAnErrorOfTheNamespaceStaysWhereItIs(t *testing.T) {
+	err := field.Invalid(field.NewPath("namespace", "metadata", "annotations").Key("x"), "", "x")
+	if got := AtPath([]string{"spec", "template"}, err).Field; got != err.Field {
 		t.Error(got)
 	}
 }

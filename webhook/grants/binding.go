@@ -45,7 +45,7 @@ func (c *controller) write(ctx context.Context, namespace string, binding *rbacv
 	var err error
 	change := changed
 	switch {
-	case binding == nil && len(accounts) == 0, binding != nil && says(binding, accounts):
+	case binding == nil && len(accounts) == 0, binding != nil && upToDate(binding, accounts):
 		return nil
 	case len(accounts) == 0:
 		change, err = deleted, c.delete(ctx, binding)
@@ -67,8 +67,8 @@ func (c *controller) write(ctx context.Context, namespace string, binding *rbacv
 	}
 }
 
-// says reports whether a binding names exactly these accounts, in order, and is found by its label.
-func says(binding *rbacv1.RoleBinding, accounts []string) bool {
+// upToDate reports whether a binding names exactly these accounts, in order, and is found by its label.
+func upToDate(binding *rbacv1.RoleBinding, accounts []string) bool {
 	return len(binding.Subjects) == len(accounts) && slices.Equal(accountsOf(binding), accounts) &&
 		binding.Labels[ManagedByLabel] == FieldManager
 }

@@ -26,9 +26,9 @@ type controller struct {
 	queue   workqueue.TypedRateLimitingInterface[string] // of namespaces
 	watches *watches
 
-	mu   sync.Mutex
-	idle map[string]map[string]time.Time // namespace → account → since when it is bound without need
-	told error                           // what was last logged of the policies
+	mu        sync.Mutex
+	idle      map[string]map[string]time.Time // namespace → account → since when it is bound without need
+	loggedErr error                           // what was last logged of the policies
 	// created are the times of each namespace's last creations, at most createBurst.
 	created map[string][]time.Time
 }
@@ -66,7 +66,7 @@ func (c *controller) handle(ctx context.Context) error {
 	}
 	// What was withheld is given when the last policy comes.
 	policyChanged := func(any) {
-		c.tell(ctx)
+		c.logPolicies(ctx)
 		for _, namespace := range c.namespaces.GetStore().ListKeys() {
 			c.queue.Add(namespace)
 		}
@@ -99,15 +99,15 @@ func (c *controller) handle(ctx context.Context) error {
 	return nil
 }
 
-// tell logs, once for each change, whether grants are given.
-func (c *controller) tell(ctx context.Context) {
+// logPolicies logs, once for each change, whether grants are given.
+func (c *controller) logPolicies(ctx context.Context) {
 	if !c.policiesRead() {
 		return
 	}
 	err := c.policiesInForce()
 	c.mu.Lock()
-	same := (err == nil) == (c.told == nil) && (err == nil || err.Error() == c.told.Error())
-	c.told = err
+	same := (err == nil) == (c.loggedErr == nil) && (err == nil || err.Error() == c.loggedErr.Error())
+	c.loggedErr = err
 	c.mu.Unlock()
 	switch {
 	case same:
@@ -217,7 +217,7 @@ func (c *controller) kept(namespace string, bound []string, needed map[string]bo
 		if !known {
 			since = now
 		}
-		if left := since.Add(linger).Sub(now); left > 0 {
+		if left := since.Add(unbindDelay).Sub(now); left > 0 {
 			kept[account], idle[account] = true, since
 			if again == 0 || left < again {
 				again = left

@@ -40,9 +40,9 @@ const (
 	resync = 10 * time.Minute
 	// callTimeout bounds one call to the API server.
 	callTimeout = 10 * time.Second
-	// linger is how long an account stays bound after its last injected pod has gone: a Recreate or a Job that follows
+	// unbindDelay is how long an account stays bound after its last injected pod has gone: a Recreate or a Job that follows
 	// another finds its rights in place, and a pod that the kubelet reports as ended a moment early keeps them.
-	linger = 30 * time.Second
+	unbindDelay = 30 * time.Second
 	// workers bounds the namespaces that are worked on at once.
 	workers = 4
 )
@@ -86,14 +86,14 @@ func New(config Config) (*Grants, error) {
 	g := &Grants{config: config}
 	g.metrics = newMetrics(g)
 	factory := func(options ...informers.SharedInformerOption) informers.SharedInformerFactory {
-		f := informers.NewSharedInformerFactoryWithOptions(config.Client, resync, append(options, informers.WithTransform(slim))...)
+		f := informers.NewSharedInformerFactoryWithOptions(config.Client, resync, append(options, informers.WithTransform(trim))...)
 		g.factories = append(g.factories, f)
 		return f
 	}
 	g.namespaces = factory(selecting(optedIn)).Core().V1().Namespaces().Informer()
-	g.bindings = factory(named(config.Binding)).Rbac().V1().RoleBindings().Informer()
+	g.bindings = factory(byName(config.Binding)).Rbac().V1().RoleBindings().Informer()
 	for _, name := range config.Policies {
-		admission := factory(named(name)).Admissionregistration().V1()
+		admission := factory(byName(name)).Admissionregistration().V1()
 		g.policies = append(g.policies, policy{
 			name, admission.ValidatingAdmissionPolicies().Informer(), admission.ValidatingAdmissionPolicyBindings().Informer(),
 		})
@@ -116,7 +116,7 @@ func (g *Grants) Run(ctx context.Context) error {
 	}
 	var running sync.WaitGroup
 	if cache.WaitForCacheSync(ctx.Done(), g.synced()...) {
-		c.tell(ctx)
+		c.logPolicies(ctx)
 		for range workers {
 			running.Go(func() {
 				for c.next(ctx) {

@@ -37,13 +37,13 @@ func TestAccountsAreBoundAsLongAsTheyAreNeeded(t *testing.T) {
 
 		c.delete(first)
 		c.want("the first has gone a moment ago", shop, "default web")
-		time.Sleep(linger)
+		time.Sleep(unbindDelay)
 		c.want("the first has gone", shop, "web")
 		c.delete(second)
-		time.Sleep(linger)
+		time.Sleep(unbindDelay)
 		c.want("one of two has gone", shop, "web")
 		c.end(injectedPod(shop, "third", "web"), corev1.PodSucceeded)
-		time.Sleep(linger)
+		time.Sleep(unbindDelay)
 		c.want("the last has ended", shop, "none")
 	})
 }
@@ -57,7 +57,7 @@ func TestAnAccountThatIsNeededAgainInTimeStays(t *testing.T) {
 		before := c.writes()
 		for range 10 {
 			c.delete(pod)
-			time.Sleep(linger - 2*time.Second)
+			time.Sleep(unbindDelay - 2*time.Second)
 			c.create(pod)
 			c.want("the successor is there", shop, "web")
 		}
@@ -65,7 +65,7 @@ func TestAnAccountThatIsNeededAgainInTimeStays(t *testing.T) {
 			t.Errorf("%d writes", n)
 		}
 		c.delete(pod)
-		time.Sleep(linger + time.Second)
+		time.Sleep(unbindDelay + time.Second)
 		c.want("without a successor", shop, "none")
 	})
 }
@@ -84,7 +84,7 @@ func TestWithoutTheLabelNothingIsAddedAndWhatIsNeededStays(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		c.want("a day without the label", shop, "web")
 		c.delete(pod)
-		time.Sleep(linger)
+		time.Sleep(unbindDelay)
 		c.want("its pod has gone", shop, "none")
 		c.want("never labelled", "closed", "none")
 		c.want("excluded", "kube-system", "none")
@@ -252,7 +252,7 @@ func TestReplicasAndRestartsAgree(t *testing.T) {
 		defer background(t, c.grants().Run)()
 		defer background(t, c.grants().Run)()
 		c.want("after the restart", shop, "gone new web")
-		time.Sleep(linger)
+		time.Sleep(unbindDelay)
 		c.want("and a while", shop, "new web")
 		before := c.writes()
 		time.Sleep(24 * time.Hour)
@@ -330,7 +330,7 @@ func TestNothingIsTakenBeforeThePodsAreKnown(t *testing.T) {
 		}
 		lists.Store(true)
 		c.delete(pod)
-		time.Sleep(resync + linger)
+		time.Sleep(resync + unbindDelay)
 		c.want("once it is known that nobody needs it", shop, "none")
 	})
 }

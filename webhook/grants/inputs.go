@@ -19,8 +19,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// named asks for objects with one name, in all namespaces: the role allows no others.
-func named(name string) informers.SharedInformerOption {
+// byName asks for objects with one name, in all namespaces: the role allows no others.
+func byName(name string) informers.SharedInformerOption {
 	return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
 		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	})
@@ -30,8 +30,8 @@ func selecting(selector labels.Selector) informers.SharedInformerOption {
 	return informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = selector.String() })
 }
 
-// slim drops what is never read here, so that the memory per object is small and does not depend on what others write.
-func slim(object any) (any, error) {
+// trim drops what is never read here, so that the memory per object is small and does not depend on what others write.
+func trim(object any) (any, error) {
 	switch o := object.(type) {
 	case *corev1.Namespace:
 		small := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion}}

@@ -58,7 +58,7 @@ func TestMetrics(t *testing.T) {
 		expect(t, g, 0, `agentlet_webhook_grant_changes_total{change="deleted"}`)
 		refuses.Store(true)
 		c.delete(pod)
-		time.Sleep(linger + time.Second)
+		time.Sleep(unbindDelay + time.Second)
 		if n := testutil.ToFloat64(g.metrics.failures.WithLabelValues(writing)); n < 1 {
 			t.Errorf("%v failures", n)
 		}

@@ -303,7 +303,7 @@ func agentletIsWell(ctx context.Context, ip string) error {
 	})
 }
 
-// beats are the heartbeats that an agentlet's agent has taken.
+// heartbeats are the heartbeats that an agentlet's agent has taken.
 func beats(ctx context.Context, ip string) (float64, error) {
 	text, err := get(ctx, ip, contract.MetricsPath)
 	if err != nil {

@@ -86,8 +86,8 @@ func command() *cobra.Command {
 	return root
 }
 
-// cannot says why scenarios can't run on this machine, or nil.
-func cannot() error {
+// checkPrerequisites says why scenarios can't run on this machine, or nil.
+func checkPrerequisites() error {
 	if runtime.GOOS != "linux" {
 		return errors.New("the cluster needs Linux")
 	}

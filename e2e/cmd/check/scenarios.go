@@ -24,9 +24,9 @@ import (
 func scenarios(pattern string, long bool) step {
 	return step{"scenarios", func(ctx context.Context, t *tree) error {
 		if long {
-			return t.stories(ctx, "scenarios.log", pattern, "4h", "AGENTLET_LONG=1")
+			return t.runScenarios(ctx, "scenarios.log", pattern, "4h", "AGENTLET_LONG=1")
 		}
-		return t.stories(ctx, "scenarios.log", pattern, "60m")
+		return t.runScenarios(ctx, "scenarios.log", pattern, "60m")
 	}}
 }
 
@@ -43,7 +43,7 @@ func chaosStep(duration time.Duration, seed string) (step, error) {
 	}
 	return step{"chaos, seed " + seed, func(ctx context.Context, t *tree) error {
 		timeout := duration + time.Hour // for what surrounds it
-		return t.stories(ctx, "chaos.log", "^TestChaos$", timeout.String(), "AGENTLET_LONG=1", "AGENTLET_CHAOS_DURATION="+duration.String(),
+		return t.runScenarios(ctx, "chaos.log", "^TestChaos$", timeout.String(), "AGENTLET_LONG=1", "AGENTLET_CHAOS_DURATION="+duration.String(),
 			"AGENTLET_CHAOS_SEED="+seed)
 	}}, nil
 }
@@ -51,7 +51,7 @@ func chaosStep(duration time.Duration, seed string) (step, error) {
 // benchmarks runs the scenarios that measure.
 func benchmarks(pattern string) step {
 	return step{"benchmarks", func(ctx context.Context, t *tree) error {
-		return t.stories(ctx, "bench.log", pattern, "90m", "AGENTLET_BENCH=1")
+		return t.runScenarios(ctx, "bench.log", pattern, "90m", "AGENTLET_BENCH=1")
 	}}
 }
 
@@ -68,10 +68,10 @@ var inPodsStep = instead("consul on kubernetes", "consul-on-kubernetes.log", "Te
 // instead runs scenarios on a cluster of another kind, in the place of the one that may be up, and removes it.
 func instead(name, log, pattern string, env ...string) step {
 	return step{name, func(ctx context.Context, t *tree) error {
-		if err := cannot(); err != nil {
+		if err := checkPrerequisites(); err != nil {
 			return fmt.Errorf("%w: %w", errSkipped, err)
 		}
-		err := t.stories(ctx, log, pattern, "60m", env...)
+		err := t.runScenarios(ctx, log, pattern, "60m", env...)
 		return errors.Join(err, show(context.WithoutCancel(ctx), t.e2e, nil, "go", "run", "./cmd/cluster", "down"))
 	}}
 }
@@ -85,16 +85,16 @@ var figuresStep = step{"figures", func(_ context.Context, t *tree) error {
 	return bench.Print(os.Stdout, figures)
 }}
 
-// stories runs scenarios, with the log in .out.
-func (t *tree) stories(ctx context.Context, log, pattern, timeout string, env ...string) error {
-	if err := cannot(); err != nil {
+// runScenarios runs scenarios, with the log in .out.
+func (t *tree) runScenarios(ctx context.Context, log, pattern, timeout string, env ...string) error {
+	if err := checkPrerequisites(); err != nil {
 		return fmt.Errorf("%w: %w", errSkipped, err)
 	}
 	command := exec.CommandContext(ctx, "go", "test", "-v", "-count=1", "-timeout="+timeout, "-parallel=4", "-run", pattern, "./scenarios")
 	command.Dir = t.e2e
 	command.Env = append(append(os.Environ(), "AGENTLET_SCENARIOS=1"), env...)
 	interruptible(command)
-	return story(command, filepath.Join(t.root, ".out", log))
+	return runCommand(command, filepath.Join(t.root, ".out", log))
 }
 
 // undoTimeout is what scenarios get to undo what they have broken, when they are interrupted.
@@ -111,8 +111,8 @@ func interruptible(command *exec.Cmd) {
 // told are the lines of a run that a reader wants to see while it goes on; the log has them all.
 var told = regexp.MustCompile(`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|^waiting|SKIPPED|_test\.go:\d+:`)
 
-// story runs the tests and tells what happens; all of the output goes to the log, and a failure's end to the terminal.
-func story(command *exec.Cmd, logFile string) (err error) {
+// runCommand runs the tests and tells what happens; all of the output goes to the log, and a failure's end to the terminal.
+func runCommand(command *exec.Cmd, logFile string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
 		return fmt.Errorf("make folder for the log: %w", err)
 	}
@@ -124,7 +124,7 @@ func story(command *exec.Cmd, logFile string) (err error) {
 	reader, writer := io.Pipe()
 	command.Stdout, command.Stderr = writer, writer
 	done := make(chan []string)
-	go func() { done <- tell(reader, log) }()
+	go func() { done <- stream(reader, log) }()
 	err = errors.Join(command.Run(), writer.Close())
 	tail := <-done
 	if err != nil {
@@ -140,7 +140,7 @@ func story(command *exec.Cmd, logFile string) (err error) {
 // tailLines of a failed run are shown.
 const tailLines = 400
 
-func tell(reader io.Reader, log io.Writer) (tail []string) {
+func stream(reader io.Reader, log io.Writer) (tail []string) {
 	lines := bufio.NewScanner(reader)
 	lines.Buffer(make([]byte, 1<<20), 1<<20)
 	for lines.Scan() {

@@ -20,8 +20,8 @@ import (
 	"github.com/agentlet/agentlet/internal/plugin/printer"
 )
 
-// Write explains one judgement about a pod of the file with this name. Mistakes and warnings are part of it.
-func Write(out *printer.Printer, file string, j *manifests.Judgement, defaults registration.Defaults) error {
+// Write explains one judgement about a pod of the file with this name. Errors and warnings are part of it.
+func Write(out *printer.Printer, file string, j *manifests.Result, defaults registration.Defaults) error {
 	out.Line(printer.Cell{Text: j.Object(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
@@ -56,7 +56,7 @@ func live(pod *corev1.Pod, defaults registration.Defaults) (rows [][]printer.Cel
 }
 
 // translated is the pod with another system's annotations in the contract's words.
-func translated(j *manifests.Judgement) *corev1.Pod {
+func translated(j *manifests.Result) *corev1.Pod {
 	if len(j.Translated) == 0 {
 		return j.Pod.Pod
 	}
@@ -66,9 +66,9 @@ func translated(j *manifests.Judgement) *corev1.Pod {
 	return &pod
 }
 
-func outcome(j *manifests.Judgement) printer.Cell {
+func outcome(j *manifests.Result) printer.Cell {
 	if j.Outcome == injector.Denied {
-		return printer.Cell{Text: "would be refused: " + printer.Count(len(j.Mistakes), "error"), Colour: printer.Red}
+		return printer.Cell{Text: "would be refused: " + printer.Count(len(j.Errors), "error"), Colour: printer.Red}
 	}
 	if j.Outcome == injector.Injected {
 		label := contract.InjectLabel + "=" + contract.InjectEnabled
@@ -84,12 +84,12 @@ func outcome(j *manifests.Judgement) printer.Cell {
 	return printer.Cell{Text: why[j.Reason], Colour: printer.Yellow}
 }
 
-func notes(out *printer.Printer, j *manifests.Judgement) {
+func notes(out *printer.Printer, j *manifests.Result) {
 	for _, kind := range []struct {
 		label string
-		notes []manifests.Note
+		notes []manifests.Diagnostic
 		as    printer.Colour
-	}{{"error", j.Mistakes, printer.Red}, {"warning", j.Warnings, printer.Yellow}} {
+	}{{"error", j.Errors, printer.Red}, {"warning", j.Warnings, printer.Yellow}} {
 		for _, note := range kind.notes {
 			out.Line(printer.Text("  "), printer.Cell{Text: kind.label, Colour: kind.as},
 				printer.Text(fmt.Sprintf(" %s:%d: %s", note.File, note.Line, note.Message)))

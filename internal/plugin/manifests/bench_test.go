@@ -54,10 +54,10 @@ func BenchmarkInject(b *testing.B) {
 		b.Run(fmt.Sprint(documents), func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
-				file, mistakes := Parse("stream.yaml", text)
+				file, diagnostics := Parse("stream.yaml", text)
 				out, err := file.Injected(file.Judge(decider, "shop"))
-				if err != nil || len(mistakes) > 0 || len(out) < len(text) {
-					b.Fatal(err, mistakes)
+				if err != nil || len(diagnostics) > 0 || len(out) < len(text) {
+					b.Fatal(err, diagnostics)
 				}
 			}
 		})
@@ -71,9 +71,9 @@ func TestWorkGrowsWithTheStreamAlone(t *testing.T) {
 	work := func(text []byte) uint64 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		file, mistakes := Parse("stream.yaml", text)
-		if _, err := file.Injected(file.Judge(decider, "shop")); err != nil || len(mistakes) > 0 {
-			t.Fatal(err, mistakes)
+		file, diagnostics := Parse("stream.yaml", text)
+		if _, err := file.Injected(file.Judge(decider, "shop")); err != nil || len(diagnostics) > 0 {
+			t.Fatal(err, diagnostics)
 		}
 		runtime.ReadMemStats(&after)
 		return after.TotalAlloc - before.TotalAlloc

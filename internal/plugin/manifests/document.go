@@ -54,15 +54,15 @@ func (p *Pod) Object() string {
 	return p.Kind + " " + name
 }
 
-// Note is a mistake or a warning, with its place.
-type Note struct {
+// Diagnostic is an error or a warning, with its place.
+type Diagnostic struct {
 	File    string
 	Line    int
 	Object  string
 	Message string
 }
 
-func (n Note) String() string {
+func (n Diagnostic) String() string {
 	text := fmt.Sprintf("%s:%d: ", n.File, n.Line)
 	if n.Object != "" {
 		text += n.Object + ": "
@@ -70,8 +70,8 @@ func (n Note) String() string {
 	return text + n.Message
 }
 
-// Parse reads a stream of YAML or JSON documents. A document that can't be read is a mistake, and is left as it is.
-func Parse(name string, stream []byte) (*File, []Note) {
+// Parse reads a stream of YAML or JSON documents. A document that can't be read is an error, and is left as it is.
+func Parse(name string, stream []byte) (*File, []Diagnostic) {
 	file := &File{Name: name}
 	for _, c := range split(stream) {
 		file.documents = append(file.documents, &document{chunk: c})
@@ -82,13 +82,13 @@ func Parse(name string, stream []byte) (*File, []Note) {
 			errs[i] = d.parse()
 		}
 	})
-	var mistakes []Note
+	var diagnostics []Diagnostic
 	for i, err := range errs {
 		if err != nil {
-			mistakes = append(mistakes, Note{File: name, Line: lineIn(err, file.documents[i].line), Message: err.Error()})
+			diagnostics = append(diagnostics, Diagnostic{File: name, Line: lineIn(err, file.documents[i].line), Message: err.Error()})
 		}
 	}
-	return file, mistakes
+	return file, diagnostics
 }
 
 // oneLine puts a parser's list of errors on one line.

@@ -26,7 +26,7 @@ func FuzzInjected(f *testing.F) {
 
 func pass(t *testing.T, stream []byte) []byte {
 	t.Helper()
-	file, mistakes := Parse("in", stream)
+	file, diagnostics := Parse("in", stream)
 	judgements := file.Judge(testDecider(t), "")
 	out, err := file.Injected(judgements)
 	if err != nil {
@@ -37,7 +37,7 @@ func pass(t *testing.T, stream []byte) []byte {
 		changed = changed || len(judgements[i].Patch) > 0
 	}
 	if !changed && string(out) != string(stream) {
-		t.Errorf("nothing was injected, but %q became %q (%v)", stream, out, mistakes)
+		t.Errorf("nothing was injected, but %q became %q (%v)", stream, out, diagnostics)
 	}
 	return out
 }

@@ -68,7 +68,7 @@ func (s shell) around(pod string) string {
 }
 
 // TestSameAsTheWebhook holds that every golden pod of the injector, alone and in every kind of workload, becomes what the
-// webhook makes of it, or is left byte for byte, or is refused with the same mistakes.
+// webhook makes of it, or is left byte for byte, or is refused with the same errors.
 func TestSameAsTheWebhook(t *testing.T) {
 	entries, err := os.ReadDir(webhookCases)
 	if err != nil {
@@ -79,9 +79,9 @@ func TestSameAsTheWebhook(t *testing.T) {
 			t.Run(entry.Name()+"/"+kind, func(t *testing.T) {
 				folder := filepath.Join(webhookCases, entry.Name())
 				in := shell.around(read(t, filepath.Join(folder, "pod.yaml")))
-				file, mistakes := Parse("in.yaml", []byte(in))
-				if len(mistakes) > 0 {
-					t.Fatal(mistakes)
+				file, diagnostics := Parse("in.yaml", []byte(in))
+				if len(diagnostics) > 0 {
+					t.Fatal(diagnostics)
 				}
 				judgements := file.Judge(testDecider(t), "shop")
 				if len(judgements) != 1 {
@@ -107,7 +107,7 @@ func TestSameAsTheWebhook(t *testing.T) {
 }
 
 // checkDecision compares with the webhook's decision.
-func checkDecision(t *testing.T, folder string, j *Judgement) {
+func checkDecision(t *testing.T, folder string, j *Result) {
 	t.Helper()
 	var want struct {
 		Outcome          injector.Outcome
@@ -120,7 +120,7 @@ func checkDecision(t *testing.T, folder string, j *Judgement) {
 		t.Errorf("%s, the webhook says %s", j.Outcome, want.Outcome)
 	}
 	var errs []string
-	for _, err := range j.Errors {
+	for _, err := range j.Decision.Errors {
 		errs = append(errs, err.Error())
 	}
 	if diff := cmp.Diff(want.Errors, errs); diff != "" {
@@ -129,8 +129,8 @@ func checkDecision(t *testing.T, folder string, j *Judgement) {
 	if diff := cmp.Diff(want.Warnings, j.Decision.Warnings); diff != "" {
 		t.Errorf("warnings (-webhook +plugin):\n%s", diff)
 	}
-	if len(j.Mistakes) != len(want.Errors) || len(j.Warnings) != len(want.Warnings) {
-		t.Errorf("%d and %d notes for %d errors and %d warnings", len(j.Mistakes), len(j.Warnings), len(want.Errors), len(want.Warnings))
+	if len(j.Errors) != len(want.Errors) || len(j.Warnings) != len(want.Warnings) {
+		t.Errorf("%d and %d notes for %d errors and %d warnings", len(j.Errors), len(j.Warnings), len(want.Errors), len(want.Warnings))
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 
 // Injected writes the file as the webhook would make it: each judgement's patch is applied to its pod or template. What
 // nobody patched is as it was read. The file is spent then.
-func (f *File) Injected(judgements []Judgement) ([]byte, error) {
+func (f *File) Injected(judgements []Result) ([]byte, error) {
 	patches := map[*document][]jsonpatch.Operation{}
 	for i := range judgements {
 		j := &judgements[i]

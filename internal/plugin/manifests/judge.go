@@ -18,19 +18,19 @@ type Decider interface {
 	Decide(request injector.Request) injector.Decision
 }
 
-// Judgement is what the webhook would say to one pod.
-type Judgement struct {
+// Result is what the webhook would say to one pod.
+type Result struct {
 	*Pod
 	injector.Decision
-	// Mistakes of a denial and warnings, with their places and in the order of their lines.
-	Mistakes, Warnings []Note
+	// Errors of a denial and warnings, with their places and in the order of their lines.
+	Errors, Warnings []Diagnostic
 
 	document *document
 }
 
 // Judge has every pod of the file judged, in the file's order. namespace is that of objects which name none.
-func (f *File) Judge(decider Decider, namespace string) []Judgement {
-	var judgements []Judgement
+func (f *File) Judge(decider Decider, namespace string) []Result {
+	var judgements []Result
 	for _, d := range f.documents {
 		for i := range d.pods {
 			pod := &d.pods[i]
@@ -38,19 +38,19 @@ func (f *File) Judge(decider Decider, namespace string) []Judgement {
 			if in == "" {
 				in = namespace
 			}
-			j := Judgement{Pod: pod, document: d, Decision: decider.Decide(injector.Request{
+			j := Result{Pod: pod, document: d, Decision: decider.Decide(injector.Request{
 				Namespace: in, Pod: pod.Pod, Nonce: nonce(in, pod),
 			})}
-			for _, mistake := range j.Errors {
-				j.Mistakes = append(j.Mistakes, f.mistake(&j, mistake))
+			for _, err := range j.Decision.Errors {
+				j.Errors = append(j.Errors, f.diagnostic(&j, err))
 			}
 			for _, warning := range j.Decision.Warnings {
-				j.Warnings = append(j.Warnings, Note{
+				j.Warnings = append(j.Warnings, Diagnostic{
 					File: f.Name, Line: d.lineOf(pod.path, fieldOfWarning(pod, warning)), Object: pod.Object(), Message: warning,
 				})
 			}
-			for _, notes := range [][]Note{j.Mistakes, j.Warnings} {
-				slices.SortStableFunc(notes, func(a, b Note) int { return a.Line - b.Line })
+			for _, notes := range [][]Diagnostic{j.Errors, j.Warnings} {
+				slices.SortStableFunc(notes, func(a, b Diagnostic) int { return a.Line - b.Line })
 			}
 			judgements = append(judgements, j)
 		}
@@ -58,10 +58,10 @@ func (f *File) Judge(decider Decider, namespace string) []Judgement {
 	return judgements
 }
 
-// mistake says an error of the injector's as one of the object in which the pod is.
-func (f *File) mistake(j *Judgement, err *field.Error) Note {
-	message := workload.Mistake(j.path, err).Error()
-	return Note{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Object(), Message: message}
+// diagnostic says an error of the injector's as one of the object in which the pod is.
+func (f *File) diagnostic(j *Result, err *field.Error) Diagnostic {
+	message := workload.AtPath(j.path, err).Error()
+	return Diagnostic{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Object(), Message: message}
 }
 
 // annotationKey finds what may be a key of the contract's or of a dialect's in a text.

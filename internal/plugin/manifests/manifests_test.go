@@ -93,9 +93,9 @@ func TestSecondPassChangesNothing(t *testing.T) {
 // inject returns the output, and in how many pods something was injected.
 func inject(t *testing.T, path, text string, decider Decider) (out string, injected int) {
 	t.Helper()
-	file, mistakes := Parse(path, []byte(text))
-	if len(mistakes) > 0 {
-		t.Fatal(mistakes)
+	file, diagnostics := Parse(path, []byte(text))
+	if len(diagnostics) > 0 {
+		t.Fatal(diagnostics)
 	}
 	judgements := file.Judge(decider, "shop")
 	for _, j := range judgements {
@@ -114,7 +114,7 @@ func TestNotesNameTheLine(t *testing.T) {
 	path := filepath.Join("testdata", "errors.yaml")
 	file, notes := Parse(path, []byte(read(t, path)))
 	for _, j := range file.Judge(testDecider(t), "") {
-		notes = append(append(notes, j.Mistakes...), j.Warnings...)
+		notes = append(append(notes, j.Errors...), j.Warnings...)
 	}
 	var text strings.Builder
 	for _, note := range notes {
@@ -123,8 +123,8 @@ func TestNotesNameTheLine(t *testing.T) {
 	golden.Check(t, filepath.Join("testdata", "errors.txt"), text.String())
 }
 
-// A mistake has its line in the file, wherever its document begins, and a text that looks like one has not.
-func TestLinesOfMistakes(t *testing.T) {
+// An error has its line in the file, wherever its document begins, and a text that looks like one has not.
+func TestLinesOfErrors(t *testing.T) {
 	for name, test := range map[string]struct{ document, want string }{
 		"a syntax error":            {"a: 1\nb: [\n", "line 5: did not find expected node content"},
 		"a key that is there twice": {"a: 1\nb: 2\na: 3\n", `line 6: mapping key "a" already defined at line 4`},
@@ -135,12 +135,12 @@ func TestLinesOfMistakes(t *testing.T) {
 		"keys of two maps":          {"a: {b: 1}\nc: {b: 1}\n", ""},
 		"a merged key":              {"a: &a {b: 1}\nc: {<<: *a, b: 2}\n", ""},
 	} {
-		_, mistakes := Parse("in.yaml", []byte("# 1\n# 2\n---\n"+test.document))
+		_, diagnostics := Parse("in.yaml", []byte("# 1\n# 2\n---\n"+test.document))
 		switch {
-		case test.want == "" && len(mistakes) > 0:
-			t.Errorf("%s: %v", name, mistakes)
-		case test.want != "" && (len(mistakes) != 1 || !strings.HasSuffix(mistakes[0].Message, test.want)):
-			t.Errorf("%s: %v, want %q", name, mistakes, test.want)
+		case test.want == "" && len(diagnostics) > 0:
+			t.Errorf("%s: %v", name, diagnostics)
+		case test.want != "" && (len(diagnostics) != 1 || !strings.HasSuffix(diagnostics[0].Message, test.want)):
+			t.Errorf("%s: %v, want %q", name, diagnostics, test.want)
 		}
 	}
 }
@@ -185,9 +185,9 @@ func TestRead(t *testing.T) {
 		"no manifests":   {names: []string{t.TempDir()}, fails: true},
 		"nothing named":  {fails: true},
 	} {
-		files, mistakes, err := Read(t.Context(), test.names, test.recursive, strings.NewReader("in: 1"))
-		if (err != nil) != test.fails || len(mistakes) > 0 {
-			t.Errorf("%s: %v, %v", name, err, mistakes)
+		files, diagnostics, err := Read(t.Context(), test.names, test.recursive, strings.NewReader("in: 1"))
+		if (err != nil) != test.fails || len(diagnostics) > 0 {
+			t.Errorf("%s: %v, %v", name, err, diagnostics)
 		}
 		var outputs [][]byte
 		for _, file := range files {

@@ -15,9 +15,9 @@ import (
 const Stdin = "-"
 
 // Read reads files, the manifests in folders (their files named *.yaml, *.yml and *.json, those of folders below too if
-// recursive), and the standard input where a name is "-". Mistakes are documents that can't be read; an error is a file
+// recursive), and the standard input where a name is "-". Errors are documents that can't be read; an error is a file
 // that can't be read.
-func Read(ctx context.Context, names []string, recursive bool, stdin io.Reader) (files []*File, mistakes []Note, err error) {
+func Read(ctx context.Context, names []string, recursive bool, stdin io.Reader) (files []*File, diagnostics []Diagnostic, err error) {
 	if len(names) == 0 {
 		return nil, nil, errors.New("name the manifests with -f FILE: a file, a folder, or - for the standard input")
 	}
@@ -37,10 +37,10 @@ func Read(ctx context.Context, names []string, recursive bool, stdin io.Reader) 
 				return nil, nil, fmt.Errorf("read manifests: %w", err)
 			}
 			file, wrong := Parse(shown, text)
-			files, mistakes = append(files, file), append(mistakes, wrong...)
+			files, diagnostics = append(files, file), append(diagnostics, wrong...)
 		}
 	}
-	return files, mistakes, nil
+	return files, diagnostics, nil
 }
 
 func readOne(path string, stdin io.Reader) (text []byte, shown string, err error) {

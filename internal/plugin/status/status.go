@@ -218,8 +218,8 @@ func drift(pod *corev1.Pod, status *agentlet.Status, service *agentlet.ServiceSt
 	if status.Maintenance != "" {
 		found = append(found, "by the application's own word in "+status.Maintenance)
 	}
-	if status.Mistakes != "" {
-		found = append(found, "errors in changed annotations: "+status.Mistakes)
+	if status.Errors != "" {
+		found = append(found, "errors in changed annotations: "+status.Errors)
 	}
 	return strings.Join(found, "; ")
 }

@@ -89,7 +89,7 @@ func TestDrift(t *testing.T) {
 	failing := of(service("present", "passing", "passing"))
 	failing.Failing = map[string]string{"gate": "forbidden", "consul": "refused"}
 	mistaken := of(service("present", "passing", "passing"))
-	mistaken.Mistakes = "gate"
+	mistaken.Errors = "gate"
 	maintained := of(service("present", "critical", "critical"))
 	maintained.Maintenance = contract.MaintenanceOutput + "compaction"
 	for name, test := range map[string]struct {
