@@ -12,19 +12,19 @@ import (
 // BenchmarkProbed is what the registrar itself does for one of a quiet pod's five probes a second: a plan that starts it, and
 // one with its result.
 func BenchmarkProbed(b *testing.B) {
-	still := func(d time.Duration) time.Duration { return d }
 	now := time.Now()
 	s := newState(testIdentity)
 	s.observePod(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered), nil, now)
-	s.conn = agentConn{answers: true, leader: true, listed: true}
+	s.conn = connection()
 	i := s.instances[webID]
 	i.agent, i.heartbeatDue, i.refreshAt, i.confirmed, i.readiness = present, now.Add(time.Hour), now.Add(time.Hour), true, contract.Passing
 	d := i.definition()
 	i.actual = &Observed{Definition: d, Fingerprint: d.Fingerprint(), Readiness: contract.Passing, Checks: d.checkIDs()}
 	l := &loop{Registrar: New(Config{Identity: testIdentity}), state: s}
-	probe := action{kind: probeContainer, id: "app", hash: s.workers["app"].instance, probe: s.workers["app"].current()}
+	probe := probeContainer{container: "app", instance: s.workers["app"].instance, probe: s.workers["app"].current()}
 	round := func() {
-		l.decide(now)
+		s.tick(now)
+		s.commit(decide(s, now), now)
 		p := plan(s, now)
 		l.publish(s, p)
 		l.metrics.see(s, now)
@@ -32,7 +32,7 @@ func BenchmarkProbed(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		round()
-		s.handleResult(outcome{action: probe}, now, still)
+		finish(s, probe, answers{}, now)
 		round()
 	}
 }

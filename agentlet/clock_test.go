@@ -26,22 +26,20 @@ func leap(t *testing.T, at time.Time, by time.Duration) time.Time {
 
 // TestWallClockThatJumpsChangesNothing plans at the same moment with the wall clock set forward and back.
 func TestWallClockThatJumpsChangesNothing(t *testing.T) {
-	still := func(d time.Duration) time.Duration { return d }
 	began := time.Now()
 	registered := func(annotations ...string) *state {
 		s := newState(testIdentity)
 		s.observePod(ready(testPod(annotations...), true), nil, began)
-		s.conn = agentConn{answers: true, leader: true, listed: true}
+		s.conn = connection()
 		s.instances[webID].agent = absent
-		put := plan(s, began).work[key{"agent", webID}]
-		s.handleResult(outcome{action: put}, began, still)
+		finish(s, plan(s, began).work[register{id: webID}.key()], answers{}, began)
 		return s
 	}
 	inCatalog := func(s *state) *state {
 		i := s.instances[webID]
-		s.handleResult(outcome{action: action{kind: readCatalog, generation: s.catalog.generation}, view: CatalogView{Index: 5, Instances: map[string]CatalogInstance{
+		finish(s, readCatalog{generation: s.catalog.generation}, answers{view: CatalogView{Index: 5, Instances: map[string]CatalogInstance{
 			webID: {Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing, Fingerprint: i.want.Fingerprint()},
-		}}}, began, still)
+		}}}, began)
 		return s
 	}
 	for name, c := range map[string]struct {
@@ -50,16 +48,16 @@ func TestWallClockThatJumpsChangesNothing(t *testing.T) {
 		waits []time.Duration
 	}{
 		"beats and refreshes": {inCatalog(registered()), []time.Duration{8 * time.Second, 10 * time.Second, 9 * time.Hour}},
-		"nudging": {func() *state {
+		"resyncing": {func() *state {
 			s := registered()
-			s.handleResult(outcome{action: action{kind: readCatalog, generation: s.catalog.generation}, view: CatalogView{Index: 5}}, began, still)
+			finish(s, readCatalog{generation: s.catalog.generation}, answers{view: CatalogView{Index: 5}}, began)
 			return s
 		}(), []time.Duration{time.Second, 3 * time.Second}},
 		"a closed gate's reason, and gate-timeout": {registered("gate-timeout", "30s"), []time.Duration{500 * time.Millisecond, 2 * time.Second, 31 * time.Second}},
 		"backing off": {func() *state {
 			s := registered()
 			for range 5 {
-				s.handleResult(outcome{action: action{kind: readCatalog, generation: s.catalog.generation}, err: ErrUnreachable}, began, still)
+				finish(s, readCatalog{generation: s.catalog.generation}, answers{err: ErrUnreachable}, began)
 			}
 			return s
 		}(), []time.Duration{time.Second, 10 * time.Second}},
@@ -71,8 +69,8 @@ func TestWallClockThatJumpsChangesNothing(t *testing.T) {
 		"drain-delay": {func() *state {
 			s := inCatalog(registered())
 			s.signal(signals{preStop: true}, began)
-			s.handleResult(outcome{action: action{kind: deregister, id: webID}}, began, still)
-			s.handleResult(outcome{action: action{kind: readCatalog, generation: s.catalog.generation}, view: CatalogView{Index: 6}}, began, still)
+			finish(s, deregister{id: webID}, answers{}, began)
+			finish(s, readCatalog{generation: s.catalog.generation}, answers{view: CatalogView{Index: 6}}, began)
 			return s
 		}(), []time.Duration{4 * time.Second, 6 * time.Second}},
 	} {
@@ -95,13 +93,18 @@ func TestWallClockThatJumpsChangesNothing(t *testing.T) {
 }
 
 // timeless is the work without the wall clock's times, which are written for people to read.
-func timeless(p schedule) map[key]action {
-	work := map[key]action{}
-	for l, a := range p.work {
-		condition := a.condition
-		condition.LastTransitionTime = metav1.Time{}
-		a.condition, a.event.At = condition, time.Time{}
-		work[l] = a
+func timeless(p schedule) map[key]command {
+	work := map[key]command{}
+	for k, c := range p.work {
+		switch own := c.(type) {
+		case patchStatus:
+			own.condition.LastTransitionTime = metav1.Time{}
+			c = own
+		case createEvent:
+			own.event.At = time.Time{}
+			c = own
+		}
+		work[k] = c
 	}
 	return work
 }

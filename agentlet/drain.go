@@ -1,12 +1,17 @@
 package agentlet
 
 import (
+	"errors"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
+
+// drain is the termination's progress.
+type drain struct {
+	// goneAt is when the catalog had dropped every instance; refusedAt when the agent refused the connection.
+	goneAt, refusedAt time.Time
+}
 
 // planDrain takes the pod's instances out and answers the drain hooks when that is done:
 //
@@ -37,7 +42,7 @@ func planDrain(s *state, now time.Time, p *schedule) {
 // planRemoval takes out what is at the agent, and then reads the catalog until it has dropped it.
 func planRemoval(s *state, now time.Time, p *schedule) {
 	if !s.conn.listed {
-		p.add(s, now, action{kind: listServices, generation: s.writeGeneration})
+		p.add(s, now, listServices{generation: s.writeGeneration})
 	}
 	parting := false
 	for _, id := range s.ids() {
@@ -48,9 +53,9 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 		case i.agent != absent && !p.drained && s.proxyLeaves(i) && !p.reached(now, s.terminatingAt.Add(proxyFirst)):
 			// the proxy first
 		case i.agent != absent:
-			p.add(s, now, action{kind: deregister, id: id})
+			p.add(s, now, deregister{id: id})
 		case !i.markedCritical && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(notRemovedAfter)):
-			p.add(s, now, action{kind: register, id: id, definition: i.definition(), health: contract.Critical, fresh: true, markCritical: true})
+			p.add(s, now, register{id: id, definition: i.definition(), health: contract.Critical, fresh: true, markCritical: true})
 		}
 	}
 	if s.removed() || parting {
@@ -66,7 +71,7 @@ const proxyFirst = time.Second
 // that can't be removed.
 func (s *state) proxyLeaves(i *instance) bool {
 	proxy := s.proxyOf(i)
-	return proxy != nil && proxy.agent != absent && s.retries[action{kind: deregister, id: proxy.id}.key()].failures == 0
+	return proxy != nil && proxy.agent != absent && s.retries[deregister{id: proxy.id}.key()].failures == 0
 }
 
 // notRemovedAfter is how long the catalog may keep what its agent has removed until something is wrong: an agent whose own token
@@ -110,17 +115,9 @@ func planEnd(s *state, now time.Time, p *schedule) {
 	if !p.drained || !s.signals.sigterm {
 		return
 	}
-	_, toTell := p.work[key{name: "event"}]
 	end, _ := s.drainEnd()
-	told := !toTell && !s.events.busy || p.reached(now, end.Add(eventGrace))
+	told := !s.eventPending(now) || p.reached(now, end.Add(eventGrace))
 	p.ended = s.loggedOut(now, later(end, s.sigtermAt), p) && told
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // How a drain ends, or would end as things stand.
@@ -200,30 +197,11 @@ func (s *state) drainBudget() (timeout, delay, limit time.Duration) {
 	return min(timeout, limit), delay, limit
 }
 
-// grace period that the pod has now: a deletion may have shortened the specification's.
-func (s *state) grace() time.Duration {
-	seconds := int64(corev1.DefaultTerminationGracePeriodSeconds)
-	if s.pod != nil {
-		if s.pod.Spec.TerminationGracePeriodSeconds != nil {
-			seconds = *s.pod.Spec.TerminationGracePeriodSeconds
-		}
-		if s.pod.DeletionGracePeriodSeconds != nil {
-			seconds = *s.pod.DeletionGracePeriodSeconds
-		}
+// observeRefusal ends the drain's waiting when nothing listens at the agent's address, or Consul doesn't let us in: there is
+// nobody to wait for.
+func (s *state) observeRefusal(c command, err error, now time.Time) {
+	refused := errors.Is(err, ErrRefused) || c.key() == (logIn{}).key() && isRejected(err)
+	if refused && s.terminating() && s.drain.refusedAt.IsZero() {
+		s.drain.refusedAt = now
 	}
-	return time.Duration(seconds) * time.Second
-}
-
-// anyRegistered reports whether there is or may be something to take out: an instance that is or was at the agent, or
-// whose presence is not known.
-func (s *state) anyRegistered() bool {
-	if !s.conn.listed {
-		return true
-	}
-	for _, i := range s.instances {
-		if i.registered || i.agent != absent {
-			return true
-		}
-	}
-	return false
 }

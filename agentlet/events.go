@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -73,24 +74,52 @@ func (t *eventState) isNew(n eventSpec) bool {
 	return n.reason != "" && (n.reason != t.last.reason || t.last.message != "" && n.message != t.last.message)
 }
 
-// planEvents tells what is to be told, when it has held long enough and its reason has not been told for a while.
+// due is the event to create, if there is one, and when: when it has held long enough and its reason has not been told for a while.
+func (t *eventState) due(terminating bool, now time.Time) (event Event, at time.Time, ok bool) {
+	if !t.isNew(t.desired) {
+		return Event{}, at, false
+	}
+	at = t.at[t.desired.reason].Add(eventInterval)
+	if !terminating {
+		at = later(at, t.desiredSince.Add(t.desired.hold))
+	}
+	return Event{t.desired.warning, t.desired.reason, t.desired.message, now}, at, true
+}
+
+// planEvents creates the event that is due.
 func planEvents(s *state, now time.Time, p *schedule) {
-	t := &s.events
-	if s.pod == nil || s.gone || !t.isNew(t.desired) {
+	if s.pod == nil || s.gone {
 		return
 	}
-	due := t.at[t.desired.reason].Add(eventInterval)
-	if !s.terminating() {
-		due = later(due, t.desiredSince.Add(t.desired.hold))
+	if event, at, ok := s.events.due(s.terminating(), now); ok && p.reached(now, at) {
+		p.add(s, now, createEvent{event})
 	}
-	if p.reached(now, due) {
-		p.add(s, now, action{kind: createEvent, event: Event{t.desired.warning, t.desired.reason, t.desired.message, now}})
-	}
+}
+
+// eventPending reports whether an event is under way, or about to be.
+func (s *state) eventPending(now time.Time) bool {
+	_, at, ok := s.events.due(s.terminating(), now)
+	return s.events.busy || ok && s.pod != nil && !s.gone && !now.Before(at)
+}
+
+// createEvent makes a Kubernetes event, and tries once: it is news, and no place to look something up.
+type createEvent struct{ event Event }
+
+func (createEvent) key() key             { return key{name: "event"} }
+func (createEvent) operation() operation { return "create_event" }
+func (createEvent) policy() policy {
+	return policy{timeout: 5 * time.Second, asks: elsewhere, once: true}
+}
+
+func (c createEvent) start(s *state) { s.events.begin(c.event) }
+
+func (c createEvent) run(ctx context.Context, ports *Config) outcome {
+	return outcome{err: ports.Kube.CreateEvent(ctx, c.event), handle: func(s *state, _ turn) { s.events.busy = false }}
 }
 
 // desiredEvent is what there is to tell now. It is not the gate's verdict: an open gate stays open in an outage, and pods
 // without one have something to tell, too.
-func desiredEvent(s *state, now time.Time) eventSpec {
+func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	if s.terminating() {
 		return desiredEndEvent(s, now)
 	}
@@ -104,13 +133,13 @@ func desiredEvent(s *state, now time.Time) eventSpec {
 		return warning(contract.PortConflict, s.portConflict)
 	case s.reg == nil || s.ip() == "":
 		return eventSpec{}
-	case s.gate.want.reason == contract.TimedOut:
-		return warning(contract.TimedOut, s.gate.want.message)
+	case gate.reason == contract.TimedOut:
+		return warning(contract.TimedOut, gate.message)
 	case lost(s):
 		return warning(contract.CatalogLost, lostMessage)
 	case found && wrong.reason != contract.ConsulUnreachable:
 		return held(wrong.reason, wrong.message)
-	case found && (s.conn.answers || s.retries[action{kind: getLeader}.key()].failures > 0):
+	case found && (s.conn.phase != connUnknown):
 		return held(contract.ConsulUnreachable, "the Consul agent at "+s.identity.ConsulAddress+" is out of reach")
 	case found:
 		return eventSpec{} // it isn't known yet whether the agent is away
@@ -121,7 +150,7 @@ func desiredEvent(s *state, now time.Time) eventSpec {
 	case checksFail(s):
 		return held(contract.CheckFailing, "in the catalog, with failing checks: "+failingChecks(s))
 	// Where there is no gate that would say so, an instance that an earlier agentlet has put is no news.
-	case s.gate.want.reason == contract.Registered && allSatisfyGate(s) && (hasGate(s.pod, contract.Condition) || s.registeredHere):
+	case gate.reason == contract.Registered && allSatisfyGate(s) && (hasGate(s.pod, contract.Condition) || s.registeredHere):
 		return eventSpec{reason: contract.Registered, message: registeredMessage(s)}
 	}
 	return eventSpec{}

@@ -1,11 +1,7 @@
 package agentlet
 
 import (
-	"context"
 	"encoding/json"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -14,36 +10,6 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
-
-// FuzzDrainRequest holds that whatever anybody sends to the agentlet's port is answered, starts nothing, and gets as far as the
-// drain hook only with the pod's own nonce.
-func FuzzDrainRequest(f *testing.F) {
-	const nonce = "5f1c"
-	f.Add(http.MethodGet, contract.DrainPath, "", nonce, "127.0.0.1")
-	f.Add(http.MethodGet, contract.DrainPath, "nonce="+nonce, "", "web:19500")
-	f.Add(http.MethodPost, contract.DrainPath+"/", "a=%zz&;", nonce+" ", "")
-	f.Add(http.MethodGet, contract.StatusPath, "", strings.Repeat("x", 1000), "[::1]:0")
-	f.Add("GET\n", "//drain/../drain", "?", "\x00", "a/b")
-	f.Fuzz(func(t *testing.T, method, path, query, sent, host string) {
-		r := New(Config{Identity: testIdentity})
-		gone, cancel := context.WithCancel(t.Context())
-		cancel() // or a hook with the right nonce would wait a second for a sign of the end
-		request := (&http.Request{Method: method, URL: &url.URL{Path: path, RawQuery: query}, Host: host, Header: http.Header{}}).WithContext(gone)
-		request.Header.Set(contract.NonceHeader, sent)
-		recorder := httptest.NewRecorder()
-		r.Handler(nonce).ServeHTTP(recorder, request)
-		hooked := method == http.MethodGet && path == contract.DrainPath
-		switch {
-		case hooked && sent == nonce && recorder.Code != http.StatusOK, hooked && sent != nonce && recorder.Code != http.StatusForbidden:
-			t.Errorf("%d %q to the nonce %q", recorder.Code, recorder.Body, sent)
-		case strings.Contains(recorder.Body.String(), nonce) && !strings.Contains(path+query+host, nonce):
-			t.Errorf("the nonce is told: %q", recorder.Body)
-		}
-		if closed(r.terminating) || closed(r.drained) {
-			t.Error("a request began the end")
-		}
-	})
-}
 
 // FuzzPod holds that no pod that the API server may tell of, after any other, makes the registrar panic, touch what isn't the
 // pod's own, or say what a condition can't hold.
@@ -60,12 +26,11 @@ func FuzzPod(f *testing.F) {
 		second, _ := json.Marshal(pair[1])
 		f.Add(first, second)
 	}
-	still := func(d time.Duration) time.Duration { return d }
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		now := time.Now()
 		s := newState(testIdentity)
 		s.otherGates = []string{"example.com/other"}
-		s.conn = agentConn{answers: true, leader: true, listed: true}
+		s.conn = connection()
 		for _, text := range [][]byte{first, second} {
 			pod := &corev1.Pod{}
 			if json.Unmarshal(text, pod) != nil {
@@ -73,13 +38,12 @@ func FuzzPod(f *testing.F) {
 			}
 			s.observePod(pod, nil, now)
 			for range 3 { // each with the answers to what was asked before
-				s.observeReadiness(now)
-				s.gate.want, s.gate.wantSince = decideGate(s, now), now.Add(-conditionDebounce)
-				s.events.setDesired(desiredEvent(s, now), now)
+				s.tick(now)
+				s.commit(decide(s, now), now.Add(-conditionDebounce))
 				p := plan(s, now)
-				for _, a := range p.work {
-					checkAction(t, a)
-					s.handleResult(outcome{action: a, view: CatalogView{Instances: map[string]CatalogInstance{}}}, now, still)
+				for _, c := range p.work {
+					checkCommand(t, c)
+					finish(s, c, answers{view: CatalogView{Instances: map[string]CatalogInstance{}}}, now)
 				}
 				now = now.Add(time.Minute)
 			}
@@ -87,20 +51,18 @@ func FuzzPod(f *testing.F) {
 	})
 }
 
-func checkAction(t *testing.T, a action) {
+func checkCommand(t *testing.T, c command) {
 	t.Helper()
-	switch a.kind {
-	case register, deregister, updateReadiness, updateHeartbeat, watch:
-		if !strings.HasPrefix(a.id, testIdentity.Prefix()) {
-			t.Errorf("%s of %q", a.kind, a.id)
-		}
+	if k := c.key(); (k.name == registrationKey || k.name == checksKey || k.name == "watch") && !strings.HasPrefix(k.id, testIdentity.Prefix()) {
+		t.Errorf("%s of %q", c.operation(), k.id)
+	}
+	switch c := c.(type) {
 	case patchStatus:
-		if a.condition.Type != contract.Condition {
-			t.Errorf("condition %+v", a.condition)
+		if c.condition.Type != contract.Condition {
+			t.Errorf("condition %+v", c.condition)
 		}
-		mustBePrintable(a.condition.Message, contract.MaxConditionMessage)
+		mustBePrintable(c.condition.Message, contract.MaxConditionMessage)
 	case createEvent:
-		mustBePrintable(a.event.Message, contract.MaxEventMessage)
-	default:
+		mustBePrintable(c.event.Message, contract.MaxEventMessage)
 	}
 }

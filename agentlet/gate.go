@@ -1,15 +1,12 @@
 package agentlet
 
 import (
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -100,8 +97,8 @@ func evaluateClosed(s *state, now time.Time) gateStatus {
 		return gateStatus{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(s.notReady(), ", ")}
 	case s.inMaintenance():
 		return gateStatus{reason: contract.AwaitingCatalog, message: "in maintenance mode, set by the application"}
-	case cause(s, readCatalog) != "":
-		return gateStatus{reason: contract.AwaitingCatalog, message: "reading the catalog failed" + cause(s, readCatalog)}
+	case s.cause(readCatalog{}) != "":
+		return gateStatus{reason: contract.AwaitingCatalog, message: "reading the catalog failed" + s.cause(readCatalog{})}
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:
 		return gateStatus{reason: contract.AwaitingCatalog, message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", ")}
 	}
@@ -109,32 +106,6 @@ func evaluateClosed(s *state, now time.Time) gateStatus {
 		return gateStatus{reason: contract.AwaitingCatalog, message: "in the catalog, with failing checks: " + failing}
 	}
 	return gateStatus{reason: contract.AwaitingCatalog, message: "waiting until the catalog shows every service"}
-}
-
-// agentProblem is what is wrong between the registrar and its Consul agent, if anything is.
-func agentProblem(s *state) (wrong gateStatus, found bool) {
-	agent := "the Consul agent at " + s.identity.ConsulAddress
-	switch {
-	case !s.conn.answers:
-		return gateStatus{reason: contract.ConsulUnreachable, message: agent + " is unreachable" + cause(s, getLeader)}, true
-	case !s.conn.leader:
-		message := agent + " has no cluster leader"
-		if err := s.retries[action{kind: getLeader}.key()].err; err != nil && !errors.Is(err, errNoLeader) {
-			message = agent + " did not say whether it has a cluster leader: " + err.Error()
-		}
-		return gateStatus{reason: contract.ConsulUnreachable, message: message}, true
-	case loginFailure(s) != nil:
-		return gateStatus{reason: contract.LoginFailed, message: "ACL login by way of " + s.identity.ConsulAddress + " failed: " + loginFailure(s).Error()}, true
-	case rejection(s) != nil:
-		return gateStatus{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
-	case lastError(s) != nil:
-		return gateStatus{reason: contract.RegistrationFailed, message: agent + " answered with an error: " + lastError(s).Error()}, true
-	case s.conn.unhealthy():
-		return gateStatus{reason: contract.ConsulUnreachable, message: agent + ": TTL check updates time out; the agent may be blocked on its servers"}, true
-	case !s.conn.listed && cause(s, listServices) != "":
-		return gateStatus{reason: contract.ConsulUnreachable, message: agent + ": listing services failed" + cause(s, listServices)}, true
-	}
-	return wrong, false
 }
 
 const lostMessage = "the catalog has lost an instance"
@@ -198,6 +169,13 @@ func allSatisfyGate(s *state) bool {
 	return true
 }
 
+// satisfiesGate reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens no gate, whoever
+// asked for it.
+func (s *state) satisfiesGate(i *instance) bool {
+	seen, there := s.inCatalog(i)
+	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i) && !s.inMaintenance())
+}
+
 // registeredMessage names the services and their address: after a reboot of the node the pod has another.
 func registeredMessage(s *state) string { return "the catalog shows " + names(s) + at(s.ip()) }
 
@@ -219,75 +197,4 @@ func speaksOf(c *corev1.PodCondition, ip string) bool {
 	}
 	address, _, _ = strings.Cut(address, " ")
 	return strings.TrimSuffix(address, ";") == ip
-}
-
-// rejection holds the answers by which the agent refused us, or is nil.
-func rejection(s *state) error {
-	return s.failures(func(lane key, err error) bool {
-		return (lane.name == "agent" || lane.name == "inspect") && isRejected(err)
-	})
-}
-
-// lastError holds what else the agent answered last to registrations and updates, whatever its code: 500 for a full disk, 429. Nil
-// where nothing failed, or where it is an outage or a loss that is looked into anyway.
-func lastError(s *state) error {
-	return s.failures(func(lane key, err error) bool {
-		return (lane.name == "agent" || lane.name == "health") && !isRejected(err) && !errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrAbsent)
-	})
-}
-
-// failures joins the errors that are being retried and match, in the order of the lanes' names and instances: a message
-// that followed a map's order would change by itself, and be written for ever. Nil when there are none.
-func (s *state) failures(match func(key, error) bool) error {
-	var found []string
-	var first error
-	for _, lane := range slices.SortedFunc(maps.Keys(s.retries), key.compare) {
-		err := s.retries[lane].err
-		if !match(lane, err) || slices.Contains(found, err.Error()) {
-			continue
-		}
-		if first == nil {
-			first = err
-		}
-		found = append(found, err.Error())
-	}
-	if len(found) < 2 {
-		return first
-	}
-	return errors.New(strings.Join(found, "; "))
-}
-
-// cause is why the last try of a kind that has one lane failed, for the end of a message; empty when it didn't.
-func cause(s *state, k kind) string {
-	if err := s.retries[action{kind: k}.key()].err; err != nil {
-		return ": " + err.Error()
-	}
-	return ""
-}
-
-func (v gateStatus) status() corev1.ConditionStatus {
-	if v.open {
-		return corev1.ConditionTrue
-	}
-	return corev1.ConditionFalse
-}
-
-// matches reports whether the condition says it already.
-func (v gateStatus) matches(c *corev1.PodCondition) bool {
-	return c != nil && c.Status == v.status() && c.Reason == string(v.reason) && c.Message == v.message
-}
-
-// condition to write. The transition time is kept where the status stays.
-func (v gateStatus) condition(current *corev1.PodCondition, now time.Time) corev1.PodCondition {
-	c := corev1.PodCondition{
-		Type:               contract.Condition,
-		Status:             v.status(),
-		Reason:             string(v.reason),
-		Message:            v.message,
-		LastTransitionTime: metav1.NewTime(now),
-	}
-	if current != nil && current.Status == c.Status {
-		c.LastTransitionTime = current.LastTransitionTime
-	}
-	return c
 }

@@ -1,14 +1,11 @@
 package agentlet
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +28,6 @@ const (
 	metricHeartbeatsMissed = "agentlet_heartbeats_missed_total"
 	metricRequests         = "agentlet_requests_total"
 	metricDuration         = "agentlet_request_duration_seconds"
-	metricEvicted          = "agentlet_connections_evicted_total"
 )
 
 // Outcomes of a request.
@@ -50,10 +46,10 @@ func Metrics() []contract.Metric {
 	for _, r := range contract.ReasonDocs() {
 		reasons = append(reasons, string(r.Reason))
 	}
-	for _, k := range kinds() {
-		operations = append(operations, string(k))
-		if !k.isBlockingQuery() {
-			short = append(short, string(k))
+	for _, c := range commands() {
+		operations = append(operations, string(c.operation()))
+		if !c.policy().isBlocking {
+			short = append(short, string(c.operation()))
 		}
 	}
 	metric, label := contract.NewMetric, contract.Label
@@ -75,20 +71,17 @@ func Metrics() []contract.Metric {
 		metric(metricRequests, contract.Counter, "Requests to Consul, to the API server, and to the containers that the agentlet probes.", label("operation", operations...),
 			label("outcome", outcomeOK, outcomeAbsent, outcomeRejected, outcomeRefused, outcomeUnreachable, outcomeError)),
 		metric(metricDuration, contract.Summary, "Time that requests took, without those that wait for a change.", label("operation", short...)),
-		metric(metricEvicted, contract.Counter, "Connections to the agentlet's own port that were closed to make room for newer ones; 0 unless somebody opens too many."),
 	}
 }
 
-// metrics of one registrar, in Prometheus' text format. A client library would cost each pod more memory than the whole
-// rest of the registrar holds; a dozen metrics don't need one.
+// metrics of one registrar.
 type metrics struct {
 	mu            sync.Mutex
-	requests      map[[2]string]uint64 // kind, outcome
-	took          map[string]duration  // kind
+	requests      map[[2]string]uint64 // operation, outcome
+	took          map[string]duration  // operation
 	registrations map[string]uint64    // cause
 	seen          seen
 	toGate        time.Duration
-	evicted       func() uint64 // connections
 }
 
 type duration struct {
@@ -105,8 +98,8 @@ type seen struct {
 	drain               progress
 }
 
-func newMetrics(evicted func() uint64) *metrics {
-	m := &metrics{evicted: evicted, requests: map[[2]string]uint64{}, took: map[string]duration{}, registrations: map[string]uint64{}}
+func newMetrics() *metrics {
+	m := &metrics{requests: map[[2]string]uint64{}, took: map[string]duration{}, registrations: map[string]uint64{}}
 	for _, cause := range []string{causeFirst, causeChanged, causeLost, causeResync} {
 		m.registrations[cause] = 0
 	}
@@ -114,7 +107,7 @@ func newMetrics(evicted func() uint64) *metrics {
 }
 
 // request counts one call by its outcome. One that we gave up is none.
-func (m *metrics) request(k kind, err error, took time.Duration) {
+func (m *metrics) request(c command, err error, took time.Duration) {
 	outcome := outcomeError
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -132,10 +125,11 @@ func (m *metrics) request(k kind, err error, took time.Duration) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.requests[[2]string{string(k), outcome}]++
-	if !k.isBlockingQuery() {
-		was := m.took[string(k)]
-		m.took[string(k)] = duration{was.sum + took, was.count + 1}
+	operation := string(c.operation())
+	m.requests[[2]string{operation, outcome}]++
+	if !c.policy().isBlocking {
+		was := m.took[operation]
+		m.took[operation] = duration{was.sum + took, was.count + 1}
 	}
 }
 
@@ -151,13 +145,13 @@ func (m *metrics) see(s *state, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seen = seen{
-		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: !s.conn.unhealthy() && s.conn.leader, inMaintenance: s.inMaintenance(),
+		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: !s.conn.unhealthy() && s.conn.hasLeader(), inMaintenance: s.inMaintenance(),
 		heartbeatsMissed: s.heartbeatsMissed, drain: s.progress(now),
 	}
 }
 
-// gateSet takes the time when the gate was opened for the first time.
-func (m *metrics) gateSet(s *state, c corev1.PodCondition) {
+// gateUpdated takes the time when the gate was opened for the first time.
+func (m *metrics) gateUpdated(s *state, c corev1.PodCondition) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.Status == corev1.ConditionTrue && m.toGate == 0 && s.ready() {
@@ -165,42 +159,39 @@ func (m *metrics) gateSet(s *state, c corev1.PodCondition) {
 	}
 }
 
-// sample is a value of a metric. Its name's suffix and its labels, in their order, stand beside it.
-type sample struct {
-	suffix string
-	labels []string
-	value  float64
-}
+// Samples are the values of the registrar's metrics, in the order of their declaration.
+func (r *Registrar) Samples() []contract.Sample { return r.metrics.samples() }
 
-// samples of all metrics by name.
-func (m *metrics) samples() map[string][]sample {
-	one := func(value float64, labels ...string) []sample { return []sample{{labels: labels, value: value}} }
-	all := map[string][]sample{
-		metricBuild:            one(1, version.Version, runtime.Version()),
-		metricGateOpen:         one(number(m.seen.gateOpen)),
-		metricReachable:        one(number(m.seen.reachable)),
-		metricMaintenance:      one(number(m.seen.inMaintenance)),
-		metricHeartbeatsMissed: one(float64(m.seen.heartbeatsMissed)),
-		metricEvicted:          one(float64(m.evicted())),
+func (m *metrics) samples() (all []contract.Sample) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	add := func(name string, value float64, labels ...string) {
+		all = append(all, contract.Sample{Name: name, Labels: labels, Value: value})
+	}
+	add(metricBuild, 1, version.Version, runtime.Version())
+	add(metricGateOpen, number(m.seen.gateOpen))
+	for _, r := range contract.ReasonDocs() {
+		add(metricGateReason, number(r.Reason == m.seen.reason), string(r.Reason))
 	}
 	if m.toGate > 0 {
-		all[metricTimeToGate] = one(m.toGate.Seconds())
+		add(metricTimeToGate, m.toGate.Seconds())
 	}
 	if drain := m.seen.drain; drain.outcome != "" {
-		all[metricTimeToDrain] = one(drain.at(time.Now()).Seconds(), drain.outcome)
+		add(metricTimeToDrain, drain.at(time.Now()).Seconds(), drain.outcome)
 	}
-	for _, r := range contract.ReasonDocs() {
-		all[metricGateReason] = append(all[metricGateReason], sample{"", []string{string(r.Reason)}, number(r.Reason == m.seen.reason)})
-	}
+	add(metricReachable, number(m.seen.reachable))
+	add(metricMaintenance, number(m.seen.inMaintenance))
 	for _, cause := range slices.Sorted(maps.Keys(m.registrations)) {
-		all[metricRegistrations] = append(all[metricRegistrations], sample{"", []string{cause}, float64(m.registrations[cause])})
+		add(metricRegistrations, float64(m.registrations[cause]), cause)
 	}
+	add(metricHeartbeatsMissed, float64(m.seen.heartbeatsMissed))
 	for _, k := range slices.SortedFunc(maps.Keys(m.requests), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
-		all[metricRequests] = append(all[metricRequests], sample{"", k[:], float64(m.requests[k])})
+		add(metricRequests, float64(m.requests[k]), k[:]...)
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.took)) {
-		all[metricDuration] = append(all[metricDuration],
-			sample{"_sum", []string{k}, m.took[k].sum.Seconds()}, sample{"_count", []string{k}, float64(m.took[k].count)})
+		all = append(all,
+			contract.Sample{Name: metricDuration, Suffix: "_sum", Labels: []string{k}, Value: m.took[k].sum.Seconds()},
+			contract.Sample{Name: metricDuration, Suffix: "_count", Labels: []string{k}, Value: float64(m.took[k].count)})
 	}
 	return all
 }
@@ -210,30 +201,4 @@ func number(yes bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-// text is everything in Prometheus' text format. It is made as a whole, so that no reader holds the lock.
-func (m *metrics) text() []byte {
-	m.mu.Lock()
-	all := m.samples()
-	m.mu.Unlock()
-	out := &bytes.Buffer{}
-	for _, metric := range Metrics() {
-		if len(all[metric.Name]) == 0 {
-			continue
-		}
-		fmt.Fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", metric.Name, metric.Help, metric.Name, metric.Type)
-		for _, s := range all[metric.Name] {
-			var labels []string
-			for i, l := range metric.Labels {
-				labels = append(labels, fmt.Sprintf("%s=%q", l.Name, s.labels[i]))
-			}
-			braced := ""
-			if len(labels) > 0 {
-				braced = "{" + strings.Join(labels, ",") + "}"
-			}
-			fmt.Fprintf(out, "%s%s%s %g\n", metric.Name, s.suffix, braced, s.value)
-		}
-	}
-	return out.Bytes()
 }

@@ -1,67 +1,36 @@
 package agentlet
 
 import (
-	"bytes"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/metrictest"
 )
 
-// scrape reads /metrics as Prometheus does. The result holds each value by its name and labels.
+// scrape takes the metrics. The result holds each value by its name and labels, a summary's count by its name.
 func scrape(t *testing.T, r *Registrar) map[string]float64 {
 	t.Helper()
-	text := request(r.Handler(testNonce), http.MethodGet, contract.MetricsPath, "").Body.Bytes()
-	problems, err := promlint.New(bytes.NewReader(text)).Lint()
-	if err != nil || len(problems) > 0 {
-		t.Errorf("promlint: %v, %v", problems, err)
+	declared := map[string]contract.Metric{}
+	for _, m := range Metrics() {
+		declared[m.Name] = m
 	}
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
-	if err != nil {
-		t.Fatalf("%v in:\n%s", err, text)
-	}
-	metrictest.Check(t, slices.Collect(maps.Values(families)), Metrics())
 	values := map[string]float64{}
-	for name, family := range families {
-		for _, m := range family.GetMetric() {
-			key := name + labelValues(m.GetLabel())
-			switch {
-			case m.GetGauge() != nil:
-				values[key] = m.GetGauge().GetValue()
-			case m.GetCounter() != nil:
-				values[key] = m.GetCounter().GetValue()
-			case m.GetSummary() != nil:
-				values[key] = float64(m.GetSummary().GetSampleCount())
-			}
+	for _, s := range r.Samples() {
+		switch m, known := declared[s.Name]; {
+		case !known || len(m.Labels) != len(s.Labels):
+			t.Errorf("%+v is not as declared: %+v", s, m)
+		case s.Suffix == "_sum":
+		case len(s.Labels) == 0 || s.Name == metricBuild:
+			values[s.Name] = s.Value
+		default:
+			values[s.Name+"{"+strings.Join(s.Labels, ",")+"}"] = s.Value
 		}
 	}
 	return values
-}
-
-// labelValues of a series, the build's own left out.
-func labelValues(labels []*dto.LabelPair) string {
-	var all []string
-	for _, l := range labels {
-		if !strings.HasSuffix(l.GetName(), "version") {
-			all = append(all, l.GetValue())
-		}
-	}
-	if len(all) == 0 {
-		return ""
-	}
-	return "{" + strings.Join(all, ",") + "}"
 }
 
 // expect that these series have these values.
@@ -187,7 +156,7 @@ func TestMetricsOfADrain(t *testing.T) {
 	})
 }
 
-func TestNudgesAreCounted(t *testing.T) {
+func TestResyncsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := w.start(t)

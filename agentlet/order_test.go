@@ -90,8 +90,7 @@ func TestMaintenanceIsRestoredInTheSameOrder(t *testing.T) {
 // TestDecisionsDontDependOnTheOrderOfMaps decides twenty times from the same random state.
 func TestDecisionsDontDependOnTheOrderOfMaps(t *testing.T) {
 	for seed := range uint64(300) {
-		random := rand.New(rand.NewPCG(seed, 0))
-		s, now := randomState(random), time.Now()
+		s, now := randomState(newRandom(seed)), time.Now()
 		first := decided(s, now)
 		for range 20 {
 			if again := decided(s, now); !reflect.DeepEqual(again, first) {
@@ -103,20 +102,21 @@ func TestDecisionsDontDependOnTheOrderOfMaps(t *testing.T) {
 
 // decisions are everything that is decided from a state.
 type decisions struct {
-	gate     gateStatus
-	event    eventSpec
+	decision decision
 	schedule schedule
-	status   Status
+	status   contract.Status
 	login    error
 }
 
 func decided(s *state, now time.Time) decisions {
-	d := decisions{gate: decideGate(s, now), event: desiredEvent(s, now), schedule: plan(s, now), login: loginFailure(s)}
+	d := decisions{decision: decide(s, now), schedule: plan(s, now), login: loginFailure(s)}
 	r := New(Config{Identity: testIdentity})
 	r.publish(s, d.schedule)
 	d.status = *r.Status()
 	return d
 }
+
+func newRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
 
 // randomState is one of up to four services, in any mixture of presences, failures and readings, likely or not.
 func randomState(random *rand.Rand) *state {
@@ -128,10 +128,11 @@ func randomState(random *rand.Rand) *state {
 		pod = gated(pod, corev1.ConditionTrue, contract.Registered)
 	}
 	now := time.Now()
-	s.conn = agentConn{answers: !chance(6), leader: !chance(6), listed: !chance(4), lateUpdates: random.IntN(3)}
-	s.login.needed = chance(2)
+	s.conn = agentConn{phase: connPhase(random.IntN(16)), listed: !chance(4), lateUpdates: random.IntN(3)}
+	s.conn.phase = min(s.conn.phase, connected)
+	s.session.needed = chance(2)
 	if chance(2) {
-		s.login.session = Session{ID: 1}
+		s.session.current = Session{ID: 1}
 	}
 	s.observePod(pod, registration.Defaults{}, now)
 	if chance(3) {
@@ -150,10 +151,10 @@ func randomState(random *rand.Rand) *state {
 				Health: contract.Critical, Heartbeat: contract.Passing, Fingerprint: d.Fingerprint(), Failing: "check of " + i.want.Name,
 			}
 		}
-		for _, kind := range []kind{register, updateHeartbeat, watch} {
+		for _, c := range []command{register{id: id}, updateHeartbeat{id: id}, watchService{id: id}} {
 			if chance(2) {
-				err := fmt.Errorf("%s %s: %w", kind, id, errs[random.IntN(len(errs))])
-				s.retries[action{kind: kind, id: id}.key()] = retry{failures: 1, err: err, at: now.Add(time.Second)}
+				err := fmt.Errorf("%s %s: %w", c.operation(), id, errs[random.IntN(len(errs))])
+				s.retries[c.key()] = retry{failures: 1, err: err, at: now.Add(time.Second)}
 			}
 		}
 	}
@@ -170,7 +171,7 @@ func randomState(random *rand.Rand) *state {
 func TestRandomStatesDiffer(t *testing.T) {
 	reasons := map[contract.Reason]bool{}
 	for seed := range uint64(300) {
-		reasons[decideGate(randomState(rand.New(rand.NewPCG(seed, 0))), time.Now()).reason] = true
+		reasons[decideGate(randomState(newRandom(seed)), time.Now()).reason] = true
 	}
 	if len(reasons) < 5 {
 		t.Errorf("only %q", slices.Sorted(maps.Keys(reasons)))

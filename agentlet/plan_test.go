@@ -40,7 +40,7 @@ func TestPlan(t *testing.T) {
 		s.instances[webID].actual.Definition.Tags = []string{"edited"}
 	}
 	putNow := func(s *state) {
-		s.instances[webID].registeredAt, s.instances[webID].registeredFingerprint = now, s.instances[webID].wantedFingerprint()
+		s.instances[webID].registeredAt, s.instances[webID].registeredFingerprint = now, s.instances[webID].fingerprint
 	}
 	leftover := func(s *state) {
 		id := testIdentity.Prefix() + "_old"
@@ -54,7 +54,7 @@ func TestPlan(t *testing.T) {
 	}{
 		"nothing is known": {nil, func(s *state) { s.conn = agentConn{} }, 0, "get_leader"},
 		"an agent that doesn't answer is asked for that alone":  {ready(testPod(), true), func(s *state) { s.conn = agentConn{} }, 0, "get_leader"},
-		"nothing is registered without a leader":                {ready(testPod(), true), func(s *state) { s.conn.leader = false }, 0, "get_leader"},
+		"nothing is registered without a leader":                {ready(testPod(), true), func(s *state) { s.conn.phase = connNoLeader }, 0, "get_leader"},
 		"nor before it is known what is there":                  {ready(testPod(), true), func(s *state) { s.conn.listed = false }, 0, "list_services"},
 		"containers that are not ready are not registered":      {testPod(), nil, 0, "read_catalog"},
 		"the pod's own Ready says nothing":                      {conditioned(testPod(), corev1.ConditionTrue), nil, 0, "read_catalog"},
@@ -80,21 +80,19 @@ func TestPlan(t *testing.T) {
 		"when it is removed the catalog is read":                {deleted(opened()), nil, 0, "patch_status Draining read_catalog"},
 	} {
 		s := newState(testIdentity)
-		s.conn = agentConn{answers: true, leader: true, listed: true}
+		s.conn = connection()
 		if c.pod != nil {
 			s.observePod(c.pod, nil, now)
 		}
 		if c.state != nil {
 			c.state(s)
 		}
-		s.gate.want, s.gate.wantSince = decideGate(s, now), now
+		s.commit(decide(s, now), now)
 		var got []string
-		for _, a := range plan(s, now.Add(c.after)).work {
-			if a.kind == createEvent {
-				continue // TestEvents
+		for _, planned := range plan(s, now.Add(c.after)).work {
+			if text := describe(planned); text != "" {
+				got = append(got, text)
 			}
-			words := []string{string(a.kind), strings.TrimPrefix(a.id, testIdentity.Prefix()+"_"), a.condition.Reason, string(a.health)}
-			got = append(got, strings.Join(slices.DeleteFunc(words, func(word string) bool { return word == "" }), " "))
 		}
 		slices.Sort(got)
 		if text := strings.Join(got, " "); text != c.want {
@@ -103,13 +101,28 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// describe is a planned command in a few words: its operation, the service's name, and what it says; empty for events.
+func describe(c command) string {
+	words := []string{string(c.operation()), strings.TrimPrefix(c.key().id, testIdentity.Prefix()+"_")}
+	switch c := c.(type) {
+	case createEvent: // TestEvents
+		return ""
+	case patchStatus:
+		words = append(words, c.condition.Reason)
+	case register:
+		words = append(words, string(c.health))
+	case updateReadiness:
+		words = append(words, string(c.health))
+	}
+	return strings.Join(slices.DeleteFunc(words, func(word string) bool { return word == "" }), " ")
+}
+
 // TestReadingsWaitAsLongAsNobodyNeedsThem is about what a quiet pod costs, and how soon a lost answer is missed.
 func TestReadingsWaitAsLongAsNobodyNeedsThem(t *testing.T) {
-	waits := map[time.Duration]action{waitMax: {kind: readCatalog, wait: waitMax}, idleWait: {kind: readCatalog, wait: idleWait}}
-	for wait, under := range waits {
-		for planned, next := range waits {
-			if got := under.superseded(next); got != (planned < wait) {
-				t.Errorf("a reading of %s under way, and one of %s planned: given up %v", wait, planned, got)
+	for _, wait := range []time.Duration{waitMax, idleWait} {
+		for _, planned := range []time.Duration{waitMax, idleWait} {
+			if got := (readCatalog{wait: wait}).supersededBy(readCatalog{wait: planned}); got != (planned < wait) {
+				t.Errorf("a reading of %s in flight, and one of %s planned: given up %v", wait, planned, got)
 			}
 		}
 	}
@@ -205,8 +218,8 @@ func TestDrainHookThatCameEarlyIsHeld(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
 		began := time.Now()
-		time.AfterFunc(signalGrace/2, r.PreStop)
-		if held := r.Drain(t.Context(), signalGrace); !held || time.Since(began) < 5*time.Second {
+		time.AfterFunc(time.Second/2, r.PreStop)
+		if held := r.Drain(t.Context(), time.Second); !held || time.Since(began) < 5*time.Second {
 			t.Errorf("held %v, for %s, want the drain's end with its delay of 5s", held, time.Since(began))
 		}
 	})

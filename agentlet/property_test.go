@@ -304,11 +304,11 @@ func (p *play) begin() {
 }
 
 // say something to the registrar, without waiting for what comes of it.
-func (p *play) say(w overrideRequest) {
+func (p *play) say(o Override) {
 	p.mu.Lock()
 	registrar := p.registrar
 	p.mu.Unlock()
-	go func() { _, _ = registrar.override(context.Background(), w) }()
+	go func() { _, _ = registrar.Override(context.Background(), o) }()
 }
 
 // fault is what a call meets now.
@@ -416,7 +416,9 @@ func perform(steps []step) (wrong string) {
 		p.change(func(pod *corev1.Pod) { pod.Annotations = speaking().Annotations })
 	}
 	time.Sleep(2 * changeEvery)
-	if _, err := p.registrar.override(ctx, resume()); err != nil {
+	bounded, enough := context.WithTimeout(ctx, 3*time.Second)
+	defer enough()
+	if _, err := p.registrar.Override(bounded, resume()); err != nil {
 		return "the maintenance can't be ended: " + err.Error()
 	}
 	// What is registered reaches the catalog without a full sync; a health that changed meanwhile may wait for one.

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
-	"github.com/agentlet/agentlet/internal/connlimit"
 )
 
 // Config of a registrar. All fields but Login, Defaults, Allowed, OtherGates and Logger are required.
@@ -43,14 +42,12 @@ type Registrar struct {
 	config  Config
 	log     *slog.Logger
 	metrics *metrics
-	// connections of Serve.
-	connections *connlimit.Limiter
 
 	events      chan event
 	terminating chan struct{} // closed at the first sign of the end
 	drained     chan struct{} // closed when the drain hooks may be answered
 	done        chan struct{} // closed when Run has returned
-	status      atomic.Pointer[Status]
+	status      atomic.Pointer[contract.Status]
 	podEnded    bool // may be read when done is closed
 }
 
@@ -62,12 +59,10 @@ func New(config Config) *Registrar {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	connections := connlimit.New(ConnectionLimits())
 	return &Registrar{
 		config:      config,
 		log:         config.Logger,
-		metrics:     newMetrics(connections.Evicted),
-		connections: connections,
+		metrics:     newMetrics(),
 		events:      make(chan event),
 		terminating: make(chan struct{}),
 		drained:     make(chan struct{}),
@@ -113,12 +108,6 @@ func (r *Registrar) send(e event) {
 	}
 }
 
-// inFlight is an action under way.
-type inFlight struct {
-	action action
-	cancel context.CancelFunc
-}
-
 // loop is what one Run holds.
 type loop struct {
 	*Registrar
@@ -138,7 +127,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 	l := &loop{Registrar: r, state: newState(r.config.Identity), inFlight: map[key]inFlight{}}
 	l.state.allowed, l.state.otherGates = r.config.Allowed, r.config.OtherGates
 	l.state.began = time.Now()
-	l.state.login.needed = r.config.Login != nil
+	l.state.session.needed = r.config.Login != nil
 	defer l.group.Wait()
 	defer close(r.done) // lets the actions under way report to nobody
 	defer cancel()
@@ -148,8 +137,8 @@ func (r *Registrar) Run(ctx context.Context) error {
 	for {
 		now := time.Now()
 		l.noticeFreeze(wake, now)
-		l.state.countMissedHeartbeats(now)
-		l.decide(now)
+		l.state.tick(now)
+		l.state.commit(decide(l.state, now), now)
 		p := plan(l.state, now)
 		if l.state.dropRetries(&p, now) {
 			continue // what is told may be something else now
@@ -199,22 +188,6 @@ func (r *Registrar) PodEnded() bool {
 	return r.podEnded
 }
 
-// decide notes what the gate should say, and the events, and since when.
-func (l *loop) decide(now time.Time) {
-	l.state.observeReadiness(now)
-	gate := &l.state.gate
-	if want := decideGate(l.state, now); want != gate.want {
-		if gate.want.open && !want.open {
-			gate.closedAt = now
-		}
-		gate.want, gate.wantSince = want, now
-	}
-	if gate.want.open {
-		gate.staleAddress = false
-	}
-	l.state.events.setDesired(desiredEvent(l.state, now), now)
-}
-
 // announce tells the drain hooks how far the end has come.
 func (l *loop) announce(p schedule) {
 	if l.state.terminating() && !closed(l.terminating) {
@@ -238,56 +211,6 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// reconcileWork starts and ends work so that the lanes do what the plan says. Work that is under way ends by itself, except that
-// nobody waits any longer for what nobody asks for. So a removal waits for a registration under way: one that was given
-// up might still reach the agent, after the removal.
-func (l *loop) reconcileWork(ctx context.Context, p schedule) {
-	for lane, f := range l.inFlight {
-		if planned, asked := p.work[lane]; f.action.kind.isBlockingQuery() && (!asked || f.action.superseded(planned)) {
-			f.cancel()
-		}
-	}
-	for lane, a := range p.work {
-		if _, busy := l.inFlight[lane]; !busy {
-			l.start(ctx, lane, a)
-		}
-	}
-}
-
-func (l *loop) start(ctx context.Context, lane key, a action) {
-	switch a.kind {
-	case register:
-		l.state.instances[a.id].agent = unknown // until the answer is there
-		l.state.writeGeneration++
-	case deregister, updateReadiness:
-		l.state.writeGeneration++
-	case createEvent:
-		l.state.events.begin(a.event)
-	default:
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	l.inFlight[lane] = inFlight{action: a, cancel: cancel}
-	l.group.Go(func() {
-		defer cancel()
-		began := time.Now()
-		res := l.execute(ctx, a)
-		l.metrics.request(a.kind, errors.Join(res.err, res.failure), time.Since(began))
-		l.send(func(s *state, now time.Time) {
-			delete(l.inFlight, lane)
-			l.report(ctx, s, res)
-			s.handleResult(res, now, jitter)
-		})
-	})
-}
-
-// jitter spreads a duration over its upper half, so that nobody retries in step.
-func jitter(d time.Duration) time.Duration {
-	if d < 2 {
-		return d
-	}
-	return d/2 + rand.N(d/2)
-}
-
 // Drain answers a drain hook: it returns when the application may get its SIGTERM. The hook may be called by anybody at
 // any time and starts nothing: without a sign of the end within grace it returns false at once after it, and true when
 // the drain is over. It returns early with ctx.
@@ -309,4 +232,17 @@ func (r *Registrar) Drain(ctx context.Context, grace time.Duration) bool {
 	case <-ctx.Done():
 	}
 	return closed(r.drained)
+}
+
+// ask has the loop call e, and returns when it has; false where it did not, because ctx or the registrar has ended.
+func (r *Registrar) ask(ctx context.Context, e event) bool {
+	asked := make(chan struct{})
+	select {
+	case r.events <- func(s *state, now time.Time) { e(s, now); close(asked) }:
+		<-asked
+		return true
+	case <-ctx.Done():
+	case <-r.done:
+	}
+	return false
 }

@@ -229,11 +229,11 @@ func TestHungAgentIsRestarted(t *testing.T) {
 
 // TestLateTogetherIsLateOnce: what two services' updates have waited for together is one lateness.
 func TestLateTogetherIsLateOnce(t *testing.T) {
-	late := func(s *state, epoch int) {
-		s.observeConn(outcome{action: action{kind: updateHeartbeat, generation: epoch}, err: ErrLate})
+	late := func(s *state, generation int) {
+		s.observeConn(updateHeartbeat{}.policy(), ErrLate, begun{lateGeneration: generation})
 	}
 	s := newState(testIdentity)
-	s.conn = agentConn{answers: true, leader: true, listed: true}
+	s.conn = connection()
 	late(s, 0)
 	late(s, 0)
 	if s.conn.unhealthy() {
@@ -243,7 +243,7 @@ func TestLateTogetherIsLateOnce(t *testing.T) {
 	if !s.conn.unhealthy() {
 		t.Error("two updates that were late, one after the other, count once")
 	}
-	s.observeConn(outcome{action: action{kind: deregister}, err: ErrAbsent})
+	s.observeConn(deregister{}.policy(), ErrAbsent, begun{})
 	if s.conn.unhealthy() {
 		t.Error("an answer to a removal, which waits for the same lock, says nothing")
 	}
@@ -440,8 +440,8 @@ func TestFailuresThatTakeTurnsAreToldOnceEach(t *testing.T) {
 		if r.isNew(err) {
 			told++
 		}
-		s.keepRetry(outcome{action: action{kind: listServices}, err: err}, time.Now(), func(d time.Duration) time.Duration { return d })
-		r = s.retries[action{kind: listServices}.key()]
+		finish(s, listServices{}, answers{err: err}, time.Now())
+		r = s.retries[listServices{}.key()]
 	}
 	if told != 2 {
 		t.Errorf("two failures that take turns were told %d times", told)
@@ -656,15 +656,14 @@ func TestReadingsBetweenChangesProveNothing(t *testing.T) {
 	now := time.Now()
 	s := newState(testIdentity)
 	s.observePod(ready(testPod(), true), nil, now)
-	s.conn = agentConn{answers: true, leader: true}
-	still := func(d time.Duration) time.Duration { return d }
-	asked := plan(s, now).work[key{name: "inspect"}]
+	s.conn = agentConn{phase: connected}
+	asked := plan(s, now).work[listServices{}.key()]
 	s.writeGeneration++ // a registration begins
-	s.handleResult(outcome{action: asked, observed: map[string]Observed{}}, now, still)
+	finish(s, asked, answers{observed: map[string]Observed{}}, now)
 	if s.conn.listed {
 		t.Error("a list that was asked for before a change was taken for what is there after it")
 	}
-	if again := plan(s, now).work[key{name: "inspect"}]; again.kind != listServices {
+	if again := plan(s, now).work[listServices{}.key()]; again == nil {
 		t.Error("the agent is not asked again")
 	}
 }

@@ -8,63 +8,12 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// Status is what /status shows: the own registration, nothing else and nothing secret.
-type Status struct {
-	Namespace string          `json:"namespace"`
-	Pod       string          `json:"pod"`
-	UID       string          `json:"uid"`
-	Node      string          `json:"node"`
-	Consul    string          `json:"consul"`
-	Gate      GateStatus      `json:"gate"`
-	Services  []ServiceStatus `json:"services"`
-	// CatalogReadAt is when the catalog was last read; nil before it was.
-	CatalogReadAt *time.Time `json:"catalogReadAt,omitempty"`
-	Errors        string     `json:"errors,omitempty"`
-	Phase         string     `json:"phase"` // starting, running, draining, drained
-	ReadySince    *time.Time `json:"readySince,omitempty"`
-	// Maintenance and Tags are what the application has said of itself by the local API.
-	Maintenance string            `json:"maintenance,omitempty"`
-	Tags        []string          `json:"tags,omitempty"`
-	Failing     map[string]string `json:"failing,omitempty"` // what is being tried again, and why
-}
-
-// GateStatus is the gate as the agentlet wants it.
-type GateStatus struct {
-	Open    bool            `json:"open"`
-	Reason  contract.Reason `json:"reason"`
-	Message string          `json:"message,omitempty"`
-}
-
-// ServiceStatus is one service.
-type ServiceStatus struct {
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Address string `json:"address"`
-	Port    int    `json:"port"`
-	// Agent is "present", "absent" or "unknown".
-	Agent string `json:"agent"`
-	// Readiness is the readiness check's health at the agent, Catalog the instance's in the catalog when last read.
-	Readiness contract.Health `json:"readiness,omitempty"`
-	Catalog   contract.Health `json:"catalog,omitempty"`
-	// Failing are the checks in the catalog that are not passing, beside the registrar's own two.
-	Failing string `json:"failing,omitempty"`
-}
-
-func (p presence) String() string { return [...]string{"unknown", "absent", "present"}[p] }
-
 // Status is the newest one; nil before Run has begun.
-func (r *Registrar) Status() *Status { return r.status.Load() }
+func (r *Registrar) Status() *contract.Status { return r.status.Load() }
 
-// Bounds of /status, which anybody in the network may ask for: one reading of the catalog serves all who ask within statusAge, and
-// an answer waits no longer than statusWait for it.
-const (
-	statusAge  = time.Second
-	statusWait = 2 * time.Second
-)
-
-// readCatalog has the catalog read, unless that was done within statusAge, and waits until it is, for statusWait at the most. With
-// an open gate nobody reads it otherwise.
-func (r *Registrar) readCatalog(ctx context.Context) {
+// ReadStatus has the catalog read, unless that was done within the last second, and returns the status then. With an open gate
+// nobody reads it otherwise. It waits two seconds at the most.
+func (r *Registrar) ReadStatus(ctx context.Context) *contract.Status {
 	ctx, cancel := context.WithTimeout(ctx, statusWait)
 	defer cancel()
 	var read <-chan struct{}
@@ -73,35 +22,23 @@ func (r *Registrar) readCatalog(ctx context.Context) {
 			read = s.catalog.ask(now)
 		}
 	})
-	if !asked || read == nil {
-		return
+	if asked && read != nil {
+		select {
+		case <-read:
+			r.ask(ctx, func(*state, time.Time) {}) // the status of it is published with the next event
+		case <-ctx.Done():
+		case <-r.done:
+		}
 	}
-	select {
-	case <-read:
-		r.ask(ctx, func(*state, time.Time) {}) // the status of it is published with the next event
-	case <-ctx.Done():
-	case <-r.done:
-	}
-}
-
-// ask for a reading, and returns what is closed when it is there; nil where the last one is new enough.
-func (c *catalog) ask(now time.Time) <-chan struct{} {
-	if c.view != nil && now.Sub(c.answeredAt) < statusAge {
-		return nil
-	}
-	if c.asked == nil {
-		c.asked = make(chan struct{})
-		c.generation++ // one that waits for something newer is ended
-	}
-	return c.asked
+	return r.Status()
 }
 
 func (r *Registrar) publish(s *state, p schedule) {
-	status := &Status{
+	status := &contract.Status{
 		Namespace: s.identity.Namespace, Pod: s.identity.Pod, UID: s.identity.UID, Node: s.identity.Node,
 		Consul:   s.identity.ConsulAddress,
-		Gate:     GateStatus{Open: s.gate.want.open, Reason: s.gate.want.reason, Message: s.gate.want.message},
-		Services: []ServiceStatus{},
+		Gate:     contract.GateStatus{Open: s.gate.want.open, Reason: s.gate.want.reason, Message: s.gate.want.message},
+		Services: []contract.ServiceStatus{},
 		Errors:   s.invalid, Maintenance: s.maintenanceOutput(), Tags: s.overrides.tags,
 		Phase: phase(s, p),
 	}
@@ -110,7 +47,7 @@ func (r *Registrar) publish(s *state, p schedule) {
 		status.ReadySince = &since
 	}
 	for _, i := range s.wanted() {
-		service := ServiceStatus{
+		service := contract.ServiceStatus{
 			ID: i.id, Name: i.want.Name, Address: i.want.Address, Port: i.want.Port,
 			Agent: i.agent.String(), Readiness: i.readiness,
 		}
@@ -124,14 +61,14 @@ func (r *Registrar) publish(s *state, p schedule) {
 		at := s.catalog.answeredAt
 		status.CatalogReadAt = &at
 	}
-	for lane, retry := range s.retries {
-		if p.work[lane].kind.isBlockingQuery() {
-			continue // under way again, and has not failed since
+	for k, retry := range s.retries {
+		if c, planned := p.work[k]; planned && c.policy().isBlocking {
+			continue // in flight again, and has not failed since
 		}
 		if status.Failing == nil {
 			status.Failing = map[string]string{}
 		}
-		status.Failing[strings.TrimSpace(lane.name+" "+lane.id)] = retry.err.Error()
+		status.Failing[strings.TrimSpace(k.name+" "+k.id)] = retry.err.Error()
 	}
 	r.status.Store(status)
 }

@@ -2,7 +2,6 @@ package agentlet
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -268,13 +267,7 @@ func TestStatusReadsTheCatalog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		r, _ := started(t, w, testPod())
-		handler := r.Handler(testNonce)
-		read := func() (status Status) {
-			if err := json.Unmarshal(request(handler, "GET", contract.StatusPath, "").Body.Bytes(), &status); err != nil {
-				t.Error(err)
-			}
-			return status
-		}
+		read := func() contract.Status { return *r.ReadStatus(t.Context()) }
 		after(time.Hour)
 		w.set(func() { w.own = contract.Critical })
 		after(time.Minute)

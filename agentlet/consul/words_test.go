@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/agentlet/agentlet/agentlet"
+	local "github.com/agentlet/agentlet/agentlet/api"
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -34,9 +35,9 @@ func TestApplicationSpeaksForItself(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = r.Run(ctx) }()
-		local := httptest.NewServer(r.Handler(""))
+		listening := httptest.NewServer(local.New(r, "", slog.New(slog.DiscardHandler)).Handler())
 		r.OnUpdate(speaking)
-		return local.URL, func() { local.Close(); cancel(); <-done }
+		return listening.URL, func() { listening.Close(); cancel(); <-done }
 	}
 	say := func(url, path, body string) {
 		t.Helper()

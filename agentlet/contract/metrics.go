@@ -42,3 +42,13 @@ const (
 	Histogram MetricType = "histogram"
 	Summary   MetricType = "summary"
 )
+
+// Sample is a value of a metric.
+type Sample struct {
+	Name string
+	// Suffix to the name, such as _count; empty for most.
+	Suffix string
+	// Labels are the values of the metric's labels, in their order.
+	Labels []string
+	Value  float64
+}

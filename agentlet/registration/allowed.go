@@ -53,7 +53,7 @@ func ParseServiceGlobs(text, source string) (Globs, error) {
 	return parseGlobs(text, source, func(pattern string) error {
 		if !nameGlobPattern.MatchString(pattern) || len(pattern) > contract.MaxServiceName {
 			return fmt.Errorf("%q is no glob of at most %d letters, digits, '-', '_', '.', '*' and '?'",
-				clip(pattern), contract.MaxServiceName)
+				Excerpt(pattern), contract.MaxServiceName)
 		}
 		return nil
 	})
@@ -64,7 +64,7 @@ func ParseTagGlobs(text, source string) (Globs, error) {
 	return parseGlobs(text, source, func(pattern string) error {
 		switch {
 		case pattern == "" || len(pattern) > maxTagGlob:
-			return fmt.Errorf("%q is no glob of 1 to %d bytes", clip(pattern), maxTagGlob)
+			return fmt.Errorf("%q is no glob of 1 to %d bytes", Excerpt(pattern), maxTagGlob)
 		case strings.Contains(pattern, "$"):
 			// The list is handed on in arguments of containers.
 			return fmt.Errorf("%q holds a $, which Kubernetes expands in a container's arguments; write ? for it", pattern)
@@ -138,7 +138,7 @@ func (g Globs) Refusal(text string) string {
 	if matched || len(only) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("pods of this namespace may register only %s (%s)", clip(strings.Join(only, ",")), g.Source)
+	return fmt.Sprintf("pods of this namespace may register only %s (%s)", Excerpt(strings.Join(only, ",")), g.Source)
 }
 
 // fold drops what doesn't count in a comparison, as Consul's catalog does.
@@ -200,7 +200,7 @@ func (a *Allowed) NotAllowed(pod *corev1.Pod, reg *Registration) (services, tags
 	r := &reader{}
 	for _, asked := range reg.asked {
 		if refusal := a.Tags.Refusal(asked.tag); refusal != "" {
-			r.add(field.Forbidden(asked.path, fmt.Sprintf("tag %q%s: %s", clip(asked.tag), asked.note, refusal)))
+			r.add(field.Forbidden(asked.path, fmt.Sprintf("tag %q%s: %s", Excerpt(asked.tag), asked.note, refusal)))
 		}
 	}
 	return services, r.errs

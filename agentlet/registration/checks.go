@@ -165,7 +165,7 @@ func readHeader(d decoder, path *field.Path, n *yaml.Node, c *Check) {
 	c.Header = map[string][]string{}
 	d.each(path, n, "a mapping of names to lists of values", func(path *field.Path, name string, value *yaml.Node) {
 		if len(validation.IsHTTPHeaderName(name)) > 0 {
-			d.r.add(field.Invalid(path, clip(name), "is no name of an HTTP header"))
+			d.r.add(field.Invalid(path, Excerpt(name), "is no name of an HTTP header"))
 		}
 		c.Header[name] = d.strings(path, value, "a list of values")
 	})
@@ -175,7 +175,7 @@ func readHeader(d decoder, path *field.Path, n *yaml.Node, c *Check) {
 func readBody(d decoder, path *field.Path, n *yaml.Node, c *Check) {
 	body, ok := d.lines(path, n, "a text")
 	if err := checkText(strings.NewReplacer("\n", "", "\r", "", "\t", "").Replace(body)); ok && err != nil {
-		d.r.add(field.Invalid(path, clip(body), "holds a control character that is no line break or tab"))
+		d.r.add(field.Invalid(path, Excerpt(body), "holds a control character that is no line break or tab"))
 	}
 	c.Body = body
 }

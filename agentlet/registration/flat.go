@@ -142,10 +142,10 @@ func parseMeta(text string) (map[string]string, error) {
 		key, text, ok := strings.Cut(item, ":")
 		key, text = strings.TrimSpace(key), strings.TrimSpace(text)
 		if !ok {
-			return nil, fmt.Errorf("%q has no colon", clip(item))
+			return nil, fmt.Errorf("%q has no colon", Excerpt(item))
 		}
 		if _, ok := meta[key]; ok {
-			return nil, fmt.Errorf("the key %q is there twice", clip(key))
+			return nil, fmt.Errorf("the key %q is there twice", Excerpt(key))
 		}
 		if err := checkMeta(key, text); err != nil {
 			return nil, err

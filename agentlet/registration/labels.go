@@ -43,7 +43,7 @@ func (r *reader) fromLabels(services []Service) {
 		}
 		for i := range services {
 			if err := services[i].addMeta(labels, r.pod.Labels); err != nil {
-				r.add(field.Invalid(annotation(v.found), clip(v.text), err.Error()))
+				r.add(field.Invalid(annotation(v.found), Excerpt(v.text), err.Error()))
 			}
 		}
 	}
@@ -53,7 +53,7 @@ func (r *reader) fromLabels(services []Service) {
 func (r *reader) checkLabels(v value, labels []string) {
 	for _, label := range labels {
 		if err := checkText(r.pod.Labels[label]); err != nil {
-			r.add(field.Invalid(annotation(v.found), clip(v.text), fmt.Sprintf("the label %s: %s", label, err)))
+			r.add(field.Invalid(annotation(v.found), Excerpt(v.text), fmt.Sprintf("the label %s: %s", label, err)))
 		}
 	}
 }
@@ -136,7 +136,7 @@ func metaKeyOf(label string) string {
 
 func checkLabel(label string) error {
 	if wrong := validation.IsQualifiedName(label); len(wrong) > 0 {
-		return fmt.Errorf("%q is no label key: %s", clip(label), wrong[0])
+		return fmt.Errorf("%q is no label key: %s", Excerpt(label), wrong[0])
 	}
 	return nil
 }

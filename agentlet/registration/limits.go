@@ -85,7 +85,7 @@ func checkMarks(text string) error {
 // Consul takes and shows anything.
 func checkText(text string) error {
 	if HasControl(text) {
-		return fmt.Errorf("%q holds a control character", clip(text))
+		return fmt.Errorf("%q holds a control character", Excerpt(text))
 	}
 	return nil
 }
@@ -96,3 +96,17 @@ func HasControl(text string) bool { return strings.ContainsFunc(text, IsControl)
 // IsControl reports whether a rune is a control character, a line's or a paragraph's end, or not seen itself but changes how
 // others are, such as the direction of text. This is the rule for all that is registered.
 func IsControl(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+
+// Excerpt is as much of a value as a message quotes.
+func Excerpt(text string) string {
+	const most = 200 // bytes
+	return Truncate(text, most)
+}
+
+// Truncate cuts a text to at most so many bytes, between two characters, and ends it with "…" where it was longer.
+func Truncate(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}

@@ -42,9 +42,9 @@ func checkMeta(key, value string) error {
 func checkMetaKey(key string) error {
 	switch {
 	case !metaKeyPattern.MatchString(key):
-		return fmt.Errorf("%q: %w", clip(key), errMetaKey)
+		return fmt.Errorf("%q: %w", Excerpt(key), errMetaKey)
 	case len(key) > maxMetaKey:
-		return fmt.Errorf("the key %q has %d characters, Consul takes %d", clip(key), len(key), maxMetaKey)
+		return fmt.Errorf("the key %q has %d characters, Consul takes %d", Excerpt(key), len(key), maxMetaKey)
 	case strings.HasPrefix(key, metaReserved):
 		return fmt.Errorf("%q: Consul keeps keys that start with %s for itself", key, metaReserved)
 	case slices.Contains(agentletMeta, key):

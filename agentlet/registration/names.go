@@ -20,9 +20,9 @@ var (
 func checkName(name string) error {
 	switch {
 	case !namePattern.MatchString(name):
-		return fmt.Errorf("%q: %w", clip(name), errNamePattern)
+		return fmt.Errorf("%q: %w", Excerpt(name), errNamePattern)
 	case len(name) > contract.MaxServiceName:
-		return fmt.Errorf("%q: %w", clip(name), errNameLength)
+		return fmt.Errorf("%q: %w", Excerpt(name), errNameLength)
 	}
 	return nil
 }

@@ -63,13 +63,13 @@ func ValidateDefaults(path *field.Path, defaults Defaults) field.ErrorList {
 		key := contract.Prefix + short
 		spec, known := podKeys[key]
 		if !known {
-			errs = append(errs, field.Invalid(path.Key(short), clip(defaults[short]), "unknown key"+didYouMean(short, shortKeys())))
+			errs = append(errs, field.Invalid(path.Key(short), Excerpt(defaults[short]), "unknown key"+didYouMean(short, shortKeys())))
 			continue
 		}
 		if !Defaultable(key) {
 			errs = append(errs, field.Forbidden(path.Key(short), "is a pod's own to say"))
 		} else if err := tryValue(key, defaults[short]); err != nil {
-			errs = append(errs, field.Invalid(path.Key(short), clip(defaults[short]), expectation(spec.Form, err)))
+			errs = append(errs, field.Invalid(path.Key(short), Excerpt(defaults[short]), expectation(spec.Form, err)))
 		}
 	}
 	return append(errs, settingsConflicts(path, defaults)...)
@@ -117,7 +117,7 @@ func settingsConflicts(path *field.Path, defaults Defaults) field.ErrorList {
 	}
 	var errs field.ErrorList
 	for _, c := range conflicts(&s) {
-		errs = append(errs, field.Invalid(path.Key(contract.Short(c.key)), clip(defaults[contract.Short(c.key)]), c.why))
+		errs = append(errs, field.Invalid(path.Key(contract.Short(c.key)), Excerpt(defaults[contract.Short(c.key)]), c.why))
 	}
 	return errs
 }

@@ -107,7 +107,7 @@ func runnable(pod *corev1.Pod, c *corev1.Container, from *corev1.Probe) (*Probe,
 		return nil, errors.New("it is of a kind that this version does not know")
 	}
 	if !ownHost(pod, p.Host) {
-		return nil, fmt.Errorf("it goes to %q and not to the pod's own IP", clip(p.Host))
+		return nil, fmt.Errorf("it goes to %q and not to the pod's own IP", Excerpt(p.Host))
 	}
 	if pod.Status.PodIP == p.Host {
 		p.Host = ""
@@ -145,7 +145,7 @@ func probePort(c *corev1.Container, port intstr.IntOrString) (int, error) {
 		}
 	}
 	if number < 1 || number > 65535 {
-		return 0, fmt.Errorf("the container has no port %q", clip(port.String()))
+		return 0, fmt.Errorf("the container has no port %q", Excerpt(port.String()))
 	}
 	return number, nil
 }

@@ -75,7 +75,7 @@ func (r *reader) value(key, service string) (v value, ok bool) {
 
 // invalid adds a bad value's error.
 func (r *reader) invalid(v value, err error) {
-	r.add(field.Invalid(annotation(v.found), clip(v.text), expectation(v.spec.Form, err)+v.note()))
+	r.add(field.Invalid(annotation(v.found), Excerpt(v.text), expectation(v.spec.Form, err)+v.note()))
 }
 
 // add adds an error unless the same one is there: several services may read the same value. Beyond maxErrors the last
@@ -106,13 +106,4 @@ func expectation(form string, err error) string {
 		return "must be " + form
 	}
 	return "must be " + form + ": " + err.Error()
-}
-
-// clip shortens a value for a message.
-func clip(text string) string {
-	const most = 200
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }

@@ -128,7 +128,7 @@ func (r *reader) allSettings() Settings {
 	s, _ := r.readSettings()
 	for _, c := range conflicts(&s) {
 		v, _ := r.value(c.key, "")
-		r.add(field.Invalid(annotation(c.key), clip(v.text), c.why))
+		r.add(field.Invalid(annotation(c.key), Excerpt(v.text), c.why))
 	}
 	r.refuseLocalAPI(&s)
 	r.warnExcluded(s.Exclude)

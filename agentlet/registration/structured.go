@@ -161,7 +161,7 @@ func (d decoder) meta(path *field.Path, n *yaml.Node) map[string]string {
 	d.each(path, n, "a mapping of texts", func(path *field.Path, key string, value *yaml.Node) {
 		text, ok := d.text(path, value, "a text")
 		if err := checkMeta(key, text); ok && err != nil {
-			d.r.add(field.Invalid(path, clip(text), err.Error()))
+			d.r.add(field.Invalid(path, Excerpt(text), err.Error()))
 		}
 		meta[key] = text
 	})
@@ -188,7 +188,7 @@ func readTaggedAddresses(d decoder, path *field.Path, n *yaml.Node, s *Service) 
 			"port":    func(d decoder, p *field.Path, n *yaml.Node, t *TaggedAddress) { t.Port = d.port(p, n) },
 		}, nil, &t)
 		if !metaKeyPattern.MatchString(tag) {
-			d.r.add(field.Invalid(path, clip(tag), "a tag of an address consists of letters, digits, '-' and '_'"))
+			d.r.add(field.Invalid(path, Excerpt(tag), "a tag of an address consists of letters, digits, '-' and '_'"))
 		}
 		s.TaggedAddresses[tag] = t
 	})

@@ -59,7 +59,7 @@ func injectWarnings(pod *corev1.Pod) (warnings []string) {
 		case !ok, value == contract.InjectDisabled, value == contract.InjectEnabled, value == "true":
 		default:
 			warnings = append(warnings, fmt.Sprintf("%s %s: %q has no effect; only %q opts a pod out",
-				where.what, contract.InjectLabel, clip(value), contract.InjectDisabled))
+				where.what, contract.InjectLabel, Excerpt(value), contract.InjectDisabled))
 		}
 	}
 	return warnings

@@ -58,13 +58,13 @@ func readObject[T any](d decoder, path *field.Path, n *yaml.Node, known readers[
 	seen := make(map[string]bool, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i].Value, n.Content[i+1]
-		at := path.Child(clip(key))
+		at := path.Child(Excerpt(key))
 		read, ok := known[key]
 		switch {
 		case n.Content[i].Kind != yaml.ScalarNode, HasControl(key):
 			d.r.add(field.Invalid(path, describe(n.Content[i]), "a key must be a word"))
 		case seen[key]:
-			d.r.add(field.Duplicate(at, clip(value.Value)))
+			d.r.add(field.Duplicate(at, Excerpt(value.Value)))
 		case refused[key] != "":
 			d.r.add(field.Forbidden(at, refused[key]))
 		case !ok:
@@ -90,7 +90,7 @@ func expectedKeys(key string, known []string) string {
 func (d decoder) kind(path *field.Path, n *yaml.Node, kind yaml.Kind, form string) bool {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		d.r.add(field.Invalid(path, "*"+clip(n.Value), "YAML aliases are not supported"))
+		d.r.add(field.Invalid(path, "*"+Excerpt(n.Value), "YAML aliases are not supported"))
 	case n.Kind != kind:
 		d.r.add(field.Invalid(path, describe(n), "must be "+form))
 	case len(n.Content) > 2*maxItems:
@@ -104,13 +104,13 @@ func (d decoder) kind(path *field.Path, n *yaml.Node, kind yaml.Kind, form strin
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.ScalarNode:
-		return clip(n.Value)
+		return Excerpt(n.Value)
 	case yaml.MappingNode:
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
 	case yaml.AliasNode:
-		return "*" + clip(n.Value)
+		return "*" + Excerpt(n.Value)
 	case yaml.DocumentNode: // is never within one
 	}
 	return ""
@@ -120,7 +120,7 @@ func describe(n *yaml.Node) string {
 func (d decoder) text(path *field.Path, n *yaml.Node, form string) (string, bool) {
 	text, ok := d.lines(path, n, form)
 	if err := checkText(text); err != nil {
-		d.r.add(field.Invalid(path, clip(text), err.Error()))
+		d.r.add(field.Invalid(path, Excerpt(text), err.Error()))
 		return "", false
 	}
 	return text, ok
@@ -135,7 +135,7 @@ func (d decoder) lines(path *field.Path, n *yaml.Node, form string) (string, boo
 	case "!!str", "!!int", "!!float", "!!bool", "!!timestamp", "!!merge":
 		return n.Value, true
 	}
-	d.r.add(field.Invalid(path, clip(n.Value), "must be "+form))
+	d.r.add(field.Invalid(path, Excerpt(n.Value), "must be "+form))
 	return "", false
 }
 
@@ -147,7 +147,7 @@ func parsed[T any](d decoder, path *field.Path, n *yaml.Node, form string, parse
 	}
 	v, err := parse(text)
 	if err != nil {
-		d.r.add(field.Invalid(path, clip(text), expectation(form, err)))
+		d.r.add(field.Invalid(path, Excerpt(text), expectation(form, err)))
 	}
 	return v, err == nil
 }
@@ -203,10 +203,10 @@ func (d decoder) each(path *field.Path, n *yaml.Node, form string, read func(pat
 			continue
 		}
 		if err := checkText(key.Value); err != nil {
-			d.r.add(field.Invalid(path, clip(key.Value), err.Error()))
+			d.r.add(field.Invalid(path, Excerpt(key.Value), err.Error()))
 			continue
 		}
-		at := path.Key(clip(key.Value))
+		at := path.Key(Excerpt(key.Value))
 		if seen[key.Value] {
 			d.r.add(field.Duplicate(at, describe(n.Content[i+1])))
 			continue

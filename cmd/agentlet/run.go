@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/api"
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/kube"
 	"github.com/agentlet/agentlet/agentlet/probe"
@@ -50,7 +51,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	defer group.Wait()
 	defer cancel()
 	group.Go(func() { pod.Watch(ctx, log, registrar) })
-	group.Go(func() { serve(ctx, o, registrar) })
+	group.Go(func() { serve(ctx, o, registrar, log) })
 	group.Go(func() { relay(ctx, signals, registrar) })
 	err = registrar.Run(ctx)
 	if registrar.PodEnded() {
@@ -116,12 +117,12 @@ func relay(ctx context.Context, signals <-chan os.Signal, registrar *agentlet.Re
 const listenRetry = time.Second
 
 // serve answers HTTP until ctx ends. While the port can't be opened it tells the registrar so, and tries again.
-func serve(ctx context.Context, o options, registrar *agentlet.Registrar) {
+func serve(ctx context.Context, o options, registrar *agentlet.Registrar, log *slog.Logger) {
 	listener := listen(ctx, net.JoinHostPort("", strconv.Itoa(o.port)), registrar)
 	if listener == nil {
 		return
 	}
-	if err := registrar.Serve(ctx, listener, o.nonce); err != nil {
+	if err := api.New(registrar, o.nonce, log).Serve(ctx, listener); err != nil {
 		registrar.PortConflict(err)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
@@ -120,14 +119,14 @@ func TestFaultConsulDiskFull(t *testing.T) {
 }
 
 // statusOf is what a pod's agentlet says of itself.
-func statusOf(s *scenario.S, pod *corev1.Pod) agentlet.Status {
+func statusOf(s *scenario.S, pod *corev1.Pod) contract.Status {
 	s.Helper()
 	request, err := http.NewRequestWithContext(s.Ctx, http.MethodGet, "http://"+pod.Status.PodIP+":19500"+contract.StatusPath, nil)
 	s.Must(err)
 	response, err := http.DefaultClient.Do(request)
 	s.Must(err)
 	defer response.Body.Close()
-	var status agentlet.Status
+	var status contract.Status
 	s.Must(json.NewDecoder(response.Body).Decode(&status))
 	return status
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 const katalogPrefix = "katalog-sync.wish.com/"
@@ -135,5 +136,5 @@ func (t *Translation) excludeSidecar(annotations map[string]string) {
 }
 
 func invalid(key, value, detail string) *field.Error {
-	return field.Invalid(annotation(key), clip(value), detail)
+	return field.Invalid(annotation(key), registration.Excerpt(value), detail)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // source is where a part of the translation comes from.
@@ -53,7 +55,7 @@ func (t *Translation) MapErrors(errs field.ErrorList) field.ErrorList {
 		if s := t.sourceOf(err.Field); s != nil && (s.there || err.Type != field.ErrorTypeInvalid) {
 			theirs.Field = annotation(s.key).String()
 			if err.Type == field.ErrorTypeInvalid {
-				theirs.BadValue = clip(s.value)
+				theirs.BadValue = registration.Excerpt(s.value)
 			}
 		}
 		theirs.Detail = words.Replace(err.Detail)
@@ -126,13 +128,4 @@ func atMost(warnings []string) []string {
 		return warnings
 	}
 	return append(warnings[:maxWarnings:maxWarnings], fmt.Sprintf("%d more annotations %s… have no effect", len(warnings)-maxWarnings, katalogPrefix))
-}
-
-// clip shortens a value for a message.
-func clip(text string) string {
-	const most = 200
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/api"
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -18,7 +18,7 @@ const dashboardFile = "dashboards/agentlet.json"
 // TestQueriesNameWhatExists holds the alerts and the dashboard against what the programs declare.
 func TestQueriesNameWhatExists(t *testing.T) {
 	known := map[string]bool{}
-	for _, m := range append(agentlet.Metrics(), webhookMetrics()...) {
+	for _, m := range append(api.Metrics(), webhookMetrics()...) {
 		known[m.Name] = true
 		if m.Type == contract.Histogram || m.Type == contract.Summary {
 			known[m.Name+"_sum"], known[m.Name+"_count"] = true, true
@@ -54,7 +54,7 @@ func TestQueriesNameWhatExists(t *testing.T) {
 }
 
 func declaredValue(value string) bool {
-	for _, m := range append(agentlet.Metrics(), webhookMetrics()...) {
+	for _, m := range append(api.Metrics(), webhookMetrics()...) {
 		for _, label := range m.Labels {
 			if slices.Contains(label.Values, value) {
 				return true

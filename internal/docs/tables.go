@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/api"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/internal/connlimit"
@@ -56,7 +56,7 @@ func tables() map[string]string {
 		"dialect-katalog-sync": dialectTable(dialect.KatalogSync),
 		"dialect-consul-k8s":   dialectTable(dialect.ConsulK8s),
 
-		"metrics-agentlet": metricTable(agentlet.Metrics()),
+		"metrics-agentlet": metricTable(api.Metrics()),
 		"metrics-webhook":  metricTable(webhookMetrics()),
 		"connections":      connectionTable(),
 	}
@@ -75,7 +75,7 @@ func connectionTable() string {
 		}
 		t.row(port, strconv.Itoa(limits.Total), strconv.Itoa(limits.PerSource), kept)
 	}
-	add("an agentlet's, 19500", agentlet.ConnectionLimits(), "drain hooks with the pod's nonce, and calls of the local API")
+	add("an agentlet's, 19500", api.ConnectionLimits(), "drain hooks with the pod's nonce, and calls of the local API")
 	add("the webhook's for admission, 9443", admission, "connections over which a review was answered")
 	add("the webhook's for health and metrics, 8080", health, "")
 	return t.String()

@@ -18,7 +18,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/chaos"
 	"github.com/agentlet/agentlet/e2e/scenario"
@@ -278,7 +277,7 @@ func agentletIsWell(ctx context.Context, ip string) error {
 	if err != nil {
 		return err
 	}
-	var status agentlet.Status
+	var status contract.Status
 	if err := json.Unmarshal(text, &status); err != nil {
 		return fmt.Errorf("decode status: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
 // Level of a finding.
@@ -42,7 +42,7 @@ type Finding struct {
 type Cluster interface {
 	Pod(ctx context.Context, namespace, pod, port, path string) ([]byte, error)
 	Node(ctx context.Context, scheme, node string, port int, path string) ([]byte, error)
-	Status(ctx context.Context, pod *corev1.Pod) (*agentlet.Status, error)
+	Status(ctx context.Context, pod *corev1.Pod) (*contract.Status, error)
 }
 
 // Consul is Consul's API at an address that the person gave.

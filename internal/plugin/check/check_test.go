@@ -22,7 +22,6 @@ import (
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/pkitest"
 	"github.com/agentlet/agentlet/internal/plugin/installed"
@@ -51,7 +50,7 @@ type world struct {
 	workloads []byte                            // the caBundle of the webhook that judges workloads; nil: there is none
 	events    []corev1.Event
 	agents    map[string]func(path string) ([]byte, error)
-	statuses  map[string]*agentlet.Status
+	statuses  map[string]*contract.Status
 	catalog   Consul
 }
 
@@ -151,7 +150,7 @@ func (w *world) Node(_ context.Context, _, node string, port int, path string) (
 	return w.agents[node](path)
 }
 
-func (w *world) Status(_ context.Context, pod *corev1.Pod) (*agentlet.Status, error) {
+func (w *world) Status(_ context.Context, pod *corev1.Pod) (*contract.Status, error) {
 	if s := w.statuses[pod.Name]; s != nil {
 		return s, nil
 	}
@@ -319,12 +318,12 @@ func TestRun(t *testing.T) {
 		"workloads' other trust":   {func(w *world) { w.workloads = authority(t, now.Add(time.Hour)) }, Warn, "webhook", "is not that of mutatingwebhookconfiguration/agentlet", "certs.caBundle"},
 		"an agentlet that answers": {func(w *world) {
 			w.add("new", runs)
-			w.statuses = map[string]*agentlet.Status{"new": {Consul: "http://10.0.0.11:8500", Services: []agentlet.ServiceStatus{{Agent: "present"}}}}
+			w.statuses = map[string]*contract.Status{"new": {Consul: "http://10.0.0.11:8500", Services: []contract.ServiceStatus{{Agent: "present"}}}}
 		}, OK, "agentlets", "the agentlet of shop/new answers, and reaches the Consul agent at http://10.0.0.11:8500", ""},
 		"an agentlet without answer": {func(w *world) { w.add("new", runs) }, Warn, "agentlets", "the agentlet of shop/new doesn't answer", "NetworkPolicy"},
 		"an agentlet without Consul": {func(w *world) {
 			w.add("new", runs)
-			w.statuses = map[string]*agentlet.Status{"new": {Failing: map[string]string{"b": "no", "a": "refused"}}}
+			w.statuses = map[string]*contract.Status{"new": {Failing: map[string]string{"b": "no", "a": "refused"}}}
 		}, Warn, "agentlets", "tries in vain: a: refused; b: no", "logs new"},
 		"a failed hook":        {func(w *world) { w.events = prestop("FailedPreStopHook", time.Minute) }, Warn, "hooks", "preStop hooks of 1 container failed in the last hour, the last one of pod web at 2029-12-31 23:59: connection refused", "the kubelet reaches"},
 		"a failed hook of old": {func(w *world) { w.events = prestop("FailedPreStopHook", 2*time.Hour) }, OK, "hooks", "no failed preStop hook", ""},
@@ -354,11 +353,11 @@ func TestRun(t *testing.T) {
 		"nodes may not be asked": {func(w *world) { w.agents["node1"] = forbidden }, OK, "consul", "can't be asked from here", ""},
 		"an agentlet's word": {func(w *world) {
 			w.agents["node1"] = refused
-			w.statuses = map[string]*agentlet.Status{"web": {Services: []agentlet.ServiceStatus{{Agent: "present"}}}}
+			w.statuses = map[string]*contract.Status{"web": {Services: []contract.ServiceStatus{{Agent: "present"}}}}
 		}, OK, "consul", "the agentlet of shop/web has registered", ""},
 		"an agentlet that tries": {func(w *world) {
 			w.agents["node1"] = refused
-			w.statuses = map[string]*agentlet.Status{"web": {Services: []agentlet.ServiceStatus{{Agent: "present"}}, Failing: map[string]string{"consul": "refused"}}}
+			w.statuses = map[string]*contract.Status{"web": {Services: []contract.ServiceStatus{{Agent: "present"}}, Failing: map[string]string{"consul": "refused"}}}
 		}, Fail, "consul", "no Consul agent answers", ""},
 		"Consul's ACL": {func(w *world) {
 			w.agents["node1"] = func(string) ([]byte, error) { return nil, errors.New("403: Permission denied") }
@@ -575,7 +574,7 @@ func FuzzReport(f *testing.F) {
 		w.add("unwritten", func(p *corev1.Pod) { p.Status.Conditions = nil }, waits(text, text), ended(text, 1))
 		w.add("lost", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = text })
 		w.add("tries", runs)
-		w.statuses = map[string]*agentlet.Status{"web": {Failing: map[string]string{text: text}}, "tries": {Failing: map[string]string{text: text}}}
+		w.statuses = map[string]*contract.Status{"web": {Failing: map[string]string{text: text}}, "tries": {Failing: map[string]string{text: text}}}
 		w.agents["node1"] = func(string) ([]byte, error) { return nil, errors.New(text) }
 		w.events, w.catalog = prestop("FailedPreStopHook", time.Minute), hostileConsul(text)
 		w.events[0].Message, w.events[0].InvolvedObject.Name = text, text

@@ -9,7 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
@@ -139,7 +139,7 @@ func (r *run) agentByAgentlet(ctx context.Context, node *corev1.Node, agentlets 
 }
 
 // registered reports whether the agent has every service of the pod, and answers: what the agentlet tries again may be old.
-func registered(status *agentlet.Status) bool {
+func registered(status *contract.Status) bool {
 	if len(status.Failing) > 0 {
 		return false
 	}

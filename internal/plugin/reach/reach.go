@@ -15,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
@@ -66,21 +65,13 @@ func refusal(err error, body []byte, resource string) error {
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error()+text, resource):
 		return ErrForbidden
 	case text != "" && !strings.HasPrefix(text, "{"):
-		return fmt.Errorf("%w: %s", err, clip(text))
+		return fmt.Errorf("%w: %s", err, registration.Truncate(text, 300))
 	}
 	return err
 }
 
-func clip(text string) string {
-	const most = 300
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
-}
-
 // Status is what the pod's agentlet says of itself.
-func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*agentlet.Status, error) {
+func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*contract.Status, error) {
 	container := Agentlet(pod)
 	if container == nil || len(container.Ports) == 0 {
 		return nil, fmt.Errorf("pod %s/%s has no agentlet", pod.Namespace, pod.Name)
@@ -89,7 +80,7 @@ func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*agentlet.Status,
 	if err != nil {
 		return nil, err
 	}
-	var status *agentlet.Status
+	var status *contract.Status
 	if err := json.Unmarshal(body, &status); err != nil {
 		return nil, fmt.Errorf("decode status of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}

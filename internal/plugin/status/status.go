@@ -15,14 +15,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
 // Cluster asks agentlets; reach.Cluster does.
 type Cluster interface {
-	Status(ctx context.Context, pod *corev1.Pod) (*agentlet.Status, error)
+	Status(ctx context.Context, pod *corev1.Pod) (*contract.Status, error)
 }
 
 // Row is one service of one pod, or a pod whose services are not known.
@@ -187,7 +186,7 @@ func ofPod(pod *corev1.Pod, now time.Time) Row {
 
 // drift compares. A pod whose Consul health was fixed by its annotation never drifts by it, nor does one that ends: taking
 // it out of Consul first is what Agentlet is for.
-func drift(pod *corev1.Pod, status *agentlet.Status, service *agentlet.ServiceStatus) string {
+func drift(pod *corev1.Pod, status *contract.Status, service *contract.ServiceStatus) string {
 	if pod.DeletionTimestamp != nil || status.Phase == "draining" || status.Phase == "drained" {
 		if service.Catalog != "" {
 			return "ending, still in Consul"

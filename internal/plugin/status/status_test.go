@@ -17,7 +17,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 
-	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/golden"
 	"github.com/agentlet/agentlet/internal/plugin/printer"
@@ -25,9 +24,9 @@ import (
 )
 
 // agentlets answer by the pod's name.
-type agentlets map[string]*agentlet.Status
+type agentlets map[string]*contract.Status
 
-func (a agentlets) Status(_ context.Context, pod *corev1.Pod) (*agentlet.Status, error) {
+func (a agentlets) Status(_ context.Context, pod *corev1.Pod) (*contract.Status, error) {
 	if s := a[pod.Name]; s != nil {
 		return s, nil
 	}
@@ -63,18 +62,18 @@ func pod(namespace, name string, ready bool, closed contract.Reason) *corev1.Pod
 	return p
 }
 
-func service(agent string, readiness, catalog contract.Health) agentlet.ServiceStatus {
-	return agentlet.ServiceStatus{Name: "web", Address: "10.244.1.7", Port: 8080, Agent: agent, Readiness: readiness, Catalog: catalog}
+func service(agent string, readiness, catalog contract.Health) contract.ServiceStatus {
+	return contract.ServiceStatus{Name: "web", Address: "10.244.1.7", Port: 8080, Agent: agent, Readiness: readiness, Catalog: catalog}
 }
 
 // of is a status that has just read the catalog.
-func of(services ...agentlet.ServiceStatus) *agentlet.Status { return readAt(now, services...) }
+func of(services ...contract.ServiceStatus) *contract.Status { return readAt(now, services...) }
 
 // now is an hour after the pods' start.
 var now = start.Add(time.Hour)
 
-func readAt(at time.Time, services ...agentlet.ServiceStatus) *agentlet.Status {
-	status := &agentlet.Status{Phase: "running", Services: services, Gate: agentlet.GateStatus{Reason: contract.Starting}, CatalogReadAt: &at}
+func readAt(at time.Time, services ...contract.ServiceStatus) *contract.Status {
+	status := &contract.Status{Phase: "running", Services: services, Gate: contract.GateStatus{Reason: contract.Starting}, CatalogReadAt: &at}
 	if at.IsZero() {
 		status.CatalogReadAt = nil
 	}
@@ -94,7 +93,7 @@ func TestDrift(t *testing.T) {
 	maintained.Maintenance = contract.MaintenanceOutput + "compaction"
 	for name, test := range map[string]struct {
 		ready  bool
-		status *agentlet.Status
+		status *contract.Status
 		want   string
 	}{
 		"none":                  {true, of(service("present", "passing", "passing")), ""},
@@ -228,7 +227,7 @@ func TestAge(t *testing.T) {
 func TestAgeInJSON(t *testing.T) {
 	kube := fake.NewClientset(pod("shop", "web", true, ""))
 	for name, test := range map[string]struct {
-		status *agentlet.Status
+		status *contract.Status
 		want   string
 	}{
 		"fresh":   {of(service("present", "passing", "passing")), "passing, 0s, 2030-01-01T01:00:00Z"},
@@ -270,7 +269,7 @@ func TestJSONIsAList(t *testing.T) {
 // mute agentlets never answer.
 type mute struct{}
 
-func (mute) Status(ctx context.Context, _ *corev1.Pod) (*agentlet.Status, error) {
+func (mute) Status(ctx context.Context, _ *corev1.Pod) (*contract.Status, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }

@@ -15,10 +15,10 @@ import (
 )
 
 func TestAgree(t *testing.T) {
-	for words, want := range map[[2]readyResult]bool{ // the kubelet's, the own probe's
-		{unknownResult, unknownResult}: false, {unknownResult, notReady}: false, {unknownResult, isReady}: true,
-		{notReady, unknownResult}: false, {notReady, notReady}: false, {notReady, isReady}: false,
-		{isReady, unknownResult}: true, {isReady, notReady}: false, {isReady, isReady}: true,
+	for words, want := range map[[2]result]bool{ // the kubelet's, the own probe's
+		{resultUnknown, resultUnknown}: false, {resultUnknown, resultNotReady}: false, {resultUnknown, resultReady}: true,
+		{resultNotReady, resultUnknown}: false, {resultNotReady, resultNotReady}: false, {resultNotReady, resultReady}: false,
+		{resultReady, resultUnknown}: true, {resultReady, resultNotReady}: false, {resultReady, resultReady}: true,
 	} {
 		if got := combine(words[0], words[1]); got != want {
 			t.Errorf("the kubelet is %s, the probe %s: ready %v, want %v", words[0], words[1], got, want)
@@ -30,20 +30,20 @@ func TestThresholds(t *testing.T) {
 	cases := map[string]struct {
 		success, failure int
 		results          string // + and -
-		want             readyResult
+		want             result
 		pause            time.Duration // until the next probe
 	}{
-		"nothing is known":              {1, 3, "", unknownResult, 0},
-		"one success is enough":         {1, 3, "+", isReady, probeEvery},
-		"failures below the threshold":  {1, 3, "--", unknownResult, probeEvery},
-		"at it":                         {1, 3, "---", notReady, probeEvery},
-		"ready bears failures below it": {1, 3, "+--", isReady, probeAgain},
-		"a success between them":        {1, 3, "+--+--", isReady, probeAgain},
-		"and ends them":                 {1, 3, "+--+", isReady, probeEvery},
-		"and no more":                   {1, 3, "+---", notReady, probeEvery},
-		"back at the first success":     {1, 3, "+---+", isReady, probeEvery},
-		"several successes":             {3, 1, "++-++", notReady, probeAgain},
-		"in a row":                      {3, 1, "++-+++", isReady, probeEvery},
+		"nothing is known":              {1, 3, "", resultUnknown, 0},
+		"one success is enough":         {1, 3, "+", resultReady, probeEvery},
+		"failures below the threshold":  {1, 3, "--", resultUnknown, probeEvery},
+		"at it":                         {1, 3, "---", resultNotReady, probeEvery},
+		"ready bears failures below it": {1, 3, "+--", resultReady, probeAgain},
+		"a success between them":        {1, 3, "+--+--", resultReady, probeAgain},
+		"and ends them":                 {1, 3, "+--+", resultReady, probeEvery},
+		"and no more":                   {1, 3, "+---", resultNotReady, probeEvery},
+		"back at the first success":     {1, 3, "+---+", resultReady, probeEvery},
+		"several successes":             {3, 1, "++-++", resultNotReady, probeAgain},
+		"in a row":                      {3, 1, "++-+++", resultReady, probeEvery},
 	}
 	for name, c := range cases {
 		probe := &registration.Probe{SuccessThreshold: c.success, FailureThreshold: c.failure}

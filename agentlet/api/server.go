@@ -1,4 +1,4 @@
-package agentlet
+package api
 
 import (
 	"context"
@@ -27,13 +27,26 @@ func ConnectionLimits() connlimit.Limits {
 	return connlimit.Limits{Total: 256, PerSource: 32, Kept: 64, KeptPerSource: 64}
 }
 
-// Serve answers HTTP on a listener until ctx ends, and closes it. It returns nil then, after the held hooks have their answer. It may be
-// called once. nonce is what drain hooks of the own pod carry.
-func (r *Registrar) Serve(ctx context.Context, on *net.TCPListener, nonce string) error {
+// Server answers on the agentlet's port.
+type Server struct {
+	registrar   Registrar
+	nonce       string
+	log         *slog.Logger
+	connections *connlimit.Limiter
+}
+
+// New returns a server for a registrar. nonce is what drain hooks of the own pod carry.
+func New(registrar Registrar, nonce string, log *slog.Logger) *Server {
+	return &Server{registrar: registrar, nonce: nonce, log: log, connections: connlimit.New(ConnectionLimits())}
+}
+
+// Serve answers on a listener until ctx ends, and closes it. It returns nil then, after the held hooks have their answer. It may
+// be called once.
+func (s *Server) Serve(ctx context.Context, on *net.TCPListener) error {
 	server := &http.Server{
-		Handler:           r.Handler(nonce),
+		Handler:           s.Handler(),
 		ReadHeaderTimeout: requestTimeout, ReadTimeout: requestTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug), // what strangers on the network do
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what strangers on the network do
 	}
 	server.SetKeepAlivesEnabled(false) // nobody asks so often that it would pay for a place
 	ended := make(chan struct{})
@@ -45,7 +58,7 @@ func (r *Registrar) Serve(ctx context.Context, on *net.TCPListener, nonce string
 			_ = server.Close()
 		}
 	})
-	err := r.connections.Serve(server, on)
+	err := s.connections.Serve(server, on)
 	if stop() {
 		return fmt.Errorf("serve: %w", err)
 	}

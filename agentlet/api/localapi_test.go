@@ -1,17 +1,18 @@
-package agentlet
+package api
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
+	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
@@ -86,41 +87,56 @@ func TestLocalAPI(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := started(t, w, speaking())
-				recorder := httptest.NewRecorder()
-				r.Handler(testNonce).ServeHTTP(recorder, localCall(c.path, c.body, c.change))
-				if recorder.Code != c.code || !strings.Contains(recorder.Body.String(), c.says) {
-					t.Errorf("%d %q, want %d and %q", recorder.Code, recorder.Body, c.code, c.says)
-				}
-				if c.code != 405 && !json.Valid(recorder.Body.Bytes()) {
-					t.Errorf("the answer is no JSON: %q", recorder.Body)
-				}
-				if c.code != 200 && (r.Status().Maintenance != "" || len(r.Status().Tags) > 0) {
-					t.Error("it was followed all the same")
-				}
-			})
+			f := running(t)
+			recorder := httptest.NewRecorder()
+			f.server().Handler().ServeHTTP(recorder, localCall(c.path, c.body, c.change))
+			if recorder.Code != c.code || !strings.Contains(recorder.Body.String(), c.says) {
+				t.Errorf("%d %q, want %d and %q", recorder.Code, recorder.Body, c.code, c.says)
+			}
+			if c.code != 405 && !json.Valid(recorder.Body.Bytes()) {
+				t.Errorf("the answer is no JSON: %q", recorder.Body)
+			}
+			if taken := len(f.overrides) > 0; taken != (c.code == 200) {
+				t.Errorf("the registrar has got it: %v", taken)
+			}
 		})
 	}
 }
 
-func TestLocalAPISaysWhenToTryAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		recorder := httptest.NewRecorder()
-		r.Handler(testNonce).ServeHTTP(recorder, localCall(contract.TagsPath, `{"tags": ["a"]}`, nil))
-		if recorder.Code != 503 || recorder.Header().Get("Retry-After") != "1" {
-			t.Errorf("before the pod is known: %d, Retry-After %q", recorder.Code, recorder.Header().Get("Retry-After"))
-		}
-	})
+func TestOutcomesOfAnOverride(t *testing.T) {
+	for name, c := range map[string]struct {
+		inCatalog bool
+		err       error
+		code      int
+		again     string // Retry-After
+	}{
+		"in the catalog":     {true, nil, 200, ""},
+		"not yet":            {false, nil, 202, ""},
+		"not now":            {false, agentlet.ErrOverrideUnavailable, 503, "1"},
+		"too often":          {false, agentlet.ErrTooManyOverrides, 429, "1"},
+		"not allowed":        {false, agentlet.ErrOverrideForbidden, 403, ""},
+		"not in this state":  {false, agentlet.ErrOverrideConflict, 409, ""},
+		"for another reason": {false, errors.New("no"), 500, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := running(t)
+			f.inCatalog, f.err = c.inCatalog, c.err
+			recorder := httptest.NewRecorder()
+			f.server().Handler().ServeHTTP(recorder, localCall(contract.TagsPath, `{"tags": ["a"]}`, nil))
+			if recorder.Code != c.code || recorder.Header().Get("Retry-After") != c.again {
+				t.Errorf("%d, Retry-After %q; want %d and %q", recorder.Code, recorder.Header().Get("Retry-After"), c.code, c.again)
+			}
+			if c.err != nil && !strings.Contains(recorder.Body.String(), c.err.Error()) {
+				t.Errorf("the answer is %q, want %q in it", recorder.Body, c.err)
+			}
+		})
+	}
 }
 
 // TestLocalAPIOverSockets is on real connections: those that come over the network's address are refused, whatever they say.
 func TestLocalAPIOverSockets(t *testing.T) {
 	address := elsewhere(t)
-	server := httptest.NewUnstartedServer(New(Config{}).Handler(testNonce)) // no Run: what passes is answered with 503
+	server := httptest.NewUnstartedServer(running(t).server().Handler())
 	listener, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +146,7 @@ func TestLocalAPIOverSockets(t *testing.T) {
 	server.Start()
 	defer server.Close()
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	for host, code := range map[string]int{"127.0.0.1": 503, address: 403} {
+	for host, code := range map[string]int{"127.0.0.1": 200, address: 403} {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		request, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+net.JoinHostPort(host, port)+contract.TagsPath, strings.NewReader(`{"tags": []}`))
 		if err != nil {
@@ -178,19 +194,19 @@ func FuzzLocalBodies(f *testing.F) {
 		return len(text) <= most && utf8.ValidString(text) && !registration.HasControl(text) && strings.TrimSpace(text) != ""
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for name, parse := range map[string]func([]byte) (overrideRequest, error){"maintenance": parseMaintenance, "tags": parseTags} {
+		for name, parse := range map[string]func([]byte) (agentlet.Override, error){"maintenance": parseMaintenance, "tags": parseTags} {
 			w, err := parse(body)
 			switch {
-			case err != nil && (!tidy(err.Error(), 500) || w != overrideRequest{}):
+			case err != nil && (!tidy(err.Error(), 500) || w != agentlet.Override{}):
 				t.Errorf("%s: %q is refused with %q", name, body, err)
 			case err != nil:
-			case name == "maintenance" && (w.tags != nil || w.maintenance.enabled != tidy(w.maintenance.reason, maxLocalCause)):
-				t.Errorf("%q is taken as %+v", body, *w.maintenance)
+			case name == "maintenance" && (w.Tags != nil || w.Maintenance.Enabled != tidy(w.Maintenance.Reason, maxLocalCause)):
+				t.Errorf("%q is taken as %+v", body, *w.Maintenance)
 			case name == "tags":
 				seen := map[string]bool{}
-				for _, tag := range *w.tags {
-					if !tidy(tag, maxLocalTag) || seen[tag] || len(*w.tags) > maxLocalTags {
-						t.Errorf("%q is taken as %q", body, *w.tags)
+				for _, tag := range *w.Tags {
+					if !tidy(tag, maxLocalTag) || seen[tag] || len(*w.Tags) > maxLocalTags {
+						t.Errorf("%q is taken as %q", body, *w.Tags)
 					}
 					seen[tag] = true
 				}

@@ -1,10 +1,9 @@
 package agentlet
 
 import (
+	"context"
 	"errors"
-	"net/http"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,13 +14,11 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func maintain(reason string) overrideRequest {
-	return overrideRequest{maintenance: &maintenance{true, reason}}
-}
+func maintain(reason string) Override { return Override{Maintenance: &Maintenance{true, reason}} }
 
-func resume() overrideRequest { return overrideRequest{maintenance: &maintenance{}} }
+func resume() Override { return Override{Maintenance: &Maintenance{}} }
 
-func tag(tags ...string) overrideRequest { return overrideRequest{tags: &tags} }
+func tag(tags ...string) Override { return Override{Tags: &tags} }
 
 // speaking is a pod that asks for the local API.
 func speaking(annotations ...string) *corev1.Pod {
@@ -29,22 +26,29 @@ func speaking(annotations ...string) *corev1.Pod {
 }
 
 // hears says it, and fails the test where it isn't taken.
-func hears(t *testing.T, r *Registrar, w overrideRequest) (inCatalog bool) {
+func hears(t *testing.T, r *Registrar, o Override) (inCatalog bool) {
 	t.Helper()
-	inCatalog, err := r.override(t.Context(), w)
+	inCatalog, err := override(t, r, o)
 	if err != nil {
 		t.Fatalf("refused: %v", err)
 	}
 	return inCatalog
 }
 
-// refuses says it, and fails the test where it isn't refused with this status.
-func refuses(t *testing.T, r *Registrar, w overrideRequest, code int) {
+// refuses says it, and fails the test where it isn't refused with an error of this kind.
+func refuses(t *testing.T, r *Registrar, o Override, kind error) {
 	t.Helper()
-	_, err := r.override(t.Context(), w)
-	if refused, ok := errors.AsType[*refusal](err); !ok || refused.code != code {
-		t.Errorf("answered with %v, want the status %d", err, code)
+	if _, err := override(t, r, o); !errors.Is(err, kind) {
+		t.Errorf("answered with %v, want %v", err, kind)
 	}
+}
+
+// override says it, and waits as long as the local API does.
+func override(t *testing.T, r *Registrar, o Override) (inCatalog bool, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	return r.Override(ctx, o)
 }
 
 func TestMaintenanceTakesOutOfPassingAndBack(t *testing.T) {
@@ -156,8 +160,8 @@ func TestMaintenanceIsToldAndShown(t *testing.T) {
 		if s := r.Status(); s.Maintenance != "maintenance: compaction" || !slices.Equal(s.Tags, []string{"primary"}) {
 			t.Errorf("the status says %q and %q", s.Maintenance, s.Tags)
 		}
-		if text := string(r.metrics.text()); !strings.Contains(text, "\n"+metricMaintenance+" 1\n") {
-			t.Errorf("the metrics are\n%s", text)
+		if got := scrape(t, r); got[metricMaintenance] != 1 {
+			t.Errorf("the metrics are %v", got)
 		}
 		after(10 * time.Minute)
 		hears(t, r, resume())
@@ -330,15 +334,15 @@ func TestWordsThatAreNotTaken(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
 			r, _ := w.start(t)
-			refuses(t, r, maintain("x"), http.StatusServiceUnavailable)
+			refuses(t, r, maintain("x"), ErrOverrideUnavailable)
 		})
 	})
 	t.Run("not asked for", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
 			r, _ := started(t, w, testPod())
-			refuses(t, r, maintain("x"), http.StatusForbidden)
-			refuses(t, r, tag("primary"), http.StatusForbidden)
+			refuses(t, r, maintain("x"), ErrOverrideForbidden)
+			refuses(t, r, tag("primary"), ErrOverrideForbidden)
 			if w.inCatalog(webID) != contract.Passing {
 				t.Error("and it was followed")
 			}
@@ -350,8 +354,8 @@ func TestWordsThatAreNotTaken(t *testing.T) {
 			w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
 			r, _ := started(t, w, speaking())
 			hears(t, r, tag("primary"))
-			refuses(t, r, tag("replica", "URLprefix-/admin"), http.StatusForbidden)
-			_, err := r.override(t.Context(), tag("replica", "URLprefix-/admin"))
+			refuses(t, r, tag("replica", "URLprefix-/admin"), ErrOverrideForbidden)
+			_, err := override(t, r, tag("replica", "URLprefix-/admin"))
 			if want := `tags[1]: "URLprefix-/admin": pods of this namespace may not register urlprefix-* (of a test)`; err == nil || err.Error() != want {
 				t.Errorf("answered with %v, want %s", err, want)
 			}
@@ -367,13 +371,13 @@ func TestWordsThatAreNotTaken(t *testing.T) {
 			r, ended := started(t, w, speaking())
 			hears(t, r, maintain("compaction"))
 			r.OnUpdate(deleted(ready(speaking(), true)))
-			refuses(t, r, resume(), http.StatusConflict)
+			refuses(t, r, resume(), ErrOverrideConflict)
 			if !r.Drain(t.Context(), time.Second) || w.inCatalog(webID) != "" {
 				t.Errorf("after the drain the catalog says %q", w.inCatalog(webID))
 			}
 			r.Terminate()
 			<-ended
-			refuses(t, r, resume(), http.StatusServiceUnavailable)
+			refuses(t, r, resume(), ErrOverrideUnavailable)
 		})
 	})
 	t.Run("tags that others set", func(t *testing.T) {
@@ -381,7 +385,7 @@ func TestWordsThatAreNotTaken(t *testing.T) {
 			w := newWorld()
 			pod := annotated([]string{"local-api", "enabled", "service-names", "", "service-port", "", "services", "[{name: web, port: 8080, enable_tag_override: true}]"})
 			r, _ := started(t, w, pod)
-			refuses(t, r, tag("primary"), http.StatusConflict)
+			refuses(t, r, tag("primary"), ErrOverrideConflict)
 			hears(t, r, tag())
 		})
 	})
@@ -396,13 +400,13 @@ func TestWordsThatAreNotTaken(t *testing.T) {
 			if took := time.Since(began); took >= changeEvery {
 				t.Fatalf("ten changes took %s", took)
 			}
-			refuses(t, r, tag("more"), http.StatusTooManyRequests)
+			refuses(t, r, tag("more"), ErrTooManyOverrides)
 			for range 100 {
 				hears(t, r, tag(string(rune('a'+changesAtOnce-1)))) // the same again
 			}
 			after(changeEvery)
 			hears(t, r, tag("more"))
-			refuses(t, r, maintain("more"), http.StatusTooManyRequests)
+			refuses(t, r, maintain("more"), ErrTooManyOverrides)
 		})
 	})
 }
@@ -416,8 +420,8 @@ func TestAnswerWaitsForTheCatalog(t *testing.T) {
 		inCatalog bool
 	}{
 		"a slow sync":                {func(w *world) { w.syncs = 700 * time.Millisecond }, true, 700 * time.Millisecond, 800 * time.Millisecond, true},
-		"no sync":                    {func(w *world) { w.sync = false }, true, localWait, localWait + 100*time.Millisecond, false},
-		"the agent refuses":          {func(w *world) { w.fail = func(string) error { return ErrRefused } }, true, localWait, localWait + 100*time.Millisecond, false},
+		"no sync":                    {func(w *world) { w.sync = false }, true, 3 * time.Second, 3*time.Second + 100*time.Millisecond, false},
+		"the agent refuses":          {func(w *world) { w.fail = func(string) error { return ErrRefused } }, true, 3 * time.Second, 3*time.Second + 100*time.Millisecond, false},
 		"nothing is to be there yet": {func(*world) {}, false, 0, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -434,9 +438,9 @@ func TestAnswerWaitsForTheCatalog(t *testing.T) {
 				w.mu.Lock()
 				c.change(w)
 				w.mu.Unlock()
-				for _, word := range []overrideRequest{tag("primary"), maintain("compaction")} {
+				for _, word := range []Override{tag("primary"), maintain("compaction")} {
 					began := time.Now()
-					known, err := r.override(t.Context(), word)
+					known, err := override(t, r, word)
 					if took := time.Since(began); err != nil || known != c.inCatalog || took < c.least || took > c.most {
 						t.Errorf("answered %v, %v after %s, want %v after %s to %s", known, err, took, c.inCatalog, c.least, c.most)
 					}

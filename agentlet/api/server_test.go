@@ -1,11 +1,10 @@
-package agentlet
+package api
 
 import (
 	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
@@ -13,14 +12,12 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/connlimit"
 )
 
-// served runs a registrar's server, and returns its address.
-func served(t *testing.T, r *Registrar) string {
+// served runs a server, and returns its address.
+func served(t *testing.T, s *Server) string {
 	t.Helper()
 	on, err := connlimit.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
@@ -28,7 +25,7 @@ func served(t *testing.T, r *Registrar) string {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- r.Serve(ctx, on, testNonce) }()
+	go func() { ended <- s.Serve(ctx, on) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -103,17 +100,10 @@ func TestStrangersConnections(t *testing.T) {
 		"another pod's hooks, from many": {many, "GET " + contract.DrainPath + " HTTP/1.1\r\nHost: x\r\n\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld()
-			r, _ := w.start(t)
-			r.OnUpdate(ready(testPod("drain-delay", "0s"), true))
-			for end := time.Now().Add(10 * time.Second); w.last().Status != corev1.ConditionTrue; time.Sleep(time.Millisecond) {
-				if time.Now().After(end) {
-					t.Fatal("the gate never opened")
-				}
-			}
-			to := served(t, r)
-			w.set(func() { w.sync = false }) // the catalog keeps the pod
-			r.OnUpdate(deleted(ready(testPod("drain-delay", "0s"), true)))
+			f := running(t)
+			f.drained = make(chan struct{}) // the catalog keeps the pod
+			server := f.server()
+			to := served(t, server)
 			hooks := []func() (int, string){ask(t, kubelet, to, contract.DrainPath, testNonce)}
 			memoryBefore, goroutinesBefore := memory(), runtime.NumGoroutine()
 			for i := range connections {
@@ -136,13 +126,13 @@ func TestStrangersConnections(t *testing.T) {
 				t.Errorf("%d KiB more than before", (now-memoryBefore)>>10)
 			}
 
-			w.set(func() { w.sync = true })
+			close(f.drained)
 			for _, answer := range hooks {
 				if status, body := answer(); status != http.StatusOK || body != "drained\n" {
 					t.Errorf("drain: %d %q", status, body)
 				}
 			}
-			if n := scrape(t, r)[metricEvicted]; n == 0 && test.text[:3] != "PUT" {
+			if n := server.connections.Evicted(); n == 0 && test.text[:3] != "PUT" {
 				t.Error("no connection was evicted")
 			}
 		})
@@ -151,7 +141,7 @@ func TestStrangersConnections(t *testing.T) {
 
 // TestRequestsAreBounded: who sends slowly, or too much, is cut off; and each connection has one request.
 func TestRequestsAreBounded(t *testing.T) {
-	to := served(t, New(Config{Logger: slog.New(slog.DiscardHandler)}))
+	to := served(t, running(t).server())
 	put := "PUT " + contract.TagsPath + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	for name, test := range map[string]struct {
 		sent, answer string

@@ -1,0 +1,138 @@
+package agentlet
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// observeContainers follows the containers whose probes the agentlet runs: a new instance of one begins anew, one that does
+// not run has none.
+func (s *state) observeContainers(now time.Time) {
+	var probes map[string]registration.ContainerProbes
+	if s.reg != nil && !s.stale() && !s.terminating() {
+		probes = s.reg.Probes
+	}
+	for name := range s.workers {
+		if _, still := probes[name]; !still {
+			delete(s.workers, name)
+		}
+	}
+	for name, own := range probes {
+		status := containerStatus(s.pod, name)
+		if status == nil || status.State.Running == nil {
+			delete(s.workers, name)
+			continue
+		}
+		p := s.workers[name]
+		if p == nil || p.instance != status.ContainerID {
+			p = &worker{probes: own, instance: status.ContainerID, begun: status.State.Running.StartedAt.Time}
+			p.started = own.Startup == nil && !own.AwaitsKubelet
+			p.begin(now)
+			s.workers[name] = p
+		}
+		if !p.started && status.Started != nil && *status.Started {
+			p.started = true
+			p.begin(now)
+		}
+		p.kubeletReported = p.kubeletReported || status.Ready || p.result == resultReady && !now.Before(p.since.Add(p.kubeletDeadline()))
+	}
+}
+
+// containerReady reports whether a container is ready, as the kubelet reports, and the own probe where there is one.
+func (s *state) containerReady(name string) bool {
+	status := containerStatus(s.pod, name)
+	p := s.workers[name]
+	if status == nil || p == nil {
+		return status != nil && status.Ready
+	}
+	kubelet := resultUnknown
+	switch {
+	case status.Ready:
+		kubelet = resultReady
+	case p.kubeletReported:
+		kubelet = resultNotReady
+	}
+	return combine(kubelet, p.result)
+}
+
+func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
+		if i := slices.IndexFunc(statuses, func(c corev1.ContainerStatus) bool { return c.Name == name }); i >= 0 {
+			return &statuses[i]
+		}
+	}
+	return nil
+}
+
+// planProbes has the containers probed, and wakes where the kubelet's silence becomes a not ready.
+func planProbes(s *state, now time.Time, p *schedule) {
+	for name, w := range s.workers {
+		if probe := w.current(); probe != nil && p.reached(now, w.due) {
+			p.add(s, now, probeContainer{container: name, instance: w.instance, probe: probe})
+		}
+		if !w.kubeletReported && w.result == resultReady {
+			p.reached(now, w.since.Add(w.kubeletDeadline()))
+		}
+	}
+}
+
+// probeContainer runs a container's own probe once.
+type probeContainer struct {
+	container string
+	// instance is the container's ID.
+	instance string
+	probe    *registration.Probe
+}
+
+func (c probeContainer) key() key           { return key{"container", c.container} }
+func (probeContainer) operation() operation { return "probe_container" }
+func (probeContainer) policy() policy       { return policy{isBlocking: true, asks: elsewhere} }
+
+func (c probeContainer) supersededBy(planned command) bool {
+	next, ok := planned.(probeContainer)
+	return !ok || next.instance != c.instance
+}
+
+func (c probeContainer) run(ctx context.Context, ports *Config) outcome {
+	failure := ports.Prober.Probe(ctx, *c.probe)
+	if ctx.Err() != nil {
+		return outcome{err: context.Canceled} // given up, and says nothing of the container
+	}
+	return outcome{failure: failure, handle: func(s *state, t turn) { s.handleProbe(c, failure, t) }}
+}
+
+// handleProbe takes in a probe's result, unless the container is another by now. It logs when the container's readiness changes, and
+// the first failure in a row.
+func (s *state) handleProbe(c probeContainer, failure error, t turn) {
+	w := s.workers[c.container]
+	if w == nil || w.instance != c.instance || w.current() != c.probe {
+		return
+	}
+	before := *w
+	w.record(failure == nil, t.now)
+	switch {
+	case w.result != before.result && w.result == resultReady:
+		t.log.Info("the container's own probe succeeds")
+	case w.result != before.result && w.result == resultNotReady:
+		t.log.Info("the container's own probe fails", "error", failure)
+	case w.lastResult != before.lastResult && w.lastResult == resultNotReady:
+		t.log.Debug("the container's own probe begins to fail", "error", failure)
+	}
+	s.observeReadiness(t.now)
+}
+
+// warnUnprobed logs which containers are left to the kubelet, when that changes.
+func (r *Registrar) warnUnprobed(s *state) {
+	if s.reg == nil || slices.Equal(s.reg.Unprobed, s.unprobed) {
+		return
+	}
+	s.unprobed = s.reg.Unprobed
+	for _, why := range s.unprobed {
+		r.log.Warn("not probed by the agentlet", "reason", why)
+	}
+}

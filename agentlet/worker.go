@@ -1,0 +1,135 @@
+package agentlet
+
+import (
+	"time"
+
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// result is what is known of a container's readiness.
+type result int
+
+const (
+	resultUnknown result = iota
+	resultNotReady
+	resultReady
+)
+
+func (r result) String() string { return [...]string{"unknown", "not ready", "ready"}[r] }
+
+// combine puts what the kubelet and the agentlet's own probe report together: as long as one has reported nothing the other decides,
+// and then a container is ready only while both say so.
+func combine(kubelet, probe result) bool {
+	switch {
+	case kubelet == resultUnknown:
+		return probe == resultReady
+	case probe == resultUnknown:
+		return kubelet == resultReady
+	}
+	return kubelet == resultReady && probe == resultReady
+}
+
+// Times of the agentlet's own probes.
+const (
+	// probeEvery is the pause after a probe, whatever the kubelet's period is, and probeAgain after one that contradicts the
+	// result so far, while its threshold is not reached: three failures in a row, the usual threshold, are there after 0.2 to 0.4 s.
+	probeEvery = 200 * time.Millisecond
+	probeAgain = 100 * time.Millisecond
+	// kubeletLag is how long after its probe the kubelet's result may take to reach the pod's status.
+	kubeletLag = 5 * time.Second
+)
+
+// worker is what the agentlet's own probes have said of one container.
+type worker struct {
+	probes registration.ContainerProbes
+	// instance is the ID of the container that they went to; a restarted one is another.
+	instance string
+	begun    time.Time
+	// due is when the next probe goes out.
+	due time.Time
+	// started: the startup probe has succeeded, or the kubelet says so, or there is none.
+	started bool
+	// lastResult is what the last run of equal results was about, resultRun its length, result what it came to under the thresholds.
+	lastResult result
+	resultRun  int
+	result     result
+	// since is when the result became what it is, failedAt when it last became not ready. flapping: and it had not long before.
+	since, failedAt time.Time
+	flapping        bool
+	// kubeletReported: the kubelet has said that this container is ready, or has had the time to, so that its silence means not ready.
+	kubeletReported bool
+}
+
+// current is the probe to run now; nil while the kubelet has to report first.
+func (w *worker) current() *registration.Probe {
+	switch {
+	case w.started:
+		return w.probes.Readiness
+	case w.probes.AwaitsKubelet:
+		return nil
+	}
+	return w.probes.Startup
+}
+
+// begin a stage: count from nothing, and keep the initial delay of its probe.
+func (w *worker) begin(now time.Time) {
+	w.lastResult, w.resultRun, w.result = resultUnknown, 0, resultUnknown
+	w.due = now
+	if probe := w.current(); probe != nil {
+		w.due = w.begun.Add(probe.InitialDelay)
+		if latest := now.Add(probe.InitialDelay); w.due.After(latest) { // the clock was put back
+			w.due = latest
+		}
+	}
+}
+
+// record one probe, under its thresholds.
+func (w *worker) record(passed bool, now time.Time) {
+	w.due = now.Add(probeEvery)
+	said, threshold := resultNotReady, w.current().FailureThreshold
+	if passed {
+		said, threshold = resultReady, w.current().SuccessThreshold
+	}
+	if said != w.lastResult {
+		w.lastResult, w.resultRun = said, 0
+	}
+	w.resultRun++
+	switch {
+	case w.resultRun < threshold:
+		if w.started && w.result != resultUnknown && said != w.result {
+			w.due = now.Add(probeAgain)
+		}
+	case w.started:
+		w.setResult(said, now)
+	case passed:
+		w.started = true
+		w.begin(now)
+	}
+}
+
+// setResult sets the result, at once as a rule. Of a container that fails again within two of the kubelet's periods only the failure
+// counts at once, and that it is ready when one period is over: so one that flaps costs Consul no more than two writes a
+// period, which is what the kubelet's result could cost. Its probes go on, and the next success asks again.
+func (w *worker) setResult(r result, now time.Time) {
+	period := w.probes.Readiness.Period
+	switch {
+	case w.result == r, r == resultReady && w.flapping && now.Before(w.failedAt.Add(period)):
+		return
+	case r == resultNotReady:
+		w.flapping = !w.failedAt.IsZero() && now.Before(w.failedAt.Add(2*period))
+		w.failedAt = now
+	}
+	w.result, w.since = r, now
+}
+
+// kubeletDeadline is how long the kubelet may take to find out by itself what the own probe has found out.
+func (w *worker) kubeletDeadline() time.Duration {
+	took := func(probe *registration.Probe) time.Duration {
+		return time.Duration(probe.SuccessThreshold)*probe.Period + probe.Timeout
+	}
+	d := took(w.probes.Readiness) + kubeletLag
+	if w.probes.Startup != nil {
+		d += took(w.probes.Startup)
+	}
+	return d
+}
