@@ -27,6 +27,9 @@ type Definition struct {
 	ProxyFor     string              `json:",omitempty"`
 	ProxyForName string              `json:",omitempty"`
 	Proxy        *registration.Proxy `json:",omitempty"`
+	// Maintenance is what the readiness check tells of a maintenance, with contract.MaintenanceOutput before its reason; empty where
+	// there is none. An agent keeps it also where it discards what checks put out.
+	Maintenance string `json:",omitempty"`
 	// HeartbeatTTL and DeregisterAfter of the heartbeat check.
 	HeartbeatTTL, DeregisterAfter time.Duration
 }

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -61,13 +59,13 @@ func keepOpen(s *state) gateStatus {
 	case s.invalid != "":
 		return gateStatus{open: true, reason: contract.InvalidConfiguration, message: "keeping the last valid registration: " + s.invalid}
 	case checksFail(s):
-		return gateStatus{open: true, reason: contract.Registered, hold: problemAfter, message: registeredMessage(s) + "; failing checks: " + failingChecks(s)}
+		return gateStatus{open: true, reason: contract.Registered, hold: problemAfter, message: s.shown(time.Time{}, "failing checks: "+failingChecks(s))}
 	case s.reg != nil && (allSatisfyGate(s) || current.Reason == string(contract.InvalidConfiguration)):
-		return gateStatus{open: true, reason: contract.Registered, message: registeredMessage(s)}
+		return gateStatus{open: true, reason: contract.Registered, message: s.shown(time.Time{}, "")}
 	case s.reg != nil && !s.lostAt().IsZero():
 		return gateStatus{
 			open: true, reason: contract.CatalogLost, hold: problemAfter,
-			message: "the catalog showed " + names(s) + at(s.ip()) + " until " + s.lostAt().UTC().Format(time.RFC3339),
+			message: s.shown(s.lostAt(), ""),
 		}
 	}
 	return gateStatus{open: true, reason: contract.Reason(current.Reason), message: current.Message}
@@ -86,7 +84,7 @@ func evaluateClosed(s *state, now time.Time) gateStatus {
 	wrong, found := agentProblem(s)
 	switch {
 	case allSatisfyGate(s) && (registered || s.ready()):
-		return gateStatus{open: true, reason: contract.Registered, message: registeredMessage(s)}
+		return gateStatus{open: true, reason: contract.Registered, message: s.shown(time.Time{}, "")}
 	case lost(s):
 		return gateStatus{reason: contract.CatalogLost, message: lostMessage}
 	case bounded && !now.Before(due):
@@ -176,25 +174,11 @@ func (s *state) satisfiesGate(i *instance) bool {
 	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i) && !s.inMaintenance())
 }
 
-// registeredMessage names the services and their address: after a reboot of the node the pod has another.
-func registeredMessage(s *state) string { return "the catalog shows " + names(s) + at(s.ip()) }
-
-func names(s *state) string {
-	var names []string
+// shown is the gate's message where the catalog shows the services, or did until a time, with what else there is to say.
+func (s *state) shown(until time.Time, more string) string {
+	m := shownMessage{address: s.ip(), until: until.UTC(), more: more}
 	for _, service := range s.reg.Services {
-		names = append(names, service.Name)
+		m.services = append(m.services, service.Name)
 	}
-	return strings.Join(names, ", ")
-}
-
-func at(ip string) string { return " at " + ip }
-
-// speaksOf reports whether an open gate's condition speaks of this address, or of none.
-func speaksOf(c *corev1.PodCondition, ip string) bool {
-	_, address, found := strings.Cut(c.Message, at(""))
-	if !found || !strings.HasPrefix(c.Message, "the catalog show") {
-		return true
-	}
-	address, _, _ = strings.Cut(address, " ")
-	return strings.TrimSuffix(address, ";") == ip
+	return m.String()
 }

@@ -2,6 +2,7 @@ package agentlet
 
 import (
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -20,4 +21,55 @@ func printable(text string, most int) string {
 	}
 	const cut = "..."
 	return strings.ToValidUTF8(text[:most-len(cut)], "") + cut
+}
+
+// shownMessage is an open gate's message: "the catalog shows web, admin at 10.1.0.5; failing checks: …". A later agentlet of the pod
+// reads the address: after a reboot of the node the pod has another, which the catalog doesn't show yet.
+type shownMessage struct {
+	services []string
+	address  string
+	// until is when the catalog lost an instance; zero while it shows all.
+	until time.Time
+	// more there is to say; empty for nothing.
+	more string
+}
+
+// Parts of the message. No service name holds a blank.
+const (
+	showsBegin  = "the catalog shows "
+	showedBegin = "the catalog showed "
+	shownComma  = ", "
+	shownAt     = " at "
+	shownUntil  = " until "
+	shownMore   = "; "
+)
+
+func (m shownMessage) String() string {
+	text := showsBegin + strings.Join(m.services, shownComma) + shownAt + m.address
+	if !m.until.IsZero() {
+		text = showedBegin + strings.TrimPrefix(text, showsBegin) + shownUntil + m.until.Format(time.RFC3339)
+	}
+	if m.more != "" {
+		text += shownMore + m.more
+	}
+	return text
+}
+
+// parseShown reads such a message; ok is false for any other.
+func parseShown(text string) (m shownMessage, ok bool) {
+	text, m.more, _ = strings.Cut(text, shownMore)
+	rest, past := strings.CutPrefix(text, showedBegin)
+	if past {
+		var until string
+		rest, until, _ = strings.Cut(rest, shownUntil)
+		m.until, _ = time.Parse(time.RFC3339, until)
+	} else if rest, ok = strings.CutPrefix(text, showsBegin); !ok {
+		return shownMessage{}, false
+	}
+	services, address, ok := strings.Cut(rest, shownAt)
+	if !ok {
+		return shownMessage{}, false
+	}
+	m.services, m.address = strings.Split(services, shownComma), address
+	return m, true
 }

@@ -3,6 +3,7 @@ package agentlet
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,4 +92,26 @@ func longNames() string {
 		names = append(names, fmt.Sprintf("%s%02d", strings.Repeat("n", contract.MaxServiceName-2), i))
 	}
 	return strings.Join(names, ",")
+}
+
+// TestShownMessageIsReadAgain holds the format of an open gate's message: what is written is what a later agentlet reads.
+func TestShownMessageIsReadAgain(t *testing.T) {
+	for name, want := range map[string]shownMessage{
+		"one service":         {[]string{"web"}, "10.1.0.5", time.Time{}, ""},
+		"two":                 {[]string{"web", "admin"}, "10.1.0.5", time.Time{}, ""},
+		"IPv6":                {[]string{"web"}, "fd00::5", time.Time{}, ""},
+		"with failing checks": {[]string{"web"}, "10.1.0.5", time.Time{}, "failing checks: web: own (at 10.1.0.9 nothing); web: other"},
+		"of a loss":           {[]string{"web"}, "10.1.0.5", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, ok := parseShown(want.String()); !ok || !reflect.DeepEqual(got, want) {
+				t.Errorf("%q is read as %+v, %v", want, got, ok)
+			}
+		})
+	}
+	for _, other := range []string{"gate is off", "opened at noon", "", "the catalog shows"} {
+		if got, ok := parseShown(other); ok {
+			t.Errorf("%q is read as %+v", other, got)
+		}
+	}
 }

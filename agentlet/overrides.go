@@ -215,6 +215,7 @@ func (s *state) restoreMaintenance(observed map[string]Observed) {
 	}
 	if s.pod != nil {
 		s.expireOverrides()
+		s.reconcile()
 	}
 }
 

@@ -69,8 +69,9 @@ func (s *state) observePod(pod *corev1.Pod, defaults registration.Defaults, now 
 	s.expireOverrides()
 	s.observeReadiness(now)
 	s.observeCondition(now)
-	if c := s.gate.current; first && c != nil && (s.stale() || !speaksOf(c, s.ip())) {
-		s.gate.staleAddress = true
+	if c := s.gate.current; first && c != nil {
+		m, ok := parseShown(c.Message)
+		s.gate.staleAddress = s.stale() || ok && m.address != s.ip()
 	}
 	if first {
 		s.restoreLast(s.gate.current)

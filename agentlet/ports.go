@@ -122,7 +122,7 @@ type Observed struct {
 	Fingerprint string
 	// Readiness is the readiness check's health; empty when the check is missing.
 	Readiness contract.Health
-	// MaintenanceOutput is that check's output, where it is critical and begins with contract.MaintenanceOutput; else empty.
+	// MaintenanceOutput is what that check tells of a maintenance, with contract.MaintenanceOutput before its reason; else empty.
 	MaintenanceOutput string
 	// Checks are the IDs of the checks that the contract names, sorted. Others' checks are not among them.
 	Checks []string

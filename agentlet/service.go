@@ -184,7 +184,7 @@ func (s *state) reconcile() {
 		i.setWant(nil)
 	}
 	for _, d := range define(s.identity, s.ip(), s.secondIP(), s.reg) {
-		d.Tags = s.mergeTags(d.Tags)
+		d.Tags, d.Maintenance = s.mergeTags(d.Tags), s.maintenanceOutput()
 		i := s.instances[d.ID]
 		if i == nil {
 			i = &instance{id: d.ID}

@@ -214,29 +214,6 @@ func TestLossOfAnOpenGateIsTold(t *testing.T) {
 	})
 }
 
-func TestSpeaksOf(t *testing.T) {
-	const ip = "10.1.0.5"
-	for name, c := range map[string]struct {
-		message string
-		want    bool
-	}{
-		"of it":                  {"the catalog shows web, admin at 10.1.0.5", true},
-		"of another":             {"the catalog shows web at 10.1.0.51", false},
-		"of none":                {"gate is off", true},
-		"with failing checks":    {"the catalog shows web at 10.1.0.5; failing checks: web: own (at 10.1.0.9 nothing)", true},
-		"of another, failing":    {"the catalog shows web at 10.1.0.4; failing checks: web: own (at 10.1.0.5 nothing)", false},
-		"of a loss":              {"the catalog showed web at 10.1.0.5 until 2026-01-01T00:00:00Z", true},
-		"of a loss of another's": {"the catalog showed web at 10.1.0.4 until 2026-01-01T00:00:00Z", false},
-		"of something else":      {"opened at noon", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := speaksOf(&corev1.PodCondition{Message: c.message}, ip); got != c.want {
-				t.Errorf("%q speaks of %s: %v", c.message, ip, got)
-			}
-		})
-	}
-}
-
 // TestFixedHealthIsTold holds that a health that an annotation says is not told as the containers'.
 func TestFixedHealthIsTold(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -32,6 +32,7 @@ type world struct {
 	allowed  registration.Allowed // the registrar's
 	sync     bool                 // whether the agent syncs at all
 	keeps    bool                 // the agent has no node:write: the catalog keeps what it removes
+	discards bool                 // the agent keeps no output of checks
 	leader   bool
 	own      contract.Health // of the service's own check; none when empty
 	proxyOwn contract.Health // of a mesh proxy's own check
@@ -328,7 +329,10 @@ func (w *world) Instances(ctx context.Context, prefix string) (map[string]Observ
 	for id, e := range w.agent {
 		if strings.HasPrefix(id, prefix) {
 			o := Observed{Definition: e.definition, Fingerprint: e.definition.Fingerprint(), Readiness: e.readiness, Checks: slices.Sorted(slices.Values(e.checks))}
-			if strings.HasPrefix(e.output, contract.MaintenanceOutput) {
+			switch {
+			case w.discards && e.readiness == contract.Critical:
+				o.MaintenanceOutput = e.definition.Maintenance
+			case strings.HasPrefix(e.output, contract.MaintenanceOutput):
 				o.MaintenanceOutput = e.output
 			}
 			observed[id] = o

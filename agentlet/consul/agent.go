@@ -119,12 +119,9 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 		o.Checks = append(o.Checks, check.CheckID)
 		switch check.CheckID {
 		case contract.HeartbeatID(check.ServiceID):
-			o.Fingerprint = fingerprint(check.Notes)
+			o.Fingerprint = fingerprintIn(check.Notes)
 		case contract.ReadinessID(check.ServiceID):
-			o.Readiness = contract.Health(check.Status)
-			if check.Status == api.HealthCritical && strings.HasPrefix(check.Output, contract.MaintenanceOutput) {
-				o.MaintenanceOutput = check.Output
-			}
+			o.Readiness, o.MaintenanceOutput = contract.Health(check.Status), maintenanceIn(check)
 		}
 		observed[check.ServiceID] = o
 	}
@@ -132,15 +129,6 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 		slices.Sort(o.Checks)
 	}
 	return observed, nil
-}
-
-// heartbeatNotes begin the heartbeat check's notes, which end with the definition's fingerprint: the one part of a
-// registration that the catalog shows beside its health.
-const heartbeatNotes = "passes while the pod's agentlet lives; definition "
-
-func fingerprint(notes string) string {
-	_, fingerprint, _ := strings.Cut(notes, heartbeatNotes)
-	return fingerprint
 }
 
 // Changed implements agentlet.AgentView with the agent's hash-based blocking query.
@@ -214,12 +202,12 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 	s.Checks = []checkBody{
 		{AgentServiceCheck: &api.AgentServiceCheck{
 			CheckID: contract.HeartbeatID(d.ID), Name: "agentlet heartbeat",
-			Notes: syncNote(d) + heartbeatNotes + d.Fingerprint(), TTL: d.HeartbeatTTL.String(),
+			Notes: heartbeatNotesOf(d), TTL: d.HeartbeatTTL.String(),
 			Status: api.HealthPassing, DeregisterCriticalServiceAfter: d.DeregisterAfter.String(),
 		}},
 		{AgentServiceCheck: &api.AgentServiceCheck{
 			CheckID: contract.ReadinessID(d.ID), Name: "agentlet readiness",
-			Notes: syncNote(d) + "the readiness of the pod's containers", TTL: contract.ReadinessTTL.String(),
+			Notes: readinessNotesOf(d), TTL: contract.ReadinessTTL.String(),
 			Status: string(health),
 		}},
 	}
@@ -239,18 +227,9 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 		}
 	}
 	for i, own := range d.Checks {
-		s.Checks = append(s.Checks, check(contract.CheckID(d.ID, i), syncNote(d), own))
+		s.Checks = append(s.Checks, check(contract.CheckID(d.ID, i), withSync(d, ""), own))
 	}
 	return s
-}
-
-// syncNote begins the notes of the checks where the definition is nudged: the agent syncs a check that has changed,
-// and takes one that is put as it was for synced, though it may have failed to.
-func syncNote(d agentlet.Definition) string {
-	if n := d.Meta[contract.MetaSyncGeneration]; n != "" {
-		return "sync " + n + "; "
-	}
-	return ""
 }
 
 // check is one of the service's own in Consul's form. It follows no redirects: they could lead anywhere.

@@ -69,7 +69,7 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 			instance.Health = worse(instance.Health, health)
 			switch check.CheckID {
 			case contract.HeartbeatID(check.ServiceID):
-				instance.Heartbeat, instance.Fingerprint = health, fingerprint(check.Notes)
+				instance.Heartbeat, instance.Fingerprint = health, fingerprintIn(check.Notes)
 			case contract.ReadinessID(check.ServiceID):
 				instance.Readiness = health
 			default:

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,11 +32,11 @@ type Agent struct {
 	Process *os.Process
 }
 
-// Start runs an agent until the test's end and waits until it has a leader. Without the program the test is skipped,
-// with CI=true it fails.
-func Start(t testing.TB) *Agent {
+// Start runs an agent until the test's end and waits until it has a leader. configuration is more of it, in HCL. Without the program
+// the test is skipped, with CI=true it fails.
+func Start(t testing.TB, configuration ...string) *Agent {
 	t.Helper()
-	return start(t, false, "")
+	return start(t, false, strings.Join(configuration, "\n"))
 }
 
 // ManagementToken of a secured agent.

@@ -20,7 +20,19 @@ import (
 // TestApplicationSpeaksForItself takes the application's words from its HTTP call to the real catalog, and over the restart of
 // the agentlet.
 func TestApplicationSpeaksForItself(t *testing.T) {
-	server := consultest.Start(t)
+	for name, c := range map[string]struct {
+		configuration string
+		output        string // of the readiness check in a maintenance
+	}{
+		"as a rule":                   {"", "maintenance: compaction"},
+		"where outputs are discarded": {"discard_check_output = true", ""},
+	} {
+		t.Run(name, func(t *testing.T) { speaksForItself(t, c.configuration, c.output) })
+	}
+}
+
+func speaksForItself(t *testing.T, configuration, output string) {
+	server := consultest.Start(t, configuration)
 	client := newClient(t, server.Address)
 	speaking := pod()
 	speaking.Annotations[contract.LocalAPI] = string(contract.LocalAPIEnabled)
@@ -75,11 +87,11 @@ func TestApplicationSpeaksForItself(t *testing.T) {
 		t.Error("the tag was not in the catalog when that was answered")
 	}
 	say(url, contract.MaintenancePath, `{"enabled": true, "reason": "compaction"}`)
-	eventually(t, "the maintenance's reason", func() bool { return is(api.HealthCritical, "maintenance: compaction", "primary") })
+	eventually(t, "the maintenance's reason", func() bool { return is(api.HealthCritical, output, "primary") })
 	end()
 	url, end = begin()
 	defer func() { end() }()
-	eventually(t, "the tag's withdrawal, in maintenance", func() bool { return is(api.HealthCritical, "maintenance: compaction") })
+	eventually(t, "the tag's withdrawal, in maintenance", func() bool { return is(api.HealthCritical, output) })
 	say(url, contract.MaintenancePath, `{"enabled": false}`)
 	if !is(api.HealthPassing, "") {
 		t.Error("it was not passing when that was answered")
