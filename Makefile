@@ -70,7 +70,7 @@ chart: ## Lint, render and unit-test the chart
 
 .PHONY: e2e
 e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestBasicRollingRestart
-	@cd e2e && go run ./cmd/check e2e --run '$(RUN)'
+	@cd e2e && go run ./cmd/check e2e --run '$(value RUN)'
 
 .PHONY: chaos
 chaos: ## Cause faults at random on the real cluster: make chaos DURATION=30m SEED=7
@@ -78,7 +78,7 @@ chaos: ## Cause faults at random on the real cluster: make chaos DURATION=30m SE
 
 .PHONY: bench
 bench: ## Measure on the real cluster and print the figures with their bars: make bench RUN=Life
-	@cd e2e && go run ./cmd/check bench --run '$(RUN)'
+	@cd e2e && go run ./cmd/check bench --run '$(value RUN)'
 
 .PHONY: bench-scale
 bench-scale: ## Measure how the figures grow with the number of pods, up to 5,000

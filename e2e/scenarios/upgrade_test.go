@@ -1,0 +1,185 @@
+package scenarios_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// olderCommit is of the last tree that called the sync generation agentlet-nudge.
+const olderCommit = "4b98f489c6387d4224bf7f000ac8095792523605"
+
+// older builds the image and the chart of olderCommit, and loads the image; it needs the repository's history.
+func older(s *scenario.S) (chart string) {
+	s.Helper()
+	folder := s.TempDir()
+	archive := filepath.Join(folder, "older.tar")
+	if err := s.Command(s.Ctx, "git", "-C", s.Root, "archive", "--output="+archive, olderCommit); err != nil {
+		s.Fatalf("this scenario needs the history of the repository, as git fetch --unshallow gets it: %v", err)
+	}
+	tree := filepath.Join(folder, "older")
+	s.Must(os.Mkdir(tree, 0o755))
+	s.Must(s.Command(s.Ctx, "tar", "-xf", archive, "-C", tree))
+	s.Must(s.Command(s.Ctx, "make", "-C", tree, "image", "VERSION=older"))
+	s.Must(s.Cluster.LoadImage(s.Ctx, filepath.Join(tree, ".out", "image.tar")))
+	return filepath.Join(tree, "charts", "agentlet")
+}
+
+// entered are the catalog's entries of the service, by pod: when each was created and changed, and the definition's fingerprint.
+func entered(s *scenario.S) map[string]string {
+	s.Helper()
+	entries := map[string]string{}
+	for _, entry := range s.Passing(s.Service()) {
+		i := entry.Service
+		entries[i.Meta[contract.MetaPodUID]] = fmt.Sprintf("created %d, changed %d, %s", i.CreateIndex, i.ModifyIndex, notesOf(entry.Checks, contract.HeartbeatID(i.ID)))
+	}
+	return entries
+}
+
+func notesOf(checks api.HealthChecks, id string) string {
+	for _, check := range checks {
+		if check.CheckID == id {
+			return check.Notes
+		}
+	}
+	return ""
+}
+
+// TestUpgradeFromAnOlderTree upgrades an installation with pods that run, whose agentlets know the older names alone.
+func TestUpgradeFromAnOlderTree(t *testing.T) {
+	s := scenario.New(t, scenario.Long())
+	reinstalled(s)
+	s.Given("an older tree's image and chart, installed", func() {
+		chart := older(s)
+		s.Must(s.InstallChart(s.Ctx, chart, "image.tag=older"))
+	})
+	var f followed
+	s.Given("four pods of it that a client follows", func() {
+		f = follow(s, 4)
+		for _, pod := range s.Pods(s.Ctx) {
+			if image := agentletImage(&pod); !strings.HasSuffix(image, ":older") {
+				s.Fatalf("%s has the image %s", pod.Name, image)
+			}
+		}
+	})
+	loading, enough := context.WithCancel(s.Ctx)
+	defer enough()
+	done := make(chan struct{})
+	go func() { defer close(done); f.client.Run(loading, 100) }()
+	before := entered(s)
+	unchanged := func(what string) {
+		s.Then("no instance is registered anew, "+what, func() {
+			now := entered(s)
+			if len(now) != len(before) {
+				s.Errorf("%d instances, before there were %d", len(now), len(before))
+			}
+			for uid, entry := range now {
+				if entry != before[uid] {
+					s.Errorf("the instance of pod %s: %s, before: %s", uid, entry, before[uid])
+				}
+			}
+			for _, pod := range s.Pods(s.Ctx) {
+				if gate := scenario.Condition(&pod, contract.Condition); gate.Status != corev1.ConditionTrue {
+					s.Errorf("the gate of %s is %s, %s: %s", pod.Name, gate.Status, gate.Reason, gate.Message)
+				}
+			}
+		})
+	}
+	s.When("the installation is upgraded to this tree", func() {
+		s.Must(s.Install(s.Ctx))
+		awaitWebhooks(s)
+	})
+	unchanged("while the older agentlets go on")
+	s.When("this tree's agentlet takes over in the pods that run", func() {
+		for _, pod := range s.Pods(s.Ctx) {
+			started := agentletOf(&pod).RestartCount
+			patch := fmt.Sprintf(`{"spec":{"initContainers":[{"name":%q,"image":%q}]}}`, contract.ContainerName, strings.TrimSuffix(agentletImage(&pod), ":older")+":dev")
+			_, err := s.Kube.CoreV1().Pods(s.Namespace).Patch(s.Ctx, pod.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+			s.Must(err)
+			s.Eventually("the agentlet of "+pod.Name, func(ctx context.Context) (bool, error) {
+				now := s.Pod(pod.Name)
+				if agentletOf(now).RestartCount == started {
+					return false, errors.New("it has not restarted")
+				}
+				_, err := adopted(ctx, now)
+				return err == nil, err
+			})
+		}
+	})
+	s.Then("each has adopted its instance, and registered nothing", func() {
+		for _, pod := range s.Pods(s.Ctx) {
+			n, err := adopted(s.Ctx, &pod)
+			s.Must(err)
+			if n != 0 {
+				s.Errorf("%s: %.0f registrations", pod.Name, n)
+			}
+		}
+	})
+	unchanged("after the newer agentlets have taken over")
+	s.When("the pods are replaced by those of this tree", func() { f.restart(0) })
+	s.Then("the catalog has exactly the new ones, and nothing of the old is left", func() {
+		s.AwaitCatalog(s.Service(), 4)
+		running := uids(f.timeline.Lives())
+		for _, entry := range s.Catalog(s.Service()) {
+			uid := entry.Service.Meta[contract.MetaPodUID]
+			if before[uid] != "" || !running[uid] || entry.Service.Meta[contract.MetaNudge] != "" {
+				s.Errorf("the catalog has %s with meta %v", entry.Service.ID, entry.Service.Meta)
+			}
+		}
+		bindings, err := s.Kube.RbacV1().RoleBindings(s.Namespace).List(s.Ctx, metav1.ListOptions{})
+		s.Must(err)
+		if len(bindings.Items) != 1 {
+			s.Errorf("%d role bindings, want one", len(bindings.Items))
+		}
+	})
+	enough()
+	<-done
+	s.Then("no request has failed", func() {
+		requests, failed := f.client.Counts()
+		if s.Logf("%d requests", requests); failed > 0 || requests == 0 {
+			s.Errorf("%d of %d requests failed: %v", failed, requests, f.client.Errors())
+		}
+	})
+}
+
+// adopted is how many registrations a pod's agentlet has made since it started; an error before its gate is open.
+func adopted(ctx context.Context, pod *corev1.Pod) (registrations float64, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+pod.Status.PodIP+":19500"+contract.MetricsPath, nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err
+	}
+	all := func(map[string]string) bool { return true }
+	if open, err := scenario.Sum(text, "agentlet_gate_open", all); err != nil || open != 1 {
+		return 0, errors.Join(err, errors.New("its gate is not open"))
+	}
+	return scenario.Sum(text, "agentlet_registrations_total", all)
+}
+
+func agentletImage(pod *corev1.Pod) string {
+	i := slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.ContainerName })
+	return pod.Spec.InitContainers[i].Image
+}
