@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -238,44 +237,27 @@ func TestBasicTwoServicesOnOnePod(t *testing.T) {
 	})
 }
 
+// TestBasicEviction holds the order of an eviction: the catalog has dropped the pod before its application gets SIGTERM.
 func TestBasicEviction(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
-	var pod *corev1.Pod
-	s.Given("a registered pod", func() {
-		_, err := s.CreatePod("evicted", s.Sample(s.Annotations()))
-		s.Must(err)
-		pod = s.AwaitReady("evicted")
+	var f followed
+	var pod corev1.Pod
+	s.Given("a registered pod of a Deployment", func() {
+		f = follow(s, 1)
+		pod = s.Pods(s.Ctx)[0]
 	})
 	s.When("it is evicted", func() {
 		s.Must(s.Kube.PolicyV1().Evictions(s.Namespace).Evict(s.Ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: s.Namespace}}))
-		s.AwaitGone(pod)
+		s.AwaitGone(&pod)
 	})
-	s.Then("the catalog has dropped it", func() { s.AwaitCatalog(s.Service(), 0) })
-}
-
-func TestBasicLiveAnnotations(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
-	s.Given("a registered pod", func() {
-		_, err := s.CreatePod("live", s.Sample(s.Annotations("tags-from-labels", "role")))
-		s.Must(err)
-		s.AwaitReady("live")
+	s.Then("the catalog dropped it before it got SIGTERM, and has its successor alone", func() {
+		if share := sigtermAfterGone(f.timeline.Lives()); share != 1 {
+			s.Errorf("SIGTERM came before the catalog had dropped it: %+v", f.timeline.Lives())
+		}
+		s.Rollout()
 		s.AwaitCatalog(s.Service(), 1)
-	})
-	s.When("its annotations and labels change", func() {
-		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/live", contract.ServiceTags+"=canary")
-		s.Must(err)
-		_, err = s.Kubectl(s.Ctx, "-n", s.Namespace, "label", "pod/live", "role=primary")
-		s.Must(err)
-	})
-	s.Then("the catalog follows without a restart", func() {
-		s.Eventually("the new tags", func(context.Context) (bool, error) {
-			entries := s.Catalog(s.Service())
-			return len(entries) == 1 && slices.Equal(entries[0].Service.Tags, []string{"canary", "primary"}), nil
-		})
-		for _, status := range s.Pod("live").Status.InitContainerStatuses {
-			if status.RestartCount > 0 {
-				s.Errorf("%s was restarted", status.Name)
-			}
+		if uid := s.Catalog(s.Service())[0].Service.Meta[contract.MetaPodUID]; uid == string(pod.UID) {
+			s.Error("the catalog still has the evicted pod")
 		}
 	})
 }
@@ -307,37 +289,4 @@ func TestBasicKubectlDrain(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestBasicConsulAgentRestart stops a node's Consul agent, so it runs alone.
-func TestBasicConsulAgentRestart(t *testing.T) {
-	s := scenario.New(t)
-	var pods []corev1.Pod
-	s.Given("four replicas on two nodes", func() {
-		s.Deployment(4, s.Sample(s.Annotations()))
-		s.Rollout()
-		s.AwaitCatalog(s.Service(), 4)
-		pods = s.Pods(s.Ctx)
-	})
-	for _, wipe := range []bool{false, true} {
-		s.When(map[bool]string{false: "a node's Consul agent restarts", true: "it restarts with its data lost"}[wipe], func() {
-			node := s.Cluster.Node(pods[0].Spec.NodeName)
-			s.Must(node.Process(cluster.ConsulAgent).Stop(s.Ctx))
-			if wipe {
-				s.Must(node.WipeConsulData())
-			}
-			s.Must(node.Process(cluster.ConsulAgent).Start(s.Ctx))
-			s.Must(s.Cluster.WaitConsul(s.Ctx))
-		})
-		s.Then("all instances are passing again, and no gate has closed", func() {
-			s.AwaitCatalog(s.Service(), 4)
-			for _, before := range pods {
-				now := s.Pod(before.Name)
-				gate, old := scenario.Condition(now, contract.Condition), scenario.Condition(&before, contract.Condition)
-				if gate.Status != corev1.ConditionTrue || !gate.LastTransitionTime.Equal(&old.LastTransitionTime) {
-					s.Errorf("the gate of %s moved: %+v, before %+v", now.Name, gate, old)
-				}
-			}
-		})
-	}
 }

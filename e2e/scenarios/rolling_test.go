@@ -3,10 +3,8 @@ package scenarios_test
 import (
 	"context"
 	"maps"
-	"os"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/figures"
@@ -136,40 +134,4 @@ func sigtermAfterGone(lives []observe.Life) float64 {
 		return 0
 	}
 	return float64(after) / float64(ended)
-}
-
-func TestBasicAgentletIsSmall(t *testing.T) {
-	s := scenario.New(t)
-	const quiet = 2 * time.Minute
-	var pod string
-	s.Given("a registered pod", func() {
-		_, err := s.CreatePod("small", s.Sample(s.Annotations()))
-		s.Must(err)
-		pod = string(s.AwaitReady("small").UID)
-	})
-	s.When("it has been idle for two minutes", func() {
-		select {
-		case <-s.Ctx.Done():
-		case <-time.After(quiet): // the idle time is what is measured
-		}
-	})
-	s.Then("its anonymous memory and its binary are small", func() {
-		anonymous, err := scenario.AnonymousMemory("agentlet run", pod)
-		s.Must(err)
-		binary, err := os.Stat(s.Out + "/bin/agentlet")
-		s.Must(err)
-		measured := map[string]float64{
-			"main_anon_mib":  float64(anonymous) / (1 << 20),
-			"main_binary_mb": float64(binary.Size()) / 1e6,
-		}
-		s.Must(figures.Merge(s.FiguresFile(), measured))
-		s.Logf("%v", measured)
-		// Twice the bar of 6 MiB: what would be an error on any machine.
-		if anonymous > 12<<20 {
-			s.Errorf("the agentlet holds %d bytes of anonymous memory", anonymous)
-		}
-		if binary.Size() > 30e6 {
-			s.Errorf("the agentlet's binary has %d bytes", binary.Size())
-		}
-	})
 }
