@@ -38,8 +38,8 @@ func (c agentConn) answers() bool { return c.phase >= connNoLeader }
 // hasLeader reports whether the agent can reach its servers.
 func (c agentConn) hasLeader() bool { return c.phase == connected }
 
-// unhealthy reports whether the agent is as good as away, as far as anybody is told: nothing answers, or no update in time.
-// One that is late once may have been held up by a sync.
+// unhealthy reports whether the agent counts as unreachable in what the gate and the metrics say: nothing answers, or two updates in
+// a row were late. One late update may have been held up by a sync.
 func (c agentConn) unhealthy() bool { return !c.answers() || c.lateUpdates > 1 }
 
 // agentKnown reports whether enough is known of the agent to plan all that is wanted of it.

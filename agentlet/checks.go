@@ -14,7 +14,7 @@ const checksKey = "checks"
 
 const (
 	// refreshEvery is how often an unchanged readiness check is written, up to half of it less: its TTL is a day, but somebody
-	// may have removed it, and nothing else would tell. The same state once more is no raft write.
+	// may have removed it, and nothing else would show that. The same state once more is no raft write.
 	refreshEvery = time.Minute
 	// rewriteAfterLate: when a late update may still be queued in the agent, the readiness check is written again after this time,
 	// because queued updates are applied in any order.
@@ -38,7 +38,7 @@ func planReadiness(s *state, i *instance, now time.Time, p *schedule) {
 }
 
 // planHeartbeat sends the heartbeat when it is due, and reports whether it is. It goes on for what an earlier agentlet of this
-// pod has left while the pod's wishes are not known, because the API server is away or the annotations have become invalid: the
+// pod has left while it isn't known what the pod asks for, because the API server is away or the annotations have become invalid: the
 // pod is served all the same.
 func planHeartbeat(s *state, i *instance, now time.Time, p *schedule) (due bool) {
 	if due = p.reached(now, i.heartbeatDue); due {
@@ -174,7 +174,7 @@ func (c updateHeartbeat) run(ctx context.Context, ports *Config) outcome {
 		case errors.Is(err, ErrAbsent):
 			i.agent, s.conn.listed = unknown, false
 		case err == nil:
-			if t.now.Sub(i.heartbeatDue) >= i.ttl()/2 { // the agent may have said critical meanwhile, and not been heard since
+			if t.now.Sub(i.heartbeatDue) >= i.ttl()/2 { // the check may have been critical meanwhile
 				s.invalidateConfirmation(i, t)
 			}
 			i.scheduleHeartbeat(t.now.Add(heartbeatPause(i.ttl(), t.jitter)))

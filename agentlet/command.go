@@ -120,7 +120,7 @@ type schedule struct {
 	wanted map[key]bool
 	// wake is when to plan again though nothing has happened; zero: never.
 	wake time.Time
-	// drained: the drain hooks may be answered. ended: and the process has been told to end, and has told what there was and logged out.
+	// drained: the drain hooks may be answered. ended: the process was also told to end, has created its last event, and has logged out.
 	drained, ended bool
 	// aborted: the end was announced, and never came.
 	aborted bool

@@ -54,7 +54,7 @@ func (g *gate) setWant(want gateStatus, now time.Time) {
 // version, and what it says has to be believed again.
 const watchLag = time.Minute
 
-// compare says whether a pod as the watch told it is older (-1) or newer (1) than the answer to the last write, or the same (0).
+// compare says whether a pod as the watch delivered it is older (-1) or newer (1) than the answer to the last write, or the same (0).
 // The resource versions of one pod can be compared since Kubernetes 1.35 (KEP-5504), and before that in practice; known is
 // false where they can't be.
 func (g gate) compare(pod *corev1.Pod) (order int, known bool) {
@@ -165,7 +165,7 @@ func (s *state) handleStatusPatched(c patchStatus, version string, err error, t 
 		s.gate.written, s.gate.version, s.gate.writtenAt = &c.condition, version, t.now
 		if order, known := s.gate.compare(s.pod); order < 0 || !known {
 			s.gate.current = &c.condition
-		} // else the watch has overtaken the answer, and may have told of others' changes since
+		} // else the watch has overtaken the answer, and may have delivered others' changes since
 		if len(c.others) > 0 {
 			s.gate.othersAt = c.pod
 		}

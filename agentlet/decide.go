@@ -2,13 +2,13 @@ package agentlet
 
 import "time"
 
-// decision is what the registrar tells: by the pod's gate, and by events.
+// decision is what the registrar publishes: the pod's gate, and an event.
 type decision struct {
 	gate  gateStatus
 	event eventSpec
 }
 
-// decide what should be told, from what is known. It changes nothing and asks nobody: two evaluations of one state give equal
+// decide what the gate and the event should say, from what is known. It changes nothing and asks nobody: two evaluations of one state give equal
 // decisions.
 func decide(s *state, now time.Time) decision {
 	gate := decideGate(s, now)

@@ -143,7 +143,7 @@ func aim(check *registration.Check, ip string) {
 
 // Fingerprint tells definitions apart: 8 hexadecimal digits over every part but those that others may rightly set, the
 // tags under enable_tag_override, and the sync generation. It travels with the heartbeat check into the catalog, so that
-// the catalog's word on an instance's health can be told from its word on an earlier definition's.
+// the catalog's health of this definition can be told from that of an earlier one.
 func (d Definition) Fingerprint() string {
 	d.Meta = withoutSyncGeneration(d.Meta)
 	if d.EnableTagOverride {

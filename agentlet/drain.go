@@ -84,7 +84,7 @@ func (s *state) passes(i *instance) bool {
 	return s.catalog.view != nil && s.catalog.view.Instances[i.id].Health == contract.Passing
 }
 
-// notRemoved reports whether the catalog keeps what its agent was told to remove a while ago.
+// notRemoved reports whether the catalog keeps what its agent was asked to remove a while ago.
 func (s *state) notRemoved(now time.Time) bool {
 	for _, i := range s.instances {
 		if i.removedAt.IsZero() || s.catalog.view == nil || now.Before(i.removedAt.Add(notRemovedAfter)) {

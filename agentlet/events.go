@@ -19,12 +19,12 @@ type Event struct {
 	At      time.Time
 }
 
-// Times of the events. There are a few reasons, and each is told once in eventInterval at the most, so that a pod whose agent
-// comes and goes tells no more than a handful in that time.
+// Times of the events. There are a few reasons, and each is used once in eventInterval at the most, so that a pod whose agent
+// comes and goes creates no more than a handful in that time.
 const (
 	eventInterval = 5 * time.Minute
-	// problemAfter is how long Consul must be out of reach, refuse, or fail a check before that is told: a restart of the agent,
-	// which every pod of its node would tell of, takes less.
+	// problemAfter is how long Consul must be out of reach, refuse, or fail a check before there is an event: a restart of the agent,
+	// which every pod of its node would report, takes less.
 	problemAfter = 15 * time.Second
 	// eventGrace is how long an ended drain keeps the process for an event that is under way.
 	eventGrace = time.Second
@@ -32,27 +32,27 @@ const (
 
 // eventState is what the pod's events have said. An event is tried once: it is news, and no place to look something up.
 type eventState struct {
-	// last is what was told last, or what the condition says that an earlier agentlet of this pod wrote; that has no message.
+	// last is the last event, or what the condition says that an earlier agentlet of this pod wrote; that has no message.
 	last eventSpec
-	// desired is what should be told, and since when that is so.
+	// desired is the event that there should be, and since when that is so.
 	desired      eventSpec
 	desiredSince time.Time
-	// at is when each reason was told last.
+	// at is when there was last an event of each reason.
 	at map[contract.Reason]time.Time
 	// busy: one is under way.
 	busy bool
 }
 
-// eventSpec is what there is to tell; without a reason, nothing.
+// eventSpec is an event that there should be; without a reason, none.
 type eventSpec struct {
 	warning bool
 	reason  contract.Reason
 	message string
-	// hold is how long it has to be so before it is told.
+	// hold is how long it has to be so before it is created.
 	hold time.Duration
 }
 
-// setDesired notes what should be told from now on.
+// setDesired notes which event there should be from now on.
 func (t *eventState) setDesired(n eventSpec, now time.Time) {
 	if n.reason != t.desired.reason {
 		t.desiredSince = now
@@ -61,7 +61,7 @@ func (t *eventState) setDesired(n eventSpec, now time.Time) {
 	t.desired = n
 }
 
-// begin notes that a notice is being told.
+// begin notes that an event is being created.
 func (t *eventState) begin(e Event) {
 	if t.at == nil {
 		t.at = map[contract.Reason]time.Time{}
@@ -74,7 +74,7 @@ func (t *eventState) isNew(n eventSpec) bool {
 	return n.reason != "" && (n.reason != t.last.reason || t.last.message != "" && n.message != t.last.message)
 }
 
-// due is the event to create, if there is one, and when: when it has held long enough and its reason has not been told for a while.
+// due is the event to create, if there is one, and when: when it has held long enough and its reason was not used for a while.
 func (t *eventState) due(terminating bool, now time.Time) (event Event, at time.Time, ok bool) {
 	if !t.isNew(t.desired) {
 		return Event{}, at, false
@@ -117,8 +117,8 @@ func (c createEvent) run(ctx context.Context, ports *Config) outcome {
 	return outcome{err: ports.Kube.CreateEvent(ctx, c.event), handle: func(s *state, _ turn) { s.events.busy = false }}
 }
 
-// desiredEvent is what there is to tell now. It is not the gate's verdict: an open gate stays open in an outage, and pods
-// without one have something to tell, too.
+// desiredEvent is the event that there should be now. It is not the gate's status: an open gate stays open in an outage, and pods
+// without one have events, too.
 func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	if s.terminating() {
 		return desiredEndEvent(s, now)
@@ -181,7 +181,7 @@ func held(reason contract.Reason, message string) eventSpec {
 	return eventSpec{warning: true, reason: reason, message: message, hold: problemAfter}
 }
 
-// restoreLast takes the condition that was found at the start for what has been told.
+// restoreLast takes the condition that was found at the start for the last event.
 func (s *state) restoreLast(c *corev1.PodCondition) {
 	if c != nil && !s.gate.staleAddress {
 		s.events.last.reason = contract.Reason(c.Reason)

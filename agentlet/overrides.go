@@ -35,7 +35,7 @@ var (
 	ErrTooManyOverrides    = errors.New("too many overrides")
 )
 
-// overrideError is a refusal of a kind, in words for whoever has asked.
+// overrideError is a refusal of a kind, with a message for the caller.
 type overrideError struct {
 	kind error
 	why  string
@@ -167,7 +167,7 @@ func (s *state) maintenanceOutput() string {
 }
 
 // expireOverrides drops what no longer holds: all of it where the pod asks for the local API no more, and what was said before a
-// container that counts was restarted. The kubelet tells a start to the second, so a word of the very second of a restart
+// container that counts was restarted. The kubelet reports a start to the second, so an override in the very second of a restart
 // stays.
 func (s *state) expireOverrides() {
 	switch restarted := s.restartedAt(); {

@@ -152,7 +152,7 @@ func finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// podEnds reports whether the pod itself ends, as far as the API server tells: the signs that only the process gets may concern its
+// podEnds reports whether the pod itself ends, as far as the API server reports: the signs that only the process gets may concern its
 // container alone.
 func (s *state) podEnds() bool {
 	return s.signals.deletion || s.signals.finished || s.pod != nil && completed(s.pod)

@@ -17,7 +17,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// Errors by which an adapter tells the registrar what kind of failure it met. Everything else is taken for passing
+// Errors by which an adapter reports what kind of failure it met. Everything else is taken for passing
 // trouble and tried again.
 var (
 	// ErrAbsent: the agent does not have the service or the check.
@@ -118,7 +118,7 @@ type Prober interface {
 // Observed is an instance as the agent has it.
 type Observed struct {
 	Definition Definition
-	// Fingerprint of the definition that was put, by the heartbeat check's word; empty when that is missing.
+	// Fingerprint of the definition that was put, as the heartbeat check's notes have it; empty when that is missing.
 	Fingerprint string
 	// Readiness is the readiness check's health; empty when the check is missing.
 	Readiness contract.Health

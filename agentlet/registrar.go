@@ -129,7 +129,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 	l.state.began = time.Now()
 	l.state.session.needed = r.config.Login != nil
 	defer l.group.Wait()
-	defer close(r.done) // lets the actions under way report to nobody
+	defer close(r.done) // lets the commands in flight report to nobody
 	defer cancel()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -141,7 +141,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 		l.state.commit(decide(l.state, now), now)
 		p := plan(l.state, now)
 		if l.state.dropRetries(&p, now) {
-			continue // what is told may be something else now
+			continue // the decision may be another one now
 		}
 		l.announce(p)
 		switch {

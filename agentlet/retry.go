@@ -19,10 +19,10 @@ type retry struct {
 	logged []string
 }
 
-// maxDistinctErrors bounds what one key's failures are told in.
+// maxDistinctErrors bounds how many different errors of one key are logged.
 const maxDistinctErrors = 8
 
-// isNew reports whether an error was not told since the last success.
+// isNew reports whether an error was not logged since the last success.
 func (r retry) isNew(err error) bool {
 	return len(r.logged) < maxDistinctErrors && !slices.Contains(r.logged, constant(err.Error()))
 }
@@ -121,8 +121,8 @@ func (s *state) keepRetry(c command, err error, wasListed bool, t turn) (before 
 	return before
 }
 
-// dropRetries forgets the failures of what nobody wants any more, such as a refused registration that was taken back: they would be told
-// for ever. It reports whether there were any. While the agent isn't known well enough to plan, and until its backoff is over,
+// dropRetries forgets the failures of what nobody wants any more, such as a refused registration that was taken back: the gate would
+// report them for ever. It reports whether there were any. While the agent isn't known well enough to plan, and until its backoff is over,
 // each is kept.
 func (s *state) dropRetries(p *schedule, now time.Time) (dropped bool) {
 	if s.terminating() || !s.agentKnown() {

@@ -30,7 +30,7 @@ type instance struct {
 	actual *Observed
 	// session that put it there; 0: none, or one of before this process. The agent keeps its token with the instance.
 	session int
-	// removedAt is when the agent was first told to remove it, in the drain. markedCritical: it was put again since, as critical.
+	// removedAt is when the agent was first asked to remove it, in the drain. markedCritical: it was put again since, as critical.
 	removedAt      time.Time
 	markedCritical bool
 	// registered: it has been at the agent in this pod's life.

@@ -47,7 +47,7 @@ type state struct {
 	// writeGeneration counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
 	writeGeneration int
 	instances       map[string]*instance
-	// defined: the pod's wishes are known, so that an instance without a want is one too many.
+	// defined: it is known what the pod asks for, so that an instance without a want is one too many.
 	defined bool
 	// registeredHere: this process has put an instance.
 	registeredHere   bool

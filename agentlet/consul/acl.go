@@ -59,12 +59,12 @@ func (c *Client) Login(ctx context.Context) (agentlet.Session, error) {
 	if err := c.ensureProxyToken(ctx, bearer); err != nil {
 		return agentlet.Session{}, err
 	}
-	doing := "log in with auth method " + c.config.ACL.AuthMethod
+	op := "log in with auth method " + c.config.ACL.AuthMethod
 	token, _, err := c.api.ACL().Login(&api.ACLLoginParams{
 		AuthMethod: c.config.ACL.AuthMethod, BearerToken: bearer, Meta: c.config.ACL.Meta,
 	}, (&api.WriteOptions{}).WithContext(ctx))
 	if err != nil {
-		return agentlet.Session{}, explainLogin(doing, "consul.acl.authMethod", c.classify(doing, err))
+		return agentlet.Session{}, explainLogin(op, "consul.acl.authMethod", c.classify(op, err))
 	}
 	c.awaitReplication(ctx, token.SecretID)
 	return agentlet.Session{ID: c.use(session{token: token.SecretID, login: true}), Renew: renewAfter(token)}, nil
@@ -72,12 +72,12 @@ func (c *Client) Login(ctx context.Context) (agentlet.Session, error) {
 
 // explainLogin says what a person must do. A server without the auth method, and a login that no binding rule is for, both
 // look like a missing permission.
-func explainLogin(doing, value string, err error) error {
+func explainLogin(op, value string, err error) error {
 	switch {
 	case errors.Is(err, agentlet.ErrUnknownToken):
-		return fmt.Errorf("%s: %w: there is no such auth method (see the chart's %s)", doing, agentlet.ErrRejected, value)
+		return fmt.Errorf("%s: %w: there is no such auth method (see the chart's %s)", op, agentlet.ErrRejected, value)
 	case errors.Is(err, agentlet.ErrDenied):
-		return fmt.Errorf("%s: %w: it has no binding rule for the pod's service account", doing, agentlet.ErrRejected)
+		return fmt.Errorf("%s: %w: it has no binding rule for the pod's service account", op, agentlet.ErrRejected)
 	}
 	return err
 }
@@ -189,7 +189,7 @@ func (c *Client) withHint(err error) error {
 	return fmt.Errorf("%w (grant it in Consul by a policy, a role or a binding rule)", err)
 }
 
-// withoutAccessor takes the ID of the session's token out of Consul's words: it is another one after each login.
+// withoutAccessor takes the ID of the session's token out of Consul's message: it is another one after each login.
 func withoutAccessor(text string) string {
 	const begin, end = "token with AccessorID '", "'"
 	before, rest, found := strings.Cut(text, begin)

@@ -22,15 +22,15 @@ import (
 // Register implements agentlet.Agent. It writes its own request, because Consul's client knows no DisableRedirects. It
 // doesn't ask for replace-existing-checks, by which the agent would also drop a maintenance that an operator has set.
 func (c *Client) Register(ctx context.Context, d agentlet.Definition, health contract.Health, obsolete []string) error {
-	doing := "register " + d.ID
+	op := "register " + d.ID
 	body, err := json.Marshal(service(d, health))
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("%s: %w", op, err)
 	}
-	place := url.URL{Scheme: c.config.Scheme, Host: c.config.Address, Path: "/v1/agent/service/register"}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPut, place.String(), bytes.NewReader(body))
+	endpoint := url.URL{Scheme: c.config.Scheme, Host: c.config.Address, Path: "/v1/agent/service/register"}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, endpoint.String(), bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("%s: %w", op, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	if token := c.token(); token != "" {
@@ -38,7 +38,7 @@ func (c *Client) Register(ctx context.Context, d agentlet.Definition, health con
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return c.classify(doing, err)
+		return c.classify(op, err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
@@ -46,7 +46,7 @@ func (c *Client) Register(ctx context.Context, d agentlet.Definition, health con
 		err = api.StatusError{Code: response.StatusCode, Body: string(answer)}
 	}
 	if err != nil {
-		return c.classify(doing, err)
+		return c.classify(op, err)
 	}
 	for _, check := range obsolete {
 		err := c.classify("deregister "+check, c.api.Agent().CheckDeregisterOpts(check, c.query(ctx)))
@@ -144,7 +144,7 @@ func (c *Client) Changed(ctx context.Context, id, hash string) (string, error) {
 	return meta.LastContentHash, nil
 }
 
-// definition of an instance as the agent tells it.
+// definition of an instance as the agent has it.
 func definition(s *api.AgentService) agentlet.Definition {
 	d := agentlet.Definition{ID: s.ID, Service: registration.Service{
 		Name: s.Service, Port: s.Port, Tags: s.Tags, Meta: s.Meta, Address: s.Address,
@@ -162,7 +162,7 @@ func definition(s *api.AgentService) agentlet.Definition {
 	return d
 }
 
-// proxy is what the agent tells of a mesh proxy.
+// proxy is a mesh proxy as the agent has it.
 func proxy(p *api.AgentServiceConnectProxyConfig) *registration.Proxy {
 	told := &registration.Proxy{LocalServiceAddress: p.LocalServiceAddress, LocalServicePort: p.LocalServicePort, Config: p.Config}
 	for _, u := range p.Upstreams {
@@ -175,7 +175,7 @@ func proxy(p *api.AgentServiceConnectProxyConfig) *registration.Proxy {
 	return told
 }
 
-// proxyConfig is what a mesh proxy is told to do, in Consul's form. The mode is said, because to a proxy that takes the default one the
+// proxyConfig is a mesh proxy's configuration, in Consul's form. The mode is said, because to a proxy that takes the default one the
 // agent adds the upstreams of proxy-defaults and service-defaults, and it would never be as it was put.
 func proxyConfig(d agentlet.Definition) *api.AgentServiceConnectProxyConfig {
 	p := &api.AgentServiceConnectProxyConfig{

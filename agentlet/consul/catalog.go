@@ -97,7 +97,7 @@ func joined(list, entry string) string {
 	return list + ", " + entry
 }
 
-// maxOutput is how much of a check's output is told, in bytes.
+// maxOutput is how much of a check's output a message quotes, in bytes.
 const maxOutput = 256
 
 // localPort is the ephemeral port of a connection in an error of Go's.
@@ -123,7 +123,7 @@ func failing(check *api.HealthCheck) string {
 	return check.Name + " (" + answer + ")"
 }
 
-// setNodeName takes in the node's name as the agent itself tells it, with each check of ours that it has.
+// setNodeName takes in the node's name as the agent itself has it, with each check of ours that it has.
 func (c *Client) setNodeName(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,8 +132,8 @@ func (c *Client) setNodeName(node string) {
 	}
 }
 
-// nodeName is the name that the agent has told, or before that the one node in the catalog with its address: a node's
-// name needs node:read, where the agent's word on itself would need agent:read, which a service identity does not have.
+// nodeName is the name that the agent has given, or before that the one node in the catalog with its address: a node's
+// name needs node:read, where the agent's own configuration would need agent:read, which a service identity does not have.
 func (c *Client) nodeName(ctx context.Context) (string, error) {
 	c.mu.Lock()
 	known := c.node
@@ -145,16 +145,16 @@ func (c *Client) nodeName(ctx context.Context) (string, error) {
 	q.Filter = "Address == " + quote(c.config.HostIP)
 	nodes, meta, err := c.api.Catalog().Nodes(q)
 	nodes = nonNil(nodes)
-	doing := "look up the node by its address " + c.config.HostIP
+	op := "look up the node by its address " + c.config.HostIP
 	switch {
 	case err != nil:
-		return "", c.classify(doing, err)
+		return "", c.classify(op, err)
 	case len(nodes) == 0 && meta.ResultsFilteredByACLs:
-		return "", fmt.Errorf("%s: %w", doing, errNoNodeRead)
+		return "", fmt.Errorf("%s: %w", op, errNoNodeRead)
 	case len(nodes) == 0:
-		return "", fmt.Errorf("%s: %w", doing, errNoNode)
+		return "", fmt.Errorf("%s: %w", op, errNoNode)
 	case len(nodes) > 1:
-		return "", fmt.Errorf("%s: %w", doing, errManyNodes)
+		return "", fmt.Errorf("%s: %w", op, errManyNodes)
 	}
 	c.setNodeName(nodes[0].Node)
 	return truncate(nodes[0].Node), nil

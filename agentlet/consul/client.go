@@ -94,12 +94,12 @@ func New(config Config) (*Client, error) {
 
 // classify turns what the client library returns into the registrar's kinds of failure. The text holds no ephemeral port:
 // it ends up in the pod's condition, which would be written for ever.
-func (c *Client) classify(doing string, err error) error {
+func (c *Client) classify(op string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if wrong := tlsProblem(err, c.config.TLS.ServerName); wrong != nil {
-		return fmt.Errorf("%s: %w", doing, wrong)
+		return fmt.Errorf("%s: %w", op, wrong)
 	}
 	var status api.StatusError
 	var network net.Error
@@ -108,47 +108,47 @@ func (c *Client) classify(doing string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%s: %w", doing, agentlet.ErrRefused)
+		return fmt.Errorf("%s: %w", op, agentlet.ErrRefused)
 	case errors.As(err, &status):
-		return c.withHint(classifyStatus(doing, status.Code, truncate(withoutAccessor(strings.TrimSpace(status.Body)))))
+		return c.withHint(classifyStatus(op, status.Code, truncate(withoutAccessor(strings.TrimSpace(status.Body)))))
 	case errors.As(err, &dial) && dial.Op == "dial" && dial.Timeout():
-		return fmt.Errorf("%s: %w", doing, agentlet.ErrUnreachable)
+		return fmt.Errorf("%s: %w", op, agentlet.ErrUnreachable)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		return fmt.Errorf("%s: %w", doing, agentlet.ErrLate)
+		return fmt.Errorf("%s: %w", op, agentlet.ErrLate)
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%s: %w: %w", doing, agentlet.ErrUnreachable, agentlet.RootCause(err))
+		return fmt.Errorf("%s: %w: %w", op, agentlet.ErrUnreachable, agentlet.RootCause(err))
 	}
 	if words := err.Error(); words != truncate(words) {
 		err = errors.New(truncate(words)) // it quotes a header, or a part of the answer
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", op, err)
 }
 
-// maxWords is how much is told of an answer, in bytes. Consul says a line or two; what else listens at its port may say anything,
+// maxQuoted is how much of an answer a message quotes, in bytes. Consul says a line or two; what else listens at its port may say anything,
 // and all of it would be written into the pod's condition.
-const maxWords = 1024
+const maxQuoted = 1024
 
 // truncate is what a condition can hold of a text. The API server would take other bytes for something else than was sent, and it
 // would be written for ever.
 func truncate(text string) string {
-	if len(text) <= maxWords {
+	if len(text) <= maxQuoted {
 		return strings.ToValidUTF8(text, "?")
 	}
-	return strings.ToValidUTF8(text[:maxWords], "") + "..."
+	return strings.ToValidUTF8(text[:maxQuoted], "") + "..."
 }
 
-func classifyStatus(doing string, code int, body string) error {
+func classifyStatus(op string, code int, body string) error {
 	switch {
 	case code == http.StatusBadRequest && strings.Contains(body, "HTTP request to an HTTPS server"):
-		return fmt.Errorf("%s: %w: it wants HTTPS at this port: see the chart's consul.port and consul.scheme", doing, agentlet.ErrUnreachable)
+		return fmt.Errorf("%s: %w: it wants HTTPS at this port: see the chart's consul.port and consul.scheme", op, agentlet.ErrUnreachable)
 	case code == http.StatusNotFound, strings.Contains(body, "Unknown check ID"), strings.Contains(body, "Unknown service ID"):
-		return fmt.Errorf("%s: %w", doing, agentlet.ErrAbsent)
+		return fmt.Errorf("%s: %w", op, agentlet.ErrAbsent)
 	case code == http.StatusForbidden && strings.Contains(body, "ACL not found"):
-		return fmt.Errorf("%s: %w: %s", doing, agentlet.ErrUnknownToken, body)
+		return fmt.Errorf("%s: %w: %s", op, agentlet.ErrUnknownToken, body)
 	case code == http.StatusForbidden:
-		return fmt.Errorf("%s: %w: %s", doing, agentlet.ErrDenied, body)
+		return fmt.Errorf("%s: %w: %s", op, agentlet.ErrDenied, body)
 	case code == http.StatusBadRequest, code == http.StatusUnauthorized:
-		return fmt.Errorf("%s: %w: %d %s", doing, agentlet.ErrRejected, code, body)
+		return fmt.Errorf("%s: %w: %d %s", op, agentlet.ErrRejected, code, body)
 	}
-	return fmt.Errorf("%s: %d %s", doing, code, body)
+	return fmt.Errorf("%s: %d %s", op, code, body)
 }

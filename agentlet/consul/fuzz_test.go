@@ -78,7 +78,7 @@ func FuzzAnswers(f *testing.F) {
 			leader, inspected, read, changed, login, c.Register(ctx, d, contract.Passing, []string{id + ":0"}), c.Deregister(ctx, id),
 			c.Update(ctx, contract.HeartbeatID(id), contract.Passing, ""), c.Logout(ctx, 1),
 		} {
-			if err != nil && (!utf8.ValidString(err.Error()) || len(err.Error()) > 2*maxWords) {
+			if err != nil && (!utf8.ValidString(err.Error()) || len(err.Error()) > 2*maxQuoted) {
 				t.Errorf("an error of %d bytes, valid %v: %.200q", len(err.Error()), utf8.ValidString(err.Error()), err)
 			}
 		}

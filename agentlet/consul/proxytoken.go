@@ -44,14 +44,14 @@ func (c *Client) makeProxyToken(ctx context.Context, bearer string) error {
 		meta = map[string]string{}
 	}
 	meta["for"] = "mesh proxy"
-	doing := "log the mesh proxy in with auth method " + acl.ProxyAuthMethod
+	op := "log the mesh proxy in with auth method " + acl.ProxyAuthMethod
 	token, _, err := c.api.ACL().Login(&api.ACLLoginParams{AuthMethod: acl.ProxyAuthMethod, BearerToken: bearer, Meta: meta},
 		(&api.WriteOptions{}).WithContext(ctx))
 	if err != nil {
-		return explainLogin(doing, "connect.authMethod", c.classify(doing, err))
+		return explainLogin(op, "connect.authMethod", c.classify(op, err))
 	}
 	if token.ExpirationTime != nil {
-		err = fmt.Errorf("%s: %w: its tokens run out, and no proxy takes another one without a restart: let it have no token TTL", doing, agentlet.ErrRejected)
+		err = fmt.Errorf("%s: %w: its tokens run out, and no proxy takes another one without a restart: let it have no token TTL", op, agentlet.ErrRejected)
 	} else {
 		c.awaitReplication(ctx, token.SecretID)
 		err = writeSecret(acl.ProxyTokenFile, token.SecretID)

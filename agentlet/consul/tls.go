@@ -95,7 +95,7 @@ func readOptional(file string) ([]byte, error) {
 	return content, nil
 }
 
-// problem of TLS, in words that stay the same from try to try.
+// problem of TLS, in a text that stays the same from try to try.
 type problem string
 
 func (p problem) Error() string { return string(p) }
@@ -103,7 +103,7 @@ func (p problem) Error() string { return string(p) }
 // Is makes it an answer that never came.
 func (p problem) Is(target error) bool { return target == agentlet.ErrUnreachable }
 
-// tlsProblem tells what is wrong with TLS and what to do about it; nil where nothing is. Go's own words hold the current time.
+// tlsProblem is what is wrong with TLS and what to do about it; nil where nothing is. Go's own texts hold the current time.
 func tlsProblem(err error, serverName string) error {
 	if said, ok := errors.AsType[problem](err); ok {
 		return said

@@ -21,7 +21,7 @@ const (
 )
 
 // CreateEvent implements agentlet.Kubernetes. The event has the form of the kubelet's own, so that kubectl describe shows it with
-// them. There is no recorder in between: what it would count and aggregate, the registrar does not tell.
+// them. There is no recorder in between: the registrar creates too few events to be counted and aggregated.
 func (p *Pod) CreateEvent(ctx context.Context, event agentlet.Event) error {
 	err := p.client.Post().Namespace(p.namespace).Resource("events").Body(p.event(event)).Do(ctx).Error()
 	switch {

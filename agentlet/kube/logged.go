@@ -37,15 +37,15 @@ func logged(log *slog.Logger, inner *cache.ListWatch) *cache.ListWatch {
 	}
 }
 
-// errorLog remembers what was said of it: listing and watching take turns, and each fails in its own words.
+// errorLog remembers what was said of it: listing and watching take turns, and each fails with its own error.
 type errorLog struct {
 	log  *slog.Logger
 	mu   sync.Mutex
 	said []string
 }
 
-// sayings bounds what one outage is told in.
-const sayings = 8
+// maxDistinctErrors bounds how many different errors of one outage are logged.
+const maxDistinctErrors = 8
 
 func (o *errorLog) note(err error) {
 	o.mu.Lock()
@@ -55,7 +55,7 @@ func (o *errorLog) note(err error) {
 	case err == nil && len(o.said) > 0:
 		o.said = nil
 		o.log.Info("reading the own pod works again")
-	case err != nil && len(o.said) < sayings && !slices.Contains(o.said, agentlet.RootCause(err).Error()):
+	case err != nil && len(o.said) < maxDistinctErrors && !slices.Contains(o.said, agentlet.RootCause(err).Error()):
 		o.said = append(o.said, agentlet.RootCause(err).Error())
 		o.log.Warn("reading the own pod fails, so its state is kept as last known", "error", agentlet.RootCause(err))
 	}

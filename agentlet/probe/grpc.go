@@ -104,7 +104,7 @@ func parseHealth(body []byte) (health uint64, err error) {
 	return health, nil
 }
 
-// field reads one field's value of a wire type, and returns what comes after it. Only a varint's value is told.
+// field reads one field's value of a wire type, and returns what comes after it. Only a varint's value is returned.
 func field(message []byte, kind uint64) (value uint64, rest []byte, err error) {
 	var skip uint64
 	switch kind {
