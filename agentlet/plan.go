@@ -62,7 +62,7 @@ func planInstance(s *state, i *instance, now time.Time, p *schedule) (waits bool
 		return false
 	}
 	planReadiness(s, i, now, p)
-	watching := watchService{id: i.id, hash: i.hash, lateGeneration: s.lateGeneration}
+	var watching command = watchService{id: i.id, hash: i.hash, lateGeneration: s.lateGeneration}
 	p.want(watching) // one that breaks the connection keeps its pace until it is begun again
 	if i.confirmed {
 		p.add(s, now, watching)

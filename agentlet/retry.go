@@ -155,6 +155,9 @@ func (s *state) hurryRetries(now time.Time) {
 // failures joins the errors that are being retried and match, in the order of their keys: a message that followed a map's order
 // would change by itself, and be written for ever. Nil when there are none.
 func (s *state) failures(match func(key, error) bool) error {
+	if len(s.retries) == 0 {
+		return nil
+	}
 	var found []string
 	var first error
 	for _, k := range slices.SortedFunc(maps.Keys(s.retries), key.compare) {
