@@ -90,9 +90,8 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 	}
 	config.Namespaces = known
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return known.Run(ctx) })
 	if o.grants == grantsAuto {
-		granting, err := newGrants(o, client, log)
+		granting, err := newGrants(o, client, known, log)
 		if err != nil {
 			return fmt.Errorf("create grants: %w", err)
 		}
@@ -100,6 +99,7 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 		group.Go(func() error { return granting.Run(ctx) })
 	}
 	server := webhook.New(config)
+	group.Go(func() error { return known.Run(ctx) })
 	group.Go(func() error { return certificates.Run(ctx) })
 	group.Go(func() error { return server.Run(ctx) })
 	return group.Wait()
@@ -126,9 +126,9 @@ func newClient() (kubernetes.Interface, error) {
 	return client, nil
 }
 
-func newGrants(o *options, client kubernetes.Interface, log *slog.Logger) (*grants.Grants, error) {
+func newGrants(o *options, client kubernetes.Interface, known *namespaces.Namespaces, log *slog.Logger) (*grants.Grants, error) {
 	return grants.New(grants.Config{
-		Client: client, Binding: o.grantBinding, Role: o.grantRole, Policies: o.grantPolicies,
+		Client: client, Namespaces: known.Informer(), Binding: o.grantBinding, Role: o.grantRole, Policies: o.grantPolicies,
 		Excluded: o.excludedNamespaces, Log: log,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
@@ -29,8 +30,7 @@ type controller struct {
 	mu        sync.Mutex
 	idle      map[string]map[string]time.Time // namespace → account → since when it is bound without need
 	loggedErr error                           // what was last logged of the policies
-	// created are the times of each namespace's last creations, at most createBurst.
-	created map[string][]time.Time
+	created   map[string]*rate.Limiter        // namespace → creations of its binding
 }
 
 // jittered keeps replicas and namespaces from trying again in step.
@@ -50,7 +50,7 @@ func newController(g *Grants) *controller {
 	queue := workqueue.NewTypedRateLimitingQueue(newBackoff())
 	return &controller{
 		Grants: g, queue: queue, watches: newWatches(g.config.Client, queue.Add, g.watchFailed), idle: map[string]map[string]time.Time{},
-		created: map[string][]time.Time{},
+		created: map[string]*rate.Limiter{},
 	}
 }
 
@@ -67,7 +67,7 @@ func (c *controller) handle(ctx context.Context) error {
 	// What was withheld is given when the last policy comes.
 	policyChanged := func(any) {
 		c.logPolicies(ctx)
-		for _, namespace := range c.namespaces.GetStore().ListKeys() {
+		for _, namespace := range c.config.Namespaces.GetStore().ListKeys() {
 			c.queue.Add(namespace)
 		}
 	}
@@ -75,7 +75,7 @@ func (c *controller) handle(ctx context.Context) error {
 		AddFunc: policyChanged, UpdateFunc: func(_, now any) { policyChanged(now) }, DeleteFunc: policyChanged,
 	}
 	handlers := map[cache.SharedIndexInformer]cache.ResourceEventHandler{
-		c.namespaces: one(func(key string) string { return key }),
+		c.config.Namespaces: one(func(key string) string { return key }),
 		c.bindings: one(func(key string) string {
 			namespace, _, _ := cache.SplitMetaNamespaceKey(key) // of an object with a name
 			return namespace
@@ -85,13 +85,6 @@ func (c *controller) handle(ctx context.Context) error {
 		handlers[p.policies], handlers[p.bindings] = changes, changes
 	}
 	for informer, handler := range handlers {
-		err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
-			c.watchFailed(err)
-			cache.DefaultWatchErrorHandler(ctx, r, err)
-		})
-		if err != nil {
-			return fmt.Errorf("watch for grants: %w", err)
-		}
 		if _, err := informer.AddEventHandler(handler); err != nil {
 			return fmt.Errorf("watch for grants: %w", err)
 		}
@@ -168,38 +161,31 @@ func (c *controller) reconcile(ctx context.Context, namespace string) (again tim
 		maps.Copy(wanted, needed)
 	}
 	creates := binding == nil && len(wanted) > 0
-	if creates && !c.mayCreate(namespace, time.Now()) {
+	if creates && c.creations(namespace).Tokens() < 1 {
 		return createPause, nil
 	}
 	err = c.write(ctx, namespace, binding, slices.Sorted(maps.Keys(wanted)))
 	if creates && err == nil {
-		c.hasCreated(namespace, time.Now())
+		c.creations(namespace).Allow() // what failed has a backoff of its own
 	}
 	return again, err
 }
 
-// A namespace's binding is created as often as needed, but not more than five times in fifty seconds: whoever keeps
-// taking it away, such as a tool that prunes what it does not know, does not get a fight at full speed.
+// A namespace's binding is created five times at once, then once in ten seconds: whoever keeps taking it away, such as a tool
+// that prunes what it does not know, does not get a fight at full speed.
 const (
 	createBurst = 5
 	createPause = 10 * time.Second
 )
 
-func (c *controller) mayCreate(namespace string, now time.Time) bool {
+// creations bounds how often the namespace's binding is created.
+func (c *controller) creations(namespace string) *rate.Limiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	created := c.created[namespace]
-	return len(created) < createBurst || now.Sub(created[0]) >= createBurst*createPause
-}
-
-func (c *controller) hasCreated(namespace string, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	created := c.created[namespace]
-	if len(created) == createBurst {
-		created = slices.Delete(created, 0, 1)
+	if c.created[namespace] == nil {
+		c.created[namespace] = rate.NewLimiter(rate.Every(createPause), createBurst)
 	}
-	c.created[namespace] = append(created, now)
+	return c.created[namespace]
 }
 
 // kept are the accounts that stay bound: those that are needed, and for a while those that were.

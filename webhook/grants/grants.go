@@ -22,12 +22,9 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-
-	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
 const (
@@ -36,7 +33,7 @@ const (
 	// ManagedByLabel finds the bindings that are made here.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 
-	// resync is how often every namespace is looked at without an event, in case one was lost.
+	// resync is how often every binding and policy is looked at without an event, in case one was lost.
 	resync = 10 * time.Minute
 	// callTimeout bounds one call to the API server.
 	callTimeout = 10 * time.Second
@@ -50,6 +47,9 @@ const (
 // Config says which binding is kept, and what has to be there before.
 type Config struct {
 	Client kubernetes.Interface
+	// Namespaces are the opted-in namespaces: name and label contract.InjectLabel are read of each. Whoever gives the informer
+	// runs it, after New.
+	Namespaces cache.SharedIndexInformer
 	// Binding is the name of the RoleBinding in each namespace. It is this package's: whatever else is written into it is
 	// put back. Role is the ClusterRole that it binds to.
 	Binding, Role string
@@ -65,10 +65,9 @@ type Grants struct {
 	config  Config
 	metrics *metrics
 
-	namespaces cache.SharedIndexInformer // those that are opted in
-	bindings   cache.SharedIndexInformer // those with our name
-	policies   []policy
-	factories  []informers.SharedInformerFactory
+	bindings  cache.SharedIndexInformer // those with our name
+	policies  []policy
+	factories []informers.SharedInformerFactory
 }
 
 // policy is one of those that count.
@@ -79,24 +78,28 @@ type policy struct {
 
 // New returns Grants that do nothing before Run.
 func New(config Config) (*Grants, error) {
-	optedIn, err := labels.ValidatedSelectorFromSet(labels.Set{contract.InjectLabel: contract.InjectEnabled})
-	if err != nil {
-		return nil, fmt.Errorf("select opted-in namespaces: %w", err)
-	}
 	g := &Grants{config: config}
 	g.metrics = newMetrics(g)
-	factory := func(options ...informers.SharedInformerOption) informers.SharedInformerFactory {
-		f := informers.NewSharedInformerFactoryWithOptions(config.Client, resync, append(options, informers.WithTransform(trim))...)
+	named := func(name string) informers.SharedInformerFactory {
+		f := informers.NewSharedInformerFactoryWithOptions(config.Client, resync, byName(name), informers.WithTransform(trim))
 		g.factories = append(g.factories, f)
 		return f
 	}
-	g.namespaces = factory(selecting(optedIn)).Core().V1().Namespaces().Informer()
-	g.bindings = factory(byName(config.Binding)).Rbac().V1().RoleBindings().Informer()
+	g.bindings = named(config.Binding).Rbac().V1().RoleBindings().Informer()
+	watched := []cache.SharedIndexInformer{config.Namespaces, g.bindings}
 	for _, name := range config.Policies {
-		admission := factory(byName(name)).Admissionregistration().V1()
-		g.policies = append(g.policies, policy{
-			name, admission.ValidatingAdmissionPolicies().Informer(), admission.ValidatingAdmissionPolicyBindings().Informer(),
+		admission := named(name).Admissionregistration().V1()
+		p := policy{name, admission.ValidatingAdmissionPolicies().Informer(), admission.ValidatingAdmissionPolicyBindings().Informer()}
+		g.policies, watched = append(g.policies, p), append(watched, p.policies, p.bindings)
+	}
+	for _, informer := range watched {
+		err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+			g.watchFailed(err)
+			cache.DefaultWatchErrorHandler(ctx, r, err)
 		})
+		if err != nil {
+			return nil, fmt.Errorf("watch for grants: %w", err)
+		}
 	}
 	return g, nil
 }
@@ -143,7 +146,7 @@ func (g *Grants) Ready() error {
 	if err := g.policiesInForce(); err != nil {
 		return fmt.Errorf("nothing more is granted: %w", err)
 	}
-	if !g.namespaces.HasSynced() || !g.bindings.HasSynced() {
+	if !g.config.Namespaces.HasSynced() || !g.bindings.HasSynced() {
 		return errors.New("namespaces and role bindings are not read yet")
 	}
 	return nil
@@ -169,5 +172,5 @@ func (g *Grants) policiesInForce() error {
 }
 
 func (g *Grants) synced() []cache.InformerSynced {
-	return []cache.InformerSynced{g.namespaces.HasSynced, g.bindings.HasSynced, g.policiesRead}
+	return []cache.InformerSynced{g.config.Namespaces.HasSynced, g.bindings.HasSynced, g.policiesRead}
 }

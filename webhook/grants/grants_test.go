@@ -339,7 +339,7 @@ func TestNothingIsTakenBeforeThePodsAreKnown(t *testing.T) {
 func TestADeletionNamesWhatWasSeen(t *testing.T) {
 	seen := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: testBinding, UID: "uid", ResourceVersion: "7"}}
 	c := newCluster(t, seen)
-	c.must(newController(c.grants()).delete(t.Context(), seen))
+	c.must(newController(c.grants().Grants).delete(t.Context(), seen))
 	for _, action := range c.Actions() {
 		deletion, ok := action.(k8stesting.DeleteActionImpl)
 		if !ok {

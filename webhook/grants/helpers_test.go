@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -18,6 +19,7 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/webhook/namespaces"
 )
 
 const (
@@ -61,16 +63,30 @@ func policyObjects(name string) (*admissionregistrationv1.ValidatingAdmissionPol
 	return policy, binding
 }
 
-func (c *cluster) grants() *Grants {
+// replica is Grants and the namespaces that they are told of.
+type replica struct {
+	*Grants
+	namespaces *namespaces.Namespaces
+}
+
+// Run runs both, as the command does.
+func (r *replica) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.namespaces.Run(ctx) })
+	group.Go(func() error { return r.Grants.Run(ctx) })
+	return group.Wait()
+}
+
+func (c *cluster) grants() *replica {
 	c.t.Helper()
+	known, err := namespaces.New(c)
+	c.must(err)
 	g, err := New(Config{
-		Client: c, Binding: testBinding, Role: testRole, Policies: testPolicies,
+		Client: c, Namespaces: known.Informer(), Binding: testBinding, Role: testRole, Policies: testPolicies,
 		Excluded: []string{"kube-system"}, Log: slog.New(slog.DiscardHandler),
 	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return g
+	c.must(err)
+	return &replica{Grants: g, namespaces: known}
 }
 
 // background runs something until the returned function is called.

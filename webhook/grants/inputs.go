@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 
@@ -26,20 +25,9 @@ func byName(name string) informers.SharedInformerOption {
 	})
 }
 
-func selecting(selector labels.Selector) informers.SharedInformerOption {
-	return informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = selector.String() })
-}
-
-// trim drops what is never read here, so that the memory per object is small and does not depend on what others write.
+// trim drops what others' controllers write about an object, which is never read here.
 func trim(object any) (any, error) {
-	switch o := object.(type) {
-	case *corev1.Namespace:
-		small := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion}}
-		if value, there := o.Labels[contract.InjectLabel]; there {
-			small.Labels = map[string]string{contract.InjectLabel: value}
-		}
-		return small, nil
-	case metav1.Object:
+	if o, ok := object.(metav1.Object); ok {
 		o.SetManagedFields(nil)
 	}
 	return object, nil
@@ -56,7 +44,7 @@ func stored(informer cache.SharedIndexInformer, key string) any {
 
 // optedIn reports whether the webhook injects into the namespace's pods.
 func (g *Grants) optedIn(namespace string) bool {
-	n, ok := stored(g.namespaces, namespace).(*corev1.Namespace)
+	n, ok := stored(g.config.Namespaces, namespace).(*corev1.Namespace)
 	return ok && n.Labels[contract.InjectLabel] == contract.InjectEnabled && !slices.Contains(g.config.Excluded, namespace)
 }
 

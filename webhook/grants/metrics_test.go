@@ -96,7 +96,7 @@ func TestARefusedWatchIsCounted(t *testing.T) {
 }
 
 // expect looks for one metric, which is written as in the exposition format.
-func expect(t *testing.T, g *Grants, value int, metric string) {
+func expect(t *testing.T, g prometheus.Collector, value int, metric string) {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(g)

@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// resync is 0: what is told again is no news.
-	resync = time.Duration(0)
+	// resync is how often a handler of Informer is told of every namespace again, in case it lost an event.
+	resync = 10 * time.Minute
 	// patience bounds the question about one namespace. It is half of the shortest timeout that the chart gives to a call,
 	// webhook.workloads.timeoutSeconds.
 	patience = time.Second
@@ -45,7 +45,7 @@ type Namespaces struct {
 	client    kubernetes.Interface
 	optedIn   labels.Selector
 	factory   informers.SharedInformerFactory
-	synced    cache.InformerSynced
+	informer  cache.SharedIndexInformer
 	lister    listers.NamespaceLister
 	questions *rate.Limiter
 
@@ -63,19 +63,22 @@ func New(client kubernetes.Interface) (*Namespaces, error) {
 		return nil, fmt.Errorf("select opted-in namespaces: %w", err)
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(client, resync,
-		informers.WithTransform(slim),
+		informers.WithTransform(trim),
 		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = optedIn.String() }))
 	namespaces := factory.Core().V1().Namespaces()
 	n := &Namespaces{
 		client: client, optedIn: optedIn, factory: factory,
-		synced: namespaces.Informer().HasSynced, lister: namespaces.Lister(),
+		informer: namespaces.Informer(), lister: namespaces.Lister(),
 		questions: rate.NewLimiter(questions, questionsBurst), absent: map[string]time.Time{}, news: make(chan struct{}),
 	}
-	if _, err := namespaces.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(any) { n.told() }}); err != nil {
+	if _, err := n.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(any) { n.told() }}); err != nil {
 		return nil, fmt.Errorf("follow namespaces: %w", err)
 	}
 	return n, nil
 }
+
+// Informer is the one watch of the opted-in namespaces, which Run runs. It holds of each what trim keeps.
+func (n *Namespaces) Informer() cache.SharedIndexInformer { return n.informer }
 
 // Run watches until the context ends, and returns nil. What breaks is taken up again with backoff.
 func (n *Namespaces) Run(ctx context.Context) error {
@@ -88,7 +91,7 @@ func (n *Namespaces) Run(ctx context.Context) error {
 // Ready is nil once all namespaces have been read. It does not change back: while the API server is away, what was last
 // read holds.
 func (n *Namespaces) Ready() error {
-	if !n.synced() {
+	if !n.informer.HasSynced() {
 		return errors.New("namespaces are not read yet")
 	}
 	return nil
@@ -104,7 +107,7 @@ func (n *Namespaces) Annotations(namespace string) (annotations map[string]strin
 	if err != nil {
 		return nil, false
 	}
-	return found.Annotations, true // by slim, no others
+	return found.Annotations, true // by trim, no others
 }
 
 // Ask returns what Annotations does of a namespace that the watch has not told of, because it was created or opted in a
@@ -191,8 +194,9 @@ func (n *Namespaces) nextNews() <-chan struct{} {
 	return n.news
 }
 
-// slim keeps what is read here alone, so that the memory per namespace does not depend on what others write into it.
-func slim(object any) (any, error) {
+// trim keeps what is read here and by those who use Informer, so that the memory per namespace does not depend on what others
+// write into it.
+func trim(object any) (any, error) {
 	namespace, ok := object.(*corev1.Namespace)
 	if !ok {
 		return object, nil
@@ -201,5 +205,8 @@ func slim(object any) (any, error) {
 		Name: namespace.Name, UID: namespace.UID, ResourceVersion: namespace.ResourceVersion,
 		Annotations: contract.NamespaceAnnotations(namespace.Annotations),
 	}}
+	if value, there := namespace.Labels[contract.InjectLabel]; there {
+		small.Labels = map[string]string{contract.InjectLabel: value}
+	}
 	return small, nil
 }

@@ -216,17 +216,19 @@ func TestANewNamespaceIsNotTakenForAbsent(t *testing.T) {
 	}
 }
 
-func TestSlimKeepsOnlyWhatIsRead(t *testing.T) {
+func TestTrimKeepsOnlyWhatIsRead(t *testing.T) {
 	whole := namespace("shop", map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "v*", "other": "1"})
-	small, err := slim(whole)
+	whole.Labels["other"] = "1"
+	small, err := trim(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n, ok := small.(*corev1.Namespace)
-	if !ok || n.Name != "shop" || len(n.Annotations) != 2 || n.Labels != nil || len(whole.Annotations) != 3 {
+	if !ok || n.Name != "shop" || len(n.Annotations) != 2 || len(n.Labels) != 1 || n.Labels[contract.InjectLabel] != contract.InjectEnabled ||
+		len(whole.Annotations) != 3 || len(whole.Labels) != 2 {
 		t.Errorf("%+v", small)
 	}
-	if other, err := slim("tombstone"); err != nil || other != "tombstone" {
+	if other, err := trim("tombstone"); err != nil || other != "tombstone" {
 		t.Errorf("%v, %v", other, err)
 	}
 }
