@@ -19,13 +19,12 @@ import (
 	"time"
 
 	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/flowcontrol"
 )
 
 const (
@@ -44,10 +43,9 @@ const (
 // follow it, and whatever replaces it. It does what cert-manager's DynamicAuthority does, but for the begin of its
 // certificates, which that one sets to the moment of their signature.
 type sharedAuthority struct {
-	client    kubernetes.Interface
-	namespace string
-	name      string
-	log       *slog.Logger
+	client kubernetes.Interface
+	secret *watchedSecret // whoever gives it runs it
+	log    *slog.Logger
 
 	mu       sync.Mutex
 	pair     keyPair
@@ -64,33 +62,19 @@ func (k keyPair) equal(other keyPair) bool {
 
 // Run keeps an authority in the secret until the context ends. What fails is logged and tried again.
 func (a *sharedAuthority) Run(ctx context.Context) error {
-	changed := make(chan struct{}, 1)
-	notify := func(any) {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
-	factory := informers.NewSharedInformerFactoryWithOptions(a.client, resync, informers.WithNamespace(a.namespace), byName(a.name))
-	informer := factory.Core().V1().Secrets().Informer()
-	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: notify, UpdateFunc: func(_, now any) { notify(now) }, DeleteFunc: notify,
-	})
-	if err != nil {
+	changed := newSignal()
+	if err := changed.on(a.secret.informer); err != nil {
 		return fmt.Errorf("watch the authority's secret: %w", err)
 	}
-	factory.Start(ctx.Done())
-	defer factory.Shutdown()
-	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+	if !cache.WaitForCacheSync(ctx.Done(), a.secret.informer.HasSynced) {
 		return nil
 	}
-	limiter := flowcontrol.NewTokenBucketRateLimiter(repairPerSecond, repairBurst)
-	defer limiter.Stop()
+	repairs := newRepairs()
 	for {
 		pause := authorityPoll
-		if err := a.sync(ctx, informer.GetStore(), limiter); err != nil && ctx.Err() == nil {
+		if err := a.sync(ctx, repairs); err != nil && ctx.Err() == nil {
 			pause = authorityRetry
-			a.log.WarnContext(ctx, "the authority is not kept", "secret", a.namespace+"/"+a.name, "error", err)
+			a.log.WarnContext(ctx, "the authority is not kept", "secret", a.secret.key(), "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -102,21 +86,17 @@ func (a *sharedAuthority) Run(ctx context.Context) error {
 }
 
 // sync takes over the authority that stands in the secret, as last seen, or writes another where it can't be used.
-func (a *sharedAuthority) sync(ctx context.Context, store cache.Store, limiter flowcontrol.RateLimiter) error {
-	object, _, err := store.GetByKey(a.namespace + "/" + a.name)
-	if err != nil {
-		return err
-	}
-	secret, _ := object.(*corev1.Secret)
+func (a *sharedAuthority) sync(ctx context.Context, repairs *rate.Limiter) error {
+	secret := a.secret.get()
 	pair, certificate, err := readAuthority(secret, time.Now())
 	if err == nil {
 		a.follow(pair, certificate)
 		return nil
 	}
-	if !limiter.TryAccept() {
+	if !repairs.Allow() {
 		return fmt.Errorf("%w; replaced too often to do it again now", err)
 	}
-	a.log.InfoContext(ctx, "a new authority is made", "secret", a.namespace+"/"+a.name, "reason", err)
+	a.log.InfoContext(ctx, "a new authority is made", "secret", a.secret.key(), "reason", err)
 	return a.write(ctx, secret)
 }
 
@@ -145,9 +125,9 @@ func (a *sharedAuthority) write(ctx context.Context, seen *corev1.Secret) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	secrets := a.client.CoreV1().Secrets(a.namespace)
+	secrets := a.client.CoreV1().Secrets(a.secret.namespace)
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
-		Namespace: a.namespace, Name: a.name, Labels: map[string]string{"app.kubernetes.io/managed-by": fieldManager},
+		Namespace: a.secret.namespace, Name: a.secret.name, Labels: map[string]string{"app.kubernetes.io/managed-by": fieldManager},
 	}}
 	if seen != nil {
 		secret = seen.DeepCopy()

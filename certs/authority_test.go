@@ -18,6 +18,10 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 )
 
+func testAuthority(c *cluster) *sharedAuthority {
+	return &sharedAuthority{client: c, secret: newWatchedSecret(c, testNamespace, testSecret), log: discard}
+}
+
 // skew is by how much an API server's clock may differ from the webhook's.
 const skew = 5 * time.Minute
 
@@ -170,7 +174,7 @@ func TestAnUnusableAuthorityIsReplaced(t *testing.T) {
 				return
 			}
 			c := newCluster(t, test.secret)
-			a := &sharedAuthority{client: c, namespace: testNamespace, name: testSecret, log: discard}
+			a := testAuthority(c)
 			if err := a.write(t.Context(), test.secret); err != nil {
 				t.Fatal(err)
 			}
@@ -197,8 +201,8 @@ func TestAFightOverTheAuthorityIsFoughtSlowly(t *testing.T) {
 			writes.Add(1)
 			return false, nil, nil
 		})
-		a := &sharedAuthority{client: c, namespace: testNamespace, name: testSecret, log: discard}
-		defer background(t, a.Run)()
+		a := testAuthority(c)
+		defer background(t, func(ctx context.Context) error { return together(ctx, a.secret.Run, a.Run) })()
 		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
 			_ = c.CoreV1().Secrets(testNamespace).Delete(t.Context(), testSecret, metav1.DeleteOptions{}) // gone already, mostly
 		}

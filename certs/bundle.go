@@ -12,15 +12,14 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/flowcontrol"
 )
 
 const (
@@ -30,86 +29,100 @@ const (
 	resync = 10 * time.Minute
 	// callTimeout bounds one call to the API server.
 	callTimeout = 10 * time.Second
-	// Five repairs at once, then one in ten seconds: whoever keeps taking the bundle away does not get a fight at full speed.
-	repairBurst     = 5
-	repairPerSecond = 0.1
+	// Five repairs at once, then one in ten seconds: whoever keeps taking away what is kept does not get a fight at full speed.
+	repairBurst = 5
+	repairPause = 10 * time.Second
 )
+
+func newRepairs() *rate.Limiter { return rate.NewLimiter(rate.Every(repairPause), repairBurst) }
+
+// bundles are those that have to trust what one source serves.
+type bundles struct {
+	mutating *bundle
+	// validating is nil where there is no such configuration.
+	validating *bundle
+}
+
+// newBundles returns the bundles of the configurations with these names; no name of a validating one, no such bundle.
+func newBundles(config bundleConfig, mutatingName, validatingName string) bundles {
+	b := bundles{mutating: newBundle(config, mutating(config.client, mutatingName))}
+	if validatingName != "" {
+		b.validating = newBundle(config, validating(config.client, validatingName))
+	}
+	return b
+}
+
+// Run keeps the bundles until the context ends.
+func (b bundles) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.mutating.Run(ctx) })
+	if b.validating != nil {
+		group.Go(func() error { return b.validating.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// trusts is nil when the API server would accept the certificate for the name, whichever webhook it calls. A validating
+// configuration that can't be read or written is not waited for: without a certificate no pod could be created.
+func (b bundles) trusts(certificate *tls.Certificate, name string) error {
+	now := time.Now()
+	if err := b.mutating.trusts(certificate, name, now); err != nil {
+		return err
+	}
+	if b.validating != nil && b.validating.awaited() {
+		return b.validating.trusts(certificate, name, now)
+	}
+	return nil
+}
 
 // bundle keeps the caBundle of every webhook in one webhook configuration as mergeBundle wants it for the authority in one
 // Secret, and puts it back when somebody takes it away. Every replica runs one; they agree because all add the authority that
 // they see, none adds anything else, and each patch names the resource version that it was made for.
 type bundle struct {
+	bundleConfig
 	configuration configuration
-	namespace     string
-	secret        string
-	key           string // of the secret, under which the authority's certificate is
-	// ours: the authority is a sharedAuthority, of whose predecessors isFormer knows how long they are needed.
-	ours bool
-	// readOnly: somebody else writes it, and here it is only looked at.
-	readOnly bool
-	log      *slog.Logger
+	log           *slog.Logger
 
-	secrets        cache.SharedIndexInformer
 	configurations cache.SharedIndexInformer
-	factories      []informers.SharedInformerFactory
-	changed        chan struct{} // buffer of one: something is to be looked at
-	strangers      foreignCAs    // as Run's goroutine has seen them
+	factory        informers.SharedInformerFactory
+	changed        signal     // something is to be looked at
+	strangers      foreignCAs // as Run's goroutine has seen them
 
 	mu   sync.Mutex
 	last error // of the last attempt, for Trusted's explanation
 }
 
-func newBundle(client kubernetes.Interface, configuration configuration, namespace, secret string, log *slog.Logger) *bundle {
-	b := &bundle{
-		configuration: configuration, namespace: namespace, secret: secret, log: log.With("configuration", configuration.String()),
-		key: corev1.TLSCertKey, ours: true,
-		changed: make(chan struct{}, 1), strangers: foreignCAs{},
-	}
-	secrets := informers.NewSharedInformerFactoryWithOptions(client, resync,
-		informers.WithNamespace(namespace), byName(secret), informers.WithTransform(certificateOnly))
-	configurations := informers.NewSharedInformerFactoryWithOptions(client, resync, byName(configuration.name))
-	b.secrets = secrets.Core().V1().Secrets().Informer()
-	b.configurations = configuration.informer(configurations)
-	b.factories = []informers.SharedInformerFactory{secrets, configurations}
-	return b
+// bundleConfig is what the bundles of one source have in common.
+type bundleConfig struct {
+	client kubernetes.Interface
+	// secret with the authority's certificate under key. Whoever gives it runs it.
+	secret *watchedSecret
+	key    string
+	// ours: the authority is a sharedAuthority, of whose predecessors isFormer knows how long they are needed.
+	ours bool
+	// readOnly: somebody else writes the bundle, and here it is only looked at.
+	readOnly bool
+	log      *slog.Logger
 }
 
-// byName asks for one object by its name: that is all that the role allows.
-func byName(name string) informers.SharedInformerOption {
-	return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
-		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
-	})
-}
-
-// certificateOnly keeps the authority's private key out of this controller's cache.
-func certificateOnly(object any) (any, error) {
-	secret, ok := object.(*corev1.Secret)
-	if !ok {
-		return object, nil
+func newBundle(config bundleConfig, configuration configuration) *bundle {
+	factory := informers.NewSharedInformerFactoryWithOptions(config.client, resync, byName(configuration.name))
+	return &bundle{
+		bundleConfig: config, configuration: configuration, log: config.log.With("configuration", configuration.String()),
+		configurations: configuration.informer(factory), factory: factory, changed: newSignal(), strangers: foreignCAs{},
 	}
-	slim := secret.DeepCopy()
-	slim.Data = map[string][]byte{corev1.TLSCertKey: secret.Data[corev1.TLSCertKey], caKey: secret.Data[caKey]}
-	return slim, nil
 }
 
 // Run works until the context ends. A failure is logged, kept for Trusted, and tried again with backoff and jitter.
 func (b *bundle) Run(ctx context.Context) error {
-	handler := cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { b.notify() },
-		UpdateFunc: func(_, _ any) { b.notify() },
-		DeleteFunc: func(any) { b.notify() },
-	}
-	for _, informer := range []cache.SharedIndexInformer{b.secrets, b.configurations} {
-		if _, err := informer.AddEventHandler(handler); err != nil {
+	for _, informer := range []cache.SharedIndexInformer{b.secret.informer, b.configurations} {
+		if err := b.changed.on(informer); err != nil {
 			return fmt.Errorf("watch for the CA bundle: %w", err)
 		}
 	}
-	for _, factory := range b.factories {
-		factory.Start(ctx.Done())
-		defer factory.Shutdown()
-	}
-	limiter := flowcontrol.NewTokenBucketRateLimiter(repairPerSecond, repairBurst)
-	defer limiter.Stop()
+	b.factory.Start(ctx.Done())
+	defer b.factory.Shutdown()
+	repairs := newRepairs()
 	backoff := newBackoff()
 	var retry <-chan time.Time
 	for {
@@ -119,7 +132,7 @@ func (b *bundle) Run(ctx context.Context) error {
 		case <-b.changed:
 		case <-retry:
 		}
-		err := b.sync(ctx, limiter)
+		err := b.sync(ctx, repairs)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -138,14 +151,6 @@ func newBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 100, Cap: time.Minute}
 }
 
-// notify asks for a look, once, however often it is called before that look.
-func (b *bundle) notify() {
-	select {
-	case b.changed <- struct{}{}:
-	default:
-	}
-}
-
 func (b *bundle) remember(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -161,12 +166,12 @@ func (b *bundle) lastError() error {
 
 // sync brings the configuration's bundles up to date if they are not. What is not there yet is no error: its arrival is
 // an event.
-func (b *bundle) sync(ctx context.Context, limiter flowcontrol.RateLimiter) error {
+func (b *bundle) sync(ctx context.Context, repairs *rate.Limiter) error {
 	patch, err := b.pending()
 	if err != nil || patch == nil {
 		return err
 	}
-	if err := limiter.Wait(ctx); err != nil {
+	if err := repairs.Wait(ctx); err != nil {
 		return fmt.Errorf("wait to patch the CA bundle: %w", err)
 	}
 	// What was seen before the wait may be old.
@@ -198,7 +203,7 @@ func (b *bundle) pending() ([]byte, error) {
 	}
 	certificates, now := parseBundle(authority), time.Now()
 	if len(certificates) == 0 {
-		return nil, fmt.Errorf("the %s of secret %s/%s holds no certificate", b.key, b.namespace, b.secret)
+		return nil, fmt.Errorf("the %s of %s holds no certificate", b.key, b.secret)
 	}
 	b.strangers.observe(certificates, hooks, now)
 	return patchFor(version, hooks, func(existing []byte) []byte {
@@ -242,15 +247,10 @@ func patchFor(version string, hooks []hook, merge func(existing []byte) []byte) 
 
 // authority returns the authority's certificate as last seen in the Secret, or nil.
 func (b *bundle) authority() []byte {
-	object, found, err := b.secrets.GetStore().GetByKey(b.namespace + "/" + b.secret)
-	if err != nil || !found {
-		return nil
+	if secret := b.secret.get(); secret != nil {
+		return secret.Data[b.key]
 	}
-	secret, ok := object.(*corev1.Secret)
-	if !ok {
-		return nil
-	}
-	return secret.Data[b.key]
+	return nil
 }
 
 // current returns the webhook configuration as last seen, or nil. It is not to be changed.
@@ -264,9 +264,9 @@ func (b *bundle) current() metav1.Object {
 }
 
 // awaited says whether a new certificate is to wait until these webhooks trust it, where nothing stops without them: as long as
-// they can be read, and written by this replica. A nil bundle is that of no configuration.
+// they can be read, and written by this replica.
 func (b *bundle) awaited() bool {
-	return b != nil && !b.readOnly && b.configurations.HasSynced() && b.lastError() == nil
+	return !b.readOnly && b.configurations.HasSynced() && b.lastError() == nil
 }
 
 // trusts is nil when every webhook of the configuration, as last seen, would accept the certificate for the name.

@@ -2,10 +2,9 @@ package certs
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"errors"
-	"maps"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,8 +17,16 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 )
 
-func testBundle(c *cluster) *bundle {
-	return newBundle(c, mutating(c, testConfiguration), testNamespace, testSecret, discard)
+// watchedBundle is a bundle and the Secret that it is told of.
+type watchedBundle struct{ *bundle }
+
+func testBundle(c *cluster) watchedBundle {
+	config := bundleConfig{client: c, secret: newWatchedSecret(c, testNamespace, testSecret), key: corev1.TLSCertKey, ours: true, log: discard}
+	return watchedBundle{newBundle(config, mutating(c, testConfiguration))}
+}
+
+func (b watchedBundle) Run(ctx context.Context) error {
+	return together(ctx, b.secret.Run, b.bundle.Run)
 }
 
 func TestEveryBundleIsWrittenAndPutBack(t *testing.T) {
@@ -166,16 +173,47 @@ func TestThePatchNamesItsVersionAndOnlyWhatChanges(t *testing.T) {
 	}
 }
 
-func TestThePrivateKeyIsNotKept(t *testing.T) {
-	secret := newCA(t, authorityName, time.Now()).secret()
-	slim, err := certificateOnly(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if data := slim.(*corev1.Secret).Data; len(data[corev1.TLSPrivateKeyKey]) != 0 || len(data[corev1.TLSCertKey]) == 0 {
-		t.Errorf("kept %d keys: %v", len(data), slices.Sorted(maps.Keys(data)))
-	}
-	if len(secret.Data) != 3 {
-		t.Error("the argument was changed")
+// The key is in the Secret, beside the certificate, or even in one text with it.
+func TestThePrivateKeyIsNotWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		authority := newCA(t, authorityName, time.Now())
+		secret := authority.secret()
+		secret.Data[corev1.TLSCertKey] = append(secret.Data[corev1.TLSPrivateKeyKey], secret.Data[corev1.TLSCertKey]...)
+		c := newCluster(t, mutatingWith(nil), secret)
+		defer background(t, testBundle(c).Run)()
+		time.Sleep(time.Second)
+		if !bytes.Equal(c.bundles()[0], authority.pem()) {
+			t.Errorf("the bundle holds %s", c.bundles()[0])
+		}
+	})
+}
+
+// Each source watches its Secret once, and asks for no other.
+func TestTheSecretIsWatchedOnce(t *testing.T) {
+	for name, source := range map[string]func(c *cluster) func(context.Context) error{
+		"self-signed": func(c *cluster) func(context.Context) error { return testSelf(c).Run },
+		"secret":      func(c *cluster) func(context.Context) error { return testSecretSource(c, true).Run },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, mutatingWith(nil), newCA(t, authorityName, time.Now()).secret())
+				defer background(t, source(c))()
+				time.Sleep(time.Minute)
+				lists := 0
+				for _, action := range c.Actions() {
+					list, ok := action.(k8stesting.ListAction)
+					if !ok || action.GetResource().Resource != "secrets" {
+						continue
+					}
+					lists++
+					if only, exact := list.GetListRestrictions().Fields.RequiresExactMatch(metav1.ObjectNameField); !exact || only != testSecret || action.GetNamespace() != testNamespace {
+						t.Errorf("listed are %s in %s", list.GetListRestrictions().Fields, action.GetNamespace())
+					}
+				}
+				if lists != 1 {
+					t.Errorf("listed %d times", lists)
+				}
+			})
+		})
 	}
 }

@@ -30,11 +30,7 @@ func mutating(client kubernetes.Interface, name string) configuration {
 		informer: func(f informers.SharedInformerFactory) cache.SharedIndexInformer {
 			return f.Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
 		},
-		patch: func(ctx context.Context, patch []byte) error {
-			_, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().
-				Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
-			return err
-		},
+		patch: patching(client.AdmissionregistrationV1().MutatingWebhookConfigurations(), name),
 	}
 }
 
@@ -45,11 +41,19 @@ func validating(client kubernetes.Interface, name string) configuration {
 		informer: func(f informers.SharedInformerFactory) cache.SharedIndexInformer {
 			return f.Admissionregistration().V1().ValidatingWebhookConfigurations().Informer()
 		},
-		patch: func(ctx context.Context, patch []byte) error {
-			_, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().
-				Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
-			return err
-		},
+		patch: patching(client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), name),
+	}
+}
+
+// patcher is a typed client for one kind of configuration.
+type patcher[T any] interface {
+	Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, options metav1.PatchOptions, subresources ...string) (T, error)
+}
+
+func patching[T any](client patcher[T], name string) func(ctx context.Context, patch []byte) error {
+	return func(ctx context.Context, patch []byte) error {
+		_, err := client.Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+		return err
 	}
 }
 

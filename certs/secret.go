@@ -13,9 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 )
 
 // lookAgain is the pause before what can't be served is looked at again: most of the time the bundle is about to be written.
@@ -42,14 +40,11 @@ type SecretConfig struct {
 // volume of it, which the kubelet would bring up to date a minute later: by then the API server might trust another authority
 // only. A new certificate is served once the API server was told to trust it.
 type Secret struct {
-	secrets             cache.SharedIndexInformer
-	factory             informers.SharedInformerFactory
-	bundle              *bundle
-	validating          *bundle // or nil
-	namespace, resource string
-	name                string
-	log                 *slog.Logger
-	changed             chan struct{} // buffer of one: something is to be looked at
+	secret  *watchedSecret
+	bundles bundles
+	name    string
+	log     *slog.Logger
+	changed signal // something is to be looked at
 
 	mu      sync.Mutex
 	served  *tls.Certificate
@@ -58,47 +53,24 @@ type Secret struct {
 
 // NewSecret returns a source that does nothing before Run.
 func NewSecret(config SecretConfig) *Secret {
-	s := &Secret{
-		namespace: config.Namespace, resource: config.Secret,
-		name: ServerName(config.Service, config.Namespace), log: config.Log, changed: make(chan struct{}, 1),
+	secret := newWatchedSecret(config.Client, config.Namespace, config.Secret)
+	return &Secret{
+		secret: secret,
+		bundles: newBundles(bundleConfig{client: config.Client, secret: secret, key: caKey, readOnly: !config.Keep, log: config.Log},
+			config.Mutating, config.Validating),
+		name: ServerName(config.Service, config.Namespace), log: config.Log, changed: newSignal(),
 	}
-	s.factory = informers.NewSharedInformerFactoryWithOptions(config.Client, resync,
-		informers.WithNamespace(config.Namespace), byName(config.Secret))
-	s.secrets = s.factory.Core().V1().Secrets().Informer()
-	follow := func(configuration configuration) *bundle {
-		b := newBundle(config.Client, configuration, config.Namespace, config.Secret, config.Log)
-		b.key, b.ours, b.readOnly = caKey, false, !config.Keep
-		return b
-	}
-	s.bundle = follow(mutating(config.Client, config.Mutating))
-	if config.Validating != "" {
-		s.validating = follow(validating(config.Client, config.Validating))
-	}
-	return s
 }
 
 // Run follows the Secret until the context ends.
 func (s *Secret) Run(ctx context.Context) error {
-	notify := func() {
-		select {
-		case s.changed <- struct{}{}:
-		default:
-		}
-	}
-	_, err := s.secrets.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { notify() }, UpdateFunc: func(_, _ any) { notify() }, DeleteFunc: func(any) { notify() },
-	})
-	if err != nil {
+	if err := s.changed.on(s.secret.informer); err != nil {
 		return fmt.Errorf("watch the certificate's secret: %w", err)
 	}
-	notify() // no secret is no event
-	s.factory.Start(ctx.Done())
-	defer s.factory.Shutdown()
+	s.changed.raise() // no secret is no event
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.bundle.Run(ctx) })
-	if s.validating != nil {
-		group.Go(func() error { return s.validating.Run(ctx) })
-	}
+	group.Go(func() error { return s.secret.Run(ctx) })
+	group.Go(func() error { return s.bundles.Run(ctx) })
 	group.Go(func() error {
 		s.follow(ctx)
 		return nil
@@ -141,37 +113,24 @@ func (s *Secret) follow(ctx context.Context) {
 
 // next returns the certificate in the Secret where it is to be served and is not yet.
 func (s *Secret) next() (*tls.Certificate, error) {
-	object, found, err := s.secrets.GetStore().GetByKey(s.namespace + "/" + s.resource)
-	secret, ok := object.(*corev1.Secret)
-	if err != nil || !found || !ok {
-		return nil, fmt.Errorf("secret %s/%s is not there", s.namespace, s.resource)
+	secret := s.secret.get()
+	if secret == nil {
+		return nil, fmt.Errorf("%s is not there", s.secret)
 	}
 	// The error of a key pair names neither of the two.
 	pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
-		return nil, fmt.Errorf("%s and %s of secret %s/%s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, s.namespace, s.resource, err)
+		return nil, fmt.Errorf("%s and %s of %s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, s.secret, err)
 	}
 	if sameChain(s.current(), &pair) {
 		return nil, nil
 	}
-	return &pair, s.trusts(&pair)
+	return &pair, s.bundles.trusts(&pair, s.name)
 }
 
 // sameChain reports whether two certificates, of which the first may be nil, are the same, and those that come with them.
 func sameChain(a, b *tls.Certificate) bool {
 	return a != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
-}
-
-// trusts is nil when the API server would accept the certificate, whichever webhook it calls; as with Self, a validating
-// configuration that can't be read or written is not waited for.
-func (s *Secret) trusts(certificate *tls.Certificate) error {
-	if err := s.bundle.trusts(certificate, s.name, time.Now()); err != nil {
-		return err
-	}
-	if s.validating.awaited() {
-		return s.validating.trusts(certificate, s.name, time.Now())
-	}
-	return nil
 }
 
 func (s *Secret) current() *tls.Certificate {
@@ -185,7 +144,7 @@ func (s *Secret) serve(ctx context.Context, certificate *tls.Certificate) {
 	defer s.mu.Unlock()
 	s.served, s.problem = certificate, nil
 	if leaf, err := leafOf(certificate); err == nil {
-		s.log.InfoContext(ctx, "serving another certificate", "secret", s.resource, "until", leaf.NotAfter)
+		s.log.InfoContext(ctx, "serving another certificate", "secret", s.secret.name, "until", leaf.NotAfter)
 	}
 }
 
@@ -211,14 +170,14 @@ func (s *Secret) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 // webhook of the mutating configuration, as the API server last showed it.
 func (s *Secret) Trusted() error {
 	if served := s.current(); served != nil {
-		return s.bundle.trusts(served, s.name, time.Now())
+		return s.bundles.mutating.trusts(served, s.name, time.Now())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.problem == nil:
-		return fmt.Errorf("no serving certificate: secret %s/%s is not read yet", s.namespace, s.resource)
-	case !s.bundle.readOnly && len(s.bundle.authority()) == 0:
+		return fmt.Errorf("no serving certificate: %s is not read yet", s.secret)
+	case !s.bundles.mutating.readOnly && len(s.bundles.mutating.authority()) == 0:
 		return fmt.Errorf("no serving certificate: %w; the secret's %s, which the API server would be told to trust, is empty", s.problem, caKey)
 	default:
 		return fmt.Errorf("no serving certificate: %w", s.problem)

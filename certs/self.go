@@ -14,6 +14,7 @@ import (
 	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -37,10 +38,9 @@ type SelfConfig struct {
 // Self serves certificates that an authority of its own has signed. The authority lives in a Secret, which all replicas
 // share; whoever comes first creates it, and the others follow it, also when it is replaced.
 type Self struct {
-	source *servertls.DynamicSource
-	bundle *bundle
-	// validating is the bundle of the validating configuration, or nil.
-	validating *bundle
+	source  *servertls.DynamicSource
+	secret  *watchedSecret
+	bundles bundles
 
 	name string
 	log  *slog.Logger
@@ -56,18 +56,18 @@ func NewSelf(config SelfConfig) (*Self, error) {
 }
 
 func newSelf(config SelfConfig, client kubernetes.Interface) *Self {
+	secret := newWatchedSecret(client, config.Namespace, config.Secret)
 	s := &Self{
-		bundle: newBundle(client, mutating(client, config.Mutating), config.Namespace, config.Secret, config.Log),
-		name:   ServerName(config.Service, config.Namespace),
-		log:    config.Log,
-	}
-	if config.Validating != "" {
-		s.validating = newBundle(client, validating(client, config.Validating), config.Namespace, config.Secret, config.Log)
+		secret: secret,
+		bundles: newBundles(bundleConfig{client: client, secret: secret, key: corev1.TLSCertKey, ours: true, log: config.Log},
+			config.Mutating, config.Validating),
+		name: ServerName(config.Service, config.Namespace),
+		log:  config.Log,
 	}
 	s.source = &servertls.DynamicSource{
 		DNSNames: []string{s.name},
 		Authority: &trustedAuthority{
-			Authority: &sharedAuthority{client: client, namespace: config.Namespace, name: config.Secret, log: config.Log},
+			Authority: &sharedAuthority{client: client, secret: secret, log: config.Log},
 			trusted:   s.wouldTrust, served: s.Trusted,
 		},
 	}
@@ -78,10 +78,8 @@ func newSelf(config SelfConfig, client kubernetes.Interface) *Self {
 func (s *Self) Run(ctx context.Context) error {
 	ctx = logr.NewContext(ctx, logr.FromSlogHandler(s.log.Handler()))
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.bundle.Run(ctx) })
-	if s.validating != nil {
-		group.Go(func() error { return s.validating.Run(ctx) })
-	}
+	group.Go(func() error { return s.secret.Run(ctx) })
+	group.Go(func() error { return s.bundles.Run(ctx) })
 	group.Go(func() error {
 		if err := s.source.Start(ctx); err != nil {
 			return fmt.Errorf("run certificate source: %w", err)
@@ -101,36 +99,28 @@ func (s *Self) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 // created without it, and not where the webhook is not ready.
 func (s *Self) Trusted() error {
 	if certificate, err := s.GetCertificate(nil); err == nil {
-		return s.bundle.trusts(certificate, s.name, time.Now())
+		return s.bundles.mutating.trusts(certificate, s.name, time.Now())
 	}
-	if len(s.bundle.authority()) == 0 {
-		return fmt.Errorf("no serving certificate: secret %s/%s with the authority is not there yet",
-			s.bundle.namespace, s.bundle.secret)
+	bundle := s.bundles.mutating
+	if len(bundle.authority()) == 0 {
+		return fmt.Errorf("no serving certificate: %s with the authority is not there yet", s.secret)
 	}
 	// Without a certificate the bundle is what it waits for: say what is wrong with that.
-	hooks, err := s.bundle.hooks()
+	hooks, err := bundle.hooks()
 	if err != nil {
 		return fmt.Errorf("no serving certificate: %w", err)
 	}
 	for _, hook := range hooks {
 		if len(hook.caBundle) == 0 {
-			return errors.Join(fmt.Errorf("no serving certificate: webhook %s has no caBundle yet", hook.name), s.bundle.lastError())
+			return errors.Join(fmt.Errorf("no serving certificate: webhook %s has no caBundle yet", hook.name), bundle.lastError())
 		}
 	}
 	return errors.New("no serving certificate: it is not signed yet")
 }
 
-// wouldTrust is nil when the API server would accept the certificate, whichever webhook it calls. A validating configuration
-// that can't be read or written is not waited for: without a certificate no pod could be created.
+// wouldTrust is nil when the API server would accept the certificate.
 func (s *Self) wouldTrust(certificate *x509.Certificate) error {
-	served, now := &tls.Certificate{Certificate: [][]byte{certificate.Raw}, Leaf: certificate}, time.Now()
-	if err := s.bundle.trusts(served, s.name, now); err != nil {
-		return err
-	}
-	if s.validating.awaited() {
-		return s.validating.trusts(served, s.name, now)
-	}
-	return nil
+	return s.bundles.trusts(&tls.Certificate{Certificate: [][]byte{certificate.Raw}, Leaf: certificate}, s.name)
 }
 
 // propagationDelay is how long a bundle has to hold a new authority before that signs. Each API server of several hears of the bundle
