@@ -64,7 +64,7 @@ func (c *Client) Login(ctx context.Context) (agentlet.Session, error) {
 		AuthMethod: c.config.ACL.AuthMethod, BearerToken: bearer, Meta: c.config.ACL.Meta,
 	}, (&api.WriteOptions{}).WithContext(ctx))
 	if err != nil {
-		return agentlet.Session{}, explainLogin(op, "consul.acl.authMethod", c.classify(op, err))
+		return agentlet.Session{}, explainLogin(op, "--consul-auth-method", c.classify(op, err))
 	}
 	c.awaitReplication(ctx, token.SecretID)
 	return agentlet.Session{ID: c.use(session{token: token.SecretID, login: true}), Renew: renewAfter(token)}, nil
@@ -72,10 +72,10 @@ func (c *Client) Login(ctx context.Context) (agentlet.Session, error) {
 
 // explainLogin says what a person must do. A server without the auth method, and a login that no binding rule is for, both
 // look like a missing permission.
-func explainLogin(op, value string, err error) error {
+func explainLogin(op, flag string, err error) error {
 	switch {
 	case errors.Is(err, agentlet.ErrUnknownToken):
-		return fmt.Errorf("%s: %w: there is no such auth method (see the chart's %s)", op, agentlet.ErrRejected, value)
+		return fmt.Errorf("%s: %w: there is no such auth method (see %s)", op, agentlet.ErrRejected, flag)
 	case errors.Is(err, agentlet.ErrDenied):
 		return fmt.Errorf("%s: %w: it has no binding rule for the pod's service account", op, agentlet.ErrRejected)
 	}
@@ -113,7 +113,7 @@ func (c *Client) awaitReplication(ctx context.Context, token string) {
 func (c *Client) readToken() (agentlet.Session, error) {
 	token, err := readSecret(c.config.ACL.TokenFile)
 	if err != nil {
-		return agentlet.Session{}, fmt.Errorf("%w; the namespace of the pod has to have the Secret of the chart's consul.acl.secretName", err)
+		return agentlet.Session{}, fmt.Errorf("%w; the namespace of the pod has to have the Secret that --consul-token-file is mounted from", err)
 	}
 	c.mu.Lock()
 	current := c.current
@@ -184,7 +184,7 @@ func (c *Client) withHint(err error) error {
 	case !errors.Is(err, agentlet.ErrDenied):
 		return err
 	case !c.config.ACL.Enabled():
-		return fmt.Errorf("%w (no token was sent: see the chart's consul.acl)", err)
+		return fmt.Errorf("%w (no token was sent: see --consul-token-file and --consul-auth-method)", err)
 	}
 	return fmt.Errorf("%w (grant it in Consul by a policy, a role or a binding rule)", err)
 }

@@ -164,7 +164,7 @@ func TestDenialSaysWhatToDoAndNoAccessor(t *testing.T) {
 		says string
 	}{
 		"a token without the right": {consul.ACL{TokenFile: written(t, server.withPolicy(t, `service "other" { policy = "write" }`))}, "policy, a role or a binding rule"},
-		"no token at all":           {consul.ACL{}, "consul.acl"},
+		"no token at all":           {consul.ACL{}, "--consul-token-file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := server.client(t, c.acl)
@@ -324,7 +324,7 @@ func TestLoginThatIsRefused(t *testing.T) {
 		"no binding rule":    {"agentlet", i.token(t, "consul", "other", "web"), agentlet.ErrRejected, "no binding rule"},
 		"another audience":   {"agentlet", i.token(t, "vault", "shop", "web"), nil, "aud"},
 		"another issuer":     {"agentlet", stranger.token(t, "consul", "shop", "web"), nil, "signature"},
-		"no such method":     {"nobody", i.token(t, "consul", "shop", "web"), agentlet.ErrRejected, "consul.acl.authMethod"},
+		"no such method":     {"nobody", i.token(t, "consul", "shop", "web"), agentlet.ErrRejected, "--consul-auth-method"},
 		"no token to log in": {"agentlet", "", nil, "empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -349,7 +349,7 @@ func TestTokenInAFile(t *testing.T) {
 	rules := `service "web" { policy = "write" } node_prefix "" { policy = "read" }`
 	file := filepath.Join(t.TempDir(), "token")
 	client := server.client(t, consul.ACL{TokenFile: file})
-	if _, err := client.Login(t.Context()); err == nil || !strings.Contains(err.Error(), "consul.acl.secretName") {
+	if _, err := client.Login(t.Context()); err == nil || !strings.Contains(err.Error(), "--consul-token-file") {
 		t.Errorf("without the file: %v, want what to do", err)
 	}
 	write(t, file, "00000000-0000-4000-8000-000000000bad")
@@ -414,8 +414,8 @@ func TestMissingTokenSaysWhoseItIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = client.Login(t.Context())
-		if err == nil || !strings.Contains(err.Error(), missing) || strings.Contains(err.Error(), "consul.acl.secretName") != c.secret {
-			t.Errorf("%+v: %v, want one of the chart's Secret: %v", c.acl, err, c.secret)
+		if err == nil || !strings.Contains(err.Error(), missing) || strings.Contains(err.Error(), "--consul-token-file") != c.secret {
+			t.Errorf("%+v: %v, want one of the Secret: %v", c.acl, err, c.secret)
 		}
 	}
 }

@@ -140,7 +140,7 @@ func truncate(text string) string {
 func classifyStatus(op string, code int, body string) error {
 	switch {
 	case code == http.StatusBadRequest && strings.Contains(body, "HTTP request to an HTTPS server"):
-		return fmt.Errorf("%s: %w: it wants HTTPS at this port: see the chart's consul.port and consul.scheme", op, agentlet.ErrUnreachable)
+		return fmt.Errorf("%s: %w: it wants HTTPS at this port: see --consul-port and --consul-scheme", op, agentlet.ErrUnreachable)
 	case code == http.StatusNotFound, strings.Contains(body, "Unknown check ID"), strings.Contains(body, "Unknown service ID"):
 		return fmt.Errorf("%s: %w", op, agentlet.ErrAbsent)
 	case code == http.StatusForbidden && strings.Contains(body, "ACL not found"):

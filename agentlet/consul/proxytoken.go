@@ -48,7 +48,7 @@ func (c *Client) makeProxyToken(ctx context.Context, bearer string) error {
 	token, _, err := c.api.ACL().Login(&api.ACLLoginParams{AuthMethod: acl.ProxyAuthMethod, BearerToken: bearer, Meta: meta},
 		(&api.WriteOptions{}).WithContext(ctx))
 	if err != nil {
-		return explainLogin(op, "connect.authMethod", c.classify(op, err))
+		return explainLogin(op, "--proxy-auth-method", c.classify(op, err))
 	}
 	if token.ExpirationTime != nil {
 		err = fmt.Errorf("%s: %w: its tokens run out, and no proxy takes another one without a restart: let it have no token TTL", op, agentlet.ErrRejected)

@@ -116,7 +116,7 @@ func TestProxysTokenMayNotRunOut(t *testing.T) {
 		t.Errorf("Login: %v", err)
 	}
 	acl.ProxyAuthMethod = "nobody"
-	if _, err := server.client(t, acl).Login(t.Context()); !errors.Is(err, agentlet.ErrRejected) || !strings.Contains(err.Error(), "connect.authMethod") {
+	if _, err := server.client(t, acl).Login(t.Context()); !errors.Is(err, agentlet.ErrRejected) || !strings.Contains(err.Error(), "--proxy-auth-method") {
 		t.Errorf("Login by no method: %v", err)
 	}
 	if tokens := server.logins(t); len(tokens) > 0 {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
 // TLS says how to trust the agent, and how to be trusted by it. Files are read for each new connection, because they change;
@@ -29,6 +30,9 @@ type TLS struct {
 
 // DefaultServerName is in the certificates that Consul makes for its agents and servers.
 const DefaultServerName = "localhost"
+
+// authoritySources are where the agentlet has authorities from, as the errors name them.
+const authoritySources = "--consul-ca-file or $" + contract.EnvConsulCA
 
 // handshakeTimeout bounds TLS's beginning.
 const handshakeTimeout = 3 * time.Second
@@ -65,7 +69,7 @@ func (t TLS) config() (*tls.Config, error) {
 	if authorities = append([]byte(t.CA+"\n"), authorities...); strings.TrimSpace(string(authorities)) != "" {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, problem("there is no certificate in the CA of the chart's consul.tls")
+			return nil, problem("there is no certificate in " + authoritySources)
 		}
 	}
 	certificate, err := readOptional(t.CertFile)
@@ -78,7 +82,7 @@ func (t TLS) config() (*tls.Config, error) {
 	}
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return nil, problem("tls.crt and tls.key in the Secret of the chart's consul.tls.secretName are no pair: " + err.Error())
+		return nil, problem("--consul-client-cert and --consul-client-key are no pair: " + err.Error())
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil
@@ -109,7 +113,7 @@ func tlsProblem(err error, serverName string) error {
 		return said
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return problem("its certificate is signed by an authority that the chart's consul.tls does not name")
+		return problem("its certificate is signed by an authority that is not in " + authoritySources)
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if invalid.Reason != x509.Expired || invalid.Cert == nil {
@@ -119,14 +123,14 @@ func tlsProblem(err error, serverName string) error {
 			invalid.Cert.NotBefore.UTC().Format(time.DateTime), invalid.Cert.NotAfter.UTC().Format(time.DateTime)))
 	}
 	if other, ok := errors.AsType[x509.HostnameError](err); ok {
-		return problem(fmt.Sprintf("its certificate is for %s, not for %s: set the chart's consul.tls.serverName",
+		return problem(fmt.Sprintf("its certificate is for %s, not for %s: set --consul-tls-server-name",
 			strings.Join(other.Certificate.DNSNames, ", "), serverName))
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
-		return problem("it does not speak TLS at this port: see the chart's consul.port and consul.scheme")
+		return problem("it does not speak TLS at this port: see --consul-port and --consul-scheme")
 	}
 	if operation, ok := errors.AsType[*net.OpError](err); ok && operation.Op == "remote error" {
-		return problem("it refuses the client certificate, or the lack of one, in the chart's consul.tls.secretName: " + operation.Err.Error())
+		return problem("it refuses the client certificate, or the lack of one, in --consul-client-cert: " + operation.Err.Error())
 	}
 	return nil
 }

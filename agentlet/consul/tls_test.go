@@ -46,12 +46,12 @@ func TestAgentThatIsNotTrusted(t *testing.T) {
 		"trusted by a file":              {good, consul.TLS{CAFile: file(authority.PEM)}, ""},
 		"trusted by one of two":          {good, consul.TLS{CA: string(stranger.PEM), CAFile: file(authority.PEM)}, ""},
 		"another of its names":           {good, consul.TLS{CA: trusted, ServerName: "client.dc1.consul"}, ""},
-		"another authority":              {good, consul.TLS{CA: string(stranger.PEM)}, "authority that the chart's consul.tls does not name"},
-		"no authority":                   {good, consul.TLS{CAFile: filepath.Join(t.TempDir(), "none")}, "authority that the chart's consul.tls does not name"},
-		"an authority that is none":      {good, consul.TLS{CAFile: file([]byte("nothing"))}, "no certificate"},
-		"another name":                   {good, consul.TLS{CA: trusted, ServerName: "consul.example"}, "is for localhost, client.dc1.consul, not for consul.example"},
+		"another authority":              {good, consul.TLS{CA: string(stranger.PEM)}, "authority that is not in --consul-ca-file or $AGENTLET_CONSUL_CA"},
+		"no authority":                   {good, consul.TLS{CAFile: filepath.Join(t.TempDir(), "none")}, "authority that is not in --consul-ca-file or $AGENTLET_CONSUL_CA"},
+		"an authority that is none":      {good, consul.TLS{CAFile: file([]byte("nothing"))}, "no certificate in --consul-ca-file"},
+		"another name":                   {good, consul.TLS{CA: trusted, ServerName: "consul.example"}, "is for localhost, client.dc1.consul, not for consul.example: set --consul-tls-server-name"},
 		"expired":                        {expired, consul.TLS{CA: trusted}, "valid from"},
-		"plain HTTP":                     {strings.TrimPrefix(plain.URL, "http://"), consul.TLS{CA: trusted}, "consul.scheme"},
+		"plain HTTP":                     {strings.TrimPrefix(plain.URL, "http://"), consul.TLS{CA: trusted}, "--consul-scheme"},
 		"client certificate wanted":      {mutual, consul.TLS{CA: trusted}, "client certificate"},
 		"another authority's":            {mutual, consul.TLS{CA: trusted, CertFile: file(strange.Certificate), KeyFile: file(strange.Key)}, "client certificate"},
 		"certificate and key of no pair": {mutual, consul.TLS{CA: trusted, CertFile: file(strange.Certificate), KeyFile: file(authority.Issue(t, inAnHour(), "pod").Key)}, "no pair"},
@@ -77,7 +77,7 @@ func TestAgentThatIsNotTrusted(t *testing.T) {
 
 func TestPlainHTTPToAnHTTPSPort(t *testing.T) {
 	server := startSecured(t)
-	if _, err := newClient(t, server.Address).HasLeader(t.Context()); !errors.Is(err, agentlet.ErrUnreachable) || !strings.Contains(err.Error(), "consul.scheme") {
+	if _, err := newClient(t, server.Address).HasLeader(t.Context()); !errors.Is(err, agentlet.ErrUnreachable) || !strings.Contains(err.Error(), "--consul-scheme") {
 		t.Errorf("HasLeader = %v, want what to do", err)
 	}
 }

@@ -271,13 +271,13 @@ func TestFaultACLStaticTokenAndClientCertificate(t *testing.T) {
 		_, err := g.CreatePod("web", g.Sample(g.Annotations()))
 		g.Must(err)
 	})
-	g.Then("the gate says that the agent isn't trusted", func() { g.awaitGate("web", contract.ConsulUnreachable, "consul.tls") })
+	g.Then("the gate says that the agent isn't trusted", func() { g.awaitGate("web", contract.ConsulUnreachable, "--consul-ca-file") })
 	g.When("the Secret with authority and client certificate comes", func() {
 		_, err := g.Kubectl(g.Ctx, "-n", g.Namespace, "create", "secret", "generic", "consul-tls",
 			"--from-file=ca.crt="+pem("ca.crt"), "--from-file=tls.crt="+pem("client.crt"), "--from-file=tls.key="+pem("client.key"))
 		g.Must(err)
 	})
-	g.Then("the gate says that a token is missing", func() { g.awaitGate("web", contract.LoginFailed, "consul.acl.secretName") })
+	g.Then("the gate says that a token is missing", func() { g.awaitGate("web", contract.LoginFailed, "--consul-token-file") })
 	g.When("the token comes, made as the documentation says", func() { g.run("token.sh") })
 	g.Then("the gate opens without a restart", func() {
 		g.AwaitReady("web")
@@ -373,7 +373,7 @@ func TestFaultACLUntrustedAgent(t *testing.T) {
 		g.Must(err)
 	})
 	g.Then("the gate says so, in words that don't change", func() {
-		g.awaitGate("web", contract.ConsulUnreachable, "authority", "consul.tls")
+		g.awaitGate("web", contract.ConsulUnreachable, "authority", "--consul-ca-file")
 		g.Pause(10 * time.Second)
 		metrics, err := g.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", g.Namespace, "pods", "web:19500", "proxy", "metrics").DoRaw(g.Ctx)
 		g.Must(err)
@@ -390,12 +390,14 @@ func TestFaultACLUntrustedAgent(t *testing.T) {
 		g.Must(err)
 	})
 	g.Then("the gate says which names they have", func() {
-		g.awaitGate("named", contract.ConsulUnreachable, "client.dc1.consul", "consul.tls.serverName")
+		g.awaitGate("named", contract.ConsulUnreachable, "client.dc1.consul", "--consul-tls-server-name")
 	})
 	g.When("all is trusted, and no token is sent", func() {
 		g.Must(g.Install(g.Ctx, "consul.port="+strconv.Itoa(cluster.SecuredPort), "consul.scheme=https", g.inline()))
 		_, err := g.CreatePod("anonymous", g.Sample(g.Annotations()))
 		g.Must(err)
 	})
-	g.Then("the gate says that", func() { g.awaitGate("anonymous", contract.RegistrationRejected, "anonymous token", "consul.acl") })
+	g.Then("the gate says that", func() {
+		g.awaitGate("anonymous", contract.RegistrationRejected, "anonymous token", "--consul-token-file")
+	})
 }
