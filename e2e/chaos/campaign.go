@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/agentlet/agentlet/internal/columns"
 )
 
 // World does the steps to a cluster.
@@ -226,8 +229,7 @@ func (c *Campaign) row(name string) *Row {
 
 // Table is a line for each fault and change that happened, in the order of the tables, under a head, and one of all.
 func (r Report) Table() []string {
-	const form = "%-48s %6v %8v %14v"
-	lines := []string{fmt.Sprintf(form, "fault or change", "times", "failed", "until quiet")}
+	table := [][]string{{"fault or change", "times", "failed", "until quiet"}}
 	var order []string
 	for _, fault := range faults {
 		order = append(order, fault.Name)
@@ -239,10 +241,10 @@ func (r Report) Table() []string {
 	slices.SortFunc(rows, func(a, b Row) int { return slices.Index(order, a.Name) - slices.Index(order, b.Name) })
 	times, failed := 0, 0
 	for _, row := range rows {
-		lines = append(lines, fmt.Sprintf(form, row.Name, row.Times, row.Failed, row.Quiet.Round(100*time.Millisecond)))
+		table = append(table, []string{row.Name, strconv.Itoa(row.Times), strconv.Itoa(row.Failed), row.Quiet.Round(100 * time.Millisecond).String()})
 		times, failed = times+row.Times, failed+row.Failed
 	}
-	return append(lines, fmt.Sprintf("seed %d: %d faults and changes in %d steps and %d rounds, %s; %d of %d requests failed where a fault allows it",
+	return append(columns.Align(table, 1, nil), fmt.Sprintf("seed %d: %d faults and changes in %d steps and %d rounds, %s; %d of %d requests failed where a fault allows it",
 		r.Seed, times, r.Steps, r.Rounds, r.Took.Round(time.Second), failed, r.Requests))
 }
 

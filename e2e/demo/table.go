@@ -3,10 +3,10 @@ package demo
 import (
 	"maps"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/internal/columns"
 )
 
 // column of a table: a station, with a shorter title for a narrow terminal.
@@ -44,25 +44,23 @@ const shortPod = 12
 // render returns the table's lines, none wider than width characters; a width of 0 sets no bound. What doesn't fit goes
 // in this order: the nodes, the long titles, the start of the pods' names, and the end of the lines.
 func (t table) render(lives []observe.Life, width int, style style) []string {
-	var rows [][]string
-	var names int // leading columns that hold names
+	var lines []string
 	for _, fit := range []struct{ node, long, name bool }{{true, true, true}, {false, true, true}, {false, false, true}, {}} {
-		names = 1
+		names := 1 // leading columns of words
 		if fit.node {
 			names = 2
 		}
-		rows = [][]string{t.head(fit.node, fit.long)}
+		rows := [][]string{t.head(fit.node, fit.long)}
 		for _, life := range lives {
 			rows = append(rows, t.row(life, fit.node, fit.name))
 		}
-		if width <= 0 || total(widths(rows)) <= width {
+		lines = columns.Align(rows, names, nil)
+		if width <= 0 || utf8.RuneCountInString(lines[0]) <= width { // as wide as all, since it ends with a number's title
 			break
 		}
 	}
-	wide := widths(rows)
-	lines := make([]string, len(rows))
-	for i, row := range rows {
-		line := clip(join(row, wide, names), width)
+	for i, line := range lines {
+		line = clip(line, width)
 		switch {
 		case i == 0:
 			line = style.head(line)
@@ -117,43 +115,6 @@ func sound(life observe.Life) observe.Life {
 		life.At[observe.Registered] = inCatalog
 	}
 	return life
-}
-
-const gap = "  "
-
-func widths(rows [][]string) []int {
-	wide := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			wide[i] = max(wide[i], utf8.RuneCountInString(cell))
-		}
-	}
-	return wide
-}
-
-func total(wide []int) int {
-	sum := len(gap) * (len(wide) - 1)
-	for _, w := range wide {
-		sum += w
-	}
-	return sum
-}
-
-// join puts a row together: names to the left, numbers and their titles to the right.
-func join(row []string, wide []int, names int) string {
-	var line strings.Builder
-	for i, cell := range row {
-		if i > 0 {
-			line.WriteString(gap)
-		}
-		space := strings.Repeat(" ", wide[i]-utf8.RuneCountInString(cell))
-		if i < names {
-			line.WriteString(cell + space)
-		} else {
-			line.WriteString(space + cell)
-		}
-	}
-	return strings.TrimRight(line.String(), " ")
 }
 
 // clip cuts a line at width characters; a width of 0 sets no bound.

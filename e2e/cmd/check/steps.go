@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/agentlet/agentlet/e2e/prometheus"
@@ -35,6 +36,7 @@ func run(ctx context.Context, steps []step) error {
 	}
 	t := &tree{root: filepath.Dir(e2e), e2e: e2e}
 	var report strings.Builder
+	table := tabwriter.NewWriter(&report, 0, 0, 2, ' ', 0)
 	began := time.Now()
 	var failure error
 	for _, s := range steps {
@@ -50,12 +52,14 @@ func run(ctx context.Context, steps []step) error {
 			outcome = "FAILED"
 			failure = fmt.Errorf("%s: %w", s.name, err)
 		}
-		fmt.Fprintf(&report, "  %-24s %8.1fs  %s\n", s.name, time.Since(start).Seconds(), outcome)
+		fmt.Fprintf(table, "  %s\t%8.1fs\t%s\n", s.name, time.Since(start).Seconds(), outcome)
 		if failure != nil {
 			break
 		}
 	}
-	fmt.Printf("\n%s  %-24s %8.1fs\n", report.String(), "in all", time.Since(began).Seconds())
+	fmt.Fprintf(table, "  in all\t%8.1fs\n", time.Since(began).Seconds())
+	failure = errors.Join(failure, table.Flush())
+	fmt.Printf("\n%s", report.String())
 	return failure
 }
 

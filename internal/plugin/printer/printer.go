@@ -6,6 +6,7 @@ package printer
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/agentlet/agentlet/internal/columns"
 )
 
 // Colour of a cell.
@@ -75,31 +78,17 @@ func (p *Printer) Error(kind string, err error) {
 	p.Line(Text(kind + ": " + strings.Join(strings.Fields(err.Error()), " ")))
 }
 
-// Table prints rows with their columns aligned, two spaces between them and each line indented. An empty cell is shown as "-".
-// The last column is not padded. Colours don't count for the width of a column, as they do with text/tabwriter.
+// Table prints rows with their columns aligned and each line indented. An empty cell is shown as "-".
 func (p *Printer) Table(indent string, rows [][]Cell) {
-	widths := map[int]int{}
 	texts := make([][]string, len(rows))
 	for r, row := range rows {
-		for i, cell := range row {
-			text := escaped(cell)
-			if text == "" {
-				text = "-"
-			}
-			texts[r] = append(texts[r], text)
-			widths[i] = max(widths[i], utf8.RuneCountInString(text))
+		for _, cell := range row {
+			texts[r] = append(texts[r], cmp.Or(escaped(cell), "-"))
 		}
 	}
-	for r, row := range rows {
-		var line strings.Builder
-		line.WriteString(indent)
-		for i, cell := range row {
-			line.WriteString(p.paint(cell, texts[r][i]))
-			if i < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(texts[r][i])+2))
-			}
-		}
-		p.write(strings.TrimRight(line.String(), " "))
+	paint := func(row, column int, text string) string { return p.paint(rows[row][column], text) }
+	for _, line := range columns.Align(texts, 0, paint) {
+		p.write(indent + line)
 	}
 }
 
