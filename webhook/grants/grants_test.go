@@ -262,6 +262,32 @@ func TestReplicasAndRestartsAgree(t *testing.T) {
 	})
 }
 
+// The namespaces are listed and watched once for the admission and the grants, by whoever gives the informer.
+func TestNamespacesAreWatchedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "web", "web"))
+		g := c.grants()
+		defer background(t, g.Run)()
+		c.want("at first", shop, "web")
+		if _, known := g.namespaces.Annotations(shop); !known {
+			t.Error("the admission doesn't know the namespace")
+		}
+		lists := 0
+		for _, action := range c.Actions() {
+			if action.GetVerb() == "list" && action.GetResource().Resource == "namespaces" {
+				lists++
+			}
+		}
+		if lists != 1 {
+			t.Errorf("listed %d times", lists)
+		}
+		// Its failures could not be counted any more.
+		if _, err := New(Config{Client: c, Namespaces: g.namespaces.Informer()}); err == nil {
+			t.Error("New takes an informer that runs already")
+		}
+	})
+}
+
 func TestManyNamespaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
