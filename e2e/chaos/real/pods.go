@@ -232,12 +232,14 @@ func concurrently(ctx context.Context, times, atOnce int, do func(ctx context.Co
 // webhooks are the webhook's Ready pods.
 func (w *World) webhooks() (ready []*corev1.Pod) {
 	for _, pod := range w.watch.pods(scenario.SystemNamespace) {
-		if pod.Labels["app.kubernetes.io/component"] == "webhook" && scenario.IsReady(pod) && pod.DeletionTimestamp == nil {
+		if isWebhook(pod) && scenario.IsReady(pod) && pod.DeletionTimestamp == nil {
 			ready = append(ready, pod)
 		}
 	}
 	return ready
 }
+
+func isWebhook(pod *corev1.Pod) bool { return pod.Labels["app.kubernetes.io/component"] == "webhook" }
 
 func (w *World) aWebhook(step chaos.Step) (*corev1.Pod, error) {
 	ready := w.webhooks()

@@ -69,6 +69,9 @@ func (w *World) quiet(ctx context.Context) (seen string, err error) {
 	if len(w.webhooks()) != 2 {
 		return "", fmt.Errorf("%d replicas of the webhook are Ready, want 2", len(w.webhooks()))
 	}
+	if err := w.removeEndedWebhooks(ctx); err != nil {
+		return "", err
+	}
 	now, err := w.count(ctx)
 	if err != nil {
 		return "", err
@@ -79,6 +82,20 @@ func (w *World) quiet(ctx context.Context) (seen string, err error) {
 		}
 	}
 	return fmt.Sprintf("%d pods Ready and passing; %s", len(pods), now), nil
+}
+
+// removeEndedWebhooks removes replicas that a fault has ended for good, such as an eviction, as an operator would: whoever comes after
+// the campaign counts them. An error says that there were some.
+func (w *World) removeEndedWebhooks(ctx context.Context) error {
+	var errs []error
+	for _, pod := range w.watch.pods(scenario.SystemNamespace) {
+		if ended := pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded; !ended || !isWebhook(pod) {
+			continue
+		}
+		err := ignoreGone(w.Kube.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{}))
+		errs = append(errs, fmt.Errorf("a replica of the webhook has ended, and is still there: %s", pod.Name), err)
+	}
+	return errors.Join(errs...)
 }
 
 // settledPods are the workload's, all Ready and on their newest revision. Pods that have failed are removed, as an operator would.
