@@ -164,7 +164,7 @@ type watchService struct {
 func (c watchService) key() key           { return key{"watch", c.id} }
 func (watchService) operation() operation { return "watch" }
 func (watchService) policy() policy {
-	return policy{isBlocking: true, maxUnreachable: backoffBreaking}
+	return policy{isBlocking: true, absentIsLoss: true, maxUnreachable: backoffBreaking}
 }
 
 func (c watchService) supersededBy(planned command) bool { return planned != command(c) }

@@ -118,7 +118,7 @@ func (c updateReadiness) policy() policy {
 }
 
 func updatePolicy(timeout time.Duration) policy {
-	return policy{timeout: timeout, takesLock: true, isCheckUpdate: true, maxUnreachable: backoffBreaking}
+	return policy{timeout: timeout, takesLock: true, isCheckUpdate: true, absentIsLoss: true, maxUnreachable: backoffBreaking}
 }
 
 func (c updateReadiness) run(ctx context.Context, ports *Config) outcome {

@@ -13,6 +13,14 @@ type operation string
 // key of a command: at most one with the same key is in flight.
 type key struct{ name, id string }
 
+// subject is what the id is of, as logs call it.
+func (k key) subject() string {
+	if k.name == containerKey {
+		return "container"
+	}
+	return "service"
+}
+
 func (k key) compare(other key) int {
 	return cmp.Or(cmp.Compare(k.name, other.name), cmp.Compare(k.id, other.id))
 }
@@ -78,8 +86,9 @@ type policy struct {
 	takesLock, isCheckUpdate bool
 	// changesAgent: what was read of the agent while it was in flight may be older or newer.
 	changesAgent bool
-	// absentIsSuccess: what it was to remove or to write to isn't there, which is an answer and no failure.
-	absentIsSuccess bool
+	// absentIsSuccess: what it was to remove or to write to isn't there, which is an answer and no failure. absentIsLoss: what it
+	// asks about was there, and the agent has lost it.
+	absentIsSuccess, absentIsLoss bool
 	// once: it is not tried again.
 	once bool
 	// maxBackoff and maxUnreachable bound the pause before the next try, the latter where nobody answered; zero: backoffAgent.

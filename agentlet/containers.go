@@ -81,6 +81,9 @@ func planProbes(s *state, now time.Time, p *schedule) {
 	}
 }
 
+// containerKey is of the probes, by the container.
+const containerKey = "container"
+
 // probeContainer runs a container's own probe once.
 type probeContainer struct {
 	container string
@@ -89,7 +92,7 @@ type probeContainer struct {
 	probe    *registration.Probe
 }
 
-func (c probeContainer) key() key           { return key{"container", c.container} }
+func (c probeContainer) key() key           { return key{containerKey, c.container} }
 func (probeContainer) operation() operation { return "probe_container" }
 func (probeContainer) policy() policy       { return policy{isBlocking: true, asks: elsewhere} }
 

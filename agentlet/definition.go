@@ -142,10 +142,10 @@ func aim(check *registration.Check, ip string) {
 }
 
 // Fingerprint tells definitions apart: 8 hexadecimal digits over every part but those that others may rightly set, the
-// tags under enable_tag_override, and the sync generation. It travels with the heartbeat check into the catalog, so that
+// tags under enable_tag_override, the sync generation, and a maintenance. It travels with the heartbeat check into the catalog, so that
 // the catalog's health of this definition can be told from that of an earlier one.
 func (d Definition) Fingerprint() string {
-	d.Meta = withoutSyncGeneration(d.Meta)
+	d.Meta, d.Maintenance = withoutSyncGeneration(d.Meta), ""
 	if d.EnableTagOverride {
 		d.Tags = nil
 	}
@@ -213,6 +213,9 @@ func withoutSyncGeneration(meta map[string]string) map[string]string {
 	return meta
 }
 
+// maxSyncGeneration is more resyncs than a pod can have; what is at the agent may be anybody's.
+const maxSyncGeneration = 1 << 30
+
 // syncGeneration of a definition's meta, also of one that an older agentlet has put.
 func syncGeneration(meta map[string]string) (n int, ok bool) {
 	text, ok := meta[contract.MetaSyncGeneration]
@@ -220,5 +223,5 @@ func syncGeneration(meta map[string]string) (n int, ok bool) {
 		text = meta[contract.MetaNudge]
 	}
 	n, err := strconv.Atoi(text)
-	return n, err == nil
+	return n, err == nil && n >= 0 && n < maxSyncGeneration
 }

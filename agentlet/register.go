@@ -46,6 +46,8 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 		if s.shouldRegister(i) && s.conn.hasLeader() && (!again || p.reached(now, i.registeredAt.Add(reregisterInterval))) {
 			p.add(s, now, c)
 		}
+	case i.notesStale() && i.readiness == s.health(i) && i.maintenanceOutput == s.maintenanceOutput() && s.conn.hasLeader() && s.conn.lateUpdates == 0:
+		p.add(s, now, newRegister(s, i)) // the update comes first: it takes effect also where the agent is blocked
 	case (!i.confirmed || i.lost()) && s.conn.hasLeader() && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.resyncAt):
 		c := newRegister(s, i)
 		c.cause = causeResync

@@ -80,16 +80,17 @@ func (s *state) handleOutcome(c command, o outcome, t turn) {
 
 // logFailure logs a failure when it begins and when it is over; before is what was known of the key's failures.
 func logFailure(c command, before retry, err error, t turn) {
-	switch {
-	case errors.Is(err, ErrAbsent) && c.policy().absentIsSuccess:
-	case errors.Is(err, ErrAbsent):
+	switch absent := errors.Is(err, ErrAbsent); {
+	case err == nil, absent && c.policy().absentIsSuccess:
+		if before.failures > 0 {
+			t.log.Info("recovered", "failures", before.failures)
+		}
+	case absent && c.policy().absentIsLoss:
 		t.log.Warn("the Consul agent has lost an instance or a check")
-	case err != nil && before.isNew(err):
+	case before.isNew(err):
 		t.log.Warn("failed", "error", err)
-	case err != nil:
+	default:
 		t.log.Debug("failed", "error", err)
-	case before.failures > 0:
-		t.log.Info("recovered", "failures", before.failures)
 	}
 }
 

@@ -59,7 +59,7 @@ func (l *loop) start(ctx context.Context, k key, c command) {
 			delete(l.inFlight, k)
 			log := l.log.With("action", string(c.operation()))
 			if k.id != "" {
-				log = log.With("service", k.id)
+				log = log.With(k.subject(), k.id)
 			}
 			s.handleOutcome(c, o, turn{begun: f.begun, now: now, jitter: jitter, log: log, metrics: l.metrics})
 		})

@@ -91,6 +91,9 @@ func (i *instance) upToDate() bool {
 	})
 }
 
+// notesStale reports whether the readiness check's notes at the agent tell of another maintenance than there is.
+func (i *instance) notesStale() bool { return i.actual.Definition.Maintenance != i.want.Maintenance }
+
 // definition to put: with the sync generation as it stands, because to lower it would be one more change, and with the tags
 // that others have set where enable_tag_override hands them over.
 func (i *instance) definition() Definition {

@@ -122,6 +122,7 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 			o.Fingerprint = fingerprintIn(check.Notes)
 		case contract.ReadinessID(check.ServiceID):
 			o.Readiness, o.MaintenanceOutput = contract.Health(check.Status), maintenanceIn(check)
+			o.Definition.Maintenance = maintenanceInNotes(check.Notes)
 		}
 		observed[check.ServiceID] = o
 	}

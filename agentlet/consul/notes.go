@@ -20,10 +20,14 @@ const (
 // withSync begins notes where the agent is to sync again: it syncs a check that has changed, and takes one that is put as it was
 // for synced, though it may have failed to.
 func withSync(d agentlet.Definition, notes string) string {
-	if n := d.Meta[contract.MetaSyncGeneration]; n != "" {
-		return strings.TrimSuffix("sync "+n+"; "+notes, "; ")
+	n := d.Meta[contract.MetaSyncGeneration]
+	switch {
+	case n == "":
+		return notes
+	case notes == "":
+		return "sync " + n
 	}
-	return notes
+	return "sync " + n + "; " + notes
 }
 
 // heartbeatNotesOf are the heartbeat check's.
@@ -54,7 +58,12 @@ func maintenanceIn(check *api.AgentCheck) string {
 	if check.Output != "" {
 		return fromMark(check.Output, 0)
 	}
-	return fromMark(check.Notes, strings.Index(check.Notes, contract.MaintenanceOutput))
+	return maintenanceInNotes(check.Notes)
+}
+
+// maintenanceInNotes is the one that a readiness check's notes tell of, whatever its status is.
+func maintenanceInNotes(notes string) string {
+	return fromMark(notes, strings.Index(notes, contract.MaintenanceOutput))
 }
 
 func fromMark(text string, at int) string {

@@ -47,7 +47,7 @@ func checkMetaKey(key string) error {
 		return fmt.Errorf("the key %q has %d characters, Consul takes %d", Excerpt(key), len(key), maxMetaKey)
 	case strings.HasPrefix(key, metaReserved):
 		return fmt.Errorf("%q: Consul keeps keys that start with %s for itself", key, metaReserved)
-	case slices.Contains(agentletMeta, key):
+	case slices.Contains(agentletMeta, key), key == contract.MetaNudge:
 		return fmt.Errorf("%q is set by agentlet", key)
 	}
 	return nil
