@@ -55,7 +55,7 @@ func (s *state) observePod(pod *corev1.Pod, defaults registration.Defaults, now 
 	if finished(pod) {
 		s.signal(signals{finished: true}, now)
 	}
-	reg, _, errs := registration.Parse(pod, defaults)
+	reg, errs := registration.Parse(pod, defaults)
 	if len(errs) == 0 {
 		services, tags := s.allowed.NotAllowed(pod, reg)
 		errs = slices.Concat(services, tags)

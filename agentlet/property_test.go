@@ -267,7 +267,7 @@ func (p *play) deliverOne(pod *corev1.Pod) {
 	away, registrar := p.away, p.registrar
 	if !away {
 		d := delivery{pod: pod.DeepCopy(), at: time.Now()}
-		if reg, _, errs := registration.Parse(pod, nil); len(errs) == 0 {
+		if reg, errs := registration.Parse(pod, nil); len(errs) == 0 {
 			d.reg = reg
 		} else if len(p.told) > 0 {
 			d.reg = p.told[len(p.told)-1].reg
@@ -412,7 +412,7 @@ func perform(steps []step) (wrong string) {
 	p.locked(func() { p.leader, p.syncing, p.slow, p.syncs = true, true, nil, 5*time.Millisecond })
 	p.start(false)
 	p.deliver()
-	if _, _, errs := registration.Parse(p.now(), nil); len(errs) > 0 {
+	if _, errs := registration.Parse(p.now(), nil); len(errs) > 0 {
 		p.change(func(pod *corev1.Pod) { pod.Annotations = speaking().Annotations })
 	}
 	time.Sleep(2 * changeEvery)
@@ -456,7 +456,7 @@ func perform(steps []step) (wrong string) {
 // converged is what is not as the pod asks for.
 func (p *play) converged(isReady bool) (wrongs []string) {
 	pod := p.now()
-	reg, _, _ := registration.Parse(pod, nil)
+	reg, _ := registration.Parse(pod, nil)
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
 	if failing := p.registrar.Status().Failing; len(failing) > 0 {

@@ -133,7 +133,7 @@ func TestAllowedOfAnInstallationIsJudged(t *testing.T) {
 func TestNotAllowedAfterInjection(t *testing.T) {
 	i := testInjector(t)
 	pod := serving("pay")
-	reg, _, errs := registration.Parse(pod, nil)
+	reg, errs := registration.Parse(pod, nil)
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}

@@ -60,9 +60,12 @@ func TestGolden(t *testing.T) {
 			raw := readPod(t, dir)
 			d := testInjector(t).Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})
 
-			s := said{Outcome: d.Outcome, Reason: d.Reason, Warnings: d.Warnings}
+			s := said{Outcome: d.Outcome, Reason: d.Reason}
 			for _, err := range d.Errors {
 				s.Errors = append(s.Errors, err.Error())
+			}
+			for _, warning := range d.Warnings {
+				s.Warnings = append(s.Warnings, warning.Message)
 			}
 			golden.Check(t, filepath.Join(dir, "decision.yaml"), string(toYAML(t, s)))
 			if d.Outcome != Injected {
@@ -168,9 +171,9 @@ func checkPatched(t testing.TB, raw, patched []byte, d Decision) {
 	}
 	// What is said of another system's annotations is said once in its words, when they are translated.
 	translation := dialect.Translate(decode(t, raw).Annotations, dialect.All())
-	ours := func(warnings []string) []string {
-		return slices.DeleteFunc(slices.Clone(translation.WarningsInTheirWords(warnings)), func(w string) bool {
-			return strings.Contains(w, "katalog-sync.wish.com/") || strings.Contains(w, "consul.hashicorp.com/")
+	ours := func(warnings []registration.Warning) []registration.Warning {
+		return slices.DeleteFunc(slices.Clone(translation.MapWarnings(warnings)), func(w registration.Warning) bool {
+			return strings.Contains(w.Field, "katalog-sync.wish.com/") || strings.Contains(w.Field, "consul.hashicorp.com/")
 		})
 	}
 	if diff := cmp.Diff(ours(d.Warnings), ours(again.Warnings), cmpopts.EquateEmpty()); diff != "" {

@@ -40,7 +40,7 @@ type Decision struct {
 	// Errors of a denial, all of them.
 	Errors field.ErrorList
 	// Warnings for the person, with any outcome.
-	Warnings []string
+	Warnings []registration.Warning
 	// Patch holds add operations only; empty when nothing is to be done. Its values are shared between decisions: they
 	// are there to be marshalled, not to be changed.
 	Patch []jsonpatch.Operation
@@ -71,13 +71,13 @@ func (i *Injector) Decide(request Request) Decision {
 	case optedOut(pod):
 		return Decision{Outcome: Skipped, Reason: ReasonOptedOut}
 	case windows(pod):
-		return Decision{Outcome: Skipped, Reason: ReasonUnsupportedOS, Warnings: []string{
-			"agentlet runs on Linux only: this pod will not be registered in Consul",
+		return Decision{Outcome: Skipped, Reason: ReasonUnsupportedOS, Warnings: []registration.Warning{
+			{Message: "agentlet runs on Linux only: this pod will not be registered in Consul"},
 		}}
 	}
 
-	reg, warnings, errs := registration.Parse(pod, i.config.Defaults)
-	errs, warnings = append(translation.Errors, errs...), translation.WarningsInTheirWords(warnings)
+	reg, warnings, errs := registration.Lint(pod, i.config.Defaults, translation.Origins)
+	errs, warnings = append(translation.Errors, errs...), translation.MapWarnings(warnings)
 	found := scan(pod)
 	if found.agentlet == nil { // otherwise the annotations were translated before, which told it
 		warnings = append(warnings, translation.Warnings...)

@@ -8,6 +8,7 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
@@ -30,7 +31,7 @@ type patchBuilder struct {
 	otherGates []string
 
 	patch    []jsonpatch.Operation
-	warnings []string
+	warnings []registration.Warning
 }
 
 // compose adds what the pod doesn't have yet.
@@ -104,8 +105,11 @@ func (c *patchBuilder) addHooks(port int) {
 		lifecycle := container.Lifecycle
 		if lifecycle != nil && lifecycle.PreStop != nil {
 			if !isDrainHook(lifecycle.PreStop) {
-				c.warnings = append(c.warnings, fmt.Sprintf("container %q has a preStop hook of its own, so agentlet adds none: "+
-					"its SIGTERM follows its own hook, and may come while clients are still sent to this pod", container.Name))
+				c.warnings = append(c.warnings, registration.Warning{
+					Field: field.NewPath("spec", "containers").Index(i).Child("lifecycle", "preStop").String(),
+					Message: fmt.Sprintf("container %q has a preStop hook of its own, so agentlet adds none: "+
+						"its SIGTERM follows its own hook, and may come while clients are still sent to this pod", container.Name),
+				})
 				continue
 			}
 			if c.answers(lifecycle.PreStop, port) {

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 )
 
@@ -195,7 +196,7 @@ func TestADenialListsEveryError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			handler := testMutator(decide(func(injector.Request) injector.Decision {
 				return injector.Decision{
-					Outcome: injector.Denied, Reason: injector.ReasonInvalidAnnotations, Errors: test.errors, Warnings: []string{"and\nthis"},
+					Outcome: injector.Denied, Reason: injector.ReasonInvalidAnnotations, Errors: test.errors, Warnings: []registration.Warning{{Message: "and\nthis"}},
 				}
 			}))
 			response := answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
@@ -246,6 +247,12 @@ func TestTheLogHoldsNothingThatTheNonceIsMadeOf(t *testing.T) {
 
 func TestFitWarnings(t *testing.T) {
 	long := strings.Repeat("ä", 200) // two bytes each
+	warnings := func(messages []string) (warnings []registration.Warning) {
+		for _, message := range messages {
+			warnings = append(warnings, registration.Warning{Message: message})
+		}
+		return warnings
+	}
 	for name, test := range map[string]struct{ in, want []string }{
 		"none":       {nil, nil},
 		"as it is":   {[]string{"a b"}, []string{"a b"}},
@@ -253,7 +260,7 @@ func TestFitWarnings(t *testing.T) {
 		"cut at 256": {[]string{long}, []string{strings.Repeat("ä", 126) + "…"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := fitWarnings(test.in); !slices.Equal(got, test.want) {
+			if got := fitWarnings(warnings(test.in)); !slices.Equal(got, test.want) {
 				t.Errorf("got %q", got)
 			}
 		})
@@ -262,7 +269,7 @@ func TestFitWarnings(t *testing.T) {
 	for i := range 40 {
 		many = append(many, fmt.Sprintf("%d %s", i, long))
 	}
-	got, total := fitWarnings(many), 0
+	got, total := fitWarnings(warnings(many)), 0
 	for _, warning := range got {
 		total += len(warning)
 	}

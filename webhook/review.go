@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/workload"
 )
@@ -193,7 +194,7 @@ const (
 )
 
 // fitWarnings cuts what the API server would cut, so that the cut is seen, and puts each warning on one line.
-func fitWarnings(warnings []string) []string {
+func fitWarnings(warnings []registration.Warning) []string {
 	if len(warnings) == 0 {
 		return nil
 	}
@@ -201,11 +202,11 @@ func fitWarnings(warnings []string) []string {
 	room := maxWarningTotal - len(more(len(warnings)))
 	fit := make([]string, 0, len(warnings))
 	for i, warning := range warnings {
-		warning = cut(strings.Join(strings.Fields(warning), " "), maxWarning)
-		if room -= len(warning); room < 0 {
+		text := cut(strings.Join(strings.Fields(warning.Message), " "), maxWarning)
+		if room -= len(text); room < 0 {
 			return append(fit, more(len(warnings)-i))
 		}
-		fit = append(fit, warning)
+		fit = append(fit, text)
 	}
 	return fit
 }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/workload"
 )
@@ -113,7 +114,9 @@ func (w *workloads) compare(ctx context.Context, in *request, t templates, found
 		for _, err := range now.Errors {
 			if key := errorKey(err); before[key] > 0 {
 				before[key]--
-				answer.Warnings = append(answer.Warnings, "its pods will be refused, as before: "+workload.AtPath(t.path, err).Error())
+				answer.Warnings = append(answer.Warnings, registration.Warning{
+					Field: err.Field, Message: "its pods will be refused, as before: " + workload.AtPath(t.path, err).Error(),
+				})
 				continue
 			}
 			answer.Outcome, answer.Reason = injector.Denied, now.Reason

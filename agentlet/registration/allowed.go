@@ -185,17 +185,12 @@ func (r *reader) askTag(tag string, path *field.Path, note string) {
 // NotAllowed returns an error for each service name and each tag that the pod may not register, of tags at most maxErrors. reg is
 // what Parse made of the pod.
 func (a *Allowed) NotAllowed(pod *corev1.Pod, reg *Registration) (services, tags field.ErrorList) {
-	_, structured := pod.Annotations[contract.Services]
 	for i, service := range reg.Services {
 		refusal := a.Services.Refusal(service.Name)
 		if refusal == "" {
 			continue
 		}
-		at := annotation(contract.ServiceNames)
-		if structured {
-			at = annotation(contract.Services).Index(i).Child("name")
-		}
-		services = append(services, field.Forbidden(at, fmt.Sprintf("service %q: %s", service.Name, refusal)))
+		services = append(services, field.Forbidden(namePath(pod, i), fmt.Sprintf("service %q: %s", service.Name, refusal)))
 	}
 	r := &reader{}
 	for _, asked := range reg.asked {

@@ -179,7 +179,7 @@ func TestNotAllowedNamesServiceGlobsAndSource(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod(test.annotations)
-			reg, _, errs := Parse(pod, nil)
+			reg, errs := Parse(pod, nil)
 			if len(errs) > 0 {
 				t.Fatal(errs)
 			}

@@ -85,14 +85,16 @@ var proxyKeys = readers[Proxy]{
 	"local_service_port":    func(d decoder, p *field.Path, n *yaml.Node, x *Proxy) { x.LocalServicePort = d.port(p, n) },
 	"upstreams":             func(d decoder, p *field.Path, n *yaml.Node, x *Proxy) { x.Upstreams = d.upstreams(p, n) },
 	"config": func(d decoder, p *field.Path, n *yaml.Node, x *Proxy) {
-		x.Config = d.config(p, n, readers[map[string]any]{
-			"protocol":                 setProtocol,
-			"local_connect_timeout_ms": setNumber("local_connect_timeout_ms", 1, maxMilliseconds),
-			"local_request_timeout_ms": setNumber("local_request_timeout_ms", 0, maxMilliseconds),
-			"local_idle_timeout_ms":    setNumber("local_idle_timeout_ms", 0, maxMilliseconds),
-			"max_inbound_connections":  setNumber("max_inbound_connections", 1, maxConnections),
-		})
+		x.Config = d.config(p, n, proxyConfigKeys)
 	},
+}
+
+var proxyConfigKeys = readers[map[string]any]{
+	"protocol":                 setProtocol,
+	"local_connect_timeout_ms": setNumber("local_connect_timeout_ms", 1, maxMilliseconds),
+	"local_request_timeout_ms": setNumber("local_request_timeout_ms", 0, maxMilliseconds),
+	"local_idle_timeout_ms":    setNumber("local_idle_timeout_ms", 0, maxMilliseconds),
+	"max_inbound_connections":  setNumber("max_inbound_connections", 1, maxConnections),
 }
 
 var upstreamKeys = readers[Upstream]{
@@ -109,20 +111,22 @@ var upstreamKeys = readers[Upstream]{
 	"local_bind_address":    func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.LocalBindAddress = d.loopback(p, n) },
 	"local_bind_port":       func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) { u.LocalBindPort = d.port(p, n) },
 	"config": func(d decoder, p *field.Path, n *yaml.Node, u *Upstream) {
-		u.Config = d.config(p, n, readers[map[string]any]{
-			"protocol": setProtocol, "connect_timeout_ms": setNumber("connect_timeout_ms", 1, maxMilliseconds),
-		})
+		u.Config = d.config(p, n, upstreamConfigKeys)
 	},
+}
+
+var upstreamConfigKeys = readers[map[string]any]{
+	"protocol": setProtocol, "connect_timeout_ms": setNumber("connect_timeout_ms", 1, maxMilliseconds),
+}
+
+var connectKeys = readers[Service]{
+	"native":          func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Native = d.boolean(p, n) },
+	"sidecar_service": func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Sidecar = d.sidecar(p, n) },
 }
 
 // readConnect reads the service's part in the mesh.
 func readConnect(d decoder, path *field.Path, n *yaml.Node, s *Service) {
-	present, ok := readObject(d, path, n, readers[Service]{
-		"native": func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Native = d.boolean(p, n) },
-		"sidecar_service": func(d decoder, p *field.Path, n *yaml.Node, s *Service) {
-			s.Sidecar = d.sidecar(p, n)
-		},
-	}, nil, s)
+	present, ok := readObject(d, path, n, connectKeys, nil, s)
 	if ok && s.Native && present["sidecar_service"] {
 		d.r.add(field.Forbidden(path.Child("native"), "the application speaks for itself, or has a sidecar_service that does"))
 	}
@@ -247,7 +251,7 @@ func (r *reader) checkMesh(reg *Registration) {
 	}
 	if reg.Settings.ConnectInject && meshed < 0 {
 		r.add(field.Invalid(annotation(contract.ConnectInject), "true",
-			"needs a service with connect.sidecar_service in "+contract.Services))
+			"needs a service with connect.sidecar_service in "+r.origins.name(contract.Services)))
 	}
 }
 

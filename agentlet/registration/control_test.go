@@ -86,7 +86,7 @@ func TestNothingRegisteredHoldsControlCharacters(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: maps.Clone(test.annotations), Labels: test.labels}}
-			_, _, errs := Parse(pod, nil)
+			_, errs := Parse(pod, nil)
 			switch {
 			case test.field == "" && len(errs) > 0:
 				t.Errorf("refused: %v", errs)

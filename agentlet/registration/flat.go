@@ -30,6 +30,7 @@ func (r *reader) flatServices() []Service {
 		r.invalid(v, err)
 		return nil
 	}
+	r.listed = listed
 	taken := make(names, len(listed))
 	services := make([]Service, 0, len(listed))
 	for _, name := range listed {
@@ -41,10 +42,8 @@ func (r *reader) flatServices() []Service {
 			r.add(field.Duplicate(annotation(v.found), name))
 			continue
 		}
-		r.warnName(name)
 		services = append(services, r.flatService(name))
 	}
-	r.warnStrayNames(listed)
 	return services
 }
 
@@ -57,8 +56,9 @@ func (r *reader) flatService(name string) Service {
 		if err != nil {
 			r.invalid(v, err)
 		}
+		path, note := annotation(v.found), v.note()
 		for _, tag := range tags {
-			r.askTag(tag, annotation(v.found), v.note())
+			r.askTag(tag, path, note)
 		}
 		s.Tags = tags
 	}
@@ -93,25 +93,6 @@ func (r *reader) flatPort(name string) int {
 		r.invalid(v, err)
 	}
 	return port
-}
-
-// warnStrayNames warns of each KEY.NAME whose NAME is none of the services.
-func (r *reader) warnStrayNames(services []string) {
-	var stray []string
-	for key := range r.pod.Annotations {
-		if !strings.HasPrefix(key, contract.Prefix) {
-			continue
-		}
-		if _, name, ok := contract.Lookup(key); ok && name != "" && !slices.Contains(services, name) {
-			stray = append(stray, key)
-		}
-	}
-	slices.Sort(stray)
-	for _, key := range stray[:min(len(stray), maxWarnings+1)] {
-		_, name, _ := contract.Lookup(key)
-		r.warn(fmt.Sprintf("annotation %s has no effect: %s names no service %q%s",
-			key, contract.ServiceNames, name, didYouMean(name, slices.Values(services))))
-	}
 }
 
 // parseTags parses the flat form of tags.

@@ -10,13 +10,15 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// FuzzParse holds that no annotation makes Parse panic, that a registration comes exactly without errors, and that
-// what a registration holds is within the contract's and Consul's bounds.
+// FuzzParse holds that no annotation makes Parse panic, that a registration comes exactly without errors, that Lint reads
+// the same, and that what a registration holds is within the contract's and Consul's bounds.
 func FuzzParse(f *testing.F) {
 	f.Add("web,api", "http", `v1,a\,b`, "team:core", "role", "zone=topology.kubernetes.io/zone", "10s")
 	f.Add("Web", "65535", "", "", "a/b,c", "a.b", "1h")
@@ -58,10 +60,11 @@ func checkParsed(t *testing.T, values map[string]string) {
 	t.Helper()
 	pod := newPod(nil)
 	pod.Annotations = values
-	reg, _, errs := Parse(pod, nil)
+	reg, errs := Parse(pod, nil)
 	if (reg == nil) != (len(errs) > 0) {
 		t.Fatalf("registration %v beside errors %v", reg, errs.ToAggregate())
 	}
+	checkLint(t, pod, reg, errs)
 	for _, err := range errs {
 		if HasControl(err.Error()) {
 			t.Errorf("the error %q is more than a line of text", err.Error())
@@ -87,6 +90,33 @@ func checkParsed(t *testing.T, values map[string]string) {
 	}
 	if s := reg.Settings; s.DeregisterAfter < s.HeartbeatTTL || s.DrainDelay < 0 || s.AgentletPort < 1024 {
 		t.Errorf("settings %+v", s)
+	}
+}
+
+// checkLint holds that Lint reads a pod as Parse does, and that a warning's field is in the pod.
+func checkLint(t *testing.T, pod *corev1.Pod, reg *Registration, errs field.ErrorList) {
+	t.Helper()
+	linted, warnings, told := Lint(pod, nil, nil)
+	if !reflect.DeepEqual(linted, reg) {
+		t.Errorf("Lint reads %+v, Parse %+v", linted, reg)
+	}
+	at := func(errs field.ErrorList) (fields []string) {
+		for _, err := range errs {
+			fields = append(fields, err.Field)
+		}
+		return fields
+	}
+	if !slices.Equal(at(told), at(errs)) {
+		t.Errorf("Lint finds %v, Parse %v", told.ToAggregate(), errs.ToAggregate())
+	}
+	for _, warning := range warnings {
+		key, ok := strings.CutPrefix(warning.Field, "metadata.annotations[")
+		if key, _, _ = strings.Cut(key, "]"); !ok {
+			continue
+		}
+		if _, there := pod.Annotations[key]; !there {
+			t.Errorf("the warning %q is about %s", warning.Message, warning.Field)
+		}
 	}
 }
 
@@ -201,7 +231,7 @@ func FuzzQuantities(f *testing.F) {
 		pod := newPod(annotations{
 			"service-names": "web", "service-port": "80", "cpu-request": cpu, "memory-request": memory, "cpu-limit": cpuLimit, "memory-limit": memoryLimit,
 		})
-		reg, _, errs := Parse(pod, nil)
+		reg, errs := Parse(pod, nil)
 		if (reg == nil) != (len(errs) > 0) {
 			t.Fatalf("registration %v beside errors %v", reg, errs.ToAggregate())
 		}

@@ -41,9 +41,9 @@ func newPod(short annotations) *corev1.Pod {
 }
 
 // mustParse parses a pod that has no errors.
-func mustParse(t *testing.T, pod *corev1.Pod, defaults Defaults) (*Registration, []string) {
+func mustParse(t *testing.T, pod *corev1.Pod, defaults Defaults) (*Registration, []Warning) {
 	t.Helper()
-	reg, warnings, errs := Parse(pod, defaults)
+	reg, warnings, errs := Lint(pod, defaults, nil)
 	if len(errs) > 0 {
 		t.Fatalf("Parse: %v", errs.ToAggregate())
 	}
@@ -53,7 +53,7 @@ func mustParse(t *testing.T, pod *corev1.Pod, defaults Defaults) (*Registration,
 // wantErrors checks that a pod has exactly these errors, each given by a part of its text.
 func wantErrors(t *testing.T, pod *corev1.Pod, parts ...string) {
 	t.Helper()
-	reg, _, errs := Parse(pod, nil)
+	reg, _, errs := Lint(pod, nil, nil)
 	if reg != nil {
 		t.Errorf("a registration beside errors: %+v", reg)
 	}
@@ -68,14 +68,14 @@ func wantErrors(t *testing.T, pod *corev1.Pod, parts ...string) {
 }
 
 // wantWarnings checks that there are exactly these warnings, each given by a part of its text.
-func wantWarnings(t *testing.T, warnings []string, parts ...string) {
+func wantWarnings(t *testing.T, warnings []Warning, parts ...string) {
 	t.Helper()
 	if len(warnings) != len(parts) {
 		t.Fatalf("warnings %q, want %q", warnings, parts)
 	}
 	for i, part := range parts {
-		if !strings.Contains(warnings[i], part) {
-			t.Errorf("warning %d is\n%s\nwithout %q", i, warnings[i], part)
+		if !strings.Contains(warnings[i].Message, part) {
+			t.Errorf("warning %d is\n%s\nwithout %q", i, warnings[i].Message, part)
 		}
 	}
 }

@@ -47,16 +47,6 @@ func tooLong(pod *corev1.Pod) *field.Error {
 		fmt.Sprintf("these annotations hold %d bytes, and must not hold more than %d", size, maxText))
 }
 
-// atMost cuts a list of warnings, and says how many are left out.
-func atMost(warnings []string) []string {
-	if len(warnings) <= maxWarnings {
-		return warnings
-	}
-	return append(warnings[:maxWarnings:maxWarnings], leftOut(len(warnings)-maxWarnings))
-}
-
-func leftOut(warnings int) string { return fmt.Sprintf("%d more warnings are left out", warnings) }
-
 // checkCount says that a list is too long.
 func checkCount(n, most int, what string) error {
 	if n > most {

@@ -59,7 +59,7 @@ func TestHostileAnnotations(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			_, warnings, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations}}, nil)
+			_, warnings, errs := Lint(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations}}, nil, nil)
 			switch {
 			case c.says == "" && len(errs) > 0:
 				t.Errorf("refused: %v", errs)
@@ -75,7 +75,7 @@ func TestHostileAnnotations(t *testing.T) {
 
 func TestManyErrorsEndWithAWord(t *testing.T) {
 	bad := "[" + strings.TrimSuffix(strings.Repeat("{port: x},", MaxServices), ",") + "]"
-	_, _, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.Services: bad}}}, nil)
+	_, errs := Parse(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.Services: bad}}}, nil)
 	if len(errs) != maxErrors+1 || !strings.Contains(errs[maxErrors].Error(), "more errors") {
 		t.Errorf("%d errors, the last %v", len(errs), errs[len(errs)-1])
 	}
@@ -88,7 +88,7 @@ func TestUnknownKeysTakeNoMoreThanIsTold(t *testing.T) {
 		pod.Annotations[fmt.Sprintf("%sservice-nam%d", contract.Prefix, i)] = ""
 		pod.Labels[fmt.Sprintf("%sservice-nam%d", contract.Prefix, i)] = ""
 	}
-	if warnings := UnknownKeys(pod); len(warnings) != maxWarnings+1 || warnings[maxWarnings] != "9980 more warnings are left out" {
+	if warnings := UnknownKeys(pod); len(warnings) != maxWarnings+1 || warnings[maxWarnings].Message != "9980 more warnings are left out" {
 		t.Errorf("%d warnings, the last %q", len(warnings), warnings[len(warnings)-1])
 	}
 	one := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{contract.Prefix + "service-nam": ""}}}

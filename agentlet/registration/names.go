@@ -55,10 +55,3 @@ func (n names) take(name string) bool {
 	n[folded] = true
 	return true
 }
-
-// warnName warns of a name that DNS can't look up.
-func (r *reader) warnName(name string) {
-	if i := strings.IndexAny(name, "_."); i >= 0 {
-		r.warn(fmt.Sprintf("service %q: Consul's DNS can't serve a name with %q; use letters, digits and '-'", name, name[i]))
-	}
-}

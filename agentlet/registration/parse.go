@@ -18,20 +18,29 @@ func Wanted(pod *corev1.Pod) bool {
 }
 
 // Parse reads a pod's labels, annotations and declared ports. It returns every error at once, each with the key, the
-// value and the form expected; with errors the registration is nil. Warnings are for what is accepted but probably
-// not meant: an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name
-// that DNS can't look up. A pod that is not Wanted is an error here: ask first. What it takes is bounded (limits.go), for
-// any input.
-func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []string, errs field.ErrorList) {
-	if err := tooLong(pod); err != nil {
-		return nil, nil, field.ErrorList{err}
+// value and the form expected; with errors the registration is nil. A pod that is not Wanted is an error here: ask first.
+// What it takes is bounded (limits.go), for any input.
+//
+// It is for the agentlet, which reads its pod at each update and has nobody to advise. Lint is for whoever writes the pod.
+func Parse(pod *corev1.Pod, defaults Defaults) (*Registration, field.ErrorList) {
+	r := &reader{pod: pod, defaults: defaults}
+	reg := r.registration()
+	if len(r.errs) > 0 {
+		return nil, r.errs
 	}
-	r := &reader{pod: pod, defaults: defaults, warnings: UnknownKeys(pod)}
-	reg = &Registration{Settings: r.allSettings()}
+	return reg, nil
+}
 
-	_, structured := pod.Annotations[contract.Services]
+// registration is what the pod asks for, as far as it can be read; nil where too much of it would have to be.
+func (r *reader) registration() *Registration {
+	if err := tooLong(r.pod); err != nil {
+		r.add(err)
+		return nil
+	}
+	reg := &Registration{Settings: r.allSettings()}
+	_, structured := r.pod.Annotations[contract.Services]
 	switch {
-	case !Wanted(pod):
+	case !Wanted(r.pod):
 		r.add(field.Required(annotation(contract.ServiceNames), "or "+contract.Services))
 	case structured:
 		r.refuseFlatKeys()
@@ -44,15 +53,8 @@ func Parse(pod *corev1.Pod, defaults Defaults) (reg *Registration, warnings []st
 	reg.asked = r.tags
 	if reg.Settings.Readiness == contract.ReadinessProbe {
 		reg.Probes, reg.Unprobed = r.readProbes(reg.Settings.Exclude)
-		for _, why := range reg.Unprobed {
-			r.warn(contract.Readiness + "=" + string(contract.ReadinessProbe) + ": " + why)
-		}
 	}
-
-	if len(r.errs) > 0 {
-		return nil, atMost(r.warnings), r.errs
-	}
-	return reg, atMost(r.warnings), nil
+	return reg
 }
 
 // ValidateDefaults says what is wrong with an installation's defaults: a key that the contract does not know or that
@@ -116,7 +118,7 @@ func settingsConflicts(path *field.Path, defaults Defaults) field.ErrorList {
 		return nil // said already, key by key
 	}
 	var errs field.ErrorList
-	for _, c := range conflicts(&s) {
+	for _, c := range conflicts(&s, nil) {
 		errs = append(errs, field.Invalid(path.Key(contract.Short(c.key)), Excerpt(defaults[contract.Short(c.key)]), c.why))
 	}
 	return errs
@@ -124,10 +126,15 @@ func settingsConflicts(path *field.Path, defaults Defaults) field.ErrorList {
 
 // refuseFlatKeys adds an error for each service-* key beside the structured form.
 func (r *reader) refuseFlatKeys() {
-	for _, key := range slices.Sorted(maps.Keys(r.pod.Annotations)) {
+	var flat []string
+	for key := range r.pod.Annotations {
 		if isFlatKey(key) {
-			r.add(field.Forbidden(annotation(key), "not together with "+contract.Services+", which says all of it"))
+			flat = append(flat, key)
 		}
+	}
+	slices.Sort(flat)
+	for _, key := range flat {
+		r.add(field.Forbidden(annotation(key), "not together with "+r.origins.name(contract.Services)+", which says all of it"))
 	}
 }
 

@@ -11,11 +11,11 @@ import (
 )
 
 // podKeys are the contract's keys that are read from a pod, by full name.
-var podKeys = func() map[string]contract.Key {
-	keys := map[string]contract.Key{}
+var podKeys = func() map[string]*contract.Key {
+	keys := map[string]*contract.Key{}
 	for _, k := range contract.Keys() {
 		if strings.HasPrefix(k.Where, "pod ") {
-			keys[k.Name] = k
+			keys[k.Name] = &k
 		}
 	}
 	return keys
@@ -28,8 +28,12 @@ var errForm = errors.New("not of the form expected")
 type reader struct {
 	pod      *corev1.Pod
 	defaults Defaults
-	warnings []string
-	errs     field.ErrorList
+	origins  Origins
+	// hints: an error on an unknown key names the nearest known one, to find which takes as long as all the rest.
+	hints bool
+	errs  field.ErrorList
+	// listed are the names in service-names, if that is a list.
+	listed []string
 	// tags that were read, before any was dropped that came twice.
 	tags []askedTag
 }
@@ -41,7 +45,7 @@ type value struct {
 	found string
 	// inherited says that the pod itself doesn't carry it.
 	inherited bool
-	spec      contract.Key
+	spec      *contract.Key
 }
 
 // note says of a value that the pod doesn't carry where it comes from, for the end of a message.
@@ -75,7 +79,11 @@ func (r *reader) value(key, service string) (v value, ok bool) {
 
 // invalid adds a bad value's error.
 func (r *reader) invalid(v value, err error) {
-	r.add(field.Invalid(annotation(v.found), Excerpt(v.text), expectation(v.spec.Form, err)+v.note()))
+	form := v.spec.Form
+	if from := r.origins[v.found]; from.Form != "" {
+		form = from.Form
+	}
+	r.add(field.Invalid(annotation(v.found), Excerpt(v.text), expectation(form, err)+v.note()))
 }
 
 // add adds an error unless the same one is there: several services may read the same value. Beyond maxErrors the last
@@ -95,10 +103,19 @@ func (r *reader) add(err *field.Error) {
 	r.errs = append(r.errs, err)
 }
 
-func (r *reader) warn(message string) { r.warnings = append(r.warnings, message) }
-
 // annotation is the path of a pod annotation.
 func annotation(key string) *field.Path { return field.NewPath("metadata", "annotations").Key(key) }
+
+// label is the path of a pod label.
+func label(key string) *field.Path { return field.NewPath("metadata", "labels").Key(key) }
+
+// namePath is where the name of a pod's service, by its number, is said.
+func namePath(pod *corev1.Pod, i int) *field.Path {
+	if _, structured := pod.Annotations[contract.Services]; structured {
+		return annotation(contract.Services).Index(i).Child("name")
+	}
+	return annotation(contract.ServiceNames)
+}
 
 // expectation says which form a value must have, and what is wrong with it where the form doesn't say it.
 func expectation(form string, err error) string {

@@ -2,11 +2,9 @@ package registration
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -126,14 +124,11 @@ func limit(at func(*Resources) **resource.Quantity, least string) func(*Settings
 // allSettings reads all settings with what several of them say together.
 func (r *reader) allSettings() Settings {
 	s, _ := r.readSettings()
-	for _, c := range conflicts(&s) {
+	for _, c := range conflicts(&s, r.origins) {
 		v, _ := r.value(c.key, "")
 		r.add(field.Invalid(annotation(c.key), Excerpt(v.text), c.why))
 	}
 	r.refuseLocalAPI(&s)
-	r.warnExcluded(s.Exclude)
-	r.warnDrain(&s)
-	r.warnHeartbeat(&s)
 	return s
 }
 
@@ -154,22 +149,22 @@ func (r *reader) readSettings() (s Settings, bad bool) {
 // conflict is an error that a setting makes beside another one.
 type conflict struct{ key, why string }
 
-func conflicts(s *Settings) (found []conflict) {
+func conflicts(s *Settings, origins Origins) (found []conflict) {
 	if s.DeregisterAfter > 0 && s.DeregisterAfter < s.HeartbeatTTL {
 		found = append(found, conflict{contract.DeregisterAfter, fmt.Sprintf(
 			"must not be less than %s (%s): the instance would be reaped between two heartbeats",
-			contract.HeartbeatTTL, short(s.HeartbeatTTL))})
+			origins.name(contract.HeartbeatTTL), short(s.HeartbeatTTL))})
 	}
 	more := func(request, limit *resource.Quantity) bool {
 		return request != nil && limit != nil && request.Cmp(*limit) > 0
 	}
 	if more(s.Resources.CPURequest, s.Resources.CPULimit) {
 		found = append(found, conflict{contract.CPURequest, fmt.Sprintf(
-			"must not be more than %s (%s)", contract.CPULimit, s.Resources.CPULimit)})
+			"must not be more than %s (%s)", origins.name(contract.CPULimit), s.Resources.CPULimit)})
 	}
 	if more(s.Resources.MemoryRequest, s.Resources.MemoryLimit) {
 		found = append(found, conflict{contract.MemoryRequest, fmt.Sprintf(
-			"must not be more than %s (%s)", contract.MemoryLimit, s.Resources.MemoryLimit)})
+			"must not be more than %s (%s)", origins.name(contract.MemoryLimit), s.Resources.MemoryLimit)})
 	}
 	return found
 }
@@ -179,59 +174,5 @@ func (r *reader) refuseLocalAPI(s *Settings) {
 	if s.LocalAPI == contract.LocalAPIEnabled && r.pod.Spec.HostNetwork {
 		r.add(field.Invalid(annotation(contract.LocalAPI), string(s.LocalAPI),
 			"not with hostNetwork: the loopback is the node's there, and whatever runs on the node could speak for the pod"))
-	}
-}
-
-// warnExcluded warns of a container that the pod excludes and doesn't have; a later webhook may still add it. The
-// installation's list is for all pods, and may name what only some of them have.
-func (r *reader) warnExcluded(names []string) {
-	if _, own := r.pod.Annotations[contract.ContainerExclude]; !own {
-		return
-	}
-	for _, name := range names {
-		has := func(c corev1.Container) bool { return c.Name == name }
-		if name == contract.ContainerName {
-			r.warn(fmt.Sprintf("%s: %q never counts, there is no need to exclude it", contract.ContainerExclude, name))
-		} else if !slices.ContainsFunc(r.pod.Spec.Containers, has) && !slices.ContainsFunc(r.pod.Spec.InitContainers, has) {
-			r.warn(fmt.Sprintf("%s: the pod has no container %q", contract.ContainerExclude, name))
-		}
-	}
-}
-
-// warnDrain warns where the pod's grace period leaves less time to drain than it asks for, or than it needs where the period
-// is shorter than Kubernetes' own.
-func (r *reader) warnDrain(s *Settings) {
-	_, delay := r.pod.Annotations[contract.DrainDelay]
-	_, timeout := r.pod.Annotations[contract.DrainTimeout]
-	grace := r.graceSeconds()
-	share := time.Duration(min(float64(grace)*contract.DrainShareOfGrace, maxDuration.Seconds()) * float64(time.Second))
-	own := delay || timeout || grace < corev1.DefaultTerminationGracePeriodSeconds
-	if asked := s.DrainDelay + s.DrainTimeout; own && asked > share {
-		r.warn(fmt.Sprintf("%s and %s ask for %s together, but terminationGracePeriodSeconds %d leaves them %s; the rest is the application's",
-			contract.DrainDelay, contract.DrainTimeout, short(asked), grace, short(share.Truncate(time.Second))))
-	}
-}
-
-// warnHeartbeat warns of a pod that would be killed before its heartbeat runs out. An agentlet that hangs sends none and leaves
-// Consul by nothing else; the application goes on until the grace period ends, because its drain hooks wait for the agentlet.
-func (r *reader) warnHeartbeat(s *Settings) {
-	grace := r.graceSeconds()
-	if s.HeartbeatTTL.Seconds() <= float64(grace) {
-		return
-	}
-	r.warn(fmt.Sprintf("%s %s is longer than terminationGracePeriodSeconds %d: "+
-		"if the agentlet hangs, Consul shows the pod as passing for up to %s after the pod was killed",
-		contract.HeartbeatTTL, short(s.HeartbeatTTL), grace, short(s.HeartbeatTTL-time.Duration(grace)*time.Second)))
-}
-
-// graceSeconds is the pod's grace period. The API server makes a negative one 1.
-func (r *reader) graceSeconds() int64 {
-	switch g := r.pod.Spec.TerminationGracePeriodSeconds; {
-	case g == nil:
-		return corev1.DefaultTerminationGracePeriodSeconds
-	case *g < 0:
-		return 1
-	default:
-		return *g
 	}
 }

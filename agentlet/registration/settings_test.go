@@ -177,7 +177,7 @@ func TestEveryKeysGoodValues(t *testing.T) {
 					pod.Annotations[contract.ServiceNames] = "web"
 				}
 				pod.Annotations[key.Name] = value
-				if _, _, errs := Parse(pod, nil); len(errs) > 0 {
+				if _, errs := Parse(pod, nil); len(errs) > 0 {
 					t.Error(errs.ToAggregate())
 				}
 			})
@@ -203,7 +203,7 @@ func TestEveryKey(t *testing.T) {
 					pod.Annotations[contract.ServiceNames] = "web"
 				}
 				pod.Annotations[key.Name] = value
-				_, _, errs := Parse(pod, nil)
+				_, errs := Parse(pod, nil)
 				if len(errs) == 0 {
 					t.Fatal("no error")
 				}
@@ -295,7 +295,7 @@ func TestLocalAPIIsNotForHostNetwork(t *testing.T) {
 	for value, wrong := range map[string]bool{"enabled": true, "disabled": false} {
 		pod := newPod(annotations{"service-names": "web", "local-api": value})
 		pod.Spec.HostNetwork = true
-		_, _, errs := Parse(pod, nil)
+		_, errs := Parse(pod, nil)
 		if wrong != (len(errs) == 1) {
 			t.Errorf("local-api=%s with hostNetwork: %v", value, errs)
 		}

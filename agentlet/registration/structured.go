@@ -126,7 +126,6 @@ func (s *Service) names() (names []string) {
 func readName(d decoder, path *field.Path, n *yaml.Node, s *Service) {
 	if name := d.serviceName(path, n, checkServiceName); name != "" {
 		s.Name = name
-		d.r.warnName(name)
 	}
 }
 
@@ -173,25 +172,29 @@ func (d decoder) meta(path *field.Path, n *yaml.Node) map[string]string {
 
 func readWeights(d decoder, path *field.Path, n *yaml.Node, s *Service) {
 	s.Weights = &Weights{Passing: 1, Warning: 1} // Consul's own
-	readObject(d, path, n, readers[Weights]{
-		"passing": func(d decoder, p *field.Path, n *yaml.Node, w *Weights) { w.Passing = d.integer(p, n, 1, maxWeight) },
-		"warning": func(d decoder, p *field.Path, n *yaml.Node, w *Weights) { w.Warning = d.integer(p, n, 0, maxWeight) },
-	}, nil, s.Weights)
+	readObject(d, path, n, weightKeys, nil, s.Weights)
+}
+
+var weightKeys = readers[Weights]{
+	"passing": func(d decoder, p *field.Path, n *yaml.Node, w *Weights) { w.Passing = d.integer(p, n, 1, maxWeight) },
+	"warning": func(d decoder, p *field.Path, n *yaml.Node, w *Weights) { w.Warning = d.integer(p, n, 0, maxWeight) },
 }
 
 func readTaggedAddresses(d decoder, path *field.Path, n *yaml.Node, s *Service) {
 	s.TaggedAddresses = map[string]TaggedAddress{}
 	d.each(path, n, "a mapping of tags to addresses", func(path *field.Path, tag string, value *yaml.Node) {
 		var t TaggedAddress
-		readObject(d, path, value, readers[TaggedAddress]{
-			"address": func(d decoder, p *field.Path, n *yaml.Node, t *TaggedAddress) { t.Address = d.address(p, n) },
-			"port":    func(d decoder, p *field.Path, n *yaml.Node, t *TaggedAddress) { t.Port = d.port(p, n) },
-		}, nil, &t)
+		readObject(d, path, value, addressKeys, nil, &t)
 		if !metaKeyPattern.MatchString(tag) {
 			d.r.add(field.Invalid(path, Excerpt(tag), "a tag of an address consists of letters, digits, '-' and '_'"))
 		}
 		s.TaggedAddresses[tag] = t
 	})
+}
+
+var addressKeys = readers[TaggedAddress]{
+	"address": func(d decoder, p *field.Path, n *yaml.Node, t *TaggedAddress) { t.Address = d.address(p, n) },
+	"port":    func(d decoder, p *field.Path, n *yaml.Node, t *TaggedAddress) { t.Port = d.port(p, n) },
 }
 
 // address reads an address: a placeholder, because whoever writes annotations could otherwise send a service's clients

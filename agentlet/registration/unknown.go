@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -15,7 +16,7 @@ import (
 // UnknownKeys returns a warning for each agentlet.dev/ annotation and label that has no effect on a pod, sorted, with
 // the nearest known key where one is near. It returns at most maxWarnings of them, and how many are left out: those are not
 // compared with what is known, which takes as long as all the rest of a pod.
-func UnknownKeys(pod *corev1.Pod) []string {
+func UnknownKeys(pod *corev1.Pod) []Warning {
 	var annotations, labels []string
 	ours := func(key string) bool { return strings.HasPrefix(key, contract.Prefix) && len(key) <= maxKey } // or the API server will say so
 	for key := range pod.Annotations {
@@ -32,16 +33,16 @@ func UnknownKeys(pod *corev1.Pod) []string {
 	}
 	slices.Sort(annotations)
 	slices.Sort(labels)
-	var warnings []string
+	var warnings []Warning
 	for _, key := range annotations[:min(len(annotations), maxWarnings)] {
-		warnings = append(warnings, fmt.Sprintf("annotation %s %s", key, noEffect(key)))
+		warnings = append(warnings, Warning{annotation(key).String(), fmt.Sprintf("annotation %s %s", key, noEffect(key))})
 	}
 	for _, key := range labels[:min(len(labels), maxWarnings-len(warnings))] {
-		if _, _, known := contract.Lookup(key); known {
-			warnings = append(warnings, fmt.Sprintf("label %s has no effect: agentlet reads it from the annotations", key))
-		} else {
-			warnings = append(warnings, fmt.Sprintf("label %s %s", key, noEffect(key)))
+		why := "has no effect: agentlet reads it from the annotations"
+		if _, _, known := contract.Lookup(key); !known {
+			why = noEffect(key)
 		}
+		warnings = append(warnings, Warning{label(key).String(), fmt.Sprintf("label %s %s", key, why)})
 	}
 	if left := len(annotations) + len(labels) - len(warnings); left > 0 {
 		warnings = append(warnings, leftOut(left))
@@ -50,16 +51,20 @@ func UnknownKeys(pod *corev1.Pod) []string {
 }
 
 // injectWarnings are for a value of inject that reads like an answer and is none.
-func injectWarnings(pod *corev1.Pod) (warnings []string) {
+func injectWarnings(pod *corev1.Pod) (warnings []Warning) {
 	for _, where := range []struct {
 		what   string
+		path   func(key string) *field.Path
 		values map[string]string
-	}{{"annotation", pod.Annotations}, {"label", pod.Labels}} {
+	}{
+		{"annotation", annotation, pod.Annotations},
+		{"label", label, pod.Labels},
+	} {
 		switch value, ok := where.values[contract.InjectLabel]; {
 		case !ok, value == contract.InjectDisabled, value == contract.InjectEnabled, value == "true":
 		default:
-			warnings = append(warnings, fmt.Sprintf("%s %s: %q has no effect; only %q opts a pod out",
-				where.what, contract.InjectLabel, Excerpt(value), contract.InjectDisabled))
+			warnings = append(warnings, Warning{where.path(contract.InjectLabel).String(), fmt.Sprintf("%s %s: %q has no effect; only %q opts a pod out",
+				where.what, contract.InjectLabel, Excerpt(value), contract.InjectDisabled)})
 		}
 	}
 	return warnings

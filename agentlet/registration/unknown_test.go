@@ -40,38 +40,6 @@ func TestUnknownKeys(t *testing.T) {
 	}
 }
 
-func TestWarnings(t *testing.T) {
-	for name, test := range map[string]struct {
-		annotations annotations
-		want        []string
-	}{
-		"stray name": {
-			annotations{"service-names": "web,api", "service-port.wbe": "1", "service-tags.zzzzzz": "x"},
-			[]string{`agentlet.dev/service-port.wbe has no effect: agentlet.dev/service-names names no service "wbe"; did you mean "web"?`, `no service "zzzzzz"`},
-		},
-		"DNS": {
-			annotations{"service-names": "a_b,a.b,A-b"},
-			[]string{`service "a_b": Consul's DNS can't serve a name with '_'`, `'.'`},
-		},
-		"DNS, structured": {annotations{"services": "[{name: a_b}]"}, []string{`service "a_b"`}},
-		"exclude": {
-			annotations{"service-names": "a", "container-exclude": "app,nobody,agentlet"},
-			[]string{`the pod has no container "nobody"`, `"agentlet" never counts`},
-		},
-		"drain beyond grace": {
-			annotations{"service-names": "a", "drain-delay": "15s", "drain-timeout": "6s"},
-			[]string{"ask for 21s together, but terminationGracePeriodSeconds 30 leaves them 20s"},
-		},
-		"drain within grace": {annotations{"service-names": "a", "drain-delay": "15s", "drain-timeout": "5s"}, nil},
-		"nothing of its own": {annotations{"service-names": "a"}, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, warnings := mustParse(t, newPod(test.annotations), Defaults{"container-exclude": "only-of-some", "drain-timeout": "10s"})
-			wantWarnings(t, warnings, test.want...)
-		})
-	}
-}
-
 func TestDistance(t *testing.T) {
 	for _, test := range []struct {
 		a, b string

@@ -48,7 +48,7 @@ type decoder struct {
 type readers[T any] map[string]func(d decoder, path *field.Path, n *yaml.Node, into *T)
 
 // readObject reads a mapping key by key. A key in refused is answered with its reason, any other one that isn't in
-// known with the nearest; null is as good as absent. It returns the keys that are present, right or wrong, and whether
+// known with the nearest or with all of them; null is as good as absent. It returns the keys that are present, right or wrong, and whether
 // the node is a mapping.
 func readObject[T any](d decoder, path *field.Path, n *yaml.Node, known readers[T], refused map[string]string, into *T) (present map[string]bool, ok bool) {
 	if !d.kind(path, n, yaml.MappingNode, "a mapping") {
@@ -68,7 +68,7 @@ func readObject[T any](d decoder, path *field.Path, n *yaml.Node, known readers[
 		case refused[key] != "":
 			d.r.add(field.Forbidden(at, refused[key]))
 		case !ok:
-			d.r.add(field.Invalid(at, describe(value), "unknown key"+expectedKeys(key, slices.Sorted(maps.Keys(known)))))
+			d.r.add(field.Invalid(at, describe(value), "unknown key"+d.expectedKeys(key, slices.Sorted(maps.Keys(known)))))
 		case value.ShortTag() != "!!null":
 			read(d, at, value, into)
 		}
@@ -79,9 +79,11 @@ func readObject[T any](d decoder, path *field.Path, n *yaml.Node, known readers[
 }
 
 // expectedKeys is the end of a message on an unknown key.
-func expectedKeys(key string, known []string) string {
-	if hint := didYouMean(key, slices.Values(known)); hint != "" {
-		return hint
+func (d decoder) expectedKeys(key string, known []string) string {
+	if d.r.hints {
+		if hint := didYouMean(key, slices.Values(known)); hint != "" {
+			return hint
+		}
 	}
 	return "; known are " + strings.Join(known, ", ")
 }

@@ -266,7 +266,7 @@ func told(t *testing.T, block Block) string {
 		}
 	}
 	for _, warning := range pods[0].Decision.Warnings {
-		lines = append(lines, "Warning: "+warning)
+		lines = append(lines, "Warning: "+warning.Message)
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

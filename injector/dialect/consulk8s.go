@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 const consulPrefix = "consul.hashicorp.com/"
@@ -72,7 +73,7 @@ func fromConsulK8s(annotations map[string]string) Translation {
 		}
 	}
 	if meshed(annotations) {
-		t.warn("annotation %s: consul-k8s registers the pods of its mesh itself, so agentlet leaves this one alone", connectInject)
+		t.warn(connectInject, "annotation %s: consul-k8s registers the pods of its mesh itself, so agentlet leaves this one alone", connectInject)
 		return Translation{Left: Meshed, Warnings: t.Warnings}
 	}
 	service := annotation(contract.Services).Index(0)
@@ -82,7 +83,7 @@ func fromConsulK8s(annotations map[string]string) Translation {
 	d.Tags = splitTags(annotations[consulTags])
 	t.source(service.Child("tags"), consulTags, annotations)
 	if slices.Contains(d.Tags, syncedTag) {
-		t.warn("annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own", consulTags, syncedTag)
+		t.warn(consulTags, "annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own", consulTags, syncedTag)
 	}
 	if text := annotations[consulWeight]; text != "" {
 		d.Weights = &weights{Passing: strings.TrimSpace(text)}
@@ -101,7 +102,7 @@ func fromConsulK8s(annotations map[string]string) Translation {
 		}
 	}
 	t.source(service.Child("meta"), consulMeta+"KEY", annotations)
-	t.add(annotations, contract.Services, encode(d), consulName)
+	t.add(annotations, contract.Services, encode(d), registration.Origin{Key: consulName})
 	return t
 }
 

@@ -8,13 +8,13 @@
 package dialect
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // Dialect is another system whose pod annotations are understood.
@@ -56,7 +56,9 @@ type Translation struct {
 	// Errors are errors in what has no counterpart that could be judged; the rest shows when the translated pod is.
 	Errors field.ErrorList
 	// Warnings are for what has no effect, or needs a person.
-	Warnings []string
+	Warnings []registration.Warning
+	// Origins of Annotations, for the words of what is said of the translated pod.
+	Origins registration.Origins
 	// Left is empty unless the pod asks for a registration in a dialect, and is left alone on purpose.
 	Left SkipReason
 
@@ -116,10 +118,10 @@ func lead(annotations map[string]string) string {
 }
 
 // notRead warns of each of the dialects in which annotations ask for a registration beside what counts.
-func notRead(annotations map[string]string, on []Dialect, counts string) (warnings []string) {
+func notRead(annotations map[string]string, on []Dialect, counts string) (warnings []registration.Warning) {
 	for _, d := range on {
 		if s := translators[d]; s != nil && s.asks(annotations) && s.translate(annotations).Left == "" {
-			warnings = append(warnings, fmt.Sprintf("annotations %s… are not read: %s says what this pod registers", s.prefix, counts))
+			warnings = append(warnings, warning(s.lead, "annotations %s… are not read: %s says what this pod registers", s.prefix, counts))
 		}
 	}
 	return warnings
@@ -127,16 +129,20 @@ func notRead(annotations map[string]string, on []Dialect, counts string) (warnin
 
 // ineffective warns of a system's annotations on a pod that doesn't ask for a registration. Those of consul-k8s have other
 // readers.
-func ineffective(annotations map[string]string, on []Dialect) []string {
+func ineffective(annotations map[string]string, on []Dialect) []registration.Warning {
 	if !slices.Contains(on, KatalogSync) {
 		return nil
 	}
+	first := ""
 	for key := range annotations {
-		if strings.HasPrefix(key, katalogSync.prefix) {
-			return []string{fmt.Sprintf("annotations %s… have no effect without %s", katalogSync.prefix, katalogSync.lead)}
+		if strings.HasPrefix(key, katalogSync.prefix) && (first == "" || key < first) {
+			first = key
 		}
 	}
-	return nil
+	if first == "" {
+		return nil
+	}
+	return []registration.Warning{warning(first, "annotations %s… have no effect without %s", katalogSync.prefix, katalogSync.lead)}
 }
 
 // Gates returns the conditions of the dialects that are on which a pod of the old system may have as readiness gates.
@@ -156,6 +162,8 @@ type Key struct {
 	Name string
 	// Ours is what it becomes: a key of the contract, or a part of one; empty where it has no counterpart.
 	Ours string
+	// Form of its values where that is not the contract's.
+	Form string
 	// Doc says what is different, or what replaces it; empty where it means the same.
 	Doc string
 }

@@ -50,7 +50,7 @@ func read(pod *corev1.Pod, on ...Dialect) (Translation, *corev1.Pod) {
 func services(t *testing.T, pod *corev1.Pod, on ...Dialect) *registration.Registration {
 	t.Helper()
 	translation, translated := read(pod, on...)
-	reg, _, errs := registration.Parse(translated, nil)
+	reg, _, errs := registration.Lint(translated, nil, translation.Origins)
 	if errs = append(translation.Errors, errs...); len(errs) > 0 {
 		t.Fatalf("errors: %v", translation.MapErrors(errs).ToAggregate())
 	}
@@ -60,7 +60,7 @@ func services(t *testing.T, pod *corev1.Pod, on ...Dialect) *registration.Regist
 // errors are the texts of a pod's errors.
 func errorsOf(pod *corev1.Pod, on ...Dialect) (texts []string) {
 	translation, translated := read(pod, on...)
-	_, _, errs := registration.Parse(translated, nil)
+	_, _, errs := registration.Lint(translated, nil, translation.Origins)
 	for _, err := range translation.MapErrors(append(translation.Errors, errs...)) {
 		texts = append(texts, err.Error())
 	}
@@ -81,17 +81,17 @@ func wantErrors(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func wantWarnings(t *testing.T, got []string, want ...string) {
+func wantWarnings(t *testing.T, got []registration.Warning, want ...string) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("warnings %q, want %q", got, want)
 	}
 	for i := range want {
-		if !strings.Contains(got[i], want[i]) {
-			t.Errorf("warning %d is\n%s\nwithout %q", i, got[i], want[i])
+		if !strings.Contains(got[i].Message, want[i]) {
+			t.Errorf("warning %d is\n%s\nwithout %q", i, got[i].Message, want[i])
 		}
-		if len(got[i]) > 256 {
-			t.Errorf("the API server would cut\n%s", got[i])
+		if len(got[i].Message) > 256 {
+			t.Errorf("the API server would cut\n%s", got[i].Message)
 		}
 	}
 }
@@ -194,7 +194,7 @@ func TestTwice(t *testing.T) {
 		if diff := cmp.Diff(once, twice); diff != "" {
 			t.Errorf("translated twice (-once +twice):\n%s", diff)
 		}
-		before, _, _ := registration.Parse(once, nil)
+		before, _ := registration.Parse(once, nil)
 		maps.DeleteFunc(once.Annotations, func(key, _ string) bool { return !strings.HasPrefix(key, contract.Prefix) })
 		after := services(t, once, All()...)
 		if diff := cmp.Diff(before, after, cmpopts.IgnoreUnexported(registration.Registration{})); diff != "" {

@@ -53,7 +53,7 @@ func checkTranslation(t *testing.T, of annotations) {
 	if _, twice := read(once, All()...); cmp.Diff(once, twice) != "" {
 		t.Errorf("translated twice:\n%s", cmp.Diff(once, twice))
 	}
-	_, _, errs := registration.Parse(once, nil)
+	_, _, errs := registration.Lint(once, nil, first.Origins)
 	for _, err := range first.MapErrors(append(first.Errors, errs...)) {
 		if len(err.Field) < len("metadata.annotations") || err.Detail == "" && err.BadValue == nil {
 			t.Errorf("error %v", err)

@@ -2,7 +2,6 @@ package dialect
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -23,6 +22,12 @@ const (
 	katalogInterval = katalogPrefix + "sync-interval"
 )
 
+// Forms of katalog-sync's lists, which have no escape for a comma.
+const (
+	katalogTags = "comma-separated tags"
+	katalogMeta = "key:value,key:value"
+)
+
 var katalogSync = translator{
 	asks:      func(annotations map[string]string) bool { return has(annotations, katalogNames) },
 	translate: fromKatalogSync,
@@ -35,10 +40,10 @@ var katalogKeys = []Key{
 	{Name: katalogNames, Ours: contract.ServiceNames},
 	{Name: katalogPrefix + "service-port", Ours: contract.ServicePort, Doc: "a declared port's name will do as well; a bad value is an error, and not passed over"},
 	{Name: katalogPrefix + "service-port-NAME", Ours: contract.ServicePort + ".NAME"},
-	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Doc: "an empty tag is an error"},
-	{Name: katalogPrefix + "service-tags-NAME", Ours: contract.ServiceTags + ".NAME"},
-	{Name: katalogPrefix + "service-meta", Ours: contract.ServiceMeta, Doc: "a pair without a colon is an error, and not left out; the value may hold colons"},
-	{Name: katalogPrefix + "service-meta-NAME", Ours: contract.ServiceMeta + ".NAME"},
+	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Form: katalogTags, Doc: "an empty tag is an error"},
+	{Name: katalogPrefix + "service-tags-NAME", Ours: contract.ServiceTags + ".NAME", Form: katalogTags},
+	{Name: katalogPrefix + "service-meta", Ours: contract.ServiceMeta, Form: katalogMeta, Doc: "a pair without a colon is an error, and not left out; the value may hold colons"},
+	{Name: katalogPrefix + "service-meta-NAME", Ours: contract.ServiceMeta + ".NAME", Form: katalogMeta},
 	{Name: katalogPrefix + "service-health", Ours: contract.ServiceHealth},
 	{Name: katalogPrefix + "service-health-NAME", Ours: contract.ServiceHealth + ".NAME"},
 	{Name: katalogPrefix + "service-check-ttl", Ours: contract.HeartbeatTTL, Doc: "at least 3s; it is not raised by the interval of a sync"},
@@ -61,22 +66,22 @@ func fromKatalogSync(annotations map[string]string) Translation {
 	for i := range names {
 		names[i] = strings.TrimSpace(names[i])
 	}
-	var stray []string
+	var stray []registration.Warning
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
 		if !strings.HasPrefix(key, katalogPrefix) {
 			continue
 		}
-		ours, service, known := katalogKey(key)
+		k, service := katalogKey(key)
 		switch {
-		case !known:
-			stray = append(stray, fmt.Sprintf("annotation %s is not known, and not translated", key))
+		case k == nil:
+			stray = append(stray, warning(key, "annotation %s is not known, and not translated", key))
 		case key == katalogSidecar: // with container-exclude, below
 		case key == katalogInterval:
-			t.warn("annotation %s has no effect: nothing polls, an agentlet writes a change of its pod at once", key)
+			t.warn(key, "annotation %s has no effect: nothing polls, an agentlet writes a change of its pod at once", key)
 		case service != "" && !slices.Contains(names, service):
-			stray = append(stray, fmt.Sprintf("annotation %s has no effect: %s names no service %q", key, katalogNames, service))
+			stray = append(stray, warning(key, "annotation %s has no effect: %s names no service %q", key, katalogNames, service))
 		default:
-			t.carry(annotations, key, ours)
+			t.carry(annotations, key, k, service)
 		}
 	}
 	t.excludeSidecar(annotations)
@@ -87,29 +92,29 @@ func fromKatalogSync(annotations map[string]string) Translation {
 	return t
 }
 
-// katalogKey finds what a key becomes; service is the NAME of KEY-NAME.
-func katalogKey(key string) (ours, service string, known bool) {
+// katalogKey finds what is known of a key, or nil; service is the NAME of KEY-NAME.
+func katalogKey(key string) (k *Key, service string) {
 	for i := range katalogKeys {
 		k := &katalogKeys[i]
-		if key == k.Name {
-			return k.Ours, "", true
-		}
-		if prefix, perService := strings.CutSuffix(k.Name, "NAME"); perService && strings.HasPrefix(key, prefix) && len(key) > len(prefix) {
-			service = key[len(prefix):]
-			return strings.TrimSuffix(k.Ours, "NAME") + service, service, true
+		prefix, perService := strings.CutSuffix(k.Name, "NAME")
+		switch {
+		case !perService && key == k.Name:
+			return k, ""
+		case perService && strings.HasPrefix(key, prefix) && len(key) > len(prefix):
+			return k, key[len(prefix):]
 		}
 	}
-	return "", "", false
+	return nil, ""
 }
 
 // carry translates one key with its value as it is.
-func (t *Translation) carry(annotations map[string]string, key, ours string) {
-	value := annotations[key]
+func (t *Translation) carry(annotations map[string]string, key string, k *Key, service string) {
+	value, ours := annotations[key], strings.TrimSuffix(k.Ours, "NAME")+service
 	if strings.Contains(value, `\,`) && (strings.HasPrefix(ours, contract.ServiceTags) || strings.HasPrefix(ours, contract.ServiceMeta)) {
 		t.Errors = append(t.Errors, invalid(key, value, "must be comma-separated, without a backslash before a comma: "+errEscapedComma.Error()))
 		return
 	}
-	t.add(annotations, ours, value, key)
+	t.add(annotations, ours, value, registration.Origin{Key: key, Form: k.Form})
 }
 
 // excludeSidecar keeps katalog-sync's own sidecar from counting for readiness, as katalog-sync does: it is ready once the
@@ -130,9 +135,9 @@ func (t *Translation) excludeSidecar(annotations map[string]string) {
 		}
 	} else {
 		delete(t.Annotations, contract.ContainerExclude)
-		t.add(annotations, contract.ContainerExclude, sidecar, katalogSidecar)
+		t.add(annotations, contract.ContainerExclude, sidecar, registration.Origin{Key: katalogSidecar})
 	}
-	t.warn("annotation %s: container %q is ready only while katalog-sync runs; take it out of the template before that ends, or no pod becomes Ready", katalogSidecar, sidecar)
+	t.warn(katalogSidecar, "annotation %s: container %q is ready only while katalog-sync runs; take it out of the template before that ends, or no pod becomes Ready", katalogSidecar, sidecar)
 }
 
 func invalid(key, value, detail string) *field.Error {

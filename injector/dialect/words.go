@@ -1,9 +1,7 @@
 package dialect
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -27,89 +25,72 @@ func (t *Translation) source(path *field.Path, key string, annotations map[strin
 }
 
 // add translates one key, unless the pod has ours already.
-func (t *Translation) add(annotations map[string]string, ours, value, key string) {
+func (t *Translation) add(annotations map[string]string, ours, value string, from registration.Origin) {
 	if has(annotations, ours) {
 		return
 	}
 	if t.Annotations == nil {
-		t.Annotations = map[string]string{}
+		t.Annotations, t.Origins = map[string]string{}, registration.Origins{}
 	}
-	t.Annotations[ours] = value
-	t.source(annotation(ours), key, annotations)
+	t.Annotations[ours], t.Origins[ours] = value, from
+	t.source(annotation(ours), from.Key, annotations)
 }
 
-func (t *Translation) warn(format string, args ...any) {
-	t.Warnings = append(t.Warnings, fmt.Sprintf(format, args...))
+// warn warns of the foreign annotation with this key.
+func (t *Translation) warn(key, format string, args ...any) {
+	t.Warnings = append(t.Warnings, warning(key, format, args...))
 }
 
-// MapErrors says errors that were found in the translated pod as errors in the annotations that it was translated
-// from: those are what the pod's author has written, and can correct.
+func warning(key, format string, args ...any) registration.Warning {
+	return registration.Warning{Field: annotation(key).String(), Message: fmt.Sprintf(format, args...)}
+}
+
+// MapErrors puts errors that were found in the translated pod at the annotations that it was translated from: those are
+// what the pod's author has written, and can correct. Their details are in the author's words already, by Origins.
 func (t *Translation) MapErrors(errs field.ErrorList) field.ErrorList {
 	if len(t.sources) == 0 {
 		return errs
 	}
-	words := t.replacer()
-	said := make(field.ErrorList, 0, len(errs))
+	mapped := make(field.ErrorList, 0, len(errs))
 	for _, err := range errs {
-		theirs := *err
 		if s := t.sourceOf(err.Field); s != nil && (s.there || err.Type != field.ErrorTypeInvalid) {
+			theirs := *err
 			theirs.Field = annotation(s.key).String()
 			if err.Type == field.ErrorTypeInvalid {
 				theirs.BadValue = registration.Excerpt(s.value)
 			}
+			err = &theirs
 		}
-		theirs.Detail = words.Replace(err.Detail)
-		if strings.Contains(theirs.Field, katalogPrefix) {
-			theirs.Detail = strings.Replace(theirs.Detail, `, \, for a comma`, "", 1) // which katalog-sync doesn't know
-		}
-		said = append(said, &theirs)
+		mapped = append(mapped, err)
 	}
-	return said
+	return mapped
 }
 
-// WarningsInTheirWords names in warnings about the translated pod the annotations that it was translated from.
-func (t *Translation) WarningsInTheirWords(warnings []string) []string {
-	if len(t.sources) == 0 || len(warnings) == 0 {
+// MapWarnings puts warnings about the translated pod at the annotations that it was translated from, as MapErrors does.
+func (t *Translation) MapWarnings(warnings []registration.Warning) []registration.Warning {
+	if len(t.sources) == 0 {
 		return warnings
 	}
-	words := t.replacer()
-	said := make([]string, 0, len(warnings))
-	for _, warning := range warnings {
-		said = append(said, words.Replace(warning))
+	mapped := make([]registration.Warning, 0, len(warnings))
+	for _, w := range warnings {
+		if s := t.sourceOf(w.Field); s != nil && s.there {
+			w.Field = annotation(s.key).String()
+		}
+		mapped = append(mapped, w)
 	}
-	return said
+	return mapped
 }
 
-// sourceOf finds the source of a field or of what it is a part of; nil for a field of the pod's own.
+// sourceOf finds the source of a field or of what it is a part of, the last one of several; nil for a field of the pod's own.
 func (t *Translation) sourceOf(path string) (best *source) {
 	for i := range t.sources {
 		s := &t.sources[i]
 		rest, found := strings.CutPrefix(path, s.field)
-		if found && (rest == "" || rest[0] == '.' || rest[0] == '[') && (best == nil || len(s.field) > len(best.field)) {
+		if found && (rest == "" || rest[0] == '.' || rest[0] == '[') && (best == nil || len(s.field) >= len(best.field)) {
 			best = s
 		}
 	}
 	return best
-}
-
-// replacer puts their keys into a text in the place of ours.
-func (t *Translation) replacer() *strings.Replacer {
-	type pair struct{ ours, theirs string }
-	var pairs []pair
-	for i := range t.sources {
-		for ours := range t.Annotations {
-			if t.sources[i].field == annotation(ours).String() {
-				pairs = append(pairs, pair{ours, t.sources[i].key})
-			}
-		}
-	}
-	// A key may be the beginning of another one.
-	slices.SortFunc(pairs, func(a, b pair) int { return cmp.Or(len(b.ours)-len(a.ours), strings.Compare(a.ours, b.ours)) })
-	var words []string
-	for _, p := range pairs {
-		words = append(words, p.ours, p.theirs)
-	}
-	return strings.NewReplacer(words...)
 }
 
 func has(annotations map[string]string, key string) bool {
@@ -123,9 +104,11 @@ func annotation(key string) *field.Path { return field.NewPath("metadata", "anno
 // maxWarnings are as many as are told of one kind.
 const maxWarnings = 20
 
-func atMost(warnings []string) []string {
+func atMost(warnings []registration.Warning) []registration.Warning {
 	if len(warnings) <= maxWarnings {
 		return warnings
 	}
-	return append(warnings[:maxWarnings:maxWarnings], fmt.Sprintf("%d more annotations %s… have no effect", len(warnings)-maxWarnings, katalogPrefix))
+	return append(warnings[:maxWarnings:maxWarnings], registration.Warning{
+		Message: fmt.Sprintf("%d more annotations %s… have no effect", len(warnings)-maxWarnings, katalogPrefix),
+	})
 }

@@ -28,7 +28,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut || j.Reason == injector.ReasonMeshed || j.Reason == injector.ReasonUnsupportedOS {
 		return nil
 	}
-	reg, _, errs := registration.Parse(translated(j), defaults)
+	reg, errs := registration.Parse(translated(j), defaults)
 	if len(errs) > 0 {
 		return fmt.Errorf("explain %s: %w", j.Object(), errs.ToAggregate())
 	}

@@ -126,7 +126,11 @@ func checkDecision(t *testing.T, folder string, j *Result) {
 	if diff := cmp.Diff(want.Errors, errs); diff != "" {
 		t.Errorf("errors (-webhook +plugin):\n%s", diff)
 	}
-	if diff := cmp.Diff(want.Warnings, j.Decision.Warnings); diff != "" {
+	var warnings []string
+	for _, warning := range j.Decision.Warnings {
+		warnings = append(warnings, warning.Message)
+	}
+	if diff := cmp.Diff(want.Warnings, warnings); diff != "" {
 		t.Errorf("warnings (-webhook +plugin):\n%s", diff)
 	}
 	if len(j.Errors) != len(want.Errors) || len(j.Warnings) != len(want.Warnings) {

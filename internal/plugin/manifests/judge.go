@@ -3,7 +3,6 @@ package manifests
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -46,7 +45,7 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 			}
 			for _, warning := range j.Decision.Warnings {
 				j.Warnings = append(j.Warnings, Diagnostic{
-					File: f.Name, Line: d.lineOf(pod.path, fieldOfWarning(pod, warning)), Object: pod.Object(), Message: warning,
+					File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.Object(), Message: warning.Message,
 				})
 			}
 			for _, notes := range [][]Diagnostic{j.Errors, j.Warnings} {
@@ -62,22 +61,6 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 func (f *File) diagnostic(j *Result, err *field.Error) Diagnostic {
 	message := workload.AtPath(j.path, err).Error()
 	return Diagnostic{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Object(), Message: message}
-}
-
-// annotationKey finds what may be a key of the contract's or of a dialect's in a text.
-var annotationKey = regexp.MustCompile(`[-a-z0-9.]+/[-A-Za-z0-9_.]+`)
-
-// fieldOfWarning is the annotation or label of the pod that a warning is about, or nothing.
-func fieldOfWarning(pod *Pod, warning string) string {
-	for _, key := range annotationKey.FindAllString(warning, -1) {
-		if _, ok := pod.Pod.Annotations[key]; ok {
-			return "metadata.annotations[" + key + "]"
-		}
-		if _, ok := pod.Pod.Labels[key]; ok {
-			return "metadata.labels[" + key + "]"
-		}
-	}
-	return ""
 }
 
 // nonce ties the drain hooks to the agentlet beside them. The webhook makes a random one for each pod. Here it follows
