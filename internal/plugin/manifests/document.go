@@ -2,9 +2,7 @@ package manifests
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,71 +74,41 @@ func Parse(name string, stream []byte) (*File, []Diagnostic) {
 	for _, c := range split(stream) {
 		file.documents = append(file.documents, &document{chunk: c})
 	}
-	errs := make([]error, len(file.documents))
+	wrong := make([][]Diagnostic, len(file.documents))
 	inParallel(len(file.documents), func(i int) {
 		if d := file.documents[i]; !blank(d.body) {
-			errs[i] = d.parse()
+			wrong[i] = d.parse()
 		}
 	})
-	var diagnostics []Diagnostic
-	for i, err := range errs {
-		if err != nil {
-			diagnostics = append(diagnostics, Diagnostic{File: name, Line: lineIn(err, file.documents[i].line), Message: err.Error()})
-		}
+	diagnostics := slices.Concat(wrong...)
+	for i := range diagnostics {
+		diagnostics[i].File = name
 	}
 	return file, diagnostics
 }
 
-// oneLine puts a parser's list of errors on one line.
-var oneLine = strings.NewReplacer("\n ", "", "\n", " ")
-
-var lineNumber = regexp.MustCompile(`\bline (\d+)`)
-
-// lineIn is the line that a parser's error names, or else fallback.
-func lineIn(err error, fallback int) int {
-	if found := lineNumber.FindStringSubmatch(err.Error()); found != nil {
-		if line, err := strconv.Atoi(found[1]); err == nil {
-			return line
-		}
-	}
-	return fallback
-}
-
-// ownLine is where a parser names a line. What it quotes of a document has no line breaks.
-var ownLine = regexp.MustCompile(`(?m)(^ *line |yaml: line | at line )(\d+)(:|$)`)
-
-// inFile says a parser's error about the body with the lines of the file.
-func (d *document) inFile(err error) string {
-	return ownLine.ReplaceAllStringFunc(err.Error(), func(text string) string {
-		parts := ownLine.FindStringSubmatch(text)
-		line, err := strconv.Atoi(parts[2])
-		if err != nil {
-			return text
-		}
-		return parts[1] + strconv.Itoa(d.line-1+line) + parts[3]
-	})
-}
-
-// parse reads the document and finds its pods.
-func (d *document) parse() (err error) {
+// parse reads the document and finds its pods. It returns what can't be read, without the file's name.
+func (d *document) parse() []Diagnostic {
 	root := &yaml.Node{}
-	if err = yaml.Unmarshal(d.body, root); err == nil {
+	err := yaml.Unmarshal(d.body, root)
+	if err == nil {
 		d.json, err = kyaml.YAMLToJSON(d.body)
 	}
 	if err != nil {
-		return fmt.Errorf("read document: %s", oneLine.Replace(strings.TrimPrefix(d.inFile(err), "yaml: ")))
+		line, text := yamlError(err, d.line)
+		return []Diagnostic{{Line: line, Message: "read document: " + text}}
 	}
-	if err := d.duplicate(root); err != nil {
-		return fmt.Errorf("read document: %w", err)
+	if key, first := duplicate(root); key != nil {
+		line := d.line - 1 + key.Line
+		return []Diagnostic{{Line: line, Message: fmt.Sprintf(
+			"read document: line %d: mapping key %q already defined at line %d", line, key.Value, d.line-1+first)}}
 	}
 	d.root = root
-	var errs []error
-	d.find(d.json, nil, &errs)
-	return errors.Join(errs...)
+	return d.find(d.json, nil)
 }
 
-// duplicate says that a mapping has a key twice, which the parsers don't.
-func (d *document) duplicate(node *yaml.Node) error {
+// duplicate finds a key that a mapping has twice, which the parsers let pass, and the line where it is first; nil: none.
+func duplicate(node *yaml.Node) (key *yaml.Node, first int) {
 	if node.Kind == yaml.MappingNode {
 		lines := make(map[string]int, len(node.Content)/2)
 		for i := 0; i+1 < len(node.Content); i += 2 {
@@ -149,17 +117,17 @@ func (d *document) duplicate(node *yaml.Node) error {
 				continue
 			}
 			if first := lines[key.Value]; first > 0 {
-				return fmt.Errorf("line %d: mapping key %q already defined at line %d", d.line-1+key.Line, key.Value, d.line-1+first)
+				return key, first
 			}
 			lines[key.Value] = key.Line
 		}
 	}
 	for _, child := range node.Content {
-		if err := d.duplicate(child); err != nil {
-			return err
+		if key, first := duplicate(child); key != nil {
+			return key, first
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // object is the part of any object that is read here.
@@ -174,21 +142,22 @@ type object struct {
 	Items []json.RawMessage `json:"items"`
 }
 
-// find gathers the pods of the object that raw holds at path. What is no object, or of a kind without pods, has none.
-func (d *document) find(raw []byte, path []string, errs *[]error) {
+// find gathers the pods of the object that raw holds at path, and returns what can't be read of it. What is no object, or of a
+// kind without pods, has none.
+func (d *document) find(raw []byte, path []string) (wrong []Diagnostic) {
 	var o object
 	if json.Unmarshal(raw, &o) != nil {
-		return
+		return nil
 	}
 	if strings.HasSuffix(o.Kind, "List") {
 		for i, item := range o.Items {
-			d.find(item, append(slices.Clip(path), "items", strconv.Itoa(i)), errs)
+			wrong = append(wrong, d.find(item, append(slices.Clip(path), "items", strconv.Itoa(i)))...)
 		}
-		return
+		return wrong
 	}
 	steps, known := workload.Path(o.APIVersion, o.Kind)
 	if !known {
-		return
+		return nil
 	}
 	var pod *corev1.Pod
 	template, err := workload.Template(raw, steps)
@@ -197,8 +166,7 @@ func (d *document) find(raw []byte, path []string, errs *[]error) {
 	}
 	line := d.lineOf(path, "")
 	if err != nil {
-		*errs = append(*errs, fmt.Errorf("read %s %s at line %d: %w", o.Kind, o.Metadata.Name, line, err))
-		return
+		return []Diagnostic{{Line: line, Message: fmt.Sprintf("read %s %s at line %d: %v", o.Kind, o.Metadata.Name, line, err)}}
 	}
 	name := o.Metadata.Name
 	if name == "" {
@@ -208,4 +176,5 @@ func (d *document) find(raw []byte, path []string, errs *[]error) {
 		Kind: o.Kind, Namespace: o.Metadata.Namespace, Name: name, Line: line, Pod: pod,
 		path: append(slices.Clip(path), steps...),
 	})
+	return nil
 }
