@@ -330,10 +330,12 @@ func TestRun(t *testing.T) {
 		"an agentlet that starts": {func(w *world) {
 			w.add("new", runs, func(p *corev1.Pod) { p.Status.StartTime = &metav1.Time{Time: now} })
 		}, OK, "pods", "pods with an agentlet: 2", ""},
-		"a failed hook elsewhere":  {func(w *world) { w.events = prestop("FailedPreStopHook", time.Minute); w.namespaces["shop"] = nil }, OK, "hooks", "no failed preStop hook", ""},
-		"another event":            {func(w *world) { w.events = prestop("Killing", time.Minute) }, OK, "hooks", "no failed preStop hook", ""},
-		"no replica":               {func(w *world) { w.pods = w.pods[1:] }, Fail, "webhook", "no replica is ready: pods that ask", "scale"},
-		"a replica without trust":  {func(w *world) { w.readyz = answering("", errors.New("503: [+] certificate: ok [-] trust: no bundle")) }, Fail, "webhook", "not ready: trust: no bundle", "logs webhook-1"},
+		"a failed hook elsewhere": {func(w *world) { w.events = prestop("FailedPreStopHook", time.Minute); w.namespaces["shop"] = nil }, OK, "hooks", "no failed preStop hook", ""},
+		"another event":           {func(w *world) { w.events = prestop("Killing", time.Minute) }, OK, "hooks", "no failed preStop hook", ""},
+		"no replica":              {func(w *world) { w.pods = w.pods[1:] }, Fail, "webhook", "no replica is ready: pods that ask", "scale"},
+		"a replica without trust": {func(w *world) {
+			w.readyz = answering("", &reach.AnswerError{Status: 503, Body: "[+] certificate: ok\n[-] trust: no bundle\n"})
+		}, Fail, "webhook", "not ready: trust: no bundle", "logs webhook-1"},
 		"a replica without answer": {func(w *world) { w.readyz = answering("", errors.New("connection refused")) }, Fail, "webhook", "not ready: connection refused", "describe pod"},
 		"unreachable":              {func(w *world) { w.dryRun = failing(`failed calling webhook "inject.agentlet.dev": no endpoints`) }, Fail, "webhook", "can't use the webhook", "port 9443"},
 		"a name that is not allowed": {func(w *world) {
@@ -360,7 +362,9 @@ func TestRun(t *testing.T) {
 			w.statuses = map[string]*contract.Status{"web": {Services: []contract.ServiceStatus{{Agent: "present"}}, Failing: map[string]string{"consul": "refused"}}}
 		}, Fail, "consul", "no Consul agent answers", ""},
 		"Consul's ACL": {func(w *world) {
-			w.agents["node1"] = func(string) ([]byte, error) { return nil, errors.New("403: Permission denied") }
+			w.agents["node1"] = func(string) ([]byte, error) {
+				return nil, fmt.Errorf("get: %w", &reach.AnswerError{Status: 403, Body: "Permission denied: anonymous token"})
+			}
 		}, OK, "consul", "needs a token", ""},
 		"no cluster leader": {func(w *world) {
 			self := agent(false)
@@ -568,7 +572,7 @@ func FuzzReport(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		w := newWorld(t)
-		w.version, w.readyz, w.dryRun = "v1.37.1"+text, answering("", errors.New("[-] "+text)), failing(text)
+		w.version, w.readyz, w.dryRun = "v1.37.1"+text, answering("", &reach.AnswerError{Status: 503, Body: "[-] " + text}), failing(text)
 		w.add("closed", runs, closed(contract.Reason(text), time.Hour), waits(text, text))
 		w.pods[2].Status.Conditions[0].Message = text
 		w.add("unwritten", func(p *corev1.Pod) { p.Status.Conditions = nil }, waits(text, text), ended(text, 1))
@@ -606,4 +610,45 @@ type hostileConsul string
 func (c hostileConsul) Version(context.Context) (string, error) { return string(c), nil }
 func (c hostileConsul) Nodes(context.Context, []string) (map[string]bool, error) {
 	return nil, errors.New(string(c))
+}
+
+// TestByWebhook holds that our webhook is found in what API servers say today. Where it fails with another version's words, or
+// where their status has got a field for the webhook, byWebhook is to follow.
+func TestByWebhook(t *testing.T) {
+	for name, test := range map[string]struct {
+		message      string
+		ours, denied bool
+	}{
+		"denied":           {`admission webhook "inject.agentlet.dev" denied the request: 2 errors:`, true, true},
+		"not reached":      {`Internal error occurred: failed calling webhook "inject.agentlet.dev": failed to call webhook: no endpoints available`, true, false},
+		"no dry run":       {`admission webhook "inject.agentlet.dev" does not support dry run`, true, false},
+		"another's":        {`admission webhook "policy.example" denied the request: not with inject.agentlet.dev`, false, false},
+		"without webhooks": {`pods is forbidden: User "a" cannot create resource "pods"`, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if ours, denied := byWebhook(errors.New(test.message)); ours != test.ours || denied != test.denied {
+				t.Errorf("ours %v, denied %v", ours, denied)
+			}
+		})
+	}
+}
+
+// TestDeniedByACL holds that Consul's own refusal is found in its answer alone.
+func TestDeniedByACL(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"Consul's":         {fmt.Errorf("get: %w", &reach.AnswerError{Status: 403, Body: "Permission denied: token lacks permission 'agent:read'"}), true},
+		"another program":  {&reach.AnswerError{Status: 403, Body: "no"}, false},
+		"another status":   {&reach.AnswerError{Status: 500, Body: "Permission denied"}, false},
+		"a socket's error": {errors.New("connect: Permission denied"), false},
+		"none":             {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := deniedByACL(test.err); got != test.want {
+				t.Errorf("%v", got)
+			}
+		})
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -94,7 +95,7 @@ func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.
 	var is self
 	switch {
 	case err == nil && json.Unmarshal(body, &is) == nil && is.Config.Version != "":
-	case err != nil && strings.Contains(err.Error(), "Permission denied"): // by Consul's ACL system: somebody is at home
+	case deniedByACL(err):
 	default:
 		if err == nil {
 			err = errors.New("what answers there is no Consul agent")
@@ -115,6 +116,13 @@ func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.
 	default:
 		r.add(OK, "consul", subject, fmt.Sprintf("Consul agent %s, version %s, leave_on_terminate off", is.Config.NodeName, is.Config.Version), "")
 	}
+}
+
+// deniedByACL reports whether an error is a refusal by Consul's ACL system: there is an agent, which wants a token. Consul says
+// it in words alone, with a status that others use as well.
+func deniedByACL(err error) bool {
+	answer := (*reach.AnswerError)(nil)
+	return errors.As(err, &answer) && answer.Status == http.StatusForbidden && strings.Contains(answer.Body, "Permission denied")
 }
 
 // askedOfNode is how many agentlets of a node are asked, where the first ones don't answer.

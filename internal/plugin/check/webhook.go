@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/internal/dryrun"
 	"github.com/agentlet/agentlet/internal/plugin/installed"
 	"github.com/agentlet/agentlet/internal/plugin/reach"
@@ -91,6 +92,10 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "readyz")
 	ready := reach.Condition(pod, corev1.PodReady)
 	isReady := ready != nil && ready.Status == corev1.ConditionTrue
+	missing := ""
+	if answer := (*reach.AnswerError)(nil); errors.As(err, &answer) {
+		missing = parts(answer.Body, "[-] ")
+	}
 	switch {
 	case err == nil:
 		r.add(OK, "webhook", subject, "ready: "+parts(string(body), "[+] "), "")
@@ -100,8 +105,8 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 		return true
 	case r.starts(pod):
 		r.add(Skip, "webhook", subject, "it is starting", "")
-	case strings.Contains(err.Error(), "[-]"):
-		r.add(Fail, "webhook", subject, "not ready: "+parts(err.Error(), "[-] "),
+	case missing != "":
+		r.add(Fail, "webhook", subject, "not ready: "+missing,
 			fmt.Sprintf("kubectl -n %s logs %s", pod.Namespace, pod.Name))
 	default:
 		why, remedy := err.Error(), fmt.Sprintf("kubectl -n %s describe pod %s", pod.Namespace, pod.Name)
@@ -131,16 +136,20 @@ func healthPort(pod *corev1.Pod) string {
 	return "8080"
 }
 
-// parts are the parts of a readiness answer with this mark, in one line.
+// parts are the parts of a readiness answer with this mark, in one line. Such an answer has a line for each part, of the form
+// "[+] NAME: ok" or "[-] NAME: PROBLEM".
 func parts(answer, mark string) string {
 	var found []string
-	for _, part := range strings.FieldsFunc(strings.NewReplacer("[+]", "\n[+]", "[-]", "\n[-]").Replace(answer), func(c rune) bool { return c == '\n' }) {
-		if text, ok := strings.CutPrefix(part, mark); ok {
+	for line := range strings.Lines(answer) {
+		if text, ok := strings.CutPrefix(line, mark); ok {
 			found = append(found, strings.TrimSuffix(strings.TrimSpace(text), ": ok"))
 		}
 	}
-	return strings.Join(found, ", ")
+	return registration.Truncate(strings.Join(found, ", "), maxParts)
 }
+
+// maxParts bounds what is shown of a readiness answer, in bytes.
+const maxParts = 300
 
 // admission has the API server itself call the webhook.
 func (r *run) admission(ctx context.Context) {
@@ -164,15 +173,16 @@ func (r *run) admission(ctx context.Context) {
 	}
 	err := dryrun.Once(ctx, r.Kube, namespace, nil)
 	subject := "namespace/" + namespace
+	ours, denied := byWebhook(err)
 	switch {
 	case err == nil:
 		r.add(OK, "webhook", subject, "the API server reaches and trusts the webhook: a pod created here is injected (dry run)", "")
 	case errors.Is(err, dryrun.ErrNotInjected):
 		r.add(Fail, "webhook", subject, "a pod created here is not injected (dry run), though the namespace is opted in",
 			"look for another webhook or policy that takes the agentlet out, and at failurePolicy: with Ignore an unreachable webhook is passed over")
-	case strings.Contains(err.Error(), installed.HookName) && strings.Contains(err.Error(), "denied the request"):
+	case denied:
 		r.add(OK, "webhook", subject, "the API server reaches and trusts the webhook: it judged a pod here, and refused it (dry run): "+err.Error(), "")
-	case strings.Contains(err.Error(), installed.HookName):
+	case ours:
 		r.add(Fail, "webhook", subject, "the API server can't use the webhook: "+err.Error(),
 			"see that the API server reaches the webhook's pods (port 9443, or webhook.port) and that the findings about the webhook are well")
 	case apierrors.IsForbidden(err):
@@ -180,6 +190,16 @@ func (r *run) admission(ctx context.Context) {
 	default:
 		r.add(Warn, "webhook", subject, "a dry run of a pod failed: "+err.Error(), "see what refuses pods in this namespace")
 	}
+}
+
+// byWebhook reports whether an API server's error comes from its call of our webhook, and whether the webhook answered with a
+// denial. The API server names a webhook in the message alone: its status has no field for it. Nothing else reads that message.
+func byWebhook(err error) (ours, denied bool) {
+	if err == nil {
+		return false, false
+	}
+	hook := fmt.Sprintf("webhook %q", installed.HookName)
+	return strings.Contains(err.Error(), hook), strings.Contains(err.Error(), "admission "+hook+" denied the request")
 }
 
 // usable reports whether a pod can be tried in the namespace.

@@ -13,7 +13,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
@@ -34,13 +37,13 @@ type Cluster struct {
 }
 
 // Pod gets a path from a pod's port by HTTP. A refusal by the API server itself is ErrForbidden; what the pod answers
-// with an error status is an error that holds its answer.
+// with an error's status is an AnswerError.
 func (c Cluster) Pod(ctx context.Context, namespace, pod, port, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	body, err := c.Client.CoreV1().Pods(namespace).ProxyGet("http", pod, port, path, nil).DoRaw(asProxied(ctx))
+	body, err := c.get(ctx, c.Client.CoreV1().RESTClient().Get().Namespace(namespace), "pods", "http:"+pod+":"+port, path)
 	if err != nil {
-		return body, fmt.Errorf("get %s of pod %s/%s: %w", path, namespace, pod, refusal(err, body, "pods/proxy"))
+		return body, fmt.Errorf("get %s of pod %s/%s: %w", path, namespace, pod, err)
 	}
 	return body, nil
 }
@@ -49,23 +52,53 @@ func (c Cluster) Pod(ctx context.Context, namespace, pod, port, path string) ([]
 func (c Cluster) Node(ctx context.Context, scheme, node string, port int, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	name := scheme + ":" + node + ":" + strconv.Itoa(port)
-	request := c.Client.CoreV1().RESTClient().Get().Resource("nodes").Name(name).SubResource("proxy").Suffix(path)
-	body, err := request.DoRaw(asProxied(ctx))
+	body, err := c.get(ctx, c.Client.CoreV1().RESTClient().Get(), "nodes", scheme+":"+node+":"+strconv.Itoa(port), path)
 	if err != nil {
-		return body, fmt.Errorf("get %s of node %s, port %d: %w", path, node, port, refusal(err, body, "nodes/proxy"))
+		return body, fmt.Errorf("get %s of node %s, port %d: %w", path, node, port, err)
 	}
 	return body, nil
 }
 
-// refusal tells the API server's own refusal from an answer of what is behind it, whose words say more than the client's.
+// get gets a path through the API server's proxy for a resource. The API server's own errors come in JSON.
+func (c Cluster) get(ctx context.Context, request *rest.Request, resource, name, path string) ([]byte, error) {
+	body, err := request.Resource(resource).Name(name).SubResource("proxy").Suffix(path).
+		SetHeader("Accept", runtime.ContentTypeJSON).DoRaw(asProxied(ctx))
+	if err != nil {
+		return body, refusal(err, body, resource)
+	}
+	return body, nil
+}
+
+// AnswerError is an answer with an error's status by what is behind the API server's proxy.
+type AnswerError struct {
+	Status int
+	Body   string
+}
+
+func (e *AnswerError) Error() string {
+	return fmt.Sprintf("the answer has status %d: %s", e.Status, excerpt(e.Body))
+}
+
+// excerpt is as much of an answer as a message quotes, on one line.
+func excerpt(text string) string {
+	const most = 300 // bytes
+	return registration.Truncate(strings.Join(strings.Fields(text), " "), most)
+}
+
+// refusal tells the API server's own errors, which are Status objects, from answers of what is behind it. The client's error
+// holds the words of neither.
 func refusal(err error, body []byte, resource string) error {
-	text := strings.Join(strings.Fields(string(body)), " ")
-	switch {
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error()+text, resource):
-		return ErrForbidden
-	case text != "" && !strings.HasPrefix(text, "{"):
-		return fmt.Errorf("%w: %s", err, registration.Truncate(text, 300))
+	var own metav1.Status
+	if json.Unmarshal(body, &own) == nil && own.Kind == "Status" && own.Message != "" {
+		if own.Reason == metav1.StatusReasonForbidden && own.Details != nil && own.Details.Kind == resource {
+			return ErrForbidden
+		}
+		own.Message = excerpt(own.Message)
+		return &apierrors.StatusError{ErrStatus: own}
+	}
+	status := apierrors.APIStatus(nil)
+	if errors.As(err, &status) && len(body) > 0 {
+		return &AnswerError{Status: int(status.Status().Code), Body: string(body)}
 	}
 	return err
 }

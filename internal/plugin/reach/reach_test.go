@@ -67,8 +67,11 @@ func redirect(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
-const forbidden = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,` +
+const forbidden = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,"details":{"name":"https:node1:8501","kind":"nodes"},` +
 	`"message":"nodes \"node1\" is forbidden: User \"a\" cannot get resource \"nodes/proxy\" in API group \"\""}`
+
+const unavailable = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"ServiceUnavailable","code":503,` +
+	`"message":"error trying to reach service: connection refused"}`
 
 func TestNode(t *testing.T) {
 	const path = "/api/v1/nodes/https:node1:8501/proxy/v1/agent/self"
@@ -81,7 +84,12 @@ func TestNode(t *testing.T) {
 		"an answer":                {says(200, `{"Config":{}}`), `{"Config":{}}`, "", false},
 		"not allowed":              {says(403, forbidden), "", "not allowed", true},
 		"refused by what is there": {says(403, "Permission denied: anonymous token"), "", "Permission denied: anonymous token", false},
-		"nobody there":             {says(503, "error trying to reach service: dial tcp 10.0.0.1:8501: connect: connection refused"), "", "connection refused", false},
+		"nobody there":             {says(503, unavailable), "", "port 8501: error trying to reach service: connection refused", false},
+		"nobody there, in words":   {says(503, "dial tcp 10.0.0.1:8501:\nconnect: connection refused"), "", "the answer has status 503: dial tcp 10.0.0.1:8501: connect: connection refused", false},
+		"no words":                 {says(503, ""), "", "currently unable to handle the request", false},
+		"another API server's word": {
+			says(403, strings.ReplaceAll(forbidden, `"kind":"nodes"`, `"kind":"secrets"`)), "", "is forbidden", false,
+		},
 	} {
 		body, err := cluster(t, map[string]func(http.ResponseWriter){path: test.answer}).Node(t.Context(), "https", "node1", 8501, "v1/agent/self")
 		if test.says == "" && (err != nil || string(body) != test.want) {
@@ -90,6 +98,30 @@ func TestNode(t *testing.T) {
 		if test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says) || errors.Is(err, ErrForbidden) != test.forbidden) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestAnswerError holds that what is behind the proxy is told from the API server without a look at its words.
+func TestAnswerError(t *testing.T) {
+	const path = "/api/v1/namespaces/shop/pods/http:web:80/proxy/readyz"
+	for name, test := range map[string]struct {
+		status int
+		body   string
+		want   *AnswerError // nil for the API server's own
+	}{
+		"an answer":              {503, "[-] trust: no\n[+] certificate: ok\n", &AnswerError{503, "[-] trust: no\n[+] certificate: ok\n"}},
+		"an answer in JSON":      {500, `{"a":1}`, &AnswerError{500, `{"a":1}`}},
+		"words of the other":     {403, "cannot get pods/proxy", &AnswerError{403, "cannot get pods/proxy"}},
+		"the API server's error": {503, unavailable, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers := map[string]func(http.ResponseWriter){path: says(test.status, test.body)}
+			_, err := cluster(t, answers).Pod(t.Context(), "shop", "web", "80", "readyz")
+			var got *AnswerError
+			if errors.As(err, &got) != (test.want != nil) || got != nil && *got != *test.want {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+		})
 	}
 }
 
@@ -112,7 +144,7 @@ func TestStatus(t *testing.T) {
 		"the most that is read": {says(200, `{"pod":"web"}`+strings.Repeat(" ", maxAnswer-13)), ""},
 		"a byte more":           {says(200, `{"pod":"web"}`+strings.Repeat(" ", maxAnswer-12)), "the answer holds more than 1 MiB"},
 		"an endless answer":     {endless(t, 200), "the answer holds more than 1 MiB"},
-		"an endless error":      {endless(t, 500), "server"},
+		"an endless error":      {endless(t, 500), "the answer has status 500"},
 		"a redirect":            {redirect, "a redirect, which is not followed: 307"},
 		"too many services":     {says(200, `{"services":[`+strings.Repeat("{},", 64)+`{}]}`), "names 65 services, and a pod has at most 64"},
 	} {
