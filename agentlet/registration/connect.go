@@ -227,14 +227,14 @@ func (d decoder) loopback(path *field.Path, n *yaml.Node) string {
 
 // checkMesh checks what the pod's part in the mesh has to do with the rest of it.
 func (r *reader) checkMesh(reg *Registration) {
-	services := annotation(contract.Services)
 	meshed := -1
 	for i := range reg.Services {
 		sidecar := reg.Services[i].Sidecar
 		if sidecar == nil {
 			continue
 		}
-		path := services.Index(i).Child("connect", "sidecar_service")
+		service := annotation(contract.Services).Index(i)
+		path := service.Child("connect", "sidecar_service")
 		switch {
 		case r.pod.Spec.HostNetwork:
 			r.add(field.Forbidden(path, "not with hostNetwork: whatever runs on the node could use the upstreams' ports"))
@@ -243,10 +243,10 @@ func (r *reader) checkMesh(reg *Registration) {
 		}
 		meshed = i
 		if len(contract.ProxyName(reg.Services[i].Name)) > contract.MaxServiceName {
-			r.add(field.Invalid(services.Index(i).Child("name"), reg.Services[i].Name, fmt.Sprintf(
+			r.add(field.Invalid(service.Child("name"), reg.Services[i].Name, fmt.Sprintf(
 				"the proxy's name %s has more than %d characters", contract.ProxyName(reg.Services[i].Name), contract.MaxServiceName)))
 		}
-		r.checkProxyStays(services.Index(i).Child("name"), reg.Services[i].Name)
+		r.checkProxyStays(service.Child("name"), reg.Services[i].Name)
 		r.checkProxyPorts(path, &reg.Services[i], &reg.Settings)
 	}
 	if reg.Settings.ConnectInject && meshed < 0 {

@@ -60,9 +60,8 @@ func (v value) note() string {
 func (r *reader) value(key, service string) (v value, ok bool) {
 	v = value{found: key, spec: podKeys[key]}
 	if service != "" && v.spec.PerService {
-		own := key + "." + service
-		if v.text, ok = r.pod.Annotations[own]; ok {
-			v.found = own
+		if v.text, ok = r.pod.Annotations[key+"."+service]; ok {
+			v.found = key + "." + service
 			return v, true
 		}
 	}

@@ -202,3 +202,68 @@ func TestTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestSaidOfTheAuthorsAnnotations holds that what is said of a translated pod is about annotations that its author has written,
+// and names them.
+func TestSaidOfTheAuthorsAnnotations(t *testing.T) {
+	for name, test := range map[string]struct {
+		pod            annotations
+		errs, warnings []string // KEY: a part of the message
+	}{
+		"a TTL": {
+			annotations{"service-names": "web", "service-check-ttl": "2m"},
+			nil,
+			[]string{katalogPrefix + "service-check-ttl: katalog-sync.wish.com/service-check-ttl 2m is longer than"},
+		},
+		"a TTL that is reaped": {
+			annotations{"service-names": "web", "service-check-ttl": "90s", contract.DeregisterAfter: "1m"},
+			[]string{contract.DeregisterAfter + ": must not be less than katalog-sync.wish.com/service-check-ttl (1m30s)"},
+			[]string{katalogPrefix + "service-check-ttl: is longer than"},
+		},
+		"a name for DNS": {
+			annotations{consulName: "a_b"}, nil, []string{consulName + `: service "a_b"`},
+		},
+		"an excluded container": {
+			annotations{"service-names": "web", "container-exclude": "x"},
+			nil,
+			[]string{katalogPrefix + `container-exclude: katalog-sync.wish.com/container-exclude: the pod has no container "x"`},
+		},
+		"a sidecar instead of a blank": {
+			annotations{"service-names": "web", "container-exclude": " ", "sidecar": "x\x00"},
+			[]string{katalogPrefix + `sidecar: "x\x00": must be comma-separated container names`},
+			nil,
+		},
+		"ours beside theirs": {
+			annotations{"service-names": "web", "service-port": "80", contract.ServicePort + ".x": "1"},
+			nil,
+			[]string{contract.ServicePort + `.x: annotation agentlet.dev/service-port.x has no effect: katalog-sync.wish.com/service-names names no service "x"`},
+		},
+		"a form without an escape": {
+			annotations{"service-names": "web", "service-tags": "a,", "service-meta-web": "a"},
+			[]string{
+				katalogPrefix + "service-tags: must be comma-separated tags: one",
+				katalogPrefix + `service-meta-web: must be key:value,key:value: "a" has no colon`,
+			},
+			nil,
+		},
+		"both forms": {
+			annotations{consulName: "web", contract.ServicePort: "1"},
+			[]string{contract.ServicePort + ": not together with consul.hashicorp.com/service-name, which"},
+			nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			translation, translated := read(test.pod.pod(), All()...)
+			_, warnings, errs := registration.Lint(translated, nil, translation.Origins)
+			var told, warned []string
+			for _, err := range translation.MapErrors(errs) {
+				told = append(told, err.Error())
+			}
+			for _, w := range translation.MapWarnings(warnings) {
+				warned = append(warned, w.Field+": "+w.Message)
+			}
+			wantErrors(t, told, test.errs...)
+			wantErrors(t, warned, test.warnings...)
+		})
+	}
+}
