@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/agentlet/agentlet/internal/plugin/check"
-	"github.com/agentlet/agentlet/internal/plugin/printer"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/internal/cli/check"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
 // Forms of output.
@@ -68,7 +68,7 @@ func runCheck(command *cobra.Command, kube *kube, o *checkOptions, colours bool)
 		return err
 	}
 	config := check.Config{
-		Kube: client, Cluster: reach.Cluster{Client: client},
+		Kube: client, Cluster: apiproxy.Cluster{Client: client},
 		Namespace: kube.overrides.Context.Namespace, Patience: o.patience, Now: time.Now(),
 	}
 	if o.consulAddr != "" {

@@ -9,7 +9,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 	"github.com/agentlet/agentlet/internal/version"
 )
 
@@ -64,7 +64,7 @@ func (k *kube) client() (kubernetes.Interface, error) {
 	config.QPS, config.Burst = queriesPerSecond, queriesAtOnce
 	config.WarningHandler = rest.NoWarnings{}
 	config.Timeout = requestTimeout
-	config.Wrap(reach.BoundAPI)
+	config.Wrap(apiproxy.BoundAPI)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("create kubernetes client: %w", err)

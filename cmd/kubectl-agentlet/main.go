@@ -14,7 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 
-	"github.com/agentlet/agentlet/internal/plugin/printer"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
 // gcPercent is more than Go's default: a run is short, and thousands of manifests take a third less time with it.

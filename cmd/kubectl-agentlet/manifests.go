@@ -6,9 +6,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/agentlet/agentlet/internal/plugin/explain"
-	"github.com/agentlet/agentlet/internal/plugin/manifests"
-	"github.com/agentlet/agentlet/internal/plugin/printer"
+	"github.com/agentlet/agentlet/internal/cli/explain"
+	"github.com/agentlet/agentlet/internal/cli/manifests"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
 // source is where manifests come from.
@@ -41,7 +41,7 @@ func (s *source) judge(command *cobra.Command, decider manifests.Decider, namesp
 }
 
 func newInject(kube *kube) *cobra.Command {
-	from, install := &source{}, newInstallation()
+	from, flags := &source{}, newWebhookFlags()
 	command := &cobra.Command{
 		Use:   "inject -f FILE",
 		Short: "Prints manifests as the webhook would make them",
@@ -61,16 +61,16 @@ kubectl agentlet inject -f web.yaml --from-cluster
 kustomize build . | kubectl agentlet inject -f - | kubectl apply -f -`),
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return inject(command, from, install, kube)
+			return inject(command, from, flags, kube)
 		},
 	}
 	from.addFlags(command.Flags())
-	install.addFlags(command.Flags())
+	flags.addFlags(command.Flags())
 	return command
 }
 
-func inject(command *cobra.Command, from *source, install *installation, kube *kube) error {
-	decider, err := install.decider(command, kube)
+func inject(command *cobra.Command, from *source, flags *webhookFlags, kube *kube) error {
+	decider, err := flags.decider(command, kube)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func write(out *printer.Printer, kind string, notes []manifests.Diagnostic) {
 }
 
 func newExplain(kube *kube, getenv func(string) string) *cobra.Command {
-	from, install := &source{}, newInstallation()
+	from, flags := &source{}, newWebhookFlags()
 	command := &cobra.Command{
 		Use:   "explain -f FILE",
 		Short: "Says what manifests would register in Consul, or every error with its line",
@@ -125,16 +125,16 @@ kubectl agentlet explain -f web.yaml --from-cluster
 kubectl agentlet explain -f web.yaml --default drain-delay=10s`),
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return explainAll(command, from, install, kube, printer.Colours(command.OutOrStdout(), getenv))
+			return explainAll(command, from, flags, kube, printer.Colours(command.OutOrStdout(), getenv))
 		},
 	}
 	from.addFlags(command.Flags())
-	install.addFlags(command.Flags())
+	flags.addFlags(command.Flags())
 	return command
 }
 
-func explainAll(command *cobra.Command, from *source, install *installation, kube *kube, colours bool) error {
-	decider, err := install.decider(command, kube)
+func explainAll(command *cobra.Command, from *source, flags *webhookFlags, kube *kube, colours bool) error {
+	decider, err := flags.decider(command, kube)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func explainAll(command *cobra.Command, from *source, install *installation, kub
 				out.Line()
 			}
 			found, failed = true, failed || len(j.Errors) > 0
-			if err := explain.Write(out, file.Name, j, install.config.Defaults); err != nil {
+			if err := explain.Write(out, file.Name, j, flags.config.Defaults); err != nil {
 				return err
 			}
 		}
@@ -160,7 +160,7 @@ func explainAll(command *cobra.Command, from *source, install *installation, kub
 	switch {
 	case !found && !failed:
 		out.Line(printer.Text("There is no pod and no pod template here."))
-	case !install.fromCluster:
+	case !flags.fromCluster:
 		errs.Line(printer.Text("note: no cluster was asked; --from-cluster judges by what its installation has set"))
 	}
 	if failed {

@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/agentlet/agentlet/internal/plugin/printer"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
-	"github.com/agentlet/agentlet/internal/plugin/status"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/internal/cli/printer"
+	"github.com/agentlet/agentlet/internal/cli/status"
 )
 
 // statusOptions are the flags of status.
@@ -72,7 +72,7 @@ const clearScreen = "\x1b[H\x1b[2J"
 func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Interface, namespace string, colours bool) error {
 	ctx, out, errs := command.Context(), command.OutOrStdout(), printer.New(command.ErrOrStderr(), false)
 	config := status.Config{
-		Kube: client, Cluster: reach.Cluster{Client: client}, Namespace: namespace, Timeout: o.timeout, Now: time.Now,
+		Kube: client, Cluster: apiproxy.Cluster{Client: client}, Namespace: namespace, Timeout: o.timeout, Now: time.Now,
 	}
 	shown, err := status.Read(ctx, config)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/workload"
-	"github.com/agentlet/agentlet/internal/plugin/manifests"
+	"github.com/agentlet/agentlet/internal/cli/manifests"
 )
 
 // judge has the injector judge a manifest, as kubectl agentlet does.

@@ -16,10 +16,10 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
-// Cluster asks agentlets; reach.Cluster does.
+// Cluster asks agentlets; apiproxy.Cluster does.
 type Cluster interface {
 	Status(ctx context.Context, pod *corev1.Pod) (*contract.Status, error)
 }
@@ -79,7 +79,7 @@ func Read(ctx context.Context, config Config) ([]Row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
-	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return reach.Agentlet(&pod) == nil })
+	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return apiproxy.Agentlet(&pod) == nil })
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
@@ -106,7 +106,7 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 		row.Drift = "the pod has ended: " + string(pod.Status.Phase)
 		return []Row{row}
 	}
-	if waiting := reach.AgentletWaits(pod, c.Now()); waiting != nil && waiting.Stuck {
+	if waiting := apiproxy.AgentletWaits(pod, c.Now()); waiting != nil && waiting.Stuck {
 		row.Drift = "the agentlet does not run: " + waiting.Why
 		return []Row{row}
 	}
@@ -141,11 +141,11 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 
 // whyUnknown says why an agentlet did not answer, and whether that is because the pod is starting.
 func (c Config) whyUnknown(ctx context.Context, pod *corev1.Pod, err error) (why string, starting bool) {
-	waiting := reach.AgentletWaits(pod, c.Now())
+	waiting := apiproxy.AgentletWaits(pod, c.Now())
 	switch {
 	case waiting != nil:
 		return "starting: " + waiting.Why, true
-	case errors.Is(err, reach.ErrStarting):
+	case errors.Is(err, apiproxy.ErrStarting):
 		return "starting: " + err.Error(), true
 	case ctx.Err() != nil:
 		return fmt.Sprintf("unknown: not asked within %s", c.Timeout), false
@@ -165,11 +165,11 @@ func age(at *time.Time, now time.Time) (text string, stale bool) {
 // ofPod is what Kubernetes alone says.
 func ofPod(pod *corev1.Pod, now time.Time) Row {
 	row := Row{Namespace: pod.Namespace, Pod: pod.Name, Node: pod.Spec.NodeName, Gate: "closed"}
-	if !reach.Gated(pod) {
+	if !apiproxy.Gated(pod) {
 		row.Gate = "off"
 		return row
 	}
-	gate := reach.Condition(pod, contract.Condition)
+	gate := apiproxy.Condition(pod, contract.Condition)
 	if gate == nil {
 		return row
 	}
@@ -177,7 +177,7 @@ func ofPod(pod *corev1.Pod, now time.Time) Row {
 	if gate.Status == corev1.ConditionTrue {
 		row.Gate = "open"
 		start, opened := pod.Status.StartTime, gate.LastTransitionTime
-		if !start.IsZero() && !opened.IsZero() && !opened.Before(start) && !opened.After(now.Add(reach.ClockSkew)) {
+		if !start.IsZero() && !opened.IsZero() && !opened.Before(start) && !opened.After(now.Add(apiproxy.ClockSkew)) {
 			row.OpenedSeconds = new(int64(opened.Sub(start.Time) / time.Second))
 		}
 	}
@@ -194,7 +194,7 @@ func drift(pod *corev1.Pod, status *contract.Status, service *contract.ServiceSt
 		return ""
 	}
 	var found []string
-	ready := reach.Condition(pod, corev1.PodReady)
+	ready := apiproxy.Condition(pod, corev1.PodReady)
 	isReady := ready != nil && ready.Status == corev1.ConditionTrue
 	switch {
 	case service.Agent == "unknown":

@@ -16,8 +16,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
-	"github.com/agentlet/agentlet/internal/plugin/manifests"
-	"github.com/agentlet/agentlet/internal/plugin/printer"
+	"github.com/agentlet/agentlet/internal/cli/manifests"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
 // Write explains one judgement about a pod of the file with this name. Errors and warnings are part of it.

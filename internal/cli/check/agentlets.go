@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
-	"github.com/agentlet/agentlet/internal/plugin/printer"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
 // agentlets asks one running agentlet on each node whether it reaches the node's Consul agent from where pods are. That it
@@ -24,10 +24,10 @@ func (r *run) agentlets(ctx context.Context) {
 	nodes := map[string]bool{}
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
-		if reach.Agentlet(pod) == nil || pod.Status.Phase != corev1.PodRunning || r.isYoung(pod) {
+		if apiproxy.Agentlet(pod) == nil || pod.Status.Phase != corev1.PodRunning || r.isYoung(pod) {
 			continue
 		}
-		if waiting := reach.AgentletWaits(pod, r.Now); waiting != nil {
+		if waiting := apiproxy.AgentletWaits(pod, r.Now); waiting != nil {
 			if waiting.Stuck && !closedGate(pod) { // of a closed gate it is said with the gates
 				r.add(Fail, "agentlets", "pod/"+pod.Namespace+"/"+pod.Name, "its agentlet does not run: "+waiting.Why, waiting.Remedy(pod))
 			}
@@ -44,9 +44,9 @@ func (r *run) agentlet(ctx context.Context, pod *corev1.Pod) {
 	subject, name := "node/"+pod.Spec.NodeName, pod.Namespace+"/"+pod.Name
 	status, err := r.Cluster.Status(ctx, pod)
 	switch {
-	case errors.Is(err, reach.ErrForbidden):
+	case errors.Is(err, apiproxy.ErrForbidden):
 		r.add(Skip, "agentlets", subject, "its agentlets can't be asked from here: that needs the right to get pods/proxy", "")
-	case errors.Is(err, reach.ErrStarting):
+	case errors.Is(err, apiproxy.ErrStarting):
 		r.add(Skip, "agentlets", subject, fmt.Sprintf("the agentlet of %s has just started", name), "")
 	case err != nil:
 		r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s doesn't answer the API server: %v", name, err),
@@ -81,7 +81,7 @@ func (r *run) isNew(pod *corev1.Pod) bool {
 }
 
 func (r *run) youngerThan(pod *corev1.Pod, age time.Duration) bool {
-	start, known := reach.StartOf(pod)
+	start, known := apiproxy.StartOf(pod)
 	return known && r.Now.Sub(start) < age
 }
 

@@ -1,5 +1,5 @@
-// Package installed finds an installation of Agentlet in a cluster, and what it fixes for every injection.
-package installed
+// Package installation finds an installation of Agentlet in a cluster, and what it fixes for every injection.
+package installation
 
 import (
 	"context"

@@ -23,10 +23,10 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/internal/cli/installation"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 	"github.com/agentlet/agentlet/internal/pkitest"
-	"github.com/agentlet/agentlet/internal/plugin/installed"
-	"github.com/agentlet/agentlet/internal/plugin/printer"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
 // world is a cluster that is well; tests break it.
@@ -200,7 +200,7 @@ func (w *world) configurations() (objects []runtime.Object) {
 		objects = append(objects, &admissionregistrationv1.MutatingWebhookConfiguration{
 			ObjectMeta: metav1.ObjectMeta{Name: "agentlet"},
 			Webhooks: []admissionregistrationv1.MutatingWebhook{{
-				Name: installed.HookName,
+				Name: installation.HookName,
 				ClientConfig: admissionregistrationv1.WebhookClientConfig{
 					CABundle: w.caBundle, Service: &admissionregistrationv1.ServiceReference{Namespace: "agentlet-system", Name: "agentlet"},
 				},
@@ -267,7 +267,7 @@ func (n nodes) Nodes(context.Context, []string) (map[string]bool, error) { retur
 
 func refused(string) ([]byte, error) { return nil, errors.New("connection refused") }
 
-func forbidden(string) ([]byte, error) { return nil, fmt.Errorf("get: %w", reach.ErrForbidden) }
+func forbidden(string) ([]byte, error) { return nil, fmt.Errorf("get: %w", apiproxy.ErrForbidden) }
 
 func answering(text string, err error) func() ([]byte, error) {
 	return func() ([]byte, error) { return []byte(text), err }
@@ -334,7 +334,7 @@ func TestRun(t *testing.T) {
 		"another event":           {func(w *world) { w.events = prestop("Killing", time.Minute) }, OK, "hooks", "no failed preStop hook", ""},
 		"no replica":              {func(w *world) { w.pods = w.pods[1:] }, Fail, "webhook", "no replica is ready: pods that ask", "scale"},
 		"a replica without trust": {func(w *world) {
-			w.readyz = answering("", &reach.AnswerError{Status: 503, Body: "[+] certificate: ok\n[-] trust: no bundle\n"})
+			w.readyz = answering("", &apiproxy.AnswerError{Status: 503, Body: "[+] certificate: ok\n[-] trust: no bundle\n"})
 		}, Fail, "webhook", "not ready: trust: no bundle", "logs webhook-1"},
 		"a replica without answer": {func(w *world) { w.readyz = answering("", errors.New("connection refused")) }, Fail, "webhook", "not ready: connection refused", "describe pod"},
 		"unreachable":              {func(w *world) { w.dryRun = failing(`failed calling webhook "inject.agentlet.dev": no endpoints`) }, Fail, "webhook", "can't use the webhook", "port 9443"},
@@ -363,7 +363,7 @@ func TestRun(t *testing.T) {
 		}, Fail, "consul", "no Consul agent answers", ""},
 		"Consul's ACL": {func(w *world) {
 			w.agents["node1"] = func(string) ([]byte, error) {
-				return nil, fmt.Errorf("get: %w", &reach.AnswerError{Status: 403, Body: "Permission denied: anonymous token"})
+				return nil, fmt.Errorf("get: %w", &apiproxy.AnswerError{Status: 403, Body: "Permission denied: anonymous token"})
 			}
 		}, OK, "consul", "needs a token", ""},
 		"no cluster leader": {func(w *world) {
@@ -572,7 +572,7 @@ func FuzzReport(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		w := newWorld(t)
-		w.version, w.readyz, w.dryRun = "v1.37.1"+text, answering("", &reach.AnswerError{Status: 503, Body: "[-] " + text}), failing(text)
+		w.version, w.readyz, w.dryRun = "v1.37.1"+text, answering("", &apiproxy.AnswerError{Status: 503, Body: "[-] " + text}), failing(text)
 		w.add("closed", runs, closed(contract.Reason(text), time.Hour), waits(text, text))
 		w.pods[2].Status.Conditions[0].Message = text
 		w.add("unwritten", func(p *corev1.Pod) { p.Status.Conditions = nil }, waits(text, text), ended(text, 1))
@@ -639,9 +639,9 @@ func TestDeniedByACL(t *testing.T) {
 		err  error
 		want bool
 	}{
-		"Consul's":         {fmt.Errorf("get: %w", &reach.AnswerError{Status: 403, Body: "Permission denied: token lacks permission 'agent:read'"}), true},
-		"another program":  {&reach.AnswerError{Status: 403, Body: "no"}, false},
-		"another status":   {&reach.AnswerError{Status: 500, Body: "Permission denied"}, false},
+		"Consul's":         {fmt.Errorf("get: %w", &apiproxy.AnswerError{Status: 403, Body: "Permission denied: token lacks permission 'agent:read'"}), true},
+		"another program":  {&apiproxy.AnswerError{Status: 403, Body: "no"}, false},
+		"another status":   {&apiproxy.AnswerError{Status: 500, Body: "Permission denied"}, false},
 		"a socket's error": {errors.New("connect: Permission denied"), false},
 		"none":             {nil, false},
 	} {

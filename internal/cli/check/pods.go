@@ -12,7 +12,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
 // registrations looks for pods that ask for a registration and have no agentlet. Whether a pod would get one is the
@@ -32,7 +32,7 @@ func (r *run) registrations(context.Context) {
 	injected, outside := 0, map[string][]*corev1.Pod{}
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
-		if reach.Agentlet(pod) != nil {
+		if apiproxy.Agentlet(pod) != nil {
 			injected++
 			continue
 		}
@@ -138,11 +138,11 @@ func (r *run) gates(context.Context) {
 	gated, open := 0, 0
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
-		if !reach.Gated(pod) {
+		if !apiproxy.Gated(pod) {
 			continue
 		}
 		gated++
-		gate := reach.Condition(pod, contract.Condition)
+		gate := apiproxy.Condition(pod, contract.Condition)
 		switch {
 		case gate == nil:
 			r.unwritten(pod)
@@ -157,19 +157,19 @@ func (r *run) gates(context.Context) {
 
 // unwritten is for a gate that nobody has ever written.
 func (r *run) unwritten(pod *corev1.Pod) {
-	start, known := reach.StartOf(pod)
+	start, known := apiproxy.StartOf(pod)
 	if !known || r.isYoung(pod) || pod.Spec.NodeName == "" {
 		return
 	}
 	subject, age := "pod/"+pod.Namespace+"/"+pod.Name, r.Now.Sub(start).Round(time.Second)
-	if reach.Agentlet(pod) == nil {
+	if apiproxy.Agentlet(pod) == nil {
 		r.add(Fail, "gates", subject, fmt.Sprintf("it waits for its gate since %s, but has no agentlet that could open it", age),
 			"take the gate "+contract.Condition+" out of its template, or see who took the agentlet out")
 		return
 	}
 	unwritten := fmt.Sprintf("its agentlet has not written the gate for %s: ", age)
 	// One that runs writes the gate within seconds, unless something keeps it from that.
-	if waiting := reach.AgentletWaits(pod, r.Now); waiting != nil && !waiting.Running {
+	if waiting := apiproxy.AgentletWaits(pod, r.Now); waiting != nil && !waiting.Running {
 		r.add(Fail, "gates", subject, unwritten+waiting.Why, waiting.Remedy(pod))
 		return
 	}
@@ -184,19 +184,19 @@ func (r *run) unwritten(pod *corev1.Pod) {
 
 // closedGate reports whether the pod has a gate that is not open.
 func closedGate(pod *corev1.Pod) bool {
-	gate := reach.Condition(pod, contract.Condition)
-	return reach.Gated(pod) && (gate == nil || gate.Status != corev1.ConditionTrue)
+	gate := apiproxy.Condition(pod, contract.Condition)
+	return apiproxy.Gated(pod) && (gate == nil || gate.Status != corev1.ConditionTrue)
 }
 
 // closed is for a gate with a reason.
 func (r *run) closed(pod *corev1.Pod, gate *corev1.PodCondition) {
-	age, known := reach.Since(gate.LastTransitionTime, pod, r.Now)
+	age, known := apiproxy.Since(gate.LastTransitionTime, pod, r.Now)
 	if !known || age < r.Patience {
 		return
 	}
 	subject, reason := "pod/"+pod.Namespace+"/"+pod.Name, contract.Reason(gate.Reason)
 	text := fmt.Sprintf("its gate is closed for %s: %s: %s", age.Round(time.Second), gate.Reason, gate.Message)
-	if waiting := reach.AgentletWaits(pod, r.Now); waiting != nil && waiting.Stuck {
+	if waiting := apiproxy.AgentletWaits(pod, r.Now); waiting != nil && waiting.Stuck {
 		r.add(Fail, "gates", subject, text+"; its agentlet does not run: "+waiting.Why, waiting.Remedy(pod))
 		return
 	}
@@ -208,7 +208,7 @@ func (r *run) closed(pod *corev1.Pod, gate *corev1.PodCondition) {
 	remedy = fmt.Sprintf(remedy, pod.Namespace, pod.Name)
 	if reason == contract.ContainersNotReady {
 		level = Warn // Agentlet does what it should
-		if waiting := reach.ContainerWaits(pod); waiting != nil {
+		if waiting := apiproxy.ContainerWaits(pod); waiting != nil {
 			text, remedy = text+"; "+waiting.Why, waiting.Remedy(pod)
 		}
 	}

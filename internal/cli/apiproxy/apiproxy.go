@@ -1,6 +1,6 @@
-// Package reach asks what runs in a cluster through the API server's proxies, so that a person needs no way to the pods'
+// Package apiproxy asks what runs in a cluster through the API server's proxies, so that a person needs no way to the pods'
 // or the nodes' addresses.
-package reach
+package apiproxy
 
 import (
 	"context"

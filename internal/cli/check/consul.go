@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
 // self is what is read of a Consul agent's configuration.
@@ -32,7 +32,7 @@ func (r *run) consul(ctx context.Context) {
 	alive := r.catalog(ctx)
 	agentlets := map[string][]*corev1.Pod{} // by node
 	for i := range r.facts.pods {
-		if pod := &r.facts.pods[i]; reach.Agentlet(pod) != nil && reach.AgentletWaits(pod, r.Now) == nil {
+		if pod := &r.facts.pods[i]; apiproxy.Agentlet(pod) != nil && apiproxy.AgentletWaits(pod, r.Now) == nil {
 			agentlets[pod.Spec.NodeName] = append(agentlets[pod.Spec.NodeName], pod)
 		}
 	}
@@ -121,7 +121,7 @@ func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.
 // deniedByACL reports whether an error is a refusal by Consul's ACL system: there is an agent, which wants a token. Consul says
 // it in words alone, with a status that others use as well.
 func deniedByACL(err error) bool {
-	answer := (*reach.AnswerError)(nil)
+	answer := (*apiproxy.AnswerError)(nil)
 	return errors.As(err, &answer) && answer.Status == http.StatusForbidden && strings.Contains(answer.Body, "Permission denied")
 }
 
@@ -138,7 +138,7 @@ func (r *run) agentByAgentlet(ctx context.Context, node *corev1.Node, agentlets 
 			return
 		}
 	}
-	if errors.Is(why, reach.ErrForbidden) {
+	if errors.Is(why, apiproxy.ErrForbidden) {
 		r.add(Skip, "consul", subject, "its Consul agent can't be asked from here: that needs the right to get nodes/proxy, or an agentlet on the node", "")
 		return
 	}

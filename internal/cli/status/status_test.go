@@ -18,9 +18,9 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 	"github.com/agentlet/agentlet/internal/golden"
-	"github.com/agentlet/agentlet/internal/plugin/printer"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
 // agentlets answer by the pod's name.
@@ -31,7 +31,7 @@ func (a agentlets) Status(_ context.Context, pod *corev1.Pod) (*contract.Status,
 		return s, nil
 	}
 	if pod.Name == "started" {
-		return nil, reach.ErrStarting
+		return nil, apiproxy.ErrStarting
 	}
 	return nil, errors.New("no answer")
 }

@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // replica's readiness.
 func (r *run) certificate(ctx context.Context, pod *corev1.Pod) {
 	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "metrics")
-	if errors.Is(err, reach.ErrTooLarge) {
+	if errors.Is(err, apiproxy.ErrTooLarge) {
 		r.add(Skip, "webhook", "pod/"+pod.Namespace+"/"+pod.Name, "can't read its certificate's end: "+err.Error(), "")
 	}
 	if err != nil {

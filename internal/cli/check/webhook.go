@@ -16,9 +16,9 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/internal/cli/installation"
 	"github.com/agentlet/agentlet/internal/dryrun"
-	"github.com/agentlet/agentlet/internal/plugin/installed"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
 )
 
 // webhook looks at the configuration, the authority that it trusts, and the replicas. What a replica serves against that
@@ -29,7 +29,7 @@ func (r *run) webhook(ctx context.Context) {
 		return
 	}
 	if hook == nil {
-		r.add(Fail, "webhook", "", "no webhook configuration holds "+installed.HookName+": nothing is injected",
+		r.add(Fail, "webhook", "", "no webhook configuration holds "+installation.HookName+": nothing is injected",
 			"install the chart: helm upgrade --install agentlet CHART -n agentlet-system --create-namespace")
 		return
 	}
@@ -90,17 +90,17 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 	}
 	subject := "pod/" + pod.Namespace + "/" + pod.Name
 	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "readyz")
-	ready := reach.Condition(pod, corev1.PodReady)
+	ready := apiproxy.Condition(pod, corev1.PodReady)
 	isReady := ready != nil && ready.Status == corev1.ConditionTrue
 	missing := ""
-	if answer := (*reach.AnswerError)(nil); errors.As(err, &answer) {
+	if answer := (*apiproxy.AnswerError)(nil); errors.As(err, &answer) {
 		missing = parts(answer.Body, "[-] ")
 	}
 	switch {
 	case err == nil:
 		r.add(OK, "webhook", subject, "ready: "+parts(string(body), "[+] "), "")
 		return true
-	case errors.Is(err, reach.ErrForbidden) && isReady:
+	case errors.Is(err, apiproxy.ErrForbidden) && isReady:
 		r.add(OK, "webhook", subject, "ready, as Kubernetes says; its own word needs the right to get pods/proxy", "")
 		return true
 	case r.starts(pod):
@@ -110,7 +110,7 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 			fmt.Sprintf("kubectl -n %s logs %s", pod.Namespace, pod.Name))
 	default:
 		why, remedy := err.Error(), fmt.Sprintf("kubectl -n %s describe pod %s", pod.Namespace, pod.Name)
-		if waiting := reach.ContainerWaits(pod); waiting != nil {
+		if waiting := apiproxy.ContainerWaits(pod); waiting != nil {
 			why, remedy = waiting.Why, waiting.Remedy(pod)
 		}
 		r.add(Fail, "webhook", subject, "not ready: "+why, remedy)
@@ -120,7 +120,7 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 
 // starts reports whether a replica has been there for a moment only, and nothing but time is missing.
 func (r *run) starts(pod *corev1.Pod) bool {
-	waiting := reach.ContainerWaits(pod)
+	waiting := apiproxy.ContainerWaits(pod)
 	return r.isNew(pod) && (waiting == nil || !waiting.Stuck)
 }
 
@@ -198,7 +198,7 @@ func byWebhook(err error) (ours, denied bool) {
 	if err == nil {
 		return false, false
 	}
-	hook := fmt.Sprintf("webhook %q", installed.HookName)
+	hook := fmt.Sprintf("webhook %q", installation.HookName)
 	return strings.Contains(err.Error(), hook), strings.Contains(err.Error(), "admission "+hook+" denied the request")
 }
 

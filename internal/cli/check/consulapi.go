@@ -12,7 +12,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
 // consulTimeout bounds one call of Consul's API.
@@ -39,7 +39,7 @@ func NewAPI(address string) (API, error) {
 	if err != nil {
 		return API{}, fmt.Errorf("create consul client: %w", err)
 	}
-	client.Transport, client.Timeout = reach.Bound(client.Transport), consulTimeout
+	client.Transport, client.Timeout = apiproxy.Bound(client.Transport), consulTimeout
 	settings.HttpClient = client
 	consul, err := api.NewClient(settings)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 )
 
 func TestTheWebhooksFlagsHoldWhereNoneIsGiven(t *testing.T) {
-	install := newInstallation()
+	given := newWebhookFlags()
 	flags := pflag.NewFlagSet("inject", pflag.ContinueOnError)
-	install.addFlags(flags)
+	given.addFlags(flags)
 	namespace := flags.String("namespace", "shop", "")
 	if err := flags.Parse([]string{"--cluster-name=mine", "--from-cluster"}); err != nil {
 		t.Fatal(err)
@@ -22,28 +22,28 @@ func TestTheWebhooksFlagsHoldWhereNoneIsGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := install.config; c.Image != "registry.example/agentlet:7" || c.ClusterName != "mine" || c.AllowedServices != "shop-*" || c.AllowedTags != "!urlprefix-*" || *namespace != "shop" {
-		t.Errorf("%+v", install)
+	if c := given.config; c.Image != "registry.example/agentlet:7" || c.ClusterName != "mine" || c.AllowedServices != "shop-*" || c.AllowedTags != "!urlprefix-*" || *namespace != "shop" {
+		t.Errorf("%+v", given)
 	}
-	if !slices.Equal(install.defaults, []string{"drain-delay=10s", "gate=registered"}) {
-		t.Errorf("%q", install.defaults)
+	if !slices.Equal(given.defaults, []string{"drain-delay=10s", "gate=registered"}) {
+		t.Errorf("%q", given.defaults)
 	}
-	if _, err := install.injector(); err != nil {
+	if _, err := given.injector(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestGivenDefaultsReplaceTheWebhooks(t *testing.T) {
-	install := newInstallation()
+	given := newWebhookFlags()
 	flags := pflag.NewFlagSet("inject", pflag.ContinueOnError)
-	install.addFlags(flags)
+	given.addFlags(flags)
 	if err := flags.Parse([]string{"--default=drain-delay=1s"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := take(flags, []string{"--default=drain-delay=10s", "--default=gate=off"}); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(install.defaults, []string{"drain-delay=1s"}) {
-		t.Errorf("%q", install.defaults)
+	if !slices.Equal(given.defaults, []string{"drain-delay=1s"}) {
+		t.Errorf("%q", given.defaults)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/plugin/printer"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
 // Write prints rows as a table, with the namespaces if they differ.

@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
-	"github.com/agentlet/agentlet/internal/plugin/reach"
+	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
 // fakeConsul has a node at each of 10.0.0.1 to 10.0.0.120, but for every tenth; 10.0.0.2's has failed.
@@ -80,8 +80,8 @@ func TestConsulIsReadToABound(t *testing.T) {
 		answer http.HandlerFunc
 		want   error
 	}{
-		"too much":   {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(bytes.Repeat([]byte(" "), 2<<20)) }, reach.ErrTooLarge},
-		"a redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, reach.ErrRedirected},
+		"too much":   {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(bytes.Repeat([]byte(" "), 2<<20)) }, apiproxy.ErrTooLarge},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, apiproxy.ErrRedirected},
 	} {
 		server := httptest.NewServer(test.answer)
 		consul, err := NewAPI(server.URL)

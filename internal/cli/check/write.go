@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/agentlet/agentlet/internal/plugin/printer"
+	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
 // Write prints findings for a person, and the sum of them.

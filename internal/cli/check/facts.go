@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/discovery"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/plugin/installed"
+	"github.com/agentlet/agentlet/internal/cli/installation"
 )
 
 // workloadsName is the name of the webhook that judges workloads, in its configuration.
@@ -66,7 +66,7 @@ func (r *run) gatherHook(ctx context.Context) {
 		return
 	}
 	r.facts.hooksRead = true
-	r.facts.configuration, r.facts.hook = installed.Hook(list.Items)
+	r.facts.configuration, r.facts.hook = installation.Hook(list.Items)
 	hook := r.facts.hook
 	if hook == nil {
 		return
@@ -74,7 +74,7 @@ func (r *run) gatherHook(ctx context.Context) {
 	if selector, err := metav1.LabelSelectorAsSelector(hook.NamespaceSelector); err == nil {
 		r.facts.selector = selector
 	}
-	replicas, err := installed.Replicas(ctx, r.Kube, hook)
+	replicas, err := installation.Replicas(ctx, r.Kube, hook)
 	if r.read("the webhook's pods", err) {
 		r.facts.replicas = replicas
 	}

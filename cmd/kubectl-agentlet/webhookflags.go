@@ -11,14 +11,14 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
+	"github.com/agentlet/agentlet/internal/cli/installation"
+	"github.com/agentlet/agentlet/internal/cli/manifests"
 	"github.com/agentlet/agentlet/internal/consulflags"
-	"github.com/agentlet/agentlet/internal/plugin/installed"
-	"github.com/agentlet/agentlet/internal/plugin/manifests"
 	"github.com/agentlet/agentlet/internal/version"
 )
 
-// installation is what the webhook's flags fix for every injection; the names and defaults here are the same.
-type installation struct {
+// webhookFlags are those flags of the webhook that fix something for every injection, with the same names and defaults.
+type webhookFlags struct {
 	config     injector.Config
 	pullPolicy string
 	defaults   []string // key=value
@@ -27,52 +27,52 @@ type installation struct {
 	fromCluster bool
 }
 
-func newInstallation() *installation {
-	return &installation{config: injector.Config{
+func newWebhookFlags() *webhookFlags {
+	return &webhookFlags{config: injector.Config{
 		Image: "agentlet/agentlet:" + version.Version,
 	}, pullPolicy: string(corev1.PullIfNotPresent)}
 }
 
-func (i *installation) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&i.config.Image, "image", i.config.Image, "image of the agentlet")
-	flags.StringVar(&i.pullPolicy, "image-pull-policy", i.pullPolicy, "pull policy of that image")
-	flags.StringSliceVar(&i.config.ImagePullSecrets, "image-pull-secrets", nil, "names of Secrets in the pods' namespaces that it is pulled with")
-	consulflags.Add(flags, &i.config)
-	flags.StringVar(&i.config.ClusterName, "cluster-name", "", "name of this cluster, in each service's meta")
-	flags.StringVar(&i.config.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register; !GLOB denies")
-	flags.StringVar(&i.config.AllowedTags, "allowed-tags", "*", "comma-separated globs of the tags that pods may register; !GLOB denies")
-	flags.StringArrayVar(&i.defaults, "default", nil, "default for a pod annotation, as KEY=VALUE without the key's prefix; repeatable")
-	flags.BoolVar(&i.fromCluster, "from-cluster", false, "take these settings, where they are not given, and the namespaces' allowed-services and allowed-tags from the installation in the cluster; without it no cluster is asked")
-	flags.StringSliceVar(&i.dialects, "dialect", nil, "another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable")
+func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&f.config.Image, "image", f.config.Image, "image of the agentlet")
+	flags.StringVar(&f.pullPolicy, "image-pull-policy", f.pullPolicy, "pull policy of that image")
+	flags.StringSliceVar(&f.config.ImagePullSecrets, "image-pull-secrets", nil, "names of Secrets in the pods' namespaces that it is pulled with")
+	consulflags.Add(flags, &f.config)
+	flags.StringVar(&f.config.ClusterName, "cluster-name", "", "name of this cluster, in each service's meta")
+	flags.StringVar(&f.config.AllowedServices, "allowed-services", "*", "comma-separated globs of the service names that pods may register; !GLOB denies")
+	flags.StringVar(&f.config.AllowedTags, "allowed-tags", "*", "comma-separated globs of the tags that pods may register; !GLOB denies")
+	flags.StringArrayVar(&f.defaults, "default", nil, "default for a pod annotation, as KEY=VALUE without the key's prefix; repeatable")
+	flags.BoolVar(&f.fromCluster, "from-cluster", false, "take these settings, where they are not given, and the namespaces' allowed-services and allowed-tags from the installation in the cluster; without it no cluster is asked")
+	flags.StringSliceVar(&f.dialects, "dialect", nil, "another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable")
 }
 
 // anyProxy stands for the image of mesh proxies, which only an installation knows.
 const anyProxy = "consul-and-envoy"
 
 // decider judges as the webhook would.
-func (i *installation) decider(command *cobra.Command, kube *kube) (manifests.Decider, error) {
-	if !i.fromCluster {
-		if i.config.Connect.Image == "" && i.config.ConsulTLS.CA == "" {
-			i.config.Connect.Image = anyProxy
+func (f *webhookFlags) decider(command *cobra.Command, kube *kube) (manifests.Decider, error) {
+	if !f.fromCluster {
+		if f.config.Connect.Image == "" && f.config.ConsulTLS.CA == "" {
+			f.config.Connect.Image = anyProxy
 		}
-		return i.injector()
+		return f.injector()
 	}
 	client, err := kube.client()
 	if err != nil {
 		return nil, err
 	}
-	webhook, err := installed.Flags(command.Context(), client)
+	webhook, err := installation.Flags(command.Context(), client)
 	if err != nil {
 		return nil, fmt.Errorf("read the installation: %w", err)
 	}
 	if err := take(command.Flags(), webhook); err != nil {
 		return nil, fmt.Errorf("read the webhook's flags: %w", err)
 	}
-	namespaces, err := installed.NamespaceAnnotations(command.Context(), client)
+	namespaces, err := installation.NamespaceAnnotations(command.Context(), client)
 	if err != nil {
 		return nil, fmt.Errorf("read the installation: %w", err)
 	}
-	judge, err := i.injector()
+	judge, err := f.injector()
 	if err != nil {
 		return nil, err
 	}
@@ -110,18 +110,18 @@ func (c inCluster) Decide(request injector.Request) injector.Decision {
 }
 
 // injector is the webhook's own, so configured.
-func (i *installation) injector() (*injector.Injector, error) {
-	i.config.ImagePullPolicy = corev1.PullPolicy(i.pullPolicy)
-	i.config.Defaults = registration.Defaults{}
-	for _, pair := range i.defaults {
+func (f *webhookFlags) injector() (*injector.Injector, error) {
+	f.config.ImagePullPolicy = corev1.PullPolicy(f.pullPolicy)
+	f.config.Defaults = registration.Defaults{}
+	for _, pair := range f.defaults {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok {
 			return nil, fmt.Errorf("--default %q: must be KEY=VALUE", pair)
 		}
-		i.config.Defaults[key] = value
+		f.config.Defaults[key] = value
 	}
-	i.config.Dialects = dialect.Named(i.dialects)
-	made, err := injector.New(i.config)
+	f.config.Dialects = dialect.Named(f.dialects)
+	made, err := injector.New(f.config)
 	if err != nil {
 		return nil, fmt.Errorf("read flags: %w", err)
 	}

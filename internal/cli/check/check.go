@@ -38,7 +38,7 @@ type Finding struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Cluster asks what runs in the cluster; reach.Cluster does.
+// Cluster asks what runs in the cluster; apiproxy.Cluster does.
 type Cluster interface {
 	Pod(ctx context.Context, namespace, pod, port, path string) ([]byte, error)
 	Node(ctx context.Context, scheme, node string, port int, path string) ([]byte, error)
