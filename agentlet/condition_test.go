@@ -1,29 +1,19 @@
 package agentlet
 
 import (
+	"context"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
-
-const otherGate = "katalog-sync.wish.com/synced"
-
-// otherGated is a pod that also lists another system's gate, with this status; empty: not written.
-func otherGated(pod *corev1.Pod, status corev1.ConditionStatus) *corev1.Pod {
-	pod = pod.DeepCopy()
-	if !hasGate(pod, otherGate) {
-		pod.Spec.ReadinessGates = append(pod.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: otherGate})
-	}
-	if status != "" {
-		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: otherGate, Status: status, Reason: "Theirs"})
-	}
-	return pod
-}
 
 func migrating() *world {
 	w := newWorld()
@@ -137,4 +127,132 @@ func TestOtherGateStaysOpen(t *testing.T) {
 			t.Errorf("others = %+v, want the one that opened it", others)
 		}
 	})
+}
+
+func TestConditionsThatLagAreNotFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		writes := len(w.conditions())
+		r.OnUpdate(ready(testPod(), true)) // the watch has not yet seen the written condition
+		after(time.Second)
+		if n := len(w.conditions()) - writes; n != 0 {
+			t.Errorf("a lagging watch caused %d writes", n)
+		}
+		opened := w.last()
+		seen := ready(testPod(), true)
+		seen.Status.Conditions, seen.ResourceVersion = []corev1.PodCondition{opened}, "1001"
+		r.OnUpdate(seen)
+		taken := seen.DeepCopy()
+		taken.Status.Conditions, taken.ResourceVersion = nil, "1001"
+		r.OnUpdate(taken) // somebody really removed it
+		after(time.Second)
+		if n := len(w.conditions()) - writes; n != 1 {
+			t.Errorf("a removed condition caused %d writes, want 1", n)
+		}
+	})
+}
+
+func TestConditionTakenAwayComesBackWithTheCatalogsWord(t *testing.T) {
+	for name, c := range map[string]struct {
+		passing bool
+		reason  contract.Reason
+	}{
+		"it still has the instance": {true, contract.Registered},
+		"it has lost it meanwhile":  {false, contract.AwaitingCatalog},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := started(t, w, testPod())
+				seen := ready(testPod(), true)
+				seen.Status.Conditions = []corev1.PodCondition{w.last()}
+				r.OnUpdate(seen)
+				after(time.Hour)
+				w.mu.Lock()
+				w.sync = false
+				if !c.passing {
+					delete(w.catalog, webID)
+				}
+				w.mu.Unlock()
+				r.OnUpdate(ready(testPod(), true))
+				after(1500 * time.Millisecond) // a closed gate's reason has to hold for a second
+				if got := w.last(); len(w.conditions()) != 2 || got.Reason != string(c.reason) {
+					t.Errorf("%d writes, the last one %s %s, want a second one, %s", len(w.conditions()), got.Status, got.Reason, c.reason)
+				}
+			})
+		})
+	}
+}
+
+func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {
+	earlier := metav1.NewTime(time.Now().Add(-time.Hour))
+	current := &corev1.PodCondition{Status: corev1.ConditionTrue, LastTransitionTime: earlier}
+	if got := (gateStatus{open: true}).condition(current, time.Now()).LastTransitionTime; !got.Equal(&earlier) {
+		t.Errorf("True to True: %s, want %s", got, earlier)
+	}
+	if got := (gateStatus{}).condition(current, time.Now()).LastTransitionTime; got.Equal(&earlier) {
+		t.Error("True to False kept the old time")
+	}
+}
+
+// TestForeignConditionIsPutRight has somebody close an open gate again and again, in whatever order the answers to the registrar's
+// writes and the news of the pod come in. A second after the last of it the gate is open.
+func TestForeignConditionIsPutRight(t *testing.T) {
+	for seed := range uint64(300) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			random := rand.New(rand.NewPCG(seed, 0))
+			upTo := func(most time.Duration) time.Duration { return time.Duration(random.Int64N(int64(most) + 1)) }
+			p := &play{consulModel: newModel(ctx), pod: ready(testPod(), true), version: 1}
+			p.usualLags()
+			p.fail, p.onWrite = p.fault, p.write
+			p.begin()
+			defer func() { p.end() }()
+			time.Sleep(time.Minute)
+			p.meet(func() { p.newsLag, p.answerLag = upTo(30*time.Millisecond), upTo(30*time.Millisecond) })
+			for range 1 + random.IntN(4) {
+				p.change(func(pod *corev1.Pod) { pod.Status.Conditions, p.open = []corev1.PodCondition{foreign()}, false })
+				time.Sleep(upTo(60 * time.Millisecond))
+			}
+			time.Sleep(time.Second)
+			if c := condition(p.now(), contract.Condition); c == nil || c.Status != corev1.ConditionTrue {
+				t.Fatalf("seed %d: with answers after %s and news after %s the gate stays %+v", seed, p.answerLag, p.newsLag, c)
+			}
+		})
+	}
+}
+
+// TestStubbornForeignConditionIsNotFoughtInALoop has somebody undo each write at once, by an API server whose versions are lower than
+// those that the pod was seen with, as after etcd was restored.
+func TestStubbornForeignConditionIsNotFoughtInALoop(t *testing.T) {
+	for name, version := range map[string]func(n int) string{
+		"versions that grow":              func(n int) string { return strconv.Itoa(10_000 + n) },
+		"versions of before a restore":    func(n int) string { return strconv.Itoa(10 + n) },
+		"versions that can't be compared": func(int) string { return "v" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := started(t, w, testPod())
+				undone := ready(testPod(), true)
+				undone.Status.Conditions, undone.ResourceVersion = []corev1.PodCondition{foreign()}, "5000"
+				n := 0
+				w.onWrite = func(corev1.PodCondition) string {
+					n += 2
+					undone := undone.DeepCopy()
+					undone.ResourceVersion = version(n + 1)
+					go r.OnUpdate(undone)
+					return version(n)
+				}
+				before := w.count("gate")
+				r.OnUpdate(undone)
+				after(10 * time.Second)
+				if writes := w.count("gate") - before; writes < 10 || writes > 21 {
+					t.Errorf("%d writes in ten seconds, want two a second", writes)
+				}
+			})
+		})
+	}
 }

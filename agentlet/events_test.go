@@ -1,8 +1,11 @@
 package agentlet
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -274,5 +277,67 @@ func TestEventMessagesAreBounded(t *testing.T) {
 		if message := told.desired.message; len(message) > contract.MaxEventMessage || !strings.HasSuffix(message, "ü...") {
 			t.Errorf("%d bytes, ending in %q", len(message), message[len(message)-8:])
 		}
+	}
+}
+
+// TestLastAnswerIsTold has the agent answer registrations or updates with an error that names something else at each try.
+func TestLastAnswerIsTold(t *testing.T) {
+	n := 0
+	full := func(call string) error {
+		n++
+		return fmt.Errorf("%s: 500 open /data/services/%08x-7d1e-4a2b.tmp: no space left on device", call, n)
+	}
+	cases := map[string]struct {
+		call  string
+		until time.Duration // the gate is open before that
+		gate  string        // in its message
+	}{
+		"registrations":              {"register", 0, "10.0.0.1:8500 answered with an error: register: 500 open /data/services/"},
+		"updates of an open gate":    {"readiness", time.Minute, "the catalog shows web"},
+		"heartbeats of an open gate": {"heartbeat", time.Minute, "the catalog shows web"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				var log bytes.Buffer
+				w.log = slog.New(slog.NewTextHandler(&log, nil))
+				r, _ := w.start(t)
+				fail := func(call string) error {
+					if call == c.call {
+						return full(call)
+					}
+					return nil
+				}
+				if c.until == 0 {
+					w.setFail(fail)
+				}
+				r.OnUpdate(ready(testPod(), true))
+				if c.until > 0 {
+					after(c.until)
+					w.setFail(fail)
+					r.OnUpdate(ready(testPod(), false))
+				}
+				after(10 * time.Second)
+				if strings.Contains(w.told(), "RegistrationFailed") {
+					t.Error("told before it had lasted for 15 seconds")
+				}
+				after(time.Minute)
+				if !strings.Contains(w.last().Message, c.gate) {
+					t.Errorf("the gate says %q, want %q", w.last().Message, c.gate)
+				}
+				if !strings.HasSuffix(w.told(), "RegistrationFailed!") {
+					t.Errorf("events: %s", w.told())
+				}
+				writes, events, lines := len(w.conditions()), w.told(), strings.Count(log.String(), "no space left")
+				after(time.Hour)
+				if more := len(w.conditions()) - writes; more != 0 || w.told() != events {
+					t.Errorf("%d writes and the events %q after %q in an hour of the same", more, w.told(), events)
+				}
+				if more := strings.Count(log.String(), "no space left") - lines; more != 0 || lines != 1 {
+					t.Errorf("%d log lines, and %d more in an hour of the same", lines, more)
+				}
+			})
+		})
 	}
 }

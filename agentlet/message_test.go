@@ -7,19 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
-
-// mustBePrintable panics, since no test is at hand, for a message that the chart's policies would refuse.
-func mustBePrintable(message string, most int) {
-	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
-	if len(message) > most || !utf8.ValidString(message) || strings.ContainsFunc(message, control) {
-		panic(fmt.Sprintf("a message of %d bytes, at most %d are allowed: %q", len(message), most, message))
-	}
-}
 
 func TestPrintable(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -14,16 +14,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func maintain(reason string) Override { return Override{Maintenance: &Maintenance{true, reason}} }
-
-func resume() Override { return Override{Maintenance: &Maintenance{}} }
-
 func tag(tags ...string) Override { return Override{Tags: &tags} }
-
-// speaking is a pod that asks for the local API.
-func speaking(annotations ...string) *corev1.Pod {
-	return testPod(append([]string{"local-api", "enabled"}, annotations...)...)
-}
 
 // hears says it, and fails the test where it isn't taken.
 func hears(t *testing.T, r *Registrar, o Override) (inCatalog bool) {
@@ -447,5 +438,19 @@ func TestAnswerWaitsForTheCatalog(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestMaintenanceIsRestoredInTheSameOrder has two instances in maintenance, for reasons that differ.
+func TestMaintenanceIsRestoredInTheSameOrder(t *testing.T) {
+	for range 20 {
+		s := newState(testIdentity)
+		s.restoreMaintenance(map[string]Observed{
+			serviceID("web"):   {MaintenanceOutput: contract.MaintenanceOutput + "second"},
+			serviceID("admin"): {MaintenanceOutput: contract.MaintenanceOutput + "first"},
+		})
+		if s.overrides.reason != "first" {
+			t.Fatalf("restored %q, want that of the first instance by its ID", s.overrides.reason)
+		}
 	}
 }

@@ -1,14 +1,15 @@
 package agentlet
 
 import (
-	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+	"unsafe"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -117,110 +118,100 @@ func describe(c command) string {
 	return strings.Join(slices.DeleteFunc(words, func(word string) bool { return word == "" }), " ")
 }
 
-// TestReadingsWaitAsLongAsNobodyNeedsThem is about what a quiet pod costs, and how soon a lost answer is missed.
-func TestReadingsWaitAsLongAsNobodyNeedsThem(t *testing.T) {
-	for _, wait := range []time.Duration{waitMax, idleWait} {
-		for _, planned := range []time.Duration{waitMax, idleWait} {
-			if got := (readCatalog{wait: wait}).supersededBy(readCatalog{wait: planned}); got != (planned < wait) {
-				t.Errorf("a reading of %s in flight, and one of %s planned: given up %v", wait, planned, got)
+// leap is t as it would read on a machine whose wall clock was set forward by that much, or back: the monotonic reading
+// stays. It reaches into time.Time, and checks what it got.
+func leap(t *testing.T, at time.Time, by time.Duration) time.Time {
+	t.Helper()
+	leapt := at
+	// The first word holds, below a flag, the wall clock's seconds in 33 bits and nanoseconds in 30.
+	(*struct{ wall uint64 })(unsafe.Pointer(&leapt)).wall += uint64(by/time.Second) << 30
+	if leapt.Sub(at) != 0 || leapt.Round(0).Sub(at.Round(0)) != by {
+		t.Skipf("this Go keeps time in another way: %s became %s", at, leapt)
+	}
+	return leapt
+}
+
+// TestWallClockThatJumpsChangesNothing plans at the same moment with the wall clock set forward and back.
+func TestWallClockThatJumpsChangesNothing(t *testing.T) {
+	began := time.Now()
+	registered := func(annotations ...string) *state {
+		s := newState(testIdentity)
+		s.observePod(ready(testPod(annotations...), true), nil, began)
+		s.conn = connection()
+		s.instances[webID].agent = absent
+		finish(s, plan(s, began).work[register{id: webID}.key()], answers{}, began)
+		return s
+	}
+	inCatalog := func(s *state) *state {
+		i := s.instances[webID]
+		finish(s, readCatalog{generation: s.catalog.generation}, answers{view: CatalogView{Index: 5, Instances: map[string]CatalogInstance{
+			webID: {Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing, Fingerprint: i.want.Fingerprint()},
+		}}}, began)
+		return s
+	}
+	for name, c := range map[string]struct {
+		state *state
+		// waits are the times after which something becomes due.
+		waits []time.Duration
+	}{
+		"beats and refreshes": {inCatalog(registered()), []time.Duration{8 * time.Second, 10 * time.Second, 9 * time.Hour}},
+		"resyncing": {func() *state {
+			s := registered()
+			finish(s, readCatalog{generation: s.catalog.generation}, answers{view: CatalogView{Index: 5}}, began)
+			return s
+		}(), []time.Duration{time.Second, 3 * time.Second}},
+		"a closed gate's reason, and gate-timeout": {registered("gate-timeout", "30s"), []time.Duration{500 * time.Millisecond, 2 * time.Second, 31 * time.Second}},
+		"backing off": {func() *state {
+			s := registered()
+			for range 5 {
+				finish(s, readCatalog{generation: s.catalog.generation}, answers{err: ErrUnreachable}, began)
+			}
+			return s
+		}(), []time.Duration{time.Second, 10 * time.Second}},
+		"drain-timeout": {func() *state {
+			s := inCatalog(registered())
+			s.signal(signals{preStop: true}, began)
+			return s
+		}(), []time.Duration{9 * time.Second, 16 * time.Second}},
+		"drain-delay": {func() *state {
+			s := inCatalog(registered())
+			s.signal(signals{preStop: true}, began)
+			finish(s, deregister{id: webID}, answers{}, began)
+			finish(s, readCatalog{generation: s.catalog.generation}, answers{view: CatalogView{Index: 6}}, began)
+			return s
+		}(), []time.Duration{4 * time.Second, 6 * time.Second}},
+	} {
+		c.state.gate.want, c.state.gate.wantSince = decideGate(c.state, began), began
+		for _, wait := range c.waits {
+			now := began.Add(wait)
+			want, verdict := plan(c.state, now), decideGate(c.state, now)
+			for _, by := range []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 10 * 365 * 24 * time.Hour} {
+				jumped := leap(t, now, by)
+				got := plan(c.state, jumped)
+				if !reflect.DeepEqual(timeless(got), timeless(want)) || got.drained != want.drained || !got.wake.Equal(want.wake) {
+					t.Errorf("%s, %s later with the clock set by %s:\n%+v, want\n%+v", name, wait, by, got, want)
+				}
+				if decideGate(c.state, jumped) != verdict {
+					t.Errorf("%s, %s later with the clock set by %s: the gate would say otherwise", name, wait, by)
+				}
 			}
 		}
 	}
 }
 
-func TestClosedGateBeginsWithStarting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		pod := testPod()
-		pod.Status.PodIP = ""
-		r.OnUpdate(pod)
-		after(conditionDebounce)
-		if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.Starting) {
-			t.Errorf("the gate of a pod without an IP says %s %s %q", got.Status, got.Reason, got.Message)
+// timeless is the work without the wall clock's times, which are written for people to read.
+func timeless(p schedule) map[key]command {
+	work := map[key]command{}
+	for k, c := range p.work {
+		switch own := c.(type) {
+		case patchStatus:
+			own.condition.LastTransitionTime = metav1.Time{}
+			c = own
+		case createEvent:
+			own.event.At = time.Time{}
+			c = own
 		}
-	})
-}
-
-// TestCheckOutputIsConstant: a changed output is a raft write, and which containers are not ready changes.
-func TestCheckOutputIsConstant(t *testing.T) {
-	outputs := map[string]bool{}
-	for _, names := range []string{"app", "logs"} {
-		pod := gated(testPod(), corev1.ConditionTrue, contract.Registered)
-		pod.Spec.Containers[0].Name, pod.Status.ContainerStatuses[0].Name = names, names
-		s := newState(testIdentity)
-		s.observePod(pod, nil, time.Now())
-		outputs[newUpdateReadiness(s, s.instances[webID]).output] = true
+		work[k] = c
 	}
-	if len(outputs) != 1 {
-		t.Errorf("outputs %q of a critical check, want one", slices.Collect(maps.Keys(outputs)))
-	}
-}
-
-func TestUnreadyPodIsNeverReaped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, testPod())
-		r.OnUpdate(ready(testPod(), false))
-		beats, registrations := w.count("heartbeat"), w.count("register")
-		after(10 * time.Minute)
-		if e := w.web(); e.heartbeat != contract.Passing || e.readiness != contract.Critical {
-			t.Errorf("the heartbeat is %s and the readiness %s", e.heartbeat, e.readiness)
-		}
-		if n := w.count("heartbeat") - beats; n < 58 || w.count("register") != registrations {
-			t.Errorf("%d beats and %d registrations in ten unready minutes", n, w.count("register")-registrations)
-		}
-	})
-}
-
-func TestRemovedCheckIsPutBackAtTheNextBeat(t *testing.T) {
-	for _, check := range []string{"heartbeat", "readiness"} {
-		t.Run(check, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				started(t, w, testPod())
-				after(time.Second)
-				w.mu.Lock()
-				entry := w.agent[webID]
-				entry.checks = slices.DeleteFunc(slices.Clone(entry.checks), func(id string) bool { return strings.HasSuffix(id, check) })
-				w.agent[webID] = entry
-				w.mu.Unlock()
-				next := 10 * time.Second // a third of the TTL
-				if check == "readiness" {
-					next = refreshEvery
-				}
-				after(next + 100*time.Millisecond)
-				if n := len(w.web().checks); n != 2 {
-					t.Errorf("%d checks after %s", n, next)
-				}
-			})
-		})
-	}
-}
-
-func TestLabelsAreFollowedLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, testPod("tags-from-labels", "role"))
-		pod := ready(testPod("tags-from-labels", "role"), true)
-		pod.Labels = map[string]string{"role": "primary"}
-		r.OnUpdate(pod)
-		after(100 * time.Millisecond)
-		if got := w.web().definition.Tags; !slices.Equal(got, []string{"primary"}) {
-			t.Errorf("tags %q of a relabelled pod", got)
-		}
-	})
-}
-
-// TestDrainHookThatCameEarlyIsHeld: the kubelet runs all hooks at once, and the sign of the end may come a moment later.
-func TestDrainHookThatCameEarlyIsHeld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, testPod())
-		began := time.Now()
-		time.AfterFunc(time.Second/2, r.PreStop)
-		if held := r.Drain(t.Context(), time.Second); !held || time.Since(began) < 5*time.Second {
-			t.Errorf("held %v, for %s, want the drain's end with its delay of 5s", held, time.Since(began))
-		}
-	})
+	return work
 }

@@ -215,11 +215,6 @@ func (p *play) edit(change func(*agentEntry)) {
 	})
 }
 
-// foreign is a condition that another than the registrar has written.
-func foreign() corev1.PodCondition {
-	return corev1.PodCondition{Type: contract.Condition, Status: corev1.ConditionFalse, Reason: "Foreign", Message: "closed by hand"}
-}
-
 func (p *play) usualLags() { p.newsLag, p.answerLag = 5*time.Millisecond, 0 }
 
 // change the pod at the API server, which tells of it a while later. It returns the version that the pod has then.

@@ -3,6 +3,7 @@ package agentlet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -10,11 +11,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
@@ -131,6 +136,43 @@ func (w *world) breakConnections() {
 
 // toConsul reports whether it is Consul that a call goes to: neither the API server nor the application.
 func toConsul(call string) bool { return call != "gate" && call != "event" && call != "probe" }
+
+// failing makes these calls fail with err.
+func failing(err error, calls ...string) func(string) error {
+	return func(call string) error {
+		if slices.Contains(calls, call) {
+			return err
+		}
+		return nil
+	}
+}
+
+// failingConsul makes all calls to Consul fail with err.
+func failingConsul(err error) func(string) error {
+	return func(call string) error {
+		if toConsul(call) {
+			return err
+		}
+		return nil
+	}
+}
+
+// fails makes all calls to Consul fail from now on.
+func (w *world) fails(err error) { w.setFail(failingConsul(err)) }
+
+func (w *world) setFail(fail func(string) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail = fail
+}
+
+// refusesNow reports whether a call of this kind gets nowhere at all.
+func (w *world) refusesNow(call string) bool {
+	w.mu.Lock()
+	fail := w.fail
+	w.mu.Unlock()
+	return fail != nil && fail(call) != nil
+}
 
 // denies is what Consul's ACLs say to a call.
 func (w *world) denies(call string) error {
@@ -260,14 +302,6 @@ func (w *world) Register(ctx context.Context, d Definition, health contract.Heal
 		w.agent[d.ID] = entry
 	})
 	return ctx.Err()
-}
-
-// refusesNow reports whether a call of this kind gets nowhere at all.
-func (w *world) refusesNow(call string) bool {
-	w.mu.Lock()
-	fail := w.fail
-	w.mu.Unlock()
-	return fail != nil && fail(call) != nil
 }
 
 func (w *world) Deregister(ctx context.Context, id string) error {
@@ -426,19 +460,12 @@ func (w *world) CreateEvent(ctx context.Context, e Event) error {
 	return nil
 }
 
-// told are the reasons of the events so far, warnings with an exclamation mark.
-func (w *world) told() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var told []string
-	for _, e := range w.events {
-		mark := ""
-		if e.Warning {
-			mark = "!"
-		}
-		told = append(told, string(e.Reason)+mark)
+// mustBePrintable panics, since no test is at hand, for a message that the chart's policies would refuse.
+func mustBePrintable(message string, most int) {
+	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	if len(message) > most || !utf8.ValidString(message) || strings.ContainsFunc(message, control) {
+		panic(fmt.Sprintf("a message of %d bytes, at most %d are allowed: %q", len(message), most, message))
 	}
-	return strings.Join(told, " ")
 }
 
 // Probe runs a container's probe: the application listens, or refuses, by its port.
@@ -454,6 +481,27 @@ func (w *world) Probe(ctx context.Context, p registration.Probe) error {
 	return nil
 }
 
+func (w *world) listen(port int, yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.listens[port] = yes
+}
+
+// told are the reasons of the events so far, warnings with an exclamation mark.
+func (w *world) told() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var told []string
+	for _, e := range w.events {
+		mark := ""
+		if e.Warning {
+			mark = "!"
+		}
+		told = append(told, string(e.Reason)+mark)
+	}
+	return strings.Join(told, " ")
+}
+
 // last condition written; the zero condition when there is none.
 func (w *world) last() corev1.PodCondition {
 	w.mu.Lock()
@@ -464,10 +512,47 @@ func (w *world) last() corev1.PodCondition {
 	return w.written[len(w.written)-1]
 }
 
+// conditions written so far.
+func (w *world) conditions() []corev1.PodCondition {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.written)
+}
+
 func (w *world) count(call string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.calls[call]
+}
+
+func (w *world) total() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, count := range w.calls {
+		n += count
+	}
+	return n
+}
+
+// expectNoHurry waits for two minutes of a trouble that lasts: nothing hurries, and nobody is told the same thing again.
+func (w *world) expectNoHurry(t *testing.T) {
+	t.Helper()
+	calls, writes := w.total(), len(w.conditions())
+	after(2 * time.Minute)
+	if n := w.total() - calls; n > 120 {
+		t.Errorf("%d calls in two minutes, want at most one a second", n)
+	}
+	if n := len(w.conditions()) - writes; n > 0 {
+		t.Errorf("the same reason was written %d times more", n)
+	}
+}
+
+// since are the registrations and removals after the first ones, in their order.
+func (w *world) since(first int) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.order[min(first, len(w.order)):])
 }
 
 func (w *world) inCatalog(id string) contract.Health {
@@ -494,11 +579,56 @@ func (w *world) at() uint64 {
 	return w.index
 }
 
-// conditions written so far.
-func (w *world) conditions() []corev1.PodCondition {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.written)
+// start runs a registrar against the world until the test's end. The returned channel gets Run's result.
+func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
+	t.Helper()
+	config := Config{
+		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
+		Allowed: w.allowed, OtherGates: w.gates, Logger: w.log,
+	}
+	if w.acl {
+		config.Login = w
+	}
+	r := New(config)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	returned := make(chan struct{})
+	go func() { ended <- r.Run(ctx); close(returned) }()
+	t.Cleanup(func() { cancel(); <-returned })
+	return r, ended
+}
+
+// started brings a pod to an open gate and returns its registrar.
+func started(t *testing.T, w *world, pod *corev1.Pod) (*Registrar, <-chan error) {
+	t.Helper()
+	r, ended := w.start(t)
+	r.OnUpdate(pod)
+	synctest.Wait()
+	r.OnUpdate(ready(pod, true))
+	time.Sleep(w.syncs + 100*time.Millisecond)
+	synctest.Wait()
+	if got := w.last(); got.Status != corev1.ConditionTrue || got.Reason != string(contract.Registered) {
+		t.Fatalf("the gate is %v %s (%s), want open", got.Status, got.Reason, got.Message)
+	}
+	return r, ended
+}
+
+// after lets virtual time pass and everything settle.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// held is an entry of a definition that was put before the test, passing.
+func (w *world) held(d Definition) agentEntry {
+	return agentEntry{definition: d, readiness: contract.Passing, heartbeat: contract.Passing, checks: d.checkIDs()}
+}
+
+// defined is the first definition that a pod asks for.
+func (w *world) defined(pod *corev1.Pod) Definition {
+	s := newState(testIdentity)
+	s.observePod(pod, nil, time.Now())
+	return *s.instances[webID].want
 }
 
 const testUID = "12345678-9abc-def0-1234-56789abcdef0"
@@ -507,7 +637,12 @@ var testIdentity = Identity{
 	Namespace: "shop", Pod: "web-1", UID: testUID, Node: "node1", HostIP: "10.0.0.1", ConsulAddress: "10.0.0.1:8500",
 }
 
+// serviceID is the ID of a service of the test's pod.
+func serviceID(name string) string { return contract.ServiceID("shop", "web-1", testUID, name) }
+
 var webID = contract.ServiceID("shop", "web-1", testUID, "web")
+
+var proxyID = contract.ProxyID("shop", "web-1", testUID, "web")
 
 // testPod is a running pod with one container and one service; not ready.
 func testPod(annotations ...string) *corev1.Pod {
@@ -526,6 +661,17 @@ func testPod(annotations ...string) *corev1.Pod {
 	}
 	for i := 0; i+1 < len(annotations); i += 2 {
 		pod.Annotations[contract.Prefix+annotations[i]] = annotations[i+1]
+	}
+	return pod
+}
+
+// annotated is testPod with these annotations; an empty value removes the key.
+func annotated(pairs []string) *corev1.Pod {
+	pod := testPod(pairs...)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] == "" {
+			delete(pod.Annotations, contract.Prefix+pairs[i])
+		}
 	}
 	return pod
 }
@@ -554,21 +700,151 @@ func gated(pod *corev1.Pod, status corev1.ConditionStatus, reason contract.Reaso
 	return pod
 }
 
-// start runs a registrar against the world until the test's end. The returned channel gets Run's result.
-func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
+// foreign is a condition that another than the registrar has written.
+func foreign() corev1.PodCondition {
+	return corev1.PodCondition{Type: contract.Condition, Status: corev1.ConditionFalse, Reason: "Foreign", Message: "closed by hand"}
+}
+
+const otherGate = "katalog-sync.wish.com/synced"
+
+// otherGated is a pod that also lists another system's gate, with this status; empty: not written.
+func otherGated(pod *corev1.Pod, status corev1.ConditionStatus) *corev1.Pod {
+	pod = pod.DeepCopy()
+	if !hasGate(pod, otherGate) {
+		pod.Spec.ReadinessGates = append(pod.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: otherGate})
+	}
+	if status != "" {
+		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: otherGate, Status: status, Reason: "Theirs"})
+	}
+	return pod
+}
+
+// checked is a ready pod whose service has a check of its own.
+func checked(annotations ...string) *corev1.Pod {
+	pod := ready(testPod(annotations...), true)
+	delete(pod.Annotations, contract.ServiceNames)
+	delete(pod.Annotations, contract.ServicePort)
+	pod.Annotations[contract.Services] = `[{name: web, port: 8080, checks: [{name: own, http: /healthz, interval: 10s}]}]`
+	return pod
+}
+
+// meshPod is a pod whose service has a proxy, with an upstream at this port.
+func meshPod(upstream string) *corev1.Pod {
+	pod := testPod("services", `[{name: web, port: 8080, tags: [a], meta: {team: core}, connect: {sidecar_service: {proxy: {upstreams: [`+
+		`{destination_name: db, local_bind_port: `+upstream+`}]}}}}]`)
+	delete(pod.Annotations, contract.ServiceNames)
+	delete(pod.Annotations, contract.ServicePort)
+	return pod
+}
+
+// speaking is a pod that asks for the local API.
+func speaking(annotations ...string) *corev1.Pod {
+	return testPod(append([]string{"local-api", "enabled"}, annotations...)...)
+}
+
+func maintain(reason string) Override { return Override{Maintenance: &Maintenance{true, reason}} }
+
+func resume() Override { return Override{Maintenance: &Maintenance{}} }
+
+const probePeriod = 10 * time.Second
+
+// probed is a pod whose container began now and has a TCP readiness probe on port 80, of 10s.
+func probed(change func(*corev1.Container)) *corev1.Pod {
+	pod := testPod("readiness", "probe")
+	c := &pod.Spec.Containers[0]
+	c.ReadinessProbe = tcpProbe(80)
+	if change != nil {
+		change(c)
+	}
+	begin(pod, "first")
+	return pod
+}
+
+func tcpProbe(port int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}},
+		PeriodSeconds: int32(probePeriod / time.Second), TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 3,
+	}
+}
+
+// begin has the pod's container run since now, as this instance.
+func begin(pod *corev1.Pod, instance string) {
+	status := &pod.Status.ContainerStatuses[0]
+	status.ContainerID, status.Ready = instance, false
+	status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}
+}
+
+func mustGlobs(t *testing.T, parse func(text, source string) (registration.Globs, error), text string) registration.Globs {
 	t.Helper()
-	config := Config{
-		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
-		Allowed: w.allowed, OtherGates: w.gates, Logger: w.log,
+	globs, err := parse(text, "of a test")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if w.acl {
-		config.Login = w
+	return globs
+}
+
+func serviceGlobs(t *testing.T, text string) registration.Globs {
+	t.Helper()
+	return mustGlobs(t, registration.ParseServiceGlobs, text)
+}
+
+func tagGlobs(t *testing.T, text string) registration.Globs {
+	t.Helper()
+	return mustGlobs(t, registration.ParseTagGlobs, text)
+}
+
+func still(d time.Duration) time.Duration { return d }
+
+// connection is that with an agent that is well.
+func connection() agentConn { return agentConn{phase: connected, listed: true} }
+
+// answers are ports that answer everything with the same.
+type answers struct {
+	err      error
+	view     CatalogView
+	observed map[string]Observed
+}
+
+func (a answers) config() *Config {
+	return &Config{Identity: testIdentity, Agent: a, View: a, Catalog: a, Kube: a, Prober: a, Login: a}
+}
+
+func (a answers) Register(context.Context, Definition, contract.Health, []string) error { return a.err }
+
+func (a answers) Deregister(context.Context, string) error { return a.err }
+
+func (a answers) Update(context.Context, string, contract.Health, string) error { return a.err }
+
+func (a answers) HasLeader(context.Context) (bool, error) { return a.err == nil, a.err }
+
+func (a answers) Changed(context.Context, string, string) (string, error) { return "", a.err }
+
+func (a answers) Login(context.Context) (Session, error) { return Session{ID: 1}, a.err }
+
+func (a answers) Logout(context.Context, int) error { return a.err }
+
+func (a answers) CreateEvent(context.Context, Event) error { return a.err }
+
+func (a answers) Probe(context.Context, registration.Probe) error { return a.err }
+
+func (a answers) Instances(context.Context, string) (map[string]Observed, error) {
+	return a.observed, a.err
+}
+
+func (a answers) OnNode(context.Context, string, uint64, time.Duration) (CatalogView, error) {
+	return a.view, a.err
+}
+
+func (a answers) SetConditions(context.Context, []corev1.PodCondition) (string, error) {
+	return "1", a.err
+}
+
+// finish runs a command with these answers, and has the state handle the outcome.
+func finish(s *state, c command, with answers, now time.Time) {
+	if noting, ok := c.(starter); ok {
+		noting.start(s)
 	}
-	r := New(config)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	returned := make(chan struct{})
-	go func() { ended <- r.Run(ctx); close(returned) }()
-	t.Cleanup(func() { cancel(); <-returned })
-	return r, ended
+	b := s.begun()
+	o := c.run(context.Background(), with.config())
+	s.handleOutcome(c, o, turn{begun: b, now: now, jitter: still, log: slog.New(slog.DiscardHandler), metrics: newMetrics()})
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,72 +17,68 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// serviceID is the ID of a service of the test's pod.
-func serviceID(name string) string { return contract.ServiceID("shop", "web-1", testUID, name) }
-
-// TestFailuresAtTheSameTimeAreToldOnce holds that a message which several failures have a part in doesn't change by itself: what
-// goes on failing costs no write and no event after its first minute.
-func TestFailuresAtTheSameTimeAreToldOnce(t *testing.T) {
-	rejected := func(name string) error { return fmt.Errorf("register %s: %w: 400 bad %s", name, ErrRejected, name) }
-	unknownToken := func(name string) error { return fmt.Errorf("register %s: %w: no %s", name, ErrUnknownToken, name) }
-	failing := func(err func(string) error, names ...string) map[string]error {
-		errs := map[string]error{}
-		for _, name := range names {
-			errs[serviceID(name)] = err(name)
+// TestDecideAndPlanChangeNothing plans twice from random states, and compares deep copies.
+func TestDecideAndPlanChangeNothing(t *testing.T) {
+	for seed := range uint64(300) {
+		s, now := randomState(newRandom(seed)), time.Now()
+		before := dump(s)
+		first := decide(s, now)
+		if again := decide(s, now); !reflect.DeepEqual(again, first) {
+			t.Fatalf("seed %d: decided %+v, then %+v", seed, first, again)
 		}
-		return errs
-	}
-	cases := map[string]struct {
-		names string
-		fail  map[string]error
-		tells []string // in the gate's message
-	}{
-		"one refused service":                {"web", failing(rejected, "web"), []string{"bad web"}},
-		"two refused services":               {"web,admin", failing(rejected, "web", "admin"), []string{"bad admin", "bad web"}},
-		"three refused services":             {"web,admin,api", failing(rejected, "web", "admin", "api"), []string{"bad admin", "bad api", "bad web"}},
-		"two of three":                       {"web,admin,api", failing(rejected, "web", "api"), []string{"bad api", "bad web"}},
-		"two services with an unknown token": {"web,admin", failing(unknownToken, "web", "admin"), []string{"no admin"}},
-		"three of which each fails otherwise": {"web,admin,api", map[string]error{
-			serviceID("web"): rejected("web"), serviceID("admin"): errors.New("register admin: 500 disk full"), serviceID("api"): ErrLate,
-		}, []string{"bad web"}},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.failFor = c.fail
-				r, _ := w.start(t)
-				r.OnUpdate(ready(testPod("service-names", c.names), true))
-				after(time.Minute)
-				for _, part := range c.tells {
-					if !strings.Contains(w.last().Message, part) {
-						t.Errorf("the gate says %q, want also %q", w.last().Message, part)
-					}
-				}
-				writes, events := len(w.conditions()), len(w.told())
-				after(time.Hour)
-				if n := len(w.conditions()) - writes; n != 0 {
-					t.Errorf("%d gate writes in an hour in which nothing changed, the last: %s", n, w.last().Message)
-				}
-				if told := w.told(); len(told) != events {
-					t.Errorf("events in an hour in which nothing changed: %s", told)
-				}
-			})
-		})
+		if after := dump(s); after != before {
+			t.Fatalf("seed %d: deciding has changed the state from\n%s\nto\n%s", seed, before, after)
+		}
+		s.commit(first, now)
+		before = dump(s)
+		planned := plan(s, now)
+		if again := plan(s, now); !reflect.DeepEqual(again, planned) {
+			t.Fatalf("seed %d: planned %+v, then %+v", seed, planned, again)
+		}
+		if after := dump(s); after != before {
+			t.Fatalf("seed %d: planning has changed the state from\n%s\nto\n%s", seed, before, after)
+		}
 	}
 }
 
-// TestMaintenanceIsRestoredInTheSameOrder has two instances in maintenance, for reasons that differ.
-func TestMaintenanceIsRestoredInTheSameOrder(t *testing.T) {
-	for range 20 {
-		s := newState(testIdentity)
-		s.restoreMaintenance(map[string]Observed{
-			serviceID("web"):   {MaintenanceOutput: contract.MaintenanceOutput + "second"},
-			serviceID("admin"): {MaintenanceOutput: contract.MaintenanceOutput + "first"},
-		})
-		if s.overrides.reason != "first" {
-			t.Fatalf("restored %q, want that of the first instance by its ID", s.overrides.reason)
+// dump is all of a state as text, down to what pointers point at, with maps in the order of their keys.
+func dump(s *state) string {
+	var out strings.Builder
+	write(&out, reflect.ValueOf(s))
+	return out.String()
+}
+
+func write(out *strings.Builder, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			out.WriteString("nil")
+			return
 		}
+		write(out, v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fmt.Fprintf(out, "\n%s: ", v.Type().Field(i).Name)
+			write(out, v.Field(i))
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			fmt.Fprintf(out, "\n%d: ", i)
+			write(out, v.Index(i))
+		}
+	case reflect.Map:
+		var items []string
+		for entry := v.MapRange(); entry.Next(); {
+			var item strings.Builder
+			write(&item, entry.Key())
+			item.WriteString(" → ")
+			write(&item, entry.Value())
+			items = append(items, item.String())
+		}
+		slices.Sort(items)
+		fmt.Fprint(out, items)
+	default:
+		fmt.Fprintf(out, "%v", v)
 	}
 }
 

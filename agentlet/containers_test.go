@@ -1,0 +1,259 @@
+package agentlet
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+func TestProbeOpensTheGateBeforeTheKubeletLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := w.start(t)
+		r.OnUpdate(probed(nil))
+		after(2 * time.Second)
+		if got := w.inCatalog(webID); got != "" {
+			t.Errorf("in the catalog as %s before the application listens", got)
+		}
+		w.listen(80, true)
+		after(probeEvery + 10*time.Millisecond)
+		if w.last().Status != corev1.ConditionTrue || w.inCatalog(webID) != contract.Passing {
+			t.Errorf("a moment after the application listens the gate is %v, the catalog %q", w.last().Status, w.inCatalog(webID))
+		}
+	})
+}
+
+func TestProbeFailsSoonerThanTheKubelet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.listen(80, true)
+		r, _ := w.start(t)
+		r.OnUpdate(probed(nil))
+		after(time.Second)
+		r.OnUpdate(ready(probed(nil), true))
+		after(time.Second)
+		w.listen(80, false)
+		after(2*probeAgain - 10*time.Millisecond)
+		if got := w.inCatalog(webID); got != contract.Passing {
+			t.Errorf("%s below the failure threshold", got)
+		}
+		after(probeEvery + 20*time.Millisecond)
+		if got := w.inCatalog(webID); got != contract.Critical {
+			t.Errorf("%s beyond the failure threshold, though the kubelet still says ready", got)
+		}
+		if w.last().Status != corev1.ConditionTrue {
+			t.Error("an open gate closed")
+		}
+	})
+}
+
+// TestFlappingProbeIsBounded has an application flap about as fast as it is probed, with a failure threshold of one.
+func TestFlappingProbeIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.listen(80, true)
+		r, _ := w.start(t)
+		pod := probed(func(c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 1 })
+		r.OnUpdate(pod)
+		after(time.Second)
+		r.OnUpdate(ready(pod, true))
+		flap := func() {
+			w.listen(80, false)
+			after(2 * probeEvery)
+			if got := w.inCatalog(webID); got != contract.Critical {
+				t.Errorf("%s at a failure, want critical at once", got)
+			}
+			w.listen(80, true)
+			after(2 * probeEvery)
+		}
+		flap()
+		if got := w.inCatalog(webID); got != contract.Passing {
+			t.Errorf("%s after a single failure, want passing at once", got)
+		}
+		writes := w.count("readiness")
+		const long = 5 * time.Minute
+		for began := time.Now(); time.Since(began) < long; {
+			flap()
+		}
+		// The first cycle is free, and the check is refreshed each minute.
+		if n, most := w.count("readiness")-writes, 2*int(long/probePeriod)+2+2*int(long/refreshEvery); n > most {
+			t.Errorf("%d writes in %s of flapping, want at most %d", n, long, most)
+		}
+		after(probePeriod)
+		if got := w.inCatalog(webID); got != contract.Passing {
+			t.Errorf("%s when the flapping is over", got)
+		}
+		after(2 * probePeriod)
+		flap()
+		if got := w.inCatalog(webID); got != contract.Passing {
+			t.Errorf("%s after a single failure long after it, want passing at once", got)
+		}
+	})
+}
+
+// TestProbeAndKubelet goes through what the two may say one after the other.
+func TestProbeAndKubelet(t *testing.T) {
+	const soon = time.Second
+	beyond := probePeriod + time.Second + kubeletLag
+	kubelet := func(yes bool) func(*world, *Registrar, *corev1.Pod) *corev1.Pod {
+		return func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+			pod = ready(pod, yes)
+			r.OnUpdate(pod)
+			return pod
+		}
+	}
+	listens := func(yes bool) func(*world, *Registrar, *corev1.Pod) *corev1.Pod {
+		return func(w *world, _ *Registrar, pod *corev1.Pod) *corev1.Pod { w.listen(80, yes); return pod }
+	}
+	restarts := func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+		pod = pod.DeepCopy()
+		begin(pod, "second")
+		r.OnUpdate(pod)
+		return pod
+	}
+	type step struct {
+		do   func(*world, *Registrar, *corev1.Pod) *corev1.Pod
+		wait time.Duration
+		want contract.Health
+	}
+	exec := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{}}}
+	startup := func(c *corev1.Container) { c.StartupProbe = tcpProbe(81) }
+	cases := map[string]struct {
+		change func(*corev1.Container)
+		steps  []step
+	}{
+		"a kubelet that disagrees after its first word": {nil, []step{
+			{listens(true), soon, contract.Passing}, {kubelet(true), soon, contract.Passing}, {kubelet(false), soon, contract.Critical},
+		}},
+		"a kubelet that never agrees": {nil, []step{
+			{listens(true), beyond - time.Second, contract.Passing},
+			{listens(true), 2 * time.Second, contract.Critical},
+			{listens(false), soon, contract.Critical},
+			{listens(true), soon, contract.Critical},
+			{kubelet(true), soon, contract.Passing},
+		}},
+		"a probe that disagrees": {nil, []step{
+			{kubelet(true), 0, contract.Passing}, {listens(false), soon, contract.Critical}, {listens(true), soon, contract.Passing},
+		}},
+		"a container that begins anew owes the kubelet nothing": {nil, []step{
+			{listens(true), soon, contract.Passing},
+			{kubelet(true), soon, contract.Passing},
+			{listens(false), soon, contract.Critical},
+			{restarts, soon, contract.Critical},
+			{listens(true), soon, contract.Passing},
+		}},
+		"an exec probe is the kubelet's": {func(c *corev1.Container) { c.ReadinessProbe = exec }, []step{
+			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing}, {listens(false), soon, contract.Passing},
+		}},
+		"a container without a probe is the kubelet's": {func(c *corev1.Container) { c.ReadinessProbe = nil }, []step{
+			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing},
+		}},
+		"a probe elsewhere is the kubelet's": {func(c *corev1.Container) { c.ReadinessProbe.TCPSocket.Host = "10.9.9.9" }, []step{
+			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing},
+		}},
+		"an initial delay is kept": {func(c *corev1.Container) { c.ReadinessProbe.InitialDelaySeconds = 30 }, []step{
+			{listens(true), 29 * time.Second, ""}, {listens(true), 2 * time.Second, contract.Passing},
+		}},
+		"the startup probe comes first": {startup, []step{
+			{listens(true), time.Minute, ""},
+			{func(w *world, _ *Registrar, pod *corev1.Pod) *corev1.Pod { w.listen(81, true); return pod }, soon, contract.Passing},
+		}},
+		"the kubelet may say that it has started": {startup, []step{
+			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+				pod.Status.ContainerStatuses[0].Started = new(true)
+				r.OnUpdate(pod.DeepCopy())
+				return pod
+			}, soon, ""},
+			{listens(true), soon, contract.Passing},
+		}},
+		"an exec startup probe waits for the kubelet": {func(c *corev1.Container) { c.StartupProbe = exec }, []step{
+			{listens(true), time.Minute, ""},
+			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+				pod.Status.ContainerStatuses[0].Started = new(true)
+				r.OnUpdate(pod.DeepCopy())
+				return pod
+			}, soon, contract.Passing},
+		}},
+		"an excluded container has none": {nil, []step{
+			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+				pod = pod.DeepCopy()
+				pod.Annotations[contract.ContainerExclude] = "app"
+				r.OnUpdate(pod)
+				return pod
+			}, soon, contract.Passing},
+		}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := w.start(t)
+				pod := probed(c.change)
+				r.OnUpdate(pod.DeepCopy())
+				after(0)
+				for i, step := range c.steps {
+					pod = step.do(w, r, pod)
+					after(max(step.wait, 10*time.Millisecond))
+					if got := w.inCatalog(webID); got != step.want {
+						t.Fatalf("after step %d the catalog says %q, want %q", i+1, got, step.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestProbeOfAnAdoptedPodLeavesNoGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.slow = map[string]time.Duration{"probe": 300 * time.Millisecond}
+		w.listen(80, true)
+		w.agent[webID] = w.held(w.defined(probed(nil)))
+		w.syncNow()
+		r, _ := w.start(t)
+		r.OnUpdate(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered))
+		after(5 * time.Second)
+		if n := w.count("readiness"); n != 0 {
+			t.Errorf("%d changes of the readiness check by a restart of the agentlet", n)
+		}
+	})
+}
+
+func TestProbingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := w.start(t)
+		r.OnUpdate(probed(nil))
+		after(time.Minute)
+		if n := w.count("probe"); n < 290 || n > 310 {
+			t.Errorf("%d probes in a minute, want 300", n)
+		}
+		r.PreStop()
+		after(0)
+		n := w.count("probe")
+		after(time.Minute)
+		if more := w.count("probe") - n; more > 0 {
+			t.Errorf("%d probes after the end began", more)
+		}
+	})
+}
+
+func TestHangingProbeIsGivenUpAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.setFail(failing(context.DeadlineExceeded, "probe"))
+		r, ended := w.start(t)
+		r.OnUpdate(probed(nil))
+		after(time.Second)
+		began := time.Now()
+		r.Terminate()
+		if err := <-ended; err != nil || time.Since(began) > time.Second {
+			t.Errorf("Run = %v after %s", err, time.Since(began))
+		}
+	})
+}

@@ -1,0 +1,344 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+// TestTermination is the table of design: which signs of the end start the drain, and what /drain does without one.
+func TestTermination(t *testing.T) {
+	cases := map[string]struct {
+		sign   func(*Registrar)
+		drains bool
+	}{
+		"deletionTimestamp":              {func(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }, true},
+		"own preStop, API unknown":       {func(r *Registrar) { r.PreStop() }, true},
+		"SIGTERM, API unknown":           {func(r *Registrar) { r.Terminate() }, true},
+		"the pod is gone":                {func(r *Registrar) { r.OnDelete() }, true},
+		"a successor has the name":       {func(r *Registrar) { p := testPod(); p.UID = "other"; r.OnUpdate(p) }, true},
+		"evicted: the phase is Failed":   {func(r *Registrar) { p := ready(testPod(), true); p.Status.Phase = corev1.PodFailed; r.OnUpdate(p) }, true},
+		"/drain alone, API unknown":      {func(*Registrar) {}, false},
+		"/drain and a container unready": {func(r *Registrar) { r.OnUpdate(ready(testPod(), false)) }, false},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := started(t, w, testPod())
+				began := time.Now()
+				c.sign(r)
+				drained := r.Drain(t.Context(), time.Second)
+				took := time.Since(began)
+				if drained != c.drains {
+					t.Fatalf("Drain = %v, want %v", drained, c.drains)
+				}
+				_, there := w.entry()
+				switch {
+				case c.drains && there:
+					t.Error("the hook was answered with the instance still at the agent")
+				case !c.drains && !there:
+					t.Error("deregistered without a sign of the end")
+				case !c.drains && took > 1100*time.Millisecond:
+					t.Errorf("a container that restarts alone was held for %s", took)
+				}
+			})
+		})
+	}
+}
+
+func TestDrainOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.syncs = 200 * time.Millisecond
+		r, ended := started(t, w, testPod())
+		began := time.Now()
+		r.OnUpdate(deleted(ready(testPod(), true)))
+		answered := make(chan time.Duration, 1)
+		go func() {
+			if !r.Drain(context.Background(), time.Second) {
+				t.Error("the hook was not held")
+			}
+			answered <- time.Since(began)
+		}()
+		after(201 * time.Millisecond)
+		if got := w.inCatalog(webID); got != "" {
+			t.Errorf("still in the catalog: %s", got)
+		}
+		if took := <-answered; took < 5200*time.Millisecond || took > 5300*time.Millisecond {
+			t.Errorf("the hook was answered after %s, want the catalog's 200ms and drain-delay's 5s", took)
+		}
+		r.Terminate()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v, want nil", err)
+		}
+	})
+}
+
+func TestDrainIsBounded(t *testing.T) {
+	grace := func(seconds int64, annotations ...string) *corev1.Pod {
+		pod := testPod(annotations...)
+		pod.Spec.TerminationGracePeriodSeconds = &seconds
+		return pod
+	}
+	hang := func(string) error { return context.DeadlineExceeded }
+	cases := map[string]struct {
+		pod      *corev1.Pod
+		fail     func(string) error
+		min, max time.Duration
+	}{
+		"refused: no wait":                       {grace(30), func(string) error { return ErrRefused }, 0, 100 * time.Millisecond},
+		"hanging: drain-timeout and drain-delay": {grace(60), hang, 15 * time.Second, 15100 * time.Millisecond},
+		"hanging, short grace: two thirds of it": {grace(9), hang, 6 * time.Second, 6100 * time.Millisecond},
+		"hanging, own drain-timeout":             {grace(60, "drain-timeout", "2s", "drain-delay", "0s"), hang, 2 * time.Second, 2100 * time.Millisecond},
+		"a delay beyond the grace period":        {grace(30, "drain-delay", "10m"), nil, 20 * time.Second, 20100 * time.Millisecond},
+		"grace 0":                                {grace(0), hang, 0, 100 * time.Millisecond},
+		"the agent answers 500":                  {grace(30, "drain-delay", "0s"), func(string) error { return errors.New("500") }, 10 * time.Second, 10100 * time.Millisecond},
+		"the catalog hangs":                      {grace(30, "drain-delay", "0s"), failing(context.DeadlineExceeded, "catalog"), 10 * time.Second, 10100 * time.Millisecond},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := started(t, w, c.pod)
+				w.setFail(c.fail)
+				began := time.Now()
+				r.OnUpdate(deleted(ready(c.pod, true)))
+				if !r.Drain(t.Context(), time.Second) {
+					t.Fatal("the hook was not held to the end of the drain")
+				}
+				if took := time.Since(began); took < c.min || took > c.max {
+					t.Errorf("drained after %s, want %s to %s", took, c.min, c.max)
+				}
+			})
+		})
+	}
+}
+
+func TestDrainTakesOutWhatAnEarlierAgentletLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.agent[webID] = w.held(w.defined(testPod()))
+		w.syncNow()
+		r, _ := w.start(t)
+		r.PreStop() // before the pod or the agent was seen
+		if !r.Drain(t.Context(), time.Second) {
+			t.Fatal("the hook was not held")
+		}
+		if got := w.inCatalog(webID); got != "" {
+			t.Errorf("the hook was answered with the instance still in the catalog: %s", got)
+		}
+	})
+}
+
+func TestDrainWaitsForARegistrationUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.slow = map[string]time.Duration{"register": 300 * time.Millisecond}
+		r, _ := w.start(t)
+		r.OnUpdate(ready(testPod(), true))
+		after(100 * time.Millisecond)
+		r.OnUpdate(deleted(ready(testPod(), true)))
+		r.Drain(t.Context(), time.Second)
+		after(time.Minute)
+		if _, there := w.entry(); there {
+			t.Error("a registration overtook the removal and stayed")
+		}
+	})
+}
+
+func TestJobCompletesWithoutDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		pod := ready(testPod(), false)
+		pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+		r.OnUpdate(pod)
+		began := time.Now()
+		r.PreStop()
+		r.Drain(t.Context(), time.Second)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("a finished application was waited for: %s", took)
+		}
+	})
+}
+
+func TestProxyLeavesBeforeItsService(t *testing.T) {
+	for name, c := range map[string]struct {
+		fail  error         // of the first removal of the proxy
+		slow  time.Duration // what a removal takes
+		first []string      // what is out after one and a half
+		want  []string
+	}{
+		"one after the other":              {nil, time.Second, []string{"-" + proxyID}, []string{"-" + proxyID, "-" + webID}},
+		"not held up by one that stays":    {errors.New("500"), time.Second, nil, []string{"-" + webID, "-" + proxyID}},
+		"nor for long by one that is slow": {nil, 4 * time.Second, []string{"-" + proxyID, "-" + webID}, []string{"-" + proxyID, "-" + webID}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, _ := w.start(t)
+				r.OnUpdate(ready(meshPod("9191"), true))
+				after(5 * time.Second)
+				w.slow = map[string]time.Duration{"deregister": c.slow}
+				var failed atomic.Bool
+				w.setFail(func(call string) error {
+					if call != "deregister" || failed.Swap(true) {
+						return nil
+					}
+					return c.fail
+				})
+				r.OnUpdate(deleted(ready(meshPod("9191"), true)))
+				after(c.slow * 3 / 2)
+				if got := w.since(2); !slices.Equal(got, c.first) {
+					t.Errorf("first %q is removed, want %q", got, c.first)
+				}
+				after(20 * time.Second)
+				if got := w.since(2); !slices.Equal(got, c.want) {
+					t.Errorf("removed %q, want %q", got, c.want)
+				}
+				if w.inCatalog(webID) != "" || w.inCatalog(proxyID) != "" {
+					t.Error("the catalog still has them")
+				}
+			})
+		})
+	}
+}
+
+func TestAgentThatComesBackDuringTheEndIsCleanedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		w.setFail(failing(ErrRefused, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register", "deregister"))
+		r.OnUpdate(deleted(ready(testPod(), true)))
+		began := time.Now()
+		r.Drain(t.Context(), time.Second)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("an agent that refuses was waited for: %s", took)
+		}
+		after(time.Second)
+		w.setFail(nil)
+		after(10 * time.Second)
+		if _, there := w.entry(); there {
+			t.Error("the instance stayed, though the agent came back while the application was ending")
+		}
+	})
+}
+
+func TestAnnouncedEndThatNeverComes(t *testing.T) {
+	for name, c := range map[string]struct {
+		sign      func(r *Registrar)
+		calledOff bool
+	}{
+		"the kubelet's hook alone": {func(*Registrar) {}, true},
+		"a deletion too":           {func(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				r, ended := started(t, w, testPod()) // its grace period is the default of 30 s
+				r.PreStop()
+				c.sign(r)
+				after(59 * time.Second)
+				select {
+				case err := <-ended:
+					t.Fatalf("ended within the grace period: %v", err)
+				default:
+				}
+				after(2 * time.Second)
+				select {
+				case err := <-ended:
+					if !c.calledOff || !errors.Is(err, ErrTerminationAborted) {
+						t.Errorf("ended with %v", err)
+					}
+				default:
+					if c.calledOff {
+						t.Error("the pod is left without a registrar")
+					}
+				}
+				if !c.calledOff {
+					return
+				}
+				again, _ := w.start(t)
+				again.OnUpdate(gated(ready(testPod(), true), corev1.ConditionFalse, contract.Draining))
+				after(time.Second)
+				if w.inCatalog(webID) != contract.Passing || w.last().Status != corev1.ConditionTrue {
+					t.Errorf("the next start has it %q in the catalog, and the gate %s", w.inCatalog(webID), w.last().Status)
+				}
+			})
+		})
+	}
+}
+
+func TestDrainBudget(t *testing.T) {
+	seconds := func(n int64) *int64 { return &n }
+	cases := map[string]struct {
+		spec, live           *int64
+		settings             registration.Settings
+		timeout, delay, most time.Duration
+	}{
+		"the default grace period":    {nil, nil, registration.Settings{DrainDelay: 5 * time.Second}, 10 * time.Second, 5 * time.Second, 20 * time.Second},
+		"a third of a short one":      {seconds(9), nil, registration.Settings{}, 3 * time.Second, 0, 6 * time.Second},
+		"the deletion's is the live":  {seconds(60), seconds(6), registration.Settings{}, 2 * time.Second, 0, 4 * time.Second},
+		"an annotation, within limit": {seconds(30), nil, registration.Settings{DrainTimeout: time.Minute}, 20 * time.Second, 0, 20 * time.Second},
+	}
+	for name, c := range cases {
+		s := newState(testIdentity)
+		s.pod = testPod()
+		s.pod.Spec.TerminationGracePeriodSeconds, s.pod.DeletionGracePeriodSeconds = c.spec, c.live
+		s.reg = &registration.Registration{Settings: c.settings}
+		timeout, delay, most := s.drainBudget()
+		if timeout != c.timeout || delay != c.delay || most != c.most {
+			t.Errorf("%s: %s, %s, at most %s, want %s, %s, %s", name, timeout, delay, most, c.timeout, c.delay, c.most)
+		}
+	}
+}
+
+func TestDrainEndsWithItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		if r.Drain(ctx, time.Hour) || time.Since(began) > 0 {
+			t.Error("a caller that has gone was waited for")
+		}
+	})
+}
+
+func TestDrainHooksStartNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		for range 1000 {
+			go r.Drain(t.Context(), time.Second)
+		}
+		after(2 * time.Second)
+		if w.count("deregister") != 0 {
+			t.Error("a drain hook deregistered")
+		}
+	})
+}
+
+// TestDrainHookThatCameEarlyIsHeld: the kubelet runs all hooks at once, and the sign of the end may come a moment later.
+func TestDrainHookThatCameEarlyIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := started(t, w, testPod())
+		began := time.Now()
+		time.AfterFunc(time.Second/2, r.PreStop)
+		if held := r.Drain(t.Context(), time.Second); !held || time.Since(began) < 5*time.Second {
+			t.Errorf("held %v, for %s, want the drain's end with its delay of 5s", held, time.Since(began))
+		}
+	})
+}

@@ -1,0 +1,67 @@
+package agentlet
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+func TestProxyComesAfterItsServiceAndBeforeReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := w.start(t)
+		r.OnUpdate(meshPod("9191"))
+		after(5 * time.Second)
+		if got := w.since(0); !slices.Equal(got, []string{"+" + webID, "+" + proxyID}) {
+			t.Fatalf("registered %q, want the service and then its proxy", got)
+		}
+		if w.inCatalog(webID) != contract.Critical || w.inCatalog(proxyID) != contract.Critical {
+			t.Error("not registered as critical before the containers are ready")
+		}
+		if got := w.last(); got.Reason != string(contract.ContainersNotReady) {
+			t.Errorf("the gate says %s", got.Reason)
+		}
+		r.OnUpdate(ready(meshPod("9191"), true))
+		after(time.Second)
+		if w.inCatalog(webID) != contract.Passing || w.inCatalog(proxyID) != contract.Passing || w.last().Reason != string(contract.Registered) {
+			t.Errorf("service %s, proxy %s, gate %s", w.inCatalog(webID), w.inCatalog(proxyID), w.last().Reason)
+		}
+		proxy := w.agent[proxyID].definition
+		if proxy.Name != "web-sidecar-proxy" || proxy.Port != contract.ProxyPort || proxy.ProxyFor != webID || proxy.ProxyForName != "web" ||
+			!slices.Equal(proxy.Tags, []string{"a"}) || proxy.Meta["team"] != "core" || proxy.Meta[contract.MetaPod] != "web-1" ||
+			len(proxy.Proxy.Upstreams) != 1 || len(proxy.Checks) != 1 || proxy.Checks[0].TCP != proxy.Address+":20000" {
+			t.Errorf("the proxy is %+v", proxy)
+		}
+		if service := w.agent[webID].definition; service.ProxyFor != "" || service.Proxy != nil || service.Sidecar != nil || len(service.Checks) > 0 {
+			t.Errorf("the service is %+v", service)
+		}
+	})
+}
+
+// TestUpstreamsAreFollowedLive has the proxy alone registered anew.
+func TestUpstreamsAreFollowedLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r, _ := w.start(t)
+		r.OnUpdate(ready(meshPod("9191"), true))
+		after(5 * time.Second)
+		r.OnUpdate(ready(meshPod("9292"), true))
+		after(time.Second)
+		if got := w.since(2); !slices.Equal(got, []string{"+" + proxyID}) {
+			t.Errorf("registered anew: %q, want the proxy alone", got)
+		}
+		if got := w.agent[proxyID].definition.Proxy.Upstreams[0].LocalBindPort; got != 9292 {
+			t.Errorf("the upstream's port is %d", got)
+		}
+		alone := meshPod("9292")
+		alone.Annotations[contract.Services] = "[{name: web, port: 8080, tags: [a], meta: {team: core}}]"
+		r.OnUpdate(ready(alone, true))
+		after(time.Second)
+		if _, there := w.agent[proxyID]; there || w.inCatalog(webID) != contract.Passing {
+			t.Error("the service did not leave the mesh alone")
+		}
+	})
+}
