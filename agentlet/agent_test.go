@@ -7,8 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -37,62 +35,57 @@ func TestLostAnswers(t *testing.T) {
 			contract.Critical,
 			[]string{"catalog"},
 			time.Second, func(w *world) { w.own = contract.Passing },
-			readHang + waitMax + waitMax/16 + backoffAgent, func(w *world) bool { return w.last().Status == corev1.ConditionTrue },
+			readHang + waitMax + waitMax/16 + backoffAgent, func(w *world) bool { return w.last().Status == gateOpen },
 		},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.own = c.own
-				r, _ := w.start(t)
-				r.OnUpdate(ready(testPod(), true))
-				after(3 * time.Minute)
-				w.setFail(failing(context.DeadlineExceeded, c.calls...))
-				w.set(func() { c.change(w) })
-				after(c.hang)
-				if c.righted(w) {
-					t.Fatal("nothing was lost")
-				}
-				w.setFail(nil)
-				after(c.within)
-				if !c.righted(w) {
-					t.Errorf("not put right %s after the end", c.within)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.own = c.own
+			w.start(t, ready(testPod(), true))
+			after(3 * time.Minute)
+			w.setFail(failing(context.DeadlineExceeded, c.calls...))
+			w.set(func() { c.change(w) })
+			after(c.hang)
+			if c.righted(w) {
+				t.Fatal("nothing was lost")
+			}
+			w.setFail(nil)
+			after(c.within)
+			if !c.righted(w) {
+				t.Errorf("not put right %s after the end", c.within)
+			}
 		})
 	}
 }
 
 // TestHungAgentIsRestarted has an agent hang for longer than events are held back, go away and come back.
 func TestHungAgentIsRestarted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		_, _ = started(t, w, testPod("heartbeat-ttl", "5m", "deregister-after", "20m"))
 		after(time.Minute)
 		w.fails(context.DeadlineExceeded)
 		after(2 * eventInterval)
-		before := w.told()
+		before := w.eventReasons()
 		if !strings.HasSuffix(before, string(contract.ConsulUnreachable)+"!") {
 			t.Fatalf("what was told is %q", before)
 		}
 		w.fails(ErrRefused)
 		w.breakConnections()
 		after(30 * time.Second)
-		if told := w.told(); told != before {
+		if told := w.eventReasons(); told != before {
 			t.Errorf("the agent is away, and what was told is %q, before %q", told, before)
 		}
-		beats := w.count("heartbeat")
+		heartbeats := w.count("heartbeat")
 		w.setFail(nil)
 		after(backoffAgent + time.Second)
-		if w.count("heartbeat") == beats {
+		if w.count("heartbeat") == heartbeats {
 			t.Error("no heartbeat, though the agent is back")
 		}
 	})
 }
 
-// TestLateTogetherIsLateOnce: what two services' updates have waited for together is one lateness.
-func TestLateTogetherIsLateOnce(t *testing.T) {
+// TestUpdatesLateTogetherCountOnce: what two services' updates have waited for together is one lateness.
+func TestUpdatesLateTogetherCountOnce(t *testing.T) {
 	late := func(s *state, generation int) {
 		s.observeConn(updateHeartbeat{}.policy(), ErrLate, begun{lateGeneration: generation})
 	}
@@ -113,8 +106,8 @@ func TestLateTogetherIsLateOnce(t *testing.T) {
 	}
 }
 
-// TestReadingsBetweenChangesProveNothing is on the state alone: the order of the answers is what matters.
-func TestReadingsBetweenChangesProveNothing(t *testing.T) {
+// TestServicesListedDuringAChangeAreIgnored is on the state alone: the order of the answers is what matters.
+func TestServicesListedDuringAChangeAreIgnored(t *testing.T) {
 	now := time.Now()
 	s := newState(testIdentity)
 	s.observePod(ready(testPod(), true), nil, now)
@@ -130,55 +123,43 @@ func TestReadingsBetweenChangesProveNothing(t *testing.T) {
 	}
 }
 
-// TestLateUpdatesAreNotAnAgentThatIsAway has the agent keep its updates waiting for ten minutes, and answer everything else.
-func TestLateUpdatesAreNotAnAgentThatIsAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+// TestLateUpdatesDontMeanAnUnreachableAgent has the agent keep its updates waiting for ten minutes, and answer everything else.
+func TestLateUpdatesDontMeanAnUnreachableAgent(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		_, _ = started(t, w, testPod())
 		after(time.Minute)
 		w.setFail(failing(context.DeadlineExceeded, "heartbeat", "readiness"))
-		inspections, leaders, watches, beats := w.count("instances"), w.count("leader"), w.count("changed"), w.count("heartbeat")
+		inspections, leaders, watches, heartbeats := w.count("instances"), w.count("leader"), w.count("changed"), w.count("heartbeat")
 		after(10 * time.Minute)
 		if n := w.count("instances") - inspections; n > 0 {
 			t.Errorf("the agent's instances were read %d times, though it has only been slow to write", n)
 		}
-		tries := w.count("heartbeat") - beats
+		tries := w.count("heartbeat") - heartbeats
 		if tries < 20 || tries > 61 {
-			t.Errorf("%d beats in ten minutes, want one after the other, each with the time until the next is due", tries)
+			t.Errorf("%d heartbeats in ten minutes, want one after the other, each with the time until the next is due", tries)
 		}
 		if n := w.count("leader") - leaders; n > 0 {
 			t.Errorf("the agent was asked %d times whether it is there, which the next heartbeat will show", n)
 		}
-		if told := w.told(); !strings.HasSuffix(told, string(contract.ConsulUnreachable)+"!") {
-			t.Errorf("%d late heartbeats in a row, and what was told is %q", tries, told)
-		}
+		w.expectEvents(t, "Registered ConsulUnreachable!")
 		if w.count("changed")-watches < 20 {
 			t.Error("the watch stays on a connection that may be gone")
 		}
-		if got := w.last(); got.Status != corev1.ConditionTrue {
-			t.Errorf("the gate says %s %q", got.Reason, got.Message)
-		}
+		w.expectGate(t, "late updates", gateOpen, contract.Registered)
 		w.setFail(nil)
 		after(30 * time.Second)
-		if got := w.inCatalog(webID); got != contract.Passing {
-			t.Errorf("the catalog says %q after the agent is quick again", got)
-		}
-		if told := w.told(); !strings.HasSuffix(told, string(contract.Registered)) {
-			t.Errorf("the agent is quick again, and what was told is %q", told)
-		}
+		w.expectHealth(t, "with the agent quick again", contract.Passing)
+		w.expectEvents(t, "Registered ConsulUnreachable! Registered")
 	})
 }
 
-func TestForgottenInstanceIsPutBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestLostOrEditedInstanceIsRestored(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		started(t, w, testPod())
 		after(time.Second)
 		w.set(func() { delete(w.agent, webID) })
 		after(time.Second)
-		if w.inCatalog(webID) != contract.Passing {
-			t.Error("someone's deregistration was not put right within a second")
-		}
+		w.expectHealth(t, "a second after somebody's deregistration", contract.Passing)
 		w.set(func() {
 			entry := w.agent[webID]
 			entry.definition.Tags = []string{"edited"}
@@ -193,84 +174,74 @@ func TestForgottenInstanceIsPutBack(t *testing.T) {
 
 func TestAgentRestart(t *testing.T) {
 	for name, lose := range map[string]bool{"data kept": false, "data lost": true} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				started(t, w, testPod())
-				after(time.Second)
-				w.set(func() {
-					w.fail = failingConsul(ErrRefused)
-					if lose {
-						clear(w.agent)
-					} else {
-						entry := w.agent[webID]
-						entry.heartbeat = contract.Critical
-						w.agent[webID] = entry
-					}
-				})
-				calls := w.total()
-				after(2 * time.Minute)
-				if n := w.total() - calls; n > 120 {
-					t.Errorf("%d requests in two minutes of outage, want at most one a second", n)
-				}
-				w.set(func() { w.fail, w.leader = nil, false })
-				registered := w.count("register")
-				after(30 * time.Second)
-				if lose && w.count("register") != registered {
-					t.Error("registered with an agent that has no cluster leader")
-				}
-				w.set(func() { w.leader = true })
-				after(5 * time.Second)
-				if got := w.inCatalog(webID); got != contract.Passing {
-					t.Errorf("5s after the leader's return the catalog says %q", got)
-				}
-				if n := len(w.conditions()); n != 1 {
-					t.Errorf("the outage wrote the gate %d times, want the one opening", n)
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			started(t, w, testPod())
+			after(time.Second)
+			w.set(func() {
+				w.fail = failingConsul(ErrRefused)
+				if lose {
+					clear(w.agent)
+				} else {
+					entry := w.agent[webID]
+					entry.heartbeat = contract.Critical
+					w.agent[webID] = entry
 				}
 			})
+			calls := w.total()
+			after(2 * time.Minute)
+			if n := w.total() - calls; n > 120 {
+				t.Errorf("%d requests in two minutes of outage, want at most one a second", n)
+			}
+			w.set(func() { w.fail, w.leader = nil, false })
+			registered := w.count("register")
+			after(30 * time.Second)
+			if lose && w.count("register") != registered {
+				t.Error("registered with an agent that has no cluster leader")
+			}
+			w.set(func() { w.leader = true })
+			after(5 * time.Second)
+			w.expectHealth(t, "5s after the leader's return", contract.Passing)
+			if n := len(w.conditions()); n != 1 {
+				t.Errorf("the outage wrote the gate %d times, want the one opening", n)
+			}
 		})
 	}
 }
 
-// TestAgentThatIsBackIsToldAtOnce: the heartbeats that nobody heard slow down nothing afterwards, however they were spread.
-func TestAgentThatIsBackIsToldAtOnce(t *testing.T) {
+// TestReturnedAgentIsUpdatedAtOnce: the heartbeats that nobody heard slow down nothing afterwards, however they were spread.
+func TestReturnedAgentIsUpdatedAtOnce(t *testing.T) {
 	for range 20 {
-		synctest.Test(t, agentThatIsBack)
+		synctest.Test(t, returnedAgent)
 	}
 }
 
-func agentThatIsBack(t *testing.T) {
+func returnedAgent(t *testing.T) {
 	w := newWorld()
 	r, _ := started(t, w, testPod())
 	after(time.Second)
 	w.set(func() { w.fail = failingConsul(ErrRefused) })
-	beats := w.count("heartbeat")
+	heartbeats := w.count("heartbeat")
 	after(2 * time.Minute)
-	if n := w.count("heartbeat") - beats; n < 6 || n > 30 {
-		t.Errorf("%d beats in two minutes of outage, want one each ten seconds or so", n)
+	if n := w.count("heartbeat") - heartbeats; n < 6 || n > 30 {
+		t.Errorf("%d heartbeats in two minutes of outage, want one each ten seconds or so", n)
 	}
-	r.OnUpdate(gated(ready(testPod(), false), corev1.ConditionTrue, contract.Registered))
+	r.OnUpdate(gated(ready(testPod(), false), gateOpen, contract.Registered))
 	after(10 * time.Second)
 	w.set(func() { w.fail = nil })
 	after(backoffAgent + time.Second)
-	if got := w.inCatalog(webID); got != contract.Critical {
-		t.Errorf("after the agent's return the catalog says %q of a pod that became unready meanwhile", got)
-	}
+	w.expectHealth(t, "unready since the outage", contract.Critical)
 }
 
 func TestRestartAdoptsAndKeepsTheGateOpen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.agent[webID] = w.held(w.defined(testPod()))
-		w.syncNow()
-		r, _ := w.start(t)
-		r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+	inWorld(t, func(t *testing.T, w *world) {
+		w.adopt(w.defined(testPod()))
+		w.start(t, gated(ready(testPod(), true), gateOpen, contract.Registered))
 		after(5 * time.Second)
 		if n := w.count("register"); n != 0 {
 			t.Errorf("an instance that is as it should be was registered %d times", n)
 		}
 		for _, c := range w.conditions() {
-			if c.Status != corev1.ConditionTrue {
+			if c.Status != gateOpen {
 				t.Errorf("the restart closed the gate: %+v", c)
 			}
 		}

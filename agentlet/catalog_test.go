@@ -2,21 +2,16 @@ package agentlet
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestOthersChangesOnTheNodeAreNotReadOneByOne has the catalog change hundreds of times while a pod waits for its own word.
-func TestOthersChangesOnTheNodeAreNotReadOneByOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+// TestReadsBackOffFromChangesOfOtherPods has the catalog change hundreds of times while a pod waits for its own word.
+func TestReadsBackOffFromChangesOfOtherPods(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		w.own = contract.Critical
-		r, _ := w.start(t)
-		r.OnUpdate(ready(testPod(), true))
+		w.start(t, ready(testPod(), true))
 		after(3 * time.Minute)
 		before := w.count("catalog")
 		for range 1000 {
@@ -28,14 +23,12 @@ func TestOthersChangesOnTheNodeAreNotReadOneByOne(t *testing.T) {
 		}
 		w.set(func() { w.own = contract.Passing })
 		after(readBackoffMax + 100*time.Millisecond)
-		if got := w.last(); got.Status != corev1.ConditionTrue {
-			t.Errorf("the gate says %s %q a second after the catalog's word", got.Reason, got.Message)
-		}
+		w.expectGate(t, "a second after the check passes", gateOpen, contract.Registered)
 	})
 }
 
-// TestReadingsWaitAsLongAsNobodyNeedsThem is about what a quiet pod costs, and how soon a lost answer is missed.
-func TestReadingsWaitAsLongAsNobodyNeedsThem(t *testing.T) {
+// TestShorterWaitSupersedesARead is about what a quiet pod costs, and how soon a lost answer is missed.
+func TestShorterWaitSupersedesARead(t *testing.T) {
 	for _, wait := range []time.Duration{waitMax, idleWait} {
 		for _, planned := range []time.Duration{waitMax, idleWait} {
 			if got := (readCatalog{wait: wait}).supersededBy(readCatalog{wait: planned}); got != (planned < wait) {

@@ -13,8 +13,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestEachCommandIsListed holds the list of commands against what random states plan.
-func TestEachCommandIsListed(t *testing.T) {
+// TestCommandsListsEachCommand holds the list of commands against what random states plan.
+func TestCommandsListsEachCommand(t *testing.T) {
 	known, keys := map[operation]bool{}, map[string]bool{}
 	for _, c := range commands() {
 		if c.operation() == "" || known[c.operation()] || c.key().name == "" {

@@ -15,12 +15,6 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func migrating() *world {
-	w := newWorld()
-	w.gates = []string{otherGate, "not.in/this-pod"}
-	return w
-}
-
 func (w *world) otherWrites() []corev1.PodCondition {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -28,19 +22,18 @@ func (w *world) otherWrites() []corev1.PodCondition {
 }
 
 func TestOtherGateOpensWithTheOwn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := migrating()
-		w.syncs = 300 * time.Millisecond
-		r, _ := w.start(t)
-		r.OnUpdate(otherGated(testPod(), corev1.ConditionFalse))
-		r.OnUpdate(otherGated(ready(testPod(), true), corev1.ConditionFalse))
+	inWorld(t, func(t *testing.T, w *world) {
+		w.gates = otherGates()
+		w.syncDelay = 300 * time.Millisecond
+		r, _ := w.start(t, otherGated(testPod(), gateClosed))
+		r.OnUpdate(otherGated(ready(testPod(), true), gateClosed))
 		after(299 * time.Millisecond)
 		if others := w.otherWrites(); len(others) != 0 {
 			t.Fatalf("written before the catalog had it: %+v", others)
 		}
 		after(2 * time.Millisecond)
 		others := w.otherWrites()
-		if len(others) != 1 || others[0].Type != otherGate || others[0].Status != corev1.ConditionTrue || others[0].Reason != string(contract.Registered) {
+		if len(others) != 1 || others[0].Type != otherGate || others[0].Status != gateOpen || others[0].Reason != string(contract.Registered) {
 			t.Fatalf("others = %+v, want %s open once", others, otherGate)
 		}
 		if n := w.count("gate"); n != 1 {
@@ -54,18 +47,18 @@ func TestOtherGateOpensWithTheOwn(t *testing.T) {
 }
 
 func TestOtherGateIsOpenedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := migrating()
+	inWorld(t, func(t *testing.T, w *world) {
+		w.gates = otherGates()
 		r, _ := started(t, w, otherGated(testPod(), ""))
-		open := gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered)
+		open := gated(ready(testPod(), true), gateOpen, contract.Registered)
 		for _, step := range []struct {
 			seen corev1.ConditionStatus
 			want int
 		}{
-			{corev1.ConditionTrue, 1},
-			{corev1.ConditionTrue, 1},
-			{corev1.ConditionFalse, 2}, // the old system, which had not seen it yet
-			{corev1.ConditionTrue, 2},
+			{gateOpen, 1},
+			{gateOpen, 1},
+			{gateClosed, 2}, // the old system, which had not seen it yet
+			{gateOpen, 2},
 		} {
 			r.OnUpdate(otherGated(open, step.seen))
 			after(time.Second)
@@ -81,57 +74,50 @@ func TestOtherGateOfARestartedAgentlet(t *testing.T) {
 		pod  *corev1.Pod
 		want int
 	}{
-		"open":     {otherGated(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), corev1.ConditionTrue), 0},
-		"not open": {otherGated(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), ""), 1},
-		"not its":  {gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), 0},
+		"open":     {otherGated(gated(ready(testPod(), true), gateOpen, contract.Registered), gateOpen), 0},
+		"not open": {otherGated(gated(ready(testPod(), true), gateOpen, contract.Registered), ""), 1},
+		"not its":  {gated(ready(testPod(), true), gateOpen, contract.Registered), 0},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := migrating()
-				r, _ := w.start(t)
-				r.OnUpdate(test.pod)
-				after(time.Minute)
-				if n := len(w.otherWrites()); n != test.want {
-					t.Errorf("%d writes, want %d", n, test.want)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.gates = otherGates()
+			w.start(t, test.pod)
+			after(time.Minute)
+			if n := len(w.otherWrites()); n != test.want {
+				t.Errorf("%d writes, want %d", n, test.want)
+			}
 		})
 	}
 }
 
 // TestOtherGateWithoutTheOwn is of a pod with gate: off, which still lists the other system's.
 func TestOtherGateWithoutTheOwn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := migrating()
+	inWorld(t, func(t *testing.T, w *world) {
+		w.gates = otherGates()
 		pod := otherGated(testPod("gate", "off"), "")
 		pod.Spec.ReadinessGates = pod.Spec.ReadinessGates[1:]
-		r, _ := w.start(t)
-		r.OnUpdate(pod)
+		w.start(t, pod)
 		after(time.Second)
-		if others := w.otherWrites(); len(others) != 1 || others[0].Status != corev1.ConditionTrue {
+		if others := w.otherWrites(); len(others) != 1 || others[0].Status != gateOpen {
 			t.Errorf("others = %+v, want it open", others)
 		}
 	})
 }
 
 func TestOtherGateStaysOpen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := migrating()
+	inWorld(t, func(t *testing.T, w *world) {
+		w.gates = otherGates()
 		r, _ := started(t, w, otherGated(testPod(), ""))
-		r.OnUpdate(deleted(otherGated(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), corev1.ConditionTrue)))
+		r.OnUpdate(deleted(otherGated(gated(ready(testPod(), true), gateOpen, contract.Registered), gateOpen)))
 		after(time.Second)
-		if w.last().Reason != string(contract.Draining) {
-			t.Errorf("the own gate says %s", w.last().Reason)
-		}
+		w.expectGate(t, "terminating", gateClosed, contract.Draining)
 		if others := w.otherWrites(); len(others) != 1 {
 			t.Errorf("others = %+v, want the one that opened it", others)
 		}
 	})
 }
 
-func TestConditionsThatLagAreNotFollowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestLaggingConditionsAreIgnored(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		writes := len(w.conditions())
 		r.OnUpdate(ready(testPod(), true)) // the watch has not yet seen the written condition
@@ -153,7 +139,7 @@ func TestConditionsThatLagAreNotFollowed(t *testing.T) {
 	})
 }
 
-func TestConditionTakenAwayComesBackWithTheCatalogsWord(t *testing.T) {
+func TestRemovedConditionIsRestoredFromTheCatalog(t *testing.T) {
 	for name, c := range map[string]struct {
 		passing bool
 		reason  contract.Reason
@@ -161,33 +147,30 @@ func TestConditionTakenAwayComesBackWithTheCatalogsWord(t *testing.T) {
 		"it still has the instance": {true, contract.Registered},
 		"it has lost it meanwhile":  {false, contract.AwaitingCatalog},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := started(t, w, testPod())
-				seen := ready(testPod(), true)
-				seen.Status.Conditions = []corev1.PodCondition{w.last()}
-				r.OnUpdate(seen)
-				after(time.Hour)
-				w.mu.Lock()
-				w.sync = false
-				if !c.passing {
-					delete(w.catalog, webID)
-				}
-				w.mu.Unlock()
-				r.OnUpdate(ready(testPod(), true))
-				after(1500 * time.Millisecond) // a closed gate's reason has to hold for a second
-				if got := w.last(); len(w.conditions()) != 2 || got.Reason != string(c.reason) {
-					t.Errorf("%d writes, the last one %s %s, want a second one, %s", len(w.conditions()), got.Status, got.Reason, c.reason)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := started(t, w, testPod())
+			seen := ready(testPod(), true)
+			seen.Status.Conditions = []corev1.PodCondition{w.last()}
+			r.OnUpdate(seen)
+			after(time.Hour)
+			w.mu.Lock()
+			w.sync = false
+			if !c.passing {
+				delete(w.catalog, webID)
+			}
+			w.mu.Unlock()
+			r.OnUpdate(ready(testPod(), true))
+			after(1500 * time.Millisecond) // a closed gate's reason has to hold for a second
+			if got := w.last(); len(w.conditions()) != 2 || got.Reason != string(c.reason) {
+				t.Errorf("%d writes, the last one %s %s, want a second one, %s", len(w.conditions()), got.Status, got.Reason, c.reason)
+			}
 		})
 	}
 }
 
 func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {
 	earlier := metav1.NewTime(time.Now().Add(-time.Hour))
-	current := &corev1.PodCondition{Status: corev1.ConditionTrue, LastTransitionTime: earlier}
+	current := &corev1.PodCondition{Status: gateOpen, LastTransitionTime: earlier}
 	if got := (gateStatus{open: true}).condition(current, time.Now()).LastTransitionTime; !got.Equal(&earlier) {
 		t.Errorf("True to True: %s, want %s", got, earlier)
 	}
@@ -196,9 +179,9 @@ func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {
 	}
 }
 
-// TestForeignConditionIsPutRight has somebody close an open gate again and again, in whatever order the answers to the registrar's
+// TestForeignConditionIsOverwritten has somebody close an open gate again and again, in whatever order the answers to the registrar's
 // writes and the news of the pod come in. A second after the last of it the gate is open.
-func TestForeignConditionIsPutRight(t *testing.T) {
+func TestForeignConditionIsOverwritten(t *testing.T) {
 	for seed := range uint64(300) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -217,42 +200,39 @@ func TestForeignConditionIsPutRight(t *testing.T) {
 				time.Sleep(upTo(60 * time.Millisecond))
 			}
 			time.Sleep(time.Second)
-			if c := condition(p.now(), contract.Condition); c == nil || c.Status != corev1.ConditionTrue {
+			if c := condition(p.now(), contract.Condition); c == nil || c.Status != gateOpen {
 				t.Fatalf("seed %d: with answers after %s and news after %s the gate stays %+v", seed, p.answerLag, p.newsLag, c)
 			}
 		})
 	}
 }
 
-// TestStubbornForeignConditionIsNotFoughtInALoop has somebody undo each write at once, by an API server whose versions are lower than
+// TestForeignConditionIsOverwrittenAtAPace has somebody undo each write at once, by an API server whose versions are lower than
 // those that the pod was seen with, as after etcd was restored.
-func TestStubbornForeignConditionIsNotFoughtInALoop(t *testing.T) {
+func TestForeignConditionIsOverwrittenAtAPace(t *testing.T) {
 	for name, version := range map[string]func(n int) string{
 		"versions that grow":              func(n int) string { return strconv.Itoa(10_000 + n) },
 		"versions of before a restore":    func(n int) string { return strconv.Itoa(10 + n) },
 		"versions that can't be compared": func(int) string { return "v" },
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := started(t, w, testPod())
-				undone := ready(testPod(), true)
-				undone.Status.Conditions, undone.ResourceVersion = []corev1.PodCondition{foreign()}, "5000"
-				n := 0
-				w.onWrite = func(corev1.PodCondition) string {
-					n += 2
-					undone := undone.DeepCopy()
-					undone.ResourceVersion = version(n + 1)
-					go r.OnUpdate(undone)
-					return version(n)
-				}
-				before := w.count("gate")
-				r.OnUpdate(undone)
-				after(10 * time.Second)
-				if writes := w.count("gate") - before; writes < 10 || writes > 21 {
-					t.Errorf("%d writes in ten seconds, want two a second", writes)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := started(t, w, testPod())
+			undone := ready(testPod(), true)
+			undone.Status.Conditions, undone.ResourceVersion = []corev1.PodCondition{foreign()}, "5000"
+			n := 0
+			w.onWrite = func(corev1.PodCondition) string {
+				n += 2
+				undone := undone.DeepCopy()
+				undone.ResourceVersion = version(n + 1)
+				go r.OnUpdate(undone)
+				return version(n)
+			}
+			before := w.count("gate")
+			r.OnUpdate(undone)
+			after(10 * time.Second)
+			if writes := w.count("gate") - before; writes < 10 || writes > 21 {
+				t.Errorf("%d writes in ten seconds, want two a second", writes)
+			}
 		})
 	}
 }

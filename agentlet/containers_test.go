@@ -2,8 +2,8 @@ package agentlet
 
 import (
 	"context"
+	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,51 +11,36 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func TestProbeOpensTheGateBeforeTheKubeletLooks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		r.OnUpdate(probed(nil))
+func TestProbeOpensTheGateBeforeTheKubelet(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start(t, probed(nil))
 		after(2 * time.Second)
-		if got := w.inCatalog(webID); got != "" {
-			t.Errorf("in the catalog as %s before the application listens", got)
-		}
+		w.expectHealth(t, "before the application listens", "")
 		w.listen(80, true)
 		after(probeEvery + 10*time.Millisecond)
-		if w.last().Status != corev1.ConditionTrue || w.inCatalog(webID) != contract.Passing {
-			t.Errorf("a moment after the application listens the gate is %v, the catalog %q", w.last().Status, w.inCatalog(webID))
-		}
+		w.expectGate(t, "a moment after the application listens", gateOpen, contract.Registered)
 	})
 }
 
-func TestProbeFailsSoonerThanTheKubelet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestProbeFailsBeforeTheKubelet(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		w.listen(80, true)
-		r, _ := w.start(t)
-		r.OnUpdate(probed(nil))
+		r, _ := w.start(t, probed(nil))
 		after(time.Second)
 		r.OnUpdate(ready(probed(nil), true))
 		after(time.Second)
 		w.listen(80, false)
 		after(2*probeAgain - 10*time.Millisecond)
-		if got := w.inCatalog(webID); got != contract.Passing {
-			t.Errorf("%s below the failure threshold", got)
-		}
+		w.expectHealth(t, "below the failure threshold", contract.Passing)
 		after(probeEvery + 20*time.Millisecond)
-		if got := w.inCatalog(webID); got != contract.Critical {
-			t.Errorf("%s beyond the failure threshold, though the kubelet still says ready", got)
-		}
-		if w.last().Status != corev1.ConditionTrue {
-			t.Error("an open gate closed")
-		}
+		w.expectHealth(t, "at the failure threshold, with a kubelet that still reports ready", contract.Critical)
+		w.expectGate(t, "unready", gateOpen, contract.Registered)
 	})
 }
 
 // TestFlappingProbeIsBounded has an application flap about as fast as it is probed, with a failure threshold of one.
 func TestFlappingProbeIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		w.listen(80, true)
 		r, _ := w.start(t)
 		pod := probed(func(c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 1 })
@@ -65,16 +50,12 @@ func TestFlappingProbeIsBounded(t *testing.T) {
 		flap := func() {
 			w.listen(80, false)
 			after(2 * probeEvery)
-			if got := w.inCatalog(webID); got != contract.Critical {
-				t.Errorf("%s at a failure, want critical at once", got)
-			}
+			w.expectHealth(t, "at a failure", contract.Critical)
 			w.listen(80, true)
 			after(2 * probeEvery)
 		}
 		flap()
-		if got := w.inCatalog(webID); got != contract.Passing {
-			t.Errorf("%s after a single failure, want passing at once", got)
-		}
+		w.expectHealth(t, "after a single failure", contract.Passing)
 		writes := w.count("readiness")
 		const long = 5 * time.Minute
 		for began := time.Now(); time.Since(began) < long; {
@@ -85,14 +66,10 @@ func TestFlappingProbeIsBounded(t *testing.T) {
 			t.Errorf("%d writes in %s of flapping, want at most %d", n, long, most)
 		}
 		after(probePeriod)
-		if got := w.inCatalog(webID); got != contract.Passing {
-			t.Errorf("%s when the flapping is over", got)
-		}
+		w.expectHealth(t, "after the flapping", contract.Passing)
 		after(2 * probePeriod)
 		flap()
-		if got := w.inCatalog(webID); got != contract.Passing {
-			t.Errorf("%s after a single failure long after it, want passing at once", got)
-		}
+		w.expectHealth(t, "after a single failure long after the flapping", contract.Passing)
 	})
 }
 
@@ -189,34 +166,26 @@ func TestProbeAndKubelet(t *testing.T) {
 		}},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := w.start(t)
-				pod := probed(c.change)
-				r.OnUpdate(pod.DeepCopy())
-				after(0)
-				for i, step := range c.steps {
-					pod = step.do(w, r, pod)
-					after(max(step.wait, 10*time.Millisecond))
-					if got := w.inCatalog(webID); got != step.want {
-						t.Fatalf("after step %d the catalog says %q, want %q", i+1, got, step.want)
-					}
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := w.start(t)
+			pod := probed(c.change)
+			r.OnUpdate(pod.DeepCopy())
+			after(0)
+			for i, step := range c.steps {
+				pod = step.do(w, r, pod)
+				after(max(step.wait, 10*time.Millisecond))
+				w.expectHealth(t, fmt.Sprintf("after step %d", i+1), step.want)
+			}
 		})
 	}
 }
 
 func TestProbeOfAnAdoptedPodLeavesNoGap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		w.slow = map[string]time.Duration{"probe": 300 * time.Millisecond}
 		w.listen(80, true)
-		w.agent[webID] = w.held(w.defined(probed(nil)))
-		w.syncNow()
-		r, _ := w.start(t)
-		r.OnUpdate(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered))
+		w.adopt(w.defined(probed(nil)))
+		w.start(t, gated(ready(probed(nil), true), gateOpen, contract.Registered))
 		after(5 * time.Second)
 		if n := w.count("readiness"); n != 0 {
 			t.Errorf("%d changes of the readiness check by a restart of the agentlet", n)
@@ -224,11 +193,9 @@ func TestProbeOfAnAdoptedPodLeavesNoGap(t *testing.T) {
 	})
 }
 
-func TestProbingEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		r.OnUpdate(probed(nil))
+func TestProbingEndsWithTermination(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := w.start(t, probed(nil))
 		after(time.Minute)
 		if n := w.count("probe"); n < 290 || n > 310 {
 			t.Errorf("%d probes in a minute, want 300", n)
@@ -243,12 +210,10 @@ func TestProbingEnds(t *testing.T) {
 	})
 }
 
-func TestHangingProbeIsGivenUpAtTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestHangingProbeIsCancelledAtTheEnd(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		w.setFail(failing(context.DeadlineExceeded, "probe"))
-		r, ended := w.start(t)
-		r.OnUpdate(probed(nil))
+		r, ended := w.start(t, probed(nil))
 		after(time.Second)
 		began := time.Now()
 		r.Terminate()

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
@@ -120,7 +118,7 @@ func randomState(random *rand.Rand) *state {
 	s := newState(testIdentity)
 	pod := ready(testPod("service-names", strings.Join(names, ",")), !chance(4))
 	if chance(3) {
-		pod = gated(pod, corev1.ConditionTrue, contract.Registered)
+		pod = gated(pod, gateOpen, contract.Registered)
 	}
 	now := time.Now()
 	s.conn = agentConn{phase: connPhase(random.IntN(16)), listed: !chance(4), lateUpdates: random.IntN(3)}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,35 +30,31 @@ func TestTermination(t *testing.T) {
 		"/drain and a container unready": {func(r *Registrar) { r.OnUpdate(ready(testPod(), false)) }, false},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := started(t, w, testPod())
-				began := time.Now()
-				c.sign(r)
-				drained := r.Drain(t.Context(), time.Second)
-				took := time.Since(began)
-				if drained != c.drains {
-					t.Fatalf("Drain = %v, want %v", drained, c.drains)
-				}
-				_, there := w.entry()
-				switch {
-				case c.drains && there:
-					t.Error("the hook was answered with the instance still at the agent")
-				case !c.drains && !there:
-					t.Error("deregistered without a sign of the end")
-				case !c.drains && took > 1100*time.Millisecond:
-					t.Errorf("a container that restarts alone was held for %s", took)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := started(t, w, testPod())
+			began := time.Now()
+			c.sign(r)
+			drained := r.Drain(t.Context(), time.Second)
+			took := time.Since(began)
+			if drained != c.drains {
+				t.Fatalf("Drain = %v, want %v", drained, c.drains)
+			}
+			_, there := w.entry()
+			switch {
+			case c.drains && there:
+				t.Error("the hook was answered with the instance still at the agent")
+			case !c.drains && !there:
+				t.Error("deregistered without a sign of the end")
+			case !c.drains && took > 1100*time.Millisecond:
+				t.Errorf("a container that restarts alone was held for %s", took)
+			}
 		})
 	}
 }
 
 func TestDrainOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.syncs = 200 * time.Millisecond
+	inWorld(t, func(t *testing.T, w *world) {
+		w.syncDelay = 200 * time.Millisecond
 		r, ended := started(t, w, testPod())
 		began := time.Now()
 		r.OnUpdate(deleted(ready(testPod(), true)))
@@ -71,9 +66,7 @@ func TestDrainOrder(t *testing.T) {
 			answered <- time.Since(began)
 		}()
 		after(201 * time.Millisecond)
-		if got := w.inCatalog(webID); got != "" {
-			t.Errorf("still in the catalog: %s", got)
-		}
+		w.expectHealth(t, "after the catalog's sync", "")
 		if took := <-answered; took < 5200*time.Millisecond || took > 5300*time.Millisecond {
 			t.Errorf("the hook was answered after %s, want the catalog's 200ms and drain-delay's 5s", took)
 		}
@@ -106,46 +99,37 @@ func TestDrainIsBounded(t *testing.T) {
 		"the catalog hangs":                      {grace(30, "drain-delay", "0s"), failing(context.DeadlineExceeded, "catalog"), 10 * time.Second, 10100 * time.Millisecond},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := started(t, w, c.pod)
-				w.setFail(c.fail)
-				began := time.Now()
-				r.OnUpdate(deleted(ready(c.pod, true)))
-				if !r.Drain(t.Context(), time.Second) {
-					t.Fatal("the hook was not held to the end of the drain")
-				}
-				if took := time.Since(began); took < c.min || took > c.max {
-					t.Errorf("drained after %s, want %s to %s", took, c.min, c.max)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := started(t, w, c.pod)
+			w.setFail(c.fail)
+			began := time.Now()
+			r.OnUpdate(deleted(ready(c.pod, true)))
+			if !r.Drain(t.Context(), time.Second) {
+				t.Fatal("the hook was not held to the end of the drain")
+			}
+			if took := time.Since(began); took < c.min || took > c.max {
+				t.Errorf("drained after %s, want %s to %s", took, c.min, c.max)
+			}
 		})
 	}
 }
 
-func TestDrainTakesOutWhatAnEarlierAgentletLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.agent[webID] = w.held(w.defined(testPod()))
-		w.syncNow()
+func TestDrainDeregistersInstancesOfAnEarlierAgentlet(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.adopt(w.defined(testPod()))
 		r, _ := w.start(t)
 		r.PreStop() // before the pod or the agent was seen
 		if !r.Drain(t.Context(), time.Second) {
 			t.Fatal("the hook was not held")
 		}
-		if got := w.inCatalog(webID); got != "" {
-			t.Errorf("the hook was answered with the instance still in the catalog: %s", got)
-		}
+		w.expectHealth(t, "drained", "")
 	})
 }
 
-func TestDrainWaitsForARegistrationUnderWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestDrainWaitsForARegistrationInFlight(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		w.slow = map[string]time.Duration{"register": 300 * time.Millisecond}
-		r, _ := w.start(t)
-		r.OnUpdate(ready(testPod(), true))
+		r, _ := w.start(t, ready(testPod(), true))
 		after(100 * time.Millisecond)
 		r.OnUpdate(deleted(ready(testPod(), true)))
 		r.Drain(t.Context(), time.Second)
@@ -157,8 +141,7 @@ func TestDrainWaitsForARegistrationUnderWay(t *testing.T) {
 }
 
 func TestJobCompletesWithoutDelay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		pod := ready(testPod(), false)
 		pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
@@ -172,7 +155,7 @@ func TestJobCompletesWithoutDelay(t *testing.T) {
 	})
 }
 
-func TestProxyLeavesBeforeItsService(t *testing.T) {
+func TestProxyIsDeregisteredBeforeItsService(t *testing.T) {
 	for name, c := range map[string]struct {
 		fail  error         // of the first removal of the proxy
 		slow  time.Duration // what a removal takes
@@ -183,47 +166,42 @@ func TestProxyLeavesBeforeItsService(t *testing.T) {
 		"not held up by one that stays":    {errors.New("500"), time.Second, nil, []string{"-" + webID, "-" + proxyID}},
 		"nor for long by one that is slow": {nil, 4 * time.Second, []string{"-" + proxyID, "-" + webID}, []string{"-" + proxyID, "-" + webID}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := w.start(t)
-				r.OnUpdate(ready(meshPod("9191"), true))
-				after(5 * time.Second)
-				w.slow = map[string]time.Duration{"deregister": c.slow}
-				var failed atomic.Bool
-				w.setFail(func(call string) error {
-					if call != "deregister" || failed.Swap(true) {
-						return nil
-					}
-					return c.fail
-				})
-				r.OnUpdate(deleted(ready(meshPod("9191"), true)))
-				after(c.slow * 3 / 2)
-				if got := w.since(2); !slices.Equal(got, c.first) {
-					t.Errorf("first %q is removed, want %q", got, c.first)
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := w.start(t, ready(meshPod("9191"), true))
+			after(5 * time.Second)
+			w.slow = map[string]time.Duration{"deregister": c.slow}
+			var failed atomic.Bool
+			w.setFail(func(call string) error {
+				if call != "deregister" || failed.Swap(true) {
+					return nil
 				}
-				after(20 * time.Second)
-				if got := w.since(2); !slices.Equal(got, c.want) {
-					t.Errorf("removed %q, want %q", got, c.want)
-				}
-				if w.inCatalog(webID) != "" || w.inCatalog(proxyID) != "" {
-					t.Error("the catalog still has them")
-				}
+				return c.fail
 			})
+			r.OnUpdate(deleted(ready(meshPod("9191"), true)))
+			after(c.slow * 3 / 2)
+			if got := w.since(2); !slices.Equal(got, c.first) {
+				t.Errorf("first %q is removed, want %q", got, c.first)
+			}
+			after(20 * time.Second)
+			if got := w.since(2); !slices.Equal(got, c.want) {
+				t.Errorf("removed %q, want %q", got, c.want)
+			}
+			if w.inCatalog(webID) != "" || w.inCatalog(proxyID) != "" {
+				t.Error("the catalog still has them")
+			}
 		})
 	}
 }
 
-func TestAgentThatComesBackDuringTheEndIsCleanedUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestDrainDeregistersWhenTheAgentReturns(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		w.setFail(failing(ErrRefused, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register", "deregister"))
 		r.OnUpdate(deleted(ready(testPod(), true)))
 		began := time.Now()
 		r.Drain(t.Context(), time.Second)
 		if took := time.Since(began); took > time.Second {
-			t.Errorf("an agent that refuses was waited for: %s", took)
+			t.Errorf("an agent that mustReject was waited for: %s", took)
 		}
 		after(time.Second)
 		w.setFail(nil)
@@ -234,47 +212,44 @@ func TestAgentThatComesBackDuringTheEndIsCleanedUp(t *testing.T) {
 	})
 }
 
-func TestAnnouncedEndThatNeverComes(t *testing.T) {
+func TestAbortedTermination(t *testing.T) {
 	for name, c := range map[string]struct {
-		sign      func(r *Registrar)
-		calledOff bool
+		sign    func(r *Registrar)
+		aborted bool
 	}{
 		"the kubelet's hook alone": {func(*Registrar) {}, true},
 		"a deletion too":           {func(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, ended := started(t, w, testPod()) // its grace period is the default of 30 s
-				r.PreStop()
-				c.sign(r)
-				after(59 * time.Second)
-				select {
-				case err := <-ended:
-					t.Fatalf("ended within the grace period: %v", err)
-				default:
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, ended := started(t, w, testPod()) // its grace period is the default of 30 s
+			r.PreStop()
+			c.sign(r)
+			after(59 * time.Second)
+			select {
+			case err := <-ended:
+				t.Fatalf("ended within the grace period: %v", err)
+			default:
+			}
+			after(2 * time.Second)
+			select {
+			case err := <-ended:
+				if !c.aborted || !errors.Is(err, ErrTerminationAborted) {
+					t.Errorf("ended with %v", err)
 				}
-				after(2 * time.Second)
-				select {
-				case err := <-ended:
-					if !c.calledOff || !errors.Is(err, ErrTerminationAborted) {
-						t.Errorf("ended with %v", err)
-					}
-				default:
-					if c.calledOff {
-						t.Error("the pod is left without a registrar")
-					}
+			default:
+				if c.aborted {
+					t.Error("the pod is left without a registrar")
 				}
-				if !c.calledOff {
-					return
-				}
-				again, _ := w.start(t)
-				again.OnUpdate(gated(ready(testPod(), true), corev1.ConditionFalse, contract.Draining))
-				after(time.Second)
-				if w.inCatalog(webID) != contract.Passing || w.last().Status != corev1.ConditionTrue {
-					t.Errorf("the next start has it %q in the catalog, and the gate %s", w.inCatalog(webID), w.last().Status)
-				}
-			})
+			}
+			if !c.aborted {
+				return
+			}
+			again, _ := w.start(t)
+			again.OnUpdate(gated(ready(testPod(), true), gateClosed, contract.Draining))
+			after(time.Second)
+			if w.inCatalog(webID) != contract.Passing || w.last().Status != gateOpen {
+				t.Errorf("the next start has it %q in the catalog, and the gate %s", w.inCatalog(webID), w.last().Status)
+			}
 		})
 	}
 }
@@ -304,8 +279,7 @@ func TestDrainBudget(t *testing.T) {
 }
 
 func TestDrainEndsWithItsCaller(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -317,8 +291,7 @@ func TestDrainEndsWithItsCaller(t *testing.T) {
 }
 
 func TestDrainHooksStartNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		for range 1000 {
 			go r.Drain(t.Context(), time.Second)
@@ -330,10 +303,9 @@ func TestDrainHooksStartNothing(t *testing.T) {
 	})
 }
 
-// TestDrainHookThatCameEarlyIsHeld: the kubelet runs all hooks at once, and the sign of the end may come a moment later.
-func TestDrainHookThatCameEarlyIsHeld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+// TestEarlyDrainHookIsHeld: the kubelet runs all hooks at once, and the sign of the end may come a moment later.
+func TestEarlyDrainHookIsHeld(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		began := time.Now()
 		time.AfterFunc(time.Second/2, r.PreStop)

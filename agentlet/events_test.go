@@ -108,19 +108,13 @@ func TestEvents(t *testing.T) {
 		}(), nil, "Registered"},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := w.start(t)
-				r.OnUpdate(ready(c.pod, true))
-				after(time.Second)
-				if c.life != nil {
-					c.life(t, w, r)
-				}
-				if got := w.told(); got != c.told {
-					t.Errorf("told %q, want %q", got, c.told)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := w.start(t, ready(c.pod, true))
+			after(time.Second)
+			if c.life != nil {
+				c.life(t, w, r)
+			}
+			w.expectEvents(t, c.told)
 		})
 	}
 }
@@ -138,37 +132,28 @@ func TestEventsBeforeTheGate(t *testing.T) {
 		"a lagging world": {func(w *world) { w.sync = false }, testPod(), ""},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				c.fail(w)
-				r, _ := w.start(t)
-				r.OnUpdate(ready(c.pod, name != "only not ready"))
-				after(14 * time.Second)
-				if got := w.told(); got != "" {
-					t.Errorf("told %q at once", got)
-				}
-				after(time.Hour)
-				if got := w.told(); got != c.told {
-					t.Errorf("told %q, want %q", got, c.told)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			c.fail(w)
+			w.start(t, ready(c.pod, name != "only not ready"))
+			after(14 * time.Second)
+			w.expectEvents(t, "")
+			after(time.Hour)
+			w.expectEvents(t, c.told)
 		})
 	}
 }
 
 // A restarted agentlet finds the gate open, or says again what is wrong only when that has changed.
 func TestNoEventAgainAfterARestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		started(t, w, testPod())
 		w.mu.Lock()
 		w.events = nil
 		w.mu.Unlock()
 		again, _ := w.start(t)
-		again.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+		again.OnUpdate(gated(ready(testPod(), true), gateOpen, contract.Registered))
 		after(time.Hour)
-		if got := w.told(); got != "" {
+		if got := w.eventReasons(); got != "" {
 			t.Errorf("told %q", got)
 		}
 	})
@@ -177,65 +162,58 @@ func TestNoEventAgainAfterARestart(t *testing.T) {
 // The condition is all that a restarted agentlet knows of the past: what it does not say, because an open gate stays open, is told
 // again.
 func TestAnOutageIsToldAgainAfterARestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		w.fails(ErrRefused)
 		for range 2 {
-			r, _ := w.start(t)
-			r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+			w.start(t, gated(ready(testPod(), true), gateOpen, contract.Registered))
 			after(time.Hour)
 		}
-		if got := w.told(); got != "ConsulUnreachable! ConsulUnreachable!" {
+		if got := w.eventReasons(); got != "ConsulUnreachable! ConsulUnreachable!" {
 			t.Errorf("told %q", got)
 		}
 	})
 }
 
 func TestNoEventAgainAfterARestartWithoutAGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		pod := ready(testPod("gate", "off"), true)
 		pod.Spec.ReadinessGates = nil
-		w := newWorld()
 		for range 2 {
-			r, _ := w.start(t)
-			r.OnUpdate(pod)
+			w.start(t, pod)
 			after(time.Minute)
 		}
-		if got := w.told(); got != "Registered" {
+		if got := w.eventReasons(); got != "Registered" {
 			t.Errorf("told %q", got)
 		}
 	})
 }
 
 // An API server that doesn't take events holds nothing up, and is not asked again for the same one.
-func TestEventsThatFail(t *testing.T) {
+func TestFailingEventsBlockNothing(t *testing.T) {
 	for name, err := range map[string]error{"refused": errors.New("forbidden"), "hanging": context.DeadlineExceeded} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.setFail(failing(err, "event"))
-				r, ended := started(t, w, testPod())
-				after(time.Hour)
-				if n := w.count("event"); n != 1 {
-					t.Errorf("%d tries for one event", n)
-				}
-				began := time.Now()
-				r.OnUpdate(deleted(ready(testPod(), true)))
-				if !r.Drain(t.Context(), time.Second) || time.Since(began) > 5100*time.Millisecond {
-					t.Errorf("the hook was answered after %s", time.Since(began))
-				}
-				r.Terminate()
-				<-ended
-				if took := time.Since(began); took > 6100*time.Millisecond {
-					t.Errorf("the process ended after %s", took)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.setFail(failing(err, "event"))
+			r, ended := started(t, w, testPod())
+			after(time.Hour)
+			if n := w.count("event"); n != 1 {
+				t.Errorf("%d tries for one event", n)
+			}
+			began := time.Now()
+			r.OnUpdate(deleted(ready(testPod(), true)))
+			if !r.Drain(t.Context(), time.Second) || time.Since(began) > 5100*time.Millisecond {
+				t.Errorf("the hook was answered after %s", time.Since(began))
+			}
+			r.Terminate()
+			<-ended
+			if took := time.Since(began); took > 6100*time.Millisecond {
+				t.Errorf("the process ended after %s", took)
+			}
 		})
 	}
 }
 
 // Where SIGTERM is there before the drain is over, its event still gets its moment, and no more.
-func TestTheEventOfTheDrainIsAwaited(t *testing.T) {
+func TestEndWaitsForTheDrainsEvent(t *testing.T) {
 	for name, c := range map[string]struct {
 		takes, ends time.Duration
 		told        string
@@ -243,29 +221,24 @@ func TestTheEventOfTheDrainIsAwaited(t *testing.T) {
 		"a quick API server": {100 * time.Millisecond, 100 * time.Millisecond, "Registered Drained"},
 		"a slow one":         {3 * time.Second, time.Second, "Registered"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, ended := started(t, w, testPod("drain-delay", "0s"))
-				w.mu.Lock()
-				w.slow = map[string]time.Duration{"event": c.takes}
-				w.mu.Unlock()
-				began := time.Now()
-				r.Terminate()
-				<-r.drained
-				if took := time.Since(began); took > 50*time.Millisecond {
-					t.Errorf("the drain took %s", took)
-				}
-				time.Sleep(c.ends + 50*time.Millisecond)
-				synctest.Wait()
-				if !closed(r.done) {
-					t.Errorf("Run goes on")
-				}
-				if got := w.told(); got != c.told {
-					t.Errorf("told %q, want %q", got, c.told)
-				}
-				<-ended
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, ended := started(t, w, testPod("drain-delay", "0s"))
+			w.mu.Lock()
+			w.slow = map[string]time.Duration{"event": c.takes}
+			w.mu.Unlock()
+			began := time.Now()
+			r.Terminate()
+			<-r.drained
+			if took := time.Since(began); took > 50*time.Millisecond {
+				t.Errorf("the drain took %s", took)
+			}
+			time.Sleep(c.ends + 50*time.Millisecond)
+			synctest.Wait()
+			if !closed(r.done) {
+				t.Errorf("Run goes on")
+			}
+			w.expectEvents(t, c.told)
+			<-ended
 		})
 	}
 }
@@ -280,8 +253,8 @@ func TestEventMessagesAreBounded(t *testing.T) {
 	}
 }
 
-// TestLastAnswerIsTold has the agent answer registrations or updates with an error that names something else at each try.
-func TestLastAnswerIsTold(t *testing.T) {
+// TestLastingErrorIsReportedOnce has the agent answer registrations or updates with an error that names something else at each try.
+func TestLastingErrorIsReportedOnce(t *testing.T) {
 	n := 0
 	full := func(call string) error {
 		n++
@@ -297,47 +270,44 @@ func TestLastAnswerIsTold(t *testing.T) {
 		"heartbeats of an open gate": {"heartbeat", time.Minute, "the catalog shows web"},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				var log bytes.Buffer
-				w.log = slog.New(slog.NewTextHandler(&log, nil))
-				r, _ := w.start(t)
-				fail := func(call string) error {
-					if call == c.call {
-						return full(call)
-					}
-					return nil
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			var log bytes.Buffer
+			w.log = slog.New(slog.NewTextHandler(&log, nil))
+			r, _ := w.start(t)
+			fail := func(call string) error {
+				if call == c.call {
+					return full(call)
 				}
-				if c.until == 0 {
-					w.setFail(fail)
-				}
-				r.OnUpdate(ready(testPod(), true))
-				if c.until > 0 {
-					after(c.until)
-					w.setFail(fail)
-					r.OnUpdate(ready(testPod(), false))
-				}
-				after(10 * time.Second)
-				if strings.Contains(w.told(), "RegistrationFailed") {
-					t.Error("told before it had lasted for 15 seconds")
-				}
-				after(time.Minute)
-				if !strings.Contains(w.last().Message, c.gate) {
-					t.Errorf("the gate says %q, want %q", w.last().Message, c.gate)
-				}
-				if !strings.HasSuffix(w.told(), "RegistrationFailed!") {
-					t.Errorf("events: %s", w.told())
-				}
-				writes, events, lines := len(w.conditions()), w.told(), strings.Count(log.String(), "no space left")
-				after(time.Hour)
-				if more := len(w.conditions()) - writes; more != 0 || w.told() != events {
-					t.Errorf("%d writes and the events %q after %q in an hour of the same", more, w.told(), events)
-				}
-				if more := strings.Count(log.String(), "no space left") - lines; more != 0 || lines != 1 {
-					t.Errorf("%d log lines, and %d more in an hour of the same", lines, more)
-				}
-			})
+				return nil
+			}
+			if c.until == 0 {
+				w.setFail(fail)
+			}
+			r.OnUpdate(ready(testPod(), true))
+			if c.until > 0 {
+				after(c.until)
+				w.setFail(fail)
+				r.OnUpdate(ready(testPod(), false))
+			}
+			after(10 * time.Second)
+			if strings.Contains(w.eventReasons(), "RegistrationFailed") {
+				t.Error("told before it had lasted for 15 seconds")
+			}
+			after(time.Minute)
+			if !strings.Contains(w.last().Message, c.gate) {
+				t.Errorf("the gate says %q, want %q", w.last().Message, c.gate)
+			}
+			if !strings.HasSuffix(w.eventReasons(), "RegistrationFailed!") {
+				t.Errorf("events: %s", w.eventReasons())
+			}
+			writes, events, lines := len(w.conditions()), w.eventReasons(), strings.Count(log.String(), "no space left")
+			after(time.Hour)
+			if more := len(w.conditions()) - writes; more != 0 || w.eventReasons() != events {
+				t.Errorf("%d writes and the events %q after %q in an hour of the same", more, w.eventReasons(), events)
+			}
+			if more := strings.Count(log.String(), "no space left") - lines; more != 0 || lines != 1 {
+				t.Errorf("%d log lines, and %d more in an hour of the same", lines, more)
+			}
 		})
 	}
 }

@@ -18,9 +18,9 @@ func FuzzPod(f *testing.F) {
 	for _, pair := range [][2]*corev1.Pod{
 		{testPod(), ready(testPod(), true)},
 		{ready(testPod(), true), deleted(ready(testPod(), true))},
-		{gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), testPod("heartbeat-ttl", "soon")},
+		{gated(ready(testPod(), true), gateOpen, contract.Registered), testPod("heartbeat-ttl", "soon")},
 		{begun, ready(begun, true)},
-		{otherGated(testPod("gate", "registered"), corev1.ConditionTrue), testPod("service-names", "web,admin")},
+		{otherGated(testPod("gate", "registered"), gateOpen), testPod("service-names", "web,admin")},
 	} {
 		first, _ := json.Marshal(pair[0])
 		second, _ := json.Marshal(pair[1])

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,11 +12,9 @@ import (
 )
 
 func TestGateOpensWhenTheCatalogShowsIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.syncs = 300 * time.Millisecond
-		r, _ := w.start(t)
-		r.OnUpdate(testPod())
+	inWorld(t, func(t *testing.T, w *world) {
+		w.syncDelay = 300 * time.Millisecond
+		r, _ := w.start(t, testPod())
 		after(0)
 		if n := w.count("register"); n != 0 {
 			t.Errorf("registered %d times before the containers were ready", n)
@@ -28,9 +25,7 @@ func TestGateOpensWhenTheCatalogShowsIt(t *testing.T) {
 			t.Errorf("written before the catalog had it: %+v", w.conditions())
 		}
 		after(2 * time.Millisecond)
-		if w.last().Status != corev1.ConditionTrue {
-			t.Errorf("the gate is %+v, want open", w.last())
-		}
+		w.expectGate(t, "in the catalog", gateOpen, contract.Registered)
 		if n := len(w.conditions()); n != 1 {
 			t.Errorf("%d writes for a pod that starts in a moment, want 1: %+v", n, w.conditions())
 		}
@@ -44,93 +39,70 @@ func TestGateModes(t *testing.T) {
 		status      corev1.ConditionStatus
 		reason      contract.Reason
 	}{
-		"off opens a gate that is there":     {[]string{"gate", "off"}, true, corev1.ConditionTrue, contract.Registered},
-		"fixed health opens with it":         {[]string{"service-health", "warning"}, true, corev1.ConditionTrue, contract.Registered},
-		"gate-timeout opens anyway":          {[]string{"gate-timeout", "10s"}, false, corev1.ConditionTrue, contract.TimedOut},
-		"without gate-timeout it never does": {nil, false, corev1.ConditionFalse, contract.AwaitingCatalog},
+		"off opens a gate that is there":     {[]string{"gate", "off"}, true, gateOpen, contract.Registered},
+		"fixed health opens with it":         {[]string{"service-health", "warning"}, true, gateOpen, contract.Registered},
+		"gate-timeout opens anyway":          {[]string{"gate-timeout", "10s"}, false, gateOpen, contract.TimedOut},
+		"without gate-timeout it never does": {nil, false, gateClosed, contract.AwaitingCatalog},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.sync = c.sync
-				r, _ := w.start(t)
-				r.OnUpdate(ready(testPod(c.annotations...), true))
-				after(20 * time.Second)
-				if got := w.last(); got.Status != c.status || got.Reason != string(c.reason) {
-					t.Errorf("the gate says %q %q, want %q %q", got.Status, got.Reason, c.status, c.reason)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.sync = c.sync
+			w.start(t, ready(testPod(c.annotations...), true))
+			after(20 * time.Second)
+			w.expectGate(t, "after 20s", c.status, c.reason)
 		})
 	}
 }
 
-func TestRegisteredModeOpensBeforeTheContainersAreReady(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		r.OnUpdate(testPod("gate", "registered"))
+func TestRegisteredModeOpensBeforeReadiness(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := w.start(t, testPod("gate", "registered"))
 		after(100 * time.Millisecond)
-		if w.last().Status != corev1.ConditionTrue || w.inCatalog(webID) != contract.Critical {
+		if w.last().Status != gateOpen || w.inCatalog(webID) != contract.Critical {
 			t.Errorf("gate %v, catalog %q, want open and critical", w.last().Status, w.inCatalog(webID))
 		}
 		r.OnUpdate(ready(testPod("gate", "registered"), true))
 		after(100 * time.Millisecond)
-		if w.inCatalog(webID) != contract.Passing {
-			t.Errorf("catalog %q, want passing", w.inCatalog(webID))
-		}
+		w.expectHealth(t, "ready", contract.Passing)
 	})
 }
 
 func TestRebootClosesTheGateUntilTheNewAddressIsThere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		old := w.defined(testPod())
 		old.Address = "10.1.0.4"
-		w.agent[webID] = w.held(old)
-		w.syncNow()
+		w.adopt(old)
 		r, _ := w.start(t)
-		rebooted := gated(testPod(), corev1.ConditionTrue, contract.Registered)
+		rebooted := gated(testPod(), gateOpen, contract.Registered)
 		rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
 		r.OnUpdate(rebooted)
 		after(2 * time.Second)
-		if got := w.last(); got.Status != corev1.ConditionFalse {
-			t.Errorf("the gate says %+v with the old address in Consul, want closed", got)
-		}
-		r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionFalse, contract.ContainersNotReady))
+		w.expectGate(t, "with the old address in Consul", gateClosed, contract.ContainersNotReady)
+		r.OnUpdate(gated(ready(testPod(), true), gateClosed, contract.ContainersNotReady))
 		after(time.Second)
 		if got := w.web().definition.Address; got != "10.1.0.5" {
 			t.Errorf("the agent has address %s", got)
 		}
-		if got := w.last(); got.Status != corev1.ConditionTrue {
-			t.Errorf("the gate says %+v, want open", got)
-		}
+		w.expectGate(t, "with the new address in Consul", gateOpen, contract.Registered)
 	})
 }
 
 func TestRebootDoesNotOpenOnTheOldAddress(t *testing.T) {
 	for _, mode := range []string{"passing", "registered"} {
-		t.Run(mode, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				old := w.defined(testPod("gate", mode))
-				old.Address = "10.1.0.4"
-				w.agent[webID] = w.held(old)
-				w.syncNow()
-				w.sync = false
-				rebooted := gated(ready(testPod("gate", mode), true), corev1.ConditionTrue, contract.Registered)
-				rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
-				r, _ := w.start(t)
-				r.OnUpdate(rebooted)
-				after(time.Minute)
-				if got := w.last(); got.Status != corev1.ConditionFalse {
-					t.Errorf("the gate says %v %s while the catalog has the old address", got.Status, got.Reason)
-				}
-			})
+		runInWorld(t, mode, func(t *testing.T, w *world) {
+			old := w.defined(testPod("gate", mode))
+			old.Address = "10.1.0.4"
+			w.adopt(old)
+			w.sync = false
+			rebooted := gated(ready(testPod("gate", mode), true), gateOpen, contract.Registered)
+			rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
+			w.start(t, rebooted)
+			after(time.Minute)
+			w.expectGate(t, "with the old address in the catalog", gateClosed, contract.AwaitingCatalog)
 		})
 	}
 }
 
-func TestClosedGateSaysWhy(t *testing.T) {
+func TestReasonOfAClosedGate(t *testing.T) {
 	cases := map[string]struct {
 		pod    *corev1.Pod
 		fail   func(string) error
@@ -149,26 +121,22 @@ func TestClosedGateSaysWhy(t *testing.T) {
 		"node check": {ready(testPod(), true), nil, func(w *world) { w.nodeDown = []string{"Serf Health Status"} }, contract.AwaitingCatalog, "Serf Health Status"},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.fail = c.fail
-				if c.change != nil {
-					c.change(w)
-				}
-				r, _ := w.start(t)
-				r.OnUpdate(c.pod)
-				after(10 * time.Second)
-				got := w.last()
-				if got.Status != corev1.ConditionFalse || got.Reason != string(c.reason) || !strings.Contains(got.Message, c.says) {
-					t.Errorf("the gate says %v %s %q, want closed with %s and %q", got.Status, got.Reason, got.Message, c.reason, c.says)
-				}
-				writes := len(w.conditions())
-				after(5 * time.Minute)
-				if len(w.conditions()) != writes {
-					t.Errorf("the same reason was written %d times more", len(w.conditions())-writes)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.fail = c.fail
+			if c.change != nil {
+				c.change(w)
+			}
+			w.start(t, c.pod)
+			after(10 * time.Second)
+			got := w.last()
+			if got.Status != gateClosed || got.Reason != string(c.reason) || !strings.Contains(got.Message, c.says) {
+				t.Errorf("the gate says %v %s %q, want closed with %s and %q", got.Status, got.Reason, got.Message, c.reason, c.says)
+			}
+			writes := len(w.conditions())
+			after(5 * time.Minute)
+			if len(w.conditions()) != writes {
+				t.Errorf("the same reason was written %d times more", len(w.conditions())-writes)
+			}
 		})
 	}
 }
@@ -182,93 +150,75 @@ func TestAnswerAboutTheLeaderIsTold(t *testing.T) {
 		"none":     {nil, "10.0.0.1:8500 has no cluster leader"},
 		"an error": {failing(errors.New("ask for the leader: 429 too many requests"), "leader"), "429 too many requests"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.leader, w.fail = false, c.fail
-				r, _ := w.start(t)
-				r.OnUpdate(ready(testPod(), true))
-				after(10 * time.Second)
-				if got := w.last(); got.Reason != string(contract.ConsulUnreachable) || !strings.HasSuffix(got.Message, c.says) {
-					t.Errorf("the gate says %s %q, want %q at its end", got.Reason, got.Message, c.says)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.leader, w.fail = false, c.fail
+			w.start(t, ready(testPod(), true))
+			after(10 * time.Second)
+			if got := w.last(); got.Reason != string(contract.ConsulUnreachable) || !strings.HasSuffix(got.Message, c.says) {
+				t.Errorf("the gate says %s %q, want %q at its end", got.Reason, got.Message, c.says)
+			}
 		})
 	}
 }
 
 func TestClosedGateBeginsWithStarting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := w.start(t)
 		pod := testPod()
 		pod.Status.PodIP = ""
 		r.OnUpdate(pod)
 		after(conditionDebounce)
-		if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.Starting) {
+		if got := w.last(); got.Status != gateClosed || got.Reason != string(contract.Starting) {
 			t.Errorf("the gate of a pod without an IP says %s %s %q", got.Status, got.Reason, got.Message)
 		}
 	})
 }
 
 func TestPortConflictKeepsTheGateClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := w.start(t)
 		r.PortConflict(errors.New("address already in use"))
 		r.OnUpdate(ready(testPod(), true))
 		after(5 * time.Second)
-		if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.PortConflict) {
-			t.Errorf("the gate says %v %s, want closed with PortConflict", got.Status, got.Reason)
-		}
+		w.expectGate(t, "with a conflict", gateClosed, contract.PortConflict)
 		r.PortConflict(nil)
 		after(time.Second)
-		if w.last().Status != corev1.ConditionTrue {
-			t.Error("the gate stays closed though the port is open")
-		}
+		w.expectGate(t, "with the port open", gateOpen, contract.Registered)
 	})
 }
 
 func TestContinuousPolicy(t *testing.T) {
-	t.Run("an added service closes nothing", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			w.syncs = 50 * time.Millisecond
-			r, _ := started(t, w, testPod("gate-policy", "continuous"))
-			r.OnUpdate(ready(testPod("gate-policy", "continuous", "service-names", "web,admin"), true))
-			after(time.Second)
-			for _, c := range w.conditions() {
-				if c.Status != corev1.ConditionTrue {
-					t.Errorf("the gate closed: %s %s", c.Reason, c.Message)
-				}
+	runInWorld(t, "an added service closes nothing", func(t *testing.T, w *world) {
+		w.syncDelay = 50 * time.Millisecond
+		r, _ := started(t, w, testPod("gate-policy", "continuous"))
+		r.OnUpdate(ready(testPod("gate-policy", "continuous", "service-names", "web,admin"), true))
+		after(time.Second)
+		for _, c := range w.conditions() {
+			if c.Status != gateOpen {
+				t.Errorf("the gate closed: %s %s", c.Reason, c.Message)
 			}
-		})
+		}
 	})
 	for name, annotations := range map[string][]string{
 		"a loss closes":                   {"gate-policy", "continuous"},
 		"gate-timeout does not hide that": {"gate-policy", "continuous", "gate-timeout", "10s"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				started(t, w, testPod(annotations...))
-				after(time.Minute)
-				w.mu.Lock()
-				w.sync = false
-				delete(w.catalog, webID)
-				w.touch()
-				w.mu.Unlock()
-				after(500 * time.Millisecond)
-				if got := w.last(); got.Status != corev1.ConditionFalse || got.Reason != string(contract.CatalogLost) {
-					t.Errorf("the gate says %v %s, want closed with CatalogLost", got.Status, got.Reason)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			started(t, w, testPod(annotations...))
+			after(time.Minute)
+			w.mu.Lock()
+			w.sync = false
+			delete(w.catalog, webID)
+			w.touch()
+			w.mu.Unlock()
+			after(500 * time.Millisecond)
+			w.expectGate(t, "lost", gateClosed, contract.CatalogLost)
 		})
 	}
 }
 
-// TestFailingCheckOfAnOpenGateIsTold has a service's own check fail for a while.
-func TestFailingCheckOfAnOpenGateIsTold(t *testing.T) {
+// TestOpenGateReportsFailingChecks has a service's own check fail for a while.
+func TestOpenGateReportsFailingChecks(t *testing.T) {
 	set := func(w *world, own contract.Health) { w.set(func() { w.own = own }) }
 	cases := map[string]struct {
 		pod    *corev1.Pod
@@ -303,31 +253,23 @@ func TestFailingCheckOfAnOpenGateIsTold(t *testing.T) {
 		}, "the catalog shows web at 10.1.0.5", 0, "Registered"},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := w.start(t)
-				r.OnUpdate(c.pod)
-				after(time.Minute)
-				writes := len(w.conditions())
-				c.life(w)
-				if got := w.last(); got.Status != corev1.ConditionTrue || got.Message != c.says || len(w.conditions())-writes != c.writes {
-					t.Errorf("after %d writes the gate says %s %q, want %d and %q", len(w.conditions())-writes, got.Status, got.Message, c.writes, c.says)
-				}
-				if w.told() != c.events {
-					t.Errorf("events: %s, want %s", w.told(), c.events)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.start(t, c.pod)
+			after(time.Minute)
+			writes := len(w.conditions())
+			c.life(w)
+			if got := w.last(); got.Status != gateOpen || got.Message != c.says || len(w.conditions())-writes != c.writes {
+				t.Errorf("after %d writes the gate says %s %q, want %d and %q", len(w.conditions())-writes, got.Status, got.Message, c.writes, c.says)
+			}
+			w.expectEvents(t, c.events)
 		})
 	}
 }
 
-// TestLossOfAnOpenGateIsTold has the catalog lose an instance for good, under the policy that keeps the gate open.
-func TestLossOfAnOpenGateIsTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		r.OnUpdate(checked())
+// TestOpenGateReportsALoss has the catalog lose an instance for good, under the policy that keeps the gate open.
+func TestOpenGateReportsALoss(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start(t, checked())
 		after(time.Minute)
 		lostAt := time.Now()
 		w.mu.Lock()
@@ -336,37 +278,29 @@ func TestLossOfAnOpenGateIsTold(t *testing.T) {
 		w.mu.Unlock()
 		after(time.Minute)
 		want := "the catalog showed web at 10.1.0.5 until " + lostAt.UTC().Format(time.RFC3339)
-		if got := w.last(); got.Status != corev1.ConditionTrue || got.Reason != string(contract.CatalogLost) || got.Message != want {
+		if got := w.last(); got.Status != gateOpen || got.Reason != string(contract.CatalogLost) || got.Message != want {
 			t.Errorf("the gate says %s %s %q, want open and %q", got.Status, got.Reason, got.Message, want)
 		}
 		writes := len(w.conditions())
 		after(time.Hour)
-		if len(w.conditions()) != writes || w.told() != "Registered CatalogLost!" {
-			t.Errorf("%d more writes; events: %s", len(w.conditions())-writes, w.told())
+		if len(w.conditions()) != writes || w.eventReasons() != "Registered CatalogLost!" {
+			t.Errorf("%d more writes; events: %s", len(w.conditions())-writes, w.eventReasons())
 		}
 		w.set(func() { w.sync = true })
 		after(time.Minute)
-		if got := w.last(); got.Reason != string(contract.Registered) {
-			t.Errorf("the gate says %s %q", got.Reason, got.Message)
-		}
+		w.expectGate(t, "shown again", gateOpen, contract.Registered)
 	})
 }
 
 func TestGateWaitsForTheProxysOwnCheck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		w.proxyOwn = contract.Critical
-		r, _ := w.start(t)
-		r.OnUpdate(ready(meshPod("9191"), true))
+		w.start(t, ready(meshPod("9191"), true))
 		after(time.Minute)
-		if got := w.last(); got.Reason != string(contract.AwaitingCatalog) {
-			t.Fatalf("the gate says %s while the proxy does not listen", got.Reason)
-		}
+		w.expectGate(t, "with a proxy that does not listen", gateClosed, contract.AwaitingCatalog)
 		w.set(func() { w.proxyOwn = contract.Passing })
 		after(time.Second)
-		if got := w.last(); got.Reason != string(contract.Registered) {
-			t.Errorf("the gate says %s %q", got.Reason, got.Message)
-		}
+		w.expectGate(t, "with a proxy that listens", gateOpen, contract.Registered)
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -46,20 +45,16 @@ func TestMessagesOfOthersFitIntoTheCondition(t *testing.T) {
 		"nothing is wrong":  {nil, false, nil, contract.Registered, false},
 		"32 long names":     {nil, false, []string{"service-names", longNames()}, contract.Registered, false},
 		"many errors":       {nil, false, manyErrors(), contract.InvalidConfiguration, true},
-		"Consul refuses":    {failing(refusal, "register"), false, nil, contract.RegistrationRejected, true},
+		"Consul mustReject": {failing(refusal, "register"), false, nil, contract.RegistrationRejected, true},
 		"a login's refusal": {failing(refusal, "login"), true, nil, contract.LoginFailed, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.fail, w.acl = c.fail, c.acl
-				r, _ := w.start(t)
-				r.OnUpdate(ready(testPod(c.annotations...), true))
-				after(2 * time.Minute)
-				if got := w.last(); got.Reason != string(c.reason) || strings.HasSuffix(got.Message, "...") != c.cut {
-					t.Errorf("%s: %s", got.Reason, got.Message)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.fail, w.acl = c.fail, c.acl
+			w.start(t, ready(testPod(c.annotations...), true))
+			after(2 * time.Minute)
+			if got := w.last(); got.Reason != string(c.reason) || strings.HasSuffix(got.Message, "...") != c.cut {
+				t.Errorf("%s: %s", got.Reason, got.Message)
+			}
 		})
 	}
 }

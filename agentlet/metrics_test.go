@@ -44,10 +44,8 @@ func expect(t *testing.T, when string, got, want map[string]float64) {
 }
 
 func TestMetricsOfALife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		r.OnUpdate(testPod())
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := w.start(t, testPod())
 		after(2 * time.Second)
 		before := scrape(t, r)
 		expect(t, "before", before, map[string]float64{
@@ -68,7 +66,7 @@ func TestMetricsOfALife(t *testing.T) {
 			"agentlet_registrations_total{first}": 1, "agentlet_registrations_total{lost}": 0,
 			"agentlet_requests_total{register,ok}": 1, "agentlet_request_duration_seconds{register}": 1,
 			"agentlet_requests_total{create_event,ok}": 1, "agentlet_heartbeats_missed_total": 0,
-			"agentlet_time_to_gate_seconds": w.syncs.Seconds(),
+			"agentlet_time_to_gate_seconds": w.syncDelay.Seconds(),
 		})
 		after(time.Minute)
 		w.set(func() { delete(w.agent, webID) })
@@ -82,7 +80,7 @@ func TestMetricsOfALife(t *testing.T) {
 		})
 
 		w.mu.Lock()
-		w.syncs = 500 * time.Millisecond
+		w.syncDelay = 500 * time.Millisecond
 		w.mu.Unlock()
 		r.OnUpdate(deleted(ready(changed, true)))
 		after(250 * time.Millisecond)
@@ -99,8 +97,7 @@ func TestMetricsOfALife(t *testing.T) {
 }
 
 func TestMetricsOfAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		after(time.Minute)
 		w.fails(ErrRefused)
@@ -108,7 +105,7 @@ func TestMetricsOfAnOutage(t *testing.T) {
 		out := scrape(t, r)
 		expect(t, "out", out, map[string]float64{"agentlet_consul_reachable": 0, "agentlet_gate_open": 1, "agentlet_gate_reason{Registered}": 1})
 		if n := out["agentlet_heartbeats_missed_total"]; n < 4 || n > 6 {
-			t.Errorf("%v beats missed in a minute, want one in 10 seconds", n)
+			t.Errorf("%v heartbeats missed in a minute, want one in 10 seconds", n)
 		}
 		if n := out["agentlet_requests_total{get_leader,refused}"]; n < 10 || n > 60 {
 			t.Errorf("leader asked for and refused %v times", n)
@@ -118,13 +115,13 @@ func TestMetricsOfAnOutage(t *testing.T) {
 		over := scrape(t, r)
 		expect(t, "over", over, map[string]float64{"agentlet_consul_reachable": 1, "agentlet_registrations_total{lost}": 0})
 		if n := over["agentlet_heartbeats_missed_total"] - out["agentlet_heartbeats_missed_total"]; n > 1 {
-			t.Errorf("%v beats missed after the outage", n)
+			t.Errorf("%v heartbeats missed after the outage", n)
 		}
 		r.OnUpdate(deleted(ready(testPod(), true)))
 		w.fails(ErrRefused)
 		after(time.Minute)
 		if end := scrape(t, r); end["agentlet_heartbeats_missed_total"] != over["agentlet_heartbeats_missed_total"] {
-			t.Error("a pod that has left misses beats")
+			t.Error("a pod that has left misses heartbeats")
 		}
 	})
 }
@@ -137,8 +134,7 @@ func TestMetricsOfADrain(t *testing.T) {
 		"refused":   {ErrRefused, 0},
 		"timed_out": {ErrUnreachable, 15}, // drain-timeout and drain-delay
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
+		inWorld(t, func(t *testing.T, w *world) {
 			r, _ := started(t, w, testPod())
 			w.fails(c.fail)
 			r.OnUpdate(deleted(ready(testPod(), true)))
@@ -157,8 +153,7 @@ func TestMetricsOfADrain(t *testing.T) {
 }
 
 func TestResyncsAreCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := w.start(t)
 		w.sync = false
 		r.OnUpdate(ready(testPod(), true))

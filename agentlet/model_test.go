@@ -183,7 +183,7 @@ func (m *consulModel) follow(id string, before, after agentEntry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.unsynced[id] = true
-	time.AfterFunc(m.syncs, m.syncChanges)
+	time.AfterFunc(m.syncDelay, m.syncChanges)
 }
 
 // meddle changes the agent's state past the registrar.
@@ -262,7 +262,7 @@ func (m *consulModel) expire() {
 			e.heartbeat = contract.Critical
 			m.agent[id], m.unsynced[id] = e, true
 			m.touch()
-			time.AfterFunc(m.syncs, m.syncChanges)
+			time.AfterFunc(m.syncDelay, m.syncChanges)
 		}
 	}
 }
@@ -279,7 +279,7 @@ func (m *consulModel) reap() {
 			delete(m.criticalSince, id)
 			m.unsynced[id] = true
 			m.touch()
-			time.AfterFunc(m.syncs, m.syncChanges)
+			time.AfterFunc(m.syncDelay, m.syncChanges)
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 
 func tag(tags ...string) Override { return Override{Tags: &tags} }
 
-// hears says it, and fails the test where it isn't taken.
-func hears(t *testing.T, r *Registrar, o Override) (inCatalog bool) {
+// mustOverride says it, and fails the test where it isn't taken.
+func mustOverride(t *testing.T, r *Registrar, o Override) (inCatalog bool) {
 	t.Helper()
 	inCatalog, err := override(t, r, o)
 	if err != nil {
@@ -26,8 +26,8 @@ func hears(t *testing.T, r *Registrar, o Override) (inCatalog bool) {
 	return inCatalog
 }
 
-// refuses says it, and fails the test where it isn't refused with an error of this kind.
-func refuses(t *testing.T, r *Registrar, o Override, kind error) {
+// mustReject says it, and fails the test where it isn't refused with an error of this kind.
+func mustReject(t *testing.T, r *Registrar, o Override, kind error) {
 	t.Helper()
 	if _, err := override(t, r, o); !errors.Is(err, kind) {
 		t.Errorf("answered with %v, want %v", err, kind)
@@ -42,57 +42,52 @@ func override(t *testing.T, r *Registrar, o Override) (inCatalog bool, err error
 	return r.Override(ctx, o)
 }
 
-func TestMaintenanceTakesOutOfPassingAndBack(t *testing.T) {
+func TestMaintenanceMakesTheInstanceCritical(t *testing.T) {
 	for name, annotations := range map[string][]string{
 		"gate-policy once": nil, "gate-policy continuous": {"gate-policy", "continuous"}, "no gate": {"gate", "off"},
 		"a fixed health": {"service-health", "passing"}, "gate registered": {"gate", "registered"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := started(t, w, speaking(annotations...))
-				registered, writes := w.count("register"), len(w.conditions())
-				if !hears(t, r, maintain("compaction")) {
-					t.Error("answered before the catalog had it")
-				}
-				if e := w.web(); w.inCatalog(webID) != contract.Critical || e.output != "maintenance: compaction" {
-					t.Errorf("the catalog says %q, with %q", w.inCatalog(webID), e.output)
-				}
-				after(time.Minute)
-				if !hears(t, r, resume()) || w.inCatalog(webID) != contract.Passing {
-					t.Errorf("after it the catalog says %q", w.inCatalog(webID))
-				}
-				after(time.Minute)
-				if n := w.count("register") - registered; n != 0 {
-					t.Errorf("registered anew %d times", n)
-				}
-				if n := len(w.conditions()) - writes; n != 0 {
-					t.Errorf("the gate was written %d times: %+v", n, w.last())
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := started(t, w, withLocalAPI(annotations...))
+			registered, writes := w.count("register"), len(w.conditions())
+			if !mustOverride(t, r, maintain("compaction")) {
+				t.Error("answered before the catalog had it")
+			}
+			if e := w.web(); w.inCatalog(webID) != contract.Critical || e.output != "maintenance: compaction" {
+				t.Errorf("the catalog says %q, with %q", w.inCatalog(webID), e.output)
+			}
+			after(time.Minute)
+			if !mustOverride(t, r, resume()) || w.inCatalog(webID) != contract.Passing {
+				t.Errorf("after it the catalog says %q", w.inCatalog(webID))
+			}
+			after(time.Minute)
+			if n := w.count("register") - registered; n != 0 {
+				t.Errorf("registered anew %d times", n)
+			}
+			if n := len(w.conditions()) - writes; n != 0 {
+				t.Errorf("the gate was written %d times: %+v", n, w.last())
+			}
 		})
 	}
 }
 
 func TestQuietHourOfMaintenance(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, speaking())
-		hears(t, r, maintain("compaction"))
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := started(t, w, withLocalAPI())
+		mustOverride(t, r, maintain("compaction"))
 		after(time.Minute)
-		index, gates := w.at(), w.count("gate")
-		hears(t, r, maintain("compaction"))
+		index, gates := w.changes(), w.count("gate")
+		mustOverride(t, r, maintain("compaction"))
 		after(time.Hour)
-		if w.at() != index || w.count("gate") != gates {
-			t.Errorf("an hour of it wrote %d times to the catalog, and %d times to the API server", w.at()-index, w.count("gate")-gates)
+		if w.changes() != index || w.count("gate") != gates {
+			t.Errorf("an hour of it wrote %d times to the catalog, and %d times to the API server", w.changes()-index, w.count("gate")-gates)
 		}
 	})
 }
 
 func TestMaintenanceAndReadiness(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, speaking())
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := started(t, w, withLocalAPI())
 		says := func(when, output string) {
 			t.Helper()
 			after(time.Second)
@@ -100,53 +95,48 @@ func TestMaintenanceAndReadiness(t *testing.T) {
 				t.Errorf("%s the check is %q with %q, want %q", when, e.readiness, e.output, output)
 			}
 		}
-		r.OnUpdate(ready(speaking(), false))
-		hears(t, r, maintain("compaction"))
+		r.OnUpdate(ready(withLocalAPI(), false))
+		mustOverride(t, r, maintain("compaction"))
 		says("in maintenance, unready,", "maintenance: compaction")
-		hears(t, r, maintain("restore"))
+		mustOverride(t, r, maintain("restore"))
 		says("with another reason", "maintenance: restore")
-		hears(t, r, resume())
+		mustOverride(t, r, resume())
 		says("unready after it", "the pod's containers are not ready")
-		hears(t, r, maintain("again"))
-		r.OnUpdate(ready(speaking(), true))
+		mustOverride(t, r, maintain("again"))
+		r.OnUpdate(ready(withLocalAPI(), true))
 		says("ready in maintenance", "maintenance: again")
 	})
 }
 
 func TestClosedGateWaitsForTheEndOfAMaintenance(t *testing.T) {
 	for mode, open := range map[string]bool{"passing": false, "registered": true} {
-		t.Run(mode, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := w.start(t)
-				r.OnUpdate(speaking("gate", mode))
-				synctest.Wait()
-				hears(t, r, maintain("restoring"))
-				r.OnUpdate(ready(speaking("gate", mode), true))
-				after(time.Minute)
-				got := w.last()
-				if (got.Status == corev1.ConditionTrue) != open || w.inCatalog(webID) != contract.Critical {
-					t.Errorf("the gate says %v %s %q, the catalog %q", got.Status, got.Reason, got.Message, w.inCatalog(webID))
-				}
-				if !open && got.Message != "in maintenance mode, set by the application" {
-					t.Errorf("the gate says %q", got.Message)
-				}
-				hears(t, r, resume())
-				after(time.Second)
-				if w.last().Status != corev1.ConditionTrue || w.inCatalog(webID) != contract.Passing {
-					t.Errorf("after it the gate is %v", w.last().Status)
-				}
-			})
+		runInWorld(t, mode, func(t *testing.T, w *world) {
+			r, _ := w.start(t, withLocalAPI("gate", mode))
+			synctest.Wait()
+			mustOverride(t, r, maintain("restoring"))
+			r.OnUpdate(ready(withLocalAPI("gate", mode), true))
+			after(time.Minute)
+			got := w.last()
+			if (got.Status == gateOpen) != open || w.inCatalog(webID) != contract.Critical {
+				t.Errorf("the gate says %v %s %q, the catalog %q", got.Status, got.Reason, got.Message, w.inCatalog(webID))
+			}
+			if !open && got.Message != "in maintenance mode, set by the application" {
+				t.Errorf("the gate says %q", got.Message)
+			}
+			mustOverride(t, r, resume())
+			after(time.Second)
+			if w.last().Status != gateOpen || w.inCatalog(webID) != contract.Passing {
+				t.Errorf("after it the gate is %v", w.last().Status)
+			}
 		})
 	}
 }
 
-func TestMaintenanceIsToldAndShown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, speaking())
-		hears(t, r, maintain("compaction"))
-		hears(t, r, tag("primary"))
+func TestMaintenanceIsReported(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := started(t, w, withLocalAPI())
+		mustOverride(t, r, maintain("compaction"))
+		mustOverride(t, r, tag("primary"))
 		after(time.Second)
 		if s := r.Status(); s.Maintenance != "maintenance: compaction" || !slices.Equal(s.Tags, []string{"primary"}) {
 			t.Errorf("the status says %q and %q", s.Maintenance, s.Tags)
@@ -155,49 +145,45 @@ func TestMaintenanceIsToldAndShown(t *testing.T) {
 			t.Errorf("the metrics are %v", got)
 		}
 		after(10 * time.Minute)
-		hears(t, r, resume())
+		mustOverride(t, r, resume())
 		after(time.Second)
-		if got := w.told(); got != "Registered Maintenance Registered" {
-			t.Errorf("the events are %s", got)
-		}
+		w.expectEvents(t, "Registered Maintenance Registered")
 	})
 }
 
-func TestTagsOfTheApplication(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, speaking("service-tags", "v1"))
+func TestTagOverride(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := started(t, w, withLocalAPI("service-tags", "v1"))
 		has := func(when string, tags ...string) {
 			t.Helper()
 			if got := w.web().definition.Tags; !slices.Equal(got, tags) || w.inCatalog(webID) != contract.Passing {
 				t.Errorf("%s: tags %q, want %q", when, got, tags)
 			}
 		}
-		if !hears(t, r, tag("primary", "v1")) {
+		if !mustOverride(t, r, tag("primary", "v1")) {
 			t.Error("answered before the catalog had them")
 		}
 		has("added, one of them twice", "v1", "primary")
 		after(time.Hour)
 		has("an hour later", "v1", "primary")
-		r.OnUpdate(ready(speaking("service-tags", "v2"), true))
+		r.OnUpdate(ready(withLocalAPI("service-tags", "v2"), true))
 		after(time.Second)
 		has("beside changed annotations", "v2", "primary", "v1")
-		hears(t, r, tag("replica"))
+		mustOverride(t, r, tag("replica"))
 		has("replaced", "v2", "replica")
-		hears(t, r, tag())
+		mustOverride(t, r, tag())
 		has("withdrawn", "v2")
-		hears(t, r, tag("primary"))
+		mustOverride(t, r, tag("primary"))
 		w.set(func() { clear(w.agent) })
 		after(5 * time.Second)
 		has("after the agent has lost its data", "v2", "primary")
 	})
 }
 
-func TestMaintenanceOutlivesTheAgentsData(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := started(t, w, speaking())
-		hears(t, r, maintain("compaction"))
+func TestMaintenanceSurvivesALossOfTheAgentsData(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := started(t, w, withLocalAPI())
+		mustOverride(t, r, maintain("compaction"))
 		w.set(func() { clear(w.agent) })
 		after(5 * time.Second)
 		if e := w.web(); e.readiness != contract.Critical || e.output != "maintenance: compaction" {
@@ -214,54 +200,48 @@ func startedAt(pod *corev1.Pod, at time.Time, n int32) *corev1.Pod {
 	return pod
 }
 
-func TestRestartedAgentlet(t *testing.T) {
+func TestMaintenanceAfterARestart(t *testing.T) {
 	for name, c := range map[string]struct {
 		pod  func(began time.Time) *corev1.Pod // as the next agentlet sees it
 		goes bool
 	}{
-		"alone: the maintenance goes on": {func(time.Time) *corev1.Pod { return ready(speaking(), true) }, true},
+		"alone: the maintenance goes on": {func(time.Time) *corev1.Pod { return ready(withLocalAPI(), true) }, true},
 		"alone, after earlier restarts of the application": {func(began time.Time) *corev1.Pod {
-			return startedAt(ready(speaking(), true), began.Add(-2*time.Second), 3)
+			return startedAt(ready(withLocalAPI(), true), began.Add(-2*time.Second), 3)
 		}, true},
 		"with the application, as on a node's restart": {func(began time.Time) *corev1.Pod {
-			return startedAt(ready(speaking(), true), began.Add(300*time.Millisecond), 1)
+			return startedAt(ready(withLocalAPI(), true), began.Add(300*time.Millisecond), 1)
 		}, false},
 		"and the pod no longer asks for the local API": {func(time.Time) *corev1.Pod { return ready(testPod(), true) }, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.agent[webID] = w.held(w.defined(speaking("service-tags", "primary"))) // the tag is the application's
-				entry := w.agent[webID]
-				entry.readiness, entry.output = contract.Critical, "maintenance: compaction"
-				w.agent[webID] = entry
-				w.syncNow()
-				time.Sleep(time.Hour)
-				r, _ := w.start(t)
-				r.OnUpdate(gated(c.pod(time.Now()), corev1.ConditionTrue, contract.Registered))
-				after(time.Second)
-				want := contract.Passing
-				if c.goes {
-					want = contract.Critical
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.agent[webID] = w.held(w.defined(withLocalAPI("service-tags", "primary"))) // the tag is the application's
+			entry := w.agent[webID]
+			entry.readiness, entry.output = contract.Critical, "maintenance: compaction"
+			w.agent[webID] = entry
+			w.syncNow()
+			time.Sleep(time.Hour)
+			r, _ := w.start(t, gated(c.pod(time.Now()), gateOpen, contract.Registered))
+			after(time.Second)
+			want := contract.Passing
+			if c.goes {
+				want = contract.Critical
+			}
+			if e := w.web(); e.readiness != want || len(e.definition.Tags) > 0 {
+				t.Errorf("the check is %q, want %q; tags %q, want none", e.readiness, want, e.definition.Tags)
+			}
+			if c.goes {
+				if w.web().output != "maintenance: compaction" {
+					t.Errorf("the check says %q", w.web().output)
 				}
-				if e := w.web(); e.readiness != want || len(e.definition.Tags) > 0 {
-					t.Errorf("the check is %q, want %q; tags %q, want none", e.readiness, want, e.definition.Tags)
-				}
-				if c.goes {
-					if w.web().output != "maintenance: compaction" {
-						t.Errorf("the check says %q", w.web().output)
-					}
-					hears(t, r, resume())
-					if w.inCatalog(webID) != contract.Passing {
-						t.Error("it can't be ended")
-					}
-				}
-			})
+				mustOverride(t, r, resume())
+				w.expectHealth(t, "resumed", contract.Passing)
+			}
 		})
 	}
 }
 
-func TestWordsEndWithTheApplication(t *testing.T) {
+func TestOverridesEndWithTheApplication(t *testing.T) {
 	second := func(pod *corev1.Pod) *corev1.Pod { // a container more, that is not started yet
 		pod = pod.DeepCopy()
 		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "logs"})
@@ -299,110 +279,87 @@ func TestWordsEndWithTheApplication(t *testing.T) {
 			return pod
 		}, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				pod := speaking(c.annotations...)
-				r, _ := started(t, w, pod)
-				after(time.Hour + 300*time.Millisecond)
-				said := time.Now()
-				hears(t, r, tag("primary"))
-				hears(t, r, maintain("compaction"))
-				after(10 * time.Second)
-				r.OnUpdate(c.pod(ready(pod, true), said))
-				after(time.Second)
-				e := w.web()
-				if tags, out := len(e.definition.Tags) == 1, w.inCatalog(webID) == contract.Critical; tags != c.stays || out != c.stays {
-					t.Errorf("tags %q and %q in the catalog; want both words to stay: %v", e.definition.Tags, w.inCatalog(webID), c.stays)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			pod := withLocalAPI(c.annotations...)
+			r, _ := started(t, w, pod)
+			after(time.Hour + 300*time.Millisecond)
+			said := time.Now()
+			mustOverride(t, r, tag("primary"))
+			mustOverride(t, r, maintain("compaction"))
+			after(10 * time.Second)
+			r.OnUpdate(c.pod(ready(pod, true), said))
+			after(time.Second)
+			e := w.web()
+			if tags, out := len(e.definition.Tags) == 1, w.inCatalog(webID) == contract.Critical; tags != c.stays || out != c.stays {
+				t.Errorf("tags %q and %q in the catalog; want both words to stay: %v", e.definition.Tags, w.inCatalog(webID), c.stays)
+			}
 		})
 	}
 }
 
-func TestWordsThatAreNotTaken(t *testing.T) {
-	t.Run("before the pod is known", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			r, _ := w.start(t)
-			refuses(t, r, maintain("x"), ErrOverrideUnavailable)
-		})
+func TestRejectedOverrides(t *testing.T) {
+	runInWorld(t, "before the pod is known", func(t *testing.T, w *world) {
+		r, _ := w.start(t)
+		mustReject(t, r, maintain("x"), ErrOverrideUnavailable)
 	})
-	t.Run("not asked for", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			r, _ := started(t, w, testPod())
-			refuses(t, r, maintain("x"), ErrOverrideForbidden)
-			refuses(t, r, tag("primary"), ErrOverrideForbidden)
-			if w.inCatalog(webID) != contract.Passing {
-				t.Error("and it was followed")
-			}
-		})
+	runInWorld(t, "not asked for", func(t *testing.T, w *world) {
+		r, _ := started(t, w, testPod())
+		mustReject(t, r, maintain("x"), ErrOverrideForbidden)
+		mustReject(t, r, tag("primary"), ErrOverrideForbidden)
+		w.expectHealth(t, "after rejected overrides", contract.Passing)
 	})
-	t.Run("a tag that is not allowed", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
-			r, _ := started(t, w, speaking())
-			hears(t, r, tag("primary"))
-			refuses(t, r, tag("replica", "URLprefix-/admin"), ErrOverrideForbidden)
-			_, err := override(t, r, tag("replica", "URLprefix-/admin"))
-			if want := `tags[1]: "URLprefix-/admin": pods of this namespace may not register urlprefix-* (of a test)`; err == nil || err.Error() != want {
-				t.Errorf("answered with %v, want %s", err, want)
-			}
-			after(time.Second)
-			if tags := w.web().definition.Tags; !slices.Equal(tags, []string{"primary"}) {
-				t.Errorf("the catalog has %q", tags)
-			}
-		})
+	runInWorld(t, "a tag that is not allowed", func(t *testing.T, w *world) {
+		w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
+		r, _ := started(t, w, withLocalAPI())
+		mustOverride(t, r, tag("primary"))
+		mustReject(t, r, tag("replica", "URLprefix-/admin"), ErrOverrideForbidden)
+		_, err := override(t, r, tag("replica", "URLprefix-/admin"))
+		if want := `tags[1]: "URLprefix-/admin": pods of this namespace may not register urlprefix-* (of a test)`; err == nil || err.Error() != want {
+			t.Errorf("answered with %v, want %s", err, want)
+		}
+		after(time.Second)
+		if tags := w.web().definition.Tags; !slices.Equal(tags, []string{"primary"}) {
+			t.Errorf("the catalog has %q", tags)
+		}
 	})
-	t.Run("at the end, which a maintenance doesn't change", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			r, ended := started(t, w, speaking())
-			hears(t, r, maintain("compaction"))
-			r.OnUpdate(deleted(ready(speaking(), true)))
-			refuses(t, r, resume(), ErrOverrideConflict)
-			if !r.Drain(t.Context(), time.Second) || w.inCatalog(webID) != "" {
-				t.Errorf("after the drain the catalog says %q", w.inCatalog(webID))
-			}
-			r.Terminate()
-			<-ended
-			refuses(t, r, resume(), ErrOverrideUnavailable)
-		})
+	runInWorld(t, "at the end, which a maintenance doesn't change", func(t *testing.T, w *world) {
+		r, ended := started(t, w, withLocalAPI())
+		mustOverride(t, r, maintain("compaction"))
+		r.OnUpdate(deleted(ready(withLocalAPI(), true)))
+		mustReject(t, r, resume(), ErrOverrideConflict)
+		if !r.Drain(t.Context(), time.Second) || w.inCatalog(webID) != "" {
+			t.Errorf("after the drain the catalog says %q", w.inCatalog(webID))
+		}
+		r.Terminate()
+		<-ended
+		mustReject(t, r, resume(), ErrOverrideUnavailable)
 	})
-	t.Run("tags that others set", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			pod := annotated([]string{"local-api", "enabled", "service-names", "", "service-port", "", "services", "[{name: web, port: 8080, enable_tag_override: true}]"})
-			r, _ := started(t, w, pod)
-			refuses(t, r, tag("primary"), ErrOverrideConflict)
-			hears(t, r, tag())
-		})
+	runInWorld(t, "tags that others set", func(t *testing.T, w *world) {
+		pod := annotated([]string{"local-api", "enabled", "service-names", "", "service-port", "", "services", "[{name: web, port: 8080, enable_tag_override: true}]"})
+		r, _ := started(t, w, pod)
+		mustReject(t, r, tag("primary"), ErrOverrideConflict)
+		mustOverride(t, r, tag())
 	})
-	t.Run("more changes than a person makes", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			r, _ := started(t, w, speaking())
-			began := time.Now()
-			for i := range changesAtOnce {
-				hears(t, r, tag(string(rune('a'+i))))
-			}
-			if took := time.Since(began); took >= changeEvery {
-				t.Fatalf("ten changes took %s", took)
-			}
-			refuses(t, r, tag("more"), ErrTooManyOverrides)
-			for range 100 {
-				hears(t, r, tag(string(rune('a'+changesAtOnce-1)))) // the same again
-			}
-			after(changeEvery)
-			hears(t, r, tag("more"))
-			refuses(t, r, maintain("more"), ErrTooManyOverrides)
-		})
+	runInWorld(t, "more changes than a person makes", func(t *testing.T, w *world) {
+		r, _ := started(t, w, withLocalAPI())
+		began := time.Now()
+		for i := range changesAtOnce {
+			mustOverride(t, r, tag(string(rune('a'+i))))
+		}
+		if took := time.Since(began); took >= changeEvery {
+			t.Fatalf("ten changes took %s", took)
+		}
+		mustReject(t, r, tag("more"), ErrTooManyOverrides)
+		for range 100 {
+			mustOverride(t, r, tag(string(rune('a'+changesAtOnce-1)))) // the same again
+		}
+		after(changeEvery)
+		mustOverride(t, r, tag("more"))
+		mustReject(t, r, maintain("more"), ErrTooManyOverrides)
 	})
 }
 
-func TestAnswerWaitsForTheCatalog(t *testing.T) {
+func TestOverrideWaitsForTheCatalog(t *testing.T) {
 	for name, c := range map[string]struct {
 		change    func(w *world)
 		ready     bool
@@ -410,33 +367,30 @@ func TestAnswerWaitsForTheCatalog(t *testing.T) {
 		most      time.Duration
 		inCatalog bool
 	}{
-		"a slow sync":                {func(w *world) { w.syncs = 700 * time.Millisecond }, true, 700 * time.Millisecond, 800 * time.Millisecond, true},
+		"a slow sync":                {func(w *world) { w.syncDelay = 700 * time.Millisecond }, true, 700 * time.Millisecond, 800 * time.Millisecond, true},
 		"no sync":                    {func(w *world) { w.sync = false }, true, 3 * time.Second, 3*time.Second + 100*time.Millisecond, false},
-		"the agent refuses":          {func(w *world) { w.fail = func(string) error { return ErrRefused } }, true, 3 * time.Second, 3*time.Second + 100*time.Millisecond, false},
+		"the agent mustReject":       {func(w *world) { w.fail = func(string) error { return ErrRefused } }, true, 3 * time.Second, 3*time.Second + 100*time.Millisecond, false},
 		"nothing is to be there yet": {func(*world) {}, false, 0, 0, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				var r *Registrar
-				if c.ready {
-					r, _ = started(t, w, speaking())
-				} else {
-					r, _ = w.start(t)
-					r.OnUpdate(speaking())
-					after(time.Second)
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			var r *Registrar
+			if c.ready {
+				r, _ = started(t, w, withLocalAPI())
+			} else {
+				r, _ = w.start(t)
+				r.OnUpdate(withLocalAPI())
+				after(time.Second)
+			}
+			w.mu.Lock()
+			c.change(w)
+			w.mu.Unlock()
+			for _, word := range []Override{tag("primary"), maintain("compaction")} {
+				began := time.Now()
+				known, err := override(t, r, word)
+				if took := time.Since(began); err != nil || known != c.inCatalog || took < c.least || took > c.most {
+					t.Errorf("answered %v, %v after %s, want %v after %s to %s", known, err, took, c.inCatalog, c.least, c.most)
 				}
-				w.mu.Lock()
-				c.change(w)
-				w.mu.Unlock()
-				for _, word := range []Override{tag("primary"), maintain("compaction")} {
-					began := time.Now()
-					known, err := override(t, r, word)
-					if took := time.Since(began); err != nil || known != c.inCatalog || took < c.least || took > c.most {
-						t.Errorf("answered %v, %v after %s, want %v after %s to %s", known, err, took, c.inCatalog, c.least, c.most)
-					}
-				}
-			})
+			}
 		})
 	}
 }

@@ -23,7 +23,7 @@ func TestPlan(t *testing.T) {
 		return pod
 	}
 	opened := func(annotations ...string) *corev1.Pod {
-		return gated(ready(testPod(annotations...), true), corev1.ConditionTrue, contract.Registered)
+		return gated(ready(testPod(annotations...), true), gateOpen, contract.Registered)
 	}
 	// held puts the instance at the agent as it is wanted, and into the catalog.
 	held := func(s *state) {
@@ -58,11 +58,11 @@ func TestPlan(t *testing.T) {
 		"nothing is registered without a leader":                {ready(testPod(), true), func(s *state) { s.conn.phase = connNoLeader }, 0, "get_leader"},
 		"nor before it is known what is there":                  {ready(testPod(), true), func(s *state) { s.conn.listed = false }, 0, "list_services"},
 		"containers that are not ready are not registered":      {testPod(), nil, 0, "read_catalog"},
-		"the pod's own Ready says nothing":                      {conditioned(testPod(), corev1.ConditionTrue), nil, 0, "read_catalog"},
-		"for or against":                                        {conditioned(ready(testPod(), true), corev1.ConditionFalse), nil, 0, "read_catalog register web passing"},
+		"the pod's own Ready says nothing":                      {conditioned(testPod(), gateOpen), nil, 0, "read_catalog"},
+		"for or against":                                        {conditioned(ready(testPod(), true), gateClosed), nil, 0, "read_catalog register web passing"},
 		"ready containers are":                                  {ready(testPod(), true), nil, 0, "read_catalog register web passing"},
 		"the gate registered: at once, as critical":             {testPod("gate", "registered"), nil, 0, "read_catalog register web critical"},
-		"an open gate is enough, after a restart":               {gated(testPod(), corev1.ConditionTrue, contract.Registered), nil, 0, "read_catalog register web critical"},
+		"an open gate is enough, after a restart":               {gated(testPod(), gateOpen, contract.Registered), nil, 0, "read_catalog register web critical"},
 		"in between there is nothing to do but to watch":        {opened(), held, 0, "watch web"},
 		"the continuous policy reads the catalog, too":          {opened("gate-policy", "continuous"), held, 0, "read_catalog watch web"},
 		"a closed gate reads it, and opens":                     {ready(testPod(), true), held, 0, "patch_status Registered read_catalog watch web"},
@@ -73,7 +73,7 @@ func TestPlan(t *testing.T) {
 		"what somebody has changed is put right at once":        {opened(), edited, 0, "register web passing watch web"},
 		"but not again and again":                               {opened(), func(s *state) { edited(s); putNow(s) }, 0, "watch web"},
 		"but after a moment":                                    {opened(), func(s *state) { edited(s); putNow(s) }, reregisterInterval, "register web passing watch web"},
-		"containers that became unready: critical at once":      {gated(testPod(), corev1.ConditionTrue, contract.Registered), held, 0, "update_readiness web critical watch web"},
+		"containers that became unready: critical at once":      {gated(testPod(), gateOpen, contract.Registered), held, 0, "update_readiness web critical watch web"},
 		"an instance that nobody wants is removed":              {opened(), func(s *state) { held(s); leftover(s) }, 0, "deregister old watch web"},
 		"unless nobody knows what is wanted: then it is beaten": {nil, leftover, time.Second, "read_catalog update_heartbeat old"},
 		"the end: what is there is removed, and nothing beaten": {deleted(opened()), held, time.Minute, "deregister web patch_status Draining"},
@@ -131,8 +131,8 @@ func leap(t *testing.T, at time.Time, by time.Duration) time.Time {
 	return leapt
 }
 
-// TestWallClockThatJumpsChangesNothing plans at the same moment with the wall clock set forward and back.
-func TestWallClockThatJumpsChangesNothing(t *testing.T) {
+// TestWallClockJumpsChangeNothing plans at the same moment with the wall clock set forward and back.
+func TestWallClockJumpsChangeNothing(t *testing.T) {
 	began := time.Now()
 	registered := func(annotations ...string) *state {
 		s := newState(testIdentity)
@@ -154,7 +154,7 @@ func TestWallClockThatJumpsChangesNothing(t *testing.T) {
 		// waits are the times after which something becomes due.
 		waits []time.Duration
 	}{
-		"beats and refreshes": {inCatalog(registered()), []time.Duration{8 * time.Second, 10 * time.Second, 9 * time.Hour}},
+		"heartbeats and refreshes": {inCatalog(registered()), []time.Duration{8 * time.Second, 10 * time.Second, 9 * time.Hour}},
 		"resyncing": {func() *state {
 			s := registered()
 			finish(s, readCatalog{generation: s.catalog.generation}, answers{view: CatalogView{Index: 5}}, began)

@@ -14,11 +14,11 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-func TestStaleStatusAfterARebootIsNotBelieved(t *testing.T) {
+func TestStaleStatusAfterARebootIsIgnored(t *testing.T) {
 	identity := testIdentity
 	identity.PodIP = "10.1.0.9"
 	s := newState(identity)
-	s.observePod(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), nil, time.Now())
+	s.observePod(gated(ready(testPod(), true), gateOpen, contract.Registered), nil, time.Now())
 	if s.ready() || s.gate.open() {
 		t.Errorf("ready %v, open %v by a status with another address, want neither", s.ready(), s.gate.open())
 	}
@@ -77,13 +77,13 @@ func TestPodEnded(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		sign      func(r *Registrar)
-		calledOff bool
-		want      bool
+		sign    func(r *Registrar)
+		aborted bool
+		want    bool
 	}{
 		"the process alone":           {sign: func(*Registrar) {}},
 		"the container alone":         {sign: (*Registrar).PreStop},
-		"called off":                  {sign: (*Registrar).PreStop, calledOff: true},
+		"called off":                  {sign: (*Registrar).PreStop, aborted: true},
 		"deleted":                     {sign: func(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }, want: true},
 		"gone":                        {sign: (*Registrar).OnDelete, want: true},
 		"finished":                    {sign: over(corev1.RestartPolicyNever, 1, corev1.PodFailed), want: true},
@@ -96,10 +96,10 @@ func TestPodEnded(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, ended := started(t, newWorld(), testPod())
 				c.sign(r)
-				if !c.calledOff {
+				if !c.aborted {
 					r.Terminate()
 				}
-				if err := <-ended; errors.Is(err, ErrTerminationAborted) != c.calledOff {
+				if err := <-ended; errors.Is(err, ErrTerminationAborted) != c.aborted {
 					t.Errorf("ended with %v", err)
 				}
 				if got := r.PodEnded(); got != c.want {
@@ -110,9 +110,8 @@ func TestPodEnded(t *testing.T) {
 	}
 }
 
-func TestAnnotationsAreFollowedLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestChangedAnnotationsAreApplied(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		r.OnUpdate(ready(testPod("service-tags", "a,b", "service-names", "web,admin"), true))
 		after(time.Second)
@@ -125,9 +124,7 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 		}
 		r.OnUpdate(ready(testPod("service-names", "web", "heartbeat-ttl", "soon"), true))
 		after(2 * time.Second)
-		if got := w.last(); got.Reason != string(contract.InvalidConfiguration) || got.Status != corev1.ConditionTrue {
-			t.Errorf("after an invalid change the gate says %v %s, want open with InvalidConfiguration", got.Status, got.Reason)
-		}
+		w.expectGate(t, "with invalid annotations", gateOpen, contract.InvalidConfiguration)
 		if w.inCatalog(admin) != contract.Passing {
 			t.Error("an invalid change lost the last valid registration")
 		}
@@ -139,9 +136,8 @@ func TestAnnotationsAreFollowedLive(t *testing.T) {
 	})
 }
 
-func TestLabelsAreFollowedLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestChangedLabelsAreApplied(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod("tags-from-labels", "role"))
 		pod := ready(testPod("tags-from-labels", "role"), true)
 		pod.Labels = map[string]string{"role": "primary"}
@@ -153,23 +149,20 @@ func TestLabelsAreFollowedLive(t *testing.T) {
 	})
 }
 
-// TestAPodThatBecomesConsulIsNotFollowed: the name is refused whatever is allowed, and also of a pod that runs.
-func TestAPodThatBecomesConsulIsNotFollowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+// TestReservedNameIsRejected: the name is refused whatever is allowed, and also of a pod that runs.
+func TestReservedNameIsRejected(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		r.OnUpdate(ready(testPod("service-names", "Consul"), true))
 		after(2 * time.Second)
-		if got := w.last(); got.Reason != string(contract.InvalidConfiguration) || !strings.Contains(got.Message, "Consul's own servers") {
-			t.Errorf("the gate says %s: %s", got.Reason, got.Message)
-		}
+		w.expectGate(t, "named consul", gateOpen, contract.InvalidConfiguration, "Consul's own servers")
 		if len(w.agent) != 1 || w.inCatalog(webID) != contract.Passing {
 			t.Errorf("%d instances at the agent", len(w.agent))
 		}
 	})
 }
 
-func TestTagsThatAreNotAllowedAreNotFollowed(t *testing.T) {
+func TestForbiddenTagsAreRejected(t *testing.T) {
 	labelled := func(role string) *corev1.Pod {
 		pod := ready(testPod("tags-from-labels", "role"), true)
 		pod.Labels = map[string]string{"role": role}
@@ -186,41 +179,37 @@ func TestTagsThatAreNotAllowedAreNotFollowed(t *testing.T) {
 		"from label": {labelled("urlprefix-"), `tag "urlprefix-" (the value of label role)`},
 		"structured": {structured, `services][0].tags[1]: Forbidden: tag "urlprefix-/"`},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
-				r, _ := started(t, w, testPod("service-tags", "v1"))
-				r.OnUpdate(test.pod)
-				after(2 * time.Second)
-				got := w.last()
-				if got.Reason != string(contract.InvalidConfiguration) || got.Status != corev1.ConditionTrue ||
-					!strings.Contains(got.Message, test.says) || !strings.Contains(got.Message, "may not register urlprefix-* (of a test)") {
-					t.Errorf("the gate says %v %s: %s", got.Status, got.Reason, got.Message)
-				}
-				if tags := w.web().definition.Tags; w.inCatalog(webID) != contract.Passing || !slices.Equal(tags, []string{"v1"}) {
-					t.Errorf("the last valid registration did not stay as it was: %q", tags)
-				}
-				r.OnUpdate(labelled("v3"))
-				after(time.Second)
-				if tags := w.web().definition.Tags; !slices.Equal(tags, []string{"v3"}) || w.last().Reason != string(contract.Registered) {
-					t.Errorf("an allowed tag is not followed: %q, %s", tags, w.last().Message)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
+			r, _ := started(t, w, testPod("service-tags", "v1"))
+			r.OnUpdate(test.pod)
+			after(2 * time.Second)
+			got := w.last()
+			if got.Reason != string(contract.InvalidConfiguration) || got.Status != gateOpen ||
+				!strings.Contains(got.Message, test.says) || !strings.Contains(got.Message, "may not register urlprefix-* (of a test)") {
+				t.Errorf("the gate says %v %s: %s", got.Status, got.Reason, got.Message)
+			}
+			if tags := w.web().definition.Tags; w.inCatalog(webID) != contract.Passing || !slices.Equal(tags, []string{"v1"}) {
+				t.Errorf("the last valid registration did not stay as it was: %q", tags)
+			}
+			r.OnUpdate(labelled("v3"))
+			after(time.Second)
+			if tags := w.web().definition.Tags; !slices.Equal(tags, []string{"v3"}) || w.last().Reason != string(contract.Registered) {
+				t.Errorf("an allowed tag is not followed: %q, %s", tags, w.last().Message)
+			}
 		})
 	}
 }
 
-func TestAnnotationsWithANameThatIsNotAllowedAreNotFollowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+func TestForbiddenNamesAreRejected(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
 		w.allowed.Services = serviceGlobs(t, "web,shop-*")
 		r, _ := started(t, w, testPod())
 		pay := contract.ServiceID("shop", "web-1", testUID, "pay")
 		r.OnUpdate(ready(testPod("service-names", "web,pay", "service-tags", "a"), true))
 		after(2 * time.Second)
 		got := w.last()
-		if got.Reason != string(contract.InvalidConfiguration) || got.Status != corev1.ConditionTrue ||
+		if got.Reason != string(contract.InvalidConfiguration) || got.Status != gateOpen ||
 			!strings.Contains(got.Message, `service "pay"`) || !strings.Contains(got.Message, "web,shop-*") {
 			t.Errorf("the gate says %v %s: %s", got.Status, got.Reason, got.Message)
 		}

@@ -72,7 +72,9 @@ var errOther = errors.New("500 rpc error")
 // scripted are the events of scripts. Their order is what fuzzing's corpus means by its bytes.
 func scripted() []happening {
 	annotate := func(pairs ...string) func(*play) {
-		return func(p *play) { p.change(func(pod *corev1.Pod) { pod.Annotations = speaking(pairs...).Annotations }) }
+		return func(p *play) {
+			p.change(func(pod *corev1.Pod) { pod.Annotations = withLocalAPI(pairs...).Annotations })
+		}
 	}
 	fail := func(err error, calls ...string) func(*play) {
 		return func(p *play) { p.meet(func() { p.kept = failing(err, calls...) }) }
@@ -98,7 +100,7 @@ func scripted() []happening {
 		{"agent answers 500", fail(errOther, consul...)},
 		{"registrations fail", fail(errOther, "register")},
 		{"registrations are refused", fail(ErrRejected, "register")},
-		{"beats fail", fail(errOther, "heartbeat", "readiness")},
+		{"heartbeats fail", fail(errOther, "heartbeat", "readiness")},
 		{"the catalog can't be read", fail(errOther, "catalog")},
 		{"the agent can't be listed", fail(errOther, "instances")},
 		{"watching fails", fail(ErrUnreachable, "changed")},
@@ -141,8 +143,8 @@ func scripted() []happening {
 			})
 		}},
 		{"the continuous policy", annotate("gate-policy", "continuous")},
-		{"syncs take long", func(p *play) { p.locked(func() { p.syncs = 15 * time.Second }) }},
-		{"syncs take no time", func(p *play) { p.locked(func() { p.syncs = 0 }) }},
+		{"syncs take long", func(p *play) { p.locked(func() { p.syncDelay = 15 * time.Second }) }},
+		{"syncs take no time", func(p *play) { p.locked(func() { p.syncDelay = 0 }) }},
 		{"the application wants into maintenance", func(p *play) { p.say(maintain("compaction")) }},
 		{"the application wants back", func(p *play) { p.say(resume()) }},
 		{"news of the pod come late", func(p *play) { p.meet(func() { p.newsLag = 30 * time.Millisecond }) }},
@@ -340,7 +342,7 @@ func (p *play) fault(call string) error {
 
 // write follows a written condition.
 func (p *play) write(c corev1.PodCondition) (version string) {
-	open := c.Status == corev1.ConditionTrue
+	open := c.Status == gateOpen
 	var was, known bool
 	var lag time.Duration
 	version = p.change(func(pod *corev1.Pod) {
@@ -394,7 +396,7 @@ const soonOver = 100 * time.Second
 func perform(steps []step) (wrong string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p := &play{consulModel: newModel(ctx), pod: speaking(), version: 1}
+	p := &play{consulModel: newModel(ctx), pod: withLocalAPI(), version: 1}
 	p.usualLags()
 	p.fail, p.onWrite = p.fault, p.write
 	p.begin()
@@ -404,11 +406,11 @@ func perform(steps []step) (wrong string) {
 		time.Sleep(s.pause)
 	}
 	p.meet(func() { p.kept, p.away = nil, false; p.usualLags() })
-	p.locked(func() { p.leader, p.syncing, p.slow, p.syncs = true, true, nil, 5*time.Millisecond })
+	p.locked(func() { p.leader, p.syncing, p.slow, p.syncDelay = true, true, nil, 5*time.Millisecond })
 	p.start(false)
 	p.deliver()
 	if _, _, errs := registration.Parse(p.now(), nil); len(errs) > 0 {
-		p.change(func(pod *corev1.Pod) { pod.Annotations = speaking().Annotations })
+		p.change(func(pod *corev1.Pod) { pod.Annotations = withLocalAPI().Annotations })
 	}
 	time.Sleep(2 * changeEvery)
 	bounded, enough := context.WithTimeout(ctx, 3*time.Second)
@@ -484,7 +486,7 @@ func (p *play) converged(isReady bool) (wrongs []string) {
 }
 
 func (p *play) wrongGate(isReady bool) string {
-	if isReady && p.last().Status != corev1.ConditionTrue {
+	if isReady && p.last().Status != gateOpen {
 		return "the pod is ready, and its gate is closed"
 	}
 	return ""

@@ -14,7 +14,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func TestFailuresAreNotHurried(t *testing.T) {
+func TestFailuresAreRetriedWithBackoff(t *testing.T) {
 	other := errors.New("500 rpc error")
 	cases := map[string]struct {
 		fail   func(string) error
@@ -32,28 +32,22 @@ func TestFailuresAreNotHurried(t *testing.T) {
 		"nothing answers":                 {failing(ErrUnreachable, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"), contract.ConsulUnreachable},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.setFail(c.fail)
-				r, _ := w.start(t)
-				r.OnUpdate(ready(testPod(), true))
-				after(10 * time.Second)
-				w.expectNoHurry(t)
-				if got := w.last(); c.reason != "" && got.Reason != string(c.reason) {
-					t.Errorf("the gate says %s %q, want %s", got.Reason, got.Message, c.reason)
-				}
-				w.setFail(nil)
-				after(time.Minute)
-				if w.last().Status != corev1.ConditionTrue {
-					t.Error("the gate stays closed though all is well")
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.setFail(c.fail)
+			w.start(t, ready(testPod(), true))
+			after(10 * time.Second)
+			w.expectNoHurry(t)
+			if got := w.last(); c.reason != "" && got.Reason != string(c.reason) {
+				t.Errorf("the gate says %s %q, want %s", got.Reason, got.Message, c.reason)
+			}
+			w.setFail(nil)
+			after(time.Minute)
+			w.expectGate(t, "without the failure", gateOpen, contract.Registered)
 		})
 	}
 }
 
-func TestNobodyRetriesInStep(t *testing.T) {
+func TestRetriesAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pods = 50
 		var mu sync.Mutex
@@ -90,7 +84,7 @@ func TestNobodyRetriesInStep(t *testing.T) {
 	})
 }
 
-func TestFailuresThatTakeTurnsAreToldOnceEach(t *testing.T) {
+func TestAlternatingErrorsAreLoggedOnceEach(t *testing.T) {
 	var r retry
 	s := newState(testIdentity)
 	told := 0
@@ -126,9 +120,9 @@ func TestConstant(t *testing.T) {
 	}
 }
 
-// TestNothingIsToldOfWhatIsNotWantedAnyMore has a failure end because nobody wants any more what fails, or because it works for so long
+// TestFailuresOfUnwantedCommandsAreDropped has a failure end because nobody wants any more what fails, or because it works for so long
 // that it has no answer yet.
-func TestNothingIsToldOfWhatIsNotWantedAnyMore(t *testing.T) {
+func TestFailuresOfUnwantedCommandsAreDropped(t *testing.T) {
 	cases := map[string]struct {
 		pod  *corev1.Pod
 		life func(w *world, r *Registrar)
@@ -153,28 +147,25 @@ func TestNothingIsToldOfWhatIsNotWantedAnyMore(t *testing.T) {
 		}},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := started(t, w, c.pod)
-				after(time.Minute)
-				c.life(w, r)
-				after(time.Minute)
-				if failing := r.Status().Failing; len(failing) > 0 {
-					t.Errorf("the status says that these fail: %v", failing)
-				}
-				after(10 * time.Minute)
-				if !strings.HasSuffix(w.told(), "Registered") {
-					t.Errorf("events: %s", w.told())
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := started(t, w, c.pod)
+			after(time.Minute)
+			c.life(w, r)
+			after(time.Minute)
+			if failing := r.Status().Failing; len(failing) > 0 {
+				t.Errorf("the status says that these fail: %v", failing)
+			}
+			after(10 * time.Minute)
+			if !strings.HasSuffix(w.eventReasons(), "Registered") {
+				t.Errorf("events: %s", w.eventReasons())
+			}
 		})
 	}
 }
 
-// TestFailuresAtTheSameTimeAreToldOnce holds that a message which several failures have a part in doesn't change by itself: what
+// TestSimultaneousFailuresAreReportedOnce holds that a message which several failures have a part in doesn't change by itself: what
 // goes on failing costs no write and no event after its first minute.
-func TestFailuresAtTheSameTimeAreToldOnce(t *testing.T) {
+func TestSimultaneousFailuresAreReportedOnce(t *testing.T) {
 	rejected := func(name string) error { return fmt.Errorf("register %s: %w: 400 bad %s", name, ErrRejected, name) }
 	unknownToken := func(name string) error { return fmt.Errorf("register %s: %w: no %s", name, ErrUnknownToken, name) }
 	failing := func(err func(string) error, names ...string) map[string]error {
@@ -199,27 +190,23 @@ func TestFailuresAtTheSameTimeAreToldOnce(t *testing.T) {
 		}, []string{"bad web"}},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.failFor = c.fail
-				r, _ := w.start(t)
-				r.OnUpdate(ready(testPod("service-names", c.names), true))
-				after(time.Minute)
-				for _, part := range c.tells {
-					if !strings.Contains(w.last().Message, part) {
-						t.Errorf("the gate says %q, want also %q", w.last().Message, part)
-					}
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.failFor = c.fail
+			w.start(t, ready(testPod("service-names", c.names), true))
+			after(time.Minute)
+			for _, part := range c.tells {
+				if !strings.Contains(w.last().Message, part) {
+					t.Errorf("the gate says %q, want also %q", w.last().Message, part)
 				}
-				writes, events := len(w.conditions()), len(w.told())
-				after(time.Hour)
-				if n := len(w.conditions()) - writes; n != 0 {
-					t.Errorf("%d gate writes in an hour in which nothing changed, the last: %s", n, w.last().Message)
-				}
-				if told := w.told(); len(told) != events {
-					t.Errorf("events in an hour in which nothing changed: %s", told)
-				}
-			})
+			}
+			writes, events := len(w.conditions()), len(w.eventReasons())
+			after(time.Hour)
+			if n := len(w.conditions()) - writes; n != 0 {
+				t.Errorf("%d gate writes in an hour in which nothing changed, the last: %s", n, w.last().Message)
+			}
+			if told := w.eventReasons(); len(told) != events {
+				t.Errorf("events in an hour in which nothing changed: %s", told)
+			}
 		})
 	}
 }

@@ -3,17 +3,14 @@ package agentlet
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func TestProxyComesAfterItsServiceAndBeforeReadiness(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		r.OnUpdate(meshPod("9191"))
+func TestProxyIsRegisteredAfterItsServiceAndBeforeReadiness(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := w.start(t, meshPod("9191"))
 		after(5 * time.Second)
 		if got := w.since(0); !slices.Equal(got, []string{"+" + webID, "+" + proxyID}) {
 			t.Fatalf("registered %q, want the service and then its proxy", got)
@@ -21,9 +18,7 @@ func TestProxyComesAfterItsServiceAndBeforeReadiness(t *testing.T) {
 		if w.inCatalog(webID) != contract.Critical || w.inCatalog(proxyID) != contract.Critical {
 			t.Error("not registered as critical before the containers are ready")
 		}
-		if got := w.last(); got.Reason != string(contract.ContainersNotReady) {
-			t.Errorf("the gate says %s", got.Reason)
-		}
+		w.expectGate(t, "not ready", gateClosed, contract.ContainersNotReady)
 		r.OnUpdate(ready(meshPod("9191"), true))
 		after(time.Second)
 		if w.inCatalog(webID) != contract.Passing || w.inCatalog(proxyID) != contract.Passing || w.last().Reason != string(contract.Registered) {
@@ -41,12 +36,10 @@ func TestProxyComesAfterItsServiceAndBeforeReadiness(t *testing.T) {
 	})
 }
 
-// TestUpstreamsAreFollowedLive has the proxy alone registered anew.
-func TestUpstreamsAreFollowedLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		r.OnUpdate(ready(meshPod("9191"), true))
+// TestChangedUpstreamsAreApplied has the proxy alone registered anew.
+func TestChangedUpstreamsAreApplied(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := w.start(t, ready(meshPod("9191"), true))
 		after(5 * time.Second)
 		r.OnUpdate(ready(meshPod("9292"), true))
 		after(time.Second)

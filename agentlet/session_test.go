@@ -4,39 +4,26 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// aclWorld is a world whose Consul denies by default, and whose tokens are renewed after a while.
-func aclWorld(renew time.Duration) *world {
-	w := newWorld()
-	w.acl, w.renew = true, renew
-	return w
-}
-
-func TestNothingIsAskedBeforeTheLogin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+func TestNothingIsRequestedBeforeTheLogin(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		w.agent[webID] = w.held(w.defined(testPod()))
 		w.setFail(failing(errors.New("500"), "login"))
-		r, _ := w.start(t)
-		r.OnUpdate(ready(testPod(), true))
+		w.start(t, ready(testPod(), true))
 		after(10 * time.Second)
 		if n := w.count("instances") + w.count("register") + w.count("catalog"); n > 0 {
 			t.Errorf("%d calls without a token: what they don't show would be taken for absent", n)
 		}
-		if got := w.last(); got.Reason != string(contract.LoginFailed) || !strings.Contains(got.Message, "500") {
-			t.Errorf("the gate says %s %q, want LoginFailed with the cause", got.Reason, got.Message)
-		}
+		w.expectGate(t, "without a login", gateClosed, contract.LoginFailed, "500")
 		writes, logins := len(w.conditions()), w.count("login")
 		after(10 * time.Minute)
 		if len(w.conditions()) != writes {
@@ -47,18 +34,14 @@ func TestNothingIsAskedBeforeTheLogin(t *testing.T) {
 		}
 		w.setFail(nil)
 		after(time.Minute)
-		if w.last().Status != corev1.ConditionTrue {
-			t.Error("the gate stays closed though the login is allowed again")
-		}
-		if got := w.told(); got != "LoginFailed! Registered" {
-			t.Errorf("the events are %q", got)
-		}
+		w.expectGate(t, "with a login", gateOpen, contract.Registered)
+		w.expectEvents(t, "LoginFailed! Registered")
 	})
 }
 
 func TestRenewalRegistersAgainBeforeTheOldTokenEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(40 * time.Minute)
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl, w.renew = true, 40*time.Minute
 		r, _ := started(t, w, testPod())
 		after(19 * time.Minute)
 		for w.count("login") < 2 {
@@ -80,36 +63,34 @@ func TestRenewalRegistersAgainBeforeTheOldTokenEnds(t *testing.T) {
 			t.Errorf("the gate was written %d times, the catalog says %q", n, w.inCatalog(webID))
 		}
 		if got := w.web().definition.Meta[contract.MetaSyncGeneration]; got != "" {
-			t.Error("a renewal nudged the catalog")
+			t.Error("a renewal resynced the catalog")
 		}
 		r.OnUpdate(ready(testPod(), false))
 		after(time.Second)
-		if w.inCatalog(webID) != contract.Critical {
-			t.Error("the agent kept a token that has ended: the check no longer reaches the catalog")
-		}
+		w.expectHealth(t, "unready, with the second token", contract.Critical)
 	})
 }
 
 func TestFailedRenewalKeepsTheOldToken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(40 * time.Minute)
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl, w.renew = true, 40*time.Minute
 		started(t, w, testPod())
 		w.setFail(failing(ErrRejected, "login"))
 		after(time.Hour)
 		if n := len(w.conditions()); n != 1 || w.inCatalog(webID) != contract.Passing || w.tokens() != 1 {
 			t.Errorf("gate written %d times, catalog %q, %d tokens", n, w.inCatalog(webID), w.tokens())
 		}
-		beats := w.count("heartbeat")
+		heartbeats := w.count("heartbeat")
 		after(time.Minute)
-		if w.count("heartbeat") == beats {
+		if w.count("heartbeat") == heartbeats {
 			t.Error("no heartbeats while the renewal fails")
 		}
 	})
 }
 
-func TestDeadTokenIsReplaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+func TestUnknownTokenIsReplaced(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		r, _ := started(t, w, testPod())
 		w.set(func() { clear(w.alive) })
 		after(20 * time.Second) // a heartbeat notices it
@@ -121,17 +102,16 @@ func TestDeadTokenIsReplaced(t *testing.T) {
 		}
 		r.OnUpdate(ready(testPod(), false))
 		after(time.Second)
-		if w.inCatalog(webID) != contract.Critical {
-			t.Error("readiness no longer reaches the catalog")
-		}
+		w.expectHealth(t, "unready, with the second token", contract.Critical)
 	})
 }
 
-func TestTokensThatAllDieAreNotReplacedInStep(t *testing.T) {
+func TestLoginsAfterALossAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Duration
 		for range 20 {
-			w := aclWorld(0)
+			w := newWorld()
+			w.acl = true
 			started(t, w, testPod("heartbeat-ttl", "3s"))
 			began := time.Now()
 			w.set(func() { clear(w.alive) })
@@ -147,8 +127,8 @@ func TestTokensThatAllDieAreNotReplacedInStep(t *testing.T) {
 }
 
 func TestConsulThatForgetsItsTokensAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		r, _ := started(t, w, testPod())
 		w.setFail(failing(ErrUnknownToken, "instances", "register", "catalog", "heartbeat", "readiness", "changed"))
 		r.OnUpdate(ready(testPod(), false))
@@ -160,8 +140,8 @@ func TestConsulThatForgetsItsTokensAtOnce(t *testing.T) {
 }
 
 func TestConsulThatForgetsItsTokensAtOnceMeetsAnEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		r, _ := started(t, w, testPod())
 		w.setFail(func(call string) error {
 			if w.count("login") > 1000 { // no pause in between, and the test would never end
@@ -177,23 +157,20 @@ func TestConsulThatForgetsItsTokensAtOnceMeetsAnEnd(t *testing.T) {
 	})
 }
 
-func TestUnknownStaticTokenIsNotHurried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(15 * time.Second)
+func TestUnknownStaticTokenIsRetriedWithBackoff(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl, w.renew = true, 15*time.Second
 		w.setFail(failing(ErrUnknownToken, "instances", "register", "catalog", "heartbeat", "readiness", "changed"))
-		r, _ := w.start(t)
-		r.OnUpdate(ready(testPod(), true))
+		w.start(t, ready(testPod(), true))
 		after(30 * time.Second)
-		if got := w.last(); got.Reason != string(contract.LoginFailed) || !strings.Contains(got.Message, "does not know the token") {
-			t.Errorf("the gate says %s %q", got.Reason, got.Message)
-		}
+		w.expectGate(t, "with an unknown token", gateClosed, contract.LoginFailed, "does not know the token")
 		w.expectNoHurry(t)
 	})
 }
 
-func TestDeniedNameIsTriedWithANewLogin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+func TestDeniedRegistrationIsRetriedWithANewLogin(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		var made atomic.Int32
 		w.setFail(func(call string) error {
 			if call == "login" {
@@ -204,43 +181,37 @@ func TestDeniedNameIsTriedWithANewLogin(t *testing.T) {
 			}
 			return nil
 		})
-		r, _ := w.start(t)
-		r.OnUpdate(ready(testPod(), true))
+		w.start(t, ready(testPod(), true))
 		after(5 * time.Second)
-		if got := w.last(); got.Reason != string(contract.RegistrationRejected) {
-			t.Errorf("the gate says %s %q, want RegistrationRejected", got.Reason, got.Message)
-		}
+		w.expectGate(t, "denied", gateClosed, contract.RegistrationRejected)
 		logins := w.count("login")
 		after(20 * time.Second)
 		if n := w.count("login") - logins; n > 0 {
 			t.Errorf("%d logins in the first seconds of a denial", n)
 		}
 		after(4 * time.Minute)
-		if w.last().Status != corev1.ConditionTrue {
-			t.Errorf("the gate says %s though a new login may", w.last().Reason)
-		}
+		w.expectGate(t, "with a login that may register", gateOpen, contract.Registered)
 		if w.tokens() != 1 {
 			t.Errorf("%d tokens, want 1", w.tokens())
 		}
 	})
 }
 
-func TestRestartedAgentletTakesTheInstanceOverWithItsOwnToken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+func TestRestartRegistersAgainWithItsOwnToken(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		w.alive[100] = true
 		held := w.held(w.defined(testPod()))
 		held.token = 100 // of the process before
 		w.agent[webID] = held
 		w.syncNow()
-		r, _ := w.start(t)
-		r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+		w.start(t, gated(ready(testPod(), true), gateOpen, contract.Registered))
 		after(5 * time.Second)
 		if got := w.web().token; got != 1 {
 			t.Errorf("the agent keeps token %d", got)
 		}
 		for _, c := range w.conditions() {
-			if c.Status != corev1.ConditionTrue {
+			if c.Status != gateOpen {
 				t.Errorf("the restart closed the gate: %+v", c)
 			}
 		}
@@ -259,68 +230,62 @@ func TestLogoutIsTheLast(t *testing.T) {
 		"all is well":                     {nil, 0, 10 * time.Millisecond},
 		"the catalog never drops it":      {hang("catalog"), 0, 10 * time.Millisecond},
 		"the agent hangs":                 {hang(everything...), 1, 10 * time.Millisecond},
-		"the agent refuses":               {failing(ErrRefused, everything...), 1, 10 * time.Millisecond},
+		"the agent mustReject":            {failing(ErrRefused, everything...), 1, 10 * time.Millisecond},
 		"deregistration is refused":       {failing(ErrDenied, "deregister"), 1, 10 * time.Millisecond},
 		"logout fails":                    {failing(errors.New("500"), "logout"), 1, 2010 * time.Millisecond},
 		"logout hangs":                    {hang("logout"), 1, 2010 * time.Millisecond},
 		"logout fails, the agent is gone": {failing(ErrRefused, "logout"), 1, 10 * time.Millisecond},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := aclWorld(0)
-				r, ended := started(t, w, testPod("drain-delay", "0s"))
-				var order []string
-				var mu sync.Mutex
-				w.setFail(func(call string) error {
-					if call == "deregister" || call == "logout" {
-						mu.Lock()
-						defer mu.Unlock()
-						order = append(order, call)
-					}
-					if c.fail != nil {
-						return c.fail(call)
-					}
-					return nil
-				})
-				r.OnUpdate(deleted(ready(testPod("drain-delay", "0s"), true)))
-				if !r.Drain(t.Context(), time.Second) {
-					t.Fatal("the hook was not held")
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.acl = true
+			r, ended := started(t, w, testPod("drain-delay", "0s"))
+			var order []string
+			var mu sync.Mutex
+			w.setFail(func(call string) error {
+				if call == "deregister" || call == "logout" {
+					mu.Lock()
+					defer mu.Unlock()
+					order = append(order, call)
 				}
-				began := time.Now()
-				r.Terminate()
-				if err := <-ended; err != nil {
-					t.Error(err)
+				if c.fail != nil {
+					return c.fail(call)
 				}
-				if took := time.Since(began); took > c.max {
-					t.Errorf("the process ended %s after SIGTERM, want at most %s", took, c.max)
-				}
-				if w.tokens() != c.tokens {
-					t.Errorf("%d tokens are left, want %d", w.tokens(), c.tokens)
-				}
-				if i := slices.Index(order, "logout"); i >= 0 && slices.Contains(order[i:], "deregister") {
-					t.Errorf("order %v", order)
-				}
+				return nil
 			})
+			r.OnUpdate(deleted(ready(testPod("drain-delay", "0s"), true)))
+			if !r.Drain(t.Context(), time.Second) {
+				t.Fatal("the hook was not held")
+			}
+			began := time.Now()
+			r.Terminate()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > c.max {
+				t.Errorf("the process ended %s after SIGTERM, want at most %s", took, c.max)
+			}
+			if w.tokens() != c.tokens {
+				t.Errorf("%d tokens are left, want %d", w.tokens(), c.tokens)
+			}
+			if i := slices.Index(order, "logout"); i >= 0 && slices.Contains(order[i:], "deregister") {
+				t.Errorf("order %v", order)
+			}
 		})
 	}
 }
 
-// TestAgentThatMayNotRemove is about an agent without node:write, which removes its services for itself alone.
-func TestAgentThatMayNotRemove(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+// TestAgentWithoutNodeWrite is about an agent without node:write, which removes its services for itself alone.
+func TestAgentWithoutNodeWrite(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		w.keeps = true
 		r, ended := started(t, w, testPod())
 		r.OnUpdate(deleted(ready(testPod(), true)))
 		began := time.Now()
 		after(4 * time.Second)
-		if got := w.inCatalog(webID); got != contract.Critical {
-			t.Errorf("the catalog shows the ended pod as %q, want critical", got)
-		}
-		if got := w.last(); got.Reason != string(contract.Draining) || !strings.Contains(got.Message, "node:write") {
-			t.Errorf("the gate says %s %q", got.Reason, got.Message)
-		}
+		w.expectHealth(t, "terminating", contract.Critical)
+		w.expectGate(t, "terminating", gateClosed, contract.Draining, "node:write")
 		r.Drain(t.Context(), time.Second)
 		if took := time.Since(began); took > 15*time.Second {
 			t.Errorf("drained after %s", took)
@@ -339,9 +304,9 @@ func TestAgentThatMayNotRemove(t *testing.T) {
 	})
 }
 
-func TestEndWithAnExpiredTokenLogsInAnew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+func TestDrainWithAnExpiredTokenLogsInAgain(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		r, _ := started(t, w, testPod("drain-delay", "0s"))
 		w.mu.Lock()
 		clear(w.alive)
@@ -359,12 +324,11 @@ func TestEndWithAnExpiredTokenLogsInAnew(t *testing.T) {
 	})
 }
 
-func TestEndOfAPodThatWasNeverLetIn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := aclWorld(0)
+func TestDrainWithoutALogin(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl = true
 		w.setFail(failing(ErrRejected, "login"))
-		r, _ := w.start(t)
-		r.OnUpdate(ready(testPod(), true))
+		r, _ := w.start(t, ready(testPod(), true))
 		after(time.Minute)
 		began := time.Now()
 		r.OnUpdate(deleted(ready(testPod(), true)))

@@ -3,7 +3,6 @@ package agentlet
 import (
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -12,8 +11,7 @@ import (
 // TestStatusReadsTheCatalog holds that /status knows what the catalog says now, also where the open gate has nobody read it, and that
 // many who ask cost one reading a second.
 func TestStatusReadsTheCatalog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		read := func() contract.Status { return *r.ReadStatus(t.Context()) }
 		after(time.Hour)

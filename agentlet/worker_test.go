@@ -7,7 +7,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-func TestAgree(t *testing.T) {
+func TestCombine(t *testing.T) {
 	for words, want := range map[[2]result]bool{ // the kubelet's, the own probe's
 		{resultUnknown, resultUnknown}: false, {resultUnknown, resultNotReady}: false, {resultUnknown, resultReady}: true,
 		{resultNotReady, resultUnknown}: false, {resultNotReady, resultNotReady}: false, {resultNotReady, resultReady}: false,

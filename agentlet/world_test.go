@@ -28,32 +28,32 @@ import (
 // world is a Consul agent, a catalog that follows it after a delay, and an API server, as far as a registrar can tell.
 // It lives in a synctest bubble.
 type world struct {
-	mu       sync.Mutex
-	agent    map[string]agentEntry
-	catalog  map[string]CatalogInstance
-	index    uint64
-	changed  chan struct{}        // closed and renewed at each change of the catalog or the agent
-	syncs    time.Duration        // from a change at the agent until the catalog has it
-	allowed  registration.Allowed // the registrar's
-	sync     bool                 // whether the agent syncs at all
-	keeps    bool                 // the agent has no node:write: the catalog keeps what it removes
-	leader   bool
-	own      contract.Health // of the service's own check; none when empty
-	proxyOwn contract.Health // of a mesh proxy's own check
-	order    []string        // registrations and removals as they came, by the instance
-	fail     func(call string) error
-	broken   chan struct{}            // closed when connections break
-	failFor  map[string]error         // registrations of an instance
-	slow     map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
-	calls    map[string]int
-	nodeDown []string
-	written  []corev1.PodCondition
-	others   []corev1.PodCondition
-	gates    []string     // the registrar's OtherGates
-	log      *slog.Logger // of the registrar
-	onWrite  func(corev1.PodCondition) (version string)
-	events   []Event
-	listens  map[int]bool // ports whose probes succeed
+	mu        sync.Mutex
+	agent     map[string]agentEntry
+	catalog   map[string]CatalogInstance
+	index     uint64
+	changed   chan struct{}        // closed and renewed at each change of the catalog or the agent
+	syncDelay time.Duration        // from a change at the agent until the catalog has it
+	allowed   registration.Allowed // the registrar's
+	sync      bool                 // whether the agent syncs at all
+	keeps     bool                 // the agent has no node:write: the catalog keeps what it removes
+	leader    bool
+	own       contract.Health // of the service's own check; none when empty
+	proxyOwn  contract.Health // of a mesh proxy's own check
+	order     []string        // registrations and removals as they came, by the instance
+	fail      func(call string) error
+	broken    chan struct{}            // closed when connections break
+	failFor   map[string]error         // registrations of an instance
+	slow      map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
+	calls     map[string]int
+	nodeDown  []string
+	written   []corev1.PodCondition
+	others    []corev1.PodCondition
+	gates     []string     // the registrar's OtherGates
+	log       *slog.Logger // of the registrar
+	onWrite   func(corev1.PodCondition) (version string)
+	events    []Event
+	listens   map[int]bool // ports whose probes succeed
 
 	// acl: nothing goes without a session. alive are the tokens that Consul knows, current the one that calls are made with,
 	// renew what logins say.
@@ -73,9 +73,21 @@ type agentEntry struct {
 
 func newWorld() *world {
 	return &world{
-		listens: map[int]bool{}, log: slog.New(slog.DiscardHandler), changed: make(chan struct{}), broken: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
+		listens: map[int]bool{}, log: slog.New(slog.DiscardHandler), changed: make(chan struct{}), broken: make(chan struct{}), syncDelay: 5 * time.Millisecond, sync: true, leader: true,
 		agent: map[string]agentEntry{}, catalog: map[string]CatalogInstance{}, calls: map[string]int{}, alive: map[int]bool{}, index: 1,
 	}
+}
+
+// inWorld runs a test in a synctest bubble, with a world of its own.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newWorld()) })
+}
+
+// runInWorld runs a subtest in a world of its own.
+func runInWorld(t *testing.T, name string, test func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { inWorld(t, test) })
 }
 
 func (w *world) enter(ctx context.Context, call string) error {
@@ -226,7 +238,7 @@ func (w *world) set(change func()) {
 	change()
 	w.touch()
 	if w.sync {
-		time.AfterFunc(w.syncs, w.syncNow)
+		time.AfterFunc(w.syncDelay, w.syncNow)
 	}
 	w.mu.Unlock()
 }
@@ -468,7 +480,7 @@ func mustBePrintable(message string, most int) {
 	}
 }
 
-// Probe runs a container's probe: the application listens, or refuses, by its port.
+// Probe runs a container's probe: the application listens, or mustReject, by its port.
 func (w *world) Probe(ctx context.Context, p registration.Probe) error {
 	if err := w.enter(ctx, "probe"); err != nil {
 		return err
@@ -487,8 +499,8 @@ func (w *world) listen(port int, yes bool) {
 	w.listens[port] = yes
 }
 
-// told are the reasons of the events so far, warnings with an exclamation mark.
-func (w *world) told() string {
+// eventReasons are the reasons of the events so far, warnings with an exclamation mark.
+func (w *world) eventReasons() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var told []string
@@ -561,6 +573,41 @@ func (w *world) inCatalog(id string) contract.Health {
 	return w.catalog[id].Health
 }
 
+// expectHealth checks what the catalog says of the web service.
+func (w *world) expectHealth(t *testing.T, when string, want contract.Health) {
+	t.Helper()
+	if got := w.inCatalog(webID); got != want {
+		t.Errorf("%s: the catalog says %q, want %q", when, got, want)
+	}
+}
+
+// Statuses of the gate.
+const (
+	gateOpen   = corev1.ConditionTrue
+	gateClosed = corev1.ConditionFalse
+)
+
+// expectGate checks the condition that was written last, with parts of its message.
+func (w *world) expectGate(t *testing.T, when string, status corev1.ConditionStatus, reason contract.Reason, parts ...string) {
+	t.Helper()
+	got := w.last()
+	wrong := got.Status != status || got.Reason != string(reason)
+	for _, part := range parts {
+		wrong = wrong || !strings.Contains(got.Message, part)
+	}
+	if wrong {
+		t.Errorf("%s: the gate says %q %s %q, want %q %s with %q", when, got.Status, got.Reason, got.Message, status, reason, parts)
+	}
+}
+
+// expectEvents checks the reasons of all events so far.
+func (w *world) expectEvents(t *testing.T, want string) {
+	t.Helper()
+	if got := w.eventReasons(); got != want {
+		t.Errorf("the events are %q, want %q", got, want)
+	}
+}
+
 // entry of the web service at the agent.
 func (w *world) entry() (agentEntry, bool) {
 	w.mu.Lock()
@@ -572,15 +619,15 @@ func (w *world) entry() (agentEntry, bool) {
 // web is the web service's entry, or the zero entry.
 func (w *world) web() agentEntry { e, _ := w.entry(); return e }
 
-// at is the number of changes so far.
-func (w *world) at() uint64 {
+// changes is the number of changes so far.
+func (w *world) changes() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.index
 }
 
-// start runs a registrar against the world until the test's end. The returned channel gets Run's result.
-func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
+// start runs a registrar against the world until the test's end, and hands these pods over to it. The returned channel gets Run's result.
+func (w *world) start(t *testing.T, pods ...*corev1.Pod) (*Registrar, <-chan error) {
 	t.Helper()
 	config := Config{
 		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
@@ -595,19 +642,21 @@ func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
 	returned := make(chan struct{})
 	go func() { ended <- r.Run(ctx); close(returned) }()
 	t.Cleanup(func() { cancel(); <-returned })
+	for _, pod := range pods {
+		r.OnUpdate(pod)
+	}
 	return r, ended
 }
 
 // started brings a pod to an open gate and returns its registrar.
 func started(t *testing.T, w *world, pod *corev1.Pod) (*Registrar, <-chan error) {
 	t.Helper()
-	r, ended := w.start(t)
-	r.OnUpdate(pod)
+	r, ended := w.start(t, pod)
 	synctest.Wait()
 	r.OnUpdate(ready(pod, true))
-	time.Sleep(w.syncs + 100*time.Millisecond)
+	time.Sleep(w.syncDelay + 100*time.Millisecond)
 	synctest.Wait()
-	if got := w.last(); got.Status != corev1.ConditionTrue || got.Reason != string(contract.Registered) {
+	if got := w.last(); got.Status != gateOpen || got.Reason != string(contract.Registered) {
 		t.Fatalf("the gate is %v %s (%s), want open", got.Status, got.Reason, got.Message)
 	}
 	return r, ended
@@ -622,6 +671,29 @@ func after(d time.Duration) {
 // held is an entry of a definition that was put before the test, passing.
 func (w *world) held(d Definition) agentEntry {
 	return agentEntry{definition: d, readiness: contract.Passing, heartbeat: contract.Passing, checks: d.checkIDs()}
+}
+
+// adopt has the agent and the catalog hold an instance that an earlier process of the agentlet has registered.
+func (w *world) adopt(d Definition) {
+	w.agent[d.ID] = w.held(d)
+	w.syncNow()
+}
+
+// editWeb changes the web service's entry at the agent, as somebody else would.
+func (w *world) editWeb(change func(*agentEntry)) {
+	w.set(func() {
+		entry := w.agent[webID]
+		change(&entry)
+		w.agent[webID] = entry
+	})
+}
+
+// loseWeb has the catalog lose the web service behind its agent's back.
+func (w *world) loseWeb() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.catalog, webID)
+	w.touch()
 }
 
 // defined is the first definition that a pod asks for.
@@ -702,10 +774,13 @@ func gated(pod *corev1.Pod, status corev1.ConditionStatus, reason contract.Reaso
 
 // foreign is a condition that another than the registrar has written.
 func foreign() corev1.PodCondition {
-	return corev1.PodCondition{Type: contract.Condition, Status: corev1.ConditionFalse, Reason: "Foreign", Message: "closed by hand"}
+	return corev1.PodCondition{Type: contract.Condition, Status: gateClosed, Reason: "Foreign", Message: "closed by hand"}
 }
 
 const otherGate = "katalog-sync.wish.com/synced"
+
+// otherGates are the settings of an installation that replaces another system.
+func otherGates() []string { return []string{otherGate, "not.in/this-pod"} }
 
 // otherGated is a pod that also lists another system's gate, with this status; empty: not written.
 func otherGated(pod *corev1.Pod, status corev1.ConditionStatus) *corev1.Pod {
@@ -737,8 +812,8 @@ func meshPod(upstream string) *corev1.Pod {
 	return pod
 }
 
-// speaking is a pod that asks for the local API.
-func speaking(annotations ...string) *corev1.Pod {
+// withLocalAPI is a pod that asks for the local API.
+func withLocalAPI(annotations ...string) *corev1.Pod {
 	return testPod(append([]string{"local-api", "enabled"}, annotations...)...)
 }
 
