@@ -7,7 +7,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestReadsBackOffFromChangesOfOtherPods has the catalog change hundreds of times while a pod waits for its own word.
+// TestReadsBackOffFromChangesOfOtherPods has the catalog change hundreds of times while a pod waits for its own check.
 func TestReadsBackOffFromChangesOfOtherPods(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.own = contract.Critical
@@ -19,7 +19,7 @@ func TestReadsBackOffFromChangesOfOtherPods(t *testing.T) {
 			after(10 * time.Millisecond)
 		}
 		if n := w.count("catalog") - before; n > 80 { // each counts twice: when it begins to wait, and when it ends
-			t.Errorf("%d readings in the ten seconds of a thousand changes of others", n)
+			t.Errorf("%d reads in the ten seconds of a thousand changes of other pods", n)
 		}
 		w.set(func() { w.own = contract.Passing })
 		after(readBackoffMax + 100*time.Millisecond)
@@ -27,13 +27,22 @@ func TestReadsBackOffFromChangesOfOtherPods(t *testing.T) {
 	})
 }
 
-// TestShorterWaitSupersedesARead is about what a quiet pod costs, and how soon a lost answer is missed.
-func TestShorterWaitSupersedesARead(t *testing.T) {
-	for _, wait := range []time.Duration{waitMax, idleWait} {
-		for _, planned := range []time.Duration{waitMax, idleWait} {
-			if got := (readCatalog{wait: wait}).supersededBy(readCatalog{wait: planned}); got != (planned < wait) {
-				t.Errorf("a reading of %s in flight, and one of %s planned: given up %v", wait, planned, got)
+// TestReadIsSuperseded is about what a quiet pod costs, and how soon a lost answer is missed.
+func TestReadIsSuperseded(t *testing.T) {
+	for name, c := range map[string]struct {
+		planned command
+		want    bool
+	}{
+		"by none":             {nil, true},
+		"by a later change's": {readCatalog{generation: 2, wait: waitMax}, true},
+		"by a shorter one":    {readCatalog{generation: 1, wait: waitMax - 1}, true},
+		"not by the same":     {readCatalog{generation: 1, wait: waitMax}, false},
+		"not by a longer one": {readCatalog{generation: 1, wait: idleWait}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := (readCatalog{generation: 1, wait: waitMax}).supersededBy(c.planned); got != c.want {
+				t.Errorf("superseded: %v, want %v", got, c.want)
 			}
-		}
+		})
 	}
 }

@@ -3,9 +3,6 @@ package agentlet
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -42,13 +39,13 @@ func TestReadinessReachesConsulAtOnce(t *testing.T) {
 			if yes {
 				want = contract.Passing
 			}
-			w.expectHealth(t, fmt.Sprintf("ready=%v", yes), want)
+			w.expectHealth(t, fmt.Sprintf("ready %v", yes), want)
 		}
 		w.expectGate(t, "after unready containers", gateOpen, contract.Registered)
 	})
 }
 
-// TestLostUpdateTimesOutSoonThoughHeartbeatsAreRare has the answer to an update never come.
+// TestLostUpdateTimesOutSoonThoughHeartbeatsAreRare loses the answer to an update.
 func TestLostUpdateTimesOutSoonThoughHeartbeatsAreRare(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod("heartbeat-ttl", "1h", "deregister-after", "2h"))
@@ -61,10 +58,9 @@ func TestLostUpdateTimesOutSoonThoughHeartbeatsAreRare(t *testing.T) {
 	})
 }
 
-// TestLateUpdateIsCorrected has the agent take a change that was given up, and taken back, meanwhile: before it mustOverride of the
-// newer state, and after that.
+// TestLateUpdateIsCorrected has the agent apply an update that timed out, before and after the update that replaces it.
 func TestLateUpdateIsCorrected(t *testing.T) {
-	for name, overtaking := range map[string]time.Duration{"before": 0, "after": 500 * time.Millisecond} {
+	for name, delay := range map[string]time.Duration{"before the next": 0, "after the next": 500 * time.Millisecond} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			r, _ := started(t, w, testPod())
 			w.setFail(failing(context.DeadlineExceeded, "readiness"))
@@ -73,7 +69,7 @@ func TestLateUpdateIsCorrected(t *testing.T) {
 			r.OnUpdate(ready(testPod(), true))
 			after(9 * time.Second) // a third of the TTL in all
 			w.setFail(nil)
-			after(overtaking)
+			after(delay)
 			if err := w.Update(t.Context(), contract.ReadinessID(webID), contract.Critical, ""); err != nil {
 				t.Fatal(err)
 			}
@@ -84,24 +80,21 @@ func TestLateUpdateIsCorrected(t *testing.T) {
 }
 
 func TestRestartWithoutDefinitionsKeepsInstancesAlive(t *testing.T) {
-	for name, pod := range map[string]*corev1.Pod{
-		"the API server is away":  nil,
-		"invalid annotations":     gated(ready(testPod("heartbeat-ttl", "soon"), true), gateOpen, contract.Registered),
-		"no IP in a stale status": func() *corev1.Pod { p := ready(testPod(), true); p.Status.PodIP = ""; return p }(),
+	for name, pods := range map[string][]*corev1.Pod{
+		"the API server is unreachable": nil,
+		"invalid annotations":           {gated(ready(testPod("heartbeat-ttl", "soon"), true), gateOpen, contract.Registered)},
+		"no IP in a stale status":       {ready(withoutIP(testPod()), true)},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.adopt(w.defined(testPod()))
-			r, _ := w.start(t)
-			if pod != nil {
-				r.OnUpdate(pod)
-			}
+			r, _ := w.start(t, pods...)
 			after(5 * time.Minute)
-			// The shortest TTL that there may be is contract.MinHeartbeatTTL.
+			// The instance's TTL may be as short as contract.MinHeartbeatTTL.
 			if n := w.count("heartbeat"); n < 300 || n > 400 {
 				t.Errorf("%d heartbeats in five minutes, want one a second", n)
 			}
 			if w.inCatalog(webID) != contract.Passing || w.count("register")+w.count("deregister")+w.count("readiness") > 0 {
-				t.Error("what an earlier agentlet had put did not stay as it was")
+				t.Error("the instance of an earlier agentlet was changed")
 			}
 			heartbeats := w.count("heartbeat")
 			r.OnUpdate(gated(ready(testPod(), true), gateOpen, contract.Registered))
@@ -113,22 +106,8 @@ func TestRestartWithoutDefinitionsKeepsInstancesAlive(t *testing.T) {
 	}
 }
 
-// TestCheckOutputIsConstant: a changed output is a raft write, and which containers are not ready changes.
-func TestCheckOutputIsConstant(t *testing.T) {
-	outputs := map[string]bool{}
-	for _, names := range []string{"app", "logs"} {
-		pod := gated(testPod(), gateOpen, contract.Registered)
-		pod.Spec.Containers[0].Name, pod.Status.ContainerStatuses[0].Name = names, names
-		s := newState(testIdentity)
-		s.observePod(pod, nil, time.Now())
-		outputs[newUpdateReadiness(s, s.instances[webID]).output] = true
-	}
-	if len(outputs) != 1 {
-		t.Errorf("outputs %q of a critical check, want one", slices.Collect(maps.Keys(outputs)))
-	}
-}
-
-// TestReadinessCheckOutput holds that a health that an annotation says is not told as the containers'.
+// TestReadinessCheckOutput: the output tells a health that an annotation sets from that of the containers. It doesn't name the
+// containers that are not ready, because they change, and a changed output is a raft write.
 func TestReadinessCheckOutput(t *testing.T) {
 	for name, c := range map[string]struct {
 		pod  *corev1.Pod
@@ -136,7 +115,7 @@ func TestReadinessCheckOutput(t *testing.T) {
 	}{
 		"critical by annotation": {ready(testPod("service-health", "critical"), true), "set by the pod's annotation agentlet.dev/service-health"},
 		"warning by annotation":  {ready(testPod("service-health", "warning"), true), "set by the pod's annotation agentlet.dev/service-health"},
-		"containers unready":     {testPod("gate", "registered"), "the pod's containers are not ready"},
+		"unready containers":     {testPod("gate", "registered"), "the pod's containers are not ready"},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.start(t, c.pod)
@@ -168,11 +147,7 @@ func TestRemovedCheckIsRestoredAtItsNextUpdate(t *testing.T) {
 		runInWorld(t, check, func(t *testing.T, w *world) {
 			started(t, w, testPod())
 			after(time.Second)
-			w.mu.Lock()
-			entry := w.agent[webID]
-			entry.checks = slices.DeleteFunc(slices.Clone(entry.checks), func(id string) bool { return strings.HasSuffix(id, check) })
-			w.agent[webID] = entry
-			w.mu.Unlock()
+			w.editWeb(func(e *agentEntry) { e.removeCheck(check) })
 			next := 10 * time.Second // a third of the TTL
 			if check == "readiness" {
 				next = refreshEvery

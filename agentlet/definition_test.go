@@ -58,7 +58,7 @@ func TestDualStack(t *testing.T) {
 		if c.ips[0] == "10.1.0.4" {
 			identity.PodIP = "10.1.0.5"
 		}
-		pod := annotated(c.annotations)
+		pod := annotated(c.annotations...)
 		pod.Status.PodIP, pod.Status.PodIPs = c.ips[0], nil
 		for _, ip := range c.ips {
 			pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: ip})

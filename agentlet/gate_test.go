@@ -2,7 +2,6 @@ package agentlet
 
 import (
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -39,10 +38,10 @@ func TestGateModes(t *testing.T) {
 		status      corev1.ConditionStatus
 		reason      contract.Reason
 	}{
-		"off opens a gate that is there":     {[]string{"gate", "off"}, true, gateOpen, contract.Registered},
-		"fixed health opens with it":         {[]string{"service-health", "warning"}, true, gateOpen, contract.Registered},
-		"gate-timeout opens anyway":          {[]string{"gate-timeout", "10s"}, false, gateOpen, contract.TimedOut},
-		"without gate-timeout it never does": {nil, false, gateClosed, contract.AwaitingCatalog},
+		"off, of a pod with the gate":               {[]string{"gate", "off"}, true, gateOpen, contract.Registered},
+		"passing, with a fixed health":              {[]string{"service-health", "warning"}, true, gateOpen, contract.Registered},
+		"gate-timeout, with a catalog that lags":    {[]string{"gate-timeout", "10s"}, false, gateOpen, contract.TimedOut},
+		"no gate-timeout, with a catalog that lags": {nil, false, gateClosed, contract.AwaitingCatalog},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.sync = c.sync
@@ -57,24 +56,27 @@ func TestRegisteredModeOpensBeforeReadiness(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := w.start(t, testPod("gate", "registered"))
 		after(100 * time.Millisecond)
-		if w.last().Status != gateOpen || w.inCatalog(webID) != contract.Critical {
-			t.Errorf("gate %v, catalog %q, want open and critical", w.last().Status, w.inCatalog(webID))
-		}
+		w.expectGate(t, "not ready", gateOpen, contract.Registered)
+		w.expectHealth(t, "not ready", contract.Critical)
 		r.OnUpdate(ready(testPod("gate", "registered"), true))
 		after(100 * time.Millisecond)
 		w.expectHealth(t, "ready", contract.Passing)
 	})
 }
 
+// rebooted is a pod of a node that was rebooted, with the condition of before. Consul still has the old address.
+func (w *world) rebooted(pod *corev1.Pod) *corev1.Pod {
+	old := w.defined(pod)
+	old.Address = "10.1.0.4"
+	w.adopt(old)
+	pod = gated(pod, gateOpen, contract.Registered)
+	pod.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
+	return pod
+}
+
 func TestRebootClosesTheGateUntilTheNewAddressIsThere(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		old := w.defined(testPod())
-		old.Address = "10.1.0.4"
-		w.adopt(old)
-		r, _ := w.start(t)
-		rebooted := gated(testPod(), gateOpen, contract.Registered)
-		rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
-		r.OnUpdate(rebooted)
+		r, _ := w.start(t, w.rebooted(testPod()))
 		after(2 * time.Second)
 		w.expectGate(t, "with the old address in Consul", gateClosed, contract.ContainersNotReady)
 		r.OnUpdate(gated(ready(testPod(), true), gateClosed, contract.ContainersNotReady))
@@ -89,13 +91,9 @@ func TestRebootClosesTheGateUntilTheNewAddressIsThere(t *testing.T) {
 func TestRebootDoesNotOpenOnTheOldAddress(t *testing.T) {
 	for _, mode := range []string{"passing", "registered"} {
 		runInWorld(t, mode, func(t *testing.T, w *world) {
-			old := w.defined(testPod("gate", mode))
-			old.Address = "10.1.0.4"
-			w.adopt(old)
+			pod := w.rebooted(ready(testPod("gate", mode), true))
 			w.sync = false
-			rebooted := gated(ready(testPod("gate", mode), true), gateOpen, contract.Registered)
-			rebooted.Status.Conditions[0].Message = "the catalog shows web at 10.1.0.4"
-			w.start(t, rebooted)
+			w.start(t, pod)
 			after(time.Minute)
 			w.expectGate(t, "with the old address in the catalog", gateClosed, contract.AwaitingCatalog)
 		})
@@ -103,24 +101,23 @@ func TestRebootDoesNotOpenOnTheOldAddress(t *testing.T) {
 }
 
 func TestReasonOfAClosedGate(t *testing.T) {
-	cases := map[string]struct {
+	pod := ready(testPod(), true)
+	for name, c := range map[string]struct {
 		pod    *corev1.Pod
 		fail   func(string) error
 		change func(*world)
 		reason contract.Reason
 		says   string
 	}{
-		"containers":  {testPod(), nil, nil, contract.ContainersNotReady, "app"},
-		"unreachable": {ready(testPod(), true), failingConsul(ErrRefused), nil, contract.ConsulUnreachable, "10.0.0.1:8500"},
-		"no leader":   {ready(testPod(), true), nil, func(w *world) { w.leader = false }, contract.ConsulUnreachable, "no cluster leader"},
-		"rejected": {
-			ready(testPod(), true), failing(errors.Join(ErrRejected, errors.New("lacks service:write")), "register"), nil,
-			contract.RegistrationRejected, "service:write",
-		},
-		"invalid":    {ready(testPod("heartbeat-ttl", "soon"), true), nil, nil, contract.InvalidConfiguration, "soon"},
-		"node check": {ready(testPod(), true), nil, func(w *world) { w.nodeDown = []string{"Serf Health Status"} }, contract.AwaitingCatalog, "Serf Health Status"},
-	}
-	for name, c := range cases {
+		"a pod without an IP":  {withoutIP(testPod()), nil, nil, contract.Starting, "the pod's IP"},
+		"unready containers":   {testPod(), nil, nil, contract.ContainersNotReady, "app"},
+		"unreachable":          {pod, failingConsul(ErrRefused), nil, contract.ConsulUnreachable, "10.0.0.1:8500"},
+		"no leader":            {pod, nil, func(w *world) { w.leader = false }, contract.ConsulUnreachable, "10.0.0.1:8500 has no cluster leader"},
+		"an unknown leader":    {pod, failing(errors.New("429 too many requests"), "leader"), nil, contract.ConsulUnreachable, "cluster leader: 429 too many requests"},
+		"a rejection":          {pod, failing(errors.Join(ErrRejected, errors.New("lacks service:write")), "register"), nil, contract.RegistrationRejected, "service:write"},
+		"invalid annotations":  {ready(testPod("heartbeat-ttl", "soon"), true), nil, nil, contract.InvalidConfiguration, "soon"},
+		"a failing node check": {pod, nil, func(w *world) { w.nodeDown = []string{"Serf Health Status"} }, contract.AwaitingCatalog, "Serf Health Status"},
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.fail = c.fail
 			if c.change != nil {
@@ -128,10 +125,7 @@ func TestReasonOfAClosedGate(t *testing.T) {
 			}
 			w.start(t, c.pod)
 			after(10 * time.Second)
-			got := w.last()
-			if got.Status != gateClosed || got.Reason != string(c.reason) || !strings.Contains(got.Message, c.says) {
-				t.Errorf("the gate says %v %s %q, want closed with %s and %q", got.Status, got.Reason, got.Message, c.reason, c.says)
-			}
+			w.expectGate(t, "after 10s", gateClosed, c.reason, c.says)
 			writes := len(w.conditions())
 			after(5 * time.Minute)
 			if len(w.conditions()) != writes {
@@ -139,39 +133,6 @@ func TestReasonOfAClosedGate(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestAnswerAboutTheLeaderIsTold tells an agent that has none from one that can't say.
-func TestAnswerAboutTheLeaderIsTold(t *testing.T) {
-	for name, c := range map[string]struct {
-		fail func(string) error
-		says string
-	}{
-		"none":     {nil, "10.0.0.1:8500 has no cluster leader"},
-		"an error": {failing(errors.New("ask for the leader: 429 too many requests"), "leader"), "429 too many requests"},
-	} {
-		runInWorld(t, name, func(t *testing.T, w *world) {
-			w.leader, w.fail = false, c.fail
-			w.start(t, ready(testPod(), true))
-			after(10 * time.Second)
-			if got := w.last(); got.Reason != string(contract.ConsulUnreachable) || !strings.HasSuffix(got.Message, c.says) {
-				t.Errorf("the gate says %s %q, want %q at its end", got.Reason, got.Message, c.says)
-			}
-		})
-	}
-}
-
-func TestClosedGateBeginsWithStarting(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		r, _ := w.start(t)
-		pod := testPod()
-		pod.Status.PodIP = ""
-		r.OnUpdate(pod)
-		after(conditionDebounce)
-		if got := w.last(); got.Status != gateClosed || got.Reason != string(contract.Starting) {
-			t.Errorf("the gate of a pod without an IP says %s %s %q", got.Status, got.Reason, got.Message)
-		}
-	})
 }
 
 func TestPortConflictKeepsTheGateClosed(t *testing.T) {
@@ -193,24 +154,17 @@ func TestContinuousPolicy(t *testing.T) {
 		r, _ := started(t, w, testPod("gate-policy", "continuous"))
 		r.OnUpdate(ready(testPod("gate-policy", "continuous", "service-names", "web,admin"), true))
 		after(time.Second)
-		for _, c := range w.conditions() {
-			if c.Status != gateOpen {
-				t.Errorf("the gate closed: %s %s", c.Reason, c.Message)
-			}
-		}
+		w.expectNeverClosed(t)
 	})
 	for name, annotations := range map[string][]string{
-		"a loss closes":                   {"gate-policy", "continuous"},
-		"gate-timeout does not hide that": {"gate-policy", "continuous", "gate-timeout", "10s"},
+		"a loss closes":                  {"gate-policy", "continuous"},
+		"gate-timeout doesn't hide that": {"gate-policy", "continuous", "gate-timeout", "10s"},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			started(t, w, testPod(annotations...))
 			after(time.Minute)
-			w.mu.Lock()
 			w.sync = false
-			delete(w.catalog, webID)
-			w.touch()
-			w.mu.Unlock()
+			w.loseWeb()
 			after(500 * time.Millisecond)
 			w.expectGate(t, "lost", gateClosed, contract.CatalogLost)
 		})
@@ -219,45 +173,38 @@ func TestContinuousPolicy(t *testing.T) {
 
 // TestOpenGateReportsFailingChecks has a service's own check fail for a while.
 func TestOpenGateReportsFailingChecks(t *testing.T) {
-	set := func(w *world, own contract.Health) { w.set(func() { w.own = own }) }
-	cases := map[string]struct {
-		pod    *corev1.Pod
-		life   func(w *world)
+	for name, c := range map[string]struct {
+		life   func(set func(own contract.Health, d time.Duration))
 		says   string
 		writes int
 		events string
 	}{
-		"a moment": {checked(), func(w *world) {
-			set(w, contract.Critical)
-			after(10 * time.Second)
-			set(w, contract.Passing)
-			after(time.Hour)
+		"for a moment": {func(set func(contract.Health, time.Duration)) {
+			set(contract.Critical, 10*time.Second)
+			set(contract.Passing, time.Hour)
 		}, "the catalog shows web at 10.1.0.5", 0, "Registered"},
-		"on and on": {checked(), func(w *world) {
-			set(w, contract.Critical)
-			after(time.Hour)
+		"for an hour": {func(set func(contract.Health, time.Duration)) {
+			set(contract.Critical, time.Hour)
 		}, "the catalog shows web at 10.1.0.5; failing checks: web: own", 1, "Registered CheckFailing!"},
-		"and again well": {checked(), func(w *world) {
-			set(w, contract.Critical)
-			after(time.Hour)
-			set(w, contract.Passing)
-			after(time.Minute)
+		"for an hour, and then passing": {func(set func(contract.Health, time.Duration)) {
+			set(contract.Critical, time.Hour)
+			set(contract.Passing, time.Minute)
 		}, "the catalog shows web at 10.1.0.5", 2, "Registered CheckFailing! Registered"},
-		"each ten seconds another way": {checked(), func(w *world) {
+		"flapping every ten seconds": {func(set func(contract.Health, time.Duration)) {
 			for range 180 {
-				set(w, contract.Critical)
-				after(10 * time.Second)
-				set(w, contract.Passing)
-				after(10 * time.Second)
+				set(contract.Critical, 10*time.Second)
+				set(contract.Passing, 10*time.Second)
 			}
 		}, "the catalog shows web at 10.1.0.5", 0, "Registered"},
-	}
-	for name, c := range cases {
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			w.start(t, c.pod)
+			w.start(t, checked())
 			after(time.Minute)
 			writes := len(w.conditions())
-			c.life(w)
+			c.life(func(own contract.Health, d time.Duration) {
+				w.set(func() { w.own = own })
+				after(d)
+			})
 			if got := w.last(); got.Status != gateOpen || got.Message != c.says || len(w.conditions())-writes != c.writes {
 				t.Errorf("after %d writes the gate says %s %q, want %d and %q", len(w.conditions())-writes, got.Status, got.Message, c.writes, c.says)
 			}
@@ -272,20 +219,16 @@ func TestOpenGateReportsALoss(t *testing.T) {
 		w.start(t, checked())
 		after(time.Minute)
 		lostAt := time.Now()
-		w.mu.Lock()
-		w.sync, w.catalog = false, map[string]CatalogInstance{}
-		w.touch()
-		w.mu.Unlock()
+		w.sync = false
+		w.loseWeb()
 		after(time.Minute)
-		want := "the catalog showed web at 10.1.0.5 until " + lostAt.UTC().Format(time.RFC3339)
-		if got := w.last(); got.Status != gateOpen || got.Reason != string(contract.CatalogLost) || got.Message != want {
-			t.Errorf("the gate says %s %s %q, want open and %q", got.Status, got.Reason, got.Message, want)
-		}
+		w.expectGate(t, "lost", gateOpen, contract.CatalogLost, "the catalog showed web at 10.1.0.5 until "+lostAt.UTC().Format(time.RFC3339))
 		writes := len(w.conditions())
 		after(time.Hour)
-		if len(w.conditions()) != writes || w.eventReasons() != "Registered CatalogLost!" {
-			t.Errorf("%d more writes; events: %s", len(w.conditions())-writes, w.eventReasons())
+		if n := len(w.conditions()) - writes; n > 0 {
+			t.Errorf("the same loss was written %d times more", n)
 		}
+		w.expectEvents(t, "Registered CatalogLost!")
 		w.set(func() { w.sync = true })
 		after(time.Minute)
 		w.expectGate(t, "shown again", gateOpen, contract.Registered)
@@ -310,14 +253,14 @@ func TestSpeaksOf(t *testing.T) {
 		message string
 		want    bool
 	}{
-		"of it":                  {"the catalog shows web, admin at 10.1.0.5", true},
-		"of another":             {"the catalog shows web at 10.1.0.51", false},
-		"of none":                {"gate is off", true},
-		"with failing checks":    {"the catalog shows web at 10.1.0.5; failing checks: web: own (at 10.1.0.9 nothing)", true},
-		"of another, failing":    {"the catalog shows web at 10.1.0.4; failing checks: web: own (at 10.1.0.5 nothing)", false},
-		"of a loss":              {"the catalog showed web at 10.1.0.5 until 2026-01-01T00:00:00Z", true},
-		"of a loss of another's": {"the catalog showed web at 10.1.0.4 until 2026-01-01T00:00:00Z", false},
-		"of something else":      {"opened at noon", true},
+		"of this address":                         {"the catalog shows web, admin at 10.1.0.5", true},
+		"of another address":                      {"the catalog shows web at 10.1.0.51", false},
+		"of no address":                           {"gate is off", true},
+		"of this address, with failing checks":    {"the catalog shows web at 10.1.0.5; failing checks: web: own (at 10.1.0.9 nothing)", true},
+		"of another address, with failing checks": {"the catalog shows web at 10.1.0.4; failing checks: web: own (at 10.1.0.5 nothing)", false},
+		"of a loss of this address":               {"the catalog showed web at 10.1.0.5 until 2026-01-01T00:00:00Z", true},
+		"of a loss of another address":            {"the catalog showed web at 10.1.0.4 until 2026-01-01T00:00:00Z", false},
+		"of something else that contains a place": {"opened at noon", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := speaksOf(&corev1.PodCondition{Message: c.message}, ip); got != c.want {

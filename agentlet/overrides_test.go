@@ -335,7 +335,7 @@ func TestRejectedOverrides(t *testing.T) {
 		mustReject(t, r, resume(), ErrOverrideUnavailable)
 	})
 	runInWorld(t, "tags that others set", func(t *testing.T, w *world) {
-		pod := annotated([]string{"local-api", "enabled", "service-names", "", "service-port", "", "services", "[{name: web, port: 8080, enable_tag_override: true}]"})
+		pod := structured("{name: web, port: 8080, enable_tag_override: true}", "local-api", "enabled")
 		r, _ := started(t, w, pod)
 		mustReject(t, r, tag("primary"), ErrOverrideConflict)
 		mustOverride(t, r, tag())

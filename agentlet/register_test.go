@@ -15,13 +15,13 @@ func TestRejectedChangeKeepsTheInstanceAlive(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		w.setFail(failing(ErrRejected, "register"))
-		r.OnUpdate(ready(testPod("service-tags", "refused"), true))
+		r.OnUpdate(ready(testPod("service-tags", "rejected"), true))
 		heartbeats := w.count("heartbeat")
 		after(10 * time.Minute)
 		if n := w.count("heartbeat") - heartbeats; n < 50 {
-			t.Errorf("%d heartbeats in ten minutes of a refused change", n)
+			t.Errorf("%d heartbeats in ten minutes of a rejected change", n)
 		}
-		r.OnUpdate(ready(testPod("service-tags", "refused"), false))
+		r.OnUpdate(ready(testPod("service-tags", "rejected"), false))
 		after(time.Second)
 		w.expectHealth(t, "an unready pod whose change is rejected", contract.Critical)
 	})
@@ -34,27 +34,25 @@ func TestUnsyncedChangeIsResynced(t *testing.T) {
 		r.OnUpdate(ready(testPod("service-tags", "primary"), true))
 		after(10 * time.Second)
 		if w.web().definition.Meta[contract.MetaSyncGeneration] == "" {
-			t.Error("a change that the catalog does not have, though it says passing, was never resynced")
+			t.Error("a change that the catalog lacks, though it says passing, was never resynced")
 		}
 	})
 }
 
 func TestAdoptedInstanceIsUpdated(t *testing.T) {
-	withCheck := []string{"service-names", "", "service-port", "", "services", "[{name: web, port: 8080, checks: [{tcp: ':8080', interval: 10s}]}]"}
-	cases := map[string]struct {
-		before, now []string
+	for name, c := range map[string]struct {
+		before, now *corev1.Pod
 		holds       func(agentEntry) bool
 	}{
-		"a longer heartbeat": {nil, []string{"heartbeat-ttl", "1m"}, func(e agentEntry) bool { return e.definition.HeartbeatTTL == time.Minute }},
-		"a check is added":   {nil, withCheck, func(e agentEntry) bool { return len(e.checks) == 3 }},
-		"a check is removed": {withCheck, nil, func(e agentEntry) bool { return len(e.checks) == 2 }},
-	}
-	for name, c := range cases {
+		"a longer heartbeat": {testPod(), testPod("heartbeat-ttl", "1m"), func(e agentEntry) bool { return e.definition.HeartbeatTTL == time.Minute }},
+		"a check is added":   {testPod(), checked(), func(e agentEntry) bool { return len(e.checks) == 3 }},
+		"a check is removed": {checked(), testPod(), func(e agentEntry) bool { return len(e.checks) == 2 }},
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			w.adopt(w.defined(annotated(c.before)))
-			r, _ := w.start(t, gated(ready(annotated(c.before), true), gateOpen, contract.Registered))
+			w.adopt(w.defined(c.before))
+			r, _ := w.start(t, gated(ready(c.before, true), gateOpen, contract.Registered))
 			after(time.Second)
-			r.OnUpdate(gated(ready(annotated(c.now), true), gateOpen, contract.Registered))
+			r.OnUpdate(gated(ready(c.now, true), gateOpen, contract.Registered))
 			after(time.Second)
 			if e := w.web(); !c.holds(e) {
 				t.Errorf("the agent has %+v", e)
@@ -66,29 +64,22 @@ func TestAdoptedInstanceIsUpdated(t *testing.T) {
 func TestTagsUnderTagOverrideAreKept(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		pod := func(meta string) *corev1.Pod {
-			return annotated([]string{
-				"service-names", "", "service-port", "",
-				"services", "[{name: web, port: 8080, tags: [a], enable_tag_override: true, meta: {v: '" + meta + "'}}]",
-			})
+			return structured("{name: web, port: 8080, tags: [a], enable_tag_override: true, meta: {v: '" + meta + "'}}")
 		}
 		r, _ := started(t, w, pod("1"))
 		after(time.Second)
-		w.set(func() {
-			entry := w.agent[webID]
-			entry.definition.Tags = []string{"theirs"}
-			w.agent[webID] = entry
-		})
+		w.editWeb(edited)
 		after(time.Second)
 		r.OnUpdate(ready(pod("2"), true))
 		after(time.Second)
-		if e := w.web(); !slices.Equal(e.definition.Tags, []string{"theirs"}) || e.definition.Meta["v"] != "2" {
-			t.Errorf("tags %q and meta %v, want theirs and the new one", e.definition.Tags, e.definition.Meta)
+		if e := w.web(); !slices.Equal(e.definition.Tags, []string{"edited"}) || e.definition.Meta["v"] != "2" {
+			t.Errorf("tags %q and meta %v, want the edited tags and the new meta", e.definition.Tags, e.definition.Meta)
 		}
 	})
 }
 
 // TestLossBehindTheAgentsBack has the catalog lose an instance that the agent has: the agent would notice at its next full sync,
-// in minutes. Where somebody waits for the catalog it is resynced, and elsewhere nobody looks.
+// in minutes. The instance is resynced where somebody waits for the catalog. Elsewhere the catalog is not read.
 func TestLossBehindTheAgentsBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		annotations []string
@@ -105,16 +96,13 @@ func TestLossBehindTheAgentsBack(t *testing.T) {
 			}
 			w.start(t, ready(testPod(c.annotations...), true))
 			after(time.Minute)
-			readings := w.count("catalog")
-			w.mu.Lock()
-			delete(w.catalog, webID)
-			w.touch()
-			w.mu.Unlock()
+			reads := w.count("catalog")
+			w.loseWeb()
 			after(resyncAfter + time.Second)
 			if got := w.inCatalog(webID) == contract.Passing; got != c.resynced || got != (w.web().definition.Meta[contract.MetaSyncGeneration] == "1") {
 				t.Errorf("back in the catalog: %v, want %v; meta %v", got, c.resynced, w.web().definition.Meta)
 			}
-			if n := w.count("catalog") - readings; (n > 0) != c.resynced {
+			if n := w.count("catalog") - reads; (n > 0) != c.resynced {
 				t.Errorf("the catalog was read %d times", n)
 			}
 			w.setFail(nil)
@@ -136,7 +124,7 @@ func TestLaggingCatalogIsResyncedWithAChangedDefinition(t *testing.T) {
 		after(2 * time.Second)
 		second := w.web().definition.Meta[contract.MetaSyncGeneration]
 		if first != "" || second == "" {
-			t.Errorf("nudge %q, then %q: want none, then one", first, second)
+			t.Errorf("sync generation %q, then %q: want none, then one", first, second)
 		}
 		w.expectGate(t, "with a catalog that lags", gateClosed, contract.AwaitingCatalog)
 		after(10 * time.Minute)

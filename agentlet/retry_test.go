@@ -9,8 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -20,16 +18,16 @@ func TestFailuresAreRetriedWithBackoff(t *testing.T) {
 		fail   func(string) error
 		reason contract.Reason // of a gate that is closed by it; empty where it stays open
 	}{
-		"404 from whatever listens there": {failing(ErrAbsent, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"), contract.ConsulUnreachable},
-		"the agent can't be read":         {failing(other, "instances"), contract.ConsulUnreachable},
-		"it may not be read":              {failing(ErrRejected, "instances"), contract.RegistrationRejected},
-		"the catalog can't be read":       {failing(other, "catalog"), contract.AwaitingCatalog},
-		"watching fails":                  {failing(other, "changed"), ""},
-		"watches are cut off":             {failing(ErrUnreachable, "changed"), ""},
-		"heartbeats are cut off":          {failing(ErrUnreachable, "heartbeat"), ""},
-		"beating fails":                   {failing(other, "heartbeat"), ""},
-		"registering fails":               {failing(other, "register"), contract.RegistrationFailed},
-		"nothing answers":                 {failing(ErrUnreachable, "leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register"), contract.ConsulUnreachable},
+		"404 by another server":             {failingConsul(ErrAbsent), contract.ConsulUnreachable},
+		"listing services fails":            {failing(other, "instances"), contract.ConsulUnreachable},
+		"listing services is rejected":      {failing(ErrRejected, "instances"), contract.RegistrationRejected},
+		"reading the catalog fails":         {failing(other, "catalog"), contract.AwaitingCatalog},
+		"watching fails":                    {failing(other, "changed"), ""},
+		"watching breaks the connection":    {failing(ErrUnreachable, "changed"), ""},
+		"a heartbeat breaks the connection": {failing(ErrUnreachable, "heartbeat"), ""},
+		"heartbeats fail":                   {failing(other, "heartbeat"), ""},
+		"registering fails":                 {failing(other, "register"), contract.RegistrationFailed},
+		"nothing answers":                   {failingConsul(ErrUnreachable), contract.ConsulUnreachable},
 	}
 	for name, c := range cases {
 		runInWorld(t, name, func(t *testing.T, w *world) {
@@ -64,8 +62,7 @@ func TestRetriesAreSpread(t *testing.T) {
 				at[time.Since(began).Milliseconds()/100]++
 				return ErrRefused
 			})
-			r, _ := w.start(t) // all of them in the same moment
-			r.OnUpdate(ready(testPod(), true))
+			w.start(t, ready(testPod(), true)) // all of them in the same moment
 		}
 		after(5 * time.Minute)
 		mu.Lock()
@@ -87,17 +84,17 @@ func TestRetriesAreSpread(t *testing.T) {
 func TestAlternatingErrorsAreLoggedOnceEach(t *testing.T) {
 	var r retry
 	s := newState(testIdentity)
-	told := 0
+	logged := 0
 	for i := range 100 {
 		err := []error{errors.New("EOF"), errors.New("connection reset by peer")}[i%2]
 		if r.isNew(err) {
-			told++
+			logged++
 		}
 		finish(s, listServices{}, answers{err: err}, time.Now())
 		r = s.retries[listServices{}.key()]
 	}
-	if told != 2 {
-		t.Errorf("two failures that take turns were told %d times", told)
+	if logged != 2 {
+		t.Errorf("two alternating errors were logged %d times", logged)
 	}
 }
 
@@ -120,40 +117,34 @@ func TestConstant(t *testing.T) {
 	}
 }
 
-// TestFailuresOfUnwantedCommandsAreDropped has a failure end because nobody wants any more what fails, or because it works for so long
-// that it has no answer yet.
+// TestFailuresOfUnwantedCommandsAreDropped has a failure end because the plan no longer contains its command, or because the command
+// is in flight again and has no answer yet.
 func TestFailuresOfUnwantedCommandsAreDropped(t *testing.T) {
-	cases := map[string]struct {
-		pod  *corev1.Pod
-		life func(w *world, r *Registrar)
-	}{
-		"a refused change is taken back": {testPod(), func(w *world, r *Registrar) {
-			w.setFail(failing(fmt.Errorf("%w: 400 bad tag", ErrRejected), "register"))
-			r.OnUpdate(ready(testPod("service-tags", "refused"), true))
+	revertedAfter := func(err error) func(*world, *Registrar) {
+		return func(w *world, r *Registrar) {
+			w.setFail(failing(err, "register"))
+			r.OnUpdate(ready(testPod("service-tags", "failing"), true))
 			after(time.Minute)
 			r.OnUpdate(ready(testPod(), true))
-		}},
-		"a change that meets a full disk is taken back": {testPod(), func(w *world, r *Registrar) {
-			w.setFail(failing(errors.New("500 no space left on device"), "register"))
-			r.OnUpdate(ready(testPod("service-tags", "refused"), true))
-			after(time.Minute)
-			r.OnUpdate(ready(testPod(), true))
-		}},
-		"a broken watch goes on": {testPod(), func(w *world, _ *Registrar) {
+		}
+	}
+	for name, fail := range map[string]func(w *world, r *Registrar){
+		"a rejected change is reverted": revertedAfter(fmt.Errorf("%w: 400 bad tag", ErrRejected)),
+		"a failed change is reverted":   revertedAfter(errors.New("500 no space left on device")),
+		"a broken watch goes on": func(w *world, _ *Registrar) {
 			w.fails(ErrRefused)
 			w.set(func() {}) // ends the watch
 			after(20 * time.Second)
 			w.setFail(nil)
-		}},
-	}
-	for name, c := range cases {
+		},
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			r, _ := started(t, w, c.pod)
+			r, _ := started(t, w, testPod())
 			after(time.Minute)
-			c.life(w, r)
+			fail(w, r)
 			after(time.Minute)
 			if failing := r.Status().Failing; len(failing) > 0 {
-				t.Errorf("the status says that these fail: %v", failing)
+				t.Errorf("the status says that these fail: %v, want none", failing)
 			}
 			after(10 * time.Minute)
 			if !strings.HasSuffix(w.eventReasons(), "Registered") {
@@ -163,8 +154,8 @@ func TestFailuresOfUnwantedCommandsAreDropped(t *testing.T) {
 	}
 }
 
-// TestSimultaneousFailuresAreReportedOnce holds that a message which several failures have a part in doesn't change by itself: what
-// goes on failing costs no write and no event after its first minute.
+// TestSimultaneousFailuresAreReportedOnce: a message about several failures doesn't change by itself, so that failures that last cost
+// no write and no event after their first minute.
 func TestSimultaneousFailuresAreReportedOnce(t *testing.T) {
 	rejected := func(name string) error { return fmt.Errorf("register %s: %w: 400 bad %s", name, ErrRejected, name) }
 	unknownToken := func(name string) error { return fmt.Errorf("register %s: %w: no %s", name, ErrUnknownToken, name) }
@@ -176,37 +167,32 @@ func TestSimultaneousFailuresAreReportedOnce(t *testing.T) {
 		return errs
 	}
 	cases := map[string]struct {
-		names string
-		fail  map[string]error
-		tells []string // in the gate's message
+		names  string
+		fail   map[string]error
+		reason contract.Reason
+		parts  []string // of the gate's message
 	}{
-		"one refused service":                {"web", failing(rejected, "web"), []string{"bad web"}},
-		"two refused services":               {"web,admin", failing(rejected, "web", "admin"), []string{"bad admin", "bad web"}},
-		"three refused services":             {"web,admin,api", failing(rejected, "web", "admin", "api"), []string{"bad admin", "bad api", "bad web"}},
-		"two of three":                       {"web,admin,api", failing(rejected, "web", "api"), []string{"bad api", "bad web"}},
-		"two services with an unknown token": {"web,admin", failing(unknownToken, "web", "admin"), []string{"no admin"}},
-		"three of which each fails otherwise": {"web,admin,api", map[string]error{
+		"one rejected service":               {"web", failing(rejected, "web"), contract.RegistrationRejected, []string{"bad web"}},
+		"two rejected services":              {"web,admin", failing(rejected, "web", "admin"), contract.RegistrationRejected, []string{"bad admin", "bad web"}},
+		"three rejected services":            {"web,admin,api", failing(rejected, "web", "admin", "api"), contract.RegistrationRejected, []string{"bad admin", "bad api", "bad web"}},
+		"two of three services rejected":     {"web,admin,api", failing(rejected, "web", "api"), contract.RegistrationRejected, []string{"bad api", "bad web"}},
+		"two services with an unknown token": {"web,admin", failing(unknownToken, "web", "admin"), contract.LoginFailed, []string{"no admin"}},
+		"three services with different failures": {"web,admin,api", map[string]error{
 			serviceID("web"): rejected("web"), serviceID("admin"): errors.New("register admin: 500 disk full"), serviceID("api"): ErrLate,
-		}, []string{"bad web"}},
+		}, contract.RegistrationRejected, []string{"bad web"}},
 	}
 	for name, c := range cases {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.failFor = c.fail
 			w.start(t, ready(testPod("service-names", c.names), true))
 			after(time.Minute)
-			for _, part := range c.tells {
-				if !strings.Contains(w.last().Message, part) {
-					t.Errorf("the gate says %q, want also %q", w.last().Message, part)
-				}
-			}
-			writes, events := len(w.conditions()), len(w.eventReasons())
+			w.expectGate(t, "after a minute", gateClosed, c.reason, c.parts...)
+			writes, events := len(w.conditions()), w.eventReasons()
 			after(time.Hour)
 			if n := len(w.conditions()) - writes; n != 0 {
 				t.Errorf("%d gate writes in an hour in which nothing changed, the last: %s", n, w.last().Message)
 			}
-			if told := w.eventReasons(); len(told) != events {
-				t.Errorf("events in an hour in which nothing changed: %s", told)
-			}
+			w.expectEvents(t, events)
 		})
 	}
 }

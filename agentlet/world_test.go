@@ -600,6 +600,16 @@ func (w *world) expectGate(t *testing.T, when string, status corev1.ConditionSta
 	}
 }
 
+// expectNeverClosed checks all conditions that were written.
+func (w *world) expectNeverClosed(t *testing.T) {
+	t.Helper()
+	for _, c := range w.conditions() {
+		if c.Status != gateOpen {
+			t.Errorf("the gate was closed: %s %q", c.Reason, c.Message)
+		}
+	}
+}
+
 // expectEvents checks the reasons of all events so far.
 func (w *world) expectEvents(t *testing.T, want string) {
 	t.Helper()
@@ -688,6 +698,13 @@ func (w *world) editWeb(change func(*agentEntry)) {
 	})
 }
 
+// edited is what somebody else changes.
+func edited(e *agentEntry) { e.definition.Tags = []string{"edited"} }
+
+func (e *agentEntry) removeCheck(kind string) {
+	e.checks = slices.DeleteFunc(slices.Clone(e.checks), func(id string) bool { return strings.HasSuffix(id, kind) })
+}
+
 // loseWeb has the catalog lose the web service behind its agent's back.
 func (w *world) loseWeb() {
 	w.mu.Lock()
@@ -738,13 +755,19 @@ func testPod(annotations ...string) *corev1.Pod {
 }
 
 // annotated is testPod with these annotations; an empty value removes the key.
-func annotated(pairs []string) *corev1.Pod {
+func annotated(pairs ...string) *corev1.Pod {
 	pod := testPod(pairs...)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] == "" {
 			delete(pod.Annotations, contract.Prefix+pairs[i])
 		}
 	}
+	return pod
+}
+
+func withoutIP(pod *corev1.Pod) *corev1.Pod {
+	pod = pod.DeepCopy()
+	pod.Status.PodIP = ""
 	return pod
 }
 
@@ -755,6 +778,9 @@ func ready(pod *corev1.Pod, yes bool) *corev1.Pod {
 	}
 	return pod
 }
+
+// deletes has the registrar observe the deletion of testPod.
+func deletes(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }
 
 func deleted(pod *corev1.Pod) *corev1.Pod {
 	pod = pod.DeepCopy()
@@ -795,21 +821,19 @@ func otherGated(pod *corev1.Pod, status corev1.ConditionStatus) *corev1.Pod {
 }
 
 // checked is a ready pod whose service has a check of its own.
-func checked(annotations ...string) *corev1.Pod {
-	pod := ready(testPod(annotations...), true)
-	delete(pod.Annotations, contract.ServiceNames)
-	delete(pod.Annotations, contract.ServicePort)
-	pod.Annotations[contract.Services] = `[{name: web, port: 8080, checks: [{name: own, http: /healthz, interval: 10s}]}]`
-	return pod
+func checked() *corev1.Pod {
+	return ready(structured("{name: web, port: 8080, checks: [{name: own, http: /healthz, interval: 10s}]}"), true)
+}
+
+// structured is testPod with this service alone, in YAML.
+func structured(service string, annotations ...string) *corev1.Pod {
+	return annotated(append([]string{"service-names", "", "service-port", "", "services", "[" + service + "]"}, annotations...)...)
 }
 
 // meshPod is a pod whose service has a proxy, with an upstream at this port.
 func meshPod(upstream string) *corev1.Pod {
-	pod := testPod("services", `[{name: web, port: 8080, tags: [a], meta: {team: core}, connect: {sidecar_service: {proxy: {upstreams: [`+
-		`{destination_name: db, local_bind_port: `+upstream+`}]}}}}]`)
-	delete(pod.Annotations, contract.ServiceNames)
-	delete(pod.Annotations, contract.ServicePort)
-	return pod
+	return structured("{name: web, port: 8080, tags: [a], meta: {team: core}, connect: {sidecar_service: {proxy: {upstreams: [" +
+		"{destination_name: db, local_bind_port: " + upstream + "}]}}}}")
 }
 
 // withLocalAPI is a pod that asks for the local API.
