@@ -179,9 +179,7 @@ func TestAgentRestart(t *testing.T) {
 			w.set(func() { w.leader = true })
 			after(5 * time.Second)
 			w.expectHealth(t, "5s after the leader's return", contract.Passing)
-			if n := len(w.conditions()); n != 1 {
-				t.Errorf("the outage wrote the gate %d times, want the one opening", n)
-			}
+			w.expectOneCondition(t)
 		})
 	}
 }
@@ -211,7 +209,7 @@ func TestReturnedAgentIsUpdatedAtOnce(t *testing.T) {
 func TestRestartAdoptsAndKeepsTheGateOpen(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.adopt(w.defined(testPod()))
-		w.start(t, gated(ready(testPod(), true), gateOpen, contract.Registered))
+		w.start(t, opened())
 		after(5 * time.Second)
 		if n := w.count("register"); n != 0 {
 			t.Errorf("an instance that is up to date was registered %d times", n)

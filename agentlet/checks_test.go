@@ -82,7 +82,7 @@ func TestLateUpdateIsCorrected(t *testing.T) {
 func TestRestartWithoutDefinitionsKeepsInstancesAlive(t *testing.T) {
 	for name, pods := range map[string][]*corev1.Pod{
 		"the API server is unreachable": nil,
-		"invalid annotations":           {gated(ready(testPod("heartbeat-ttl", "soon"), true), gateOpen, contract.Registered)},
+		"invalid annotations":           {opened("heartbeat-ttl", "soon")},
 		"no IP in a stale status":       {ready(withoutIP(testPod()), true)},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
@@ -97,7 +97,7 @@ func TestRestartWithoutDefinitionsKeepsInstancesAlive(t *testing.T) {
 				t.Error("the instance of an earlier agentlet was changed")
 			}
 			heartbeats := w.count("heartbeat")
-			r.OnUpdate(gated(ready(testPod(), true), gateOpen, contract.Registered))
+			r.OnUpdate(opened())
 			after(5 * time.Minute)
 			if n := w.count("heartbeat") - heartbeats; n > 40 {
 				t.Errorf("%d heartbeats in five minutes, with the TTL known", n)

@@ -50,14 +50,14 @@ func TestOtherGateIsOpenedAgain(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.gates = otherGates()
 		r, _ := started(t, w, otherGated(testPod(), ""))
-		open := gated(ready(testPod(), true), gateOpen, contract.Registered)
+		open := opened()
 		for _, step := range []struct {
 			seen corev1.ConditionStatus
 			want int
 		}{
 			{gateOpen, 1},
 			{gateOpen, 1},
-			{gateClosed, 2}, // the old system, which had not seen it yet
+			{gateClosed, 2}, // by the old system, which had not seen it yet
 			{gateOpen, 2},
 		} {
 			r.OnUpdate(otherGated(open, step.seen))
@@ -70,20 +70,20 @@ func TestOtherGateIsOpenedAgain(t *testing.T) {
 }
 
 func TestOtherGateOfARestartedAgentlet(t *testing.T) {
-	for name, test := range map[string]struct {
+	for name, c := range map[string]struct {
 		pod  *corev1.Pod
 		want int
 	}{
-		"open":     {otherGated(gated(ready(testPod(), true), gateOpen, contract.Registered), gateOpen), 0},
-		"not open": {otherGated(gated(ready(testPod(), true), gateOpen, contract.Registered), ""), 1},
-		"not its":  {gated(ready(testPod(), true), gateOpen, contract.Registered), 0},
+		"an open gate":  {otherGated(opened(), gateOpen), 0},
+		"a closed gate": {otherGated(opened(), ""), 1},
+		"no gate":       {opened(), 0},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.gates = otherGates()
-			w.start(t, test.pod)
+			w.start(t, c.pod)
 			after(time.Minute)
-			if n := len(w.otherWrites()); n != test.want {
-				t.Errorf("%d writes, want %d", n, test.want)
+			if n := len(w.otherWrites()); n != c.want {
+				t.Errorf("%d writes, want %d", n, c.want)
 			}
 		})
 	}
@@ -107,7 +107,7 @@ func TestOtherGateStaysOpen(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.gates = otherGates()
 		r, _ := started(t, w, otherGated(testPod(), ""))
-		r.OnUpdate(deleted(otherGated(gated(ready(testPod(), true), gateOpen, contract.Registered), gateOpen)))
+		r.OnUpdate(deleted(otherGated(opened(), gateOpen)))
 		after(time.Second)
 		w.expectGate(t, "terminating", gateClosed, contract.Draining)
 		if others := w.otherWrites(); len(others) != 1 {

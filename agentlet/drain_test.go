@@ -60,7 +60,7 @@ func TestDrainOrder(t *testing.T) {
 		w.syncDelay = 200 * time.Millisecond
 		r, ended := started(t, w, testPod())
 		began := time.Now()
-		r.OnUpdate(deleted(ready(testPod(), true)))
+		deletes(r)
 		answered := make(chan time.Duration, 1)
 		go func() {
 			if !r.Drain(context.Background(), time.Second) {
@@ -133,7 +133,7 @@ func TestDrainWaitsForARegistrationInFlight(t *testing.T) {
 		w.slow = map[string]time.Duration{"register": 300 * time.Millisecond}
 		r, _ := w.start(t, ready(testPod(), true))
 		after(100 * time.Millisecond)
-		r.OnUpdate(deleted(ready(testPod(), true)))
+		deletes(r)
 		r.Drain(t.Context(), time.Second)
 		after(time.Minute)
 		if _, there := w.entry(); there {

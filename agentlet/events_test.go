@@ -84,17 +84,17 @@ func TestEvents(t *testing.T) {
 			after(time.Minute)
 		}, "Registered CatalogLost! Registered"},
 		"drained": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
-			r.OnUpdate(deleted(ready(testPod(), true)))
+			deletes(r)
 			after(time.Second)
 		}, "Registered Drained"},
 		"the drain times out": {testPod(), func(_ *testing.T, w *world, r *Registrar) {
 			w.fails(context.DeadlineExceeded)
-			r.OnUpdate(deleted(ready(testPod(), true)))
+			deletes(r)
 			after(time.Minute)
 		}, "Registered DrainTimedOut!"},
 		"the agent is away at the end": {testPod(), func(_ *testing.T, w *world, r *Registrar) {
 			w.fails(ErrRefused)
-			r.OnUpdate(deleted(ready(testPod(), true)))
+			deletes(r)
 			after(time.Second)
 		}, "Registered ConsulUnreachable!"},
 		"the pod is gone": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
@@ -151,7 +151,7 @@ func TestNoEventAgainAfterARestart(t *testing.T) {
 		w.events = nil
 		w.mu.Unlock()
 		again, _ := w.start(t)
-		again.OnUpdate(gated(ready(testPod(), true), gateOpen, contract.Registered))
+		again.OnUpdate(opened())
 		after(time.Hour)
 		if got := w.eventReasons(); got != "" {
 			t.Errorf("told %q", got)
@@ -165,7 +165,7 @@ func TestAnOutageIsToldAgainAfterARestart(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.fails(ErrRefused)
 		for range 2 {
-			w.start(t, gated(ready(testPod(), true), gateOpen, contract.Registered))
+			w.start(t, opened())
 			after(time.Hour)
 		}
 		if got := w.eventReasons(); got != "ConsulUnreachable! ConsulUnreachable!" {
@@ -199,7 +199,7 @@ func TestFailingEventsBlockNothing(t *testing.T) {
 				t.Errorf("%d tries for one event", n)
 			}
 			began := time.Now()
-			r.OnUpdate(deleted(ready(testPod(), true)))
+			deletes(r)
 			if !r.Drain(t.Context(), time.Second) || time.Since(began) > 5100*time.Millisecond {
 				t.Errorf("the hook was answered after %s", time.Since(began))
 			}

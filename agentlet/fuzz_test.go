@@ -18,7 +18,7 @@ func FuzzPod(f *testing.F) {
 	for _, pair := range [][2]*corev1.Pod{
 		{testPod(), ready(testPod(), true)},
 		{ready(testPod(), true), deleted(ready(testPod(), true))},
-		{gated(ready(testPod(), true), gateOpen, contract.Registered), testPod("heartbeat-ttl", "soon")},
+		{opened(), testPod("heartbeat-ttl", "soon")},
 		{begun, ready(begun, true)},
 		{otherGated(testPod("gate", "registered"), gateOpen), testPod("service-names", "web,admin")},
 	} {

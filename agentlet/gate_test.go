@@ -25,9 +25,7 @@ func TestGateOpensWhenTheCatalogShowsIt(t *testing.T) {
 		}
 		after(2 * time.Millisecond)
 		w.expectGate(t, "in the catalog", gateOpen, contract.Registered)
-		if n := len(w.conditions()); n != 1 {
-			t.Errorf("%d writes for a pod that starts in a moment, want 1: %+v", n, w.conditions())
-		}
+		w.expectOneCondition(t)
 	})
 }
 

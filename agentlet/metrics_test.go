@@ -5,8 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -108,7 +109,7 @@ func TestMetricsOfAnOutage(t *testing.T) {
 			t.Errorf("%v heartbeats missed in a minute, want one in 10 seconds", n)
 		}
 		if n := out["agentlet_requests_total{get_leader,refused}"]; n < 10 || n > 60 {
-			t.Errorf("leader asked for and refused %v times", n)
+			t.Errorf("the leader was asked for %v times and refused, want at most one a second", n)
 		}
 		w.setFail(nil)
 		after(time.Minute)
@@ -117,46 +118,40 @@ func TestMetricsOfAnOutage(t *testing.T) {
 		if n := over["agentlet_heartbeats_missed_total"] - out["agentlet_heartbeats_missed_total"]; n > 1 {
 			t.Errorf("%v heartbeats missed after the outage", n)
 		}
-		r.OnUpdate(deleted(ready(testPod(), true)))
+		deletes(r)
 		w.fails(ErrRefused)
 		after(time.Minute)
 		if end := scrape(t, r); end["agentlet_heartbeats_missed_total"] != over["agentlet_heartbeats_missed_total"] {
-			t.Error("a pod that has left misses heartbeats")
+			t.Error("a drained pod misses heartbeats")
 		}
 	})
 }
 
 func TestMetricsOfADrain(t *testing.T) {
 	for outcome, c := range map[string]struct {
+		pod  *corev1.Pod
 		fail error
 		took float64
 	}{
-		"refused":   {ErrRefused, 0},
-		"timed_out": {ErrUnreachable, 15}, // drain-timeout and drain-delay
+		drainRefused:  {ready(testPod(), true), ErrRefused, 0},
+		drainTimedOut: {ready(testPod(), true), ErrUnreachable, 15}, // drain-timeout and drain-delay
+		drainNothing:  {testPod(), nil, 0},
 	} {
-		inWorld(t, func(t *testing.T, w *world) {
-			r, _ := started(t, w, testPod())
+		runInWorld(t, outcome, func(t *testing.T, w *world) {
+			r, _ := w.start(t, c.pod)
+			after(time.Second)
 			w.fails(c.fail)
-			r.OnUpdate(deleted(ready(testPod(), true)))
+			r.OnUpdate(deleted(c.pod))
 			after(time.Minute)
-			expect(t, outcome, scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{" + outcome + "}": c.took})
+			expect(t, "drained", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{" + outcome + "}": c.took})
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		r, _ := newWorld().start(t)
-		r.OnUpdate(testPod())
-		after(time.Second)
-		r.OnUpdate(deleted(testPod()))
-		after(time.Second)
-		expect(t, "nothing", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{nothing}": 0})
-	})
 }
 
 func TestResyncsAreCounted(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		r, _ := w.start(t)
 		w.sync = false
-		r.OnUpdate(ready(testPod(), true))
+		r, _ := w.start(t, ready(testPod(), true))
 		after(10 * time.Second)
 		if n := scrape(t, r)["agentlet_registrations_total{resync}"]; n < 1 || n > 4 {
 			t.Errorf("%v resyncs", n)

@@ -22,9 +22,6 @@ func TestPlan(t *testing.T) {
 		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: podReady})
 		return pod
 	}
-	opened := func(annotations ...string) *corev1.Pod {
-		return gated(ready(testPod(annotations...), true), gateOpen, contract.Registered)
-	}
 	// held puts the instance at the agent as it is wanted, and into the catalog.
 	held := func(s *state) {
 		i := s.instances[webID]

@@ -16,7 +16,7 @@ func TestStaleStatusAfterARebootIsIgnored(t *testing.T) {
 	identity := testIdentity
 	identity.PodIP = "10.1.0.9"
 	s := newState(identity)
-	s.observePod(gated(ready(testPod(), true), gateOpen, contract.Registered), nil, time.Now())
+	s.observePod(opened(), nil, time.Now())
 	if s.ready() || s.gate.open() {
 		t.Errorf("ready %v, open %v with another address in the status, want neither", s.ready(), s.gate.open())
 	}

@@ -14,9 +14,9 @@ func TestFreezeIsLogged(t *testing.T) {
 		wake time.Time
 		says string
 	}{
-		"on time":           {now.Add(-time.Second), ""},
-		"nothing was to do": {time.Time{}, ""},
-		"after 55 seconds":  {now.Add(-55 * time.Second), `msg="the process did not run" seconds=55`},
+		"on time":              {now.Add(-time.Second), ""},
+		"with no time to wake": {time.Time{}, ""},
+		"after 55 seconds":     {now.Add(-55 * time.Second), `msg="the process did not run" seconds=55`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer

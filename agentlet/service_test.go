@@ -21,8 +21,9 @@ func TestProxyIsRegisteredAfterItsServiceAndBeforeReadiness(t *testing.T) {
 		w.expectGate(t, "not ready", gateClosed, contract.ContainersNotReady)
 		r.OnUpdate(ready(meshPod("9191"), true))
 		after(time.Second)
-		if w.inCatalog(webID) != contract.Passing || w.inCatalog(proxyID) != contract.Passing || w.last().Reason != string(contract.Registered) {
-			t.Errorf("service %s, proxy %s, gate %s", w.inCatalog(webID), w.inCatalog(proxyID), w.last().Reason)
+		w.expectGate(t, "ready", gateOpen, contract.Registered)
+		if w.inCatalog(webID) != contract.Passing || w.inCatalog(proxyID) != contract.Passing {
+			t.Errorf("the catalog says %q of the service and %q of the proxy, want both passing", w.inCatalog(webID), w.inCatalog(proxyID))
 		}
 		proxy := w.agent[proxyID].definition
 		if proxy.Name != "web-sidecar-proxy" || proxy.Port != contract.ProxyPort || proxy.ProxyFor != webID || proxy.ProxyForName != "web" ||
@@ -36,7 +37,7 @@ func TestProxyIsRegisteredAfterItsServiceAndBeforeReadiness(t *testing.T) {
 	})
 }
 
-// TestChangedUpstreamsAreApplied has the proxy alone registered anew.
+// TestChangedUpstreamsAreApplied: only the proxy is registered again.
 func TestChangedUpstreamsAreApplied(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := w.start(t, ready(meshPod("9191"), true))
@@ -44,17 +45,15 @@ func TestChangedUpstreamsAreApplied(t *testing.T) {
 		r.OnUpdate(ready(meshPod("9292"), true))
 		after(time.Second)
 		if got := w.since(2); !slices.Equal(got, []string{"+" + proxyID}) {
-			t.Errorf("registered anew: %q, want the proxy alone", got)
+			t.Errorf("registered again: %q, want the proxy alone", got)
 		}
 		if got := w.agent[proxyID].definition.Proxy.Upstreams[0].LocalBindPort; got != 9292 {
 			t.Errorf("the upstream's port is %d", got)
 		}
-		alone := meshPod("9292")
-		alone.Annotations[contract.Services] = "[{name: web, port: 8080, tags: [a], meta: {team: core}}]"
-		r.OnUpdate(ready(alone, true))
+		r.OnUpdate(ready(structured("{name: web, port: 8080, tags: [a], meta: {team: core}}"), true))
 		after(time.Second)
 		if _, there := w.agent[proxyID]; there || w.inCatalog(webID) != contract.Passing {
-			t.Error("the service did not leave the mesh alone")
+			t.Error("the proxy was not removed alone")
 		}
 	})
 }

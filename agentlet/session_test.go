@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +20,7 @@ func TestNothingIsRequestedBeforeTheLogin(t *testing.T) {
 		w.start(t, ready(testPod(), true))
 		after(10 * time.Second)
 		if n := w.count("instances") + w.count("register") + w.count("catalog"); n > 0 {
-			t.Errorf("%d calls without a token: what they don't show would be taken for absent", n)
+			t.Errorf("%d calls without a token: services that they don't show would be taken for absent", n)
 		}
 		w.expectGate(t, "without a login", gateClosed, contract.LoginFailed, "500")
 		writes, logins := len(w.conditions()), w.count("login")
@@ -30,7 +29,7 @@ func TestNothingIsRequestedBeforeTheLogin(t *testing.T) {
 			t.Errorf("the same reason was written %d times more", len(w.conditions())-writes)
 		}
 		if n := w.count("login") - logins; n > 45 {
-			t.Errorf("%d logins in ten minutes of refusal", n)
+			t.Errorf("%d logins in ten minutes of failures", n)
 		}
 		w.setFail(nil)
 		after(time.Minute)
@@ -59,9 +58,8 @@ func TestRenewalRegistersAgainBeforeTheOldTokenEnds(t *testing.T) {
 		if n := w.count("login"); n < 6 || n > 13 {
 			t.Errorf("%d logins in four and a half hours of 20 to 40 minutes each", n)
 		}
-		if n := len(w.conditions()); n != 1 || w.inCatalog(webID) != contract.Passing {
-			t.Errorf("the gate was written %d times, the catalog says %q", n, w.inCatalog(webID))
-		}
+		w.expectHealth(t, "renewed several times", contract.Passing)
+		w.expectOneCondition(t)
 		if got := w.web().definition.Meta[contract.MetaSyncGeneration]; got != "" {
 			t.Error("a renewal resynced the catalog")
 		}
@@ -77,8 +75,10 @@ func TestFailedRenewalKeepsTheOldToken(t *testing.T) {
 		started(t, w, testPod())
 		w.setFail(failing(ErrRejected, "login"))
 		after(time.Hour)
-		if n := len(w.conditions()); n != 1 || w.inCatalog(webID) != contract.Passing || w.tokens() != 1 {
-			t.Errorf("gate written %d times, catalog %q, %d tokens", n, w.inCatalog(webID), w.tokens())
+		w.expectHealth(t, "after failed renewals", contract.Passing)
+		w.expectOneCondition(t)
+		if w.tokens() != 1 {
+			t.Errorf("%d tokens, want the first one alone", w.tokens())
 		}
 		heartbeats := w.count("heartbeat")
 		after(time.Minute)
@@ -97,9 +97,7 @@ func TestUnknownTokenIsReplaced(t *testing.T) {
 		if got := w.web().token; got != 2 || w.tokens() != 1 {
 			t.Errorf("the agent has the instance with token %d of %d, want a new one", got, w.tokens())
 		}
-		if n := len(w.conditions()); n != 1 {
-			t.Errorf("the gate was written %d times, want the one opening", n)
-		}
+		w.expectOneCondition(t)
 		r.OnUpdate(ready(testPod(), false))
 		after(time.Second)
 		w.expectHealth(t, "unready, with the second token", contract.Critical)
@@ -126,41 +124,46 @@ func TestLoginsAfterALossAreSpread(t *testing.T) {
 	})
 }
 
+// TestConsulThatForgetsItsTokensAtOnce: each login is followed by a pause, however often Consul loses its token.
 func TestConsulThatForgetsItsTokensAtOnce(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.acl = true
-		r, _ := started(t, w, testPod())
-		w.setFail(failing(ErrUnknownToken, "instances", "register", "catalog", "heartbeat", "readiness", "changed"))
-		r.OnUpdate(ready(testPod(), false))
-		after(10 * time.Minute)
-		if n := w.count("login"); n > 30 {
-			t.Errorf("%d logins in ten minutes", n)
-		}
-	})
+	for name, c := range map[string]struct {
+		change func(r *Registrar)
+		wait   time.Duration
+		most   int
+	}{
+		"in the pod's life": {func(r *Registrar) { r.OnUpdate(ready(testPod(), false)) }, 10 * time.Minute, 30},
+		"in the drain":      {(*Registrar).Terminate, 20 * time.Second, 25},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.acl = true
+			r, _ := started(t, w, testPod())
+			w.setFail(func(call string) error {
+				if w.count("login") > 1000 { // without a pause the test would never end
+					return nil
+				}
+				return failingWithToken(call)
+			})
+			c.change(r)
+			after(c.wait)
+			if n := w.count("login"); n > c.most {
+				t.Errorf("%d logins in %s, want at most %d", n, c.wait, c.most)
+			}
+		})
+	}
 }
 
-func TestConsulThatForgetsItsTokensAtOnceMeetsAnEnd(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.acl = true
-		r, _ := started(t, w, testPod())
-		w.setFail(func(call string) error {
-			if w.count("login") > 1000 { // no pause in between, and the test would never end
-				return nil
-			}
-			return failing(ErrUnknownToken, "instances", "register", "deregister", "catalog", "heartbeat", "readiness", "changed")(call)
-		})
-		r.Terminate()
-		after(20 * time.Second)
-		if n := w.count("login"); n > 25 {
-			t.Errorf("%d logins while the pod ended", n)
-		}
-	})
+// failingWithToken is a Consul that knows no token.
+func failingWithToken(call string) error {
+	if call == "leader" || call == "login" || call == "logout" {
+		return nil
+	}
+	return failingConsul(ErrUnknownToken)(call)
 }
 
 func TestUnknownStaticTokenIsRetriedWithBackoff(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.acl, w.renew = true, 15*time.Second
-		w.setFail(failing(ErrUnknownToken, "instances", "register", "catalog", "heartbeat", "readiness", "changed"))
+		w.setFail(failingWithToken)
 		w.start(t, ready(testPod(), true))
 		after(30 * time.Second)
 		w.expectGate(t, "with an unknown token", gateClosed, contract.LoginFailed, "does not know the token")
@@ -171,12 +174,8 @@ func TestUnknownStaticTokenIsRetriedWithBackoff(t *testing.T) {
 func TestDeniedRegistrationIsRetriedWithANewLogin(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.acl = true
-		var made atomic.Int32
 		w.setFail(func(call string) error {
-			if call == "login" {
-				made.Add(1)
-			}
-			if call == "register" && made.Load() < 3 { // a binding rule that came later counts for later logins only
+			if call == "register" && w.count("login") < 3 { // a new binding rule counts for later logins only
 				return ErrDenied
 			}
 			return nil
@@ -201,42 +200,33 @@ func TestRestartRegistersAgainWithItsOwnToken(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.acl = true
 		w.alive[100] = true
-		held := w.held(w.defined(testPod()))
-		held.token = 100 // of the process before
-		w.agent[webID] = held
-		w.syncNow()
-		w.start(t, gated(ready(testPod(), true), gateOpen, contract.Registered))
+		w.adopt(w.defined(testPod()))
+		w.editWeb(func(e *agentEntry) { e.token = 100 }) // of the earlier process
+		w.start(t, opened())
 		after(5 * time.Second)
 		if got := w.web().token; got != 1 {
-			t.Errorf("the agent keeps token %d", got)
+			t.Errorf("the agent has the instance with token %d, want the first one of this process", got)
 		}
-		for _, c := range w.conditions() {
-			if c.Status != gateOpen {
-				t.Errorf("the restart closed the gate: %+v", c)
-			}
-		}
+		w.expectNeverClosed(t)
 	})
 }
 
-// TestLogoutIsTheLast is about every way out: what is asked last, how long the end takes, and how many tokens stay.
+// TestLogoutIsTheLast is about the order of the last calls, how long the end takes, and how many tokens are left.
 func TestLogoutIsTheLast(t *testing.T) {
-	hang := func(calls ...string) func(string) error { return failing(context.DeadlineExceeded, calls...) }
-	everything := []string{"leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register", "deregister", "login", "logout"}
-	cases := map[string]struct {
+	for name, c := range map[string]struct {
 		fail   func(string) error
 		tokens int
 		max    time.Duration // from SIGTERM, which comes with the drain's end
 	}{
-		"all is well":                     {nil, 0, 10 * time.Millisecond},
-		"the catalog never drops it":      {hang("catalog"), 0, 10 * time.Millisecond},
-		"the agent hangs":                 {hang(everything...), 1, 10 * time.Millisecond},
-		"the agent mustReject":            {failing(ErrRefused, everything...), 1, 10 * time.Millisecond},
-		"deregistration is refused":       {failing(ErrDenied, "deregister"), 1, 10 * time.Millisecond},
-		"logout fails":                    {failing(errors.New("500"), "logout"), 1, 2010 * time.Millisecond},
-		"logout hangs":                    {hang("logout"), 1, 2010 * time.Millisecond},
-		"logout fails, the agent is gone": {failing(ErrRefused, "logout"), 1, 10 * time.Millisecond},
-	}
-	for name, c := range cases {
+		"no failure":                   {nil, 0, 10 * time.Millisecond},
+		"the catalog never drops it":   {failing(context.DeadlineExceeded, "catalog"), 0, 10 * time.Millisecond},
+		"the agent hangs":              {failingConsul(context.DeadlineExceeded), 1, 10 * time.Millisecond},
+		"the agent refuses":            {failingConsul(ErrRefused), 1, 10 * time.Millisecond},
+		"deregistration is denied":     {failing(ErrDenied, "deregister"), 1, 10 * time.Millisecond},
+		"logout fails":                 {failing(errors.New("500"), "logout"), 1, 2010 * time.Millisecond},
+		"logout hangs":                 {failing(context.DeadlineExceeded, "logout"), 1, 2010 * time.Millisecond},
+		"the agent refuses the logout": {failing(ErrRefused, "logout"), 1, 10 * time.Millisecond},
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.acl = true
 			r, ended := started(t, w, testPod("drain-delay", "0s"))
@@ -269,19 +259,18 @@ func TestLogoutIsTheLast(t *testing.T) {
 				t.Errorf("%d tokens are left, want %d", w.tokens(), c.tokens)
 			}
 			if i := slices.Index(order, "logout"); i >= 0 && slices.Contains(order[i:], "deregister") {
-				t.Errorf("order %v", order)
+				t.Errorf("the last calls are %q, want the logout last", order)
 			}
 		})
 	}
 }
 
-// TestAgentWithoutNodeWrite is about an agent without node:write, which removes its services for itself alone.
+// TestAgentWithoutNodeWrite is about an agent that removes services only for itself: the catalog keeps them.
 func TestAgentWithoutNodeWrite(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.acl = true
-		w.keeps = true
+		w.acl, w.keeps = true, true
 		r, ended := started(t, w, testPod())
-		r.OnUpdate(deleted(ready(testPod(), true)))
+		deletes(r)
 		began := time.Now()
 		after(4 * time.Second)
 		w.expectHealth(t, "terminating", contract.Critical)
@@ -296,7 +285,7 @@ func TestAgentWithoutNodeWrite(t *testing.T) {
 			t.Errorf("at the agent: %v, tokens: %d, want neither", there, w.tokens())
 		}
 		if n := w.count("register"); n != 2 {
-			t.Errorf("%d registrations, want that of the pod's life and one at its end", n)
+			t.Errorf("%d registrations, want one in the pod's life and one in the drain", n)
 		}
 		if n := len(w.conditions()); n != 3 {
 			t.Errorf("the gate was written %d times: %+v", n, w.conditions())
@@ -331,10 +320,10 @@ func TestDrainWithoutALogin(t *testing.T) {
 		r, _ := w.start(t, ready(testPod(), true))
 		after(time.Minute)
 		began := time.Now()
-		r.OnUpdate(deleted(ready(testPod(), true)))
+		deletes(r)
 		r.Drain(t.Context(), time.Second)
 		if took := time.Since(began); took > time.Second {
-			t.Errorf("a login that is refused was waited for: %s", took)
+			t.Errorf("drained after %s, want no wait for a login that is rejected", took)
 		}
 	})
 }

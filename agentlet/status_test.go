@@ -8,8 +8,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestStatusReadsTheCatalog holds that /status knows what the catalog says now, also where the open gate has nobody read it, and that
-// many who ask cost one reading a second.
+// TestStatusReadsTheCatalog: /status reports the catalog of now, also where nothing else reads it, and many requests cost one read a
+// second.
 func TestStatusReadsTheCatalog(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
@@ -17,15 +17,15 @@ func TestStatusReadsTheCatalog(t *testing.T) {
 		after(time.Hour)
 		w.set(func() { w.own = contract.Critical })
 		after(time.Minute)
-		readings := w.count("catalog")
+		reads := w.count("catalog")
 		if got := read().Services[0]; got.Catalog != contract.Critical || got.Failing != "own" {
 			t.Errorf("a minute after its check has failed the status says %q, failing %q", got.Catalog, got.Failing)
 		}
 		for range 100 {
 			read()
 		}
-		if n := w.count("catalog") - readings; n > 2 {
-			t.Errorf("%d readings for a hundred who ask within a moment", n)
+		if n := w.count("catalog") - reads; n > 2 {
+			t.Errorf("%d reads for a hundred requests in a moment", n)
 		}
 		after(10 * time.Second)
 		w.setFail(failing(errors.New("500"), "catalog"))

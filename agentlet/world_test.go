@@ -600,6 +600,14 @@ func (w *world) expectGate(t *testing.T, when string, status corev1.ConditionSta
 	}
 }
 
+// expectOneCondition checks that the gate was opened, and never written again.
+func (w *world) expectOneCondition(t *testing.T) {
+	t.Helper()
+	if n := len(w.conditions()); n != 1 || w.last().Status != gateOpen {
+		t.Errorf("the gate was written %d times, the last time %q, want once, %q", n, w.last().Status, gateOpen)
+	}
+}
+
 // expectNeverClosed checks all conditions that were written.
 func (w *world) expectNeverClosed(t *testing.T) {
 	t.Helper()
@@ -777,6 +785,11 @@ func ready(pod *corev1.Pod, yes bool) *corev1.Pod {
 		pod.Status.ContainerStatuses[i].Ready = yes
 	}
 	return pod
+}
+
+// opened is a ready pod with an open gate.
+func opened(annotations ...string) *corev1.Pod {
+	return gated(ready(testPod(annotations...), true), gateOpen, contract.Registered)
 }
 
 // deletes has the registrar observe the deletion of testPod.
