@@ -89,13 +89,11 @@ func TestOtherGateOfARestartedAgentlet(t *testing.T) {
 	}
 }
 
-// TestOtherGateWithoutTheOwn is of a pod with gate: off, which still lists the other system's.
+// TestOtherGateWithoutTheOwn: a pod with gate: off still lists the other system's gate.
 func TestOtherGateWithoutTheOwn(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.gates = otherGates()
-		pod := otherGated(testPod("gate", "off"), "")
-		pod.Spec.ReadinessGates = pod.Spec.ReadinessGates[1:]
-		w.start(t, pod)
+		w.start(t, otherGated(ungated(), ""))
 		after(time.Second)
 		if others := w.otherWrites(); len(others) != 1 || others[0].Status != gateOpen {
 			t.Errorf("others = %+v, want it open", others)

@@ -73,7 +73,7 @@ func TestFlappingProbeIsBounded(t *testing.T) {
 	})
 }
 
-// TestProbeAndKubelet goes through what the two may say one after the other.
+// TestProbeAndKubelet is about the sequences of what the agentlet's probe and the kubelet report.
 func TestProbeAndKubelet(t *testing.T) {
 	const soon = time.Second
 	beyond := probePeriod + time.Second + kubeletLag
@@ -93,6 +93,12 @@ func TestProbeAndKubelet(t *testing.T) {
 		r.OnUpdate(pod)
 		return pod
 	}
+	starts := func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+		pod = pod.DeepCopy()
+		pod.Status.ContainerStatuses[0].Started = new(true)
+		r.OnUpdate(pod)
+		return pod
+	}
 	type step struct {
 		do   func(*world, *Registrar, *corev1.Pod) *corev1.Pod
 		wait time.Duration
@@ -100,11 +106,11 @@ func TestProbeAndKubelet(t *testing.T) {
 	}
 	exec := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{}}}
 	startup := func(c *corev1.Container) { c.StartupProbe = tcpProbe(81) }
-	cases := map[string]struct {
+	for name, c := range map[string]struct {
 		change func(*corev1.Container)
 		steps  []step
 	}{
-		"a kubelet that disagrees after its first word": {nil, []step{
+		"a kubelet that disagrees after its first report": {nil, []step{
 			{listens(true), soon, contract.Passing}, {kubelet(true), soon, contract.Passing}, {kubelet(false), soon, contract.Critical},
 		}},
 		"a kubelet that never agrees": {nil, []step{
@@ -117,20 +123,20 @@ func TestProbeAndKubelet(t *testing.T) {
 		"a probe that disagrees": {nil, []step{
 			{kubelet(true), 0, contract.Passing}, {listens(false), soon, contract.Critical}, {listens(true), soon, contract.Passing},
 		}},
-		"a container that begins anew owes the kubelet nothing": {nil, []step{
+		"a restarted container is ready before the kubelet reports": {nil, []step{
 			{listens(true), soon, contract.Passing},
 			{kubelet(true), soon, contract.Passing},
 			{listens(false), soon, contract.Critical},
 			{restarts, soon, contract.Critical},
 			{listens(true), soon, contract.Passing},
 		}},
-		"an exec probe is the kubelet's": {func(c *corev1.Container) { c.ReadinessProbe = exec }, []step{
+		"an exec probe is left to the kubelet": {func(c *corev1.Container) { c.ReadinessProbe = exec }, []step{
 			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing}, {listens(false), soon, contract.Passing},
 		}},
-		"a container without a probe is the kubelet's": {func(c *corev1.Container) { c.ReadinessProbe = nil }, []step{
+		"a container without a probe is left to the kubelet": {func(c *corev1.Container) { c.ReadinessProbe = nil }, []step{
 			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing},
 		}},
-		"a probe elsewhere is the kubelet's": {func(c *corev1.Container) { c.ReadinessProbe.TCPSocket.Host = "10.9.9.9" }, []step{
+		"a probe of another host is left to the kubelet": {func(c *corev1.Container) { c.ReadinessProbe.TCPSocket.Host = "10.9.9.9" }, []step{
 			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing},
 		}},
 		"an initial delay is kept": {func(c *corev1.Container) { c.ReadinessProbe.InitialDelaySeconds = 30 }, []step{
@@ -140,23 +146,15 @@ func TestProbeAndKubelet(t *testing.T) {
 			{listens(true), time.Minute, ""},
 			{func(w *world, _ *Registrar, pod *corev1.Pod) *corev1.Pod { w.listen(81, true); return pod }, soon, contract.Passing},
 		}},
-		"the kubelet may say that it has started": {startup, []step{
-			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
-				pod.Status.ContainerStatuses[0].Started = new(true)
-				r.OnUpdate(pod.DeepCopy())
-				return pod
-			}, soon, ""},
+		"the kubelet may report the start": {startup, []step{
+			{starts, soon, ""},
 			{listens(true), soon, contract.Passing},
 		}},
 		"an exec startup probe waits for the kubelet": {func(c *corev1.Container) { c.StartupProbe = exec }, []step{
 			{listens(true), time.Minute, ""},
-			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
-				pod.Status.ContainerStatuses[0].Started = new(true)
-				r.OnUpdate(pod.DeepCopy())
-				return pod
-			}, soon, contract.Passing},
+			{starts, soon, contract.Passing},
 		}},
-		"an excluded container has none": {nil, []step{
+		"an excluded container has no probe": {nil, []step{
 			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
 				pod = pod.DeepCopy()
 				pod.Annotations[contract.ContainerExclude] = "app"
@@ -164,12 +162,10 @@ func TestProbeAndKubelet(t *testing.T) {
 				return pod
 			}, soon, contract.Passing},
 		}},
-	}
-	for name, c := range cases {
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			r, _ := w.start(t)
 			pod := probed(c.change)
-			r.OnUpdate(pod.DeepCopy())
+			r, _ := w.start(t, pod)
 			after(0)
 			for i, step := range c.steps {
 				pod = step.do(w, r, pod)
@@ -188,7 +184,7 @@ func TestProbeOfAnAdoptedPodLeavesNoGap(t *testing.T) {
 		w.start(t, gated(ready(probed(nil), true), gateOpen, contract.Registered))
 		after(5 * time.Second)
 		if n := w.count("readiness"); n != 0 {
-			t.Errorf("%d changes of the readiness check by a restart of the agentlet", n)
+			t.Errorf("a restart of the agentlet changed the readiness check %d times", n)
 		}
 	})
 }
@@ -205,7 +201,7 @@ func TestProbingEndsWithTermination(t *testing.T) {
 		n := w.count("probe")
 		after(time.Minute)
 		if more := w.count("probe") - n; more > 0 {
-			t.Errorf("%d probes after the end began", more)
+			t.Errorf("%d probes after the first sign of the end", more)
 		}
 	})
 }

@@ -16,17 +16,17 @@ import (
 
 func tag(tags ...string) Override { return Override{Tags: &tags} }
 
-// mustOverride says it, and fails the test where it isn't taken.
+// mustOverride requests an override, and fails the test when it is rejected.
 func mustOverride(t *testing.T, r *Registrar, o Override) (inCatalog bool) {
 	t.Helper()
 	inCatalog, err := override(t, r, o)
 	if err != nil {
-		t.Fatalf("refused: %v", err)
+		t.Fatalf("rejected: %v", err)
 	}
 	return inCatalog
 }
 
-// mustReject says it, and fails the test where it isn't refused with an error of this kind.
+// mustReject requests an override, and fails the test when it is not rejected with an error of this kind.
 func mustReject(t *testing.T, r *Registrar, o Override, kind error) {
 	t.Helper()
 	if _, err := override(t, r, o); !errors.Is(err, kind) {
@@ -34,7 +34,7 @@ func mustReject(t *testing.T, r *Registrar, o Override, kind error) {
 	}
 }
 
-// override says it, and waits as long as the local API does.
+// override requests an override, and waits for the catalog as long as the local API does.
 func override(t *testing.T, r *Registrar, o Override) (inCatalog bool, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -116,18 +116,16 @@ func TestClosedGateWaitsForTheEndOfAMaintenance(t *testing.T) {
 			mustOverride(t, r, maintain("restoring"))
 			r.OnUpdate(ready(withLocalAPI("gate", mode), true))
 			after(time.Minute)
-			got := w.last()
-			if (got.Status == gateOpen) != open || w.inCatalog(webID) != contract.Critical {
-				t.Errorf("the gate says %v %s %q, the catalog %q", got.Status, got.Reason, got.Message, w.inCatalog(webID))
-			}
-			if !open && got.Message != "in maintenance mode, set by the application" {
-				t.Errorf("the gate says %q", got.Message)
+			w.expectHealth(t, "in maintenance", contract.Critical)
+			if open {
+				w.expectGate(t, "in maintenance", gateOpen, contract.Registered)
+			} else {
+				w.expectGate(t, "in maintenance", gateClosed, contract.AwaitingCatalog, "in maintenance mode, set by the application")
 			}
 			mustOverride(t, r, resume())
 			after(time.Second)
-			if w.last().Status != gateOpen || w.inCatalog(webID) != contract.Passing {
-				t.Errorf("after it the gate is %v", w.last().Status)
-			}
+			w.expectHealth(t, "resumed", contract.Passing)
+			w.expectGate(t, "resumed", gateOpen, contract.Registered)
 		})
 	}
 }
@@ -187,12 +185,12 @@ func TestMaintenanceSurvivesALossOfTheAgentsData(t *testing.T) {
 		w.set(func() { clear(w.agent) })
 		after(5 * time.Second)
 		if e := w.web(); e.readiness != contract.Critical || e.output != "maintenance: compaction" {
-			t.Errorf("put back as %q with %q", e.readiness, e.output)
+			t.Errorf("registered again as %q with %q, want critical in maintenance", e.readiness, e.output)
 		}
 	})
 }
 
-// startedAt says of the application's container that it started then, for the n-th time.
+// startedAt is a pod whose container was started then, for the n-th time.
 func startedAt(pod *corev1.Pod, at time.Time, n int32) *corev1.Pod {
 	pod = pod.DeepCopy()
 	status := &pod.Status.ContainerStatuses[0]
@@ -202,35 +200,32 @@ func startedAt(pod *corev1.Pod, at time.Time, n int32) *corev1.Pod {
 
 func TestMaintenanceAfterARestart(t *testing.T) {
 	for name, c := range map[string]struct {
-		pod  func(began time.Time) *corev1.Pod // as the next agentlet sees it
-		goes bool
+		pod   func(began time.Time) *corev1.Pod // as the restarted agentlet sees it
+		stays bool
 	}{
-		"alone: the maintenance goes on": {func(time.Time) *corev1.Pod { return ready(withLocalAPI(), true) }, true},
-		"alone, after earlier restarts of the application": {func(began time.Time) *corev1.Pod {
+		"of the agentlet alone": {func(time.Time) *corev1.Pod { return ready(withLocalAPI(), true) }, true},
+		"of the agentlet alone, after earlier ones of the application": {func(began time.Time) *corev1.Pod {
 			return startedAt(ready(withLocalAPI(), true), began.Add(-2*time.Second), 3)
 		}, true},
-		"with the application, as on a node's restart": {func(began time.Time) *corev1.Pod {
+		"of the agentlet and the application": {func(began time.Time) *corev1.Pod {
 			return startedAt(ready(withLocalAPI(), true), began.Add(300*time.Millisecond), 1)
 		}, false},
-		"and the pod no longer asks for the local API": {func(time.Time) *corev1.Pod { return ready(testPod(), true) }, false},
+		"of the agentlet, with the local API disabled": {func(time.Time) *corev1.Pod { return ready(testPod(), true) }, false},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			w.agent[webID] = w.held(w.defined(withLocalAPI("service-tags", "primary"))) // the tag is the application's
-			entry := w.agent[webID]
-			entry.readiness, entry.output = contract.Critical, "maintenance: compaction"
-			w.agent[webID] = entry
-			w.syncNow()
+			w.adopt(w.defined(withLocalAPI("service-tags", "primary"))) // the tag is the application's
+			w.editWeb(func(e *agentEntry) { e.readiness, e.output = contract.Critical, "maintenance: compaction" })
 			time.Sleep(time.Hour)
 			r, _ := w.start(t, gated(c.pod(time.Now()), gateOpen, contract.Registered))
 			after(time.Second)
 			want := contract.Passing
-			if c.goes {
+			if c.stays {
 				want = contract.Critical
 			}
 			if e := w.web(); e.readiness != want || len(e.definition.Tags) > 0 {
 				t.Errorf("the check is %q, want %q; tags %q, want none", e.readiness, want, e.definition.Tags)
 			}
-			if c.goes {
+			if c.stays {
 				if w.web().output != "maintenance: compaction" {
 					t.Errorf("the check says %q", w.web().output)
 				}
@@ -242,33 +237,28 @@ func TestMaintenanceAfterARestart(t *testing.T) {
 }
 
 func TestOverridesEndWithTheApplication(t *testing.T) {
-	second := func(pod *corev1.Pod) *corev1.Pod { // a container more, that is not started yet
+	// second adds a container that was started then, after this many restarts.
+	second := func(pod *corev1.Pod, at time.Time, restarts int32) *corev1.Pod {
 		pod = pod.DeepCopy()
 		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "logs"})
 		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: "logs", Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			Name: "logs", Ready: true, RestartCount: restarts, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(at)}},
 		})
 		return pod
 	}
 	for name, c := range map[string]struct {
 		annotations []string
-		pod         func(pod *corev1.Pod, said time.Time) *corev1.Pod
+		pod         func(pod *corev1.Pod, set time.Time) *corev1.Pod // as it is after the override, which was set then
 		stays       bool
 	}{
-		"the container restarts":                           {nil, func(pod *corev1.Pod, said time.Time) *corev1.Pod { return startedAt(pod, said.Add(2*time.Second), 1) }, false},
-		"it has restarted before":                          {nil, func(pod *corev1.Pod, said time.Time) *corev1.Pod { return startedAt(pod, said.Add(-2*time.Second), 1) }, true},
-		"its restart is seen after the new one has spoken": {nil, func(pod *corev1.Pod, said time.Time) *corev1.Pod { return startedAt(pod, said, 1) }, true},
-		"another one starts for the first time": {nil, func(pod *corev1.Pod, said time.Time) *corev1.Pod {
-			pod = second(pod)
-			pod.Status.ContainerStatuses[1].State.Running.StartedAt = metav1.NewTime(said.Add(5 * time.Second))
-			return pod
-		}, true},
-		"one that doesn't count restarts": {[]string{"container-exclude", "logs"}, func(pod *corev1.Pod, said time.Time) *corev1.Pod {
-			pod = second(pod)
-			pod.Status.ContainerStatuses[1].State.Running.StartedAt, pod.Status.ContainerStatuses[1].RestartCount = metav1.NewTime(said.Add(5*time.Second)), 1
-			return pod
-		}, true},
-		"the annotation is taken away": {nil, func(pod *corev1.Pod, _ time.Time) *corev1.Pod {
+		"the container restarts":         {nil, func(pod *corev1.Pod, set time.Time) *corev1.Pod { return startedAt(pod, set.Add(2*time.Second), 1) }, false},
+		"the container restarted before": {nil, func(pod *corev1.Pod, set time.Time) *corev1.Pod { return startedAt(pod, set.Add(-2*time.Second), 1) }, true},
+		"its restart is seen late":       {nil, func(pod *corev1.Pod, set time.Time) *corev1.Pod { return startedAt(pod, set, 1) }, true},
+		"another container starts":       {nil, func(pod *corev1.Pod, set time.Time) *corev1.Pod { return second(pod, set.Add(5*time.Second), 0) }, true},
+		"an excluded container restarts": {
+			[]string{"container-exclude", "logs"}, func(pod *corev1.Pod, set time.Time) *corev1.Pod { return second(pod, set.Add(5*time.Second), 1) }, true,
+		},
+		"the annotation is removed": {nil, func(pod *corev1.Pod, _ time.Time) *corev1.Pod {
 			pod = pod.DeepCopy()
 			delete(pod.Annotations, contract.LocalAPI)
 			return pod
@@ -283,15 +273,15 @@ func TestOverridesEndWithTheApplication(t *testing.T) {
 			pod := withLocalAPI(c.annotations...)
 			r, _ := started(t, w, pod)
 			after(time.Hour + 300*time.Millisecond)
-			said := time.Now()
+			set := time.Now()
 			mustOverride(t, r, tag("primary"))
 			mustOverride(t, r, maintain("compaction"))
 			after(10 * time.Second)
-			r.OnUpdate(c.pod(ready(pod, true), said))
+			r.OnUpdate(c.pod(ready(pod, true), set))
 			after(time.Second)
 			e := w.web()
 			if tags, out := len(e.definition.Tags) == 1, w.inCatalog(webID) == contract.Critical; tags != c.stays || out != c.stays {
-				t.Errorf("tags %q and %q in the catalog; want both words to stay: %v", e.definition.Tags, w.inCatalog(webID), c.stays)
+				t.Errorf("tags %q, and %q in the catalog; want both overrides to stay: %v", e.definition.Tags, w.inCatalog(webID), c.stays)
 			}
 		})
 	}
@@ -302,13 +292,13 @@ func TestRejectedOverrides(t *testing.T) {
 		r, _ := w.start(t)
 		mustReject(t, r, maintain("x"), ErrOverrideUnavailable)
 	})
-	runInWorld(t, "not asked for", func(t *testing.T, w *world) {
+	runInWorld(t, "without the annotation", func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		mustReject(t, r, maintain("x"), ErrOverrideForbidden)
 		mustReject(t, r, tag("primary"), ErrOverrideForbidden)
 		w.expectHealth(t, "after rejected overrides", contract.Passing)
 	})
-	runInWorld(t, "a tag that is not allowed", func(t *testing.T, w *world) {
+	runInWorld(t, "a forbidden tag", func(t *testing.T, w *world) {
 		w.allowed.Tags = tagGlobs(t, "!urlprefix-*")
 		r, _ := started(t, w, withLocalAPI())
 		mustOverride(t, r, tag("primary"))
@@ -322,7 +312,7 @@ func TestRejectedOverrides(t *testing.T) {
 			t.Errorf("the catalog has %q", tags)
 		}
 	})
-	runInWorld(t, "at the end, which a maintenance doesn't change", func(t *testing.T, w *world) {
+	runInWorld(t, "in the drain and after it", func(t *testing.T, w *world) {
 		r, ended := started(t, w, withLocalAPI())
 		mustOverride(t, r, maintain("compaction"))
 		r.OnUpdate(deleted(ready(withLocalAPI(), true)))
@@ -334,20 +324,19 @@ func TestRejectedOverrides(t *testing.T) {
 		<-ended
 		mustReject(t, r, resume(), ErrOverrideUnavailable)
 	})
-	runInWorld(t, "tags that others set", func(t *testing.T, w *world) {
-		pod := structured("{name: web, port: 8080, enable_tag_override: true}", "local-api", "enabled")
-		r, _ := started(t, w, pod)
+	runInWorld(t, "tags under enable_tag_override", func(t *testing.T, w *world) {
+		r, _ := started(t, w, structured("{name: web, port: 8080, enable_tag_override: true}", "local-api", "enabled"))
 		mustReject(t, r, tag("primary"), ErrOverrideConflict)
 		mustOverride(t, r, tag())
 	})
-	runInWorld(t, "more changes than a person makes", func(t *testing.T, w *world) {
+	runInWorld(t, "too many changes", func(t *testing.T, w *world) {
 		r, _ := started(t, w, withLocalAPI())
 		began := time.Now()
 		for i := range changesAtOnce {
 			mustOverride(t, r, tag(string(rune('a'+i))))
 		}
 		if took := time.Since(began); took >= changeEvery {
-			t.Fatalf("ten changes took %s", took)
+			t.Fatalf("%d changes took %s", changesAtOnce, took)
 		}
 		mustReject(t, r, tag("more"), ErrTooManyOverrides)
 		for range 100 {
@@ -363,39 +352,30 @@ func TestOverrideWaitsForTheCatalog(t *testing.T) {
 	for name, c := range map[string]struct {
 		change    func(w *world)
 		ready     bool
-		least     time.Duration
-		most      time.Duration
+		takes     time.Duration
 		inCatalog bool
 	}{
-		"a slow sync":                {func(w *world) { w.syncDelay = 700 * time.Millisecond }, true, 700 * time.Millisecond, 800 * time.Millisecond, true},
-		"no sync":                    {func(w *world) { w.sync = false }, true, 3 * time.Second, 3*time.Second + 100*time.Millisecond, false},
-		"the agent mustReject":       {func(w *world) { w.fail = func(string) error { return ErrRefused } }, true, 3 * time.Second, 3*time.Second + 100*time.Millisecond, false},
-		"nothing is to be there yet": {func(*world) {}, false, 0, 0, false},
+		"a slow sync":        {func(w *world) { w.syncDelay = 700 * time.Millisecond }, true, 700 * time.Millisecond, true},
+		"no sync":            {func(w *world) { w.sync = false }, true, 3 * time.Second, false},
+		"the agent refuses":  {func(w *world) { w.fail = failingConsul(ErrRefused) }, true, 3 * time.Second, false},
+		"nothing is due yet": {func(*world) {}, false, 0, false},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			var r *Registrar
-			if c.ready {
-				r, _ = started(t, w, withLocalAPI())
-			} else {
-				r, _ = w.start(t)
-				r.OnUpdate(withLocalAPI())
-				after(time.Second)
-			}
-			w.mu.Lock()
-			c.change(w)
-			w.mu.Unlock()
-			for _, word := range []Override{tag("primary"), maintain("compaction")} {
+			r, _ := w.start(t, ready(withLocalAPI(), c.ready))
+			after(time.Second)
+			w.set(func() { c.change(w) })
+			for _, o := range []Override{tag("primary"), maintain("compaction")} {
 				began := time.Now()
-				known, err := override(t, r, word)
-				if took := time.Since(began); err != nil || known != c.inCatalog || took < c.least || took > c.most {
-					t.Errorf("answered %v, %v after %s, want %v after %s to %s", known, err, took, c.inCatalog, c.least, c.most)
+				inCatalog, err := override(t, r, o)
+				if took := time.Since(began); err != nil || inCatalog != c.inCatalog || took < c.takes || took > c.takes+100*time.Millisecond {
+					t.Errorf("answered %v, %v after %s, want %v after %s", inCatalog, err, took, c.inCatalog, c.takes)
 				}
 			}
 		})
 	}
 }
 
-// TestMaintenanceIsRestoredInTheSameOrder has two instances in maintenance, for reasons that differ.
+// TestMaintenanceIsRestoredInTheSameOrder has two instances in maintenance, with different reasons.
 func TestMaintenanceIsRestoredInTheSameOrder(t *testing.T) {
 	for range 20 {
 		s := newState(testIdentity)

@@ -14,8 +14,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestPlan is the table of what is done at once in which situation. What it takes to get there, and what comes of it over time,
-// is in the other tests.
+// TestPlan is about the commands that are planned at once in each situation. How a situation arises, and what follows over time, is in
+// the other tests.
 func TestPlan(t *testing.T) {
 	now := time.Now()
 	conditioned := func(pod *corev1.Pod, podReady corev1.ConditionStatus) *corev1.Pod {
@@ -37,7 +37,7 @@ func TestPlan(t *testing.T) {
 		held(s)
 		s.instances[webID].actual.Definition.Tags = []string{"edited"}
 	}
-	putNow := func(s *state) {
+	registeredNow := func(s *state) {
 		s.instances[webID].registeredAt, s.instances[webID].registeredFingerprint = now, s.instances[webID].fingerprint
 	}
 	leftover := func(s *state) {
@@ -48,54 +48,56 @@ func TestPlan(t *testing.T) {
 		pod   *corev1.Pod
 		state func(s *state)
 		after time.Duration
-		want  string // kinds with the service's name, sorted
+		want  string // operations with the service's name, sorted
 	}{
 		"nothing is known": {nil, func(s *state) { s.conn = agentConn{} }, 0, "get_leader"},
-		"an agent that doesn't answer is asked for that alone":  {ready(testPod(), true), func(s *state) { s.conn = agentConn{} }, 0, "get_leader"},
-		"nothing is registered without a leader":                {ready(testPod(), true), func(s *state) { s.conn.phase = connNoLeader }, 0, "get_leader"},
-		"nor before it is known what is there":                  {ready(testPod(), true), func(s *state) { s.conn.listed = false }, 0, "list_services"},
-		"containers that are not ready are not registered":      {testPod(), nil, 0, "read_catalog"},
-		"the pod's own Ready says nothing":                      {conditioned(testPod(), gateOpen), nil, 0, "read_catalog"},
-		"for or against":                                        {conditioned(ready(testPod(), true), gateClosed), nil, 0, "read_catalog register web passing"},
-		"ready containers are":                                  {ready(testPod(), true), nil, 0, "read_catalog register web passing"},
-		"the gate registered: at once, as critical":             {testPod("gate", "registered"), nil, 0, "read_catalog register web critical"},
-		"an open gate is enough, after a restart":               {gated(testPod(), gateOpen, contract.Registered), nil, 0, "read_catalog register web critical"},
-		"in between there is nothing to do but to watch":        {opened(), held, 0, "watch web"},
-		"the continuous policy reads the catalog, too":          {opened("gate-policy", "continuous"), held, 0, "read_catalog watch web"},
-		"a closed gate reads it, and opens":                     {ready(testPod(), true), held, 0, "patch_status Registered read_catalog watch web"},
-		"off: no gate, nothing to wait for":                     {opened("gate", "off"), held, 0, "patch_status Registered watch web"},
-		"a heartbeat at its time":                               {opened(), held, time.Second, "update_heartbeat web watch web"},
-		"also while what is there is looked for anew":           {opened(), func(s *state) { held(s); s.conn.listed = false }, time.Second, "list_services update_heartbeat web"},
-		"and while the agent doesn't answer":                    {opened(), func(s *state) { held(s); s.conn = agentConn{reconnected: true} }, time.Second, "get_leader update_heartbeat web"},
-		"what somebody has changed is put right at once":        {opened(), edited, 0, "register web passing watch web"},
-		"but not again and again":                               {opened(), func(s *state) { edited(s); putNow(s) }, 0, "watch web"},
-		"but after a moment":                                    {opened(), func(s *state) { edited(s); putNow(s) }, reregisterInterval, "register web passing watch web"},
-		"containers that became unready: critical at once":      {gated(testPod(), gateOpen, contract.Registered), held, 0, "update_readiness web critical watch web"},
-		"an instance that nobody wants is removed":              {opened(), func(s *state) { held(s); leftover(s) }, 0, "deregister old watch web"},
-		"unless nobody knows what is wanted: then it is beaten": {nil, leftover, time.Second, "read_catalog update_heartbeat old"},
-		"the end: what is there is removed, and nothing beaten": {deleted(opened()), held, time.Minute, "deregister web patch_status Draining"},
-		"what may be there is, too, and looked for":             {deleted(opened()), func(s *state) { s.conn.listed = false }, 0, "list_services patch_status Draining"},
-		"when it is removed the catalog is read":                {deleted(opened()), nil, 0, "patch_status Draining read_catalog"},
+		"an unreachable agent is asked only for its leader":    {ready(testPod(), true), func(s *state) { s.conn = agentConn{} }, 0, "get_leader"},
+		"nothing is registered without a leader":               {ready(testPod(), true), func(s *state) { s.conn.phase = connNoLeader }, 0, "get_leader"},
+		"nothing is registered before the services are listed": {ready(testPod(), true), func(s *state) { s.conn.listed = false }, 0, "list_services"},
+		"unready containers are not registered":                {testPod(), nil, 0, "read_catalog"},
+		"the pod's condition Ready is ignored":                 {conditioned(testPod(), gateOpen), nil, 0, "read_catalog"},
+		"the pod's condition Ready is ignored when False, too": {conditioned(ready(testPod(), true), gateClosed), nil, 0, "read_catalog register web passing"},
+		"ready containers are registered":                      {ready(testPod(), true), nil, 0, "read_catalog register web passing"},
+		"gate registered: registered at once, as critical":     {testPod("gate", "registered"), nil, 0, "read_catalog register web critical"},
+		"after a restart, an open gate is enough":              {gated(testPod(), gateOpen, contract.Registered), nil, 0, "read_catalog register web critical"},
+		"an open gate needs only a watch":                      {opened(), held, 0, "watch web"},
+		"the continuous policy reads the catalog, too":         {opened("gate-policy", "continuous"), held, 0, "read_catalog watch web"},
+		"a closed gate reads the catalog, and opens":           {ready(testPod(), true), held, 0, "patch_status Registered read_catalog watch web"},
+		"gate off: nothing to wait for":                        {opened("gate", "off"), held, 0, "patch_status Registered watch web"},
+		"a heartbeat when it is due":                           {opened(), held, time.Second, "update_heartbeat web watch web"},
+		"heartbeats go on while the services are listed":       {opened(), func(s *state) { held(s); s.conn.listed = false }, time.Second, "list_services update_heartbeat web"},
+		"heartbeats go on while the agent is unreachable":      {opened(), func(s *state) { held(s); s.conn = agentConn{reconnected: true} }, time.Second, "get_leader update_heartbeat web"},
+		"somebody's edit is overwritten at once":               {opened(), edited, 0, "register web passing watch web"},
+		"a second edit is not overwritten at once":             {opened(), func(s *state) { edited(s); registeredNow(s) }, 0, "watch web"},
+		"a second edit is overwritten after a pause":           {opened(), func(s *state) { edited(s); registeredNow(s) }, reregisterInterval, "register web passing watch web"},
+		"containers that became unready are critical at once":  {gated(testPod(), gateOpen, contract.Registered), held, 0, "update_readiness web critical watch web"},
+		"an unwanted instance is deregistered":                 {opened(), func(s *state) { held(s); leftover(s) }, 0, "deregister old watch web"},
+		"an instance gets heartbeats while no pod is known":    {nil, leftover, time.Second, "read_catalog update_heartbeat old"},
+		"the drain deregisters, without heartbeats":            {deleted(opened()), held, time.Minute, "deregister web patch_status Draining"},
+		"the drain lists the services if they are not known":   {deleted(opened()), func(s *state) { s.conn.listed = false }, 0, "list_services patch_status Draining"},
+		"the drain reads the catalog after the deregistration": {deleted(opened()), nil, 0, "patch_status Draining read_catalog"},
 	} {
-		s := newState(testIdentity)
-		s.conn = connection()
-		if c.pod != nil {
-			s.observePod(c.pod, nil, now)
-		}
-		if c.state != nil {
-			c.state(s)
-		}
-		s.commit(decide(s, now), now)
-		var got []string
-		for _, planned := range plan(s, now.Add(c.after)).work {
-			if text := describe(planned); text != "" {
-				got = append(got, text)
+		t.Run(name, func(t *testing.T) {
+			s := newState(testIdentity)
+			s.conn = connection()
+			if c.pod != nil {
+				s.observePod(c.pod, nil, now)
 			}
-		}
-		slices.Sort(got)
-		if text := strings.Join(got, " "); text != c.want {
-			t.Errorf("%s: %q, want %q", name, text, c.want)
-		}
+			if c.state != nil {
+				c.state(s)
+			}
+			s.commit(decide(s, now), now)
+			var got []string
+			for _, planned := range plan(s, now.Add(c.after)).work {
+				if text := describe(planned); text != "" {
+					got = append(got, text)
+				}
+			}
+			slices.Sort(got)
+			if text := strings.Join(got, " "); text != c.want {
+				t.Errorf("%q, want %q", text, c.want)
+			}
+		})
 	}
 }
 
@@ -115,8 +117,8 @@ func describe(c command) string {
 	return strings.Join(slices.DeleteFunc(words, func(word string) bool { return word == "" }), " ")
 }
 
-// leap is t as it would read on a machine whose wall clock was set forward by that much, or back: the monotonic reading
-// stays. It reaches into time.Time, and checks what it got.
+// leap is a time as a machine reads it whose wall clock was set forward by that much, or back: the monotonic reading stays. It
+// reaches into time.Time, and checks the result.
 func leap(t *testing.T, at time.Time, by time.Duration) time.Time {
 	t.Helper()
 	leapt := at
@@ -178,25 +180,27 @@ func TestWallClockJumpsChangeNothing(t *testing.T) {
 			return s
 		}(), []time.Duration{4 * time.Second, 6 * time.Second}},
 	} {
-		c.state.gate.want, c.state.gate.wantSince = decideGate(c.state, began), began
-		for _, wait := range c.waits {
-			now := began.Add(wait)
-			want, verdict := plan(c.state, now), decideGate(c.state, now)
-			for _, by := range []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 10 * 365 * 24 * time.Hour} {
-				jumped := leap(t, now, by)
-				got := plan(c.state, jumped)
-				if !reflect.DeepEqual(timeless(got), timeless(want)) || got.drained != want.drained || !got.wake.Equal(want.wake) {
-					t.Errorf("%s, %s later with the clock set by %s:\n%+v, want\n%+v", name, wait, by, got, want)
-				}
-				if decideGate(c.state, jumped) != verdict {
-					t.Errorf("%s, %s later with the clock set by %s: the gate would say otherwise", name, wait, by)
+		t.Run(name, func(t *testing.T) {
+			c.state.gate.want, c.state.gate.wantSince = decideGate(c.state, began), began
+			for _, wait := range c.waits {
+				now := began.Add(wait)
+				want, wantGate := plan(c.state, now), decideGate(c.state, now)
+				for _, by := range []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 10 * 365 * 24 * time.Hour} {
+					jumped := leap(t, now, by)
+					got := plan(c.state, jumped)
+					if !reflect.DeepEqual(timeless(got), timeless(want)) || got.drained != want.drained || !got.wake.Equal(want.wake) {
+						t.Errorf("%s later with the clock set by %s:\n%+v, want\n%+v", wait, by, got, want)
+					}
+					if gate := decideGate(c.state, jumped); gate != wantGate {
+						t.Errorf("%s later with the clock set by %s: the gate says %+v, want %+v", wait, by, gate, wantGate)
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
-// timeless is the work without the wall clock's times, which are written for people to read.
+// timeless is the work without the wall clock's times, which are for people to read.
 func timeless(p schedule) map[key]command {
 	work := map[key]command{}
 	for k, c := range p.work {

@@ -787,6 +787,13 @@ func ready(pod *corev1.Pod, yes bool) *corev1.Pod {
 	return pod
 }
 
+// ungated is testPod with gate: off, and without the gate.
+func ungated() *corev1.Pod {
+	pod := testPod("gate", "off")
+	pod.Spec.ReadinessGates = nil
+	return pod
+}
+
 // opened is a ready pod with an open gate.
 func opened(annotations ...string) *corev1.Pod {
 	return gated(ready(testPod(annotations...), true), gateOpen, contract.Registered)
