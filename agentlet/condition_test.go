@@ -187,19 +187,19 @@ func TestForeignConditionIsOverwritten(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			upTo := func(most time.Duration) time.Duration { return time.Duration(random.Int64N(int64(most) + 1)) }
 			p := &play{consulModel: newModel(ctx), pod: ready(testPod(), true), version: 1}
-			p.usualLags()
+			p.usualDelays()
 			p.fail, p.onWrite = p.fault, p.write
 			p.begin()
 			defer func() { p.end() }()
 			time.Sleep(time.Minute)
-			p.meet(func() { p.newsLag, p.answerLag = upTo(30*time.Millisecond), upTo(30*time.Millisecond) })
+			p.update(func() { p.watchDelay, p.answerDelay = upTo(30*time.Millisecond), upTo(30*time.Millisecond) })
 			for range 1 + random.IntN(4) {
 				p.change(func(pod *corev1.Pod) { pod.Status.Conditions, p.open = []corev1.PodCondition{foreign()}, false })
 				time.Sleep(upTo(60 * time.Millisecond))
 			}
 			time.Sleep(time.Second)
 			if c := condition(p.now(), contract.Condition); c == nil || c.Status != gateOpen {
-				t.Fatalf("seed %d: with answers after %s and news after %s the gate stays %+v", seed, p.answerLag, p.newsLag, c)
+				t.Fatalf("seed %d: with answers after %s and news after %s the gate stays %+v", seed, p.answerDelay, p.watchDelay, c)
 			}
 		})
 	}
