@@ -154,6 +154,22 @@ func TestFailuresOfUnwantedCommandsAreDropped(t *testing.T) {
 	}
 }
 
+// TestFailureBeforeReadinessIsDropped: a pod that was ready for a moment, in which its registration failed, waits for its containers.
+func TestFailureBeforeReadinessIsDropped(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.setFail(failing(errors.New("500 no space left on device"), "register"))
+		r, _ := w.start(t, ready(testPod(), true))
+		after(5 * time.Second)
+		r.OnUpdate(ready(testPod(), false))
+		after(time.Minute)
+		w.expectGate(t, "unready", gateClosed, contract.ContainersNotReady)
+		w.expectEvents(t, "")
+		if failing := r.Status().Failing; len(failing) > 0 {
+			t.Errorf("the status says that these fail: %v, want none", failing)
+		}
+	})
+}
+
 // TestSimultaneousFailuresAreReportedOnce: a message about several failures doesn't change by itself, so that failures that last cost
 // no write and no event after their first minute.
 func TestSimultaneousFailuresAreReportedOnce(t *testing.T) {
