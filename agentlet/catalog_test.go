@@ -27,6 +27,25 @@ func TestReadsBackOffFromChangesOfOtherPods(t *testing.T) {
 	})
 }
 
+// TestFailingAnswerIsKept: an answer of a check whose generated parts alone differ is no change, or each would be written.
+func TestFailingAnswerIsKept(t *testing.T) {
+	const was = "own (request 3f0c1a8e failed)"
+	c := catalog{view: &CatalogView{Instances: map[string]CatalogInstance{webID: {Failing: was}}}}
+	for name, answers := range map[string]struct{ seen, want string }{
+		"another request ID": {"own (request 9b7d2c41 failed)", was},
+		"another answer":     {"own (503)", "own (503)"},
+		"no answer":          {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			instances := map[string]CatalogInstance{webID: {Failing: answers.seen}}
+			c.keepConstant(instances)
+			if got := instances[webID].Failing; got != answers.want {
+				t.Errorf("%q, want %q", got, answers.want)
+			}
+		})
+	}
+}
+
 // TestReadIsSuperseded is about what a quiet pod costs, and how soon a lost answer is missed.
 func TestReadIsSuperseded(t *testing.T) {
 	for name, c := range map[string]struct {

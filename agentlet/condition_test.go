@@ -140,10 +140,11 @@ func TestLaggingConditionsAreIgnored(t *testing.T) {
 func TestRemovedConditionIsRestoredFromTheCatalog(t *testing.T) {
 	for name, c := range map[string]struct {
 		passing bool
+		status  corev1.ConditionStatus
 		reason  contract.Reason
 	}{
-		"it still has the instance": {true, contract.Registered},
-		"it has lost it meanwhile":  {false, contract.AwaitingCatalog},
+		"which has the instance":      {true, gateOpen, contract.Registered},
+		"which has lost the instance": {false, gateClosed, contract.AwaitingCatalog},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			r, _ := started(t, w, testPod())
@@ -151,16 +152,17 @@ func TestRemovedConditionIsRestoredFromTheCatalog(t *testing.T) {
 			seen.Status.Conditions = []corev1.PodCondition{w.last()}
 			r.OnUpdate(seen)
 			after(time.Hour)
-			w.mu.Lock()
-			w.sync = false
-			if !c.passing {
-				delete(w.catalog, webID)
-			}
-			w.mu.Unlock()
+			w.locked(func() {
+				w.sync = false
+				if !c.passing {
+					delete(w.catalog, webID)
+				}
+			})
 			r.OnUpdate(ready(testPod(), true))
 			after(1500 * time.Millisecond) // a closed gate's reason has to hold for a second
-			if got := w.last(); len(w.conditions()) != 2 || got.Reason != string(c.reason) {
-				t.Errorf("%d writes, the last one %s %s, want a second one, %s", len(w.conditions()), got.Status, got.Reason, c.reason)
+			w.expectGate(t, "restored", c.status, c.reason)
+			if n := len(w.conditions()); n != 2 {
+				t.Errorf("%d writes, want the opening and one more", n)
 			}
 		})
 	}

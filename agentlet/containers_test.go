@@ -2,6 +2,7 @@ package agentlet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 func TestProbeOpensTheGateBeforeTheKubelet(t *testing.T) {
@@ -204,6 +206,15 @@ func TestProbingEndsWithTermination(t *testing.T) {
 			t.Errorf("%d probes after the first sign of the end", more)
 		}
 	})
+}
+
+func TestCancelledProbeIsNoFailure(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := probeContainer{probe: &registration.Probe{}}.run(ctx, answers{err: errors.New("connection reset")}.config())
+	if !errors.Is(o.err, context.Canceled) || o.failure != nil {
+		t.Errorf("outcome %+v, want cancelled", o)
+	}
 }
 
 func TestHangingProbeIsCancelledAtTheEnd(t *testing.T) {

@@ -165,7 +165,7 @@ func TestProxyIsDeregisteredBeforeItsService(t *testing.T) {
 		want  []string
 	}{
 		"one after the other":          {nil, time.Second, []string{"-" + proxyID}, []string{"-" + proxyID, "-" + webID}},
-		"not held up by a failure":     {errors.New("500"), time.Second, nil, []string{"-" + webID, "-" + proxyID}},
+		"not held up by a failure":     {errors.New("500"), 100 * time.Millisecond, nil, []string{"-" + webID, "-" + proxyID}},
 		"held up for a second at most": {nil, 4 * time.Second, []string{"-" + proxyID, "-" + webID}, []string{"-" + proxyID, "-" + webID}},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
@@ -193,6 +193,19 @@ func TestProxyIsDeregisteredBeforeItsService(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnreadCatalogKeepsNothing: a catalog that can't be read doesn't show that the agent lacks node:write.
+func TestUnreadCatalogKeepsNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := started(t, w, testPod())
+		w.setFail(failing(context.DeadlineExceeded, "catalog"))
+		deletes(r)
+		after(notRemovedAfter + readHang + time.Second)
+		if got := w.last(); got.Message != "the pod terminates" {
+			t.Errorf("the gate says %q", got.Message)
+		}
+	})
 }
 
 func TestDrainDeregistersWhenTheAgentReturns(t *testing.T) {

@@ -169,6 +169,22 @@ func TestContinuousPolicy(t *testing.T) {
 	}
 }
 
+// TestGateTimeoutCountsFromTheClosing has the catalog and then the agent lose an instance that was ready for long.
+func TestGateTimeoutCountsFromTheClosing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		started(t, w, testPod("gate-policy", "continuous", "gate-timeout", "30s"))
+		after(time.Minute)
+		w.sync = false
+		w.loseWeb()
+		after(time.Second)
+		w.set(func() { clear(w.agent) })
+		after(27 * time.Second)
+		w.expectGate(t, "28s after the loss", gateClosed, contract.AwaitingCatalog)
+		after(3 * time.Second)
+		w.expectGate(t, "31s after the loss", gateOpen, contract.TimedOut)
+	})
+}
+
 // TestOpenGateReportsFailingChecks has a service's own check fail for a while.
 func TestOpenGateReportsFailingChecks(t *testing.T) {
 	for name, c := range map[string]struct {

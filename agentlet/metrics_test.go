@@ -80,9 +80,7 @@ func TestMetricsOfALife(t *testing.T) {
 			"agentlet_requests_total{register,ok}": 3, "agentlet_heartbeats_missed_total": 0,
 		})
 
-		w.mu.Lock()
-		w.syncDelay = 500 * time.Millisecond
-		w.mu.Unlock()
+		w.locked(func() { w.syncDelay = 500 * time.Millisecond })
 		r.OnUpdate(deleted(ready(changed, true)))
 		after(250 * time.Millisecond)
 		expect(t, "draining", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{waiting}": .25, "agentlet_gate_reason{Draining}": 1})

@@ -363,7 +363,7 @@ func TestOverrideWaitsForTheCatalog(t *testing.T) {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			r, _ := w.start(t, ready(withLocalAPI(), c.ready))
 			after(time.Second)
-			w.set(func() { c.change(w) })
+			w.locked(func() { c.change(w) })
 			for _, o := range []Override{tag("primary"), maintain("compaction")} {
 				began := time.Now()
 				inCatalog, err := override(t, r, o)

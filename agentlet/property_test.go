@@ -173,12 +173,6 @@ func describeSteps(steps []step) string {
 	return strings.Join(lines, "\n")
 }
 
-func (p *play) locked(change func()) {
-	p.world.mu.Lock()
-	defer p.world.mu.Unlock()
-	change()
-}
-
 // now is the pod as the API server has it; nobody changes it.
 func (p *play) now() *corev1.Pod {
 	p.mu.Lock()

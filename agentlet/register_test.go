@@ -27,6 +27,20 @@ func TestRejectedChangeKeepsTheInstanceAlive(t *testing.T) {
 	})
 }
 
+// TestReregistrationKeepsTheChecksState has the pod become unready together with a changed definition, while updates fail: a
+// registration doesn't change the state of a check that the agent has.
+func TestReregistrationKeepsTheChecksState(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := started(t, w, testPod())
+		w.setFail(failing(errors.New("500"), "readiness"))
+		r.OnUpdate(ready(testPod("service-tags", "primary"), false))
+		after(100 * time.Millisecond)
+		w.setFail(nil)
+		after(backoffAgent)
+		w.expectHealth(t, "unready", contract.Critical)
+	})
+}
+
 func TestUnsyncedChangeIsResynced(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())

@@ -34,13 +34,58 @@ func TestFailuresAreRetriedWithBackoff(t *testing.T) {
 			w.setFail(c.fail)
 			w.start(t, ready(testPod(), true))
 			after(10 * time.Second)
-			w.expectNoHurry(t)
+			w.expectBackoff(t)
 			if got := w.last(); c.reason != "" && got.Reason != string(c.reason) {
 				t.Errorf("the gate says %s %q, want %s", got.Reason, got.Message, c.reason)
 			}
 			w.setFail(nil)
 			after(time.Minute)
 			w.expectGate(t, "without the failure", gateOpen, contract.Registered)
+		})
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	other := errors.New("500 rpc error")
+	for name, c := range map[string]struct {
+		failures int
+		policy   policy
+		err      error
+		want     time.Duration
+	}{
+		"the first":                  {0, policy{}, other, backoffFirst},
+		"doubled":                    {2, policy{}, other, 4 * backoffFirst},
+		"of the agent":               {100, policy{}, other, backoffAgent},
+		"of another's":               {100, policy{maxBackoff: backoffOther}, other, backoffOther},
+		"of a rejection":             {100, policy{}, ErrDenied, backoffOther},
+		"of a broken connection":     {100, policy{maxUnreachable: backoffBreaking}, ErrLate, backoffBreaking},
+		"of a connection that isn't": {100, policy{maxUnreachable: backoffBreaking}, other, backoffAgent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := backoff(c.failures, c.policy, c.err); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestFailuresAreJoined(t *testing.T) {
+	for name, c := range map[string]struct {
+		errs []error
+		want string
+	}{
+		"one":       {[]error{ErrDenied}, ErrDenied.Error()},
+		"equal":     {[]error{ErrDenied, ErrDenied}, ErrDenied.Error()},
+		"different": {[]error{ErrLate, ErrDenied}, ErrLate.Error() + "; " + ErrDenied.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newState(testIdentity)
+			for n, err := range c.errs {
+				s.retries[key{"registration", string(rune('a' + n))}] = retry{err: err}
+			}
+			if got := s.failures(func(key, error) bool { return true }); got == nil || got.Error() != c.want {
+				t.Errorf("%v, want %s", got, c.want)
+			}
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -104,6 +105,38 @@ func TestUnknownTokenIsReplaced(t *testing.T) {
 	})
 }
 
+func TestLeaderLetsAFailedLoginBeTriedAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		kept bool
+	}{"that failed without a leader": {ErrLate, false}, "that was rejected": {ErrDenied, true}} {
+		t.Run(name, func(t *testing.T) {
+			s := newState(testIdentity)
+			s.retries[(logIn{}).key()] = retry{err: c.err}
+			s.handleLeader(nil)
+			if _, kept := s.retries[(logIn{}).key()]; kept != c.kept {
+				t.Errorf("the backoff is kept: %v, want %v", kept, c.kept)
+			}
+		})
+	}
+}
+
+func TestUnknownTokenOfAnEarlierSessionIsIgnored(t *testing.T) {
+	for name, c := range map[string]struct {
+		session int
+		lost    bool
+	}{"the session in use": {2, true}, "an earlier session": {1, false}} {
+		t.Run(name, func(t *testing.T) {
+			s := newState(testIdentity)
+			s.session.needed, s.session.current = true, Session{ID: 2}
+			s.observeDenial(updateHeartbeat{}, ErrUnknownToken, turn{begun: begun{session: c.session}, now: time.Now(), jitter: still})
+			if s.session.lost != c.lost {
+				t.Errorf("lost: %v, want %v", s.session.lost, c.lost)
+			}
+		})
+	}
+}
+
 func TestLoginsAfterALossAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Duration
@@ -167,7 +200,7 @@ func TestUnknownStaticTokenIsRetriedWithBackoff(t *testing.T) {
 		w.start(t, ready(testPod(), true))
 		after(30 * time.Second)
 		w.expectGate(t, "with an unknown token", gateClosed, contract.LoginFailed, "does not know the token")
-		w.expectNoHurry(t)
+		w.expectBackoff(t)
 	})
 }
 
@@ -218,11 +251,14 @@ func TestLogoutIsTheLast(t *testing.T) {
 		tokens int
 		max    time.Duration // from SIGTERM, which comes with the drain's end
 	}{
-		"no failure":                   {nil, 0, 10 * time.Millisecond},
-		"the catalog never drops it":   {failing(context.DeadlineExceeded, "catalog"), 0, 10 * time.Millisecond},
-		"the agent hangs":              {failingConsul(context.DeadlineExceeded), 1, 10 * time.Millisecond},
-		"the agent refuses":            {failingConsul(ErrRefused), 1, 10 * time.Millisecond},
-		"deregistration is denied":     {failing(ErrDenied, "deregister"), 1, 10 * time.Millisecond},
+		"no failure":                 {nil, 0, 10 * time.Millisecond},
+		"the catalog never drops it": {failing(context.DeadlineExceeded, "catalog"), 0, 10 * time.Millisecond},
+		"the agent hangs":            {failingConsul(context.DeadlineExceeded), 1, 10 * time.Millisecond},
+		"the agent refuses":          {failingConsul(ErrRefused), 1, 10 * time.Millisecond},
+		"deregistration is denied":   {failing(ErrDenied, "deregister"), 1, 10 * time.Millisecond},
+		"deregistration is denied, and the event is late": {func(call string) error {
+			return cmp.Or(failing(ErrDenied, "deregister")(call), failing(context.DeadlineExceeded, "event")(call))
+		}, 1, eventGrace + 10*time.Millisecond},
 		"logout fails":                 {failing(errors.New("500"), "logout"), 1, 2010 * time.Millisecond},
 		"logout hangs":                 {failing(context.DeadlineExceeded, "logout"), 1, 2010 * time.Millisecond},
 		"the agent refuses the logout": {failing(ErrRefused, "logout"), 1, 10 * time.Millisecond},
@@ -297,9 +333,7 @@ func TestDrainWithAnExpiredTokenLogsInAgain(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.acl = true
 		r, _ := started(t, w, testPod("drain-delay", "0s"))
-		w.mu.Lock()
-		clear(w.alive)
-		w.mu.Unlock()
+		w.locked(func() { clear(w.alive) })
 		r.OnUpdate(deleted(ready(testPod("drain-delay", "0s"), true)))
 		began := time.Now()
 		r.Drain(t.Context(), time.Second)

@@ -25,7 +25,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// world is a Consul agent, a catalog that follows it after a delay, and an API server, as far as a registrar can tell.
+// world is all that a registrar talks to: a Consul agent, a catalog that follows it after a delay, an API server, and an application.
 // It lives in a synctest bubble.
 type world struct {
 	mu        sync.Mutex
@@ -40,11 +40,11 @@ type world struct {
 	leader    bool
 	own       contract.Health // of the service's own check; none when empty
 	proxyOwn  contract.Health // of a mesh proxy's own check
-	order     []string        // registrations and removals as they came, by the instance
+	order     []string        // registrations and deregistrations in their order, by the instance
 	fail      func(call string) error
 	broken    chan struct{}            // closed when connections break
 	failFor   map[string]error         // registrations of an instance
-	slow      map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
+	slow      map[string]time.Duration // how long a call takes, cancelled or not
 	calls     map[string]int
 	nodeDown  []string
 	written   []corev1.PodCondition
@@ -55,8 +55,8 @@ type world struct {
 	events    []Event
 	listens   map[int]bool // ports whose probes succeed
 
-	// acl: nothing goes without a session. alive are the tokens that Consul knows, current the one that calls are made with,
-	// renew what logins say.
+	// acl: calls need a session. alive are the tokens that Consul knows, current is the token that calls are made with, renew is
+	// what logins return.
 	acl     bool
 	alive   map[int]bool
 	current int
@@ -108,15 +108,15 @@ func (w *world) enter(ctx context.Context, call string) error {
 	return errors.Join(denied, ctx.Err())
 }
 
-// Bounds of the adapter to Consul: of a wait for a change, with an answer and without, and of a reading that doesn't wait.
+// Bounds of the adapter to Consul: of a wait for a change, with an answer and without, and of a read that doesn't wait.
 const (
 	longWait = 5 * time.Minute
 	longHang = longWait + longWait/8
 	readHang = 5 * time.Second
 )
 
-// hang never gets an answer, as over a connection that is open at this end alone. It ends as the adapters end such calls:
-// with the caller's bound or their own, and to Consul as ErrUnreachable.
+// hang never gets an answer, as over a connection that is open at this end alone. It ends as the adapters end such calls: with the
+// caller's bound or their own, and for Consul as ErrLate.
 func (w *world) hang(ctx context.Context, call string) error {
 	ctx, cancel := context.WithTimeout(ctx, longHang)
 	defer cancel()
@@ -138,15 +138,15 @@ func (w *world) hang(ctx context.Context, call string) error {
 	return ErrLate
 }
 
-// breakConnections ends the calls that hang, as an agent does that restarts.
+// breakConnections ends the calls that hang, as a restart of the agent does.
 func (w *world) breakConnections() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	close(w.broken)
-	w.broken = make(chan struct{})
+	w.locked(func() {
+		close(w.broken)
+		w.broken = make(chan struct{})
+	})
 }
 
-// toConsul reports whether it is Consul that a call goes to: neither the API server nor the application.
+// toConsul reports whether a call goes to Consul, and not to the API server or the application.
 func toConsul(call string) bool { return call != "gate" && call != "event" && call != "probe" }
 
 // failing makes these calls fail with err.
@@ -173,12 +173,10 @@ func failingConsul(err error) func(string) error {
 func (w *world) fails(err error) { w.setFail(failingConsul(err)) }
 
 func (w *world) setFail(fail func(string) error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.fail = fail
+	w.locked(func() { w.fail = fail })
 }
 
-// refusesNow reports whether a call of this kind gets nowhere at all.
+// refusesNow reports whether a call of this kind does not reach the agent at all.
 func (w *world) refusesNow(call string) bool {
 	w.mu.Lock()
 	fail := w.fail
@@ -186,7 +184,7 @@ func (w *world) refusesNow(call string) bool {
 	return fail != nil && fail(call) != nil
 }
 
-// denies is what Consul's ACLs say to a call.
+// denies is the error of Consul's ACLs for a call.
 func (w *world) denies(call string) error {
 	switch {
 	case !w.acl || !toConsul(call) || call == "leader" || call == "login" || call == "logout":
@@ -232,7 +230,14 @@ func (w *world) tokens() int {
 	return len(w.alive)
 }
 
-// set changes the world, and lets the catalog follow.
+// locked changes the world, of which nobody is notified.
+func (w *world) locked(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
+// set changes the world, ends what waits for a change, and lets the catalog follow.
 func (w *world) set(change func()) {
 	w.mu.Lock()
 	change()
@@ -290,7 +295,7 @@ func worst(a, b contract.Health) contract.Health {
 	return b
 }
 
-// Register reaches the agent even if its caller has given it up meanwhile.
+// Register reaches the agent even if its caller has cancelled it meanwhile.
 func (w *world) Register(ctx context.Context, d Definition, health contract.Health, obsolete []string) error {
 	if err := w.enter(ctx, "register"); err != nil && ctx.Err() == nil || w.refusesNow("register") {
 		return err
@@ -349,7 +354,7 @@ func (w *world) Update(ctx context.Context, checkID string, health contract.Heal
 		entry.readiness, entry.output = health, output
 	}
 	if entry.heartbeat == was.heartbeat && entry.readiness == was.readiness && entry.output == was.output {
-		return nil // the same once more reaches nobody
+		return nil // an unchanged check is not synced
 	}
 	w.set(func() { w.agent[id] = entry })
 	return nil
@@ -472,7 +477,7 @@ func (w *world) CreateEvent(ctx context.Context, e Event) error {
 	return nil
 }
 
-// mustBePrintable panics, since no test is at hand, for a message that the chart's policies would refuse.
+// mustBePrintable panics, because it has no test to fail, for a message that the chart's policies would reject.
 func mustBePrintable(message string, most int) {
 	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
 	if len(message) > most || !utf8.ValidString(message) || strings.ContainsFunc(message, control) {
@@ -480,7 +485,7 @@ func mustBePrintable(message string, most int) {
 	}
 }
 
-// Probe runs a container's probe: the application listens, or mustReject, by its port.
+// Probe succeeds when the application listens on the port.
 func (w *world) Probe(ctx context.Context, p registration.Probe) error {
 	if err := w.enter(ctx, "probe"); err != nil {
 		return err
@@ -494,24 +499,22 @@ func (w *world) Probe(ctx context.Context, p registration.Probe) error {
 }
 
 func (w *world) listen(port int, yes bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.listens[port] = yes
+	w.locked(func() { w.listens[port] = yes })
 }
 
 // eventReasons are the reasons of the events so far, warnings with an exclamation mark.
 func (w *world) eventReasons() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var told []string
+	var reasons []string
 	for _, e := range w.events {
 		mark := ""
 		if e.Warning {
 			mark = "!"
 		}
-		told = append(told, string(e.Reason)+mark)
+		reasons = append(reasons, string(e.Reason)+mark)
 	}
-	return strings.Join(told, " ")
+	return strings.Join(reasons, " ")
 }
 
 // last condition written; the zero condition when there is none.
@@ -547,8 +550,8 @@ func (w *world) total() int {
 	return n
 }
 
-// expectNoHurry waits for two minutes of a trouble that lasts: nothing hurries, and nobody is told the same thing again.
-func (w *world) expectNoHurry(t *testing.T) {
+// expectBackoff waits for two minutes of a lasting failure: calls are rare, and the gate is not written again.
+func (w *world) expectBackoff(t *testing.T) {
 	t.Helper()
 	calls, writes := w.total(), len(w.conditions())
 	after(2 * time.Minute)
@@ -560,7 +563,7 @@ func (w *world) expectNoHurry(t *testing.T) {
 	}
 }
 
-// since are the registrations and removals after the first ones, in their order.
+// since are the registrations and deregistrations after the first ones, in their order.
 func (w *world) since(first int) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -672,10 +675,10 @@ func started(t *testing.T, w *world, pod *corev1.Pod) (*Registrar, <-chan error)
 	r, ended := w.start(t, pod)
 	synctest.Wait()
 	r.OnUpdate(ready(pod, true))
-	time.Sleep(w.syncDelay + 100*time.Millisecond)
-	synctest.Wait()
-	if got := w.last(); got.Status != gateOpen || got.Reason != string(contract.Registered) {
-		t.Fatalf("the gate is %v %s (%s), want open", got.Status, got.Reason, got.Message)
+	after(w.syncDelay + 100*time.Millisecond)
+	w.expectGate(t, "started", gateOpen, contract.Registered)
+	if t.Failed() {
+		t.FailNow()
 	}
 	return r, ended
 }
@@ -686,7 +689,7 @@ func after(d time.Duration) {
 	synctest.Wait()
 }
 
-// held is an entry of a definition that was put before the test, passing.
+// held is a passing entry of a definition.
 func (w *world) held(d Definition) agentEntry {
 	return agentEntry{definition: d, readiness: contract.Passing, heartbeat: contract.Passing, checks: d.checkIDs()}
 }
@@ -715,10 +718,10 @@ func (e *agentEntry) removeCheck(kind string) {
 
 // loseWeb has the catalog lose the web service behind its agent's back.
 func (w *world) loseWeb() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.catalog, webID)
-	w.touch()
+	w.locked(func() {
+		delete(w.catalog, webID)
+		w.touch()
+	})
 }
 
 // defined is the first definition that a pod asks for.
@@ -818,14 +821,14 @@ func gated(pod *corev1.Pod, status corev1.ConditionStatus, reason contract.Reaso
 	return pod
 }
 
-// foreign is a condition that another than the registrar has written.
+// foreign is a condition that somebody else has written.
 func foreign() corev1.PodCondition {
 	return corev1.PodCondition{Type: contract.Condition, Status: gateClosed, Reason: "Foreign", Message: "closed by hand"}
 }
 
 const otherGate = "katalog-sync.wish.com/synced"
 
-// otherGates are the settings of an installation that replaces another system.
+// otherGates are the gates of an installation that replaces another system.
 func otherGates() []string { return []string{otherGate, "not.in/this-pod"} }
 
 // otherGated is a pod that also lists another system's gate, with this status; empty: not written.
@@ -856,7 +859,7 @@ func meshPod(upstream string) *corev1.Pod {
 		"{destination_name: db, local_bind_port: " + upstream + "}]}}}}")
 }
 
-// withLocalAPI is a pod that asks for the local API.
+// withLocalAPI is a pod that enables the local API.
 func withLocalAPI(annotations ...string) *corev1.Pod {
 	return testPod(append([]string{"local-api", "enabled"}, annotations...)...)
 }
@@ -917,7 +920,7 @@ func still(d time.Duration) time.Duration { return d }
 // connection is that with an agent that is well.
 func connection() agentConn { return agentConn{phase: connected, listed: true} }
 
-// answers are ports that answer everything with the same.
+// answers are ports that return the same for every call.
 type answers struct {
 	err      error
 	view     CatalogView
