@@ -11,7 +11,7 @@ import (
 // TestLostAnswers has calls hang while the change that they wait for happens, as on a connection that is open at this end alone:
 // their answers never come.
 func TestLostAnswers(t *testing.T) {
-	cases := map[string]struct {
+	for name, c := range map[string]struct {
 		own      contract.Health // of the service's own check, until it changes
 		fail     func(string) error
 		hang     time.Duration
@@ -29,8 +29,7 @@ func TestLostAnswers(t *testing.T) {
 			func(w *world) { w.set(func() { w.own = contract.Passing }) },
 			readHang + waitMax + waitMax/16 + backoffAgent, func(w *world) bool { return w.last().Status == gateOpen },
 		},
-	}
-	for name, c := range cases {
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.own = c.own
 			w.start(t, ready(testPod(), true))

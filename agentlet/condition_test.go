@@ -16,9 +16,7 @@ import (
 )
 
 func (w *world) otherWrites() []corev1.PodCondition {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.others)
+	return read(w, func() []corev1.PodCondition { return slices.Clone(w.others) })
 }
 
 func TestOtherGateOpensWithTheOwn(t *testing.T) {
@@ -180,7 +178,7 @@ func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {
 }
 
 // TestForeignConditionIsOverwritten has somebody close an open gate again and again, in whatever order the answers to the registrar's
-// writes and the news of the pod come in. A second after the last of it the gate is open.
+// writes and the changes of the pod arrive. A second after the last change the gate is open.
 func TestForeignConditionIsOverwritten(t *testing.T) {
 	for seed := range uint64(300) {
 		synctest.Test(t, func(t *testing.T) {
@@ -201,7 +199,7 @@ func TestForeignConditionIsOverwritten(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			if c := condition(p.now(), contract.Condition); c == nil || c.Status != gateOpen {
-				t.Fatalf("seed %d: with answers after %s and news after %s the gate stays %+v", seed, p.answerDelay, p.watchDelay, c)
+				t.Fatalf("seed %d: with answers after %s and changes after %s the gate stays %+v", seed, p.answerDelay, p.watchDelay, c)
 			}
 		})
 	}

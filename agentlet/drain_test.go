@@ -16,7 +16,7 @@ import (
 
 // TestTermination is about the signs of the end that start the drain, and about drain hooks that are called without one.
 func TestTermination(t *testing.T) {
-	cases := map[string]struct {
+	for name, c := range map[string]struct {
 		sign   func(*Registrar)
 		drains bool
 	}{
@@ -33,8 +33,7 @@ func TestTermination(t *testing.T) {
 			}
 		}, false},
 		"/drain and a container unready": {func(r *Registrar) { r.OnUpdate(ready(testPod(), false)) }, false},
-	}
-	for name, c := range cases {
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			r, _ := started(t, w, testPod())
 			began := time.Now()
@@ -44,8 +43,7 @@ func TestTermination(t *testing.T) {
 			if drained != c.drains {
 				t.Fatalf("Drain = %v, want %v", drained, c.drains)
 			}
-			_, there := w.entry()
-			switch {
+			switch there := w.registered(); {
 			case c.drains == there:
 				t.Errorf("the hook was answered with the instance at the agent: %v, want %v", there, !c.drains)
 			case !c.drains && took > 1100*time.Millisecond:
@@ -136,7 +134,7 @@ func TestDrainWaitsForARegistrationInFlight(t *testing.T) {
 		deletes(r)
 		r.Drain(t.Context(), time.Second)
 		after(time.Minute)
-		if _, there := w.entry(); there {
+		if w.registered() {
 			t.Error("a registration overtook the deregistration and stayed")
 		}
 	})
@@ -217,7 +215,7 @@ func TestDrainDeregistersWhenTheAgentReturns(t *testing.T) {
 		after(time.Second)
 		w.setFail(nil)
 		after(10 * time.Second)
-		if _, there := w.entry(); there {
+		if w.registered() {
 			t.Error("the instance stayed, though the agent came back before the application's end")
 		}
 	})

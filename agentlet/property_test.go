@@ -22,8 +22,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// play is a pod's life under a script of faults: whatever happens, when the faults stop the catalog says what the pod's
-// readiness says, the gate is right, and nothing of others was touched.
+// play is a pod's life under a script of faults: whatever happens, after the faults the catalog agrees with the pod's readiness, the
+// gate is right, and nothing of others was touched.
 type play struct {
 	*consulModel
 	mu         sync.Mutex
@@ -522,7 +522,7 @@ func TestAnySequenceConverges(t *testing.T) {
 // FuzzLife has the fuzzer write the scripts.
 func FuzzLife(f *testing.F) {
 	f.Add([]byte{1, 5, 24, 0, 3, 6, 10, 5})
-	f.Add([]byte{16, 0, 1, 7, 22, 2, 36, 4, 18, 6}) // a heartbeat that passes again while the servers don't hear of it
+	f.Add([]byte{16, 0, 1, 7, 22, 2, 36, 4, 18, 6}) // a heartbeat that passes again while syncs fail
 	f.Add([]byte{1, 5, 22, 0, 29, 7, 19, 1, 29, 6}) // the same edit again, while the catalog is awaited
 	f.Fuzz(func(t *testing.T, bytes []byte) {
 		steps := script(bytes[:min(len(bytes), 2*longest)])

@@ -14,7 +14,7 @@ import (
 
 func TestFailuresAreRetriedWithBackoff(t *testing.T) {
 	other := errors.New("500 rpc error")
-	cases := map[string]struct {
+	for name, c := range map[string]struct {
 		fail   func(string) error
 		reason contract.Reason // of a gate that is closed by it; empty where it stays open
 	}{
@@ -28,8 +28,7 @@ func TestFailuresAreRetriedWithBackoff(t *testing.T) {
 		"heartbeats fail":                   {failing(other, "heartbeat"), ""},
 		"registering fails":                 {failing(other, "register"), contract.RegistrationFailed},
 		"nothing answers":                   {failingConsul(ErrUnreachable), contract.ConsulUnreachable},
-	}
-	for name, c := range cases {
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.setFail(c.fail)
 			w.start(t, ready(testPod(), true))
@@ -227,7 +226,7 @@ func TestSimultaneousFailuresAreReportedOnce(t *testing.T) {
 		}
 		return errs
 	}
-	cases := map[string]struct {
+	for name, c := range map[string]struct {
 		names  string
 		fail   map[string]error
 		reason contract.Reason
@@ -241,8 +240,7 @@ func TestSimultaneousFailuresAreReportedOnce(t *testing.T) {
 		"three services with different failures": {"web,admin,api", map[string]error{
 			serviceID("web"): rejected("web"), serviceID("admin"): errors.New("register admin: 500 disk full"), serviceID("api"): ErrLate,
 		}, contract.RegistrationRejected, []string{"bad web"}},
-	}
-	for name, c := range cases {
+	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			w.failFor = c.fail
 			w.start(t, ready(testPod("service-names", c.names), true))

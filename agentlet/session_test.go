@@ -39,6 +39,17 @@ func TestNothingIsRequestedBeforeTheLogin(t *testing.T) {
 	})
 }
 
+func TestNoLoginWithoutALeader(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl, w.leader = true, false
+		w.start(t, ready(testPod(), true))
+		after(time.Minute)
+		if n := w.count("login"); n > 0 {
+			t.Errorf("%d logins without a leader", n)
+		}
+	})
+}
+
 func TestRenewalRegistersAgainBeforeTheOldTokenEnds(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.acl, w.renew = true, 40*time.Minute
@@ -85,6 +96,24 @@ func TestFailedRenewalKeepsTheOldToken(t *testing.T) {
 		after(time.Minute)
 		if w.count("heartbeat") == heartbeats {
 			t.Error("no heartbeats while the renewal fails")
+		}
+	})
+}
+
+// TestOldTokensAreKeptWhileTheAgentHasThem: the agent keeps the token of a registration, and a new one reaches it with the next one.
+func TestOldTokensAreKeptWhileTheAgentHasThem(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.acl, w.renew = true, 40*time.Minute
+		started(t, w, testPod())
+		w.setFail(failing(errors.New("500"), "register"))
+		after(time.Hour)
+		if n := w.count("login"); n < 2 || w.tokens() != n {
+			t.Errorf("%d tokens of %d logins, want all", w.tokens(), n)
+		}
+		w.setFail(nil)
+		after(time.Minute)
+		if w.tokens() != 1 {
+			t.Errorf("%d tokens, want the last one alone", w.tokens())
 		}
 	})
 }
@@ -317,8 +346,8 @@ func TestAgentWithoutNodeWrite(t *testing.T) {
 		}
 		r.Terminate()
 		<-ended
-		if _, there := w.entry(); there || w.tokens() != 0 {
-			t.Errorf("at the agent: %v, tokens: %d, want neither", there, w.tokens())
+		if w.registered() || w.tokens() != 0 {
+			t.Errorf("at the agent: %v, tokens: %d, want neither", w.registered(), w.tokens())
 		}
 		if n := w.count("register"); n != 2 {
 			t.Errorf("%d registrations, want one in the pod's life and one in the drain", n)

@@ -224,17 +224,19 @@ func (w *world) Logout(ctx context.Context, id int) error {
 }
 
 // tokens that Consul knows.
-func (w *world) tokens() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.alive)
-}
+func (w *world) tokens() int { return read(w, func() int { return len(w.alive) }) }
 
 // locked changes the world, of which nobody is notified.
 func (w *world) locked(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change()
+}
+
+// read reads the world.
+func read[T any](w *world, what func() T) (got T) {
+	w.locked(func() { got = what() })
+	return got
 }
 
 // set changes the world, ends what waits for a change, and lets the catalog follow.
@@ -529,24 +531,17 @@ func (w *world) last() corev1.PodCondition {
 
 // conditions written so far.
 func (w *world) conditions() []corev1.PodCondition {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.written)
+	return read(w, func() []corev1.PodCondition { return slices.Clone(w.written) })
 }
 
-func (w *world) count(call string) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.calls[call]
-}
+func (w *world) count(call string) int { return read(w, func() int { return w.calls[call] }) }
 
-func (w *world) total() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := 0
-	for _, count := range w.calls {
-		n += count
-	}
+func (w *world) total() (n int) {
+	w.locked(func() {
+		for _, count := range w.calls {
+			n += count
+		}
+	})
 	return n
 }
 
@@ -571,9 +566,7 @@ func (w *world) since(first int) []string {
 }
 
 func (w *world) inCatalog(id string) contract.Health {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.catalog[id].Health
+	return read(w, func() contract.Health { return w.catalog[id].Health })
 }
 
 // expectHealth checks what the catalog says of the web service.
@@ -629,23 +622,14 @@ func (w *world) expectEvents(t *testing.T, want string) {
 	}
 }
 
-// entry of the web service at the agent.
-func (w *world) entry() (agentEntry, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	e, there := w.agent[webID]
-	return e, there
-}
+// web is the web service's entry at the agent, or the zero entry.
+func (w *world) web() agentEntry { return read(w, func() agentEntry { return w.agent[webID] }) }
 
-// web is the web service's entry, or the zero entry.
-func (w *world) web() agentEntry { e, _ := w.entry(); return e }
+// registered reports whether the agent has the web service.
+func (w *world) registered() bool { return w.web().definition.ID != "" }
 
 // changes is the number of changes so far.
-func (w *world) changes() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.index
-}
+func (w *world) changes() uint64 { return read(w, func() uint64 { return w.index }) }
 
 // start runs a registrar against the world until the test's end, and hands these pods over to it. The returned channel gets Run's result.
 func (w *world) start(t *testing.T, pods ...*corev1.Pod) (*Registrar, <-chan error) {
@@ -932,22 +916,14 @@ func (a answers) config() *Config {
 }
 
 func (a answers) Register(context.Context, Definition, contract.Health, []string) error { return a.err }
-
-func (a answers) Deregister(context.Context, string) error { return a.err }
-
-func (a answers) Update(context.Context, string, contract.Health, string) error { return a.err }
-
-func (a answers) HasLeader(context.Context) (bool, error) { return a.err == nil, a.err }
-
-func (a answers) Changed(context.Context, string, string) (string, error) { return "", a.err }
-
-func (a answers) Login(context.Context) (Session, error) { return Session{ID: 1}, a.err }
-
-func (a answers) Logout(context.Context, int) error { return a.err }
-
-func (a answers) CreateEvent(context.Context, Event) error { return a.err }
-
-func (a answers) Probe(context.Context, registration.Probe) error { return a.err }
+func (a answers) Deregister(context.Context, string) error                              { return a.err }
+func (a answers) Update(context.Context, string, contract.Health, string) error         { return a.err }
+func (a answers) HasLeader(context.Context) (bool, error)                               { return a.err == nil, a.err }
+func (a answers) Changed(context.Context, string, string) (string, error)               { return "", a.err }
+func (a answers) Login(context.Context) (Session, error)                                { return Session{ID: 1}, a.err }
+func (a answers) Logout(context.Context, int) error                                     { return a.err }
+func (a answers) CreateEvent(context.Context, Event) error                              { return a.err }
+func (a answers) Probe(context.Context, registration.Probe) error                       { return a.err }
 
 func (a answers) Instances(context.Context, string) (map[string]Observed, error) {
 	return a.observed, a.err
