@@ -916,14 +916,22 @@ func (a answers) config() *Config {
 }
 
 func (a answers) Register(context.Context, Definition, contract.Health, []string) error { return a.err }
-func (a answers) Deregister(context.Context, string) error                              { return a.err }
-func (a answers) Update(context.Context, string, contract.Health, string) error         { return a.err }
-func (a answers) HasLeader(context.Context) (bool, error)                               { return a.err == nil, a.err }
-func (a answers) Changed(context.Context, string, string) (string, error)               { return "", a.err }
-func (a answers) Login(context.Context) (Session, error)                                { return Session{ID: 1}, a.err }
-func (a answers) Logout(context.Context, int) error                                     { return a.err }
-func (a answers) CreateEvent(context.Context, Event) error                              { return a.err }
-func (a answers) Probe(context.Context, registration.Probe) error                       { return a.err }
+
+func (a answers) Deregister(context.Context, string) error { return a.err }
+
+func (a answers) Update(context.Context, string, contract.Health, string) error { return a.err }
+
+func (a answers) HasLeader(context.Context) (bool, error) { return a.err == nil, a.err }
+
+func (a answers) Changed(context.Context, string, string) (string, error) { return "", a.err }
+
+func (a answers) Login(context.Context) (Session, error) { return Session{ID: 1}, a.err }
+
+func (a answers) Logout(context.Context, int) error { return a.err }
+
+func (a answers) CreateEvent(context.Context, Event) error { return a.err }
+
+func (a answers) Probe(context.Context, registration.Probe) error { return a.err }
 
 func (a answers) Instances(context.Context, string) (map[string]Observed, error) {
 	return a.observed, a.err
