@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -14,7 +12,7 @@ import (
 func BenchmarkProbed(b *testing.B) {
 	now := time.Now()
 	s := newState(testIdentity)
-	s.observePod(gated(ready(probed(nil), true), corev1.ConditionTrue, contract.Registered), nil, now)
+	s.observePod(gated(ready(probed(nil), true), gateOpen, contract.Registered), nil, now)
 	s.conn = connection()
 	i := s.instances[webID]
 	i.agent, i.heartbeatDue, i.refreshAt, i.confirmed, i.readiness = present, now.Add(time.Hour), now.Add(time.Hour), true, contract.Passing

@@ -1,11 +1,13 @@
 package agentlet
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,29 +15,28 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestEvents is the table of what a pod's life tells.
+// TestEvents is about the events of a pod's life.
 func TestEvents(t *testing.T) {
-	badTTL := ready(testPod("heartbeat-ttl", "soon"), true)
-	cases := map[string]struct {
+	for name, c := range map[string]struct {
 		pod  *corev1.Pod
-		life func(t *testing.T, w *world, r *Registrar)
-		told string
+		life func(w *world, r *Registrar)
+		want string
 	}{
-		"nothing happens": {testPod(), func(*testing.T, *world, *Registrar) { after(time.Hour) }, "Registered"},
-		"readiness comes and goes": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
+		"a quiet hour": {testPod(), func(*world, *Registrar) { after(time.Hour) }, "Registered"},
+		"readiness changes": {testPod(), func(_ *world, r *Registrar) {
 			for _, yes := range []bool{false, true, false, true} {
 				r.OnUpdate(ready(testPod(), yes))
 				after(time.Minute)
 			}
 		}, "Registered"},
-		"a bad annotation, corrected": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
+		"an invalid annotation is corrected": {testPod(), func(_ *world, r *Registrar) {
 			after(10 * time.Minute)
-			r.OnUpdate(badTTL)
+			r.OnUpdate(ready(testPod("heartbeat-ttl", "soon"), true))
 			after(10 * time.Minute)
 			r.OnUpdate(ready(testPod(), true))
 			after(time.Second)
 		}, "Registered InvalidConfiguration! Registered"},
-		"the agent restarts": {testPod(), func(_ *testing.T, w *world, _ *Registrar) {
+		"the agent restarts": {testPod(), func(w *world, _ *Registrar) {
 			after(10 * time.Minute)
 			w.fails(ErrRefused)
 			w.set(func() {}) // ends the watch, so that it is noticed at once
@@ -43,236 +44,224 @@ func TestEvents(t *testing.T) {
 			w.setFail(nil)
 			after(time.Hour)
 		}, "Registered"},
-		"the agent is away": {testPod(), func(_ *testing.T, w *world, _ *Registrar) {
+		"the agent is unreachable": {testPod(), func(w *world, _ *Registrar) {
 			after(10 * time.Minute)
 			w.fails(ErrRefused)
 			after(time.Hour)
 			w.setFail(nil)
 			after(time.Minute)
 		}, "Registered ConsulUnreachable! Registered"},
-		"no leader": {testPod(), func(_ *testing.T, w *world, _ *Registrar) {
+		"no leader": {testPod(), func(w *world, _ *Registrar) {
 			after(10 * time.Minute)
 			w.setFail(failing(ErrUnreachable, "heartbeat"))
 			w.set(func() { w.leader = false })
 			after(time.Minute)
 		}, "Registered ConsulUnreachable!"},
-		"the agent comes and goes for an hour": {testPod(), func(t *testing.T, w *world, _ *Registrar) {
-			for range 60 {
-				w.fails(ErrRefused)
-				after(30 * time.Second)
-				w.setFail(nil)
-				after(30 * time.Second)
-			}
-			if n := w.count("event"); n < 4 || n > 26 {
-				t.Errorf("%d events in an hour, want each of the two reasons once in five minutes at the most", n)
-			}
-			w.mu.Lock()
-			w.events = nil
-			w.mu.Unlock()
-		}, ""},
-		"lost, under the policy continuous": {testPod("gate-policy", "continuous"), func(_ *testing.T, w *world, _ *Registrar) {
+		"lost, under the policy continuous": {testPod("gate-policy", "continuous"), func(w *world, _ *Registrar) {
 			after(10 * time.Minute)
-			w.mu.Lock()
-			w.catalog = map[string]CatalogInstance{}
-			w.touch()
-			w.mu.Unlock()
+			w.loseWeb()
 			after(time.Minute)
 			w.set(func() {}) // the agent's full sync
 			after(time.Minute)
 		}, "Registered CatalogLost! Registered"},
-		"drained": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
-			r.OnUpdate(deleted(ready(testPod(), true)))
+		"drained": {testPod(), func(_ *world, r *Registrar) {
+			deletes(r)
 			after(time.Second)
 		}, "Registered Drained"},
-		"the drain times out": {testPod(), func(_ *testing.T, w *world, r *Registrar) {
+		"the drain times out": {testPod(), func(w *world, r *Registrar) {
 			w.fails(context.DeadlineExceeded)
-			r.OnUpdate(deleted(ready(testPod(), true)))
+			deletes(r)
 			after(time.Minute)
 		}, "Registered DrainTimedOut!"},
-		"the agent is away at the end": {testPod(), func(_ *testing.T, w *world, r *Registrar) {
+		"the agent refuses in the drain": {testPod(), func(w *world, r *Registrar) {
 			w.fails(ErrRefused)
-			r.OnUpdate(deleted(ready(testPod(), true)))
+			deletes(r)
 			after(time.Second)
 		}, "Registered ConsulUnreachable!"},
-		"the pod is gone": {testPod(), func(_ *testing.T, _ *world, r *Registrar) {
+		"the pod is gone": {testPod(), func(_ *world, r *Registrar) {
 			r.OnDelete()
 			after(time.Minute)
 		}, "Registered"},
-		"no gate": {func() *corev1.Pod {
-			pod := testPod("gate", "off")
-			pod.Spec.ReadinessGates = nil
-			return pod
-		}(), nil, "Registered"},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, _ := w.start(t)
-				r.OnUpdate(ready(c.pod, true))
-				after(time.Second)
-				if c.life != nil {
-					c.life(t, w, r)
-				}
-				if got := w.told(); got != c.told {
-					t.Errorf("told %q, want %q", got, c.told)
-				}
-			})
+		"no gate": {ungated(), func(*world, *Registrar) {}, "Registered"},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := w.start(t, ready(c.pod, true))
+			after(time.Second)
+			c.life(w, r)
+			w.expectEvents(t, c.want)
 		})
 	}
+}
+
+func TestEventsAreLimited(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start(t, ready(testPod(), true))
+		for range 60 {
+			w.fails(ErrRefused)
+			after(30 * time.Second)
+			w.setFail(nil)
+			after(30 * time.Second)
+		}
+		if n := w.count("event"); n < 4 || n > 26 {
+			t.Errorf("%d events in an hour, want each of the two reasons once in five minutes at the most", n)
+		}
+	})
 }
 
 func TestEventsBeforeTheGate(t *testing.T) {
-	cases := map[string]struct {
+	pod := ready(testPod(), true)
+	for name, c := range map[string]struct {
 		fail func(w *world)
 		pod  *corev1.Pod
-		told string
+		want string
 	}{
-		"rejected":        {func(w *world) { w.setFail(failing(ErrRejected, "register")) }, testPod(), "RegistrationRejected!"},
-		"unreachable":     {func(w *world) { w.fails(ErrRefused) }, testPod(), "ConsulUnreachable!"},
-		"opened anyway":   {func(w *world) { w.fails(ErrRefused) }, testPod("gate-timeout", "1m"), "ConsulUnreachable! TimedOut!"},
-		"only not ready":  {func(*world) {}, testPod(), ""},
-		"a lagging world": {func(w *world) { w.sync = false }, testPod(), ""},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				c.fail(w)
-				r, _ := w.start(t)
-				r.OnUpdate(ready(c.pod, name != "only not ready"))
-				after(14 * time.Second)
-				if got := w.told(); got != "" {
-					t.Errorf("told %q at once", got)
-				}
-				after(time.Hour)
-				if got := w.told(); got != c.told {
-					t.Errorf("told %q, want %q", got, c.told)
-				}
-			})
-		})
-	}
-}
-
-// A restarted agentlet finds the gate open, or says again what is wrong only when that has changed.
-func TestNoEventAgainAfterARestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		started(t, w, testPod())
-		w.mu.Lock()
-		w.events = nil
-		w.mu.Unlock()
-		again, _ := w.start(t)
-		again.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
-		after(time.Hour)
-		if got := w.told(); got != "" {
-			t.Errorf("told %q", got)
-		}
-	})
-}
-
-// The condition is all that a restarted agentlet knows of the past: what it does not say, because an open gate stays open, is told
-// again.
-func TestAnOutageIsToldAgainAfterARestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.fails(ErrRefused)
-		for range 2 {
-			r, _ := w.start(t)
-			r.OnUpdate(gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered))
+		"a rejection":         {func(w *world) { w.setFail(failing(ErrRejected, "register")) }, pod, "RegistrationRejected!"},
+		"unreachable":         {func(w *world) { w.fails(ErrRefused) }, pod, "ConsulUnreachable!"},
+		"opened by a timeout": {func(w *world) { w.fails(ErrRefused) }, ready(testPod("gate-timeout", "1m"), true), "ConsulUnreachable! TimedOut!"},
+		"unready containers":  {func(*world) {}, testPod(), ""},
+		"a lagging catalog":   {func(w *world) { w.sync = false }, pod, ""},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			c.fail(w)
+			w.start(t, c.pod)
+			after(14 * time.Second)
+			w.expectEvents(t, "")
 			after(time.Hour)
-		}
-		if got := w.told(); got != "ConsulUnreachable! ConsulUnreachable!" {
-			t.Errorf("told %q", got)
-		}
-	})
-}
-
-func TestNoEventAgainAfterARestartWithoutAGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		pod := ready(testPod("gate", "off"), true)
-		pod.Spec.ReadinessGates = nil
-		w := newWorld()
-		for range 2 {
-			r, _ := w.start(t)
-			r.OnUpdate(pod)
-			after(time.Minute)
-		}
-		if got := w.told(); got != "Registered" {
-			t.Errorf("told %q", got)
-		}
-	})
-}
-
-// An API server that doesn't take events holds nothing up, and is not asked again for the same one.
-func TestEventsThatFail(t *testing.T) {
-	for name, err := range map[string]error{"refused": errors.New("forbidden"), "hanging": context.DeadlineExceeded} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.setFail(failing(err, "event"))
-				r, ended := started(t, w, testPod())
-				after(time.Hour)
-				if n := w.count("event"); n != 1 {
-					t.Errorf("%d tries for one event", n)
-				}
-				began := time.Now()
-				r.OnUpdate(deleted(ready(testPod(), true)))
-				if !r.Drain(t.Context(), time.Second) || time.Since(began) > 5100*time.Millisecond {
-					t.Errorf("the hook was answered after %s", time.Since(began))
-				}
-				r.Terminate()
-				<-ended
-				if took := time.Since(began); took > 6100*time.Millisecond {
-					t.Errorf("the process ended after %s", took)
-				}
-			})
+			w.expectEvents(t, c.want)
 		})
 	}
 }
 
-// Where SIGTERM is there before the drain is over, its event still gets its moment, and no more.
-func TestTheEventOfTheDrainIsAwaited(t *testing.T) {
+// TestEventsAfterARestart: a restarted agentlet knows only the condition. It doesn't report again what the condition says. An outage is
+// reported again, because the condition of an open gate doesn't say it.
+func TestEventsAfterARestart(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, after *corev1.Pod
+		fail          func(string) error
+		want          string
+	}{
+		"an open gate": {ready(testPod(), true), opened(), nil, "Registered"},
+		"no gate":      {ready(ungated(), true), ready(ungated(), true), nil, "Registered"},
+		"an outage":    {opened(), opened(), failingConsul(ErrRefused), "ConsulUnreachable! ConsulUnreachable!"},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.fail = c.fail
+			for _, pod := range []*corev1.Pod{c.before, c.after} {
+				w.start(t, pod)
+				after(time.Hour)
+			}
+			w.expectEvents(t, c.want)
+		})
+	}
+}
+
+// TestFailingEventsBlockNothing: an event is tried once, and neither the drain nor the end waits long for it.
+func TestFailingEventsBlockNothing(t *testing.T) {
+	for name, err := range map[string]error{"forbidden": errors.New("403 forbidden"), "hanging": context.DeadlineExceeded} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.setFail(failing(err, "event"))
+			r, ended := started(t, w, testPod())
+			after(time.Hour)
+			if n := w.count("event"); n != 1 {
+				t.Errorf("%d tries for one event", n)
+			}
+			began := time.Now()
+			deletes(r)
+			if !r.Drain(t.Context(), time.Second) || time.Since(began) > 5100*time.Millisecond {
+				t.Errorf("the hook was answered after %s", time.Since(began))
+			}
+			r.Terminate()
+			<-ended
+			if took := time.Since(began); took > 6100*time.Millisecond {
+				t.Errorf("the process ended after %s", took)
+			}
+		})
+	}
+}
+
+// TestEndWaitsForTheDrainsEvent: when SIGTERM comes before the drain is over, its event still gets a second.
+func TestEndWaitsForTheDrainsEvent(t *testing.T) {
 	for name, c := range map[string]struct {
 		takes, ends time.Duration
-		told        string
+		want        string
 	}{
 		"a quick API server": {100 * time.Millisecond, 100 * time.Millisecond, "Registered Drained"},
-		"a slow one":         {3 * time.Second, time.Second, "Registered"},
+		"a slow API server":  {3 * time.Second, time.Second, "Registered"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				r, ended := started(t, w, testPod("drain-delay", "0s"))
-				w.mu.Lock()
-				w.slow = map[string]time.Duration{"event": c.takes}
-				w.mu.Unlock()
-				began := time.Now()
-				r.Terminate()
-				<-r.drained
-				if took := time.Since(began); took > 50*time.Millisecond {
-					t.Errorf("the drain took %s", took)
-				}
-				time.Sleep(c.ends + 50*time.Millisecond)
-				synctest.Wait()
-				if !closed(r.done) {
-					t.Errorf("Run goes on")
-				}
-				if got := w.told(); got != c.told {
-					t.Errorf("told %q, want %q", got, c.told)
-				}
-				<-ended
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := started(t, w, testPod("drain-delay", "0s"))
+			w.set(func() { w.slow = map[string]time.Duration{"event": c.takes} })
+			began := time.Now()
+			r.Terminate()
+			<-r.drained
+			if took := time.Since(began); took > 50*time.Millisecond {
+				t.Errorf("the drain took %s", took)
+			}
+			after(c.ends + 50*time.Millisecond)
+			if !closed(r.done) {
+				t.Error("Run has not returned")
+			}
+			w.expectEvents(t, c.want)
 		})
 	}
 }
 
 func TestEventMessagesAreBounded(t *testing.T) {
-	for _, warns := range []bool{true, false} {
-		var told eventState
-		told.setDesired(eventSpec{warning: warns, reason: contract.Registered, message: strings.Repeat("ü", contract.MaxEventMessage)}, time.Now())
-		if message := told.desired.message; len(message) > contract.MaxEventMessage || !strings.HasSuffix(message, "ü...") {
-			t.Errorf("%d bytes, ending in %q", len(message), message[len(message)-8:])
-		}
+	var events eventState
+	events.setDesired(eventSpec{reason: contract.Registered, message: strings.Repeat("ü", contract.MaxEventMessage)}, time.Now())
+	if message := events.desired.message; len(message) > contract.MaxEventMessage || !strings.HasSuffix(message, "ü...") {
+		t.Errorf("%d bytes, ending in %q", len(message), message[len(message)-8:])
+	}
+}
+
+// TestLastingErrorIsReportedOnce has the agent answer registrations or updates with an error whose text differs from try to try.
+func TestLastingErrorIsReportedOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		call string
+		open bool   // the gate, before the failure
+		gate string // in its message
+	}{
+		"registrations":              {"register", false, "10.0.0.1:8500 answered with an error: register: 500 open /data/services/"},
+		"updates of an open gate":    {"readiness", true, "the catalog shows web"},
+		"heartbeats of an open gate": {"heartbeat", true, "the catalog shows web"},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			var log bytes.Buffer
+			w.log = slog.New(slog.NewTextHandler(&log, nil))
+			r, _ := w.start(t)
+			if c.open {
+				r.OnUpdate(ready(testPod(), true))
+				after(time.Minute)
+			}
+			n := 0
+			w.setFail(func(call string) error {
+				if call != c.call {
+					return nil
+				}
+				n++
+				return fmt.Errorf("%s: 500 open /data/services/%08x-7d1e-4a2b.tmp: no space left on device", call, n)
+			})
+			r.OnUpdate(ready(testPod(), !c.open))
+			after(10 * time.Second)
+			if strings.Contains(w.eventReasons(), "RegistrationFailed") {
+				t.Error("an event before the failure has lasted for 15 seconds")
+			}
+			after(time.Minute)
+			if !strings.Contains(w.last().Message, c.gate) {
+				t.Errorf("the gate says %q, want %q", w.last().Message, c.gate)
+			}
+			if !strings.HasSuffix(w.eventReasons(), "RegistrationFailed!") {
+				t.Errorf("the events are %q, want RegistrationFailed at the end", w.eventReasons())
+			}
+			writes, events := len(w.conditions()), w.eventReasons()
+			after(time.Hour)
+			w.expectEvents(t, events)
+			if n := len(w.conditions()) - writes; n != 0 {
+				t.Errorf("the gate was written %d times in an hour of the same failure", n)
+			}
+			if n := strings.Count(log.String(), "no space left"); n != 1 {
+				t.Errorf("logged %d times, want once", n)
+			}
+		})
 	}
 }

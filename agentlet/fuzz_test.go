@@ -11,16 +11,16 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// FuzzPod holds that no pod that the API server may tell of, after any other, makes the registrar panic, touch what isn't the
-// pod's own, or say what a condition can't hold.
+// FuzzPod: no pod of the API server, after any other pod, makes the registrar panic, touch instances of others, or write a message that a
+// condition can't hold.
 func FuzzPod(f *testing.F) {
 	begun := probed(nil)
 	for _, pair := range [][2]*corev1.Pod{
 		{testPod(), ready(testPod(), true)},
 		{ready(testPod(), true), deleted(ready(testPod(), true))},
-		{gated(ready(testPod(), true), corev1.ConditionTrue, contract.Registered), testPod("heartbeat-ttl", "soon")},
+		{opened(), testPod("heartbeat-ttl", "soon")},
 		{begun, ready(begun, true)},
-		{otherGated(testPod("gate", "registered"), corev1.ConditionTrue), testPod("service-names", "web,admin")},
+		{otherGated(testPod("gate", "registered"), gateOpen), testPod("service-names", "web,admin")},
 	} {
 		first, _ := json.Marshal(pair[0])
 		second, _ := json.Marshal(pair[1])
@@ -37,7 +37,7 @@ func FuzzPod(f *testing.F) {
 				return
 			}
 			s.observePod(pod, nil, now)
-			for range 3 { // each with the answers to what was asked before
+			for range 3 { // each with the answers to the commands before
 				s.tick(now)
 				s.commit(decide(s, now), now.Add(-conditionDebounce))
 				p := plan(s, now)

@@ -6,45 +6,36 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
-
-// mustBePrintable panics, since no test is at hand, for a message that the chart's policies would refuse.
-func mustBePrintable(message string, most int) {
-	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
-	if len(message) > most || !utf8.ValidString(message) || strings.ContainsFunc(message, control) {
-		panic(fmt.Sprintf("a message of %d bytes, at most %d are allowed: %q", len(message), most, message))
-	}
-}
 
 func TestPrintable(t *testing.T) {
 	for name, c := range map[string]struct {
 		text, want string
 	}{
-		"short":                {"the catalog shows web", "the catalog shows web"},
-		"lines and tabs":       {"a\n\tb", "a\n\tb"},
-		"an escape sequence":   {"\x1b[2Jok", "\ufffd[2Jok"},
-		"a carriage return":    {"bad\rok", "bad\ufffdok"},
-		"a C1 control":         {"\u009b2J", "\ufffd2J"},
-		"no UTF-8":             {"a\xffb", "a\ufffdb"},
-		"as long as it may be": {strings.Repeat("a", 24), strings.Repeat("a", 24)},
-		"longer":               {strings.Repeat("a", 25), strings.Repeat("a", 21) + "..."},
-		"cut within a rune":    {strings.Repeat("ü", 13), strings.Repeat("ü", 10) + "..."},
-		"longer by the mark":   {strings.Repeat("\x00", 10), strings.Repeat("\ufffd", 7) + "..."},
+		"a short text":           {"the catalog shows web", "the catalog shows web"},
+		"lines and tabs":         {"a\n\tb", "a\n\tb"},
+		"an escape sequence":     {"\x1b[2Jok", "\ufffd[2Jok"},
+		"a carriage return":      {"bad\rok", "bad\ufffdok"},
+		"a C1 control":           {"\u009b2J", "\ufffd2J"},
+		"invalid UTF-8":          {"a\xffb", "a\ufffdb"},
+		"as long as allowed":     {strings.Repeat("a", 24), strings.Repeat("a", 24)},
+		"too long":               {strings.Repeat("a", 25), strings.Repeat("a", 21) + "..."},
+		"too long, in runes":     {strings.Repeat("ü", 13), strings.Repeat("ü", 10) + "..."},
+		"too long when replaced": {strings.Repeat("\x00", 10), strings.Repeat("\ufffd", 7) + "..."},
 	} {
-		if got := printable(c.text, 24); got != c.want {
-			t.Errorf("%s: %q, want %q", name, got, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := printable(c.text, 24); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
 	}
 }
 
-// What others say goes into messages: Consul, and who wrote the annotations. The API server's policies would refuse a message that is
-// too long, or not printable, and the gate would never say what is wrong.
+// TestMessagesOfOthersFitIntoTheCondition: messages contain texts of Consul and of annotations. The API server's policies reject a
+// message that is too long or not printable, and the gate would never say its reason.
 func TestMessagesOfOthersFitIntoTheCondition(t *testing.T) {
 	refusal := errors.Join(ErrRejected, errors.New("\x1b[2J"+strings.Repeat("no ", contract.MaxConditionMessage)))
 	for name, c := range map[string]struct {
@@ -54,28 +45,24 @@ func TestMessagesOfOthersFitIntoTheCondition(t *testing.T) {
 		reason      contract.Reason
 		cut         bool
 	}{
-		"nothing is wrong":  {nil, false, nil, contract.Registered, false},
-		"32 long names":     {nil, false, []string{"service-names", longNames()}, contract.Registered, false},
-		"many errors":       {nil, false, manyErrors(), contract.InvalidConfiguration, true},
-		"Consul refuses":    {failing(refusal, "register"), false, nil, contract.RegistrationRejected, true},
-		"a login's refusal": {failing(refusal, "login"), true, nil, contract.LoginFailed, true},
+		"no error":         {nil, false, nil, contract.Registered, false},
+		"32 long names":    {nil, false, []string{"service-names", longNames()}, contract.Registered, false},
+		"many errors":      {nil, false, manyErrors(), contract.InvalidConfiguration, true},
+		"a rejection":      {failing(refusal, "register"), false, nil, contract.RegistrationRejected, true},
+		"a rejected login": {failing(refusal, "login"), true, nil, contract.LoginFailed, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.fail, w.acl = c.fail, c.acl
-				r, _ := w.start(t)
-				r.OnUpdate(ready(testPod(c.annotations...), true))
-				after(2 * time.Minute)
-				if got := w.last(); got.Reason != string(c.reason) || strings.HasSuffix(got.Message, "...") != c.cut {
-					t.Errorf("%s: %s", got.Reason, got.Message)
-				}
-			})
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			w.fail, w.acl = c.fail, c.acl
+			w.start(t, ready(testPod(c.annotations...), true))
+			after(2 * time.Minute)
+			if got := w.last(); got.Reason != string(c.reason) || strings.HasSuffix(got.Message, "...") != c.cut {
+				t.Errorf("the gate says %s %q, want %s, cut: %v", got.Reason, got.Message, c.reason, c.cut)
+			}
 		})
 	}
 }
 
-// manyErrors are annotations with as many errors as are told, each as long as can be.
+// manyErrors are annotations with as many errors as are reported, each as long as possible.
 func manyErrors() (annotations []string) {
 	for _, key := range []string{
 		contract.HeartbeatTTL, contract.DeregisterAfter, contract.Gate, contract.GateTimeout, contract.GatePolicy, contract.Readiness, contract.DrainDelay,

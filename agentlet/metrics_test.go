@@ -5,8 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -44,10 +45,8 @@ func expect(t *testing.T, when string, got, want map[string]float64) {
 }
 
 func TestMetricsOfALife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
-		r.OnUpdate(testPod())
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := w.start(t, testPod())
 		after(2 * time.Second)
 		before := scrape(t, r)
 		expect(t, "before", before, map[string]float64{
@@ -68,7 +67,7 @@ func TestMetricsOfALife(t *testing.T) {
 			"agentlet_registrations_total{first}": 1, "agentlet_registrations_total{lost}": 0,
 			"agentlet_requests_total{register,ok}": 1, "agentlet_request_duration_seconds{register}": 1,
 			"agentlet_requests_total{create_event,ok}": 1, "agentlet_heartbeats_missed_total": 0,
-			"agentlet_time_to_gate_seconds": w.syncs.Seconds(),
+			"agentlet_time_to_gate_seconds": w.syncDelay.Seconds(),
 		})
 		after(time.Minute)
 		w.set(func() { delete(w.agent, webID) })
@@ -81,9 +80,7 @@ func TestMetricsOfALife(t *testing.T) {
 			"agentlet_requests_total{register,ok}": 3, "agentlet_heartbeats_missed_total": 0,
 		})
 
-		w.mu.Lock()
-		w.syncs = 500 * time.Millisecond
-		w.mu.Unlock()
+		w.locked(func() { w.syncDelay = 500 * time.Millisecond })
 		r.OnUpdate(deleted(ready(changed, true)))
 		after(250 * time.Millisecond)
 		expect(t, "draining", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{waiting}": .25, "agentlet_gate_reason{Draining}": 1})
@@ -99,8 +96,7 @@ func TestMetricsOfALife(t *testing.T) {
 }
 
 func TestMetricsOfAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())
 		after(time.Minute)
 		w.fails(ErrRefused)
@@ -108,60 +104,52 @@ func TestMetricsOfAnOutage(t *testing.T) {
 		out := scrape(t, r)
 		expect(t, "out", out, map[string]float64{"agentlet_consul_reachable": 0, "agentlet_gate_open": 1, "agentlet_gate_reason{Registered}": 1})
 		if n := out["agentlet_heartbeats_missed_total"]; n < 4 || n > 6 {
-			t.Errorf("%v beats missed in a minute, want one in 10 seconds", n)
+			t.Errorf("%v heartbeats missed in a minute, want one in 10 seconds", n)
 		}
 		if n := out["agentlet_requests_total{get_leader,refused}"]; n < 10 || n > 60 {
-			t.Errorf("leader asked for and refused %v times", n)
+			t.Errorf("the leader was asked for %v times and refused, want at most one a second", n)
 		}
 		w.setFail(nil)
 		after(time.Minute)
 		over := scrape(t, r)
 		expect(t, "over", over, map[string]float64{"agentlet_consul_reachable": 1, "agentlet_registrations_total{lost}": 0})
 		if n := over["agentlet_heartbeats_missed_total"] - out["agentlet_heartbeats_missed_total"]; n > 1 {
-			t.Errorf("%v beats missed after the outage", n)
+			t.Errorf("%v heartbeats missed after the outage", n)
 		}
-		r.OnUpdate(deleted(ready(testPod(), true)))
+		deletes(r)
 		w.fails(ErrRefused)
 		after(time.Minute)
 		if end := scrape(t, r); end["agentlet_heartbeats_missed_total"] != over["agentlet_heartbeats_missed_total"] {
-			t.Error("a pod that has left misses beats")
+			t.Error("a drained pod misses heartbeats")
 		}
 	})
 }
 
 func TestMetricsOfADrain(t *testing.T) {
 	for outcome, c := range map[string]struct {
+		pod  *corev1.Pod
 		fail error
 		took float64
 	}{
-		"refused":   {ErrRefused, 0},
-		"timed_out": {ErrUnreachable, 15}, // drain-timeout and drain-delay
+		drainRefused:  {ready(testPod(), true), ErrRefused, 0},
+		drainTimedOut: {ready(testPod(), true), ErrUnreachable, 15}, // drain-timeout and drain-delay
+		drainNothing:  {testPod(), nil, 0},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			r, _ := started(t, w, testPod())
+		runInWorld(t, outcome, func(t *testing.T, w *world) {
+			r, _ := w.start(t, c.pod)
+			after(time.Second)
 			w.fails(c.fail)
-			r.OnUpdate(deleted(ready(testPod(), true)))
+			r.OnUpdate(deleted(c.pod))
 			after(time.Minute)
-			expect(t, outcome, scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{" + outcome + "}": c.took})
+			expect(t, "drained", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{" + outcome + "}": c.took})
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		r, _ := newWorld().start(t)
-		r.OnUpdate(testPod())
-		after(time.Second)
-		r.OnUpdate(deleted(testPod()))
-		after(time.Second)
-		expect(t, "nothing", scrape(t, r), map[string]float64{"agentlet_time_to_drain_seconds{nothing}": 0})
-	})
 }
 
 func TestResyncsAreCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		r, _ := w.start(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		w.sync = false
-		r.OnUpdate(ready(testPod(), true))
+		r, _ := w.start(t, ready(testPod(), true))
 		after(10 * time.Second)
 		if n := scrape(t, r)["agentlet_registrations_total{resync}"]; n < 1 || n > 4 {
 			t.Errorf("%v resyncs", n)

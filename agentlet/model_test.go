@@ -19,14 +19,14 @@ type consulModel struct {
 	// syncing: the servers take what the agent syncs. down: the agent's process does not run.
 	syncing, down bool
 	unsynced      map[string]bool
-	beaten        map[string]time.Time // the last heartbeat
+	heartbeatAt   map[string]time.Time // the last heartbeat
 	criticalSince map[string]time.Time // of the heartbeat
 	others        map[string]agentEntry
 	// passedAt is when the catalog last had a definition as passing, by ID and fingerprint, writtenAt when the registrar last
 	// changed an instance at the agent.
 	passedAt, writtenAt map[string]time.Time
-	// wrongs is what the registrar did that it may never do.
-	wrongs []string
+	// violations are of what a registrar may never do.
+	violations []string
 }
 
 // Pace of the agent. Full syncs are rarer than Consul's, so that they heal nothing that the registrar has to.
@@ -36,8 +36,8 @@ const (
 	expireTick = time.Second
 )
 
-// strangers are instances at the same agent that are none of this pod's, however alike their IDs are.
-func strangers() []string {
+// foreignIDs are of instances at the same agent that belong to others, however similar to this pod's.
+func foreignIDs() []string {
 	return []string{
 		contract.ServiceID("shop", "web-1", "deadbeef", "web"), contract.ServiceID("shop", "web-10", testUID, "web"),
 		contract.ServiceID("shop2", "web-1", testUID, "web"), "web", strings.ToUpper(webID),
@@ -48,11 +48,11 @@ func strangers() []string {
 func newModel(ctx context.Context) *consulModel {
 	m := &consulModel{
 		world: newWorld(), syncing: true,
-		unsynced: map[string]bool{}, beaten: map[string]time.Time{}, criticalSince: map[string]time.Time{}, others: map[string]agentEntry{},
+		unsynced: map[string]bool{}, heartbeatAt: map[string]time.Time{}, criticalSince: map[string]time.Time{}, others: map[string]agentEntry{},
 		passedAt: map[string]time.Time{}, writtenAt: map[string]time.Time{},
 	}
 	m.sync = false // the world's own way
-	for _, id := range strangers() {
+	for _, id := range foreignIDs() {
 		m.others[id] = agentEntry{readiness: contract.Passing, heartbeat: contract.Passing, definition: Definition{ID: id}}
 		m.agent[id] = m.others[id]
 	}
@@ -79,23 +79,27 @@ func (m *consulModel) run(ctx context.Context, every time.Duration, do func()) {
 // own reports whether an ID is this pod's.
 func (m *consulModel) own(id string) bool { return strings.HasPrefix(id, testIdentity.Prefix()) }
 
-func (m *consulModel) claim(call, id string) {
+func (m *consulModel) violated(what string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.violations = append(m.violations, what)
+}
+
+func (m *consulModel) checkOwn(call, id string) {
 	if !m.own(id) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.wrongs = append(m.wrongs, call+" of "+id+", which is another's")
+		m.violated(call + " of " + id + ", which is another's")
 	}
 }
 
 func (m *consulModel) Register(ctx context.Context, d Definition, health contract.Health, obsolete []string) error {
-	m.claim("registration", d.ID)
+	m.checkOwn("registration", d.ID)
 	before, _ := m.entryOf(d.ID)
 	err := m.world.Register(ctx, d, health, obsolete)
 	after, there := m.entryOf(d.ID)
 	m.mu.Lock()
 	if same := reflect.DeepEqual(before, after); there && (err == nil || !same) {
 		// A registration makes the checks anew: their TTLs and the reaper's clock begin again, their states stay.
-		m.beaten[d.ID] = time.Now()
+		m.heartbeatAt[d.ID] = time.Now()
 		delete(m.criticalSince, d.ID)
 		if same {
 			delete(m.unsynced, d.ID)
@@ -107,7 +111,7 @@ func (m *consulModel) Register(ctx context.Context, d Definition, health contrac
 }
 
 func (m *consulModel) Deregister(ctx context.Context, id string) error {
-	m.claim("deregistration", id)
+	m.checkOwn("deregistration", id)
 	before, _ := m.entryOf(id)
 	err := m.world.Deregister(ctx, id)
 	after, _ := m.entryOf(id)
@@ -117,13 +121,13 @@ func (m *consulModel) Deregister(ctx context.Context, id string) error {
 
 func (m *consulModel) Update(ctx context.Context, checkID string, health contract.Health, output string) error {
 	id, check, _ := strings.Cut(checkID, ":")
-	m.claim("update", id)
+	m.checkOwn("update", id)
 	before, _ := m.entryOf(id)
 	err := m.world.Update(ctx, checkID, health, output)
 	after, _ := m.entryOf(id)
 	if err == nil && check == "heartbeat" {
 		m.mu.Lock()
-		m.beaten[id] = time.Now()
+		m.heartbeatAt[id] = time.Now()
 		delete(m.criticalSince, id)
 		m.mu.Unlock()
 	}
@@ -156,8 +160,8 @@ func (m *consulModel) shownPassing(id, fingerprint string) bool {
 	return ever && !passed.Before(m.writtenAt[id])
 }
 
-// loses has the catalog lose an instance behind its agent's back.
-func (m *consulModel) loses(id string) {
+// lose has the catalog lose an instance behind its agent's back.
+func (m *consulModel) lose(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.remember()
@@ -183,7 +187,7 @@ func (m *consulModel) follow(id string, before, after agentEntry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.unsynced[id] = true
-	time.AfterFunc(m.syncs, m.syncChanges)
+	time.AfterFunc(m.syncDelay, m.syncChanges)
 }
 
 // meddle changes the agent's state past the registrar.
@@ -252,7 +256,7 @@ func (m *consulModel) expire() {
 		return
 	}
 	for id, e := range m.agent {
-		if !m.own(id) || time.Since(m.beaten[id]) <= e.definition.HeartbeatTTL {
+		if !m.own(id) || time.Since(m.heartbeatAt[id]) <= e.definition.HeartbeatTTL {
 			continue
 		}
 		if _, known := m.criticalSince[id]; !known {
@@ -262,7 +266,7 @@ func (m *consulModel) expire() {
 			e.heartbeat = contract.Critical
 			m.agent[id], m.unsynced[id] = e, true
 			m.touch()
-			time.AfterFunc(m.syncs, m.syncChanges)
+			time.AfterFunc(m.syncDelay, m.syncChanges)
 		}
 	}
 }
@@ -279,7 +283,7 @@ func (m *consulModel) reap() {
 			delete(m.criticalSince, id)
 			m.unsynced[id] = true
 			m.touch()
-			time.AfterFunc(m.syncs, m.syncChanges)
+			time.AfterFunc(m.syncDelay, m.syncChanges)
 		}
 	}
 }
@@ -314,15 +318,15 @@ func (m *consulModel) start(lose bool) {
 	time.AfterFunc(time.Second, m.syncAll)
 }
 
-// judge what the registrar may never do.
-func (m *consulModel) judge() []string {
+// allViolations are those so far, and the changes of what belongs to others.
+func (m *consulModel) allViolations() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	wrongs := m.wrongs
+	violations := m.violations
 	for id, e := range m.others {
 		if now, there := m.agent[id]; !there || !reflect.DeepEqual(now, e) {
-			wrongs = append(wrongs, fmt.Sprintf("%s, which is another's, is now %+v at the agent", id, now))
+			violations = append(violations, fmt.Sprintf("%s, which is another's, is now %+v at the agent", id, now))
 		}
 	}
-	return wrongs
+	return violations
 }

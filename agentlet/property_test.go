@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -21,34 +22,33 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// play is a pod's life under a script of faults: whatever happens, when the faults stop the catalog says what the pod's
-// readiness says, the gate is right, and nothing of others was touched.
+// play is a pod's life under a script of faults: whatever happens, after the faults the catalog agrees with the pod's readiness, the
+// gate is right, and nothing of others was touched.
 type play struct {
 	*consulModel
-	mu   sync.Mutex
-	tell sync.Mutex  // a watch tells one thing after the other
-	pod  *corev1.Pod // as the API server has it
-	away bool        // the API server
-	kept func(call string) error
+	mu         sync.Mutex
+	delivering sync.Mutex              // a watch delivers one version of the pod after the other
+	pod        *corev1.Pod             // as the API server has it
+	away       bool                    // the API server
+	failCalls  func(call string) error // as w.fail, by the script
 
-	registrar *Registrar
-	end       func() // of the registrar
-	open      bool   // the gate, as last written
-	version   int    // of the pod
-	taken     int    // version in which somebody has taken the condition away
-	queue     []*corev1.Pod
-	newsLag   time.Duration // from a change of the pod until the registrar is told of it
-	answerLag time.Duration // from a write of the condition until the registrar has its answer
-	told      []delivery
-	second    time.Time
-	calls     map[string]int // in this second
-	said      []string
+	registrar   *Registrar
+	end         func() // of the registrar
+	open        bool   // the gate, as last written
+	version     int    // of the pod
+	taken       int    // version in which somebody has taken the condition away
+	queue       []*corev1.Pod
+	watchDelay  time.Duration // from a change of the pod until the registrar gets it
+	answerDelay time.Duration // from a write of the condition until the registrar has its answer
+	deliveries  []delivery
+	second      time.Time
+	calls       map[string]int // in this second
 }
 
-// delivery is what a registrar was told of its pod, and when.
+// delivery is a version of the pod that a registrar got, and when.
 type delivery struct {
 	pod *corev1.Pod
-	// reg is of the last valid annotations that this registrar was told; nil: none yet.
+	// reg is of the last valid annotations that this registrar got; nil: none yet.
 	reg *registration.Registration
 	at  time.Time
 }
@@ -72,12 +72,13 @@ var errOther = errors.New("500 rpc error")
 // scripted are the events of scripts. Their order is what fuzzing's corpus means by its bytes.
 func scripted() []happening {
 	annotate := func(pairs ...string) func(*play) {
-		return func(p *play) { p.change(func(pod *corev1.Pod) { pod.Annotations = speaking(pairs...).Annotations }) }
+		return func(p *play) {
+			p.change(func(pod *corev1.Pod) { pod.Annotations = withLocalAPI(pairs...).Annotations })
+		}
 	}
 	fail := func(err error, calls ...string) func(*play) {
-		return func(p *play) { p.meet(func() { p.kept = failing(err, calls...) }) }
+		return func(p *play) { p.update(func() { p.failCalls = failing(err, calls...) }) }
 	}
-	consul := []string{"leader", "instances", "changed", "catalog", "heartbeat", "readiness", "register", "deregister"}
 	restart := func(lose bool) func(*play) {
 		return func(p *play) { p.stop(); time.Sleep(3 * time.Second); p.start(lose) }
 	}
@@ -94,40 +95,34 @@ func scripted() []happening {
 		{"agent back", func(p *play) { p.start(false) }},
 		{"agent restarts", restart(false)},
 		{"agent restarts without its data", restart(true)},
-		{"agent hangs", fail(context.DeadlineExceeded, consul...)},
-		{"agent answers 500", fail(errOther, consul...)},
+		{"agent hangs", func(p *play) { p.update(func() { p.failCalls = failingConsul(context.DeadlineExceeded) }) }},
+		{"agent answers 500", func(p *play) { p.update(func() { p.failCalls = failingConsul(errOther) }) }},
 		{"registrations fail", fail(errOther, "register")},
-		{"registrations are refused", fail(ErrRejected, "register")},
-		{"beats fail", fail(errOther, "heartbeat", "readiness")},
-		{"the catalog can't be read", fail(errOther, "catalog")},
-		{"the agent can't be listed", fail(errOther, "instances")},
+		{"registrations are rejected", fail(ErrRejected, "register")},
+		{"heartbeats fail", fail(errOther, "heartbeat", "readiness")},
+		{"reads of the catalog fail", fail(errOther, "catalog")},
+		{"listing services fails", fail(errOther, "instances")},
 		{"watching fails", fail(ErrUnreachable, "changed")},
 		{"gate patches fail", fail(errOther, "gate")},
-		{"calls are well", func(p *play) { p.meet(func() { p.kept = nil }) }},
+		{"calls work", func(p *play) { p.update(func() { p.failCalls = nil }) }},
 		{"leader lost", func(p *play) { p.locked(func() { p.leader = false }) }},
 		{"leader back", func(p *play) { p.locked(func() { p.leader = true }) }},
 		{"syncs fail", func(p *play) { p.locked(func() { p.syncing = false }) }},
 		{"syncs work", func(p *play) { p.locked(func() { p.syncing = true }) }},
-		{"API server away", func(p *play) { p.meet(func() { p.away = true }) }},
-		{"API server back", func(p *play) { p.meet(func() { p.away = false }); p.deliver() }},
+		{"API server unreachable", func(p *play) { p.update(func() { p.away = true }) }},
+		{"API server back", func(p *play) { p.update(func() { p.away = false }); p.deliver() }},
 		{"somebody deregisters it", func(p *play) { p.meddle(webID, func() { delete(p.agent, webID) }) }},
-		{"somebody edits it", func(p *play) {
-			p.edit(func(e *agentEntry) { e.definition.Tags = []string{"edited"} })
-		}},
-		{"somebody removes a check", func(p *play) {
-			p.edit(func(e *agentEntry) {
-				e.checks = slices.DeleteFunc(slices.Clone(e.checks), func(id string) bool { return strings.HasSuffix(id, "readiness") })
-			})
-		}},
+		{"somebody edits it", func(p *play) { p.edit(edited) }},
+		{"somebody removes a check", func(p *play) { p.edit(func(e *agentEntry) { e.removeCheck("readiness") }) }},
 		{"the catalog loses it", func(p *play) {
-			p.loses(webID)
+			p.lose(webID)
 			time.AfterFunc(time.Minute, p.syncAll) // that is not the registrar's to heal
 		}},
 		{"a leftover appears", func(p *play) {
 			id := testIdentity.Prefix() + "_leftover"
 			p.meddle(id, func() {
-				p.agent[id] = agentEntry{readiness: contract.Passing, heartbeat: contract.Passing, definition: Definition{ID: id, HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute}}
-				p.beaten[id] = time.Now()
+				p.agent[id] = p.held(Definition{ID: id, HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute})
+				p.heartbeatAt[id] = time.Now()
 			})
 		}},
 		{"agentlet killed", func(p *play) { p.end(); time.Sleep(time.Second); p.begin() }},
@@ -135,19 +130,19 @@ func scripted() []happening {
 			p.locked(func() { p.slow = map[string]time.Duration{"register": 700 * time.Millisecond} })
 		}},
 		{"quick registrations", func(p *play) { p.locked(func() { p.slow = nil }) }},
-		{"somebody takes the gate's condition away", func(p *play) {
+		{"somebody removes the gate's condition", func(p *play) {
 			p.change(func(pod *corev1.Pod) {
 				pod.Status.Conditions, p.open, p.taken = nil, false, p.version
 			})
 		}},
 		{"the continuous policy", annotate("gate-policy", "continuous")},
-		{"syncs take long", func(p *play) { p.locked(func() { p.syncs = 15 * time.Second }) }},
-		{"syncs take no time", func(p *play) { p.locked(func() { p.syncs = 0 }) }},
-		{"the application wants into maintenance", func(p *play) { p.say(maintain("compaction")) }},
-		{"the application wants back", func(p *play) { p.say(resume()) }},
-		{"news of the pod come late", func(p *play) { p.meet(func() { p.newsLag = 30 * time.Millisecond }) }},
-		{"answers to patches come late", func(p *play) { p.meet(func() { p.answerLag = 30 * time.Millisecond }) }},
-		{"news and answers come as usual", func(p *play) { p.meet(p.usualLags) }},
+		{"syncs take long", func(p *play) { p.locked(func() { p.syncDelay = 15 * time.Second }) }},
+		{"syncs take no time", func(p *play) { p.locked(func() { p.syncDelay = 0 }) }},
+		{"the application requests maintenance", func(p *play) { p.override(maintain("compaction")) }},
+		{"the application resumes", func(p *play) { p.override(resume()) }},
+		{"changes of the pod are delivered late", func(p *play) { p.update(func() { p.watchDelay = 30 * time.Millisecond }) }},
+		{"answers to patches are late", func(p *play) { p.update(func() { p.answerDelay = 30 * time.Millisecond }) }},
+		{"deliveries and answers are as usual", func(p *play) { p.update(p.usualDelays) }},
 		{"somebody closes the gate", func(p *play) {
 			p.change(func(pod *corev1.Pod) {
 				pod.Status.Conditions, p.open, p.taken = []corev1.PodCondition{foreign()}, false, p.version
@@ -170,26 +165,12 @@ func script(bytes []byte) []step {
 	return steps
 }
 
-func told(steps []step) string {
+func describeSteps(steps []step) string {
 	var lines []string
 	for _, s := range steps {
 		lines = append(lines, fmt.Sprintf("  %-34s then %s", s.event.name, s.pause))
 	}
 	return strings.Join(lines, "\n")
-}
-
-func (p *play) locked(change func()) {
-	p.world.mu.Lock()
-	defer p.world.mu.Unlock()
-	change()
-}
-
-func (p *play) complain(what string) { p.meet(func() { p.said = append(p.said, what) }) }
-
-func (p *play) complaints() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.said
 }
 
 // now is the pod as the API server has it; nobody changes it.
@@ -199,8 +180,8 @@ func (p *play) now() *corev1.Pod {
 	return p.pod
 }
 
-// meet changes what the registrar meets.
-func (p *play) meet(change func()) {
+// update changes what the registrar's calls meet.
+func (p *play) update(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change()
@@ -215,14 +196,9 @@ func (p *play) edit(change func(*agentEntry)) {
 	})
 }
 
-// foreign is a condition that another than the registrar has written.
-func foreign() corev1.PodCondition {
-	return corev1.PodCondition{Type: contract.Condition, Status: corev1.ConditionFalse, Reason: "Foreign", Message: "closed by hand"}
-}
+func (p *play) usualDelays() { p.watchDelay, p.answerDelay = 5*time.Millisecond, 0 }
 
-func (p *play) usualLags() { p.newsLag, p.answerLag = 5*time.Millisecond, 0 }
-
-// change the pod at the API server, which tells of it a while later. It returns the version that the pod has then.
+// change the pod at the API server, which delivers it a while later. It returns the version that the pod has then.
 func (p *play) change(change func(*corev1.Pod)) (version string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -231,14 +207,14 @@ func (p *play) change(change func(*corev1.Pod)) (version string) {
 	change(pod)
 	pod.ResourceVersion = strconv.Itoa(p.version)
 	p.pod, p.queue = pod, append(p.queue, pod)
-	time.AfterFunc(p.newsLag, p.deliverNext)
+	time.AfterFunc(p.watchDelay, p.deliverNext)
 	return pod.ResourceVersion
 }
 
-// deliverNext tells of the oldest change that was not told of, as a watch does.
+// deliverNext delivers the oldest version that was not delivered, as a watch does.
 func (p *play) deliverNext() {
-	p.tell.Lock()
-	defer p.tell.Unlock()
+	p.delivering.Lock()
+	defer p.delivering.Unlock()
 	p.mu.Lock()
 	var pod *corev1.Pod
 	if len(p.queue) > 0 {
@@ -250,10 +226,10 @@ func (p *play) deliverNext() {
 	}
 }
 
-// deliver tells of the pod as it is now, as a list does.
+// deliver delivers the pod as it is now, as a list does.
 func (p *play) deliver() {
-	p.tell.Lock()
-	defer p.tell.Unlock()
+	p.delivering.Lock()
+	defer p.delivering.Unlock()
 	p.mu.Lock()
 	pod := p.pod
 	p.queue = nil
@@ -269,10 +245,10 @@ func (p *play) deliverOne(pod *corev1.Pod) {
 		d := delivery{pod: pod.DeepCopy(), at: time.Now()}
 		if reg, errs := registration.Parse(pod, nil); len(errs) == 0 {
 			d.reg = reg
-		} else if len(p.told) > 0 {
-			d.reg = p.told[len(p.told)-1].reg
+		} else if len(p.deliveries) > 0 {
+			d.reg = p.deliveries[len(p.deliveries)-1].reg
 		}
-		p.told = append(p.told, d)
+		p.deliveries = append(p.deliveries, d)
 	}
 	p.mu.Unlock()
 	if !away {
@@ -284,11 +260,11 @@ func (p *play) deliverOne(pod *corev1.Pod) {
 func (p *play) current() []delivery {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	from := len(p.told) - 1
-	for from > 0 && p.told[from].at.Equal(time.Now()) {
+	from := len(p.deliveries) - 1
+	for from > 0 && p.deliveries[from].at.Equal(time.Now()) {
 		from--
 	}
-	return slices.Clone(p.told[max(from, 0):])
+	return slices.Clone(p.deliveries[max(from, 0):])
 }
 
 // begin a registrar's process.
@@ -298,13 +274,13 @@ func (p *play) begin() {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = r.Run(ctx) }()
 	p.mu.Lock()
-	p.registrar, p.end, p.told = r, func() { cancel(); <-ended }, nil
+	p.registrar, p.end, p.deliveries = r, func() { cancel(); <-ended }, nil
 	p.mu.Unlock()
 	p.deliver()
 }
 
-// say something to the registrar, without waiting for what comes of it.
-func (p *play) say(o Override) {
+// override requests an override of the registrar, and doesn't wait for the answer.
+func (p *play) override(o Override) {
 	p.mu.Lock()
 	registrar := p.registrar
 	p.mu.Unlock()
@@ -314,7 +290,7 @@ func (p *play) say(o Override) {
 // fault is what a call meets now.
 func (p *play) fault(call string) error {
 	p.mu.Lock()
-	away, kept := p.away, p.kept
+	away, fail := p.away, p.failCalls
 	if time.Since(p.second) >= time.Second {
 		p.second, p.calls = time.Now(), map[string]int{}
 	}
@@ -322,7 +298,7 @@ func (p *play) fault(call string) error {
 	hurry := p.calls[call] == hurried
 	p.mu.Unlock()
 	if hurry {
-		p.complain(fmt.Sprintf("%d times %q in a second", hurried, call))
+		p.violated(fmt.Sprintf("%d times %q in a second", hurried, call))
 		time.Sleep(time.Second) // or virtual time would never go on
 	}
 	p.world.mu.Lock()
@@ -337,36 +313,36 @@ func (p *play) fault(call string) error {
 	case call == "catalog" && !leader:
 		return errOther
 	}
-	if kept != nil {
-		return kept(call)
+	if fail != nil {
+		return fail(call)
 	}
 	return nil
 }
 
 // write follows a written condition.
 func (p *play) write(c corev1.PodCondition) (version string) {
-	open := c.Status == corev1.ConditionTrue
+	open := c.Status == gateOpen
 	var was, known bool
 	var lag time.Duration
 	version = p.change(func(pod *corev1.Pod) {
 		pod.Status.Conditions = []corev1.PodCondition{c}
-		was, known, p.open, lag = p.open, p.knows(p.taken), open, p.answerLag
+		was, known, p.open, lag = p.open, p.knows(p.taken), open, p.answerDelay
 	})
 	switch {
 	case was && !open && !p.mayClose(contract.Reason(c.Reason)):
-		p.complain(fmt.Sprintf("an open gate closed: %s %s", c.Reason, c.Message))
+		p.violated(fmt.Sprintf("an open gate closed: %s %s", c.Reason, c.Message))
 	case !was && known && open && !p.mayOpen():
-		p.complain("the gate opened before the catalog had the instances as they should be: " + c.Message)
+		p.violated("the gate opened before the catalog had the instances as they should be: " + c.Message)
 	}
 	time.Sleep(lag)
 	return version
 }
 
-// knows reports whether the registrar was told of this version of the pod, or a later one, before this moment.
+// knows reports whether the registrar got this version of the pod, or a later one, before this moment.
 func (p *play) knows(version int) bool {
-	return slices.ContainsFunc(p.told, func(d delivery) bool {
-		told, _ := strconv.Atoi(d.pod.ResourceVersion)
-		return told >= version && d.at.Before(time.Now())
+	return slices.ContainsFunc(p.deliveries, func(d delivery) bool {
+		got, _ := strconv.Atoi(d.pod.ResourceVersion)
+		return got >= version && d.at.Before(time.Now())
 	})
 }
 
@@ -392,15 +368,15 @@ func (p *play) mayClose(why contract.Reason) bool {
 }
 
 // soonOver is how long after the last fault a ready pod's gate may still be closed: as long as the longest backoff, and a
-// nudge.
+// resync.
 const soonOver = 100 * time.Second
 
-// perform plays a script, lets all faults stop, and returns what is wrong after a while: empty when nothing is.
-func perform(steps []step) (wrong string) {
+// perform plays a script, lets all faults stop, and returns the problems that are left after a while; empty: none.
+func perform(steps []step) (problem string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p := &play{consulModel: newModel(ctx), pod: speaking(), version: 1}
-	p.usualLags()
+	p := &play{consulModel: newModel(ctx), pod: withLocalAPI(), version: 1}
+	p.usualDelays()
 	p.fail, p.onWrite = p.fault, p.write
 	p.begin()
 	defer func() { p.end() }()
@@ -408,12 +384,12 @@ func perform(steps []step) (wrong string) {
 		s.event.do(p)
 		time.Sleep(s.pause)
 	}
-	p.meet(func() { p.kept, p.away = nil, false; p.usualLags() })
-	p.locked(func() { p.leader, p.syncing, p.slow, p.syncs = true, true, nil, 5*time.Millisecond })
+	p.update(func() { p.failCalls, p.away = nil, false; p.usualDelays() })
+	p.locked(func() { p.leader, p.syncing, p.slow, p.syncDelay = true, true, nil, 5*time.Millisecond })
 	p.start(false)
 	p.deliver()
 	if _, errs := registration.Parse(p.now(), nil); len(errs) > 0 {
-		p.change(func(pod *corev1.Pod) { pod.Annotations = speaking().Annotations })
+		p.change(func(pod *corev1.Pod) { pod.Annotations = withLocalAPI().Annotations })
 	}
 	time.Sleep(2 * changeEvery)
 	bounded, enough := context.WithTimeout(ctx, 3*time.Second)
@@ -424,12 +400,12 @@ func perform(steps []step) (wrong string) {
 	// What is registered reaches the catalog without a full sync; a health that changed meanwhile may wait for one.
 	isReady := p.now().Status.ContainerStatuses[0].Ready
 	time.Sleep(soonOver)
-	if w := p.wrongGate(isReady); w != "" {
+	if w := p.gateProblem(isReady); w != "" {
 		return w + ", before a full sync"
 	}
 	p.syncAll()
 	time.Sleep(6 * time.Minute)
-	if w := slices.Concat(p.converged(isReady), p.complaints(), p.judge()); len(w) > 0 {
+	if w := slices.Concat(p.converged(isReady), p.allViolations()); len(w) > 0 {
 		return strings.Join(w, "; ")
 	}
 	p.change(func(pod *corev1.Pod) { *pod = *deleted(pod) })
@@ -443,34 +419,32 @@ func perform(steps []step) (wrong string) {
 	p.locked(func() {
 		for id := range p.catalog {
 			if p.own(id) {
-				wrong = id + " is in the catalog after the drain"
+				problem = id + " is in the catalog after the drain"
 			}
 		}
 	})
-	if w := p.judge(); len(w) > 0 {
+	if w := p.allViolations(); len(w) > 0 {
 		return strings.Join(w, "; ")
 	}
-	return wrong
+	return problem
 }
 
-// converged is what is not as the pod asks for.
-func (p *play) converged(isReady bool) (wrongs []string) {
+// converged are the differences from what the pod asks for.
+func (p *play) converged(isReady bool) (problems []string) {
 	pod := p.now()
 	reg, _ := registration.Parse(pod, nil)
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
 	if failing := p.registrar.Status().Failing; len(failing) > 0 {
-		wrongs = append(wrongs, fmt.Sprintf("all is well, and these fail: %v", failing))
+		problems = append(problems, fmt.Sprintf("without faults, these fail: %v", failing))
 	}
 	wanted := map[string]Definition{}
 	for _, d := range define(testIdentity, pod.Status.PodIP, "", reg) {
 		wanted[d.ID] = d
 	}
-	for _, have := range []map[string]bool{keys(p.agent), keys(p.catalog)} {
-		for id := range have {
-			if _, asked := wanted[id]; p.own(id) && !asked {
-				wrongs = append(wrongs, id+" is still there")
-			}
+	for _, id := range slices.Concat(slices.Collect(maps.Keys(p.agent)), slices.Collect(maps.Keys(p.catalog))) {
+		if _, asked := wanted[id]; p.own(id) && !asked {
+			problems = append(problems, id+" is still there")
 		}
 	}
 	for id, want := range wanted {
@@ -478,39 +452,31 @@ func (p *play) converged(isReady bool) (wrongs []string) {
 		e := p.agent[id]
 		switch {
 		case isReady && (!there || seen.Health != contract.Passing):
-			wrongs = append(wrongs, fmt.Sprintf("the pod is ready, and the catalog has %s: %v, %q", id, there, seen.Health))
+			problems = append(problems, fmt.Sprintf("the pod is ready, and the catalog has %s: %v, %q", id, there, seen.Health))
 		case !isReady && there && seen.Health == contract.Passing:
-			wrongs = append(wrongs, "the pod is not ready, and the catalog says passing of "+id)
+			problems = append(problems, "the pod is not ready, and the catalog says passing of "+id)
 		case there && (seen.Fingerprint != want.Fingerprint() || !same(want, e.definition) || len(e.checks) != 2):
-			wrongs = append(wrongs, fmt.Sprintf("the agent has %+v, the catalog %+v", e, seen))
+			problems = append(problems, fmt.Sprintf("the agent has %+v, the catalog %+v", e, seen))
 		}
 	}
-	return wrongs
+	return problems
 }
 
-func (p *play) wrongGate(isReady bool) string {
-	if isReady && p.last().Status != corev1.ConditionTrue {
+func (p *play) gateProblem(isReady bool) string {
+	if isReady && p.last().Status != gateOpen {
 		return "the pod is ready, and its gate is closed"
 	}
 	return ""
 }
 
-func keys[V any](m map[string]V) map[string]bool {
-	have := map[string]bool{}
-	for id := range m {
-		have[id] = true
-	}
-	return have
-}
-
 // performed performs in a bubble of its own.
-func performed(t *testing.T, steps []step) (wrong string) {
+func performed(t *testing.T, steps []step) (problem string) {
 	t.Helper()
-	synctest.Test(t, func(*testing.T) { wrong = perform(steps); time.Sleep(time.Minute) })
-	return wrong
+	synctest.Test(t, func(*testing.T) { problem = perform(steps); time.Sleep(time.Minute) })
+	return problem
 }
 
-// shrink takes out steps for as long as something stays wrong.
+// shrink takes out steps for as long as a problem is left.
 func shrink(t *testing.T, steps []step) []step {
 	t.Helper()
 	for i := 0; i < len(steps); {
@@ -531,7 +497,7 @@ const (
 	longest       = 30
 )
 
-// TestAnySequenceConverges plays random scripts. One that goes wrong is printed with its seed, and made shorter first.
+// TestAnySequenceConverges plays random scripts. One that fails is made shorter, and printed with its seed.
 func TestAnySequenceConverges(t *testing.T) {
 	n, seed := sequences, uint64(1)
 	if more, err := strconv.Atoi(os.Getenv(sequencesMore)); err == nil {
@@ -547,8 +513,8 @@ func TestAnySequenceConverges(t *testing.T) {
 		for i := range bytes {
 			bytes[i] = byte(random.IntN(256))
 		}
-		if wrong := performed(t, script(bytes)); wrong != "" {
-			t.Fatalf("seed %d: %s, after\n%s\nor shorter\n%s", seed, wrong, told(script(bytes)), told(shrink(t, script(bytes))))
+		if problem := performed(t, script(bytes)); problem != "" {
+			t.Fatalf("seed %d: %s, after\n%s\nor shorter\n%s", seed, problem, describeSteps(script(bytes)), describeSteps(shrink(t, script(bytes))))
 		}
 	}
 }
@@ -556,12 +522,12 @@ func TestAnySequenceConverges(t *testing.T) {
 // FuzzLife has the fuzzer write the scripts.
 func FuzzLife(f *testing.F) {
 	f.Add([]byte{1, 5, 24, 0, 3, 6, 10, 5})
-	f.Add([]byte{16, 0, 1, 7, 22, 2, 36, 4, 18, 6}) // a heartbeat that passes again while the servers don't hear of it
+	f.Add([]byte{16, 0, 1, 7, 22, 2, 36, 4, 18, 6}) // a heartbeat that passes again while syncs fail
 	f.Add([]byte{1, 5, 22, 0, 29, 7, 19, 1, 29, 6}) // the same edit again, while the catalog is awaited
 	f.Fuzz(func(t *testing.T, bytes []byte) {
 		steps := script(bytes[:min(len(bytes), 2*longest)])
-		if wrong := performed(t, steps); wrong != "" {
-			t.Errorf("%s, after\n%s", wrong, told(steps))
+		if problem := performed(t, steps); problem != "" {
+			t.Errorf("%s, after\n%s", problem, describeSteps(steps))
 		}
 	})
 }

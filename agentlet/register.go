@@ -40,10 +40,13 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 			p.add(s, now, deregister{id: i.id})
 		}
 	case !i.upToDate(), i.session != s.session.current.ID:
+		if !s.shouldRegister(i) {
+			return // nor are earlier failures reported, of a pod that has become unready since
+		}
 		c := newRegister(s, i)
 		p.want(c)
 		again := i.registeredFingerprint == i.fingerprint && i.session == s.session.current.ID
-		if s.shouldRegister(i) && s.conn.hasLeader() && (!again || p.reached(now, i.registeredAt.Add(reregisterInterval))) {
+		if s.conn.hasLeader() && (!again || p.reached(now, i.registeredAt.Add(reregisterInterval))) {
 			p.add(s, now, c)
 		}
 	case i.notesStale() && i.readiness == s.health(i) && i.maintenanceOutput == s.maintenanceOutput() && s.conn.hasLeader() && s.conn.lateUpdates == 0:

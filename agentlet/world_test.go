@@ -3,6 +3,7 @@ package agentlet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -10,49 +11,53 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// world is a Consul agent, a catalog that follows it after a delay, and an API server, as far as a registrar can tell.
+// world is all that a registrar talks to: a Consul agent, a catalog that follows it after a delay, an API server, and an application.
 // It lives in a synctest bubble.
 type world struct {
-	mu       sync.Mutex
-	agent    map[string]agentEntry
-	catalog  map[string]CatalogInstance
-	index    uint64
-	changed  chan struct{}        // closed and renewed at each change of the catalog or the agent
-	syncs    time.Duration        // from a change at the agent until the catalog has it
-	allowed  registration.Allowed // the registrar's
-	sync     bool                 // whether the agent syncs at all
-	keeps    bool                 // the agent has no node:write: the catalog keeps what it removes
-	discards bool                 // the agent keeps no output of checks
-	leader   bool
-	own      contract.Health // of the service's own check; none when empty
-	proxyOwn contract.Health // of a mesh proxy's own check
-	order    []string        // registrations and removals as they came, by the instance
-	fail     func(call string) error
-	broken   chan struct{}            // closed when connections break
-	failFor  map[string]error         // registrations of an instance
-	slow     map[string]time.Duration // how long the agent takes over a call, given up by its caller or not
-	calls    map[string]int
-	nodeDown []string
-	written  []corev1.PodCondition
-	others   []corev1.PodCondition
-	gates    []string     // the registrar's OtherGates
-	log      *slog.Logger // of the registrar
-	onWrite  func(corev1.PodCondition) (version string)
-	events   []Event
-	listens  map[int]bool // ports whose probes succeed
+	mu        sync.Mutex
+	agent     map[string]agentEntry
+	catalog   map[string]CatalogInstance
+	index     uint64
+	changed   chan struct{}        // closed and renewed at each change of the catalog or the agent
+	syncDelay time.Duration        // from a change at the agent until the catalog has it
+	allowed   registration.Allowed // the registrar's
+	sync      bool                 // whether the agent syncs at all
+	keeps     bool                 // the agent has no node:write: the catalog keeps what it removes
+	discards  bool                 // the agent keeps no output of checks
+	leader    bool
+	own       contract.Health // of the service's own check; none when empty
+	proxyOwn  contract.Health // of a mesh proxy's own check
+	order     []string        // registrations and deregistrations in their order, by the instance
+	fail      func(call string) error
+	broken    chan struct{}            // closed when connections break
+	failFor   map[string]error         // registrations of an instance
+	slow      map[string]time.Duration // how long a call takes, cancelled or not
+	calls     map[string]int
+	nodeDown  []string
+	written   []corev1.PodCondition
+	others    []corev1.PodCondition
+	gates     []string     // the registrar's OtherGates
+	log       *slog.Logger // of the registrar
+	onWrite   func(corev1.PodCondition) (version string)
+	events    []Event
+	listens   map[int]bool // ports whose probes succeed
 
-	// acl: nothing goes without a session. alive are the tokens that Consul knows, current the one that calls are made with,
-	// renew what logins say.
+	// acl: calls need a session. alive are the tokens that Consul knows, current is the token that calls are made with, renew is
+	// what logins return.
 	acl     bool
 	alive   map[int]bool
 	current int
@@ -69,9 +74,21 @@ type agentEntry struct {
 
 func newWorld() *world {
 	return &world{
-		listens: map[int]bool{}, log: slog.New(slog.DiscardHandler), changed: make(chan struct{}), broken: make(chan struct{}), syncs: 5 * time.Millisecond, sync: true, leader: true,
+		listens: map[int]bool{}, log: slog.New(slog.DiscardHandler), changed: make(chan struct{}), broken: make(chan struct{}), syncDelay: 5 * time.Millisecond, sync: true, leader: true,
 		agent: map[string]agentEntry{}, catalog: map[string]CatalogInstance{}, calls: map[string]int{}, alive: map[int]bool{}, index: 1,
 	}
+}
+
+// inWorld runs a test in a synctest bubble, with a world of its own.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newWorld()) })
+}
+
+// runInWorld runs a subtest in a world of its own.
+func runInWorld(t *testing.T, name string, test func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { inWorld(t, test) })
 }
 
 func (w *world) enter(ctx context.Context, call string) error {
@@ -92,15 +109,15 @@ func (w *world) enter(ctx context.Context, call string) error {
 	return errors.Join(denied, ctx.Err())
 }
 
-// Bounds of the adapter to Consul: of a wait for a change, with an answer and without, and of a reading that doesn't wait.
+// Bounds of the adapter to Consul: of a wait for a change, with an answer and without, and of a read that doesn't wait.
 const (
 	longWait = 5 * time.Minute
 	longHang = longWait + longWait/8
 	readHang = 5 * time.Second
 )
 
-// hang never gets an answer, as over a connection that is open at this end alone. It ends as the adapters end such calls:
-// with the caller's bound or their own, and to Consul as ErrUnreachable.
+// hang never gets an answer, as over a connection that is open at this end alone. It ends as the adapters end such calls: with the
+// caller's bound or their own, and for Consul as ErrLate.
 func (w *world) hang(ctx context.Context, call string) error {
 	ctx, cancel := context.WithTimeout(ctx, longHang)
 	defer cancel()
@@ -122,18 +139,53 @@ func (w *world) hang(ctx context.Context, call string) error {
 	return ErrLate
 }
 
-// breakConnections ends the calls that hang, as an agent does that restarts.
+// breakConnections ends the calls that hang, as a restart of the agent does.
 func (w *world) breakConnections() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	close(w.broken)
-	w.broken = make(chan struct{})
+	w.locked(func() {
+		close(w.broken)
+		w.broken = make(chan struct{})
+	})
 }
 
-// toConsul reports whether it is Consul that a call goes to: neither the API server nor the application.
+// toConsul reports whether a call goes to Consul, and not to the API server or the application.
 func toConsul(call string) bool { return call != "gate" && call != "event" && call != "probe" }
 
-// denies is what Consul's ACLs say to a call.
+// failing makes these calls fail with err.
+func failing(err error, calls ...string) func(string) error {
+	return func(call string) error {
+		if slices.Contains(calls, call) {
+			return err
+		}
+		return nil
+	}
+}
+
+// failingConsul makes all calls to Consul fail with err.
+func failingConsul(err error) func(string) error {
+	return func(call string) error {
+		if toConsul(call) {
+			return err
+		}
+		return nil
+	}
+}
+
+// fails makes all calls to Consul fail from now on.
+func (w *world) fails(err error) { w.setFail(failingConsul(err)) }
+
+func (w *world) setFail(fail func(string) error) {
+	w.locked(func() { w.fail = fail })
+}
+
+// refusesNow reports whether a call of this kind does not reach the agent at all.
+func (w *world) refusesNow(call string) bool {
+	w.mu.Lock()
+	fail := w.fail
+	w.mu.Unlock()
+	return fail != nil && fail(call) != nil
+}
+
+// denies is the error of Consul's ACLs for a call.
 func (w *world) denies(call string) error {
 	switch {
 	case !w.acl || !toConsul(call) || call == "leader" || call == "login" || call == "logout":
@@ -173,19 +225,28 @@ func (w *world) Logout(ctx context.Context, id int) error {
 }
 
 // tokens that Consul knows.
-func (w *world) tokens() int {
+func (w *world) tokens() int { return read(w, func() int { return len(w.alive) }) }
+
+// locked changes the world, of which nobody is notified.
+func (w *world) locked(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.alive)
+	change()
 }
 
-// set changes the world, and lets the catalog follow.
+// read reads the world.
+func read[T any](w *world, what func() T) (got T) {
+	w.locked(func() { got = what() })
+	return got
+}
+
+// set changes the world, ends what waits for a change, and lets the catalog follow.
 func (w *world) set(change func()) {
 	w.mu.Lock()
 	change()
 	w.touch()
 	if w.sync {
-		time.AfterFunc(w.syncs, w.syncNow)
+		time.AfterFunc(w.syncDelay, w.syncNow)
 	}
 	w.mu.Unlock()
 }
@@ -237,7 +298,7 @@ func worst(a, b contract.Health) contract.Health {
 	return b
 }
 
-// Register reaches the agent even if its caller has given it up meanwhile.
+// Register reaches the agent even if its caller has cancelled it meanwhile.
 func (w *world) Register(ctx context.Context, d Definition, health contract.Health, obsolete []string) error {
 	if err := w.enter(ctx, "register"); err != nil && ctx.Err() == nil || w.refusesNow("register") {
 		return err
@@ -261,14 +322,6 @@ func (w *world) Register(ctx context.Context, d Definition, health contract.Heal
 		w.agent[d.ID] = entry
 	})
 	return ctx.Err()
-}
-
-// refusesNow reports whether a call of this kind gets nowhere at all.
-func (w *world) refusesNow(call string) bool {
-	w.mu.Lock()
-	fail := w.fail
-	w.mu.Unlock()
-	return fail != nil && fail(call) != nil
 }
 
 func (w *world) Deregister(ctx context.Context, id string) error {
@@ -304,7 +357,7 @@ func (w *world) Update(ctx context.Context, checkID string, health contract.Heal
 		entry.readiness, entry.output = health, output
 	}
 	if entry.heartbeat == was.heartbeat && entry.readiness == was.readiness && entry.output == was.output {
-		return nil // the same once more reaches nobody
+		return nil // an unchanged check is not synced
 	}
 	w.set(func() { w.agent[id] = entry })
 	return nil
@@ -430,22 +483,15 @@ func (w *world) CreateEvent(ctx context.Context, e Event) error {
 	return nil
 }
 
-// told are the reasons of the events so far, warnings with an exclamation mark.
-func (w *world) told() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var told []string
-	for _, e := range w.events {
-		mark := ""
-		if e.Warning {
-			mark = "!"
-		}
-		told = append(told, string(e.Reason)+mark)
+// mustBePrintable panics, because it has no test to fail, for a message that the chart's policies would reject.
+func mustBePrintable(message string, most int) {
+	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	if len(message) > most || !utf8.ValidString(message) || strings.ContainsFunc(message, control) {
+		panic(fmt.Sprintf("a message of %d bytes, at most %d are allowed: %q", len(message), most, message))
 	}
-	return strings.Join(told, " ")
 }
 
-// Probe runs a container's probe: the application listens, or refuses, by its port.
+// Probe succeeds when the application listens on the port.
 func (w *world) Probe(ctx context.Context, p registration.Probe) error {
 	if err := w.enter(ctx, "probe"); err != nil {
 		return err
@@ -458,6 +504,25 @@ func (w *world) Probe(ctx context.Context, p registration.Probe) error {
 	return nil
 }
 
+func (w *world) listen(port int, yes bool) {
+	w.locked(func() { w.listens[port] = yes })
+}
+
+// eventReasons are the reasons of the events so far, warnings with an exclamation mark.
+func (w *world) eventReasons() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var reasons []string
+	for _, e := range w.events {
+		mark := ""
+		if e.Warning {
+			mark = "!"
+		}
+		reasons = append(reasons, string(e.Reason)+mark)
+	}
+	return strings.Join(reasons, " ")
+}
+
 // last condition written; the zero condition when there is none.
 func (w *world) last() corev1.PodCondition {
 	w.mu.Lock()
@@ -468,41 +533,190 @@ func (w *world) last() corev1.PodCondition {
 	return w.written[len(w.written)-1]
 }
 
-func (w *world) count(call string) int {
+// conditions written so far.
+func (w *world) conditions() []corev1.PodCondition {
+	return read(w, func() []corev1.PodCondition { return slices.Clone(w.written) })
+}
+
+func (w *world) count(call string) int { return read(w, func() int { return w.calls[call] }) }
+
+func (w *world) total() (n int) {
+	w.locked(func() {
+		for _, count := range w.calls {
+			n += count
+		}
+	})
+	return n
+}
+
+// expectBackoff waits for two minutes of a lasting failure: calls are rare, and the gate is not written again.
+func (w *world) expectBackoff(t *testing.T) {
+	t.Helper()
+	calls, writes := w.total(), len(w.conditions())
+	after(2 * time.Minute)
+	if n := w.total() - calls; n > 120 {
+		t.Errorf("%d calls in two minutes, want at most one a second", n)
+	}
+	if n := len(w.conditions()) - writes; n > 0 {
+		t.Errorf("the same reason was written %d times more", n)
+	}
+}
+
+// since are the registrations and deregistrations after the first ones, in their order.
+func (w *world) since(first int) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.calls[call]
+	return slices.Clone(w.order[min(first, len(w.order)):])
 }
 
 func (w *world) inCatalog(id string) contract.Health {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.catalog[id].Health
+	return read(w, func() contract.Health { return w.catalog[id].Health })
 }
 
-// entry of the web service at the agent.
-func (w *world) entry() (agentEntry, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	e, there := w.agent[webID]
-	return e, there
+// expectHealth checks what the catalog says of the web service.
+func (w *world) expectHealth(t *testing.T, when string, want contract.Health) {
+	t.Helper()
+	if got := w.inCatalog(webID); got != want {
+		t.Errorf("%s: the catalog says %q, want %q", when, got, want)
+	}
 }
 
-// web is the web service's entry, or the zero entry.
-func (w *world) web() agentEntry { e, _ := w.entry(); return e }
+// Statuses of the gate.
+const (
+	gateOpen   = corev1.ConditionTrue
+	gateClosed = corev1.ConditionFalse
+)
 
-// at is the number of changes so far.
-func (w *world) at() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.index
+// expectGate checks the condition that was written last, with parts of its message.
+func (w *world) expectGate(t *testing.T, when string, status corev1.ConditionStatus, reason contract.Reason, parts ...string) {
+	t.Helper()
+	got := w.last()
+	wrong := got.Status != status || got.Reason != string(reason)
+	for _, part := range parts {
+		wrong = wrong || !strings.Contains(got.Message, part)
+	}
+	if wrong {
+		t.Errorf("%s: the gate says %q %s %q, want %q %s with %q", when, got.Status, got.Reason, got.Message, status, reason, parts)
+	}
 }
 
-// conditions written so far.
-func (w *world) conditions() []corev1.PodCondition {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.written)
+// expectOneCondition checks that the gate was opened, and never written again.
+func (w *world) expectOneCondition(t *testing.T) {
+	t.Helper()
+	if n := len(w.conditions()); n != 1 || w.last().Status != gateOpen {
+		t.Errorf("the gate was written %d times, the last time %q, want once, %q", n, w.last().Status, gateOpen)
+	}
+}
+
+// expectNeverClosed checks all conditions that were written.
+func (w *world) expectNeverClosed(t *testing.T) {
+	t.Helper()
+	for _, c := range w.conditions() {
+		if c.Status != gateOpen {
+			t.Errorf("the gate was closed: %s %q", c.Reason, c.Message)
+		}
+	}
+}
+
+// expectEvents checks the reasons of all events so far.
+func (w *world) expectEvents(t *testing.T, want string) {
+	t.Helper()
+	if got := w.eventReasons(); got != want {
+		t.Errorf("the events are %q, want %q", got, want)
+	}
+}
+
+// web is the web service's entry at the agent, or the zero entry.
+func (w *world) web() agentEntry { return read(w, func() agentEntry { return w.agent[webID] }) }
+
+// registered reports whether the agent has the web service.
+func (w *world) registered() bool { return w.web().definition.ID != "" }
+
+// changes is the number of changes so far.
+func (w *world) changes() uint64 { return read(w, func() uint64 { return w.index }) }
+
+// start runs a registrar against the world until the test's end, and hands these pods over to it. The returned channel gets Run's result.
+func (w *world) start(t *testing.T, pods ...*corev1.Pod) (*Registrar, <-chan error) {
+	t.Helper()
+	config := Config{
+		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
+		Allowed: w.allowed, OtherGates: w.gates, Logger: w.log,
+	}
+	if w.acl {
+		config.Login = w
+	}
+	r := New(config)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	returned := make(chan struct{})
+	go func() { ended <- r.Run(ctx); close(returned) }()
+	t.Cleanup(func() { cancel(); <-returned })
+	for _, pod := range pods {
+		r.OnUpdate(pod)
+	}
+	return r, ended
+}
+
+// started brings a pod to an open gate and returns its registrar.
+func started(t *testing.T, w *world, pod *corev1.Pod) (*Registrar, <-chan error) {
+	t.Helper()
+	r, ended := w.start(t, pod)
+	synctest.Wait()
+	r.OnUpdate(ready(pod, true))
+	after(w.syncDelay + 100*time.Millisecond)
+	w.expectGate(t, "started", gateOpen, contract.Registered)
+	if t.Failed() {
+		t.FailNow()
+	}
+	return r, ended
+}
+
+// after lets virtual time pass and everything settle.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// held is a passing entry of a definition.
+func (w *world) held(d Definition) agentEntry {
+	return agentEntry{definition: d, readiness: contract.Passing, heartbeat: contract.Passing, checks: d.checkIDs()}
+}
+
+// adopt has the agent and the catalog hold an instance that an earlier process of the agentlet has registered.
+func (w *world) adopt(d Definition) {
+	w.agent[d.ID] = w.held(d)
+	w.syncNow()
+}
+
+// editWeb changes the web service's entry at the agent, as somebody else would.
+func (w *world) editWeb(change func(*agentEntry)) {
+	w.set(func() {
+		entry := w.agent[webID]
+		change(&entry)
+		w.agent[webID] = entry
+	})
+}
+
+// edited is what somebody else changes.
+func edited(e *agentEntry) { e.definition.Tags = []string{"edited"} }
+
+func (e *agentEntry) removeCheck(kind string) {
+	e.checks = slices.DeleteFunc(slices.Clone(e.checks), func(id string) bool { return strings.HasSuffix(id, kind) })
+}
+
+// loseWeb has the catalog lose the web service behind its agent's back.
+func (w *world) loseWeb() {
+	w.locked(func() {
+		delete(w.catalog, webID)
+		w.touch()
+	})
+}
+
+// defined is the first definition that a pod asks for.
+func (w *world) defined(pod *corev1.Pod) Definition {
+	s := newState(testIdentity)
+	s.observePod(pod, nil, time.Now())
+	return *s.instances[webID].want
 }
 
 const testUID = "12345678-9abc-def0-1234-56789abcdef0"
@@ -511,7 +725,12 @@ var testIdentity = Identity{
 	Namespace: "shop", Pod: "web-1", UID: testUID, Node: "node1", HostIP: "10.0.0.1", ConsulAddress: "10.0.0.1:8500",
 }
 
+// serviceID is the ID of a service of the test's pod.
+func serviceID(name string) string { return contract.ServiceID("shop", "web-1", testUID, name) }
+
 var webID = contract.ServiceID("shop", "web-1", testUID, "web")
+
+var proxyID = contract.ProxyID("shop", "web-1", testUID, "web")
 
 // testPod is a running pod with one container and one service; not ready.
 func testPod(annotations ...string) *corev1.Pod {
@@ -534,6 +753,23 @@ func testPod(annotations ...string) *corev1.Pod {
 	return pod
 }
 
+// annotated is testPod with these annotations; an empty value removes the key.
+func annotated(pairs ...string) *corev1.Pod {
+	pod := testPod(pairs...)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] == "" {
+			delete(pod.Annotations, contract.Prefix+pairs[i])
+		}
+	}
+	return pod
+}
+
+func withoutIP(pod *corev1.Pod) *corev1.Pod {
+	pod = pod.DeepCopy()
+	pod.Status.PodIP = ""
+	return pod
+}
+
 func ready(pod *corev1.Pod, yes bool) *corev1.Pod {
 	pod = pod.DeepCopy()
 	for i := range pod.Status.ContainerStatuses {
@@ -541,6 +777,21 @@ func ready(pod *corev1.Pod, yes bool) *corev1.Pod {
 	}
 	return pod
 }
+
+// ungated is testPod with gate: off, and without the gate.
+func ungated() *corev1.Pod {
+	pod := testPod("gate", "off")
+	pod.Spec.ReadinessGates = nil
+	return pod
+}
+
+// opened is a ready pod with an open gate.
+func opened(annotations ...string) *corev1.Pod {
+	return gated(ready(testPod(annotations...), true), gateOpen, contract.Registered)
+}
+
+// deletes has the registrar observe the deletion of testPod.
+func deletes(r *Registrar) { r.OnUpdate(deleted(ready(testPod(), true))) }
 
 func deleted(pod *corev1.Pod) *corev1.Pod {
 	pod = pod.DeepCopy()
@@ -558,21 +809,152 @@ func gated(pod *corev1.Pod, status corev1.ConditionStatus, reason contract.Reaso
 	return pod
 }
 
-// start runs a registrar against the world until the test's end. The returned channel gets Run's result.
-func (w *world) start(t *testing.T) (*Registrar, <-chan error) {
+// foreign is a condition that somebody else has written.
+func foreign() corev1.PodCondition {
+	return corev1.PodCondition{Type: contract.Condition, Status: gateClosed, Reason: "Foreign", Message: "closed by hand"}
+}
+
+const otherGate = "katalog-sync.wish.com/synced"
+
+// otherGates are the gates of an installation that replaces another system.
+func otherGates() []string { return []string{otherGate, "not.in/this-pod"} }
+
+// otherGated is a pod that also lists another system's gate, with this status; empty: not written.
+func otherGated(pod *corev1.Pod, status corev1.ConditionStatus) *corev1.Pod {
+	pod = pod.DeepCopy()
+	if !hasGate(pod, otherGate) {
+		pod.Spec.ReadinessGates = append(pod.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: otherGate})
+	}
+	if status != "" {
+		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: otherGate, Status: status, Reason: "Theirs"})
+	}
+	return pod
+}
+
+// checked is a ready pod whose service has a check of its own.
+func checked() *corev1.Pod {
+	return ready(structured("{name: web, port: 8080, checks: [{name: own, http: /healthz, interval: 10s}]}"), true)
+}
+
+// structured is testPod with this service alone, in YAML.
+func structured(service string, annotations ...string) *corev1.Pod {
+	return annotated(append([]string{"service-names", "", "service-port", "", "services", "[" + service + "]"}, annotations...)...)
+}
+
+// meshPod is a pod whose service has a proxy, with an upstream at this port.
+func meshPod(upstream string) *corev1.Pod {
+	return structured("{name: web, port: 8080, tags: [a], meta: {team: core}, connect: {sidecar_service: {proxy: {upstreams: [" +
+		"{destination_name: db, local_bind_port: " + upstream + "}]}}}}")
+}
+
+// withLocalAPI is a pod that enables the local API.
+func withLocalAPI(annotations ...string) *corev1.Pod {
+	return testPod(append([]string{"local-api", "enabled"}, annotations...)...)
+}
+
+func maintain(reason string) Override { return Override{Maintenance: &Maintenance{true, reason}} }
+
+func resume() Override { return Override{Maintenance: &Maintenance{}} }
+
+const probePeriod = 10 * time.Second
+
+// probed is a pod whose container began now and has a TCP readiness probe on port 80, of 10s.
+func probed(change func(*corev1.Container)) *corev1.Pod {
+	pod := testPod("readiness", "probe")
+	c := &pod.Spec.Containers[0]
+	c.ReadinessProbe = tcpProbe(80)
+	if change != nil {
+		change(c)
+	}
+	begin(pod, "first")
+	return pod
+}
+
+func tcpProbe(port int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}},
+		PeriodSeconds: int32(probePeriod / time.Second), TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 3,
+	}
+}
+
+// begin has the pod's container run since now, as this instance.
+func begin(pod *corev1.Pod, instance string) {
+	status := &pod.Status.ContainerStatuses[0]
+	status.ContainerID, status.Ready = instance, false
+	status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}
+}
+
+func mustGlobs(t *testing.T, parse func(text, source string) (registration.Globs, error), text string) registration.Globs {
 	t.Helper()
-	config := Config{
-		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
-		Allowed: w.allowed, OtherGates: w.gates, Logger: w.log,
+	globs, err := parse(text, "of a test")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if w.acl {
-		config.Login = w
+	return globs
+}
+
+func serviceGlobs(t *testing.T, text string) registration.Globs {
+	t.Helper()
+	return mustGlobs(t, registration.ParseServiceGlobs, text)
+}
+
+func tagGlobs(t *testing.T, text string) registration.Globs {
+	t.Helper()
+	return mustGlobs(t, registration.ParseTagGlobs, text)
+}
+
+func still(d time.Duration) time.Duration { return d }
+
+// connection is that with an agent that is well.
+func connection() agentConn { return agentConn{phase: connected, listed: true} }
+
+// answers are ports that return the same for every call.
+type answers struct {
+	err      error
+	view     CatalogView
+	observed map[string]Observed
+}
+
+func (a answers) config() *Config {
+	return &Config{Identity: testIdentity, Agent: a, View: a, Catalog: a, Kube: a, Prober: a, Login: a}
+}
+
+func (a answers) Register(context.Context, Definition, contract.Health, []string) error { return a.err }
+
+func (a answers) Deregister(context.Context, string) error { return a.err }
+
+func (a answers) Update(context.Context, string, contract.Health, string) error { return a.err }
+
+func (a answers) HasLeader(context.Context) (bool, error) { return a.err == nil, a.err }
+
+func (a answers) Changed(context.Context, string, string) (string, error) { return "", a.err }
+
+func (a answers) Login(context.Context) (Session, error) { return Session{ID: 1}, a.err }
+
+func (a answers) Logout(context.Context, int) error { return a.err }
+
+func (a answers) CreateEvent(context.Context, Event) error { return a.err }
+
+func (a answers) Probe(context.Context, registration.Probe) error { return a.err }
+
+func (a answers) Instances(context.Context, string) (map[string]Observed, error) {
+	return a.observed, a.err
+}
+
+func (a answers) OnNode(context.Context, string, uint64, time.Duration) (CatalogView, error) {
+	return a.view, a.err
+}
+
+func (a answers) SetConditions(context.Context, []corev1.PodCondition) (string, error) {
+	return "1", a.err
+}
+
+// finish runs a command with these answers, and has the state handle the outcome.
+func finish(s *state, c command, with answers, now time.Time) {
+	if noting, ok := c.(starter); ok {
+		noting.start(s)
 	}
-	r := New(config)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	returned := make(chan struct{})
-	go func() { ended <- r.Run(ctx); close(returned) }()
-	t.Cleanup(func() { cancel(); <-returned })
-	return r, ended
+	b := s.begun()
+	o := c.run(context.Background(), with.config())
+	s.handleOutcome(c, o, turn{begun: b, now: now, jitter: still, log: slog.New(slog.DiscardHandler), metrics: newMetrics()})
 }

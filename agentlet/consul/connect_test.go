@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/agentlettest"
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -55,7 +56,7 @@ func TestMesh(t *testing.T) {
 	caller := meshPod("web-1", fmt.Sprintf("[{name: web, port: %d, connect: {sidecar_service: {port: %d, proxy: {upstreams: [{destination_name: db, local_bind_port: %d}]}}}}]",
 		port, ports[1], ports[2]))
 	var registrars []*agentlet.Registrar
-	var gates []*kubernetes
+	var gates []*agentlettest.Ports
 	agent := &counting{Client: newClient(t, server.Address), times: map[string]int{}}
 	for i, watched := range []*corev1.Pod{callee, caller} {
 		r, kube := running(t, server, watched, agent)
@@ -71,7 +72,7 @@ func TestMesh(t *testing.T) {
 		}, "connect", "proxy")
 	}
 	for _, gate := range gates {
-		eventually(t, "an open gate", gate.open)
+		eventually(t, "an open gate", gate.Open)
 	}
 
 	say := func() string {
@@ -179,7 +180,7 @@ func TestProxyStaysAsPut(t *testing.T) {
 func TestNative(t *testing.T) {
 	server := consultest.Start(t)
 	_, kube := running(t, server, structured("[{name: web, port: 8080, connect: {native: true}}]"), newClient(t, server.Address))
-	eventually(t, "an open gate", kube.open)
+	eventually(t, "an open gate", kube.Open)
 	if entry := server.Proxy(t, "web"); entry == nil || entry.Service.Service != "web" {
 		t.Errorf("the mesh has %+v", entry)
 	}

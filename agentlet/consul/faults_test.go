@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/agentlettest"
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -76,7 +77,7 @@ func (s *sickAgent) address() string { return strings.TrimPrefix(s.URL, "http://
 // life is a pod with its registrar.
 type life struct {
 	*agentlet.Registrar
-	gate *kubernetes
+	gate *agentlettest.Ports
 	pod  *corev1.Pod
 	id   string
 }
@@ -212,7 +213,7 @@ func TestSickAgent(t *testing.T) {
 				return err == nil && n == 2
 			}
 			running, ending := begin(t, sick.address(), pod+"-running"), begin(t, sick.address(), pod+"-ending")
-			awaitUntil(t, 30*time.Second, "the open gates", func() bool { return running.gate.open() && ending.gate.open() })
+			awaitUntil(t, 30*time.Second, "the open gates", func() bool { return running.gate.Open() && ending.gate.Open() })
 
 			sick.fall(answer)
 			before, began := sick.requests.Load(), time.Now()
@@ -234,13 +235,13 @@ func TestSickAgent(t *testing.T) {
 			if requests > 3*20 {
 				t.Errorf("%d requests of three registrars in %s", requests, sickness)
 			}
-			if !running.gate.open() || starting.gate.open() {
-				t.Errorf("gates: the running pod's is open: %v, the starting one's: %v", running.gate.open(), starting.gate.open())
+			if !running.gate.Open() || starting.gate.Open() {
+				t.Errorf("gates: the running pod's is open: %v, the starting one's: %v", running.gate.Open(), starting.gate.Open())
 			}
 
 			sick.fall(nil)
 			// A refusal is tried again after 15 to 30 seconds at the most, anything else after 4.
-			opened := awaitUntil(t, 40*time.Second, "the starting pod's gate", starting.gate.open)
+			opened := awaitUntil(t, 40*time.Second, "the starting pod's gate", starting.gate.Open)
 			awaitUntil(t, 40*time.Second, "the running pod's passing", func() bool { return passing(running) && passing(starting) })
 			awaitUntil(t, 40*time.Second, "the ending pod's removal", func() bool {
 				_, _, err := server.Client.Agent().Service(ending.id, nil)

@@ -12,14 +12,14 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/agentlettest"
 	local "github.com/agentlet/agentlet/agentlet/api"
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestApplicationSpeaksForItself takes the application's words from its HTTP call to the real catalog, and over the restart of
-// the agentlet.
-func TestApplicationSpeaksForItself(t *testing.T) {
+// TestOverrides takes overrides from the application's HTTP call to the real catalog, and over a restart of the agentlet.
+func TestOverrides(t *testing.T) {
 	for name, c := range map[string]struct {
 		configuration string
 		output        string // of the readiness check in a maintenance
@@ -27,31 +27,31 @@ func TestApplicationSpeaksForItself(t *testing.T) {
 		"as a rule":                   {"", "maintenance: compaction"},
 		"where outputs are discarded": {"discard_check_output = true", ""},
 	} {
-		t.Run(name, func(t *testing.T) { speaksForItself(t, c.configuration, c.output) })
+		t.Run(name, func(t *testing.T) { testOverrides(t, c.configuration, c.output) })
 	}
 }
 
-func speaksForItself(t *testing.T, configuration, output string) {
+func testOverrides(t *testing.T, configuration, output string) {
 	server := consultest.Start(t, configuration)
 	client := newClient(t, server.Address)
-	speaking := pod()
-	speaking.Annotations[contract.LocalAPI] = string(contract.LocalAPIEnabled)
+	watched := pod()
+	watched.Annotations[contract.LocalAPI] = string(contract.LocalAPIEnabled)
 	begin := func() (url string, end func()) {
 		t.Helper()
-		r := agentlet.New(agentlet.Config{
+		r := agentlet.New(agentlettest.New().Fill(agentlet.Config{
 			Identity: agentlet.Identity{
-				Namespace: "shop", Pod: "web-1", UID: string(speaking.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: server.Address,
+				Namespace: "shop", Pod: "web-1", UID: string(watched.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: server.Address,
 			},
-			Agent: client, View: client, Catalog: client, Kube: &kubernetes{}, Prober: noProber{}, Logger: slog.New(slog.DiscardHandler),
-		})
+			Agent: client, View: client, Catalog: client,
+		}))
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = r.Run(ctx) }()
 		listening := httptest.NewServer(local.New(r, "", slog.New(slog.DiscardHandler)).Handler())
-		r.OnUpdate(speaking)
+		r.OnUpdate(watched)
 		return listening.URL, func() { listening.Close(); cancel(); <-done }
 	}
-	say := func(url, path, body string) {
+	put := func(url, path, body string) {
 		t.Helper()
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url+path, strings.NewReader(body))
 		if err != nil {
@@ -82,17 +82,17 @@ func speaksForItself(t *testing.T, configuration, output string) {
 	}
 	url, end := begin()
 	eventually(t, "passing", func() bool { return is(api.HealthPassing, "") })
-	say(url, contract.TagsPath, `{"tags": ["primary"]}`)
+	put(url, contract.TagsPath, `{"tags": ["primary"]}`)
 	if !is(api.HealthPassing, "", "primary") {
 		t.Error("the tag was not in the catalog when that was answered")
 	}
-	say(url, contract.MaintenancePath, `{"enabled": true, "reason": "compaction"}`)
+	put(url, contract.MaintenancePath, `{"enabled": true, "reason": "compaction"}`)
 	eventually(t, "the maintenance's reason", func() bool { return is(api.HealthCritical, output, "primary") })
 	end()
 	url, end = begin()
 	defer func() { end() }()
 	eventually(t, "the tag's withdrawal, in maintenance", func() bool { return is(api.HealthCritical, output) })
-	say(url, contract.MaintenancePath, `{"enabled": false}`)
+	put(url, contract.MaintenancePath, `{"enabled": false}`)
 	if !is(api.HealthPassing, "") {
 		t.Error("it was not passing when that was answered")
 	}

@@ -2,11 +2,8 @@ package consul_test
 
 import (
 	"context"
-	"log/slog"
 	"os"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,41 +12,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/agentlettest"
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/agentlet/registration"
 )
-
-// kubernetes takes conditions in, and nothing else.
-type kubernetes struct {
-	mu   sync.Mutex
-	last corev1.PodCondition
-}
-
-func (k *kubernetes) SetConditions(_ context.Context, conditions []corev1.PodCondition) (string, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if at := slices.IndexFunc(conditions, func(c corev1.PodCondition) bool { return c.Type == contract.Condition }); at >= 0 {
-		k.last = conditions[at]
-	}
-	return "", nil
-}
-
-func (*kubernetes) CreateEvent(context.Context, agentlet.Event) error { return nil }
-
-func (k *kubernetes) condition() corev1.PodCondition {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.last
-}
-
-// open reports whether the gate is.
-func (k *kubernetes) open() bool { return k.condition().Status == corev1.ConditionTrue }
-
-type noProber struct{}
-
-func (noProber) Probe(context.Context, registration.Probe) error { return nil }
 
 // pod of shop, registering web, ready.
 func pod() *corev1.Pod {
@@ -66,24 +33,23 @@ func pod() *corev1.Pod {
 }
 
 // registered runs a registrar that logs in until its gate is open. ended closes when it has returned.
-func (s secured) registered(t *testing.T, i issuer) (r *agentlet.Registrar, kube *kubernetes, ended <-chan struct{}) {
+func (s secured) registered(t *testing.T, i issuer) (r *agentlet.Registrar, kube *agentlettest.Ports, ended <-chan struct{}) {
 	t.Helper()
 	client := s.client(t, consul.ACL{AuthMethod: "agentlet", BearerFile: written(t, i.token(t, "consul", "shop", "web"))})
 	r, kube, ended = start(t, s.Address, pod(), agentlet.Config{Agent: client, View: client, Catalog: client, Login: client})
-	eventually(t, "an open gate", kube.open)
+	eventually(t, "an open gate", kube.Open)
 	return r, kube, ended
 }
 
 // start runs the registrar of a pod until the test's end, with the agent at the address and its views as they are configured. ended closes
 // when it has returned.
-func start(t *testing.T, address string, watched *corev1.Pod, config agentlet.Config) (r *agentlet.Registrar, kube *kubernetes, ended <-chan struct{}) {
+func start(t *testing.T, address string, watched *corev1.Pod, config agentlet.Config) (r *agentlet.Registrar, kube *agentlettest.Ports, ended <-chan struct{}) {
 	t.Helper()
-	kube = &kubernetes{}
+	kube = agentlettest.New()
 	config.Identity = agentlet.Identity{
 		Namespace: watched.Namespace, Pod: watched.Name, UID: string(watched.UID), Node: "node1", HostIP: "127.0.0.1", ConsulAddress: address,
 	}
-	config.Kube, config.Prober, config.Logger = kube, noProber{}, slog.New(slog.DiscardHandler)
-	r = agentlet.New(config)
+	r = agentlet.New(kube.Fill(config))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = r.Run(ctx) }()
@@ -141,7 +107,7 @@ func structured(services string) *corev1.Pod {
 }
 
 // running runs a registrar for the pod until the test's end.
-func running(t *testing.T, server *consultest.Agent, watched *corev1.Pod, agent agentlet.Agent) (*agentlet.Registrar, *kubernetes) {
+func running(t *testing.T, server *consultest.Agent, watched *corev1.Pod, agent agentlet.Agent) (*agentlet.Registrar, *agentlettest.Ports) {
 	t.Helper()
 	client := newClient(t, server.Address)
 	r, kube, _ := start(t, server.Address, watched, agentlet.Config{Agent: agent, View: client, Catalog: client})
@@ -149,13 +115,13 @@ func running(t *testing.T, server *consultest.Agent, watched *corev1.Pod, agent 
 }
 
 // TestLossBehindTheAgentsBack has the catalog lose an instance that the agent still has, with a check of its own. The agent
-// would notice at its next full sync; a nudge brings all of it back at once.
+// would notice at its next full sync; a resync restores all of it at once.
 func TestLossBehindTheAgentsBack(t *testing.T) {
 	server := consultest.Start(t)
 	watched := structured("[{name: web, port: 8080, checks: [{tcp: ':8080', interval: 1h, status: passing}]}]")
 	watched.Annotations[contract.GatePolicy] = string(contract.GateContinuous)
 	_, kube := running(t, server, watched, newClient(t, server.Address))
-	eventually(t, "an open gate", kube.open)
+	eventually(t, "an open gate", kube.Open)
 
 	entry := func() *api.ServiceEntry {
 		entries, _, err := server.Client.Health().Service("web", "", false, nil)
@@ -173,14 +139,14 @@ func TestLossBehindTheAgentsBack(t *testing.T) {
 		if _, err := server.Client.Catalog().Deregister(loss, nil); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "a closed gate", func() bool { return kube.condition().Reason == string(contract.CatalogLost) })
+		eventually(t, "a closed gate", func() bool { return kube.Gate().Reason == string(contract.CatalogLost) })
 		var back *api.ServiceEntry
 		eventually(t, "the instance", func() bool { back = entry(); return back != nil })
-		eventually(t, "an open gate again", kube.open)
-		if nudged := back.Service.Meta[contract.MetaSyncGeneration] != ""; nudged && len(back.Checks) == len(before.Checks) {
+		eventually(t, "an open gate again", kube.Open)
+		if resynced := back.Service.Meta[contract.MetaSyncGeneration] != ""; resynced && len(back.Checks) == len(before.Checks) {
 			return
-		} else if nudged || try > 1 {
-			t.Fatalf("back with meta %v and %d of %d checks, want all by a nudge", back.Service.Meta, len(back.Checks), len(before.Checks))
+		} else if resynced || try > 1 {
+			t.Fatalf("back with meta %v and %d of %d checks, want all by a resync", back.Service.Meta, len(back.Checks), len(before.Checks))
 		}
 	}
 }
@@ -227,7 +193,7 @@ func TestAgentWithoutNodeWrite(t *testing.T) {
 	if got := server.health(t); got != api.HealthCritical {
 		t.Errorf("the catalog shows the ended pod as %q, want critical", got)
 	}
-	if said := kube.condition(); said.Reason != string(contract.Draining) || !strings.Contains(said.Message, "node:write") {
+	if said := kube.Gate(); said.Reason != string(contract.Draining) || !strings.Contains(said.Message, "node:write") {
 		t.Errorf("the gate says %s %q", said.Reason, said.Message)
 	}
 	if n := len(server.logins(t)); n != 0 {

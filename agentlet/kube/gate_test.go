@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/agentlet/agentlet/agentlet"
+	"github.com/agentlet/agentlet/agentlet/agentlettest"
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -51,47 +52,6 @@ func refusal(code int32, reason metav1.StatusReason, message string) metav1.Stat
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
 		Code: code, Reason: reason, Message: message,
 	}
-}
-
-// consulOfOne is a Consul that has whatever is asked for at once.
-type consulOfOne struct {
-	mu  sync.Mutex
-	has map[string]agentlet.Definition
-}
-
-func (c *consulOfOne) Register(_ context.Context, d agentlet.Definition, _ contract.Health, _ []string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.has[d.ID] = d
-	return nil
-}
-func (c *consulOfOne) Deregister(context.Context, string) error { return nil }
-func (c *consulOfOne) Update(context.Context, string, contract.Health, string) error {
-	return nil
-}
-func (c *consulOfOne) HasLeader(context.Context) (bool, error) { return true, nil }
-func (c *consulOfOne) Instances(context.Context, string) (map[string]agentlet.Observed, error) {
-	return map[string]agentlet.Observed{}, nil
-}
-
-func (c *consulOfOne) Changed(ctx context.Context, _, hash string) (string, error) {
-	if hash == "" {
-		return "hash", nil
-	}
-	<-ctx.Done()
-	return "", context.Canceled
-}
-
-func (c *consulOfOne) OnNode(context.Context, string, uint64, time.Duration) (agentlet.CatalogView, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	view := agentlet.CatalogView{Index: 1, Instances: map[string]agentlet.CatalogInstance{}}
-	for id, d := range c.has {
-		view.Instances[id] = agentlet.CatalogInstance{
-			Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing, Fingerprint: d.Fingerprint(),
-		}
-	}
-	return view, nil
 }
 
 func readyPod() *corev1.Pod {
@@ -164,11 +124,10 @@ func TestGateWriteThatIsRefusedIsTriedAgain(t *testing.T) {
 				}
 			})
 			log := &lines{}
-			consul := &consulOfOne{has: map[string]agentlet.Definition{}}
-			registrar := agentlet.New(agentlet.Config{
+			registrar := agentlet.New(agentlettest.New().Fill(agentlet.Config{
 				Identity: agentlet.Identity{Namespace: "shop", Pod: "own", UID: "uid-1", ConsulAddress: "10.0.0.1:8500"},
-				Agent:    consul, View: consul, Catalog: consul, Kube: own, Logger: slog.New(slog.NewTextHandler(log, nil)),
-			})
+				Kube:     own, Logger: slog.New(slog.NewTextHandler(log, nil)),
+			}))
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- registrar.Run(ctx) }()

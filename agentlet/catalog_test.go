@@ -1,0 +1,67 @@
+package agentlet
+
+import (
+	"testing"
+	"time"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// TestReadsBackOffFromChangesOfOtherPods has the catalog change hundreds of times while a pod waits for its own check.
+func TestReadsBackOffFromChangesOfOtherPods(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.own = contract.Critical
+		w.start(t, ready(testPod(), true))
+		after(3 * time.Minute)
+		before := w.count("catalog")
+		for range 1000 {
+			w.set(func() {})
+			after(10 * time.Millisecond)
+		}
+		if n := w.count("catalog") - before; n > 80 { // each counts twice: when it begins to wait, and when it ends
+			t.Errorf("%d reads in the ten seconds of a thousand changes of other pods", n)
+		}
+		w.set(func() { w.own = contract.Passing })
+		after(readBackoffMax + 100*time.Millisecond)
+		w.expectGate(t, "a second after the check passes", gateOpen, contract.Registered)
+	})
+}
+
+// TestFailingAnswerIsKept: an answer of a check whose generated parts alone differ is no change, or each would be written.
+func TestFailingAnswerIsKept(t *testing.T) {
+	const was = "own (request 3f0c1a8e failed)"
+	c := catalog{view: &CatalogView{Instances: map[string]CatalogInstance{webID: {Failing: was}}}}
+	for name, answers := range map[string]struct{ seen, want string }{
+		"another request ID": {"own (request 9b7d2c41 failed)", was},
+		"another answer":     {"own (503)", "own (503)"},
+		"no answer":          {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			instances := map[string]CatalogInstance{webID: {Failing: answers.seen}}
+			c.keepConstant(instances)
+			if got := instances[webID].Failing; got != answers.want {
+				t.Errorf("%q, want %q", got, answers.want)
+			}
+		})
+	}
+}
+
+// TestReadIsSuperseded is about what a quiet pod costs, and how soon a lost answer is missed.
+func TestReadIsSuperseded(t *testing.T) {
+	for name, c := range map[string]struct {
+		planned command
+		want    bool
+	}{
+		"by none":             {nil, true},
+		"by a later change's": {readCatalog{generation: 2, wait: waitMax}, true},
+		"by a shorter one":    {readCatalog{generation: 1, wait: waitMax - 1}, true},
+		"not by the same":     {readCatalog{generation: 1, wait: waitMax}, false},
+		"not by a longer one": {readCatalog{generation: 1, wait: idleWait}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := (readCatalog{generation: 1, wait: waitMax}).supersededBy(c.planned); got != c.want {
+				t.Errorf("superseded: %v, want %v", got, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,231 @@
+package agentlet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
+)
+
+func TestProbeOpensTheGateBeforeTheKubelet(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start(t, probed(nil))
+		after(2 * time.Second)
+		w.expectHealth(t, "before the application listens", "")
+		w.listen(80, true)
+		after(probeEvery + 10*time.Millisecond)
+		w.expectGate(t, "a moment after the application listens", gateOpen, contract.Registered)
+	})
+}
+
+func TestProbeFailsBeforeTheKubelet(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.listen(80, true)
+		r, _ := w.start(t, probed(nil))
+		after(time.Second)
+		r.OnUpdate(ready(probed(nil), true))
+		after(time.Second)
+		w.listen(80, false)
+		after(2*probeAgain - 10*time.Millisecond)
+		w.expectHealth(t, "below the failure threshold", contract.Passing)
+		after(probeEvery + 20*time.Millisecond)
+		w.expectHealth(t, "at the failure threshold, with a kubelet that still reports ready", contract.Critical)
+		w.expectGate(t, "unready", gateOpen, contract.Registered)
+	})
+}
+
+// TestFlappingProbeIsBounded has an application flap about as fast as it is probed, with a failure threshold of one.
+func TestFlappingProbeIsBounded(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.listen(80, true)
+		r, _ := w.start(t)
+		pod := probed(func(c *corev1.Container) { c.ReadinessProbe.FailureThreshold = 1 })
+		r.OnUpdate(pod)
+		after(time.Second)
+		r.OnUpdate(ready(pod, true))
+		flap := func() {
+			w.listen(80, false)
+			after(2 * probeEvery)
+			w.expectHealth(t, "at a failure", contract.Critical)
+			w.listen(80, true)
+			after(2 * probeEvery)
+		}
+		flap()
+		w.expectHealth(t, "after a single failure", contract.Passing)
+		writes := w.count("readiness")
+		const long = 5 * time.Minute
+		for began := time.Now(); time.Since(began) < long; {
+			flap()
+		}
+		// The first cycle is free, and the check is refreshed each minute.
+		if n, most := w.count("readiness")-writes, 2*int(long/probePeriod)+2+2*int(long/refreshEvery); n > most {
+			t.Errorf("%d writes in %s of flapping, want at most %d", n, long, most)
+		}
+		after(probePeriod)
+		w.expectHealth(t, "after the flapping", contract.Passing)
+		after(2 * probePeriod)
+		flap()
+		w.expectHealth(t, "after a single failure long after the flapping", contract.Passing)
+	})
+}
+
+// TestProbeAndKubelet is about the sequences of what the agentlet's probe and the kubelet report.
+func TestProbeAndKubelet(t *testing.T) {
+	const soon = time.Second
+	beyond := probePeriod + time.Second + kubeletLag
+	kubelet := func(yes bool) func(*world, *Registrar, *corev1.Pod) *corev1.Pod {
+		return func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+			pod = ready(pod, yes)
+			r.OnUpdate(pod)
+			return pod
+		}
+	}
+	listens := func(yes bool) func(*world, *Registrar, *corev1.Pod) *corev1.Pod {
+		return func(w *world, _ *Registrar, pod *corev1.Pod) *corev1.Pod { w.listen(80, yes); return pod }
+	}
+	restarts := func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+		pod = pod.DeepCopy()
+		begin(pod, "second")
+		r.OnUpdate(pod)
+		return pod
+	}
+	starts := func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+		pod = pod.DeepCopy()
+		pod.Status.ContainerStatuses[0].Started = new(true)
+		r.OnUpdate(pod)
+		return pod
+	}
+	type step struct {
+		do   func(*world, *Registrar, *corev1.Pod) *corev1.Pod
+		wait time.Duration
+		want contract.Health
+	}
+	exec := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{}}}
+	startup := func(c *corev1.Container) { c.StartupProbe = tcpProbe(81) }
+	for name, c := range map[string]struct {
+		change func(*corev1.Container)
+		steps  []step
+	}{
+		"a kubelet that disagrees after its first report": {nil, []step{
+			{listens(true), soon, contract.Passing}, {kubelet(true), soon, contract.Passing}, {kubelet(false), soon, contract.Critical},
+		}},
+		"a kubelet that never agrees": {nil, []step{
+			{listens(true), beyond - time.Second, contract.Passing},
+			{listens(true), 2 * time.Second, contract.Critical},
+			{listens(false), soon, contract.Critical},
+			{listens(true), soon, contract.Critical},
+			{kubelet(true), soon, contract.Passing},
+		}},
+		"a probe that disagrees": {nil, []step{
+			{kubelet(true), 0, contract.Passing}, {listens(false), soon, contract.Critical}, {listens(true), soon, contract.Passing},
+		}},
+		"a restarted container is ready before the kubelet reports": {nil, []step{
+			{listens(true), soon, contract.Passing},
+			{kubelet(true), soon, contract.Passing},
+			{listens(false), soon, contract.Critical},
+			{restarts, soon, contract.Critical},
+			{listens(true), soon, contract.Passing},
+		}},
+		"an exec probe is left to the kubelet": {func(c *corev1.Container) { c.ReadinessProbe = exec }, []step{
+			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing}, {listens(false), soon, contract.Passing},
+		}},
+		"a container without a probe is left to the kubelet": {func(c *corev1.Container) { c.ReadinessProbe = nil }, []step{
+			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing},
+		}},
+		"a probe of another host is left to the kubelet": {func(c *corev1.Container) { c.ReadinessProbe.TCPSocket.Host = "10.9.9.9" }, []step{
+			{listens(true), time.Minute, ""}, {kubelet(true), soon, contract.Passing},
+		}},
+		"an initial delay is kept": {func(c *corev1.Container) { c.ReadinessProbe.InitialDelaySeconds = 30 }, []step{
+			{listens(true), 29 * time.Second, ""}, {listens(true), 2 * time.Second, contract.Passing},
+		}},
+		"the startup probe comes first": {startup, []step{
+			{listens(true), time.Minute, ""},
+			{func(w *world, _ *Registrar, pod *corev1.Pod) *corev1.Pod { w.listen(81, true); return pod }, soon, contract.Passing},
+		}},
+		"the kubelet may report the start": {startup, []step{
+			{starts, soon, ""},
+			{listens(true), soon, contract.Passing},
+		}},
+		"an exec startup probe waits for the kubelet": {func(c *corev1.Container) { c.StartupProbe = exec }, []step{
+			{listens(true), time.Minute, ""},
+			{starts, soon, contract.Passing},
+		}},
+		"an excluded container has no probe": {nil, []step{
+			{func(_ *world, r *Registrar, pod *corev1.Pod) *corev1.Pod {
+				pod = pod.DeepCopy()
+				pod.Annotations[contract.ContainerExclude] = "app"
+				r.OnUpdate(pod)
+				return pod
+			}, soon, contract.Passing},
+		}},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			pod := probed(c.change)
+			r, _ := w.start(t, pod)
+			after(0)
+			for i, step := range c.steps {
+				pod = step.do(w, r, pod)
+				after(max(step.wait, 10*time.Millisecond))
+				w.expectHealth(t, fmt.Sprintf("after step %d", i+1), step.want)
+			}
+		})
+	}
+}
+
+func TestProbeOfAnAdoptedPodLeavesNoGap(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.slow = map[string]time.Duration{"probe": 300 * time.Millisecond}
+		w.listen(80, true)
+		w.adopt(w.defined(probed(nil)))
+		w.start(t, gated(ready(probed(nil), true), gateOpen, contract.Registered))
+		after(5 * time.Second)
+		if n := w.count("readiness"); n != 0 {
+			t.Errorf("a restart of the agentlet changed the readiness check %d times", n)
+		}
+	})
+}
+
+func TestProbingEndsWithTermination(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := w.start(t, probed(nil))
+		after(time.Minute)
+		if n := w.count("probe"); n < 290 || n > 310 {
+			t.Errorf("%d probes in a minute, want 300", n)
+		}
+		r.PreStop()
+		after(0)
+		n := w.count("probe")
+		after(time.Minute)
+		if more := w.count("probe") - n; more > 0 {
+			t.Errorf("%d probes after the first sign of the end", more)
+		}
+	})
+}
+
+func TestCancelledProbeIsNoFailure(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := probeContainer{probe: &registration.Probe{}}.run(ctx, answers{err: errors.New("connection reset")}.config())
+	if !errors.Is(o.err, context.Canceled) || o.failure != nil {
+		t.Errorf("outcome %+v, want cancelled", o)
+	}
+}
+
+func TestHangingProbeIsCancelledAtTheEnd(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.setFail(failing(context.DeadlineExceeded, "probe"))
+		r, ended := w.start(t, probed(nil))
+		after(time.Second)
+		began := time.Now()
+		r.Terminate()
+		if err := <-ended; err != nil || time.Since(began) > time.Second {
+			t.Errorf("Run = %v after %s", err, time.Since(began))
+		}
+	})
+}
