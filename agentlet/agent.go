@@ -44,7 +44,7 @@ func (c agentConn) unhealthy() bool { return !c.answers() || c.lateUpdates > 1 }
 
 // agentKnown reports whether enough is known of the agent to plan all that is wanted of it.
 func (s *state) agentKnown() bool {
-	return s.conn.hasLeader() && s.conn.listed && s.session.usable()
+	return s.conn.hasLeader() && s.conn.listed && s.login.usable()
 }
 
 // observeConn notices that the agent has not answered. An update that is late proves little: the agent takes updates one by one,
@@ -66,7 +66,7 @@ func (s *state) observeConn(p policy, err error, b begun) {
 			phase = connUnreachable // it was not well before, either
 		}
 		s.conn = agentConn{phase: phase, reconnected: true}
-	case p.takesLock:
+	case p.waitsForAgentLock:
 		s.conn.lateUpdates = 0
 	}
 }

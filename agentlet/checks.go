@@ -16,9 +16,9 @@ const (
 	// refreshEvery is how often an unchanged readiness check is written, up to half of it less: its TTL is a day, but somebody
 	// may have removed it, and nothing else would show that. The same state once more is no raft write.
 	refreshEvery = time.Minute
-	// rewriteAfterLate: when a late update may still be queued in the agent, the readiness check is written again after this time,
+	// rewriteAfterLateUpdate: when a late update may still be queued in the agent, the readiness check is written again after this time,
 	// because queued updates are applied in any order.
-	rewriteAfterLate = 2 * time.Second
+	rewriteAfterLateUpdate = 2 * time.Second
 )
 
 // updateTimeout is how long an update of a check may take. One that timed out stays in the agent's queue, so a short timeout only
@@ -118,7 +118,7 @@ func (c updateReadiness) policy() policy {
 }
 
 func updatePolicy(timeout time.Duration) policy {
-	return policy{timeout: timeout, takesLock: true, isCheckUpdate: true, absentIsLoss: true, maxUnreachable: backoffBreaking}
+	return policy{timeout: timeout, waitsForAgentLock: true, isCheckUpdate: true, absentIsLoss: true, maxUnreachable: backoffBreaking}
 }
 
 func (c updateReadiness) run(ctx context.Context, ports *Config) outcome {
@@ -146,7 +146,7 @@ func (s *state) handleReadiness(i *instance, c updateReadiness, err error, t tur
 		}
 		pause := refreshEvery
 		if i.readiness == "" {
-			pause = rewriteAfterLate
+			pause = rewriteAfterLateUpdate
 		}
 		i.readiness, i.maintenanceOutput, i.refreshAt = c.health, c.maintenanceOutput, t.now.Add(t.jitter(pause))
 	}
@@ -162,7 +162,7 @@ func (c updateHeartbeat) key() key           { return key{checksKey, c.id} }
 func (updateHeartbeat) operation() operation { return "update_heartbeat" }
 func (c updateHeartbeat) policy() policy {
 	p := updatePolicy(c.timeout)
-	p.unlistedPause = c.ttl / 3
+	p.pauseWhileUnlisted = c.ttl / 3
 	return p
 }
 

@@ -73,7 +73,7 @@ func TestLateUpdateIsCorrected(t *testing.T) {
 			if err := w.Update(t.Context(), contract.ReadinessID(webID), contract.Critical, ""); err != nil {
 				t.Fatal(err)
 			}
-			after(rewriteAfterLate + time.Second)
+			after(rewriteAfterLateUpdate + time.Second)
 			w.expectHealth(t, "a ready pod", contract.Passing)
 		})
 	}

@@ -81,9 +81,9 @@ type policy struct {
 	// isBlocking: it waits for a change at somebody else's, and is cancelled when it is no longer planned. All others end by
 	// themselves: a cancelled register could reach the agent after its deregister.
 	isBlocking bool
-	// takesLock: the agent answers only when it holds the lock under which it syncs. isCheckUpdate: a late answer to it says no more
+	// waitsForAgentLock: the agent answers only when it holds the lock under which it syncs. isCheckUpdate: a late answer to it says no more
 	// than that.
-	takesLock, isCheckUpdate bool
+	waitsForAgentLock, isCheckUpdate bool
 	// changesAgent: what was read of the agent while it was in flight may be older or newer.
 	changesAgent bool
 	// absentIsSuccess: what it was to remove or to write to isn't there, which is an answer and no failure. absentIsLoss: what it
@@ -93,9 +93,9 @@ type policy struct {
 	once bool
 	// maxBackoff and maxUnreachable bound the pause before the next try, the latter where nobody answered; zero: backoffAgent.
 	maxBackoff, maxUnreachable time.Duration
-	// unlistedPause, if not zero, is the pause after a failure while it isn't known what the agent has. Such a failure doesn't count:
+	// pauseWhileUnlisted, if not zero, is the pause after a failure while it isn't known what the agent has. Such a failure doesn't count:
 	// it says nothing of what can be done with a new connection.
-	unlistedPause time.Duration
+	pauseWhileUnlisted time.Duration
 }
 
 // outcome of a command.
@@ -108,9 +108,9 @@ type outcome struct {
 }
 
 // begun is what a command began in.
-type begun struct{ session, lateGeneration int }
+type begun struct{ login, lateGeneration int }
 
-func (s *state) begun() begun { return begun{s.session.current.ID, s.lateGeneration} }
+func (s *state) begun() begun { return begun{s.login.current.ID, s.lateGeneration} }
 
 // turn is the handling of one outcome.
 type turn struct {
@@ -137,8 +137,8 @@ type schedule struct {
 
 func newSchedule() schedule { return schedule{work: map[key]command{}, wanted: map[key]bool{}} }
 
-// onConflict is called with a key for which two commands are planned, which a test makes a panic.
-var onConflict = func(key) {}
+// onKeyConflict is called with a key for which two commands are planned, which a test makes a panic.
+var onKeyConflict = func(key) {}
 
 // add puts a command into the schedule, or the end of its key's backoff.
 func (p *schedule) add(s *state, now time.Time, c command) {
@@ -149,7 +149,7 @@ func (p *schedule) add(s *state, now time.Time, c command) {
 		return
 	}
 	if _, taken := p.work[k]; taken {
-		onConflict(k)
+		onKeyConflict(k)
 	}
 	p.work[k] = c
 }

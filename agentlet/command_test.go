@@ -9,7 +9,7 @@ import (
 
 // TestMain has two commands for one key end the tests: which of them ran would be a matter of the order of the plan.
 func TestMain(m *testing.M) {
-	onConflict = func(k key) { panic(fmt.Sprintf("two commands are planned for %v", k)) }
+	onKeyConflict = func(k key) { panic(fmt.Sprintf("two commands are planned for %v", k)) }
 	os.Exit(m.Run())
 }
 

@@ -39,7 +39,7 @@ func (s *state) observeContainers(now time.Time) {
 			p.started = true
 			p.begin(now)
 		}
-		p.kubeletReported = p.kubeletReported || status.Ready || p.result == resultReady && !now.Before(p.since.Add(p.kubeletDeadline()))
+		p.kubeletReported = p.kubeletReported || status.Ready || p.result == resultReady && !now.Before(p.since.Add(p.kubeletDetectionTime()))
 	}
 }
 
@@ -76,7 +76,7 @@ func planProbes(s *state, now time.Time, p *schedule) {
 			p.add(s, now, probeContainer{container: name, instance: w.instance, probe: probe})
 		}
 		if !w.kubeletReported && w.result == resultReady {
-			p.reached(now, w.since.Add(w.kubeletDeadline()))
+			p.reached(now, w.since.Add(w.kubeletDetectionTime()))
 		}
 	}
 }

@@ -107,9 +107,9 @@ func randomState(random *rand.Rand) *state {
 	now := time.Now()
 	s.conn = agentConn{phase: connPhase(random.IntN(16)), listed: !chance(4), lateUpdates: random.IntN(3)}
 	s.conn.phase = min(s.conn.phase, connected)
-	s.session.needed = chance(2)
+	s.login.needed = chance(2)
 	if chance(2) {
-		s.session.current = Session{ID: 1}
+		s.login.current = Session{ID: 1}
 	}
 	s.observePod(pod, registration.Defaults{}, now)
 	if chance(3) {

@@ -48,13 +48,13 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 	for _, id := range s.ids() {
 		i := s.instances[id]
 		switch {
-		case i.agent != absent && i.markedCritical && !p.drained && s.passes(i):
+		case i.agent != absent && i.reregisteredCritical && !p.drained && s.passes(i):
 			parting = true // until the catalog has it as critical
-		case i.agent != absent && !p.drained && s.proxyLeaves(i) && !p.reached(now, s.terminatingAt.Add(proxyFirst)):
+		case i.agent != absent && !p.drained && s.waitsForProxy(i) && !p.reached(now, s.terminatingAt.Add(proxyFirst)):
 			// the proxy first
 		case i.agent != absent:
 			p.add(s, now, deregister{id: id})
-		case !i.markedCritical && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(notRemovedAfter)):
+		case !i.reregisteredCritical && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(notRemovedGrace)):
 			p.add(s, now, register{id: id, definition: i.definition(), health: contract.Critical, fresh: true, markCritical: true})
 		}
 	}
@@ -67,17 +67,17 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 // drain's time is that of the service's direct clients, too.
 const proxyFirst = time.Second
 
-// proxyLeaves reports whether an instance waits until its mesh proxy is out, by which others come to it. It doesn't wait for one
+// waitsForProxy reports whether an instance waits until its mesh proxy is out, by which others come to it. It doesn't wait for one
 // that can't be removed.
-func (s *state) proxyLeaves(i *instance) bool {
+func (s *state) waitsForProxy(i *instance) bool {
 	proxy := s.proxyOf(i)
 	return proxy != nil && proxy.agent != absent && s.retries[deregister{id: proxy.id}.key()].failures == 0
 }
 
-// notRemovedAfter is how long the catalog may keep what its agent has removed until something is wrong: an agent whose own token
+// notRemovedGrace is how long the catalog may keep what its agent has removed until something is wrong: an agent whose own token
 // lacks node:write is told by the servers that it may not remove it, and lets it be. The catalog would show the pod as
 // passing for as long as there is the node. So it is put once more, as critical, which the pod's own token may do.
-const notRemovedAfter = 3 * time.Second
+const notRemovedGrace = 3 * time.Second
 
 // passes reports whether the catalog, as last read, has the instance as passing.
 func (s *state) passes(i *instance) bool {
@@ -87,10 +87,10 @@ func (s *state) passes(i *instance) bool {
 // notRemoved reports whether the catalog keeps what its agent was asked to remove a while ago.
 func (s *state) notRemoved(now time.Time) bool {
 	for _, i := range s.instances {
-		if i.removedAt.IsZero() || s.catalog.view == nil || now.Before(i.removedAt.Add(notRemovedAfter)) {
+		if i.removedAt.IsZero() || s.catalog.view == nil || now.Before(i.removedAt.Add(notRemovedGrace)) {
 			continue
 		}
-		if _, there := s.catalog.view.Instances[i.id]; there && (i.markedCritical || s.catalog.fresh()) {
+		if _, there := s.catalog.view.Instances[i.id]; there && (i.reregisteredCritical || s.catalog.fresh()) {
 			return true
 		}
 	}
@@ -103,14 +103,14 @@ func notRemovedMessage(s *state) string {
 		"the agent's own token has to have node:write for its node"
 }
 
-// abortAfter is how long after the grace period a pod is still waited for that only the own preStop hook says ends.
-const abortAfter = 30 * time.Second
+// abortTerminationAfter is how long after the grace period a pod is still waited for that only the own preStop hook says ends.
+const abortTerminationAfter = 30 * time.Second
 
 // planEnd lets the process end after the drain, with a moment for the event of it and for the logout; and without being
 // told to, when the end that the kubelet's hook announced never came: a kubelet that restarts forgets an eviction.
 func planEnd(s *state, now time.Time, p *schedule) {
 	if s.signals == (signals{preStop: true}) {
-		p.aborted = p.reached(now, s.terminatingAt.Add(s.grace()+abortAfter))
+		p.aborted = p.reached(now, s.terminatingAt.Add(s.grace()+abortTerminationAfter))
 	}
 	if !p.drained || !s.signals.sigterm {
 		return

@@ -199,7 +199,7 @@ func TestUnreadCatalogKeepsNothing(t *testing.T) {
 		r, _ := started(t, w, testPod())
 		w.setFail(failing(context.DeadlineExceeded, "catalog"))
 		deletes(r)
-		after(notRemovedAfter + readHang + time.Second)
+		after(notRemovedGrace + readHang + time.Second)
 		if got := w.last(); got.Message != "the pod terminates" {
 			t.Errorf("the gate says %q", got.Message)
 		}

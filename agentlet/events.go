@@ -151,7 +151,7 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 		return held(contract.CheckFailing, "in the catalog, with failing checks: "+failingChecks(s))
 	// Where there is no gate that would say so, an instance that an earlier agentlet has put is no news.
 	case gate.reason == contract.Registered && allSatisfyGate(s) && (hasGate(s.pod, contract.Condition) || s.registeredHere):
-		return eventSpec{reason: contract.Registered, message: s.shown(time.Time{}, "")}
+		return eventSpec{reason: contract.Registered, message: s.openMessage(time.Time{}, "")}
 	}
 	return eventSpec{}
 }

@@ -34,7 +34,7 @@ func evaluateGate(s *state, now time.Time) gateStatus {
 	case s.mode() == contract.GateOff:
 		return gateStatus{open: true, reason: contract.Registered, message: contract.Gate + " is off"}
 	case s.gate.open() && !lost(s):
-		return keepOpen(s)
+		return evaluateOpen(s)
 	case s.portConflict != "":
 		return gateStatus{reason: contract.PortConflict, message: s.portConflict}
 	case s.reg == nil && s.invalid != "":
@@ -51,21 +51,21 @@ func evaluateGate(s *state, now time.Time) gateStatus {
 	return v
 }
 
-// keepOpen keeps an open gate open, and says so where the annotations that the pod has now can't be followed. Until the
+// evaluateOpen keeps an open gate open, and says so where the annotations that the pod has now can't be followed. Until the
 // catalog shows what is wanted now, it says what it said.
-func keepOpen(s *state) gateStatus {
+func evaluateOpen(s *state) gateStatus {
 	current := s.gate.current
 	switch {
 	case s.invalid != "":
 		return gateStatus{open: true, reason: contract.InvalidConfiguration, message: "keeping the last valid registration: " + s.invalid}
 	case checksFail(s):
-		return gateStatus{open: true, reason: contract.Registered, hold: problemAfter, message: s.shown(time.Time{}, "failing checks: "+failingChecks(s))}
+		return gateStatus{open: true, reason: contract.Registered, hold: problemAfter, message: s.openMessage(time.Time{}, "failing checks: "+failingChecks(s))}
 	case s.reg != nil && (allSatisfyGate(s) || current.Reason == string(contract.InvalidConfiguration)):
-		return gateStatus{open: true, reason: contract.Registered, message: s.shown(time.Time{}, "")}
+		return gateStatus{open: true, reason: contract.Registered, message: s.openMessage(time.Time{}, "")}
 	case s.reg != nil && !s.lostAt().IsZero():
 		return gateStatus{
 			open: true, reason: contract.CatalogLost, hold: problemAfter,
-			message: s.shown(s.lostAt(), ""),
+			message: s.openMessage(s.lostAt(), ""),
 		}
 	}
 	return gateStatus{open: true, reason: contract.Reason(current.Reason), message: current.Message}
@@ -84,7 +84,7 @@ func evaluateClosed(s *state, now time.Time) gateStatus {
 	wrong, found := agentProblem(s)
 	switch {
 	case allSatisfyGate(s) && (registered || s.ready()):
-		return gateStatus{open: true, reason: contract.Registered, message: s.shown(time.Time{}, "")}
+		return gateStatus{open: true, reason: contract.Registered, message: s.openMessage(time.Time{}, "")}
 	case lost(s):
 		return gateStatus{reason: contract.CatalogLost, message: lostMessage}
 	case bounded && !now.Before(due):
@@ -174,9 +174,9 @@ func (s *state) satisfiesGate(i *instance) bool {
 	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i) && !s.inMaintenance())
 }
 
-// shown is the gate's message where the catalog shows the services, or did until a time, with what else there is to say.
-func (s *state) shown(until time.Time, more string) string {
-	m := shownMessage{address: s.ip(), until: until.UTC(), more: more}
+// openMessage is the gate's message where the catalog shows the services, or did until a time, with what else there is to say.
+func (s *state) openMessage(until time.Time, more string) string {
+	m := openMessage{address: s.ip(), until: until.UTC(), more: more}
 	for _, service := range s.reg.Services {
 		m.services = append(m.services, service.Name)
 	}

@@ -23,9 +23,9 @@ func printable(text string, most int) string {
 	return strings.ToValidUTF8(text[:most-len(cut)], "") + cut
 }
 
-// shownMessage is an open gate's message: "the catalog shows web, admin at 10.1.0.5; failing checks: …". A later agentlet of the pod
+// openMessage is an open gate's message: "the catalog shows web, admin at 10.1.0.5; failing checks: …". A later agentlet of the pod
 // reads the address: after a reboot of the node the pod has another, which the catalog doesn't show yet.
-type shownMessage struct {
+type openMessage struct {
 	services []string
 	address  string
 	// until is when the catalog lost an instance; zero while it shows all.
@@ -44,7 +44,7 @@ const (
 	shownMore   = "; "
 )
 
-func (m shownMessage) String() string {
+func (m openMessage) String() string {
 	text := showsBegin + strings.Join(m.services, shownComma) + shownAt + m.address
 	if !m.until.IsZero() {
 		text = showedBegin + strings.TrimPrefix(text, showsBegin) + shownUntil + m.until.Format(time.RFC3339)
@@ -55,8 +55,8 @@ func (m shownMessage) String() string {
 	return text
 }
 
-// parseShown reads such a message; ok is false for any other.
-func parseShown(text string) (m shownMessage, ok bool) {
+// parseOpenMessage reads such a message; ok is false for any other.
+func parseOpenMessage(text string) (m openMessage, ok bool) {
 	text, m.more, _ = strings.Cut(text, shownMore)
 	rest, past := strings.CutPrefix(text, showedBegin)
 	if past {
@@ -64,11 +64,11 @@ func parseShown(text string) (m shownMessage, ok bool) {
 		rest, until, _ = strings.Cut(rest, shownUntil)
 		m.until, _ = time.Parse(time.RFC3339, until)
 	} else if rest, ok = strings.CutPrefix(text, showsBegin); !ok {
-		return shownMessage{}, false
+		return openMessage{}, false
 	}
 	services, address, ok := strings.Cut(rest, shownAt)
 	if !ok {
-		return shownMessage{}, false
+		return openMessage{}, false
 	}
 	m.services, m.address = strings.Split(services, shownComma), address
 	return m, true

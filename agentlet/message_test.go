@@ -83,7 +83,7 @@ func longNames() string {
 
 // TestShownMessageIsReadAgain holds the format of an open gate's message: what is written is what a later agentlet reads.
 func TestShownMessageIsReadAgain(t *testing.T) {
-	for name, want := range map[string]shownMessage{
+	for name, want := range map[string]openMessage{
 		"one service":         {[]string{"web"}, "10.1.0.5", time.Time{}, ""},
 		"two":                 {[]string{"web", "admin"}, "10.1.0.5", time.Time{}, ""},
 		"IPv6":                {[]string{"web"}, "fd00::5", time.Time{}, ""},
@@ -91,13 +91,13 @@ func TestShownMessageIsReadAgain(t *testing.T) {
 		"of a loss":           {[]string{"web"}, "10.1.0.5", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, ok := parseShown(want.String()); !ok || !reflect.DeepEqual(got, want) {
+			if got, ok := parseOpenMessage(want.String()); !ok || !reflect.DeepEqual(got, want) {
 				t.Errorf("%q is read as %+v, %v", want, got, ok)
 			}
 		})
 	}
 	for _, other := range []string{"gate is off", "opened at noon", "", "the catalog shows"} {
-		if got, ok := parseShown(other); ok {
+		if got, ok := parseOpenMessage(other); ok {
 			t.Errorf("%q is read as %+v", other, got)
 		}
 	}

@@ -70,7 +70,7 @@ func (s *state) observePod(pod *corev1.Pod, defaults registration.Defaults, now 
 	s.observeReadiness(now)
 	s.observeCondition(now)
 	if c := s.gate.current; first && c != nil {
-		m, ok := parseShown(c.Message)
+		m, ok := parseOpenMessage(c.Message)
 		s.gate.staleAddress = s.stale() || ok && m.address != s.ip()
 	}
 	if first {

@@ -39,13 +39,13 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 		if s.defined && i.agent != absent {
 			p.add(s, now, deregister{id: i.id})
 		}
-	case !i.upToDate(), i.session != s.session.current.ID:
+	case !i.upToDate(), i.login != s.login.current.ID:
 		if !s.shouldRegister(i) {
 			return // nor are earlier failures reported, of a pod that has become unready since
 		}
 		c := newRegister(s, i)
 		p.want(c)
-		again := i.registeredFingerprint == i.fingerprint && i.session == s.session.current.ID
+		again := i.registeredFingerprint == i.fingerprint && i.login == s.login.current.ID
 		if s.conn.hasLeader() && (!again || p.reached(now, i.registeredAt.Add(reregisterInterval))) {
 			p.add(s, now, c)
 		}
@@ -88,7 +88,7 @@ func newRegister(s *state, i *instance) register {
 func (c register) key() key           { return key{registrationKey, c.id} }
 func (register) operation() operation { return "register" }
 func (register) policy() policy {
-	return policy{timeout: agentTimeout, takesLock: true, changesAgent: true}
+	return policy{timeout: agentTimeout, waitsForAgentLock: true, changesAgent: true}
 }
 
 func (c register) start(s *state) { s.instances[c.id].agent = unknown } // until the answer is there
@@ -123,10 +123,10 @@ func (s *state) handleRegistered(c register, err error, t turn) {
 		Definition: c.definition, Fingerprint: c.definition.Fingerprint(), Readiness: i.readiness, MaintenanceOutput: i.maintenanceOutput,
 		Checks: c.definition.checkIDs(),
 	}
-	i.agent, i.registered, i.session, s.registeredHere = present, true, t.session, true
+	i.agent, i.registered, i.login, s.registeredHere = present, true, t.login, true
 	i.registeredAt, i.registeredFingerprint = t.now, i.actual.Fingerprint
 	i.hash = "" // that of what was there before, which somebody may bring back before it is watched again
-	i.markedCritical = i.markedCritical || c.markCritical
+	i.reregisteredCritical = i.reregisteredCritical || c.markCritical
 	i.scheduleHeartbeat(t.now.Add(heartbeatPause(c.definition.HeartbeatTTL, t.jitter)))
 	i.refreshAt = t.now.Add(t.jitter(refreshEvery))
 	s.invalidateConfirmation(i, t)
@@ -157,7 +157,7 @@ type deregister struct{ id string }
 func (c deregister) key() key           { return key{registrationKey, c.id} }
 func (deregister) operation() operation { return "deregister" }
 func (deregister) policy() policy {
-	return policy{timeout: agentTimeout, takesLock: true, changesAgent: true, absentIsSuccess: true}
+	return policy{timeout: agentTimeout, waitsForAgentLock: true, changesAgent: true, absentIsSuccess: true}
 }
 
 func (c deregister) run(ctx context.Context, ports *Config) outcome {

@@ -127,7 +127,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 	l := &loop{Registrar: r, state: newState(r.config.Identity), inFlight: map[key]inFlight{}}
 	l.state.allowed, l.state.otherGates = r.config.Allowed, r.config.OtherGates
 	l.state.began = time.Now()
-	l.state.session.needed = r.config.Login != nil
+	l.state.login.needed = r.config.Login != nil
 	defer l.group.Wait()
 	defer close(r.done) // lets the commands in flight report to nobody
 	defer cancel()

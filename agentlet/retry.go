@@ -114,8 +114,8 @@ func (s *state) keepRetry(c command, err error, wasListed bool, t turn) (before 
 		was.failures, next.failures = 0, 1 // the trouble is another one, and may be over sooner
 	}
 	pause := backoff(was.failures, p, err)
-	if p.unlistedPause > 0 && !wasListed {
-		next.failures, pause = max(was.failures, 1), p.unlistedPause
+	if p.pauseWhileUnlisted > 0 && !wasListed {
+		next.failures, pause = max(was.failures, 1), p.pauseWhileUnlisted
 	}
 	next.at = t.now.Add(t.jitter(pause))
 	s.retries[k] = next

@@ -20,7 +20,7 @@ func (l *loop) reconcileWork(ctx context.Context, p schedule) {
 	for k, f := range l.inFlight {
 		if blocking, ok := f.command.(superseder); ok {
 			planned, is := p.work[k]
-			if !is || f.begun.session != l.state.begun().session || blocking.supersededBy(planned) {
+			if !is || f.begun.login != l.state.begun().login || blocking.supersededBy(planned) {
 				f.cancel()
 			}
 		}

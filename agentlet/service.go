@@ -28,11 +28,11 @@ type instance struct {
 	// is unknown, for the checks and tags that the next registration has to mind.
 	agent  presence
 	actual *Observed
-	// session that put it there; 0: none, or one of before this process. The agent keeps its token with the instance.
-	session int
-	// removedAt is when the agent was first asked to remove it, in the drain. markedCritical: it was put again since, as critical.
-	removedAt      time.Time
-	markedCritical bool
+	// login that put it there; 0: none, or one of before this process. The agent keeps its token with the instance.
+	login int
+	// removedAt is when the agent was first asked to remove it, in the drain. reregisteredCritical: it was put again since, as critical.
+	removedAt            time.Time
+	reregisteredCritical bool
 	// registered: it has been at the agent in this pod's life.
 	registered bool
 	// readiness is what the readiness check holds; empty when that isn't known.
@@ -68,7 +68,7 @@ func (i *instance) setWant(d *Definition) {
 func (i *instance) forget() {
 	*i = instance{
 		id: i.id, want: i.want, fingerprint: i.fingerprint, agent: absent, registered: i.registered,
-		removedAt: i.removedAt, markedCritical: i.markedCritical,
+		removedAt: i.removedAt, reregisteredCritical: i.reregisteredCritical,
 	}
 }
 

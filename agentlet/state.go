@@ -57,7 +57,7 @@ type state struct {
 	gate      gate
 	drain     drain
 	events    eventState
-	session   session
+	login     login
 	overrides overrides
 	retries   map[key]retry
 }

@@ -122,8 +122,8 @@ func (w *worker) setResult(r result, now time.Time) {
 	w.result, w.since = r, now
 }
 
-// kubeletDeadline is how long the kubelet may take to find out by itself what the own probe has found out.
-func (w *worker) kubeletDeadline() time.Duration {
+// kubeletDetectionTime is how long the kubelet may take to find out by itself what the own probe has found out.
+func (w *worker) kubeletDetectionTime() time.Duration {
 	took := func(probe *registration.Probe) time.Duration {
 		return time.Duration(probe.SuccessThreshold)*probe.Period + probe.Timeout
 	}

@@ -157,10 +157,10 @@ func TestUnknownTokenOfAnEarlierSessionIsIgnored(t *testing.T) {
 	}{"the session in use": {2, true}, "an earlier session": {1, false}} {
 		t.Run(name, func(t *testing.T) {
 			s := newState(testIdentity)
-			s.session.needed, s.session.current = true, Session{ID: 2}
-			s.observeDenial(updateHeartbeat{}, ErrUnknownToken, turn{begun: begun{session: c.session}, now: time.Now(), jitter: still})
-			if s.session.lost != c.lost {
-				t.Errorf("lost: %v, want %v", s.session.lost, c.lost)
+			s.login.needed, s.login.current = true, Session{ID: 2}
+			s.observeDenial(updateHeartbeat{}, ErrUnknownToken, turn{begun: begun{login: c.session}, now: time.Now(), jitter: still})
+			if s.login.lost != c.lost {
+				t.Errorf("lost: %v, want %v", s.login.lost, c.lost)
 			}
 		})
 	}

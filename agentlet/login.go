@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// session is the registrar's standing with Consul's ACL system.
-type session struct {
+// login is the registrar's standing with Consul's ACL system.
+type login struct {
 	// needed: without a session Consul shows and takes nothing.
 	needed bool
 	// current is the session in use; its ID is 0 before the first one. lost: Consul doesn't know its token any more.
@@ -26,10 +26,10 @@ type session struct {
 }
 
 // usable reports whether calls are allowed what the registrar is allowed.
-func (l *session) usable() bool { return !l.needed || l.current.ID != 0 && !l.lost }
+func (l *login) usable() bool { return !l.needed || l.current.ID != 0 && !l.lost }
 
 // all sessions that are there to be ended, the one in use last.
-func (l *session) all() []int {
+func (l *login) all() []int {
 	if l.current.ID == 0 || l.lost {
 		return l.old
 	}
@@ -54,7 +54,7 @@ const (
 // planLogin sees to a session, and reports whether there is one to use. One that should be renewed is used on meanwhile:
 // renewal is a new login, and every instance is put again with the new session, because Consul keeps the token with it.
 func planLogin(s *state, now time.Time, p *schedule) bool {
-	l := &s.session
+	l := &s.login
 	switch {
 	case !l.needed:
 		return true
@@ -71,28 +71,28 @@ func planLogin(s *state, now time.Time, p *schedule) bool {
 
 // planOldLogout ends sessions that were followed by another one, once no instance hangs on them.
 func planOldLogout(s *state, now time.Time, p *schedule) {
-	if len(s.session.old) == 0 || !p.reached(now, s.session.oldAt) {
+	if len(s.login.old) == 0 || !p.reached(now, s.login.oldAt) {
 		return
 	}
 	for _, i := range s.instances {
-		if i.agent != absent && i.session != s.session.current.ID {
+		if i.agent != absent && i.login != s.login.current.ID {
 			return
 		}
 	}
-	p.add(s, now, logOut{session: s.session.old[0]})
+	p.add(s, now, logOut{session: s.login.old[0]})
 }
 
 // planLastLogout ends every session once nothing of the pod is at the agent. While something is it needs its token: with
 // a dead one its checks could not turn critical in the catalog, and a session that stays runs out by itself.
 func planLastLogout(s *state, now time.Time, p *schedule) {
-	if open := s.session.all(); len(open) > 0 && s.removed() {
+	if open := s.login.all(); len(open) > 0 && s.removed() {
 		p.add(s, now, logOut{session: open[0]})
 	}
 }
 
 // loggedOut reports whether a process that may end has no logout left to wait for.
 func (s *state) loggedOut(now, mayEnd time.Time, p *schedule) bool {
-	if len(s.session.all()) == 0 || !s.removed() || errors.Is(s.retries[(logOut{}).key()].err, ErrUnreachable) {
+	if len(s.login.all()) == 0 || !s.removed() || errors.Is(s.retries[(logOut{}).key()].err, ErrUnreachable) {
 		return true
 	}
 	return p.reached(now, mayEnd.Add(logoutPatience))
@@ -118,7 +118,7 @@ func (logIn) run(ctx context.Context, ports *Config) outcome {
 
 // handleLogin takes in a session, which may be the one in use.
 func (s *state) handleLogin(began Session, t turn) {
-	l := &s.session
+	l := &s.login
 	if l.current.ID != began.ID {
 		t.log.Info("logged in", "session", began.ID, "renew", began.Renew)
 		maps.DeleteFunc(s.retries, func(_ key, failed retry) bool { return errors.Is(failed.err, ErrUnknownToken) })
@@ -155,7 +155,7 @@ func (c logOut) run(ctx context.Context, ports *Config) outcome {
 }
 
 func (s *state) handleLogout(ended int) {
-	l := &s.session
+	l := &s.login
 	l.old = slices.DeleteFunc(l.old, func(id int) bool { return id == ended })
 	if l.current.ID == ended {
 		l.current = Session{}
@@ -165,8 +165,8 @@ func (s *state) handleLogout(ended int) {
 // observeDenial takes in that Consul doesn't know the token of the session in use any more, or that it may not do what it should.
 // What is said of an earlier session says nothing.
 func (s *state) observeDenial(c command, err error, t turn) {
-	l := &s.session
-	if !l.usable() || t.session != l.current.ID || c.key() == (logIn{}).key() || c.key() == (logOut{}).key() {
+	l := &s.login
+	if !l.usable() || t.login != l.current.ID || c.key() == (logIn{}).key() || c.key() == (logOut{}).key() {
 		return
 	}
 	_, registers := c.(register)
@@ -185,7 +185,7 @@ func (s *state) observeDenial(c command, err error, t turn) {
 
 // loginFailure is why Consul's ACL system doesn't let the registrar in, or nil.
 func loginFailure(s *state) error {
-	if err := s.retries[(logIn{}).key()].err; err != nil && !s.session.usable() {
+	if err := s.retries[(logIn{}).key()].err; err != nil && !s.login.usable() {
 		return err
 	}
 	return s.failures(func(_ key, err error) bool { return errors.Is(err, ErrUnknownToken) })
