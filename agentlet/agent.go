@@ -38,8 +38,8 @@ func (c agentConn) answers() bool { return c.phase >= connNoLeader }
 // hasLeader reports whether the agent can reach its servers.
 func (c agentConn) hasLeader() bool { return c.phase == connected }
 
-// unhealthy reports whether the agent counts as unreachable in what the gate and the metrics say: nothing answers, or two updates in
-// a row were late. One late update may have been held up by a sync.
+// unhealthy reports whether the agent counts as unreachable in what the gate and the metrics say: nothing answers, or
+// two updates in a row were late. One late update may have been held up by a sync.
 func (c agentConn) unhealthy() bool { return !c.answers() || c.lateUpdates > 1 }
 
 // agentKnown reports whether enough is known of the agent to plan all that is wanted of it.
@@ -122,8 +122,8 @@ func (c listServices) run(ctx context.Context, ports *Config) outcome {
 	}}
 }
 
-// handleServices takes in what the agent has. After a lost connection everything is looked at anew: heartbeats go out at once, and
-// the catalog is asked again.
+// handleServices takes in what the agent has. After a lost connection everything is looked at anew: heartbeats go out
+// at once, and the catalog is asked again.
 func (s *state) handleServices(observed map[string]Observed, now time.Time) {
 	s.restoreMaintenance(observed)
 	reconnected := s.conn.reconnected
@@ -207,11 +207,20 @@ func agentProblem(s *state) (wrong gateStatus, found bool) {
 	case rejection(s) != nil:
 		return gateStatus{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
 	case lastError(s) != nil:
-		return gateStatus{reason: contract.RegistrationFailed, message: agent + " answered with an error: " + lastError(s).Error()}, true
+		return gateStatus{
+			reason:  contract.RegistrationFailed,
+			message: agent + " answered with an error: " + lastError(s).Error(),
+		}, true
 	case s.conn.unhealthy():
-		return gateStatus{reason: contract.ConsulUnreachable, message: agent + ": TTL check updates time out; the agent may be blocked on its servers"}, true
+		return gateStatus{
+			reason:  contract.ConsulUnreachable,
+			message: agent + ": TTL check updates time out; the agent may be blocked on its servers",
+		}, true
 	case !s.conn.listed && s.cause(listServices{}) != "":
-		return gateStatus{reason: contract.ConsulUnreachable, message: agent + ": listing services failed" + s.cause(listServices{})}, true
+		return gateStatus{
+			reason:  contract.ConsulUnreachable,
+			message: agent + ": listing services failed" + s.cause(listServices{}),
+		}, true
 	}
 	return wrong, false
 }
@@ -224,10 +233,11 @@ func rejection(s *state) error {
 	})
 }
 
-// lastError holds what else the agent answered last to registrations and updates, whatever its code: 500 for a full disk, 429. Nil
-// where nothing failed, or where it is an outage or a loss that is looked into anyway.
+// lastError holds what else the agent answered last to registrations and updates, whatever its code: 500 for a full
+// disk, 429. Nil where nothing failed, or where it is an outage or a loss that is looked into anyway.
 func lastError(s *state) error {
 	return s.failures(func(k key, err error) bool {
-		return (k.name == registrationKey || k.name == checksKey) && !isRejected(err) && !errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrAbsent)
+		return (k.name == registrationKey || k.name == checksKey) && !isRejected(err) && !errors.Is(err, ErrUnreachable) &&
+			!errors.Is(err, ErrAbsent)
 	})
 }

@@ -83,10 +83,10 @@ func (c readCatalog) run(ctx context.Context, ports *Config) outcome {
 	}}
 }
 
-// A reading that waits for something newer ends with each change on the node, which after an outage are hundreds in a row,
-// of other pods: if each had every pod read again, the node's pods together would read their number squared. So what brings
-// nothing new is done again after a pause that doubles from first to a bound: the pod waits no longer for what the catalog reports
-// than twice the time that it took, or a second more.
+// A reading that waits for something newer ends with each change on the node, which after an outage are hundreds in a
+// row, of other pods: if each had every pod read again, the node's pods together would read their number squared. So
+// what brings nothing new is done again after a pause that doubles from first to a bound: the pod waits no longer for
+// what the catalog reports than twice the time that it took, or a second more.
 const (
 	readBackoffFirst = 10 * time.Millisecond
 	readBackoffMax   = time.Second
@@ -152,8 +152,8 @@ func (s *state) synced(i *instance) bool {
 	return there && seen.Heartbeat == contract.Passing && seen.Readiness == s.health(i)
 }
 
-// Bounds of /status, which anybody in the network may ask for: one reading of the catalog serves all who ask within statusAge, and
-// an answer waits no longer than statusWait for it.
+// Bounds of /status, which anybody in the network may ask for: one reading of the catalog serves all who ask within
+// statusAge, and an answer waits no longer than statusWait for it.
 const (
 	statusAge  = time.Second
 	statusWait = 2 * time.Second

@@ -8,16 +8,16 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// checksKey is of the commands that update an instance's TTL checks, by the instance. One that can't be registered any more lives on as
-// it is, so that its checks don't wait for its registration.
+// checksKey is of the commands that update an instance's TTL checks, by the instance. One that can't be registered any
+// more lives on as it is, so that its checks don't wait for its registration.
 const checksKey = "checks"
 
 const (
 	// refreshEvery is how often an unchanged readiness check is written, up to half of it less: its TTL is a day, but somebody
 	// may have removed it, and nothing else would show that. The same state once more is no raft write.
 	refreshEvery = time.Minute
-	// rewriteAfterLateUpdate: when a late update may still be queued in the agent, the readiness check is written again after this time,
-	// because queued updates are applied in any order.
+	// rewriteAfterLateUpdate: when a late update may still be queued in the agent, the readiness check is written again
+	// after this time, because queued updates are applied in any order.
 	rewriteAfterLateUpdate = 2 * time.Second
 )
 
@@ -37,9 +37,9 @@ func planReadiness(s *state, i *instance, now time.Time, p *schedule) {
 	}
 }
 
-// planHeartbeat sends the heartbeat when it is due, and reports whether it is. It goes on for what an earlier agentlet of this
-// pod has left while it isn't known what the pod asks for, because the API server is away or the annotations have become invalid: the
-// pod is served all the same.
+// planHeartbeat sends the heartbeat when it is due, and reports whether it is. It goes on for what an earlier agentlet
+// of this pod has left while it isn't known what the pod asks for, because the API server is away or the annotations
+// have become invalid: the pod is served all the same.
 func planHeartbeat(s *state, i *instance, now time.Time, p *schedule) (due bool) {
 	if due = p.reached(now, i.heartbeatDue); due {
 		p.add(s, now, updateHeartbeat{id: i.id, timeout: i.updateTimeout(), ttl: i.ttl()})
@@ -47,11 +47,11 @@ func planHeartbeat(s *state, i *instance, now time.Time, p *schedule) (due bool)
 	return due
 }
 
-// planHeartbeatsWhileUnreachable keeps sending heartbeats while the agent is unreachable. An agent that is blocked in a sync answers
-// late, but still applies them; without them every instance is critical when the servers return. Where the sync holds the agent up for
-// longer than heartbeat-ttl, they are so for an instant all the same, until the heartbeats that wait are applied: the agent's own
-// timers wait with them for one lock, which a sync keeps through all its requests (agent/local State.SyncChanges of Consul 1.22), 7 s
-// for each change that the servers don't have.
+// planHeartbeatsWhileUnreachable keeps sending heartbeats while the agent is unreachable. An agent that is blocked in a
+// sync answers late, but still applies them; without them every instance is critical when the servers return. Where the
+// sync holds the agent up for longer than heartbeat-ttl, they are so for an instant all the same, until the heartbeats
+// that wait are applied: the agent's own timers wait with them for one lock, which a sync keeps through all its
+// requests (agent/local State.SyncChanges of Consul 1.22), 7 s for each change that the servers don't have.
 func planHeartbeatsWhileUnreachable(s *state, now time.Time, p *schedule) {
 	for _, id := range s.ids() {
 		if i := s.instances[id]; i.agent == present {
@@ -78,7 +78,10 @@ func heartbeatPause(ttl time.Duration, jitter func(time.Duration) time.Duration)
 // countMissedHeartbeats counts the heartbeats that should have been delivered by now.
 func (s *state) countMissedHeartbeats(now time.Time) {
 	for _, i := range s.instances {
-		for i.want != nil && i.want.HeartbeatTTL > 0 && !s.terminating() && !i.heartbeatMissedAt.IsZero() && !now.Before(i.heartbeatMissedAt) {
+		if i.want == nil || i.want.HeartbeatTTL == 0 || s.terminating() || i.heartbeatMissedAt.IsZero() {
+			continue
+		}
+		for !now.Before(i.heartbeatMissedAt) {
 			s.heartbeatsMissed++
 			i.heartbeatMissedAt = i.heartbeatMissedAt.Add(i.want.HeartbeatTTL / 3)
 		}
@@ -118,7 +121,13 @@ func (c updateReadiness) policy() policy {
 }
 
 func updatePolicy(timeout time.Duration) policy {
-	return policy{timeout: timeout, waitsForAgentLock: true, isCheckUpdate: true, absentIsLoss: true, maxUnreachable: backoffBreaking}
+	return policy{
+		timeout:           timeout,
+		waitsForAgentLock: true,
+		isCheckUpdate:     true,
+		absentIsLoss:      true,
+		maxUnreachable:    backoffBreaking,
+	}
 }
 
 func (c updateReadiness) run(ctx context.Context, ports *Config) outcome {

@@ -81,8 +81,8 @@ type policy struct {
 	// isBlocking: it waits for a change at somebody else's, and is cancelled when it is no longer planned. All others end by
 	// themselves: a cancelled register could reach the agent after its deregister.
 	isBlocking bool
-	// waitsForAgentLock: the agent answers only when it holds the lock under which it syncs. isCheckUpdate: a late answer to it says no more
-	// than that.
+	// waitsForAgentLock: the agent answers only when it holds the lock under which it syncs. isCheckUpdate: a late answer
+	// to it says no more than that.
 	waitsForAgentLock, isCheckUpdate bool
 	// changesAgent: what was read of the agent while it was in flight may be older or newer.
 	changesAgent bool
@@ -93,8 +93,8 @@ type policy struct {
 	once bool
 	// maxBackoff and maxUnreachable bound the pause before the next try, the latter where nobody answered; zero: backoffAgent.
 	maxBackoff, maxUnreachable time.Duration
-	// pauseWhileUnlisted, if not zero, is the pause after a failure while it isn't known what the agent has. Such a failure doesn't count:
-	// it says nothing of what can be done with a new connection.
+	// pauseWhileUnlisted, if not zero, is the pause after a failure while it isn't known what the agent has. Such a
+	// failure doesn't count: it says nothing of what can be done with a new connection.
 	pauseWhileUnlisted time.Duration
 }
 
@@ -129,7 +129,8 @@ type schedule struct {
 	wanted map[key]bool
 	// wake is when to plan again though nothing has happened; zero: never.
 	wake time.Time
-	// drained: the drain hooks may be answered. ended: the process was also told to end, has created its last event, and has logged out.
+	// drained: the drain hooks may be answered. ended: the process was also told to end, has created its last event, and
+	// has logged out.
 	drained, ended bool
 	// aborted: the end was announced, and never came.
 	aborted bool

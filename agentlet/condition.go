@@ -54,9 +54,9 @@ func (g *gate) setWant(want gateStatus, now time.Time) {
 // version, and what it says has to be believed again.
 const watchLag = time.Minute
 
-// compare says whether a pod as the watch delivered it is older (-1) or newer (1) than the answer to the last write, or the same (0).
-// The resource versions of one pod can be compared since Kubernetes 1.35 (KEP-5504), and before that in practice; known is
-// false where they can't be.
+// compare says whether a pod as the watch delivered it is older (-1) or newer (1) than the answer to the last write, or
+// the same (0). The resource versions of one pod can be compared since Kubernetes 1.35 (KEP-5504), and before that in
+// practice; known is false where they can't be.
 func (g gate) compare(pod *corev1.Pod) (order int, known bool) {
 	order, err := resourceversion.CompareResourceVersion(pod.ResourceVersion, g.version)
 	return order, err == nil

@@ -177,8 +177,8 @@ func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {
 	}
 }
 
-// TestForeignConditionIsOverwritten has somebody close an open gate again and again, in whatever order the answers to the registrar's
-// writes and the changes of the pod arrive. A second after the last change the gate is open.
+// TestForeignConditionIsOverwritten has somebody close an open gate again and again, in whatever order the answers to
+// the registrar's writes and the changes of the pod arrive. A second after the last change the gate is open.
 func TestForeignConditionIsOverwritten(t *testing.T) {
 	for seed := range uint64(300) {
 		synctest.Test(t, func(t *testing.T) {

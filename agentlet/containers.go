@@ -39,7 +39,8 @@ func (s *state) observeContainers(now time.Time) {
 			p.started = true
 			p.begin(now)
 		}
-		p.kubeletReported = p.kubeletReported || status.Ready || p.result == resultReady && !now.Before(p.since.Add(p.kubeletDetectionTime()))
+		p.kubeletReported = p.kubeletReported || status.Ready ||
+			p.result == resultReady && !now.Before(p.since.Add(p.kubeletDetectionTime()))
 	}
 }
 
@@ -109,8 +110,8 @@ func (c probeContainer) run(ctx context.Context, ports *Config) outcome {
 	return outcome{failure: failure, handle: func(s *state, t turn) { s.handleProbe(c, failure, t) }}
 }
 
-// handleProbe takes in a probe's result, unless the container is another by now. It logs when the container's readiness changes, and
-// the first failure in a row.
+// handleProbe takes in a probe's result, unless the container is another by now. It logs when the container's readiness
+// changes, and the first failure in a row.
 func (s *state) handleProbe(c probeContainer, failure error, t turn) {
 	w := s.workers[c.container]
 	if w == nil || w.instance != c.instance || w.current() != c.probe {

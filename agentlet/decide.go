@@ -8,8 +8,8 @@ type decision struct {
 	event eventSpec
 }
 
-// decide what the gate and the event should say, from what is known. It changes nothing and asks nobody: two evaluations of one state give equal
-// decisions.
+// decide what the gate and the event should say, from what is known. It changes nothing and asks nobody: two
+// evaluations of one state give equal decisions.
 func decide(s *state, now time.Time) decision {
 	gate := decideGate(s, now)
 	return decision{gate: gate, event: desiredEvent(s, gate, now)}

@@ -15,8 +15,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// TestDecideAndPlanArePure decides and plans twenty times from each of many random states, before and after the decision is committed:
-// always the same, whatever the order of maps, and without a change to the state.
+// TestDecideAndPlanArePure decides and plans twenty times from each of many random states, before and after the
+// decision is committed: always the same, whatever the order of maps, and without a change to the state.
 func TestDecideAndPlanArePure(t *testing.T) {
 	for seed := range uint64(300) {
 		s, now := randomState(newRandom(seed)), time.Now()

@@ -142,8 +142,8 @@ func aim(check *registration.Check, ip string) {
 }
 
 // Fingerprint tells definitions apart: 8 hexadecimal digits over every part but those that others may rightly set, the
-// tags under enable_tag_override, the sync generation, and a maintenance. It travels with the heartbeat check into the catalog, so that
-// the catalog's health of this definition can be told from that of an earlier one.
+// tags under enable_tag_override, the sync generation, and a maintenance. It travels with the heartbeat check into the
+// catalog, so that the catalog's health of this definition can be told from that of an earlier one.
 func (d Definition) Fingerprint() string {
 	d.Meta, d.Maintenance = withoutSyncGeneration(d.Meta), ""
 	if d.EnableTagOverride {

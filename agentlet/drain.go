@@ -54,7 +54,8 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 			// the proxy first
 		case i.agent != absent:
 			p.add(s, now, deregister{id: id})
-		case !i.reregisteredCritical && i.want != nil && s.catalog.fresh() && s.passes(i) && p.reached(now, i.removedAt.Add(notRemovedGrace)):
+		case !i.reregisteredCritical && i.want != nil && s.catalog.fresh() && s.passes(i) &&
+			p.reached(now, i.removedAt.Add(notRemovedGrace)):
 			p.add(s, now, register{id: id, definition: i.definition(), health: contract.Critical, fresh: true, markCritical: true})
 		}
 	}
@@ -63,12 +64,12 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 	}
 }
 
-// proxyFirst bounds how long a service waits for its mesh proxy to be out, for which an agent that is well takes milliseconds: the
-// drain's time is that of the service's direct clients, too.
+// proxyFirst bounds how long a service waits for its mesh proxy to be out, for which an agent that is well takes
+// milliseconds: the drain's time is that of the service's direct clients, too.
 const proxyFirst = time.Second
 
-// waitsForProxy reports whether an instance waits until its mesh proxy is out, by which others come to it. It doesn't wait for one
-// that can't be removed.
+// waitsForProxy reports whether an instance waits until its mesh proxy is out, by which others come to it. It doesn't
+// wait for one that can't be removed.
 func (s *state) waitsForProxy(i *instance) bool {
 	proxy := s.proxyOf(i)
 	return proxy != nil && proxy.agent != absent && s.retries[deregister{id: proxy.id}.key()].failures == 0

@@ -23,8 +23,8 @@ type Event struct {
 // comes and goes creates no more than a handful in that time.
 const (
 	eventInterval = 5 * time.Minute
-	// problemAfter is how long Consul must be out of reach, refuse, or fail a check before there is an event: a restart of the agent,
-	// which every pod of its node would report, takes less.
+	// problemAfter is how long Consul must be out of reach, refuse, or fail a check before there is an event: a restart of
+	// the agent, which every pod of its node would report, takes less.
 	problemAfter = 15 * time.Second
 	// eventGrace is how long an ended drain keeps the process for an event that is under way.
 	eventGrace = time.Second
@@ -144,7 +144,10 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	case found:
 		return eventSpec{} // it isn't known yet whether the agent is away
 	case s.inMaintenance():
-		return eventSpec{reason: contract.Maintenance, message: "the application has taken itself out of passing: " + s.overrides.reason}
+		return eventSpec{
+			reason:  contract.Maintenance,
+			message: "the application has taken itself out of passing: " + s.overrides.reason,
+		}
 	case s.reg != nil && !s.lostAt().IsZero():
 		return held(contract.CatalogLost, lostMessage)
 	case checksFail(s):
@@ -163,7 +166,9 @@ func desiredEndEvent(s *state, now time.Time) eventSpec {
 		return eventSpec{reason: contract.Drained, message: "the catalog has dropped every instance"}
 	case how == drainRefused:
 		return warning(contract.ConsulUnreachable, fmt.Sprintf(
-			"the Consul agent at %s refuses connections, or the login, so the pod ends with its instances registered", s.identity.ConsulAddress))
+			"the Consul agent at %s refuses connections, or the login, so the pod ends with its instances registered",
+			s.identity.ConsulAddress,
+		))
 	case how == drainTimedOut && !now.Before(end) && s.notRemoved(now):
 		return warning(contract.DrainTimedOut, notRemovedMessage(s))
 	case how == drainTimedOut && !now.Before(end):

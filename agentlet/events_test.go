@@ -132,8 +132,8 @@ func TestEventsBeforeTheGate(t *testing.T) {
 	}
 }
 
-// TestEventsAfterARestart: a restarted agentlet knows only the condition. It doesn't report again what the condition says. An outage is
-// reported again, because the condition of an open gate doesn't say it.
+// TestEventsAfterARestart: a restarted agentlet knows only the condition. It doesn't report again what the condition
+// says. An outage is reported again, because the condition of an open gate doesn't say it.
 func TestEventsAfterARestart(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, after *corev1.Pod

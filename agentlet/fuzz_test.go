@@ -11,8 +11,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// FuzzPod: no pod of the API server, after any other pod, makes the registrar panic, touch instances of others, or write a message that a
-// condition can't hold.
+// FuzzPod: no pod of the API server, after any other pod, makes the registrar panic, touch instances of others, or
+// write a message that a condition can't hold.
 func FuzzPod(f *testing.F) {
 	begun := probed(nil)
 	for _, pair := range [][2]*corev1.Pod{

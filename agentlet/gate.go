@@ -57,9 +57,18 @@ func evaluateOpen(s *state) gateStatus {
 	current := s.gate.current
 	switch {
 	case s.invalid != "":
-		return gateStatus{open: true, reason: contract.InvalidConfiguration, message: "keeping the last valid registration: " + s.invalid}
+		return gateStatus{
+			open:    true,
+			reason:  contract.InvalidConfiguration,
+			message: "keeping the last valid registration: " + s.invalid,
+		}
 	case checksFail(s):
-		return gateStatus{open: true, reason: contract.Registered, hold: problemAfter, message: s.openMessage(time.Time{}, "failing checks: "+failingChecks(s))}
+		return gateStatus{
+			open:    true,
+			reason:  contract.Registered,
+			hold:    problemAfter,
+			message: s.openMessage(time.Time{}, "failing checks: "+failingChecks(s)),
+		}
 	case s.reg != nil && (allSatisfyGate(s) || current.Reason == string(contract.InvalidConfiguration)):
 		return gateStatus{open: true, reason: contract.Registered, message: s.openMessage(time.Time{}, "")}
 	case s.reg != nil && !s.lostAt().IsZero():
@@ -88,7 +97,15 @@ func evaluateClosed(s *state, now time.Time) gateStatus {
 	case lost(s):
 		return gateStatus{reason: contract.CatalogLost, message: lostMessage}
 	case bounded && !now.Before(due):
-		return gateStatus{open: true, reason: contract.TimedOut, message: fmt.Sprintf("opened: %s=%s expired before the catalog confirmed the registration", contract.GateTimeout, s.reg.Settings.GateTimeout)}
+		return gateStatus{
+			open:   true,
+			reason: contract.TimedOut,
+			message: fmt.Sprintf(
+				"opened: %s=%s expired before the catalog confirmed the registration",
+				contract.GateTimeout,
+				s.reg.Settings.GateTimeout,
+			),
+		}
 	case found:
 		return wrong
 	case !registered && !s.ready():
@@ -98,7 +115,10 @@ func evaluateClosed(s *state, now time.Time) gateStatus {
 	case s.cause(readCatalog{}) != "":
 		return gateStatus{reason: contract.AwaitingCatalog, message: "reading the catalog failed" + s.cause(readCatalog{})}
 	case s.catalog.view != nil && len(s.catalog.view.FailingNodeChecks) > 0:
-		return gateStatus{reason: contract.AwaitingCatalog, message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", ")}
+		return gateStatus{
+			reason:  contract.AwaitingCatalog,
+			message: "the Consul node's own checks fail: " + strings.Join(s.catalog.view.FailingNodeChecks, ", "),
+		}
 	}
 	if failing := failingChecks(s); failing != "" {
 		return gateStatus{reason: contract.AwaitingCatalog, message: "in the catalog, with failing checks: " + failing}
@@ -167,8 +187,8 @@ func allSatisfyGate(s *state) bool {
 	return true
 }
 
-// satisfiesGate reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens no gate, whoever
-// asked for it.
+// satisfiesGate reports whether the catalog, as last read, has the instance as the gate wants it. A maintenance opens
+// no gate, whoever asked for it.
 func (s *state) satisfiesGate(i *instance) bool {
 	seen, there := s.inCatalog(i)
 	return there && (s.mode() == contract.GateRegistered || seen.Health == s.health(i) && !s.inMaintenance())

@@ -100,7 +100,8 @@ func TestFailedRenewalKeepsTheOldToken(t *testing.T) {
 	})
 }
 
-// TestOldTokensAreKeptWhileTheAgentHasThem: the agent keeps the token of a registration, and a new one reaches it with the next one.
+// TestOldTokensAreKeptWhileTheAgentHasThem: the agent keeps the token of a registration, and a new one reaches it with
+// the next one.
 func TestOldTokensAreKeptWhileTheAgentHasThem(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.acl, w.renew = true, 40*time.Minute

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// printable is a text as a condition or an event may hold it: without control characters but line breaks and tabs, since somebody's
-// terminal shows it, and with at most this many bytes. The chart's policies refuse anything else.
+// printable is a text as a condition or an event may hold it: without control characters but line breaks and tabs,
+// since somebody's terminal shows it, and with at most this many bytes. The chart's policies refuse anything else.
 func printable(text string, most int) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
@@ -23,8 +23,9 @@ func printable(text string, most int) string {
 	return strings.ToValidUTF8(text[:most-len(cut)], "") + cut
 }
 
-// openMessage is an open gate's message: "the catalog shows web, admin at 10.1.0.5; failing checks: …". A later agentlet of the pod
-// reads the address: after a reboot of the node the pod has another, which the catalog doesn't show yet.
+// openMessage is an open gate's message: "the catalog shows web, admin at 10.1.0.5; failing checks: …". A later
+// agentlet of the pod reads the address: after a reboot of the node the pod has another, which the catalog doesn't show
+// yet.
 type openMessage struct {
 	services []string
 	address  string

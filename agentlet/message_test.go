@@ -34,8 +34,8 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// TestMessagesOfOthersFitIntoTheCondition: messages contain texts of Consul and of annotations. The API server's policies reject a
-// message that is too long or not printable, and the gate would never say its reason.
+// TestMessagesOfOthersFitIntoTheCondition: messages contain texts of Consul and of annotations. The API server's
+// policies reject a message that is too long or not printable, and the gate would never say its reason.
 func TestMessagesOfOthersFitIntoTheCondition(t *testing.T) {
 	refusal := errors.Join(ErrRejected, errors.New("\x1b[2J"+strings.Repeat("no ", contract.MaxConditionMessage)))
 	for name, c := range map[string]struct {

@@ -56,21 +56,39 @@ func Metrics() []contract.Metric {
 	return []contract.Metric{
 		metric(metricBuild, contract.Gauge, "1, with the build's version in the labels.", label("version"), label("goversion")),
 		metric(metricGateOpen, contract.Gauge, "1 when the readiness gate is open, else 0."),
-		metric(metricGateReason, contract.Gauge, "1 for the reason that the gate has now, 0 for the others.", label("reason", reasons...)),
+		metric(
+			metricGateReason,
+			contract.Gauge,
+			"1 for the reason that the gate has now, 0 for the others.",
+			label("reason", reasons...),
+		),
 		metric(metricTimeToGate, contract.Gauge,
 			"Time from the containers' readiness to the open gate; absent before, and when an earlier process opened it."),
-		metric(metricTimeToDrain, contract.Gauge,
+		metric(
+			metricTimeToDrain,
+			contract.Gauge,
 			"Time from the sign of the pod's end until the catalog had dropped every instance, or there was nothing to wait for any more; absent before the end.",
-			label("outcome", drainWaiting, drainDropped, drainTimedOut, drainRefused, drainNothing)),
+			label("outcome", drainWaiting, drainDropped, drainTimedOut, drainRefused, drainNothing),
+		),
 		metric(metricReachable, contract.Gauge, "1 when the node's Consul agent answers in time and knows a leader, else 0."),
 		metric(metricMaintenance, contract.Gauge, "1 while the application is in maintenance mode by the local API, else 0."),
 		metric(metricRegistrations, contract.Counter, "Registrations by their cause; all but the first are re-registrations.",
 			label("cause", causeFirst, causeChanged, causeLost, causeResync)),
 		metric(metricHeartbeatsMissed, contract.Counter,
 			"Heartbeats that were not delivered before the next one was due. After three in a row the instance goes critical."),
-		metric(metricRequests, contract.Counter, "Requests to Consul, to the API server, and to the containers that the agentlet probes.", label("operation", operations...),
-			label("outcome", outcomeOK, outcomeAbsent, outcomeRejected, outcomeRefused, outcomeUnreachable, outcomeError)),
-		metric(metricDuration, contract.Summary, "Time that requests took, without those that wait for a change.", label("operation", short...)),
+		metric(
+			metricRequests,
+			contract.Counter,
+			"Requests to Consul, to the API server, and to the containers that the agentlet probes.",
+			label("operation", operations...),
+			label("outcome", outcomeOK, outcomeAbsent, outcomeRejected, outcomeRefused, outcomeUnreachable, outcomeError),
+		),
+		metric(
+			metricDuration,
+			contract.Summary,
+			"Time that requests took, without those that wait for a change.",
+			label("operation", short...),
+		),
 	}
 }
 
@@ -145,8 +163,12 @@ func (m *metrics) see(s *state, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seen = seen{
-		gateOpen: s.gate.open(), reason: s.gate.want.reason, reachable: !s.conn.unhealthy() && s.conn.hasLeader(), inMaintenance: s.inMaintenance(),
-		heartbeatsMissed: s.heartbeatsMissed, drain: s.progress(now),
+		gateOpen:         s.gate.open(),
+		reason:           s.gate.want.reason,
+		reachable:        !s.conn.unhealthy() && s.conn.hasLeader(),
+		inMaintenance:    s.inMaintenance(),
+		heartbeatsMissed: s.heartbeatsMissed,
+		drain:            s.progress(now),
 	}
 }
 

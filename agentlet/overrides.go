@@ -44,9 +44,10 @@ type overrideError struct {
 func (e *overrideError) Error() string { return e.why }
 func (e *overrideError) Unwrap() error { return e.kind }
 
-// overrides hold until the application takes them back, or one of the containers that count has restarted: a new process is not
-// what the old one said of itself. They are in this process's memory alone: after its own restart the tags are withdrawn, for they
-// claim something; a maintenance, which gives something up, is found again at the Consul agent and goes on.
+// overrides hold until the application takes them back, or one of the containers that count has restarted: a new
+// process is not what the old one said of itself. They are in this process's memory alone: after its own restart the
+// tags are withdrawn, for they claim something; a maintenance, which gives something up, is found again at the Consul
+// agent and goes on.
 type overrides struct {
 	maintenance bool
 	reason      string
@@ -61,8 +62,8 @@ type overrides struct {
 	convergedCh chan struct{}
 }
 
-// Each change may be a raft write, and an application may change its mind in a loop: so many changes at once, and then one in each
-// changeEvery. Saying the same again is free.
+// Each change may be a raft write, and an application may change its mind in a loop: so many changes at once, and then
+// one in each changeEvery. Saying the same again is free.
 const (
 	changesAtOnce = 10
 	changeEvery   = time.Second
@@ -108,7 +109,10 @@ func (s *state) setOverride(o Override, now time.Time) error {
 	case s.reg == nil:
 		return &overrideError{ErrOverrideUnavailable, "the pod's annotations are not known yet; try again in a moment"}
 	case !s.localAPIEnabled():
-		return &overrideError{ErrOverrideForbidden, "the pod's annotation " + contract.LocalAPI + " does not say " + string(contract.LocalAPIEnabled)}
+		return &overrideError{
+			ErrOverrideForbidden,
+			"the pod's annotation " + contract.LocalAPI + " does not say " + string(contract.LocalAPIEnabled),
+		}
 	}
 	if o.Tags != nil {
 		if err := s.checkTags(*o.Tags); err != nil {
@@ -134,7 +138,10 @@ func (s *state) setOverride(o Override, now time.Time) error {
 func (s *state) checkTags(tags []string) error {
 	for _, service := range s.reg.Services {
 		if service.EnableTagOverride && len(tags) > 0 {
-			return &overrideError{ErrOverrideConflict, "tags: the service " + service.Name + " leaves its tags to others, by enable_tag_override"}
+			return &overrideError{
+				ErrOverrideConflict,
+				"tags: the service " + service.Name + " leaves its tags to others, by enable_tag_override",
+			}
 		}
 	}
 	for i, tag := range tags {
@@ -240,13 +247,16 @@ func (s *state) allConverged() bool {
 }
 
 func (s *state) converged(i *instance) bool {
-	return i.agent == present && i.upToDate() && i.readiness == s.health(i) && i.maintenanceOutput == s.maintenanceOutput() && i.confirmed && !i.lost()
+	return i.agent == present && i.upToDate() && i.readiness == s.health(i) && i.maintenanceOutput == s.maintenanceOutput() &&
+		i.confirmed &&
+		!i.lost()
 }
 
-// allDueConverged reports whether there is nothing more to wait for: the catalog has what was said of every service that is to be there
-// now.
+// allDueConverged reports whether there is nothing more to wait for: the catalog has what was said of every service
+// that is to be there now.
 func (s *state) allDueConverged() bool {
-	return s.terminating() || !slices.ContainsFunc(s.wanted(), func(i *instance) bool { return s.shouldRegister(i) && !s.converged(i) })
+	return s.terminating() ||
+		!slices.ContainsFunc(s.wanted(), func(i *instance) bool { return s.shouldRegister(i) && !s.converged(i) })
 }
 
 // notifyConverged lets those go who wait until Consul has the overrides.

@@ -23,7 +23,8 @@ func plan(s *state, now time.Time) schedule {
 	return p
 }
 
-// planLife keeps the pod's instances as the pod asks for: first a connection with the agent, then a session, then what the agent has.
+// planLife keeps the pod's instances as the pod asks for: first a connection with the agent, then a session, then what
+// the agent has.
 func planLife(s *state, now time.Time, p *schedule) {
 	if !s.conn.hasLeader() {
 		p.add(s, now, getLeader{})
@@ -70,8 +71,8 @@ func planInstance(s *state, i *instance, now time.Time, p *schedule) (waits bool
 	return !i.confirmed || !s.gate.open() && s.mode() != contract.GateOff
 }
 
-// followsCatalog reports whether the catalog is read on when nothing waits for it: under the continuous policy, and where a service
-// has checks of its own, whose results only Consul knows.
+// followsCatalog reports whether the catalog is read on when nothing waits for it: under the continuous policy, and
+// where a service has checks of its own, whose results only Consul knows.
 func (s *state) followsCatalog() bool {
 	return s.reg != nil && (s.reg.Settings.GatePolicy == contract.GateContinuous ||
 		slices.ContainsFunc(s.reg.Services, func(service registration.Service) bool { return len(service.Checks) > 0 }))

@@ -14,8 +14,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestPlan is about the commands that are planned at once in each situation. How a situation arises, and what follows over time, is in
-// the other tests.
+// TestPlan is about the commands that are planned at once in each situation. How a situation arises, and what follows
+// over time, is in the other tests.
 func TestPlan(t *testing.T) {
 	now := time.Now()
 	conditioned := func(pod *corev1.Pod, podReady corev1.ConditionStatus) *corev1.Pod {

@@ -152,14 +152,14 @@ func finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// podEnds reports whether the pod itself ends, as far as the API server reports: the signs that only the process gets may concern its
-// container alone.
+// podEnds reports whether the pod itself ends, as far as the API server reports: the signs that only the process gets
+// may concern its container alone.
 func (s *state) podEnds() bool {
 	return s.signals.deletion || s.signals.finished || s.pod != nil && completed(s.pod)
 }
 
-// completed reports whether all containers of the application have ended for good. The phase says so only when the kubelet has ended
-// the sidecars, too.
+// completed reports whether all containers of the application have ended for good. The phase says so only when the
+// kubelet has ended the sidecars, too.
 func completed(pod *corev1.Pod) bool {
 	statuses := pod.Status.ContainerStatuses
 	return len(statuses) > 0 && !slices.ContainsFunc(statuses, func(status corev1.ContainerStatus) bool {

@@ -22,8 +22,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// play is a pod's life under a script of faults: whatever happens, after the faults the catalog agrees with the pod's readiness, the
-// gate is right, and nothing of others was touched.
+// play is a pod's life under a script of faults: whatever happens, after the faults the catalog agrees with the pod's
+// readiness, the gate is right, and nothing of others was touched.
 type play struct {
 	*consulModel
 	mu         sync.Mutex

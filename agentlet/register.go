@@ -13,8 +13,8 @@ import (
 // registrationKey is of the commands that change an instance at the agent, by the instance.
 const registrationKey = "registration"
 
-// Consul's agent syncs a change at once, but a failed sync waits for its next change or full sync, so an agent whose catalog lags is
-// made to sync with a changed definition, first after resyncAfter.
+// Consul's agent syncs a change at once, but a failed sync waits for its next change or full sync, so an agent whose
+// catalog lags is made to sync with a changed definition, first after resyncAfter.
 const (
 	resyncAfter = 2 * time.Second
 	resyncMax   = 30 * time.Second
@@ -49,7 +49,8 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 		if s.conn.hasLeader() && (!again || p.reached(now, i.registeredAt.Add(reregisterInterval))) {
 			p.add(s, now, c)
 		}
-	case i.notesStale() && i.readiness == s.health(i) && i.maintenanceOutput == s.maintenanceOutput() && s.conn.hasLeader() && s.conn.lateUpdates == 0:
+	case i.notesStale() && i.readiness == s.health(i) && i.maintenanceOutput == s.maintenanceOutput() &&
+		s.conn.hasLeader() && s.conn.lateUpdates == 0:
 		p.add(s, now, newRegister(s, i)) // the update comes first: it takes effect also where the agent is blocked
 	case (!i.confirmed || i.lost()) && s.conn.hasLeader() && s.catalog.fresh() && !s.synced(i) && p.reached(now, i.resyncAt):
 		c := newRegister(s, i)
@@ -120,8 +121,11 @@ func (s *state) handleRegistered(c register, err error, t turn) {
 		i.readiness, i.maintenanceOutput = c.health, "" // otherwise the check has kept its state
 	}
 	i.actual = &Observed{
-		Definition: c.definition, Fingerprint: c.definition.Fingerprint(), Readiness: i.readiness, MaintenanceOutput: i.maintenanceOutput,
-		Checks: c.definition.checkIDs(),
+		Definition:        c.definition,
+		Fingerprint:       c.definition.Fingerprint(),
+		Readiness:         i.readiness,
+		MaintenanceOutput: i.maintenanceOutput,
+		Checks:            c.definition.checkIDs(),
 	}
 	i.agent, i.registered, i.login, s.registeredHere = present, true, t.login, true
 	i.registeredAt, i.registeredFingerprint = t.now, i.actual.Fingerprint
@@ -132,7 +136,8 @@ func (s *state) handleRegistered(c register, err error, t turn) {
 	s.invalidateConfirmation(i, t)
 }
 
-// invalidateConfirmation asks the catalog anew about an instance that was changed at the agent, and sets the time of the next resync.
+// invalidateConfirmation asks the catalog anew about an instance that was changed at the agent, and sets the time of
+// the next resync.
 func (s *state) invalidateConfirmation(i *instance, t turn) {
 	s.catalog.generation++
 	i.confirmed = false

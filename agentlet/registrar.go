@@ -116,8 +116,8 @@ type loop struct {
 	group    sync.WaitGroup
 }
 
-// ErrTerminationAborted means that the kubelet announced the pod's end, and that it never came. A registrar that starts anew serves
-// the pod again.
+// ErrTerminationAborted means that the kubelet announced the pod's end, and that it never came. A registrar that starts
+// anew serves the pod again.
 var ErrTerminationAborted = errors.New("the pod's end was announced and never came: starting anew")
 
 // Run works until Terminate was called and the drain is over, or ctx ends; what is under way is cancelled then. It
@@ -173,16 +173,16 @@ func (r *Registrar) Run(ctx context.Context) error {
 // freezeNoticed is the least time for which a process that did not run says so: a busy node takes less.
 const freezeNoticed = 5 * time.Second
 
-// noticeFreeze logs that the process did not run when it should have: it was stopped, or had no processor. That explains what follows:
-// missed heartbeats, and an instance that was critical meanwhile.
+// noticeFreeze logs that the process did not run when it should have: it was stopped, or had no processor. That
+// explains what follows: missed heartbeats, and an instance that was critical meanwhile.
 func (l *loop) noticeFreeze(wake, now time.Time) {
 	if late := now.Sub(wake); !wake.IsZero() && late > freezeNoticed {
 		l.log.Warn("the process did not run", "seconds", late.Seconds())
 	}
 }
 
-// PodEnded reports whether it was the pod's end that Run has returned for: the kubelet may also start the agentlet's container anew, alone,
-// and then whatever else is in the pod lives on. It waits for Run.
+// PodEnded reports whether it was the pod's end that Run has returned for: the kubelet may also start the agentlet's
+// container anew, alone, and then whatever else is in the pod lives on. It waits for Run.
 func (r *Registrar) PodEnded() bool {
 	<-r.done
 	return r.podEnded

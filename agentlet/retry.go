@@ -122,9 +122,9 @@ func (s *state) keepRetry(c command, err error, wasListed bool, t turn) (before 
 	return before
 }
 
-// dropRetries forgets the failures of what nobody wants any more, such as a refused registration that was taken back: the gate would
-// report them for ever. It reports whether there were any. While the agent isn't known well enough to plan, and until its backoff is over,
-// each is kept.
+// dropRetries forgets the failures of what nobody wants any more, such as a refused registration that was taken back:
+// the gate would report them for ever. It reports whether there were any. While the agent isn't known well enough to
+// plan, and until its backoff is over, each is kept.
 func (s *state) dropRetries(p *schedule, now time.Time) (dropped bool) {
 	if s.terminating() || !s.agentKnown() {
 		return false

@@ -162,8 +162,8 @@ func TestConstant(t *testing.T) {
 	}
 }
 
-// TestFailuresOfUnwantedCommandsAreDropped has a failure end because the plan no longer contains its command, or because the command
-// is in flight again and has no answer yet.
+// TestFailuresOfUnwantedCommandsAreDropped has a failure end because the plan no longer contains its command, or
+// because the command is in flight again and has no answer yet.
 func TestFailuresOfUnwantedCommandsAreDropped(t *testing.T) {
 	revertedAfter := func(err error) func(*world, *Registrar) {
 		return func(w *world, r *Registrar) {
@@ -199,7 +199,8 @@ func TestFailuresOfUnwantedCommandsAreDropped(t *testing.T) {
 	}
 }
 
-// TestFailureBeforeReadinessIsDropped: a pod that was ready for a moment, in which its registration failed, waits for its containers.
+// TestFailureBeforeReadinessIsDropped: a pod that was ready for a moment, in which its registration failed, waits for
+// its containers.
 func TestFailureBeforeReadinessIsDropped(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.setFail(failing(errors.New("500 no space left on device"), "register"))
@@ -215,8 +216,8 @@ func TestFailureBeforeReadinessIsDropped(t *testing.T) {
 	})
 }
 
-// TestSimultaneousFailuresAreReportedOnce: a message about several failures doesn't change by itself, so that failures that last cost
-// no write and no event after their first minute.
+// TestSimultaneousFailuresAreReportedOnce: a message about several failures doesn't change by itself, so that failures
+// that last cost no write and no event after their first minute.
 func TestSimultaneousFailuresAreReportedOnce(t *testing.T) {
 	rejected := func(name string) error { return fmt.Errorf("register %s: %w: 400 bad %s", name, ErrRejected, name) }
 	unknownToken := func(name string) error { return fmt.Errorf("register %s: %w: no %s", name, ErrUnknownToken, name) }

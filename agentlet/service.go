@@ -30,7 +30,8 @@ type instance struct {
 	actual *Observed
 	// login that put it there; 0: none, or one of before this process. The agent keeps its token with the instance.
 	login int
-	// removedAt is when the agent was first asked to remove it, in the drain. reregisteredCritical: it was put again since, as critical.
+	// removedAt is when the agent was first asked to remove it, in the drain. reregisteredCritical: it was put again
+	// since, as critical.
 	removedAt            time.Time
 	reregisteredCritical bool
 	// registered: it has been at the agent in this pod's life.

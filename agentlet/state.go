@@ -42,7 +42,8 @@ type state struct {
 	sigtermAt     time.Time
 
 	conn agentConn
-	// lateGeneration counts how often updates came late, several together once; what waits on a connection from before is asked again.
+	// lateGeneration counts how often updates came late, several together once; what waits on a connection from before is
+	// asked again.
 	lateGeneration int
 	// writeGeneration counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
 	writeGeneration int

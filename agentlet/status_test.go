@@ -8,8 +8,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestStatusReadsTheCatalog: /status reports the catalog of now, also where nothing else reads it, and many requests cost one read a
-// second.
+// TestStatusReadsTheCatalog: /status reports the catalog of now, also where nothing else reads it, and many requests
+// cost one read a second.
 func TestStatusReadsTheCatalog(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r, _ := started(t, w, testPod())

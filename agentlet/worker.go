@@ -17,8 +17,8 @@ const (
 
 func (r result) String() string { return [...]string{"unknown", "not ready", "ready"}[r] }
 
-// combine puts what the kubelet and the agentlet's own probe report together: as long as one has reported nothing the other decides,
-// and then a container is ready only while both say so.
+// combine puts what the kubelet and the agentlet's own probe report together: as long as one has reported nothing the
+// other decides, and then a container is ready only while both say so.
 func combine(kubelet, probe result) bool {
 	switch {
 	case kubelet == resultUnknown:
@@ -56,7 +56,8 @@ type worker struct {
 	// since is when the result became what it is, failedAt when it last became not ready. flapping: and it had not long before.
 	since, failedAt time.Time
 	flapping        bool
-	// kubeletReported: the kubelet has said that this container is ready, or has had the time to, so that its silence means not ready.
+	// kubeletReported: the kubelet has said that this container is ready, or has had the time to, so that its silence
+	// means not ready.
 	kubeletReported bool
 }
 
@@ -107,9 +108,10 @@ func (w *worker) record(passed bool, now time.Time) {
 	}
 }
 
-// setResult sets the result, at once as a rule. Of a container that fails again within two of the kubelet's periods only the failure
-// counts at once, and that it is ready when one period is over: so one that flaps costs Consul no more than two writes a
-// period, which is what the kubelet's result could cost. Its probes go on, and the next success asks again.
+// setResult sets the result, at once as a rule. Of a container that fails again within two of the kubelet's periods
+// only the failure counts at once, and that it is ready when one period is over: so one that flaps costs Consul no more
+// than two writes a period, which is what the kubelet's result could cost. Its probes go on, and the next success asks
+// again.
 func (w *worker) setResult(r result, now time.Time) {
 	period := w.probes.Readiness.Period
 	switch {

@@ -25,8 +25,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// world is all that a registrar talks to: a Consul agent, a catalog that follows it after a delay, an API server, and an application.
-// It lives in a synctest bubble.
+// world is all that a registrar talks to: a Consul agent, a catalog that follows it after a delay, an API server, and
+// an application. It lives in a synctest bubble.
 type world struct {
 	mu        sync.Mutex
 	agent     map[string]agentEntry
@@ -116,8 +116,8 @@ const (
 	readHang = 5 * time.Second
 )
 
-// hang never gets an answer, as over a connection that is open at this end alone. It ends as the adapters end such calls: with the
-// caller's bound or their own, and for Consul as ErrLate.
+// hang never gets an answer, as over a connection that is open at this end alone. It ends as the adapters end such
+// calls: with the caller's bound or their own, and for Consul as ErrLate.
 func (w *world) hang(ctx context.Context, call string) error {
 	ctx, cancel := context.WithTimeout(ctx, longHang)
 	defer cancel()
@@ -635,7 +635,8 @@ func (w *world) registered() bool { return w.web().definition.ID != "" }
 // changes is the number of changes so far.
 func (w *world) changes() uint64 { return read(w, func() uint64 { return w.index }) }
 
-// start runs a registrar against the world until the test's end, and hands these pods over to it. The returned channel gets Run's result.
+// start runs a registrar against the world until the test's end, and hands these pods over to it. The returned channel
+// gets Run's result.
 func (w *world) start(t *testing.T, pods ...*corev1.Pod) (*Registrar, <-chan error) {
 	t.Helper()
 	config := Config{

@@ -135,7 +135,8 @@ func (a *sharedAuthority) write(ctx context.Context, seen *corev1.Secret) error 
 	if secret.Data == nil {
 		secret.Data = map[string][]byte{}
 	}
-	secret.Data[corev1.TLSCertKey], secret.Data[caKey], secret.Data[corev1.TLSPrivateKeyKey] = pair.certificate, pair.certificate, pair.key
+	secret.Data[corev1.TLSCertKey], secret.Data[caKey] = pair.certificate, pair.certificate
+	secret.Data[corev1.TLSPrivateKeyKey] = pair.key
 	if seen == nil {
 		_, err = secrets.Create(ctx, secret, metav1.CreateOptions{FieldManager: fieldManager})
 	} else {
@@ -166,7 +167,10 @@ func readAuthority(secret *corev1.Secret, now time.Time) (keyPair, *tls.Certific
 		return keyPair{}, nil, errors.New("its certificate is for no signatures of certificates")
 	case now.Before(certificate.Leaf.NotBefore):
 		// Made while a clock was ahead: nobody would trust what it signs before that time comes.
-		return keyPair{}, nil, fmt.Errorf("its certificate begins to be valid at %s only", certificate.Leaf.NotBefore.UTC().Format(time.DateTime))
+		return keyPair{}, nil, fmt.Errorf(
+			"its certificate begins to be valid at %s only",
+			certificate.Leaf.NotBefore.UTC().Format(time.DateTime),
+		)
 	case certificate.Leaf.NotAfter.Sub(now) < certificate.Leaf.NotAfter.Sub(certificate.Leaf.NotBefore)/3:
 		return keyPair{}, nil, errors.New("two thirds of its life are over")
 	}

@@ -47,7 +47,14 @@ func validating(client kubernetes.Interface, name string) configuration {
 
 // patcher is a typed client for one kind of configuration.
 type patcher[T any] interface {
-	Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, options metav1.PatchOptions, subresources ...string) (T, error)
+	Patch(
+		ctx context.Context,
+		name string,
+		kind types.PatchType,
+		patch []byte,
+		options metav1.PatchOptions,
+		subresources ...string,
+	) (T, error)
 }
 
 func patching[T any](client patcher[T], name string) func(ctx context.Context, patch []byte) error {

@@ -123,8 +123,8 @@ func (s *Self) wouldTrust(certificate *x509.Certificate) error {
 	return s.bundles.trusts(&tls.Certificate{Certificate: [][]byte{certificate.Raw}, Leaf: certificate}, s.name)
 }
 
-// propagationDelay is how long a bundle has to hold a new authority before that signs. Each API server of several hears of the bundle
-// by a watch of its own, some a moment later than the one that this replica watches.
+// propagationDelay is how long a bundle has to hold a new authority before that signs. Each API server of several hears
+// of the bundle by a watch of its own, some a moment later than the one that this replica watches.
 const propagationDelay = 3 * time.Second
 
 // trustedAuthority signs only what the API server was told to trust. When the authority is replaced, the certificate

@@ -37,8 +37,8 @@ type Connect struct {
 	GRPCPort int
 	// Secret in each pod's own namespace, with the proxy's token of Consul's ACL system under the key "token"; empty: none.
 	Secret string
-	// AuthMethod of Consul's by which the agentlet makes each proxy a token of its own; its tokens may not run out. It needs agentlets
-	// that log in. Empty: none.
+	// AuthMethod of Consul's by which the agentlet makes each proxy a token of its own; its tokens may not run out. It
+	// needs agentlets that log in. Empty: none.
 	AuthMethod string
 	// Args follow those of consul: for Envoy, flags of consul connect envoy, and after "--" of Envoy itself.
 	Args []string
@@ -72,7 +72,10 @@ func (c *Config) validateConnect(at *field.Path) (errs field.ErrorList) {
 	case c.ConsulACL.Mode != ACLLogin:
 		errs = append(errs, field.Invalid(at.Child("authMethod"), connect.AuthMethod, "counts with consulACL.mode login only"))
 	case connect.Secret != "":
-		errs = append(errs, field.Invalid(at.Child("secret"), connect.Secret, "the token is that of the Secret, or of a login by authMethod"))
+		errs = append(
+			errs,
+			field.Invalid(at.Child("secret"), connect.Secret, "the token is that of the Secret, or of a login by authMethod"),
+		)
 	}
 	_, wrong := connect.resources(at)
 	errs = append(errs, wrong...)
@@ -199,12 +202,16 @@ func (p *proxyParts) mountToken(agentlet *corev1.Container) {
 		return
 	}
 	agentlet.Args = append(agentlet.Args, flagProxyAuthMethod+p.authMethod, "--proxy-token-file="+contract.ProxyToken)
-	agentlet.VolumeMounts = append(slices.Clip(agentlet.VolumeMounts), corev1.VolumeMount{Name: contract.ProxyTokenName, MountPath: contract.ProxyTokenPath})
+	agentlet.VolumeMounts = append(
+		slices.Clip(agentlet.VolumeMounts),
+		corev1.VolumeMount{Name: contract.ProxyTokenName, MountPath: contract.ProxyTokenPath},
+	)
 }
 
 // lentBy reports whether an agentlet of an earlier injection makes the token that the proxy needs, if it needs one.
 func (p *proxyParts) lentBy(agentlet *corev1.Container) bool {
-	return p.authMethod == "" || slices.ContainsFunc(agentlet.Args, func(arg string) bool { return strings.HasPrefix(arg, flagProxyAuthMethod) })
+	return p.authMethod == "" ||
+		slices.ContainsFunc(agentlet.Args, func(arg string) bool { return strings.HasPrefix(arg, flagProxyAuthMethod) })
 }
 
 const flagProxyAuthMethod = "--proxy-auth-method="
@@ -272,7 +279,10 @@ func (i *Injector) proxyCollisions(pod *corev1.Pod, f *existing, service string)
 		volume := &pod.Spec.Volumes[k]
 		own := func(v corev1.Volume) bool { return v.Name == volume.Name && !equality.Semantic.DeepEqual(&v, volume) }
 		if len(errs) < maxCollisions && slices.ContainsFunc(i.parts.proxy.volumes, own) {
-			errs = append(errs, field.Invalid(field.NewPath("spec", "volumes"), volume.Name, "the mesh proxy's own volume has this name; rename this one"))
+			errs = append(
+				errs,
+				field.Invalid(field.NewPath("spec", "volumes"), volume.Name, "the mesh proxy's own volume has this name; rename this one"),
+			)
 		}
 	}
 	return errs

@@ -88,7 +88,13 @@ func newPodAdditions(config *Config) podAdditions {
 }
 
 // container is the agentlet's container for one pod. It has no probes: its readiness would count for the pod.
-func (p *podAdditions) container(pod *corev1.Pod, settings *registration.Settings, nonce string, allowed *registration.Allowed, otherGates []string) *corev1.Container {
+func (p *podAdditions) container(
+	pod *corev1.Pod,
+	settings *registration.Settings,
+	nonce string,
+	allowed *registration.Allowed,
+	otherGates []string,
+) *corev1.Container {
 	c := p.base
 	c.Args = make([]string, 0, len(p.firstArgs)+3+len(otherGates)+len(p.lastArgs))
 	c.Args = append(c.Args, p.firstArgs...)

@@ -114,13 +114,29 @@ func (i *Injector) Decide(request Request) Decision {
 		return Decision{Outcome: Denied, Reason: reason, Errors: translation.MapErrors(errs), Warnings: warnings}
 	}
 
-	c := patchBuilder{parts: &i.parts, pod: pod, found: &found, settings: &reg.Settings, nonce: request.Nonce, allowed: &allowed, service: service, otherGates: i.otherGates(pod), warnings: warnings}
+	c := patchBuilder{
+		parts:      &i.parts,
+		pod:        pod,
+		found:      &found,
+		settings:   &reg.Settings,
+		nonce:      request.Nonce,
+		allowed:    &allowed,
+		service:    service,
+		otherGates: i.otherGates(pod),
+		warnings:   warnings,
+	}
 	c.addAnnotations(translation.Annotations)
 	c.compose()
 	if len(c.patch) == 0 {
 		return Decision{Outcome: Skipped, Reason: ReasonAlreadyInjected, Warnings: c.warnings}
 	}
-	return Decision{Outcome: Injected, Reason: ReasonInjected, Warnings: c.warnings, Patch: c.patch, Translated: translation.Annotations}
+	return Decision{
+		Outcome:    Injected,
+		Reason:     ReasonInjected,
+		Warnings:   c.warnings,
+		Patch:      c.patch,
+		Translated: translation.Annotations,
+	}
 }
 
 // firstReason keeps the reason of the errors found before, which people have to see to first.

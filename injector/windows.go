@@ -31,7 +31,8 @@ func isHostProcess(options *corev1.WindowsSecurityContextOptions) bool {
 
 // affinityToWindows reports whether every kind of node that the affinity requires runs Windows: one term is enough for a node.
 func affinityToWindows(affinity *corev1.Affinity) bool {
-	if affinity == nil || affinity.NodeAffinity == nil || affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+	if affinity == nil || affinity.NodeAffinity == nil ||
+		affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		return false
 	}
 	terms := affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms

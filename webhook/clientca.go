@@ -25,8 +25,8 @@ type ClientCA struct {
 	pool *x509.CertPool
 }
 
-// NewClientCA reads a file with certificates in PEM form. What is written into it later counts for connections ten seconds later at
-// the latest; what can't be read is logged, and leaves it as it was.
+// NewClientCA reads a file with certificates in PEM form. What is written into it later counts for connections ten
+// seconds later at the latest; what can't be read is logged, and leaves it as it was.
 func NewClientCA(file string, log *slog.Logger) (*ClientCA, error) {
 	c := &ClientCA{file: file, log: log}
 	if err := c.load(); err != nil {

@@ -45,8 +45,9 @@ func (c counting) Enabled(context.Context, slog.Level) bool { return true }
 
 func (c counting) Handle(context.Context, slog.Record) error { c.lines.Add(1); return nil }
 
-// TestStrangersConnections has thousands of connections come to each port. Reviews are answered meanwhile, on the connections that the API
-// server has and on new ones, and so are probes and scrapes; and the connections take no more than their share.
+// TestStrangersConnections has thousands of connections come to each port. Reviews are answered meanwhile, on the
+// connections that the API server has and on new ones, and so are probes and scrapes; and the connections take no more
+// than their share.
 func TestStrangersConnections(t *testing.T) {
 	const maxMemory = 40 << 20 // without limits it is 81 MiB
 	one := func(int) string { return "127.9.0.1" }

@@ -176,7 +176,12 @@ func (h *handler) decide(ctx context.Context, body []byte, found *result) (*admi
 }
 
 // reviewWithin reviews a body that takes at most cost once there is room for it.
-func (h *handler) reviewWithin(ctx context.Context, body []byte, cost int64, found *result) (*admissionv1.AdmissionResponse, error) {
+func (h *handler) reviewWithin(
+	ctx context.Context,
+	body []byte,
+	cost int64,
+	found *result,
+) (*admissionv1.AdmissionResponse, error) {
 	if ctx.Err() != nil {
 		return nil, &requestError{statusTold, errLate}
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 // Memory that all reviews of a process may take at once, in bytes. Whoever reaches the port can send any number of
-// bodies, so each waits until there is room for it. Together these are a third of the memory limit that the chart sets. A body that no room would be large enough for is not decoded.
+// bodies, so each waits until there is room for it. Together these are a third of the memory limit that the chart sets.
+// A body that no room would be large enough for is not decoded.
 const (
 	// roomForBodies is for bodies over smallBody while they arrive and until they are answered. It holds one of the largest.
 	roomForBodies = maxBody + 1<<20

@@ -40,8 +40,8 @@ func (s stranger) body(n int) []byte {
 	return out.Bytes()
 }
 
-// inMetadata, inSpec and inContainer put what a stranger has in the place of %s into a review of a pod; inTemplate and inWorkload into
-// one of a workload.
+// inMetadata, inSpec and inContainer put what a stranger has in the place of %s into a review of a pod; inTemplate and
+// inWorkload into one of a workload.
 func inMetadata(before, item, after string) stranger {
 	around := strings.Split(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"`+testUID+`",`+
 		`"kind":{"version":"v1","kind":"Pod"},"namespace":"shop","operation":"CREATE",`+

@@ -41,14 +41,36 @@ func Metrics() []contract.Metric {
 	return []contract.Metric{
 		metric(metricBuild, contract.Gauge, "1, with the build's version in the labels.", label("version"), label("goversion")),
 		metric(metricReady, contract.Gauge, "1 when /readyz of this replica says 200, else 0."),
-		metric(metricAdmissions, contract.Counter, "Admission requests by type of webhook (mutating: pods; validating: workloads), outcome and reason.",
-			kinds, label("outcome", outcomes()...), label("reason", reasons()...)),
+		metric(
+			metricAdmissions,
+			contract.Counter,
+			"Admission requests by type of webhook (mutating: pods; validating: workloads), outcome and reason.",
+			kinds,
+			label("outcome", outcomes()...),
+			label("reason", reasons()...),
+		),
 		metric(metricDuration, contract.Histogram, "Time to answer an admission request, by type of webhook.", kinds),
-		metric(metricNotBefore, contract.Gauge, "Since when the certificate that is served now is valid, in seconds since 1970; 0 while there is none."),
-		metric(metricExpiry, contract.Gauge, "When the certificate that is served now expires, in seconds since 1970; 0 while there is none."),
-		metric(metricInSync, contract.Gauge, "1 when the served certificate verifies against what the API server was told to trust, else 0."),
-		metric(metricEvicted, contract.Counter, "Connections that were closed to make room for newer ones, by port; 0 unless somebody opens too many.",
-			label("port", admissionPort, healthPort)),
+		metric(
+			metricNotBefore,
+			contract.Gauge,
+			"Since when the certificate that is served now is valid, in seconds since 1970; 0 while there is none.",
+		),
+		metric(
+			metricExpiry,
+			contract.Gauge,
+			"When the certificate that is served now expires, in seconds since 1970; 0 while there is none.",
+		),
+		metric(
+			metricInSync,
+			contract.Gauge,
+			"1 when the served certificate verifies against what the API server was told to trust, else 0.",
+		),
+		metric(
+			metricEvicted,
+			contract.Counter,
+			"Connections that were closed to make room for newer ones, by port; 0 unless somebody opens too many.",
+			label("port", admissionPort, healthPort),
+		),
 	}
 }
 
@@ -71,14 +93,21 @@ func newMetrics(health *health, limiters limiters, version string) *metrics {
 	build := as.Gauges(metricBuild)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m.registry.MustRegister(
-		build, m.admissions, m.duration,
+		build,
+		m.admissions,
+		m.duration,
 		as.Flag(metricReady, health.ready),
 		as.Gauge(metricNotBefore, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotBefore }) }),
 		as.Gauge(metricExpiry, func() float64 { return stamp(health, func(c *x509.Certificate) time.Time { return c.NotAfter }) }),
 		as.Flag(metricInSync, func() bool { return health.certificates.Trusted() == nil }),
-		as.Counter(metricEvicted, prometheus.Labels{"port": admissionPort}, func() float64 { return float64(limiters.admission.Evicted()) }),
+		as.Counter(
+			metricEvicted,
+			prometheus.Labels{"port": admissionPort},
+			func() float64 { return float64(limiters.admission.Evicted()) },
+		),
 		as.Counter(metricEvicted, prometheus.Labels{"port": healthPort}, func() float64 { return float64(limiters.health.Evicted()) }),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.start()
 	return m
@@ -100,8 +129,8 @@ func (m *metrics) observe(by kind, found result, took time.Duration) {
 	m.duration.WithLabelValues(string(by)).Observe(took.Seconds())
 }
 
-// handler makes one answer at a time, for those who still wait for theirs, and sends it when it is made: gathered metrics and a compressor,
-// 800 KiB together, wait for no slow reader.
+// handler makes one answer at a time, for those who still wait for theirs, and sends it when it is made: gathered
+// metrics and a compressor, 800 KiB together, wait for no slow reader.
 func (m *metrics) handler() http.Handler {
 	all := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
 	one := make(chan struct{}, 1)

@@ -37,7 +37,9 @@ func (j *podReviewer) decide(ctx context.Context, in *request, pod *corev1.Pod, 
 			return injector.Decision{}, errAsk
 		}
 	}
-	return j.decider.Decide(injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), NamespaceAnnotations: annotations}), nil
+	return j.decider.Decide(
+		injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), NamespaceAnnotations: annotations},
+	), nil
 }
 
 // ask asks for the namespace's annotations.

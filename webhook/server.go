@@ -51,10 +51,10 @@ type Config struct {
 // limiters of the two ports' connections.
 type limiters struct{ admission, health *connlimit.Limiter }
 
-// ConnectionLimits of the two ports. An API server keeps up to 25 connections, and opens more when it has more to ask at once; those that
-// have been used for a review are kept, so that strangers take the place of strangers. 512 connections with half-sent requests were
-// measured to take 35 MiB, of the 128 of the chart. The kubelet and Prometheus open a connection for each request to the other port, and
-// have a handful at once.
+// ConnectionLimits of the two ports. An API server keeps up to 25 connections, and opens more when it has more to ask
+// at once; those that have been used for a review are kept, so that strangers take the place of strangers. 512
+// connections with half-sent requests were measured to take 35 MiB, of the 128 of the chart. The kubelet and Prometheus
+// open a connection for each request to the other port, and have a handful at once.
 func ConnectionLimits() (admission, health connlimit.Limits) {
 	return connlimit.Limits{Total: 512, PerSource: 128, Kept: 256, KeptPerSource: 128}, connlimit.Limits{Total: 128, PerSource: 32}
 }
@@ -87,8 +87,8 @@ func New(config Config) *Server {
 	mux.Handle(ValidatePath, &handler{&workloads{judge}, validating, metrics, config.Log, memory})
 	s := &Server{config: config, health: health, limiters: limiters}
 	s.tls = newHTTPServer(s.closeIdleOnShutdown(mux), config.Log)
-	// The API server calls webhooks by HTTP/1.1 alone, so as to reach all replicas. HTTP/2 would give strangers 250 requests for each
-	// connection.
+	// The API server calls webhooks by HTTP/1.1 alone, so as to reach all replicas. HTTP/2 would give strangers 250
+	// requests for each connection.
 	s.tls.Protocols = new(http.Protocols)
 	s.tls.Protocols.SetHTTP1(true)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}
@@ -120,9 +120,9 @@ func (s sampled) Handle(ctx context.Context, line slog.Record) (err error) {
 	return err
 }
 
-// closeIdleOnShutdown ends, while the server is about to end, each connection with the answer to its next request. The API server keeps
-// connections for later calls and doesn't repeat one that meets a connection's end: when the server closes them at last,
-// those in use shall have moved to another replica.
+// closeIdleOnShutdown ends, while the server is about to end, each connection with the answer to its next request. The
+// API server keeps connections for later calls and doesn't repeat one that meets a connection's end: when the server
+// closes them at last, those in use shall have moved to another replica.
 func (s *Server) closeIdleOnShutdown(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.health.stopping.Load() {

@@ -90,7 +90,12 @@ func (w *workloads) open(in *request, o, old *workload.Object, found *result) (t
 }
 
 // compare judges the templates. An error denies if the old template doesn't have it.
-func (w *workloads) compare(ctx context.Context, in *request, t templates, found *result) (*admissionv1.AdmissionResponse, error) {
+func (w *workloads) compare(
+	ctx context.Context,
+	in *request,
+	t templates,
+	found *result,
+) (*admissionv1.AdmissionResponse, error) {
 	now, err := w.errorsIn(ctx, in, t.new, found)
 	if err != nil {
 		return nil, err

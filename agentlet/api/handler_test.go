@@ -72,8 +72,8 @@ func TestStatusIsReadWhenAsked(t *testing.T) {
 	}
 }
 
-// FuzzDrainRequest holds that whatever anybody sends to the agentlet's port is answered, and gets as far as the drain hook only with
-// the pod's own nonce.
+// FuzzDrainRequest holds that whatever anybody sends to the agentlet's port is answered, and gets as far as the drain
+// hook only with the pod's own nonce.
 func FuzzDrainRequest(f *testing.F) {
 	f.Add(http.MethodGet, contract.DrainPath, "", testNonce, "127.0.0.1")
 	f.Add(http.MethodGet, contract.DrainPath, "nonce="+testNonce, "", "web:19500")

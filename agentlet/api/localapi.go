@@ -49,9 +49,9 @@ var codes = map[error]int{
 	agentlet.ErrTooManyOverrides:    http.StatusTooManyRequests,
 }
 
-// local answers a call of the local API, which the pod's own containers make over the loopback: 200 when the catalog has what was
-// asked for, 202 when it was taken and the catalog doesn't have it within localWait, or nothing of the pod is to be there yet. Else
-// the answer's "error" says what is wrong, and with which field.
+// local answers a call of the local API, which the pod's own containers make over the loopback: 200 when the catalog
+// has what was asked for, 202 when it was taken and the catalog doesn't have it within localWait, or nothing of the pod
+// is to be there yet. Else the answer's "error" says what is wrong, and with which field.
 func (s *Server) local(parse func([]byte) (agentlet.Override, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		inCatalog, err := s.override(w, r, parse)
@@ -84,7 +84,11 @@ func codeOf(err error) int {
 }
 
 // override takes a call's request to the registrar.
-func (s *Server) override(w http.ResponseWriter, r *http.Request, parse func([]byte) (agentlet.Override, error)) (inCatalog bool, err error) {
+func (s *Server) override(
+	w http.ResponseWriter,
+	r *http.Request,
+	parse func([]byte) (agentlet.Override, error),
+) (inCatalog bool, err error) {
 	if err := own(r); err != nil {
 		return false, err
 	}
@@ -114,7 +118,10 @@ func own(request *http.Request) error {
 		return &refusal{http.StatusForbidden, "only over the pod's loopback"}
 	}
 	if !loopback(request.Host) {
-		return &refusal{http.StatusForbidden, fmt.Sprintf("Host: must be localhost or a loopback address, not %q", excerpt(request.Host))}
+		return &refusal{
+			http.StatusForbidden,
+			fmt.Sprintf("Host: must be localhost or a loopback address, not %q", excerpt(request.Host)),
+		}
 	}
 	if kind, _, err := mime.ParseMediaType(request.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return &refusal{http.StatusUnsupportedMediaType, "Content-Type: must be application/json"}

@@ -11,18 +11,18 @@ import (
 	"github.com/agentlet/agentlet/internal/connlimit"
 )
 
-// Bounds of the agentlet's HTTP server, which anybody on the network can reach. A drain hook is held for as long as the drain takes, so
-// there is no write timeout for all; see bounded.
+// Bounds of the agentlet's HTTP server, which anybody on the network can reach. A drain hook is held for as long as the
+// drain takes, so there is no write timeout for all; see bounded.
 const (
 	requestTimeout = 2 * time.Second // for a request's header and body together
 	maxHeader      = 4 << 10         // bytes; the API server's proxy sends less than one KiB
 	shutdownBound  = time.Second
 )
 
-// ConnectionLimits of the agentlet's port. The kubelet, Prometheus and the API server's proxy open a connection for each request, and have
-// a handful at once, for milliseconds; from behind one address, where a node masquerades. 256 connections with half-sent requests were
-// measured to take 8 MiB, an eighth of the default memory-limit. Drain hooks, of which a pod has one for each container, and calls of the
-// local API are kept.
+// ConnectionLimits of the agentlet's port. The kubelet, Prometheus and the API server's proxy open a connection for
+// each request, and have a handful at once, for milliseconds; from behind one address, where a node masquerades. 256
+// connections with half-sent requests were measured to take 8 MiB, an eighth of the default memory-limit. Drain hooks,
+// of which a pod has one for each container, and calls of the local API are kept.
 func ConnectionLimits() connlimit.Limits {
 	return connlimit.Limits{Total: 256, PerSource: 32, Kept: 64, KeptPerSource: 64}
 }

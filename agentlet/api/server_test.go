@@ -76,9 +76,9 @@ func memory() uint64 {
 	return stats.HeapAlloc + stats.StackInuse
 }
 
-// TestStrangersConnections has thousands of connections come while the pod ends. The drain hooks of before and of then are held, and
-// answered when the catalog has dropped the pod; whoever asks for something gets it meanwhile; and the connections take no more than their
-// share.
+// TestStrangersConnections has thousands of connections come while the pod ends. The drain hooks of before and of then
+// are held, and answered when the catalog has dropped the pod; whoever asks for something gets it meanwhile; and the
+// connections take no more than their share.
 func TestStrangersConnections(t *testing.T) {
 	const (
 		connections = 3000

@@ -176,8 +176,8 @@ func proxy(p *api.AgentServiceConnectProxyConfig) *registration.Proxy {
 	return told
 }
 
-// proxyConfig is a mesh proxy's configuration, in Consul's form. The mode is said, because to a proxy that takes the default one the
-// agent adds the upstreams of proxy-defaults and service-defaults, and it would never be as it was put.
+// proxyConfig is a mesh proxy's configuration, in Consul's form. The mode is said, because to a proxy that takes the
+// default one the agent adds the upstreams of proxy-defaults and service-defaults, and it would never be as it was put.
 func proxyConfig(d agentlet.Definition) *api.AgentServiceConnectProxyConfig {
 	p := &api.AgentServiceConnectProxyConfig{
 		DestinationServiceName: d.ProxyForName, DestinationServiceID: d.ProxyFor, Mode: api.ProxyModeDirect,

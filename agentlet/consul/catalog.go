@@ -54,7 +54,8 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 	}
 	checks = nonNil(checks)
 	// A node has a check of its own, serfHealth: where it is kept from us, so would be the rest.
-	if meta.ResultsFilteredByACLs && !slices.ContainsFunc(checks, func(check *api.HealthCheck) bool { return check.ServiceID == "" }) {
+	if meta.ResultsFilteredByACLs &&
+		!slices.ContainsFunc(checks, func(check *api.HealthCheck) bool { return check.ServiceID == "" }) {
 		return agentlet.CatalogView{}, fmt.Errorf("read the catalog's checks of node %s: %w", node, errNoNodeRead)
 	}
 	view := agentlet.CatalogView{Index: meta.LastIndex, Instances: map[string]agentlet.CatalogInstance{}}

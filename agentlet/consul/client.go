@@ -124,8 +124,8 @@ func (c *Client) classify(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
-// maxQuoted is how much of an answer a message quotes, in bytes. Consul says a line or two; what else listens at its port may say anything,
-// and all of it would be written into the pod's condition.
+// maxQuoted is how much of an answer a message quotes, in bytes. Consul says a line or two; what else listens at its
+// port may say anything, and all of it would be written into the pod's condition.
 const maxQuoted = 1024
 
 // truncate is what a condition can hold of a text. The API server would take other bytes for something else than was sent, and it

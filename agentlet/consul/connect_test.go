@@ -128,8 +128,8 @@ func TestMesh(t *testing.T) {
 	eventually(t, "an end of the callee's proxy", func() bool { return server.Proxy(t, "db") == nil })
 }
 
-// TestProxyStaysAsPut has Consul's configuration entries say how all proxies are to run. One that took that would get upstreams which its
-// pod never named, and would be put again and again.
+// TestProxyStaysAsPut has Consul's configuration entries say how all proxies are to run. One that took that would get
+// upstreams which its pod never named, and would be put again and again.
 func TestProxyStaysAsPut(t *testing.T) {
 	server := consultest.Start(t)
 	for _, entry := range []api.ConfigEntry{
@@ -186,8 +186,8 @@ func TestNative(t *testing.T) {
 	}
 }
 
-// TestEnvoysFirstConfiguration has Consul's launcher make what Envoy would be started with, by the injected container's environment. No
-// Envoy is run.
+// TestEnvoysFirstConfiguration has Consul's launcher make what Envoy would be started with, by the injected container's
+// environment. No Envoy is run.
 func TestEnvoysFirstConfiguration(t *testing.T) {
 	server := consultest.Start(t)
 	watched := structured("[{name: web, port: 8080, connect: {sidecar_service: {}}}]")

@@ -41,8 +41,8 @@ func fingerprintIn(notes string) string {
 	return fingerprint
 }
 
-// readinessNotesOf are the readiness check's. They tell of a maintenance, since an agent with discard_check_output keeps no output that
-// could.
+// readinessNotesOf are the readiness check's. They tell of a maintenance, since an agent with discard_check_output
+// keeps no output that could.
 func readinessNotesOf(d agentlet.Definition) string {
 	if d.Maintenance != "" {
 		return withSync(d, d.Maintenance)
@@ -50,7 +50,8 @@ func readinessNotesOf(d agentlet.Definition) string {
 	return withSync(d, readinessNotes)
 }
 
-// maintenanceIn is the maintenance that a readiness check tells of: by its output, and by its notes where the agent has discarded that.
+// maintenanceIn is the maintenance that a readiness check tells of: by its output, and by its notes where the agent has
+// discarded that.
 func maintenanceIn(check *api.AgentCheck) string {
 	if check.Status != api.HealthCritical {
 		return ""

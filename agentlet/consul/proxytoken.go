@@ -12,9 +12,9 @@ import (
 	"github.com/agentlet/agentlet/agentlet"
 )
 
-// ensureProxyToken sees to it that the mesh proxy's file holds a token of its own. One that is there is the proxy's already, of an earlier
-// process of this pod; another one follows it only if Consul doesn't know it any more, and a failure to make that is but logged:
-// the proxy may be in need of it, the agentlet isn't.
+// ensureProxyToken sees to it that the mesh proxy's file holds a token of its own. One that is there is the proxy's
+// already, of an earlier process of this pod; another one follows it only if Consul doesn't know it any more, and a
+// failure to make that is but logged: the proxy may be in need of it, the agentlet isn't.
 func (c *Client) ensureProxyToken(ctx context.Context, bearer string) error {
 	acl := &c.config.ACL
 	if acl.ProxyAuthMethod == "" {
@@ -32,7 +32,9 @@ func (c *Client) ensureProxyToken(ctx context.Context, bearer string) error {
 		c.config.Logger.Warn("Consul doesn't know the mesh proxy's token any more, nor makes another one", "error", err)
 		return nil
 	}
-	c.config.Logger.Warn("Consul didn't know the mesh proxy's token any more: there is another one, which the proxy reads when it is started again")
+	c.config.Logger.Warn(
+		"Consul didn't know the mesh proxy's token any more: there is another one, which the proxy reads when it is started again",
+	)
 	return nil
 }
 
@@ -51,7 +53,11 @@ func (c *Client) makeProxyToken(ctx context.Context, bearer string) error {
 		return explainLogin(op, "--proxy-auth-method", c.classify(op, err))
 	}
 	if token.ExpirationTime != nil {
-		err = fmt.Errorf("%s: %w: its tokens run out, and no proxy takes another one without a restart: let it have no token TTL", op, agentlet.ErrRejected)
+		err = fmt.Errorf(
+			"%s: %w: its tokens run out, and no proxy takes another one without a restart: let it have no token TTL",
+			op,
+			agentlet.ErrRejected,
+		)
 	} else {
 		c.awaitReplication(ctx, token.SecretID)
 		err = writeSecret(acl.ProxyTokenFile, token.SecretID)
@@ -62,8 +68,9 @@ func (c *Client) makeProxyToken(ctx context.Context, bearer string) error {
 	return nil
 }
 
-// Reclaim ends the token that was lent to the mesh proxy, if there is one. It is for the end of the pod: the kubelet has ended the proxy
-// before. A proxy that lives on could do nothing without it, and the next process of the pod finds it in its file.
+// Reclaim ends the token that was lent to the mesh proxy, if there is one. It is for the end of the pod: the kubelet
+// has ended the proxy before. A proxy that lives on could do nothing without it, and the next process of the pod finds
+// it in its file.
 func (c *Client) Reclaim(ctx context.Context) error {
 	if c.config.ACL.ProxyAuthMethod == "" {
 		return nil

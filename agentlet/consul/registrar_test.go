@@ -41,8 +41,8 @@ func (s secured) registered(t *testing.T, i issuer) (r *agentlet.Registrar, kube
 	return r, kube, ended
 }
 
-// start runs the registrar of a pod until the test's end, with the agent at the address and its views as they are configured. ended closes
-// when it has returned.
+// start runs the registrar of a pod until the test's end, with the agent at the address and its views as they are
+// configured. ended closes when it has returned.
 func start(t *testing.T, address string, watched *corev1.Pod, config agentlet.Config) (r *agentlet.Registrar, kube *agentlettest.Ports, ended <-chan struct{}) {
 	t.Helper()
 	kube = agentlettest.New()

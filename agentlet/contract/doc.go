@@ -27,8 +27,8 @@ const (
 	ContainerName = "agentlet"
 	PortName      = "agentlet"
 
-	// RoleGroup, RoleResource and RoleVerb are a right that nothing needs, to a resource that does not exist. The agentlet's role has
-	// it, so that admission policies know whom they bound.
+	// RoleGroup, RoleResource and RoleVerb are a right that nothing needs, to a resource that does not exist. The
+	// agentlet's role has it, so that admission policies know whom they bound.
 	RoleGroup    = "agentlet.dev"
 	RoleResource = "gates"
 	RoleVerb     = "open"
@@ -162,13 +162,25 @@ var eventDocs = []EventDoc{
 	{Registered, false, "the catalog shows every service as it should be, for the first time or again"},
 	{InvalidConfiguration, true, "the annotations of the running pod hold errors, which the message lists"},
 	{PortConflict, true, "the agentlet's own port is taken"},
-	{ConsulUnreachable, true, "the node's Consul agent has not answered or known a leader for 15 seconds, or goes on being late with updates"},
+	{
+		ConsulUnreachable,
+		true,
+		"the node's Consul agent has not answered or known a leader for 15 seconds, or goes on being late with updates",
+	},
 	{LoginFailed, true, "there has been no token of Consul's ACL system to work with for 15 seconds; the message says why"},
 	{RegistrationRejected, true, "the Consul agent has refused the registration for 15 seconds; the message holds its answer"},
-	{RegistrationFailed, true, "the Consul agent has answered registrations or updates with an error for 15 seconds; the message holds its last answer"},
+	{
+		RegistrationFailed,
+		true,
+		"the Consul agent has answered registrations or updates with an error for 15 seconds; the message holds its last answer",
+	},
 	{CheckFailing, true, "a check of the service's own has failed for 15 seconds; the message names it, with what it answered"},
 	{TimedOut, true, "gate-timeout opened the gate before the catalog confirmed the registration"},
-	{CatalogLost, true, "the catalog has lost an instance; with gate-policy continuous the gate closes at once, else this is told after 15 seconds"},
+	{
+		CatalogLost,
+		true,
+		"the catalog has lost an instance; with gate-policy continuous the gate closes at once, else this is told after 15 seconds",
+	},
 	{Maintenance, false, "the application has taken itself out of passing by the local API; the message holds its reason"},
 	{Drained, false, "the catalog has dropped every instance of the terminating pod"},
 	{DrainTimedOut, true, "the pod ended before the catalog was seen to have dropped every instance"},
@@ -189,7 +201,10 @@ var reasonDocs = []ReasonDoc{
 	{AwaitingCatalog, "registered with the agent, the catalog does not show it yet"},
 	{Registered, "the catalog shows every service as it should be"},
 	{TimedOut, "opened by gate-timeout before the catalog confirmed the registration"},
-	{CatalogLost, "the catalog is known to have lost the instance; with gate-policy once an open gate stays open, and the message says since when"},
+	{
+		CatalogLost,
+		"the catalog is known to have lost the instance; with gate-policy once an open gate stays open, and the message says since when",
+	},
 	{Draining, "the pod terminates and its instances have been or are being taken out"},
 }
 

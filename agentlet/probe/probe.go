@@ -44,9 +44,15 @@ func New(ip string) *Prober {
 		return &http.Transport{
 			DialContext: dialer.DialContext,
 			// Proxy stays nil, whatever the environment says.
-			DisableKeepAlives: true, DisableCompression: true, ForceAttemptHTTP2: true,
-			TLSClientConfig:        &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // As the kubelet's: a certificate is for a name, and a probe goes to an IP.
-			MaxResponseHeaderBytes: maxHeader, ReadBufferSize: buffer, WriteBufferSize: buffer,
+			DisableKeepAlives:  true,
+			DisableCompression: true,
+			ForceAttemptHTTP2:  true,
+			TLSClientConfig: &tls.Config{
+				InsecureSkipVerify: true, //nolint:gosec // As the kubelet's: a certificate is for a name, and a probe goes to an IP.
+			},
+			MaxResponseHeaderBytes: maxHeader,
+			ReadBufferSize:         buffer,
+			WriteBufferSize:        buffer,
 		}
 	}
 	p := &Prober{ip: ip, dialer: dialer, plain: transport(), h2: transport()}

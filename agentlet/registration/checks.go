@@ -52,7 +52,9 @@ var checkKeys = readers[Check]{
 	"interval": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
 		c.Interval = d.duration(p, n, minCheckInterval)
 	},
-	"timeout":                  func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.Timeout = d.duration(p, n, time.Millisecond) },
+	"timeout": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.Timeout = d.duration(p, n, time.Millisecond)
+	},
 	"success_before_passing":   func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.SuccessBeforePassing = d.count(p, n) },
 	"failures_before_warning":  func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.FailuresBeforeWarning = d.count(p, n) },
 	"failures_before_critical": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.FailuresBeforeCritical = d.count(p, n) },

@@ -277,7 +277,8 @@ func InjectedProxyID(c *corev1.Container) (string, bool) {
 	return "", false
 }
 
-// checkProxyPorts checks that every port that the proxy opens is free in the pod, and that it finds the application behind its own.
+// checkProxyPorts checks that every port that the proxy opens is free in the pod, and that it finds the application
+// behind its own.
 func (r *reader) checkProxyPorts(path *field.Path, s *Service, settings *Settings) {
 	const own = "the proxy needs one of its own"
 	port, upstreams := path.Child("port"), path.Child("proxy", "upstreams")

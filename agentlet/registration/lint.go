@@ -116,8 +116,17 @@ func (l *linter) lintDrain() {
 		case timeout:
 			path = annotation(contract.DrainTimeout)
 		}
-		l.warn(path, "%s and %s ask for %s together, but terminationGracePeriodSeconds %d leaves them %s; the rest is the application's",
-			l.origins.name(contract.DrainDelay), l.origins.name(contract.DrainTimeout), short(asked), grace, short(share.Truncate(time.Second)))
+		l.warn(
+			path,
+			"%s and %s ask for %s together, but terminationGracePeriodSeconds %d leaves them %s; the rest is the application's",
+			l.origins.name(
+				contract.DrainDelay,
+			),
+			l.origins.name(contract.DrainTimeout),
+			short(asked),
+			grace,
+			short(share.Truncate(time.Second)),
+		)
 	}
 }
 

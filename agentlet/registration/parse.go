@@ -80,7 +80,9 @@ func ValidateDefaults(path *field.Path, defaults Defaults) field.ErrorList {
 // Defaultable reports whether an installation may have a default for a pod's annotation, which is given by its full key.
 func Defaultable(key string) bool {
 	_, known := podKeys[key]
-	return known && key != contract.InjectLabel && key != contract.ServiceNames && key != contract.Services && key != contract.LocalAPI && key != contract.ConnectInject
+	return known && key != contract.InjectLabel && key != contract.ServiceNames && key != contract.Services &&
+		key != contract.LocalAPI &&
+		key != contract.ConnectInject
 }
 
 // tryValue parses one key's value without a pod.

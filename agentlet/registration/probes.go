@@ -47,14 +47,28 @@ func (r *reader) readProbes(exclude []string) (probes map[string]ContainerProbes
 		}
 		readiness, err := runnable(r.pod, c, c.ReadinessProbe)
 		if err != nil {
-			unprobed = append(unprobed, fmt.Sprintf("container %q: the kubelet's word on its readiness counts, because the agentlet can't run its readinessProbe: %s", c.Name, err))
+			unprobed = append(
+				unprobed,
+				fmt.Sprintf(
+					"container %q: the kubelet's word on its readiness counts, because the agentlet can't run its readinessProbe: %s",
+					c.Name,
+					err,
+				),
+			)
 			continue
 		}
 		p := ContainerProbes{Readiness: readiness}
 		if c.StartupProbe != nil {
 			if p.Startup, err = runnable(r.pod, c, c.StartupProbe); err != nil {
 				p.AwaitsKubelet = true
-				unprobed = append(unprobed, fmt.Sprintf("container %q: its readinessProbe waits until the kubelet says that it has started, because the agentlet can't run its startupProbe: %s", c.Name, err))
+				unprobed = append(
+					unprobed,
+					fmt.Sprintf(
+						"container %q: its readinessProbe waits until the kubelet says that it has started, because the agentlet can't run its startupProbe: %s",
+						c.Name,
+						err,
+					),
+				)
 			}
 		}
 		probes[c.Name] = p

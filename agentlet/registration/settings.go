@@ -21,7 +21,10 @@ var settings = []struct {
 		return err
 	}},
 	{contract.HeartbeatTTL, duration(func(s *Settings) *time.Duration { return &s.HeartbeatTTL }, contract.MinHeartbeatTTL)},
-	{contract.DeregisterAfter, duration(func(s *Settings) *time.Duration { return &s.DeregisterAfter }, contract.MinDeregisterAfter)},
+	{
+		contract.DeregisterAfter,
+		duration(func(s *Settings) *time.Duration { return &s.DeregisterAfter }, contract.MinDeregisterAfter),
+	},
 	{contract.Gate, oneOf(func(s *Settings) *contract.GateMode { return &s.Gate },
 		contract.GatePassing, contract.GateRegistered, contract.GateOff)},
 	{contract.GateTimeout, func(s *Settings, text string) (err error) {

@@ -18,7 +18,9 @@ import (
 // compared with what is known, which takes as long as all the rest of a pod.
 func UnknownKeys(pod *corev1.Pod) []Warning {
 	var annotations, labels []string
-	ours := func(key string) bool { return strings.HasPrefix(key, contract.Prefix) && len(key) <= maxKey } // or the API server will say so
+	ours := func(key string) bool {
+		return strings.HasPrefix(key, contract.Prefix) && len(key) <= maxKey // of longer ones the API server will say so
+	}
 	for key := range pod.Annotations {
 		if ours(key) {
 			if _, _, known := contract.Lookup(key); !known {
@@ -63,8 +65,11 @@ func injectWarnings(pod *corev1.Pod) (warnings []Warning) {
 		switch value, ok := where.values[contract.InjectLabel]; {
 		case !ok, value == contract.InjectDisabled, value == contract.InjectEnabled, value == "true":
 		default:
-			warnings = append(warnings, Warning{where.path(contract.InjectLabel).String(), fmt.Sprintf("%s %s: %q has no effect; only %q opts a pod out",
-				where.what, contract.InjectLabel, Excerpt(value), contract.InjectDisabled)})
+			warnings = append(
+				warnings,
+				Warning{where.path(contract.InjectLabel).String(), fmt.Sprintf("%s %s: %q has no effect; only %q opts a pod out",
+					where.what, contract.InjectLabel, Excerpt(value), contract.InjectDisabled)},
+			)
 		}
 	}
 	return warnings

@@ -48,9 +48,16 @@ type decoder struct {
 type readers[T any] map[string]func(d decoder, path *field.Path, n *yaml.Node, into *T)
 
 // readObject reads a mapping key by key. A key in refused is answered with its reason, any other one that isn't in
-// known with the nearest or with all of them; null is as good as absent. It returns the keys that are present, right or wrong, and whether
-// the node is a mapping.
-func readObject[T any](d decoder, path *field.Path, n *yaml.Node, known readers[T], refused map[string]string, into *T) (present map[string]bool, ok bool) {
+// known with the nearest or with all of them; null is as good as absent. It returns the keys that are present, right or
+// wrong, and whether the node is a mapping.
+func readObject[T any](
+	d decoder,
+	path *field.Path,
+	n *yaml.Node,
+	known readers[T],
+	refused map[string]string,
+	into *T,
+) (present map[string]bool, ok bool) {
 	if !d.kind(path, n, yaml.MappingNode, "a mapping") {
 		return nil, false
 	}

@@ -29,7 +29,9 @@ To have kubectl complete its words, put a script named kubectl_complete-agentlet
 		SilenceErrors: true, // main prints it, once
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl agentlet"},
 	}
-	command.SetVersionTemplate(fmt.Sprintf("kubectl-agentlet {{.Version}} %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH))
+	command.SetVersionTemplate(
+		fmt.Sprintf("kubectl-agentlet {{.Version}} %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH),
+	)
 	kube.addFlags(command.PersistentFlags())
 	command.AddCommand(newInject(kube), newExplain(kube, getenv), newCheck(kube, getenv), newStatus(kube, getenv))
 	if err := complete(command, kube); err != nil {

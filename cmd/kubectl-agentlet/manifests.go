@@ -29,7 +29,11 @@ type judged struct {
 }
 
 // judge reads and judges everything. Documents that can't be read are errors.
-func (s *source) judge(command *cobra.Command, decider manifests.Decider, namespace string) (files []judged, diagnostics []manifests.Diagnostic, err error) {
+func (s *source) judge(
+	command *cobra.Command,
+	decider manifests.Decider,
+	namespace string,
+) (files []judged, diagnostics []manifests.Diagnostic, err error) {
 	read, diagnostics, err := manifests.Read(command.Context(), s.files, s.recursive, command.InOrStdin())
 	if err != nil {
 		return nil, nil, err
@@ -46,8 +50,8 @@ func newInject(kube *kube) *cobra.Command {
 		Use:   "inject -f FILE",
 		Short: "Prints manifests as the webhook would make them",
 		Long: `Prints manifests as the webhook would make them: with the agentlet, the gate and the drain hooks in every pod and pod
-template that asks for them, whatever the namespace's label says. What asks for none is printed as it is, byte for byte. No cluster is
-asked unless --from-cluster is given.
+template that asks for them, whatever the namespace's label says. What asks for none is printed as it is, byte for byte. No
+cluster is asked unless --from-cluster is given.
 With an error anywhere nothing is printed but the errors, each with its file and line.
 
 The webhook gives each pod a nonce of its own; here it follows from the object's name, so that the output for a manifest

@@ -77,7 +77,13 @@ type Failure struct {
 }
 
 func (f Failure) String() string {
-	return fmt.Sprintf("%s +%s to %s: %s", f.Began.Format("15:04:05.000"), f.Ended.Sub(f.Began).Round(time.Millisecond), f.Instance, f.Error)
+	return fmt.Sprintf(
+		"%s +%s to %s: %s",
+		f.Began.Format("15:04:05.000"),
+		f.Ended.Sub(f.Began).Round(time.Millisecond),
+		f.Instance,
+		f.Error,
+	)
 }
 
 // Judgement of the requests that failed.
@@ -115,7 +121,10 @@ func Judge(spans []Span, failures []Failure, rate int) Judgement {
 	}
 	for i, span := range spans {
 		if _, most := span.allowed(span.allowance(), rate); counts[i] > most {
-			j.Violations = append(j.Violations, fmt.Sprintf("%d requests failed because of %q, which allows %d", counts[i], span.Fault, most))
+			j.Violations = append(
+				j.Violations,
+				fmt.Sprintf("%d requests failed because of %q, which allows %d", counts[i], span.Fault, most),
+			)
 		}
 	}
 	return j

@@ -214,8 +214,20 @@ func (c *Campaign) log(step Step, began time.Time, seen string, err error) {
 	if err != nil {
 		seen = strings.TrimPrefix(seen+"; FAILED: "+err.Error(), "; ")
 	}
-	c.Log(fmt.Sprintf("%s seed %d, step %d, round %d, %s of %s: %s: %s (%s)", began.Format("15:04:05.000"), c.Seed, step.Number, step.Round,
-		began.Sub(c.began).Round(time.Second), c.Duration, step, seen, time.Since(began).Round(time.Millisecond)))
+	c.Log(
+		fmt.Sprintf(
+			"%s seed %d, step %d, round %d, %s of %s: %s: %s (%s)",
+			began.Format("15:04:05.000"),
+			c.Seed,
+			step.Number,
+			step.Round,
+			began.Sub(c.began).Round(time.Second),
+			c.Duration,
+			step,
+			seen,
+			time.Since(began).Round(time.Millisecond),
+		),
+	)
 }
 
 func (c *Campaign) row(name string) *Row {
@@ -241,11 +253,17 @@ func (r Report) Table() []string {
 	slices.SortFunc(rows, func(a, b Row) int { return slices.Index(order, a.Name) - slices.Index(order, b.Name) })
 	times, failed := 0, 0
 	for _, row := range rows {
-		table = append(table, []string{row.Name, strconv.Itoa(row.Times), strconv.Itoa(row.Failed), row.Quiet.Round(100 * time.Millisecond).String()})
+		table = append(
+			table,
+			[]string{row.Name, strconv.Itoa(row.Times), strconv.Itoa(row.Failed), row.Quiet.Round(100 * time.Millisecond).String()},
+		)
 		times, failed = times+row.Times, failed+row.Failed
 	}
-	return append(columns.Align(table, 1, nil), fmt.Sprintf("seed %d: %d faults and changes in %d steps and %d rounds, %s; %d of %d requests failed where a fault allows it",
-		r.Seed, times, r.Steps, r.Rounds, r.Took.Round(time.Second), failed, r.Requests))
+	return append(
+		columns.Align(table, 1, nil),
+		fmt.Sprintf("seed %d: %d faults and changes in %d steps and %d rounds, %s; %d of %d requests failed where a fault allows it",
+			r.Seed, times, r.Steps, r.Rounds, r.Took.Round(time.Second), failed, r.Requests),
+	)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

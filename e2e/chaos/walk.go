@@ -128,7 +128,8 @@ func (w *Walk) choose() Step {
 
 // whole reports whether a thing is there, and no fault has taken it.
 func (w *Walk) whole(thing Thing) bool {
-	return slices.Contains(w.has, thing) && !slices.ContainsFunc(w.active, func(a Step) bool { return slices.Contains(taken(a), thing) })
+	return slices.Contains(w.has, thing) &&
+		!slices.ContainsFunc(w.active, func(a Step) bool { return slices.Contains(taken(a), thing) })
 }
 
 func taken(a Step) []Thing { fault, _ := FaultNamed(a.Name); return on(a.Node, fault.Takes) }

@@ -77,8 +77,16 @@ func (s *Secured) writeCertificates() error {
 	}
 	place := layout{dir: s.Dir}
 	requests := map[string]request{
-		"agent":  {commonName: "client.dc1.consul", names: []string{"client.dc1.consul", "localhost"}, usage: x509.ExtKeyUsageServerAuth},
-		"server": {commonName: "server.dc1.consul", names: []string{"server.dc1.consul", "localhost"}, usage: x509.ExtKeyUsageServerAuth},
+		"agent": {
+			commonName: "client.dc1.consul",
+			names:      []string{"client.dc1.consul", "localhost"},
+			usage:      x509.ExtKeyUsageServerAuth,
+		},
+		"server": {
+			commonName: "server.dc1.consul",
+			names:      []string{"server.dc1.consul", "localhost"},
+			usage:      x509.ExtKeyUsageServerAuth,
+		},
 		"client": {commonName: "pods", usage: x509.ExtKeyUsageClientAuth},
 	}
 	if err := os.MkdirAll(place.path("pki"), 0o755); err != nil {

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// webhookFiles are what the API server shows to webhooks: a client certificate, by the name of the webhook's service. docs/security.md
-// describes it by the same templates.
+// webhookFiles are what the API server shows to webhooks: a client certificate, by the name of the webhook's service.
+// docs/security.md describes it by the same templates.
 var webhookFiles = map[string]string{"admission.yaml": "admission.yaml", "webhooks.kubeconfig": "kubeconfig"}
 
 // webhooksDir is the folder of those files.

@@ -67,7 +67,11 @@ func Down(ctx context.Context, out *os.File) error {
 	if err := requireRoot(); err != nil {
 		return err
 	}
-	release, err := cluster.Lock(ctx, cluster.DefaultName, func() { fmt.Fprintln(out, "waiting for another run on this cluster to end") })
+	release, err := cluster.Lock(
+		ctx,
+		cluster.DefaultName,
+		func() { fmt.Fprintln(out, "waiting for another run on this cluster to end") },
+	)
 	if err != nil {
 		return explain(ctx, "wait for the cluster", err)
 	}
@@ -196,7 +200,9 @@ func (d *demo) generations() (fresh, old []observe.Life) {
 
 func (d *demo) restartBlock(width int) []string {
 	fresh, old := d.generations()
-	lines := append([]string{d.loadLine(), "", "new pods: milliseconds since admission"}, births.render(fresh, width, d.screen.style)...)
+	lines := append(
+		[]string{d.loadLine(), "", "new pods: milliseconds since admission"},
+		births.render(fresh, width, d.screen.style)...)
 	lines = append(lines, "", "old pods: milliseconds since deletion")
 	return append(lines, deaths.render(old, width, d.screen.style)...)
 }

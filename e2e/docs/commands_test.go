@@ -188,7 +188,7 @@ func checkMake(t *testing.T, args []string) error {
 	}
 	for _, arg := range args {
 		name, _, variable := strings.Cut(arg, "=")
-		if variable && !strings.Contains(string(makefile), "$("+name+")") {
+		if variable && !strings.Contains(string(makefile), "$("+name+")") && !strings.Contains(string(makefile), "$(value "+name+")") {
 			return fmt.Errorf("the Makefile has no variable %s", name)
 		}
 		if !variable && !regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(name)+`:`).Match(makefile) {

@@ -21,7 +21,11 @@ import (
 
 // Pods follows the pods of a namespace with a label until ctx ends. It returns when the first list is there; done is
 // closed when it has ended.
-func (t *Timeline) Pods(ctx context.Context, client kubernetes.Interface, namespace, selector string) (done <-chan struct{}, err error) {
+func (t *Timeline) Pods(
+	ctx context.Context,
+	client kubernetes.Interface,
+	namespace, selector string,
+) (done <-chan struct{}, err error) {
 	options := metav1.ListOptions{LabelSelector: selector}
 	list, err := client.CoreV1().Pods(namespace).List(ctx, options)
 	if err != nil {

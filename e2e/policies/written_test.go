@@ -21,8 +21,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/kube"
 )
 
-// TestTheAgentletsOwnWritesPass has the agentlet's adapter write every reason that there is, with the longest message, and holds what
-// arrives at the API server against the policies.
+// TestTheAgentletsOwnWritesPass has the agentlet's adapter write every reason that there is, with the longest message,
+// and holds what arrives at the API server against the policies.
 func TestTheAgentletsOwnWritesPass(t *testing.T) {
 	var sent []byte
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -62,7 +62,10 @@ func Build(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	r := &release{Options: o, work: work}
-	for _, step := range []func(context.Context) error{r.compile, r.versions, r.archives, r.images, r.chart, r.materials, r.checksums} {
+	steps := []func(context.Context) error{
+		r.compile, r.versions, r.archives, r.images, r.chart, r.materials, r.checksums,
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -88,7 +91,15 @@ func (r *release) out(format string, args ...any) string {
 
 func (r *release) compile(ctx context.Context) error {
 	for _, architecture := range Architectures {
-		args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", r.LDFlags, "-o", filepath.Join(r.work, architecture) + "/"}
+		args := []string{
+			"build",
+			"-trimpath",
+			"-buildvcs=false",
+			"-ldflags",
+			r.LDFlags,
+			"-o",
+			filepath.Join(r.work, architecture) + "/",
+		}
 		for _, name := range programs {
 			args = append(args, "./cmd/"+name)
 		}

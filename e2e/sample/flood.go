@@ -65,7 +65,13 @@ func flood(args []string) error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, *lasts)
 	defer cancel()
-	f := flooder{to: *to, text: text, tls: *overTLS, reads: *what != "metrics", pace: rate.NewLimiter(rate.Limit(*perSecond), max(1, *perSecond/100))}
+	f := flooder{
+		to:    *to,
+		text:  text,
+		tls:   *overTLS,
+		reads: *what != "metrics",
+		pace:  rate.NewLimiter(rate.Limit(*perSecond), max(1, *perSecond/100)),
+	}
 	var group sync.WaitGroup
 	for i := range *connections {
 		dialer := &net.Dialer{Timeout: 5 * time.Second}

@@ -85,9 +85,9 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded, in the place of one that is up with
-// other options. Each step is logged. It
-// keeps other runs off the cluster until Release or the program's end.
+// Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded, in the place of one
+// that is up with other options. Each step is logged. It keeps other runs off the cluster until Release or the
+// program's end.
 func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	root, err := toolchain.SourceRoot()
 	if err != nil {
@@ -95,7 +95,11 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	}
 	root = filepath.Dir(root)
 	env := &Env{Root: root, Out: filepath.Join(root, ".out")}
-	env.release, err = cluster.Lock(ctx, cluster.DefaultName, func() { fmt.Fprintln(log, "waiting for another run on this cluster to end") })
+	env.release, err = cluster.Lock(
+		ctx,
+		cluster.DefaultName,
+		func() { fmt.Fprintln(log, "waiting for another run on this cluster to end") },
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +138,11 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 		}},
 	}
 	if env.InCluster() {
-		steps = slices.Insert(steps, 0, step{"run Consul in pods", func(ctx context.Context) error { return env.startConsul(ctx, log) }})
+		steps = slices.Insert(
+			steps,
+			0,
+			step{"run Consul in pods", func(ctx context.Context) error { return env.startConsul(ctx, log) }},
+		)
 	}
 	for _, step := range steps {
 		began := time.Now()

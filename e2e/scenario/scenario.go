@@ -51,7 +51,8 @@ func Bench() Option { return func(s *settings) { s.bench = true } }
 // Lasting gives the scenario so much time instead of what others have.
 func Lasting(d time.Duration) Option { return func(s *settings) { s.lasting = d } }
 
-// ConsulInPods marks a scenario about the Consul of examples/consul; it runs with AGENTLET_CONSUL=in-cluster alone, as a long one.
+// ConsulInPods marks a scenario about the Consul of examples/consul; it runs with AGENTLET_CONSUL=in-cluster alone, as
+// a long one.
 func ConsulInPods() Option { return func(s *settings) { s.inPods, s.long = true, true } }
 
 // Label sets a label of the scenario's namespace; an empty value removes it.
@@ -106,8 +107,8 @@ func New(t *testing.T, options ...Option) *S {
 	return s
 }
 
-// Afterwards has something done within this time when the scenario is over, also when it failed. The scenario's own context has ended by
-// then. What was said last is done first.
+// Afterwards has something done within this time when the scenario is over, also when it failed. The scenario's own
+// context has ended by then. What was said last is done first.
 func (s *S) Afterwards(within time.Duration, do func(ctx context.Context)) {
 	s.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), within)
@@ -142,7 +143,15 @@ func (s *S) end(ctx context.Context) {
 		s.dump(ctx)
 	}
 	// The workloads first: a namespace that goes with its pods takes its rights from them while they drain.
-	if _, err := s.Kubectl(ctx, "-n", s.Namespace, "delete", "deployments,statefulsets,jobs,pods", "--all", "--timeout=90s"); err != nil {
+	if _, err := s.Kubectl(
+		ctx,
+		"-n",
+		s.Namespace,
+		"delete",
+		"deployments,statefulsets,jobs,pods",
+		"--all",
+		"--timeout=90s",
+	); err != nil {
 		s.Errorf("remove workloads: %v", err)
 	}
 	if _, err := s.Kubectl(ctx, "delete", "namespace", s.Namespace, "--wait=false"); err != nil {

@@ -77,8 +77,8 @@ func (g guarded) run(script string, replace ...string) {
 	runDocs(g.S, g.TempDir(), script, g.secured.Environment(), replace...)
 }
 
-// runDocs runs a script of docs/consul in a folder: for the scenario's namespace and service where it and the policy say shop and web,
-// with other words replaced, and with kubectl and consul at hand.
+// runDocs runs a script of docs/consul in a folder: for the scenario's namespace and service where it and the policy
+// say shop and web, with other words replaced, and with kubectl and consul at hand.
 func runDocs(s *scenario.S, folder, script string, env []string, replace ...string) {
 	s.Helper()
 	read := func(name string) string {

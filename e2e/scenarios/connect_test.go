@@ -88,8 +88,8 @@ func (m mesh) ask(caller *corev1.Pod) string {
 	return strings.TrimSpace(string(body))
 }
 
-// inARow are so many requests that every callee, and so each node's Consul agent, has most likely answered for itself: an agent hears of
-// an intention in its own time.
+// inARow are so many requests that every callee, and so each node's Consul agent, has most likely answered for itself:
+// an agent hears of an intention in its own time.
 const inARow = 20
 
 // awaitAnswer waits until the caller always has one, or none.

@@ -293,7 +293,8 @@ func TestFaultConsulServersLost(t *testing.T) {
 		requests, failed := client.Counts()
 		told(s, "Consul's quorum lost for a minute", fmt.Sprintf("running pods served, %d of %d requests failed; a new pod Ready %s after a leader's return; the time is from that return until the catalog was right of all changes meanwhile",
 			failed, requests, registered.Round(10*time.Millisecond)), right)
-		// An agent that its servers hold up for longer than heartbeat-ttl has its instances as critical for an instant (docs/faults.md).
+		// An agent that its servers hold up for longer than heartbeat-ttl has its instances as critical for an instant
+		// (docs/faults.md).
 		if failed > rate/2 {
 			s.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())
 		}

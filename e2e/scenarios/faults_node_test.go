@@ -187,8 +187,8 @@ var pressure = map[string]map[string]any{
 	"hard": {"evictionHard": map[string]string{"memory.available": "95%"}, "evictionPressureTransitionPeriod": "1s"},
 }
 
-// TestFaultNodePressure has the kubelet want 95% of the memory free, so that the node is short of it. A soft threshold leaves a pod its
-// grace period, a hard one leaves it one second.
+// TestFaultNodePressure has the kubelet want 95% of the memory free, so that the node is short of it. A soft threshold
+// leaves a pod its grace period, a hard one leaves it one second.
 func TestFaultNodePressure(t *testing.T) {
 	for name, fields := range pressure {
 		t.Run(name, func(t *testing.T) {

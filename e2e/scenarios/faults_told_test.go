@@ -17,8 +17,8 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestFaultGateClosedByAnother has somebody with the right to do so close an open gate, twice in a row, so that the second time meets
-// the answer to the agentlet's own write.
+// TestFaultGateClosedByAnother has somebody with the right to do so close an open gate, twice in a row, so that the
+// second time meets the answer to the agentlet's own write.
 func TestFaultGateClosedByAnother(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	const tries = 13

@@ -33,8 +33,9 @@ const (
 // scaleSizes are the numbers of pods.
 var scaleSizes = []int{500, 1000, 2000, 5000}
 
-// rareBeats are annotations for all sizes, which the largest needs. With the default TTL of 30s the heartbeats alone of 5,000 registrars and of their
-// agents, which in a cluster are on many machines, fill two processors; a heartbeat touches no server.
+// rareBeats are annotations for all sizes, which the largest needs. With the default TTL of 30s the heartbeats alone of
+// 5,000 registrars and of their agents, which in a cluster are on many machines, fill two processors; a heartbeat
+// touches no server.
 var rareBeats = map[string]string{contract.HeartbeatTTL: "5m", contract.DeregisterAfter: "10m"}
 
 // emptyFleet is closed when the scenario ends.

@@ -138,7 +138,8 @@ func metric(s *scenario.S, url, name string) float64 {
 	return sum
 }
 
-// TestTrustConnectionFloodOfAnAgentlet has one pod and a thousand addresses open 10,000 connections to an agentlet, and close none.
+// TestTrustConnectionFloodOfAnAgentlet has one pod and a thousand addresses open 10,000 connections to an agentlet, and
+// close none.
 func TestTrustConnectionFloodOfAnAgentlet(t *testing.T) {
 	s := scenario.New(t)
 	floodAgentlet(s, 8*time.Second, func(strangers strangers, node *cluster.Node, to string) (stops []func()) {
@@ -231,7 +232,8 @@ func floodAgentlet(s *scenario.S, lasts time.Duration, begin func(strangers stra
 	})
 }
 
-// TestTrustConnectionFloodOfTheWebhook has one pod and a thousand addresses open 10,000 connections to the ports of both replicas.
+// TestTrustConnectionFloodOfTheWebhook has one pod and a thousand addresses open 10,000 connections to the ports of
+// both replicas.
 func TestTrustConnectionFloodOfTheWebhook(t *testing.T) {
 	floodWebhook(scenario.New(t), 8*time.Second, "-connections=2500")
 }

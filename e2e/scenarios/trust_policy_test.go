@@ -23,8 +23,8 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// unbindPolicies deletes the bindings of the policies that bound agentlets. restore makes those that are not there again; it is also
-// done when the scenario is over.
+// unbindPolicies deletes the bindings of the policies that bound agentlets. restore makes those that are not there
+// again; it is also done when the scenario is over.
 func unbindPolicies(s *scenario.S) (restore func(context.Context) error) {
 	s.Helper()
 	bindings := s.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()

@@ -26,7 +26,8 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestTrustRatesAreBounded holds the two bounds on rates of docs/security.md to their word. It restarts the API server, so it runs alone.
+// TestTrustRatesAreBounded holds the two bounds on rates of docs/security.md to their word. It restarts the API server,
+// so it runs alone.
 func TestTrustRatesAreBounded(t *testing.T) {
 	const flood = 10 * time.Second
 	s := scenario.New(t, scenario.Long())
@@ -91,7 +92,8 @@ func TestTrustRatesAreBounded(t *testing.T) {
 	})
 }
 
-// limitEvents restarts the API server with the configuration that docs/security.md gives; it gets its own back when the scenario is over.
+// limitEvents restarts the API server with the configuration that docs/security.md gives; it gets its own back when the
+// scenario is over.
 func limitEvents(s *scenario.S) {
 	s.Helper()
 	pages, err := docs.Pages(s.Root)

@@ -198,8 +198,8 @@ func eventAttacks(s *scenario.S, pod *corev1.Pod) map[string]*corev1.Event {
 	return events
 }
 
-// TestTrustOthersEventsAreLeftAlone: an application that writes events by rights of its own goes on with that when its account is bound
-// to the agentlet's role. One that may only create them can't be told from an agentlet.
+// TestTrustOthersEventsAreLeftAlone: an application that writes events by rights of its own goes on with that when its
+// account is bound to the agentlet's role. One that may only create them can't be told from an agentlet.
 func TestTrustOthersEventsAreLeftAlone(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	verbs := map[string]string{"operator": "create,patch", "creator": "create", "plain": ""}

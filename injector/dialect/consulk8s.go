@@ -39,7 +39,11 @@ var consulK8s = translator{
 	keys: []Key{
 		{Name: consulName, Ours: contract.Services + ": name", Doc: "a pod has no Service's name to fall back on"},
 		{Name: consulPort, Ours: contract.Services + ": port", Doc: "a name is that of a container's port, not of a Service's"},
-		{Name: consulTags, Ours: contract.Services + ": tags", Doc: "`" + syncedTag + "`, which catalog sync adds to all, is not added"},
+		{
+			Name: consulTags,
+			Ours: contract.Services + ": tags",
+			Doc:  "`" + syncedTag + "`, which catalog sync adds to all, is not added",
+		},
 		{Name: consulWeight, Ours: contract.Services + ": weights.passing", Doc: "a bad value is an error, and not passed over"},
 		{Name: consulMeta + "KEY", Ours: contract.Services + ": meta.KEY"},
 		{Name: consulSync, Doc: "a false one opts the pod out; a true one asks for a registration, as service-name does by itself"},
@@ -73,7 +77,11 @@ func fromConsulK8s(annotations map[string]string) Translation {
 		}
 	}
 	if meshed(annotations) {
-		t.warn(connectInject, "annotation %s: consul-k8s registers the pods of its mesh itself, so agentlet leaves this one alone", connectInject)
+		t.warn(
+			connectInject,
+			"annotation %s: consul-k8s registers the pods of its mesh itself, so agentlet leaves this one alone",
+			connectInject,
+		)
 		return Translation{Left: Meshed, Warnings: t.Warnings}
 	}
 	service := annotation(contract.Services).Index(0)
@@ -83,7 +91,12 @@ func fromConsulK8s(annotations map[string]string) Translation {
 	d.Tags = splitTags(annotations[consulTags])
 	t.source(service.Child("tags"), consulTags, annotations)
 	if slices.Contains(d.Tags, syncedTag) {
-		t.warn(consulTags, "annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own", consulTags, syncedTag)
+		t.warn(
+			consulTags,
+			"annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own",
+			consulTags,
+			syncedTag,
+		)
 	}
 	if text := annotations[consulWeight]; text != "" {
 		d.Weights = &weights{Passing: strings.TrimSpace(text)}
@@ -121,8 +134,8 @@ func number(text string) string {
 	return text
 }
 
-// splitTags splits at commas, of which a backslash makes a part of a tag, and leaves out what is empty. It ends at maxItems, which are
-// more than a service may have.
+// splitTags splits at commas, of which a backslash makes a part of a tag, and leaves out what is empty. It ends at
+// maxItems, which are more than a service may have.
 func splitTags(text string) (tags []string) {
 	var tag strings.Builder
 	for more := true; more && len(tags) < maxItems; {

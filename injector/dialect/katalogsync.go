@@ -38,17 +38,34 @@ var katalogSync = translator{
 
 var katalogKeys = []Key{
 	{Name: katalogNames, Ours: contract.ServiceNames},
-	{Name: katalogPrefix + "service-port", Ours: contract.ServicePort, Doc: "a declared port's name will do as well; a bad value is an error, and not passed over"},
+	{
+		Name: katalogPrefix + "service-port",
+		Ours: contract.ServicePort,
+		Doc:  "a declared port's name will do as well; a bad value is an error, and not passed over",
+	},
 	{Name: katalogPrefix + "service-port-NAME", Ours: contract.ServicePort + ".NAME"},
 	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Form: katalogTags, Doc: "an empty tag is an error"},
 	{Name: katalogPrefix + "service-tags-NAME", Ours: contract.ServiceTags + ".NAME", Form: katalogTags},
-	{Name: katalogPrefix + "service-meta", Ours: contract.ServiceMeta, Form: katalogMeta, Doc: "a pair without a colon is an error, and not left out; the value may hold colons"},
+	{
+		Name: katalogPrefix + "service-meta",
+		Ours: contract.ServiceMeta,
+		Form: katalogMeta,
+		Doc:  "a pair without a colon is an error, and not left out; the value may hold colons",
+	},
 	{Name: katalogPrefix + "service-meta-NAME", Ours: contract.ServiceMeta + ".NAME", Form: katalogMeta},
 	{Name: katalogPrefix + "service-health", Ours: contract.ServiceHealth},
 	{Name: katalogPrefix + "service-health-NAME", Ours: contract.ServiceHealth + ".NAME"},
-	{Name: katalogPrefix + "service-check-ttl", Ours: contract.HeartbeatTTL, Doc: "at least 3s; it is not raised by the interval of a sync"},
+	{
+		Name: katalogPrefix + "service-check-ttl",
+		Ours: contract.HeartbeatTTL,
+		Doc:  "at least 3s; it is not raised by the interval of a sync",
+	},
 	{Name: katalogExclude, Ours: contract.ContainerExclude},
-	{Name: katalogSidecar, Ours: contract.ContainerExclude, Doc: "added to what is excluded. The container stays, and is ready only while katalog-sync runs: take it out of the template before that ends"},
+	{
+		Name: katalogSidecar,
+		Ours: contract.ContainerExclude,
+		Doc:  "added to what is excluded. The container stays, and is ready only while katalog-sync runs: take it out of the template before that ends",
+	},
 	{Name: katalogInterval, Doc: "nothing polls: an agentlet sees its pod change, and writes it at once"},
 }
 
@@ -110,8 +127,12 @@ func katalogKey(key string) (k *Key, service string) {
 // carry translates one key with its value as it is.
 func (t *Translation) carry(annotations map[string]string, key string, k *Key, service string) {
 	value, ours := annotations[key], strings.TrimSuffix(k.Ours, "NAME")+service
-	if strings.Contains(value, `\,`) && (strings.HasPrefix(ours, contract.ServiceTags) || strings.HasPrefix(ours, contract.ServiceMeta)) {
-		t.Errors = append(t.Errors, invalid(key, value, "must be comma-separated, without a backslash before a comma: "+errEscapedComma.Error()))
+	if strings.Contains(value, `\,`) &&
+		(strings.HasPrefix(ours, contract.ServiceTags) || strings.HasPrefix(ours, contract.ServiceMeta)) {
+		t.Errors = append(
+			t.Errors,
+			invalid(key, value, "must be comma-separated, without a backslash before a comma: "+errEscapedComma.Error()),
+		)
 		return
 	}
 	t.add(annotations, ours, value, registration.Origin{Key: key, Form: k.Form})
@@ -137,7 +158,12 @@ func (t *Translation) excludeSidecar(annotations map[string]string) {
 		delete(t.Annotations, contract.ContainerExclude)
 		t.add(annotations, contract.ContainerExclude, sidecar, registration.Origin{Key: katalogSidecar})
 	}
-	t.warn(katalogSidecar, "annotation %s: container %q is ready only while katalog-sync runs; take it out of the template before that ends, or no pod becomes Ready", katalogSidecar, sidecar)
+	t.warn(
+		katalogSidecar,
+		"annotation %s: container %q is ready only while katalog-sync runs; take it out of the template before that ends, or no pod becomes Ready",
+		katalogSidecar,
+		sidecar,
+	)
 }
 
 func invalid(key, value, detail string) *field.Error {

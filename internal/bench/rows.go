@@ -38,27 +38,63 @@ const (
 var reported = math.NaN()
 
 var rows = []Row{
-	{Name: "gate_ms_p50", Unit: "ms", Bar: 25, What: "ContainersReady seen → gate True seen, 100 pods in rolling restarts on two nodes"},
+	{
+		Name: "gate_ms_p50",
+		Unit: "ms",
+		Bar:  25,
+		What: "ContainersReady seen → gate True seen, 100 pods in rolling restarts on two nodes",
+	},
 	{Name: "gate_ms_p99", Unit: "ms", Bar: 150, What: "the same, of 100 the slowest but one"},
 	{Name: "passing_ms_p50", Unit: "ms", Bar: 15, What: "ContainersReady seen → passing in the catalog"},
 	{Name: "passing_ms_p99", Unit: "ms", Bar: 100, What: "the same, of 100 the slowest but one"},
 	{Name: "gone_ms_p50", Unit: "ms", Bar: 25, What: "deletionTimestamp seen → out of the catalog"},
 	{Name: "gone_ms_p99", Unit: "ms", Bar: 150, What: "the same, of 100 the slowest but one"},
-	{Name: "loaded_gate_ms_p50", Unit: "ms", Bar: reported, What: "as gate_ms, while the load of failed_requests runs on the same machine"},
+	{
+		Name: "loaded_gate_ms_p50",
+		Unit: "ms",
+		Bar:  reported,
+		What: "as gate_ms, while the load of failed_requests runs on the same machine",
+	},
 	{Name: "loaded_gate_ms_p99", Unit: "ms", Bar: reported, What: "the same, of 100 the slowest but one"},
 	{Name: "loaded_gone_ms_p50", Unit: "ms", Bar: reported, What: "as gone_ms, under that load"},
 	{Name: "loaded_gone_ms_p99", Unit: "ms", Bar: reported, What: "the same, of 100 the slowest but one"},
 	{Name: "unready_ms_p50", Unit: "ms", Bar: 15, What: "ContainersReady False seen → critical in the catalog"},
-	{Name: "sigterm_after_gone", Unit: "share", Bar: 1, AtLeast: true, What: "terminations in which SIGTERM came after the catalog had dropped the instance"},
-	{Name: "failed_requests", Unit: "requests", Bar: 0, What: "of requests at 500/s through Consul in 30 rolling restarts of ten replicas"},
+	{
+		Name:    "sigterm_after_gone",
+		Unit:    "share",
+		Bar:     1,
+		AtLeast: true,
+		What:    "terminations in which SIGTERM came after the catalog had dropped the instance",
+	},
+	{
+		Name: "failed_requests",
+		Unit: "requests",
+		Bar:  0,
+		What: "of requests at 500/s through Consul in 30 rolling restarts of ten replicas",
+	},
 	{Name: "requests", Unit: "requests", Bar: 100_000, AtLeast: true, What: "sent meanwhile"},
-	{Name: "rollout_s_plain", Unit: "s", Bar: reported, What: "restart of 20 replicas that are not injected; the application is ready 2 s after its start, probe period 1 s"},
+	{
+		Name: "rollout_s_plain",
+		Unit: "s",
+		Bar:  reported,
+		What: "restart of 20 replicas that are not injected; the application is ready 2 s after its start, probe period 1 s",
+	},
 	{Name: "rollout_ratio_passing", Unit: "×", Bar: reported, What: "the same with gate: passing, over that"},
 	{Name: "rollout_ratio_registered", Unit: "×", Bar: 1.25, What: "with gate: registered, over that"},
 	{Name: "rollout_ratio_probe", Unit: "×", Bar: 1.25, What: "with readiness: probe, over that"},
 	{Name: "agentlet_anon_mib", Unit: "MiB", Bar: 5, What: "anonymous memory after five idle minutes, median of 20 pods of a node"},
-	{Name: "agentlet_cgroup_mib", Unit: "MiB", Bar: 10, What: "its container's cgroup; the first pod of a node, which pays the page cache, is left out"},
-	{Name: "agentlet_start_ms", Unit: "ms", Bar: 60, What: "start of the program → it knows its own pod, which is registered already"},
+	{
+		Name: "agentlet_cgroup_mib",
+		Unit: "MiB",
+		Bar:  10,
+		What: "its container's cgroup; the first pod of a node, which pays the page cache, is left out",
+	},
+	{
+		Name: "agentlet_start_ms",
+		Unit: "ms",
+		Bar:  60,
+		What: "start of the program → it knows its own pod, which is registered already",
+	},
 	{Name: "agentlet_binary_mb", Unit: "MB", Bar: 25, What: "size of the binary"},
 	{Name: "agentlet_millicores", Unit: "mCPU", Bar: 0.5, What: "processor time while idle, mean of 20 pods"},
 	{Name: "quiet_consul_writes", Unit: "/pod/h", Bar: 0, What: "changes of the service's catalog index in the idle minutes"},
@@ -67,28 +103,63 @@ var rows = []Row{
 	{Name: "quiet_kube_rpm", Unit: "/pod/min", Bar: 0.2, What: "requests to the API server for the namespace's pods"},
 	{Name: "admission_us", Unit: "µs", Bar: 100, What: "from raw review to raw response, an ordinary pod"},
 	{Name: "admission_kb", Unit: "KB", Bar: 60, What: "allocated meanwhile"},
-	{Name: "admission_p99_ms", Unit: "ms", Bar: 5, What: "slowest but one of 100 admissions at 500/s over TLS, client and server on this machine"},
+	{
+		Name: "admission_p99_ms",
+		Unit: "ms",
+		Bar:  5,
+		What: "slowest but one of 100 admissions at 500/s over TLS, client and server on this machine",
+	},
 	{Name: "admission_rps", Unit: "/s", Bar: reported, What: "admissions over TLS, with the client beside the server"},
-	{Name: "flip_failed_clusterip", Unit: "requests", Bar: reported, What: "of 20,000 at 1,000/s to two pods, one of which answers 500 from the middle on: through a ClusterIP Service"},
+	{
+		Name: "flip_failed_clusterip",
+		Unit: "requests",
+		Bar:  reported,
+		What: "of 20,000 at 1,000/s to two pods, one of which answers 500 from the middle on: through a ClusterIP Service",
+	},
 	{Name: "flip_failed_kubelet", Unit: "requests", Bar: reported, What: "through Consul with readiness: kubelet, probe period 1 s"},
 	{Name: "flip_failed_probe", Unit: "requests", Bar: 200, What: "through Consul with readiness: probe"},
 	{Name: "flip_ratio_probe", Unit: "×", Bar: 0.2, What: "flip_failed_probe over flip_failed_clusterip"},
 
-	{Name: "scale_gate_ms_p99_500", Unit: "ms", Bar: reported, What: "500 registrars with their pods on simulated nodes, of which 3 a second are replaced: ContainersReady seen → gate True seen"},
+	{
+		Name: "scale_gate_ms_p99_500",
+		Unit: "ms",
+		Bar:  reported,
+		What: "500 registrars with their pods on simulated nodes, of which 3 a second are replaced: ContainersReady seen → gate True seen",
+	},
 	{Name: "scale_gate_ms_p99_1000", Unit: "ms", Bar: reported, What: "1,000"},
 	{Name: "scale_gate_ms_p99_2000", Unit: "ms", Bar: reported, What: "2,000"},
 	{Name: "scale_gate_ms_p99_5000", Unit: "ms", Bar: reported, What: "5,000"},
 	{Name: "scale_gate_ms_p99_growth", Unit: "×", Bar: 1.5, What: "5,000 over 500"},
-	{Name: "scale_consul_cpu_ms_per_event_500", Unit: "ms", Bar: reported, What: "processor time of the Consul server for a pod's start or end, at 500 pods"},
+	{
+		Name: "scale_consul_cpu_ms_per_event_500",
+		Unit: "ms",
+		Bar:  reported,
+		What: "processor time of the Consul server for a pod's start or end, at 500 pods",
+	},
 	{Name: "scale_consul_cpu_ms_per_event_5000", Unit: "ms", Bar: reported, What: "at 5,000"},
 	{Name: "scale_consul_cpu_ms_per_event_growth", Unit: "×", Bar: 1.3, What: "5,000 over 500"},
-	{Name: "scale_kube_mib_per_pod_500", Unit: "MiB", Bar: reported, What: "live memory of the API server, beyond that without pods, for each of 500 pods"},
+	{
+		Name: "scale_kube_mib_per_pod_500",
+		Unit: "MiB",
+		Bar:  reported,
+		What: "live memory of the API server, beyond that without pods, for each of 500 pods",
+	},
 	{Name: "scale_kube_mib_per_pod_5000", Unit: "MiB", Bar: reported, What: "of 5,000"},
 	{Name: "scale_kube_mib_per_pod_growth", Unit: "×", Bar: 1.3, What: "5,000 over 500"},
-	{Name: "scale_agent_mib_per_pod_500", Unit: "MiB", Bar: reported, What: "memory of the nodes' Consul agents for each of 500 pods"},
+	{
+		Name: "scale_agent_mib_per_pod_500",
+		Unit: "MiB",
+		Bar:  reported,
+		What: "memory of the nodes' Consul agents for each of 500 pods",
+	},
 	{Name: "scale_agent_mib_per_pod_5000", Unit: "MiB", Bar: reported, What: "of 5,000"},
 	{Name: "scale_agent_mib_per_pod_growth", Unit: "×", Bar: 1.3, What: "5,000 over 500"},
-	{Name: "storm_s", Unit: "s", Bar: reported, What: "2,000 registrars lose their agents for 60 s at once: until every instance is passing again"},
+	{
+		Name: "storm_s",
+		Unit: "s",
+		Bar:  reported,
+		What: "2,000 registrars lose their agents for 60 s at once: until every instance is passing again",
+	},
 	{Name: "storm_peak_rps", Unit: "/s", Bar: 2000, What: "most requests that the Consul server saw in a second meanwhile"},
 }
 
@@ -148,7 +219,17 @@ func Print(to io.Writer, figures map[string]float64) error {
 				verdict = "SHORT"
 			}
 		}
-		fmt.Fprintf(table, "%s\t%s %s\t%s\t%s\t%.0f\t%s\n", row.Name, Number(value), row.Unit, row.BarText(), verdict, figures[row.Name+"_n"], row.What)
+		fmt.Fprintf(
+			table,
+			"%s\t%s %s\t%s\t%s\t%.0f\t%s\n",
+			row.Name,
+			Number(value),
+			row.Unit,
+			row.BarText(),
+			verdict,
+			figures[row.Name+"_n"],
+			row.What,
+		)
 	}
 	return table.Flush()
 }

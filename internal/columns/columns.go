@@ -9,9 +9,9 @@ import (
 
 const gap = "  "
 
-// Align returns a line for each row, with two spaces between columns. Columns hold words, which are aligned to the left; those from
-// the index numbers on hold numbers, which are aligned to the right. 0: there are none. paint returns what is written for a cell,
-// such as its text in a colour; nil writes the text.
+// Align returns a line for each row, with two spaces between columns. Columns hold words, which are aligned to the
+// left; those from the index numbers on hold numbers, which are aligned to the right. 0: there are none. paint returns
+// what is written for a cell, such as its text in a colour; nil writes the text.
 func Align(rows [][]string, numbers int, paint func(row, column int, text string) string) []string {
 	widths := map[int]int{}
 	for _, row := range rows {

@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// takeTimeout is how long a peer may take to read the last answer. Until then its connection keeps its place: closed at once, it would
-// be the kernel that holds the answer for a peer that doesn't read, for minutes and out of bounds.
+// takeTimeout is how long a peer may take to read the last answer. Until then its connection keeps its place: closed at
+// once, it would be the kernel that holds the answer for a peer that doesn't read, for minutes and out of bounds.
 const takeTimeout = 5 * time.Second
 
-// Limits of a server. A connection was measured to take 15 to 30 KiB of memory, and over TLS 32 to 70, with what the garbage collector
-// has not collected yet.
+// Limits of a server. A connection was measured to take 15 to 30 KiB of memory, and over TLS 32 to 70, with what the
+// garbage collector has not collected yet.
 type Limits struct {
 	// Total is the number of connections, without those that are kept.
 	Total int
@@ -58,7 +58,8 @@ func New(limits Limits) *Limiter {
 // Evicted is how many connections were closed to make room for others.
 func (l *Limiter) Evicted() uint64 { return l.evicted.Load() }
 
-// Serve has the server serve a listener's connections within the limits. The server's ConnState and ConnContext are the limiter's.
+// Serve has the server serve a listener's connections within the limits. The server's ConnState and ConnContext are the
+// limiter's.
 func (l *Limiter) Serve(server *http.Server, on *net.TCPListener) error {
 	l.hook(server)
 	return server.Serve(&listener{on, l})
@@ -70,8 +71,8 @@ func (l *Limiter) ServeTLS(server *http.Server, on *net.TCPListener) error {
 	return server.ServeTLS(&listener{on, l}, "", "")
 }
 
-// Listen opens a TCP port for Serve or ServeTLS. It sends no keep-alive probes, which cost each connection three system calls: what is
-// silent is closed by the server's timeouts.
+// Listen opens a TCP port for Serve or ServeTLS. It sends no keep-alive probes, which cost each connection three system
+// calls: what is silent is closed by the server's timeouts.
 func Listen(ctx context.Context, address string) (*net.TCPListener, error) {
 	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", address)
 	if err != nil {
@@ -105,8 +106,8 @@ func plain(c net.Conn) *conn {
 	return c.(*conn) //nolint:forcetypeassert // of the limiter's own listener
 }
 
-// Keep has the connection of a request's context not be closed for others, as long as there is a place for one that is kept; until
-// release, or the connection's end. It does nothing for a server without a limiter.
+// Keep has the connection of a request's context not be closed for others, as long as there is a place for one that is
+// kept; until release, or the connection's end. It does nothing for a server without a limiter.
 func Keep(request context.Context) (release func()) {
 	c, ok := request.Value(contextKey{}).(*conn)
 	if !ok || !c.keep() {
@@ -181,9 +182,9 @@ func sourceOf(remote net.Addr) netip.Prefix {
 	return netip.PrefixFrom(address, address.BitLen())
 }
 
-// victim is the connection that is to be closed among more than most, of which the newest is one that waits. Of the others, those that wait
-// or those that are served, whichever are more, give their oldest. Were it always one that waits, requests that never end would leave
-// newcomers no place to send theirs from.
+// victim is the connection that is to be closed among more than most, of which the newest is one that waits. Of the
+// others, those that wait or those that are served, whichever are more, give their oldest. Were it always one that
+// waits, requests that never end would leave newcomers no place to send theirs from.
 func (l *Limiter) victim(among *tally, most int, is func(*conn) bool) *conn {
 	if among.evictable() <= most {
 		return nil
@@ -276,8 +277,8 @@ func (c *conn) release() {
 	}
 }
 
-// Close ends the connection when the peer's machine has all of the answer, in takeTimeout at the latest. It returns before that; until
-// then the connection keeps its place.
+// Close ends the connection when the peer's machine has all of the answer, in takeTimeout at the latest. It returns
+// before that; until then the connection keeps its place.
 func (c *conn) Close() error {
 	c.limiter.mu.Lock()
 	if c.gone || c.closing {

@@ -258,8 +258,8 @@ func TestAnAnswerMakesAConnectionYoung(t *testing.T) {
 	}
 }
 
-// TestFloods opens many connections of a kind, from one source and from many. What is kept stays; newcomers are answered, from elsewhere
-// and from among the flood; and there are no more connections than places.
+// TestFloods opens many connections of a kind, from one source and from many. What is kept stays; newcomers are
+// answered, from elsewhere and from among the flood; and there are no more connections than places.
 func TestFloods(t *testing.T) {
 	const connections, each = 400, 20
 	limits := Limits{Total: 32, PerSource: 8, Kept: 2, KeptPerSource: 2}
@@ -305,8 +305,8 @@ func TestARequestThatIsThereIsAnswered(t *testing.T) {
 	}
 }
 
-// TestASlowReaderKeepsItsPlace: an answer that the kernel holds for a peer that doesn't read counts as a connection, whatever the peer
-// does, and not for ever.
+// TestASlowReaderKeepsItsPlace: an answer that the kernel holds for a peer that doesn't read counts as a connection,
+// whatever the peer does, and not for ever.
 func TestASlowReaderKeepsItsPlace(t *testing.T) {
 	closing := func(s *target) {
 		s.Helper()

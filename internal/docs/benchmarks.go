@@ -108,9 +108,16 @@ const (
 // drawSpans draws a pod's start and end to scale, each with its legend.
 func (b benchmarks) drawSpans(t theme) string {
 	var svg strings.Builder
-	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="Where a pod's milliseconds go" `+
-		`font-family="-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif" font-size="12">`+"\n",
-		spansWidth, spansHeight, spansWidth, spansHeight)
+	fmt.Fprintf(
+		&svg,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" `+
+			`aria-label="Where a pod's milliseconds go" `+
+			`font-family="-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif" font-size="12">`+"\n",
+		spansWidth,
+		spansHeight,
+		spansWidth,
+		spansHeight,
+	)
 	y := 24
 	for _, part := range []struct {
 		title    string
@@ -125,8 +132,22 @@ func (b benchmarks) drawSpans(t theme) string {
 		for _, s := range part.segments {
 			ms := b.Figures[s.figure]
 			wide := max(ms/max(total, 1)*(spansWidth-spansX-20), narrowest)
-			fmt.Fprintf(&svg, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s" fill-opacity="0.85"/>`+"\n", x, y, wide, spansBar, s.whose(t))
-			fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="10" height="10" fill="%s" fill-opacity="0.85"/>`+"\n", spansX, legend-9, s.whose(t))
+			fmt.Fprintf(
+				&svg,
+				`<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s" fill-opacity="0.85"/>`+"\n",
+				x,
+				y,
+				wide,
+				spansBar,
+				s.whose(t),
+			)
+			fmt.Fprintf(
+				&svg,
+				`<rect x="%d" y="%d" width="10" height="10" fill="%s" fill-opacity="0.85"/>`+"\n",
+				spansX,
+				legend-9,
+				s.whose(t),
+			)
 			text(&svg, spansX+16, legend, "start", t.text, fmt.Sprintf("%.0f ms  %s", ms, s.text))
 			x += wide
 			legend += 17

@@ -1,6 +1,6 @@
-// Package docs makes what is generated in the documentation: the tables of the contract, which come from agentlet/contract,
-// those of the metrics, the alerts and the chart's values, what the chart's schema says of `defaults`, and the pictures. In a Markdown file
-// a table stands between markers:
+// Package docs makes what is generated in the documentation: the tables of the contract, which come from
+// agentlet/contract, those of the metrics, the alerts and the chart's values, what the chart's schema says of
+// `defaults`, and the pictures. In a Markdown file a table stands between markers:
 //
 //	<!-- generated: NAME -->
 //	<!-- end -->
@@ -18,8 +18,18 @@ import (
 
 // pages are the Markdown files that hold generated tables.
 var pages = []string{
-	"README.md", "docs/annotations.md", "docs/applications.md", "docs/operating.md", "docs/metrics.md", "docs/security.md", "docs/migrate.md",
-	"docs/consul.md", "docs/consul-on-kubernetes.md", "docs/clients.md", "docs/benchmarks.md", chartFolder + "README.md",
+	"README.md",
+	"docs/annotations.md",
+	"docs/applications.md",
+	"docs/operating.md",
+	"docs/metrics.md",
+	"docs/security.md",
+	"docs/migrate.md",
+	"docs/consul.md",
+	"docs/consul-on-kubernetes.md",
+	"docs/clients.md",
+	"docs/benchmarks.md",
+	chartFolder + "README.md",
 }
 
 // The picture of a pod's life: what was measured, and what is drawn from it.
@@ -105,7 +115,12 @@ func Files(root string) (map[string]string, error) {
 var tagged = map[string]map[string]string{
 	"consul": {".sh": "sh check", ".hcl": "hcl policy"},
 	"clients": {
-		"": "corefile client", ".conf": "nginx client", ".ctmpl": "nginx client", ".hcl": "hcl client", ".json": "json client", ".yml": "yaml client",
+		"":       "corefile client",
+		".conf":  "nginx client",
+		".ctmpl": "nginx client",
+		".hcl":   "hcl client",
+		".json":  "json client",
+		".yml":   "yaml client",
 	},
 }
 

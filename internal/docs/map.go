@@ -96,20 +96,44 @@ func (d diagram) touches(point [2]int) bool {
 // draw returns the diagram as SVG.
 func (d diagram) draw(t theme) string {
 	var svg strings.Builder
-	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="The parts and who talks to whom" `+
-		`font-family="-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif" font-size="12">`+"\n",
-		d.Width, d.Height, d.Width, d.Height)
+	fmt.Fprintf(
+		&svg,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" `+
+			`aria-label="The parts and who talks to whom" `+
+			`font-family="-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif" font-size="12">`+"\n",
+		d.Width,
+		d.Height,
+		d.Width,
+		d.Height,
+	)
 	fmt.Fprintf(&svg, `<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">`+
 		`<path d="M0 0 8 4 0 8z" fill="%s"/></marker></defs>`+"\n", t.faint)
 	for _, b := range d.Boxes {
 		colour, _ := t.of(b.Kind)
 		middle := b.X + b.W/2
 		if b.Kind == frame {
-			fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="none" stroke="%s"/>`+"\n", b.X, b.Y, b.W, b.H, colour)
+			fmt.Fprintf(
+				&svg,
+				`<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="none" stroke="%s"/>`+"\n",
+				b.X,
+				b.Y,
+				b.W,
+				b.H,
+				colour,
+			)
 			text(&svg, b.X+12, b.Y+20, "start", t.faint, b.Title)
 			continue
 		}
-		fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" fill-opacity="0.15" stroke="%s"/>`+"\n", b.X, b.Y, b.W, b.H, colour, colour)
+		fmt.Fprintf(
+			&svg,
+			`<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" fill-opacity="0.15" stroke="%s"/>`+"\n",
+			b.X,
+			b.Y,
+			b.W,
+			b.H,
+			colour,
+			colour,
+		)
 		text(&svg, middle, b.Y+27, "middle", t.text, b.Title)
 		for i, line := range b.Text {
 			text(&svg, middle, b.Y+46+16*i, "middle", t.faint, line)

@@ -149,9 +149,15 @@ func (l life) lanes(t theme) []lane {
 // draw returns the picture as SVG.
 func draw(l life, t theme) string {
 	var svg strings.Builder
-	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="A pod's life" `+
-		`font-family="-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif" font-size="12">`+"\n",
-		width, height, width, height)
+	fmt.Fprintf(
+		&svg,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="A pod's life" `+
+			`font-family="-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif" font-size="12">`+"\n",
+		width,
+		height,
+		width,
+		height,
+	)
 	at, bottom := l.places(), topY+laneY*len(l.lanes(t))
 	for _, part := range []struct {
 		passages []passage
@@ -160,7 +166,15 @@ func draw(l life, t theme) string {
 		for _, p := range part.passages {
 			x := at[p.Station]
 			label(&svg, x, p.Station, t.text)
-			fmt.Fprintf(&svg, `<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="%s" stroke-dasharray="3 3"/>`+"\n", x, topY-16, x, bottom, t.line)
+			fmt.Fprintf(
+				&svg,
+				`<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="%s" stroke-dasharray="3 3"/>`+"\n",
+				x,
+				topY-16,
+				x,
+				bottom,
+				t.line,
+			)
 			text(&svg, x, bottom+18, "middle", t.text, fmt.Sprint(p.MS))
 		}
 		first, last := at[part.passages[0].Station], at[part.passages[len(part.passages)-1].Station]
@@ -200,5 +214,13 @@ func label(svg *strings.Builder, x int, station, colour string) {
 }
 
 func text(svg *strings.Builder, x, y int, anchor, colour, content string) {
-	fmt.Fprintf(svg, `<text x="%d" y="%d" text-anchor="%s" fill="%s">%s</text>`+"\n", x, y, anchor, colour, html.EscapeString(content))
+	fmt.Fprintf(
+		svg,
+		`<text x="%d" y="%d" text-anchor="%s" fill="%s">%s</text>`+"\n",
+		x,
+		y,
+		anchor,
+		colour,
+		html.EscapeString(content),
+	)
 }

@@ -47,7 +47,13 @@ func Once(ctx context.Context, client kubernetes.Interface, namespace string, la
 
 // Until tries it until a pod is injected or the time is over, since a namespace that was just made is not known to everybody
 // at once. The last reason why not is in the error.
-func Until(ctx context.Context, timeout time.Duration, client kubernetes.Interface, namespace string, labels map[string]string) error {
+func Until(
+	ctx context.Context,
+	timeout time.Duration,
+	client kubernetes.Interface,
+	namespace string,
+	labels map[string]string,
+) error {
 	last := errors.New("it was not tried")
 	err := wait.PollUntilContextTimeout(ctx, pause, timeout, true, func(ctx context.Context) (bool, error) {
 		err := Once(ctx, client, namespace, labels)

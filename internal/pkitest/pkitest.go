@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// Sign makes a key and a certificate for it, with a serial number of its own, which the parent signs; without one it signs itself.
+// Sign makes a key and a certificate for it, with a serial number of its own, which the parent signs; without one it
+// signs itself.
 func Sign(t testing.TB, template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

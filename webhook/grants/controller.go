@@ -49,7 +49,10 @@ func (j jittered) When(namespace string) time.Duration {
 func newController(g *Grants) *controller {
 	queue := workqueue.NewTypedRateLimitingQueue(newBackoff())
 	return &controller{
-		Grants: g, queue: queue, watches: newWatches(g.config.Client, queue.Add, g.watchFailed), idle: map[string]map[string]time.Time{},
+		Grants:  g,
+		queue:   queue,
+		watches: newWatches(g.config.Client, queue.Add, g.watchFailed),
+		idle:    map[string]map[string]time.Time{},
 		created: map[string]*rate.Limiter{},
 	}
 }
@@ -123,7 +126,16 @@ func (c *controller) next(ctx context.Context) bool {
 	case ctx.Err() != nil:
 	case err != nil:
 		c.metrics.failures.WithLabelValues(writing).Inc()
-		c.config.Log.WarnContext(ctx, "grant failed", "namespace", namespace, "failures", c.queue.NumRequeues(namespace)+1, "error", err)
+		c.config.Log.WarnContext(
+			ctx,
+			"grant failed",
+			"namespace",
+			namespace,
+			"failures",
+			c.queue.NumRequeues(namespace)+1,
+			"error",
+			err,
+		)
 		c.queue.AddRateLimited(namespace)
 	default:
 		c.queue.Forget(namespace)
@@ -189,7 +201,12 @@ func (c *controller) creations(namespace string) *rate.Limiter {
 }
 
 // kept are the accounts that stay bound: those that are needed, and for a while those that were.
-func (c *controller) kept(namespace string, bound []string, needed map[string]bool, now time.Time) (kept map[string]bool, again time.Duration) {
+func (c *controller) kept(
+	namespace string,
+	bound []string,
+	needed map[string]bool,
+	now time.Time,
+) (kept map[string]bool, again time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before, idle := c.idle[namespace], map[string]time.Time{}

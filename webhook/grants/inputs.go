@@ -51,7 +51,8 @@ func (g *Grants) optedIn(namespace string) bool {
 // watchFailed counts what keeps a list or a watch from going on. An end is no failure, and neither is a version that the
 // API server has forgotten: the reflector lists again.
 func (g *Grants) watchFailed(err error) {
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || apierrors.IsResourceExpired(err) ||
+		apierrors.IsGone(err) {
 		return
 	}
 	g.metrics.failures.WithLabelValues(watching).Inc()

@@ -107,7 +107,8 @@ func TestTheAPIServerIsAskedAboutWhatTheWatchHasNotTold(t *testing.T) {
 	}
 }
 
-// following is Namespaces of a cluster whose list of opted-in namespaces is what asked says, and whose watch tells what watched does.
+// following is Namespaces of a cluster whose list of opted-in namespaces is what asked says, and whose watch tells what
+// watched does.
 type following struct {
 	*Namespaces
 	asked   atomic.Int64

@@ -32,8 +32,8 @@ type Agent struct {
 	Process *os.Process
 }
 
-// Start runs an agent until the test's end and waits until it has a leader. configuration is more of it, in HCL. Without the program
-// the test is skipped, with CI=true it fails.
+// Start runs an agent until the test's end and waits until it has a leader. configuration is more of it, in HCL.
+// Without the program the test is skipped, with CI=true it fails.
 func Start(t testing.TB, configuration ...string) *Agent {
 	t.Helper()
 	return start(t, false, strings.Join(configuration, "\n"))
@@ -42,8 +42,8 @@ func Start(t testing.TB, configuration ...string) *Agent {
 // ManagementToken of a secured agent.
 const ManagementToken = "00000000-0000-4000-8000-00000000acce"
 
-// StartSecured is Start with ACLs that deny by default, and with HTTPS beside plain HTTP. The pair is the agent's certificate; it has to be
-// for localhost. With mutual it asks for client certificates.
+// StartSecured is Start with ACLs that deny by default, and with HTTPS beside plain HTTP. The pair is the agent's
+// certificate; it has to be for localhost. With mutual it asks for client certificates.
 func StartSecured(t testing.TB, authority *Authority, pair Pair, mutual bool) *Agent {
 	t.Helper()
 	folder := t.TempDir()
@@ -77,14 +77,32 @@ func start(t testing.TB, secured bool, more string) *Agent {
 	if secured {
 		https = ports[4]
 	}
-	config := fmt.Sprintf(`ports { http = %d, https = %d, server = %d, serf_lan = %d, serf_wan = %d, grpc = -1, grpc_tls = -1, dns = -1 }
+	config := fmt.Sprintf(
+		`ports { http = %d, https = %d, server = %d, serf_lan = %d, serf_wan = %d, grpc = -1, grpc_tls = -1, dns = -1 }
 performance { raft_multiplier = 1 }
-%s`, ports[0], https, ports[1], ports[2], ports[3], more)
+%s`,
+		ports[0],
+		https,
+		ports[1],
+		ports[2],
+		ports[3],
+		more,
+	)
 	file := t.TempDir() + "/agent.hcl"
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	process := Run(t, nil, "agent", "-dev", "-node=test-node", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn", "-config-file="+file)
+	process := Run(
+		t,
+		nil,
+		"agent",
+		"-dev",
+		"-node=test-node",
+		"-bind=127.0.0.1",
+		"-client=127.0.0.1",
+		"-log-level=warn",
+		"-config-file="+file,
+	)
 	agent := &Agent{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), Process: process}
 	client, err := api.NewClient(&api.Config{Address: agent.Address, Token: ManagementToken, Transport: &http.Transport{}})
 	if err != nil {
@@ -161,11 +179,15 @@ func (a *Agent) Proxy(t testing.TB, service string) *api.ServiceEntry {
 	return entries[0]
 }
 
-// HearIntentions has an agent ask its servers what intentions say of a destination. Until then it may answer the built-in proxy from its
-// cache, which since Consul 1.22.5 may stop following the servers when the request that filled it has ended (hashicorp/consul#23368).
-// The client's token has to be the proxy's, as each has a cache of its own. The index is one that no answer has, so that what is cached won't do.
+// HearIntentions has an agent ask its servers what intentions say of a destination. Until then it may answer the
+// built-in proxy from its cache, which since Consul 1.22.5 may stop following the servers when the request that filled
+// it has ended (hashicorp/consul#23368). The client's token has to be the proxy's, as each has a cache of its own. The
+// index is one that no answer has, so that what is cached won't do.
 func HearIntentions(ctx context.Context, agent *api.Client, destination string) error {
-	query := &api.IntentionMatch{By: api.IntentionMatchDestination, Names: []string{"default/default/" + destination}} // in full, as the cache has it
+	query := &api.IntentionMatch{
+		By:    api.IntentionMatchDestination,
+		Names: []string{"default/default/" + destination},
+	} // in full, as the cache has it
 	options := &api.QueryOptions{UseCache: true, WaitIndex: math.MaxUint64, WaitTime: 100 * time.Millisecond}
 	_, _, err := agent.Connect().IntentionMatch(query, options.WithContext(ctx))
 	return err

@@ -102,7 +102,10 @@ func (w *World) led(ctx context.Context) (string, error) {
 }
 
 // serversLost ends or freezes servers, and brings them back.
-func serversLost(choose func(servers []*cluster.Process, leader, pick int) []*cluster.Process, stop, back func(context.Context, *World, *cluster.Process) error) begin {
+func serversLost(
+	choose func(servers []*cluster.Process, leader, pick int) []*cluster.Process,
+	stop, back func(context.Context, *World, *cluster.Process) error,
+) begin {
 	return func(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
 		leader, err := w.consul.leader(ctx)
 		if err != nil {
@@ -159,7 +162,10 @@ func pause(_ context.Context, _ *World, p *cluster.Process) error   { return p.P
 func resume(_ context.Context, _ *World, p *cluster.Process) error  { return p.Resume() }
 
 // agentLost ends or freezes a node's Consul agent, and brings it back.
-func agentLost(stop func(ctx context.Context, w *World, node int) error, back func(context.Context, *World, *cluster.Process) error) begin {
+func agentLost(
+	stop func(ctx context.Context, w *World, node int) error,
+	back func(context.Context, *World, *cluster.Process) error,
+) begin {
 	return func(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
 		end := func(ctx context.Context) (string, error) {
 			return "", back(ctx, w, w.consul.agents[step.Node])
@@ -221,6 +227,12 @@ func edited(ctx context.Context, w *World, step chaos.Step) (string, undo, error
 	if err != nil {
 		return "", nil, err
 	}
-	edit := &api.AgentServiceRegistration{ID: instance.ID, Name: instance.Service, Port: 1, Address: instance.Address, Tags: []string{"edited"}}
+	edit := &api.AgentServiceRegistration{
+		ID:      instance.ID,
+		Name:    instance.Service,
+		Port:    1,
+		Address: instance.Address,
+		Tags:    []string{"edited"},
+	}
 	return instance.Meta[contract.MetaPod], nil, w.consul.nodes[step.Node].Agent().ServiceRegister(edit)
 }

@@ -37,8 +37,8 @@ const (
 	manySources   = 500
 )
 
-// flood runs the sample's flood, which keeps connections open, against a port of a pod: from another pod, or from many addresses that
-// the pod's node has meanwhile.
+// flood runs the sample's flood, which keeps connections open, against a port of a pod: from another pod, or from many
+// addresses that the pod's node has meanwhile.
 func (w *World) flood(ctx context.Context, step chaos.Step, pod *corev1.Pod, port string, more ...string) (string, error) {
 	stranger, err := w.stranger(pod)
 	if err != nil {
@@ -47,8 +47,17 @@ func (w *World) flood(ctx context.Context, step chaos.Step, pod *corev1.Pod, por
 	address, node := net.JoinHostPort(pod.Status.PodIP, port), w.Cluster.Node(pod.Spec.NodeName)
 	program, netns := stranger("root/sample"), stranger("ns/net")
 	args := append([]string{
-		"flood", "-to", address, "-connections", strconv.Itoa(floodConnections), "-rate", strconv.Itoa(floodRate), "-for", floodLasts.String(),
-		"-send", []string{"silent", "half", "metrics"}[step.Pick%3],
+		"flood",
+		"-to",
+		address,
+		"-connections",
+		strconv.Itoa(floodConnections),
+		"-rate",
+		strconv.Itoa(floodRate),
+		"-for",
+		floodLasts.String(),
+		"-send",
+		[]string{"silent", "half", "metrics"}[step.Pick%3],
 	}, more...)
 	if step.Pick&4 > 0 {
 		name := filepath.Base(node.Netns())
@@ -126,7 +135,12 @@ func floodReviews(ctx context.Context, w *World, step chaos.Step) (string, undo,
 	}}
 	defer client.CloseIdleConnections()
 	answers := concurrently(ctx, floodReviewCount, floodReviewCallers, func(ctx context.Context, _ int) string {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+net.JoinHostPort(pod.Status.PodIP, "9443")+"/mutate", bytes.NewReader(body))
+		request, err := http.NewRequestWithContext(
+			ctx,
+			http.MethodPost,
+			"https://"+net.JoinHostPort(pod.Status.PodIP, "9443")+"/mutate",
+			bytes.NewReader(body),
+		)
 		if err != nil {
 			return err.Error()
 		}
@@ -138,7 +152,11 @@ func floodReviews(ctx context.Context, w *World, step chaos.Step) (string, undo,
 
 // review of a pod with many variables.
 func (w *World) review() ([]byte, error) {
-	pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: *w.Template.ObjectMeta.DeepCopy(), Spec: *w.Template.Spec.DeepCopy()}
+	pod := &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: *w.Template.ObjectMeta.DeepCopy(),
+		Spec:       *w.Template.Spec.DeepCopy(),
+	}
 	pod.Namespace = w.Namespace
 	const size = 40 // of a variable in JSON
 	for i := range floodReviewSize / size {
@@ -153,8 +171,16 @@ func (w *World) review() ([]byte, error) {
 	return json.Marshal(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
 		Request: &admissionv1.AdmissionRequest{
-			UID: types.UID("flood"), Kind: kind, Resource: resource, RequestKind: &kind, RequestResource: &resource, Namespace: w.Namespace,
-			Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: raw},
+			UID: types.UID(
+				"flood",
+			),
+			Kind:            kind,
+			Resource:        resource,
+			RequestKind:     &kind,
+			RequestResource: &resource,
+			Namespace:       w.Namespace,
+			Operation:       admissionv1.Create,
+			Object:          runtime.RawExtension{Raw: raw},
 		},
 	})
 }

@@ -52,10 +52,17 @@ func rebooted(ctx context.Context, w *World, step chaos.Step) (string, undo, err
 // Thresholds by which a kubelet finds its node short of memory.
 var (
 	softThreshold = map[string]any{
-		"evictionSoft": map[string]string{"memory.available": "95%"}, "evictionSoftGracePeriod": map[string]string{"memory.available": "1s"},
-		"evictionMaxPodGracePeriod": int(chaos.GracePeriod.Seconds()), "evictionPressureTransitionPeriod": "1s",
+		"evictionSoft": map[string]string{
+			"memory.available": "95%",
+		},
+		"evictionSoftGracePeriod":          map[string]string{"memory.available": "1s"},
+		"evictionMaxPodGracePeriod":        int(chaos.GracePeriod.Seconds()),
+		"evictionPressureTransitionPeriod": "1s",
 	}
-	hardThreshold = map[string]any{"evictionHard": map[string]string{"memory.available": "95%"}, "evictionPressureTransitionPeriod": "1s"}
+	hardThreshold = map[string]any{
+		"evictionHard":                     map[string]string{"memory.available": "95%"},
+		"evictionPressureTransitionPeriod": "1s",
+	}
 )
 
 func pressed(threshold map[string]any) begin {
@@ -92,7 +99,11 @@ func shutDown(ctx context.Context, w *World, step chaos.Step) (string, undo, err
 		return "", back, err
 	}
 	// It hears of a shutdown when it has told of itself.
-	if err := eventually(ctx, "wait for the kubelet", func(ctx context.Context) error { return w.nodeReady(ctx, node, began) }); err != nil {
+	if err := eventually(
+		ctx,
+		"wait for the kubelet",
+		func(ctx context.Context) error { return w.nodeReady(ctx, node, began) },
+	); err != nil {
 		return "", back, err
 	}
 	ready := len(w.readyOn(ctx, step.Node))
@@ -108,7 +119,8 @@ func (w *World) nodeReady(ctx context.Context, node *cluster.Node, since time.Ti
 		return err
 	}
 	for _, condition := range now.Status.Conditions {
-		if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue && !condition.LastHeartbeatTime.Time.Before(since) {
+		if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue &&
+			!condition.LastHeartbeatTime.Time.Before(since) {
 			return nil
 		}
 	}

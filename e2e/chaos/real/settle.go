@@ -60,7 +60,13 @@ func (w *World) quiet(ctx context.Context) (seen string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := errors.Join(w.catalogIsRight(ctx, pods), w.agentsAreRight(ctx, pods), gatesAreOpen(pods), w.grantsAreRight(ctx), w.tokensAreRight(ctx, pods)); err != nil {
+	if err := errors.Join(
+		w.catalogIsRight(ctx, pods),
+		w.agentsAreRight(ctx, pods),
+		gatesAreOpen(pods),
+		w.grantsAreRight(ctx),
+		w.tokensAreRight(ctx, pods),
+	); err != nil {
 		return "", err
 	}
 	if err := w.agentletsAreWell(ctx, pods); err != nil {
@@ -84,8 +90,8 @@ func (w *World) quiet(ctx context.Context) (seen string, err error) {
 	return fmt.Sprintf("%d pods Ready and passing; %s", len(pods), now), nil
 }
 
-// removeEndedWebhooks removes replicas that a fault has ended for good, such as an eviction, as an operator would: whoever comes after
-// the campaign counts them. An error says that there were some.
+// removeEndedWebhooks removes replicas that a fault has ended for good, such as an eviction, as an operator would:
+// whoever comes after the campaign counts them. An error says that there were some.
 func (w *World) removeEndedWebhooks(ctx context.Context) error {
 	var errs []error
 	for _, pod := range w.watch.pods(scenario.SystemNamespace) {
@@ -98,7 +104,8 @@ func (w *World) removeEndedWebhooks(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// settledPods are the workload's, all Ready and on their newest revision. Pods that have failed are removed, as an operator would.
+// settledPods are the workload's, all Ready and on their newest revision. Pods that have failed are removed, as an
+// operator would.
 func (w *World) settledPods(ctx context.Context) ([]corev1.Pod, error) {
 	deployment, err := w.Kube.AppsV1().Deployments(w.Namespace).Get(ctx, workload, metav1.GetOptions{})
 	if err != nil {
@@ -125,9 +132,16 @@ func (w *World) settledPods(ctx context.Context) ([]corev1.Pod, error) {
 		return nil, err
 	case len(rest) > 0:
 		return nil, fmt.Errorf("pods are still there: %s", strings.Join(rest, ", "))
-	case status.ObservedGeneration < deployment.Generation || status.UpdatedReplicas != want || status.Replicas != want || status.ReadyReplicas != want:
-		return nil, fmt.Errorf("of %d replicas %d are updated, %d Ready, %d there at all; not Ready: %s", want, status.UpdatedReplicas, status.ReadyReplicas,
-			status.Replicas, notReady(pods))
+	case status.ObservedGeneration < deployment.Generation || status.UpdatedReplicas != want ||
+		status.Replicas != want || status.ReadyReplicas != want:
+		return nil, fmt.Errorf(
+			"of %d replicas %d are updated, %d Ready, %d there at all; not Ready: %s",
+			want,
+			status.UpdatedReplicas,
+			status.ReadyReplicas,
+			status.Replicas,
+			notReady(pods),
+		)
 	case len(pods) != int(want):
 		return nil, fmt.Errorf("%d pods, want %d", len(pods), want)
 	}
@@ -146,7 +160,10 @@ func notReady(pods []corev1.Pod) string {
 	for i := range pods {
 		if !scenario.IsReady(&pods[i]) {
 			gate := scenario.Condition(&pods[i], contract.Condition)
-			texts = append(texts, fmt.Sprintf("%s on %s, gate %s %s: %s", pods[i].Name, pods[i].Spec.NodeName, gate.Status, gate.Reason, gate.Message))
+			texts = append(
+				texts,
+				fmt.Sprintf("%s on %s, gate %s %s: %s", pods[i].Name, pods[i].Spec.NodeName, gate.Status, gate.Reason, gate.Message),
+			)
 		}
 	}
 	return strings.Join(texts, "; ")
@@ -167,9 +184,26 @@ func (w *World) catalogIsRight(ctx context.Context, pods []corev1.Pod) error {
 		case status != api.HealthPassing:
 			errs = append(errs, fmt.Errorf("the catalog has %s as %s: %s", entry.Service.ID, status, failing(entry.Checks)))
 		case entry.Service.Address != pods[i].Status.PodIP || entry.Service.Port != 8080:
-			errs = append(errs, fmt.Errorf("the catalog has %s at %s:%d, want %s:8080", entry.Service.ID, entry.Service.Address, entry.Service.Port, pods[i].Status.PodIP))
+			errs = append(
+				errs,
+				fmt.Errorf(
+					"the catalog has %s at %s:%d, want %s:8080",
+					entry.Service.ID,
+					entry.Service.Address,
+					entry.Service.Port,
+					pods[i].Status.PodIP,
+				),
+			)
 		case strings.Join(entry.Service.Tags, ",") != pods[i].Annotations[contract.ServiceTags]:
-			errs = append(errs, fmt.Errorf("the catalog has %s with the tags %v, want %q", entry.Service.ID, entry.Service.Tags, pods[i].Annotations[contract.ServiceTags]))
+			errs = append(
+				errs,
+				fmt.Errorf(
+					"the catalog has %s with the tags %v, want %q",
+					entry.Service.ID,
+					entry.Service.Tags,
+					pods[i].Annotations[contract.ServiceTags],
+				),
+			)
 		}
 	}
 	if len(entries) != len(pods) {
@@ -299,7 +333,12 @@ func agentletIsWell(ctx context.Context, ip string) error {
 		return fmt.Errorf("decode status: %w", err)
 	}
 	if !status.Gate.Open || status.Phase != "running" || len(status.Failing) > 0 {
-		return fmt.Errorf("it says that its gate is open: %v, its phase %s, and failing: %v", status.Gate.Open, status.Phase, status.Failing)
+		return fmt.Errorf(
+			"it says that its gate is open: %v, its phase %s, and failing: %v",
+			status.Gate.Open,
+			status.Phase,
+			status.Failing,
+		)
 	}
 	for _, service := range status.Services {
 		if service.Failing != "" || service.Readiness != contract.Passing {

@@ -29,7 +29,13 @@ type watcher struct {
 // watchPods follows the pods of namespaces until stop.
 func watchPods(ctx context.Context, client kubernetes.Interface, namespaces ...string) *watcher {
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
-	w := &watcher{began: time.Now(), end: end, known: map[types.UID]*corev1.Pod{}, holders: map[string]string{}, killed: map[string]bool{}}
+	w := &watcher{
+		began:   time.Now(),
+		end:     end,
+		known:   map[types.UID]*corev1.Pod{},
+		holders: map[string]string{},
+		killed:  map[string]bool{},
+	}
 	for _, namespace := range namespaces {
 		factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
 		informer := factory.Core().V1().Pods().Informer()

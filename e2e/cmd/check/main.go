@@ -52,7 +52,10 @@ func command() *cobra.Command {
 	cluster := []step{kubernetesStep, consulStep, helmStep, certManagerStep, templateStep, corednsStep}
 	all := slices.Concat(cluster, []step{unittestStep, linterStep, lintStep, verifyStep, chartStep, unitStep})
 	add("test", "Everything but the long scenarios", slices.Concat(all, []step{scenarios(".", false)})...)
-	add("soak", "Everything, also with Consul in pods, and on the oldest Kubernetes", slices.Concat(all, []step{scenarios(".", true), inPodsStep, oldestToolStep, oldestStep})...)
+	add(
+		"soak",
+		"Everything, also with Consul in pods, and on the oldest Kubernetes",
+		slices.Concat(all, []step{scenarios(".", true), inPodsStep, oldestToolStep, oldestStep})...)
 	add("oldest", "The main scenarios on the oldest Kubernetes that is supported",
 		kubernetesStep, oldestToolStep, consulStep, helmStep, oldestStep)
 	add("consul", "The scenarios about a Consul in pods", kubernetesStep, consulStep, helmStep, inPodsStep)

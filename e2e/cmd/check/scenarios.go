@@ -43,8 +43,15 @@ func chaosStep(duration time.Duration, seed string) (step, error) {
 	}
 	return step{"chaos, seed " + seed, func(ctx context.Context, t *tree) error {
 		timeout := duration + time.Hour // for what surrounds it
-		return t.runScenarios(ctx, "chaos.log", "^TestChaos$", timeout.String(), "AGENTLET_LONG=1", "AGENTLET_CHAOS_DURATION="+duration.String(),
-			"AGENTLET_CHAOS_SEED="+seed)
+		return t.runScenarios(
+			ctx,
+			"chaos.log",
+			"^TestChaos$",
+			timeout.String(),
+			"AGENTLET_LONG=1",
+			"AGENTLET_CHAOS_DURATION="+duration.String(),
+			"AGENTLET_CHAOS_SEED="+seed,
+		)
 	}}, nil
 }
 
@@ -55,7 +62,8 @@ func benchmarks(pattern string) step {
 	}}
 }
 
-// onOldest are the scenarios that are run on the oldest Kubernetes too: whatever its API server and kubelet may do in another way.
+// onOldest are the scenarios that are run on the oldest Kubernetes too: whatever its API server and kubelet may do in
+// another way.
 const onOldest = "TestBasic|TestTrust|TestInject|TestWorkloads|TestContract|TestProbe|TestEvents|TestPlugin|TestChart|TestUpgrade"
 
 // oldestStep runs them there.
@@ -90,7 +98,18 @@ func (t *tree) runScenarios(ctx context.Context, log, pattern, timeout string, e
 	if err := checkPrerequisites(); err != nil {
 		return fmt.Errorf("%w: %w", errSkipped, err)
 	}
-	command := exec.CommandContext(ctx, "go", "test", "-v", "-count=1", "-timeout="+timeout, "-parallel=4", "-run", pattern, "./scenarios")
+	command := exec.CommandContext(
+		ctx,
+		"go",
+		"test",
+		"-v",
+		"-count=1",
+		"-timeout="+timeout,
+		"-parallel=4",
+		"-run",
+		pattern,
+		"./scenarios",
+	)
 	command.Dir = t.e2e
 	command.Env = append(append(os.Environ(), "AGENTLET_SCENARIOS=1"), env...)
 	interruptible(command)
@@ -109,7 +128,9 @@ func interruptible(command *exec.Cmd) {
 }
 
 // told are the lines of a run that a reader wants to see while it goes on; the log has them all.
-var told = regexp.MustCompile(`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|^waiting|SKIPPED|_test\.go:\d+:`)
+var told = regexp.MustCompile(
+	`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|^waiting|SKIPPED|_test\.go:\d+:`,
+)
 
 // runCommand runs the tests and tells what happens; all of the output goes to the log, and a failure's end to the terminal.
 func runCommand(command *exec.Cmd, logFile string) (err error) {

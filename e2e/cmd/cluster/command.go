@@ -40,8 +40,16 @@ func newUp(name *string) *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.IntVar(&options.Nodes, "nodes", 2, "number of nodes, 1 to 9")
-	flags.StringVar(&options.Kubernetes, "kubernetes", toolchain.Kubernetes,
-		fmt.Sprintf("the tool set of its release: %q, or %q for the oldest that is supported", toolchain.Kubernetes, toolchain.KubernetesOldest))
+	flags.StringVar(
+		&options.Kubernetes,
+		"kubernetes",
+		toolchain.Kubernetes,
+		fmt.Sprintf(
+			"the tool set of its release: %q, or %q for the oldest that is supported",
+			toolchain.Kubernetes,
+			toolchain.KubernetesOldest,
+		),
+	)
 	flags.StringVar(&consul, "consul", string(cluster.ConsulAgents), `"agents": servers and an agent per node; "none": no Consul`)
 	flags.IntVar(&options.ConsulServers, "consul-servers", 1, "number of Consul servers, 1 or 3")
 	return command

@@ -49,8 +49,17 @@ func (r *run) agentlet(ctx context.Context, pod *corev1.Pod) {
 	case errors.Is(err, apiproxy.ErrStarting):
 		r.add(Skip, "agentlets", subject, fmt.Sprintf("the agentlet of %s has just started", name), "")
 	case err != nil:
-		r.add(Warn, "agentlets", subject, fmt.Sprintf("the agentlet of %s doesn't answer the API server: %v", name, err),
-			fmt.Sprintf("see whether it runs, and which NetworkPolicy closes its port: kubectl -n %s describe pod %s", pod.Namespace, pod.Name))
+		r.add(
+			Warn,
+			"agentlets",
+			subject,
+			fmt.Sprintf("the agentlet of %s doesn't answer the API server: %v", name, err),
+			fmt.Sprintf(
+				"see whether it runs, and which NetworkPolicy closes its port: kubectl -n %s describe pod %s",
+				pod.Namespace,
+				pod.Name,
+			),
+		)
 	case registered(status):
 		r.add(OK, "agentlets", subject,
 			fmt.Sprintf("the agentlet of %s answers, and reaches the Consul agent at %s", name, status.Consul), "")
@@ -112,9 +121,14 @@ func (r *run) hooks(ctx context.Context) {
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(newest)) {
 		last := newest[namespace]
-		r.add(Warn, "hooks", "namespace/"+namespace, fmt.Sprintf("preStop hooks of %s failed in the last hour, the last one of pod %s at %s: %s",
-			printer.Count(failed[namespace], "container"), last.InvolvedObject.Name, happened(last).UTC().Format(layout), last.Message),
-			"if it was the drain hook, see that the kubelet reaches the agentlet's port at the pod's IP, and that the agentlet was not killed before the application")
+		r.add(
+			Warn,
+			"hooks",
+			"namespace/"+namespace,
+			fmt.Sprintf("preStop hooks of %s failed in the last hour, the last one of pod %s at %s: %s",
+				printer.Count(failed[namespace], "container"), last.InvolvedObject.Name, happened(last).UTC().Format(layout), last.Message),
+			"if it was the drain hook, see that the kubelet reaches the agentlet's port at the pod's IP, and that the agentlet was not killed before the application",
+		)
 	}
 	if len(newest) == 0 {
 		r.add(OK, "hooks", "", "the kubelets report no failed preStop hook in opted-in namespaces in the last hour", "")

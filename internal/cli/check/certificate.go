@@ -87,7 +87,9 @@ func (r *run) workloads(ctx context.Context) {
 	r.add(OK, "webhook", subject, message, "")
 }
 
-func workloadsHook(all []admissionregistrationv1.ValidatingWebhookConfiguration) (string, *admissionregistrationv1.ValidatingWebhook) {
+func workloadsHook(
+	all []admissionregistrationv1.ValidatingWebhookConfiguration,
+) (string, *admissionregistrationv1.ValidatingWebhook) {
 	for i := range all {
 		for k := range all[i].Webhooks {
 			if hook := &all[i].Webhooks[k]; hook.Name == workloadsName {

@@ -23,7 +23,11 @@ type bound struct {
 }
 
 var bounds = []bound{
-	{"pods/status", "a pod may write its own gate only", "a granted service account can patch the status of every pod of its namespace"},
+	{
+		"pods/status",
+		"a pod may write its own gate only",
+		"a granted service account can patch the status of every pod of its namespace",
+	},
 	{"events", "a pod may write events about itself only", "a granted service account can write any event in its namespace"},
 }
 
@@ -42,9 +46,16 @@ func (r *run) policies(ctx context.Context) {
 	}
 }
 
-func (r *run) policy(b bound, policies []admissionregistrationv1.ValidatingAdmissionPolicy, bindings []admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+func (r *run) policy(
+	b bound,
+	policies []admissionregistrationv1.ValidatingAdmissionPolicy,
+	bindings []admissionregistrationv1.ValidatingAdmissionPolicyBinding,
+) {
 	const remedy = "set policy.enabled=true in the chart"
-	i := slices.IndexFunc(policies, func(p admissionregistrationv1.ValidatingAdmissionPolicy) bool { return boundsAgentlets(&p, b.resource) })
+	i := slices.IndexFunc(
+		policies,
+		func(p admissionregistrationv1.ValidatingAdmissionPolicy) bool { return boundsAgentlets(&p, b.resource) },
+	)
 	if i < 0 {
 		r.add(Warn, "policy", "", "no admission policy bounds an agentlet's "+b.resource+": "+b.open, remedy)
 		return
@@ -66,9 +77,12 @@ const roleMark = `group("` + contract.RoleGroup + `").resource("` + contract.Rol
 // boundsAgentlets reports whether a policy is about what holders of the agentlet's role write to a resource.
 func boundsAgentlets(policy *admissionregistrationv1.ValidatingAdmissionPolicy, resource string) bool {
 	return policy.Spec.MatchConstraints != nil &&
-		slices.ContainsFunc(policy.Spec.MatchConstraints.ResourceRules, func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
-			return slices.Contains(rule.Resources, resource)
-		}) &&
+		slices.ContainsFunc(
+			policy.Spec.MatchConstraints.ResourceRules,
+			func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
+				return slices.Contains(rule.Resources, resource)
+			},
+		) &&
 		slices.ContainsFunc(policy.Spec.MatchConditions, func(c admissionregistrationv1.MatchCondition) bool {
 			return strings.Contains(c.Expression, roleMark)
 		})
@@ -128,7 +142,13 @@ func (r *run) grants(ctx context.Context) {
 	case len(accounts) == 0:
 		r.add(OK, "grants", "", "no injected pod needs any", "")
 	case granted > 0:
-		r.add(OK, "grants", "", fmt.Sprintf("%d of %d service accounts with injected pods may do what an agentlet needs", granted, len(accounts)), "")
+		r.add(
+			OK,
+			"grants",
+			"",
+			fmt.Sprintf("%d of %d service accounts with injected pods may do what an agentlet needs", granted, len(accounts)),
+			"",
+		)
 	}
 }
 
@@ -139,7 +159,13 @@ func (r *run) grantRemedy(namespace string) string {
 	case r.flag("grants", "none") != "auto":
 		return list
 	case !r.optedIn(namespace):
-		return fmt.Sprintf("kubectl label namespace %s %s=%s, so that the webhook grants it, or %s", namespace, contract.InjectLabel, contract.InjectEnabled, list)
+		return fmt.Sprintf(
+			"kubectl label namespace %s %s=%s, so that the webhook grants it, or %s",
+			namespace,
+			contract.InjectLabel,
+			contract.InjectEnabled,
+			list,
+		)
 	}
 	return "the webhook should have granted it: read its log, or " + list
 }

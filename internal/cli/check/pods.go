@@ -22,8 +22,12 @@ func (r *run) registrations(context.Context) {
 		return
 	}
 	judge, err := injector.New(injector.Config{
-		Image: "any", ConsulPort: 8500, ConsulScheme: "http", AllowedServices: r.flag("allowed-services", ""), AllowedTags: r.flag("allowed-tags", ""),
-		Dialects: r.dialects(),
+		Image:           "any",
+		ConsulPort:      8500,
+		ConsulScheme:    "http",
+		AllowedServices: r.flag("allowed-services", ""),
+		AllowedTags:     r.flag("allowed-tags", ""),
+		Dialects:        r.dialects(),
 	})
 	if err != nil {
 		r.add(Fail, "pods", "", "can't judge pods: "+err.Error(), "")
@@ -44,11 +48,21 @@ func (r *run) registrations(context.Context) {
 		case !r.optedIn(pod.Namespace):
 			outside[pod.Namespace] = append(outside[pod.Namespace], pod)
 		case decision.Outcome == injector.Denied:
-			r.add(Fail, "pods", "pod/"+pod.Namespace+"/"+pod.Name, "its annotations hold errors, and it has no agentlet: "+decision.Errors.ToAggregate().Error(),
-				"correct them where the pod comes from; kubectl agentlet explain -f FILE names the lines")
+			r.add(
+				Fail,
+				"pods",
+				"pod/"+pod.Namespace+"/"+pod.Name,
+				"its annotations hold errors, and it has no agentlet: "+decision.Errors.ToAggregate().Error(),
+				"correct them where the pod comes from; kubectl agentlet explain -f FILE names the lines",
+			)
 		default:
-			r.add(Fail, "pods", "pod/"+pod.Namespace+"/"+pod.Name, "it is annotated in an opted-in namespace, but has no agentlet: it was created before the namespace opted in, or while the webhook was away",
-				"create it anew: "+recreate(pod))
+			r.add(
+				Fail,
+				"pods",
+				"pod/"+pod.Namespace+"/"+pod.Name,
+				"it is annotated in an opted-in namespace, but has no agentlet: it was created before the namespace opted in, or while the webhook was away",
+				"create it anew: "+recreate(pod),
+			)
 		}
 	}
 	for i := range r.facts.pods {
@@ -91,12 +105,28 @@ func (r *run) outside(pods []*corev1.Pod) {
 		list += fmt.Sprintf(" and %d more", more)
 	}
 	if n := r.facts.namespaces[namespace]; n != nil && n.Labels[contract.InjectLabel] == contract.InjectEnabled {
-		r.add(Fail, "pods", "namespace/"+namespace, "annotated pods ("+list+") are not registered: the namespace has the label, but the webhook excludes it",
-			"move them to another namespace, or take this one out of webhook.excludedNamespaces of the chart")
+		r.add(
+			Fail,
+			"pods",
+			"namespace/"+namespace,
+			"annotated pods ("+list+") are not registered: the namespace has the label, but the webhook excludes it",
+			"move them to another namespace, or take this one out of webhook.excludedNamespaces of the chart",
+		)
 		return
 	}
-	r.add(Fail, "pods", "namespace/"+namespace, "annotated pods ("+list+") are not registered: the namespace is not opted in",
-		fmt.Sprintf("kubectl label namespace %s %s=%s, then %s", namespace, contract.InjectLabel, contract.InjectEnabled, recreate(pods[0])))
+	r.add(
+		Fail,
+		"pods",
+		"namespace/"+namespace,
+		"annotated pods ("+list+") are not registered: the namespace is not opted in",
+		fmt.Sprintf(
+			"kubectl label namespace %s %s=%s, then %s",
+			namespace,
+			contract.InjectLabel,
+			contract.InjectEnabled,
+			recreate(pods[0]),
+		),
+	)
 }
 
 // recreate is the command that has a pod made anew.

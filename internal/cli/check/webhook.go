@@ -178,13 +178,29 @@ func (r *run) admission(ctx context.Context) {
 	case err == nil:
 		r.add(OK, "webhook", subject, "the API server reaches and trusts the webhook: a pod created here is injected (dry run)", "")
 	case errors.Is(err, dryrun.ErrNotInjected):
-		r.add(Fail, "webhook", subject, "a pod created here is not injected (dry run), though the namespace is opted in",
-			"look for another webhook or policy that takes the agentlet out, and at failurePolicy: with Ignore an unreachable webhook is passed over")
+		r.add(
+			Fail,
+			"webhook",
+			subject,
+			"a pod created here is not injected (dry run), though the namespace is opted in",
+			"look for another webhook or policy that takes the agentlet out, and at failurePolicy: with Ignore an unreachable webhook is passed over",
+		)
 	case denied:
-		r.add(OK, "webhook", subject, "the API server reaches and trusts the webhook: it judged a pod here, and refused it (dry run): "+err.Error(), "")
+		r.add(
+			OK,
+			"webhook",
+			subject,
+			"the API server reaches and trusts the webhook: it judged a pod here, and refused it (dry run): "+err.Error(),
+			"",
+		)
 	case ours:
-		r.add(Fail, "webhook", subject, "the API server can't use the webhook: "+err.Error(),
-			"see that the API server reaches the webhook's pods (port 9443, or webhook.port) and that the findings about the webhook are well")
+		r.add(
+			Fail,
+			"webhook",
+			subject,
+			"the API server can't use the webhook: "+err.Error(),
+			"see that the API server reaches the webhook's pods (port 9443, or webhook.port) and that the findings about the webhook are well",
+		)
 	case apierrors.IsForbidden(err):
 		r.add(Skip, "webhook", subject, "a dry run of a pod is not allowed here: "+err.Error(), "")
 	default:

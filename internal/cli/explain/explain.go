@@ -25,7 +25,9 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	out.Line(printer.Cell{Text: j.Object(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
-	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut || j.Reason == injector.ReasonMeshed || j.Reason == injector.ReasonUnsupportedOS {
+	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut ||
+		j.Reason == injector.ReasonMeshed ||
+		j.Reason == injector.ReasonUnsupportedOS {
 		return nil
 	}
 	reg, errs := registration.Parse(translated(j), defaults)
@@ -41,7 +43,9 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 
 // live are the rows of what follows the pod's labels as long as it runs.
 func live(pod *corev1.Pod, defaults registration.Defaults) (rows [][]printer.Cell) {
-	for _, from := range []struct{ key, what string }{{contract.TagsFromLabels, "live tags"}, {contract.MetaFromLabels, "live meta"}} {
+	for _, from := range []struct{ key, what string }{
+		{contract.TagsFromLabels, "live tags"}, {contract.MetaFromLabels, "live meta"},
+	} {
 		text, own := pod.Annotations[from.key]
 		if !own {
 			text = defaults[contract.Short(from.key)]
@@ -75,8 +79,9 @@ func outcome(j *manifests.Result) printer.Cell {
 		return printer.Cell{Text: "would be registered, in a namespace with the label " + label, Colour: printer.Green}
 	}
 	why := map[injector.Reason]string{
-		injector.ReasonNotAnnotated:    "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
-		injector.ReasonOptedOut:        "would be left alone: it opts out by " + contract.InjectLabel + `: "` + contract.InjectDisabled + `"`,
+		injector.ReasonNotAnnotated: "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
+		injector.ReasonOptedOut: "would be left alone: it opts out by " + contract.InjectLabel + `: "` +
+			contract.InjectDisabled + `"`,
 		injector.ReasonMeshed:          "would be left alone: consul-k8s' mesh registers it",
 		injector.ReasonUnsupportedOS:   "would be left alone: it is for Windows nodes",
 		injector.ReasonAlreadyInjected: "has its agentlet already, and would be registered",
@@ -172,7 +177,10 @@ func settings(pod *corev1.Pod, s *registration.Settings) [][]printer.Cell {
 		row("readiness", readiness(s)),
 		row("drain", drain(pod, s)),
 		row("drain hooks", hooks(pod, s)),
-		row("heartbeat", fmt.Sprintf("TTL %s; the node's Consul agent reaps it %s after the last one", s.HeartbeatTTL, s.DeregisterAfter)),
+		row(
+			"heartbeat",
+			fmt.Sprintf("TTL %s; the node's Consul agent reaps it %s after the last one", s.HeartbeatTTL, s.DeregisterAfter),
+		),
 		row("agentlet", fmt.Sprintf("port %d, log level %s, %s", s.AgentletPort, s.LogLevel, resources(&s.Resources))),
 	}
 	return rows
@@ -233,7 +241,8 @@ func hooks(pod *corev1.Pod, s *registration.Settings) string {
 	var with, without []string
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
-		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && (c.Lifecycle.PreStop.HTTPGet == nil || c.Lifecycle.PreStop.HTTPGet.Path != contract.DrainPath) {
+		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil &&
+			(c.Lifecycle.PreStop.HTTPGet == nil || c.Lifecycle.PreStop.HTTPGet.Path != contract.DrainPath) {
 			without = append(without, c.Name)
 		} else {
 			with = append(with, c.Name)

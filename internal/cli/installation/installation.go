@@ -21,7 +21,9 @@ import (
 const HookName = "inject.agentlet.dev"
 
 // Hook is the webhook among these configurations, with the name of the one that holds it; nil where there is none.
-func Hook(all []admissionregistrationv1.MutatingWebhookConfiguration) (configuration string, hook *admissionregistrationv1.MutatingWebhook) {
+func Hook(
+	all []admissionregistrationv1.MutatingWebhookConfiguration,
+) (configuration string, hook *admissionregistrationv1.MutatingWebhook) {
 	for i := range all {
 		for k := range all[i].Webhooks {
 			if hook := &all[i].Webhooks[k]; hook.Name == HookName {
@@ -33,7 +35,11 @@ func Hook(all []admissionregistrationv1.MutatingWebhookConfiguration) (configura
 }
 
 // Replicas are the pods behind the webhook's service; none where it is called by URL.
-func Replicas(ctx context.Context, client kubernetes.Interface, hook *admissionregistrationv1.MutatingWebhook) ([]corev1.Pod, error) {
+func Replicas(
+	ctx context.Context,
+	client kubernetes.Interface,
+	hook *admissionregistrationv1.MutatingWebhook,
+) ([]corev1.Pod, error) {
 	at := hook.ClientConfig.Service
 	if at == nil {
 		return nil, nil

@@ -17,7 +17,12 @@ const Stdin = "-"
 // Read reads files, the manifests in folders (their files named *.yaml, *.yml and *.json, those of folders below too if
 // recursive), and the standard input where a name is "-". Errors are documents that can't be read; an error is a file
 // that can't be read.
-func Read(ctx context.Context, names []string, recursive bool, stdin io.Reader) (files []*File, diagnostics []Diagnostic, err error) {
+func Read(
+	ctx context.Context,
+	names []string,
+	recursive bool,
+	stdin io.Reader,
+) (files []*File, diagnostics []Diagnostic, err error) {
 	if len(names) == 0 {
 		return nil, nil, errors.New("name the manifests with -f FILE: a file, a folder, or - for the standard input")
 	}

@@ -22,7 +22,8 @@ func compact(root *yaml.Node) bool {
 	var look func(node *yaml.Node) bool
 	look = func(node *yaml.Node) bool {
 		for i, child := range node.Content {
-			if node.Kind == yaml.MappingNode && i%2 == 1 && child.Kind == yaml.SequenceNode && child.Style&yaml.FlowStyle == 0 && child.Column > 0 {
+			if node.Kind == yaml.MappingNode && i%2 == 1 && child.Kind == yaml.SequenceNode && child.Style&yaml.FlowStyle == 0 &&
+				child.Column > 0 {
 				found = child.Column == node.Content[i-1].Column
 				return true
 			}
