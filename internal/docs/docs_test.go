@@ -14,21 +14,6 @@ import (
 
 const root = "../.."
 
-func TestNothingIsStale(t *testing.T) {
-	files, err := Files(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range files {
-		got, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			t.Error(err)
-		} else if string(got) != want {
-			t.Errorf("%s is stale: run make generate", name)
-		}
-	}
-}
-
 func TestFill(t *testing.T) {
 	tables := map[string]string{"a": "A\n", "b": "B\n"}
 	for name, test := range map[string]struct{ page, want, err string }{
