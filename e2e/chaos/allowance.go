@@ -17,6 +17,8 @@ type Allowance struct {
 	FromEnd time.Duration
 	// Share of the requests that are sent meanwhile, 0 to 1.
 	Share float64
+	// Ended: requests to pods that have ended don't count. How many there are is a matter of how many pods have ended.
+	Ended bool
 }
 
 func (a Allowance) String() string {
@@ -33,7 +35,11 @@ func (a Allowance) String() string {
 	if a.FromEnd > 0 {
 		when = append(when, fmt.Sprintf("for %s from its end", seconds(a.FromEnd)))
 	}
-	return fmt.Sprintf("%.0f%% ", a.Share*100) + strings.Join(when, " and ")
+	share := fmt.Sprintf("%.0f%% ", a.Share*100)
+	if a.Ended {
+		share = "all to ended pods, and " + share + "of all "
+	}
+	return share + strings.Join(when, " and ")
 }
 
 // window is a time in which requests may fail.
@@ -74,6 +80,8 @@ func (s Span) allowed(a Allowance, rate int) (windows []window, most int) {
 type Failure struct {
 	Began, Ended    time.Time
 	Instance, Error string
+	// PodEnded: the instance's pod had ended, or was ending.
+	PodEnded bool
 }
 
 func (f Failure) String() string {
@@ -100,7 +108,7 @@ const mostViolations = 20
 // Judge assigns each failure to the first fault that allows it.
 func Judge(spans []Span, failures []Failure, rate int) Judgement {
 	j := Judgement{Failed: map[string]int{}}
-	counts := make([]int, len(spans))
+	counted := make([][]Failure, len(spans))
 	unexplained := 0
 	for _, failure := range failures {
 		i := slices.IndexFunc(spans, func(s Span) bool {
@@ -108,7 +116,9 @@ func Judge(spans []Span, failures []Failure, rate int) Judgement {
 			return slices.ContainsFunc(windows, func(w window) bool { return w.has(failure) })
 		})
 		if i >= 0 {
-			counts[i]++
+			if !failure.PodEnded || !spans[i].allowance().Ended {
+				counted[i] = append(counted[i], failure)
+			}
 			j.Failed[spans[i].Fault]++
 			continue
 		}
@@ -120,14 +130,29 @@ func Judge(spans []Span, failures []Failure, rate int) Judgement {
 		j.Violations = append(j.Violations, fmt.Sprintf("… and %d more", unexplained-mostViolations))
 	}
 	for i, span := range spans {
-		if _, most := span.allowed(span.allowance(), rate); counts[i] > most {
-			j.Violations = append(
-				j.Violations,
-				fmt.Sprintf("%d requests failed because of %q, which allows %d", counts[i], span.Fault, most),
-			)
+		if _, most := span.allowed(span.allowance(), rate); len(counted[i]) > most {
+			j.Violations = append(j.Violations, fmt.Sprintf("%d requests failed because of %q, which allows %d: %s",
+				len(counted[i]), span.Fault, most, summary(counted[i])))
 		}
 	}
 	return j
+}
+
+// summary counts failures by instance.
+func summary(failures []Failure) string {
+	var instances []string
+	count, first, last := map[string]int{}, map[string]time.Time{}, map[string]time.Time{}
+	for _, f := range failures {
+		if count[f.Instance]++; count[f.Instance] == 1 {
+			instances, first[f.Instance] = append(instances, f.Instance), f.Began
+		}
+		last[f.Instance] = f.Ended
+	}
+	for i, instance := range instances {
+		instances[i] = fmt.Sprintf("%d to %s, %s to %s", count[instance], instance,
+			first[instance].Format("15:04:05.0"), last[instance].Format("15:04:05.0"))
+	}
+	return strings.Join(instances, "; ")
 }
 
 // allowance of the span's fault or change.

@@ -162,6 +162,12 @@ func TestJudge(t *testing.T) {
 		}
 		return all
 	}
+	toEnded := func(failures []Failure) []Failure {
+		for i := range failures {
+			failures[i].PodEnded = true
+		}
+		return failures
+	}
 	span := func(fault string, from, to int, ending bool) Span {
 		return Span{Fault: fault, Begin: at(from), End: at(to), Ending: ending}
 	}
@@ -186,6 +192,19 @@ func TestJudge(t *testing.T) {
 		"too many": {
 			spans: []Span{span("deletion by force", 10, 10, false)}, failures: many(1000, 11), failed: map[string]int{"deletion by force": 1000},
 			want: `1000 requests failed because of "deletion by force", which allows 50`,
+		},
+		"too many to pods that live": {
+			spans: []Span{span("Consul's quorum lost", 0, 58, true)}, failures: many(140, 11), failed: map[string]int{"Consul's quorum lost": 140},
+			want: `which allows 136: 140 to 10.244.1.7:8080, 00:00:11.0 to 00:00:11.0`,
+		},
+		"any number to ended pods": {
+			spans: []Span{span("Consul's quorum lost", 0, 58, true)}, failures: toEnded(many(6000, 11)), failed: map[string]int{"Consul's quorum lost": 6000},
+		},
+		"ended pods, where no pod was ended": {
+			spans: []Span{span("Consul's quorum lost", 0, 58, false)}, failures: toEnded(many(140, 11)), want: "which allows 136",
+		},
+		"ended pods of a fault that doesn't keep them": {
+			spans: []Span{span("deletion by force", 10, 10, false)}, failures: toEnded(many(51, 11)), want: "which allows 50",
 		},
 		"the other fault's": {
 			spans: []Span{span("API server stopped", 0, 60, false), span("application killed", 20, 20, false)}, failures: failed(22),

@@ -46,6 +46,8 @@ var (
 	// keptByAgent: an ended pod's instance passes until the node is declared failed, and, because its agent has kept it, again
 	// from the agent's return until its heartbeat-ttl is over.
 	keptByAgent = Allowance{Throughout: true, FromEnd: heartbeatTTL + 5*second, Share: 0.5}
+	// notSynced: without its servers, nothing is taken out of the catalog.
+	notSynced = Allowance{Throughout: true, FromEnd: 10 * second, Share: 0.02, Ended: true}
 	// notDrained: an ended pod's instance passes until its heartbeat-ttl is over.
 	notDrained = Allowance{Throughout: true, FromEnd: heartbeatTTL + 5*second, Share: 0.3}
 )
@@ -84,7 +86,7 @@ var faults = []Fault{
 	{
 		Name: "Consul's leader frozen", Takes: []Thing{Servers}, Needs: []Thing{ThreeServers}, Min: 5 * second, Max: 30 * second,
 		May:       Allowance{Throughout: true, FromEnd: 10 * second, Share: 0.02},
-		MayEnding: Allowance{Throughout: true, FromEnd: 10 * second, Share: 0.5},
+		MayEnding: notSynced,
 		Because:   "An agent that waits for the frozen server is held up, as without a quorum.",
 	},
 	{
@@ -94,7 +96,7 @@ var faults = []Fault{
 		Min:       10 * second,
 		Max:       60 * second,
 		May:       Allowance{Throughout: true, FromEnd: 10 * second, Share: 0.02},
-		MayEnding: Allowance{Throughout: true, FromEnd: 10 * second, Share: 0.75},
+		MayEnding: notSynced,
 		Because: "Nothing is taken out of the catalog; a drain waits for drain-timeout at most. Held up for longer than heartbeat-ttl, instances " +
 			"are critical for an instant.",
 		Rows: []string{"Consul's quorum lost for a minute"},
@@ -102,7 +104,7 @@ var faults = []Fault{
 	{
 		Name: "Consul's server stopped", Takes: []Thing{Servers}, Needs: []Thing{OneServer}, Min: 5 * second, Max: 60 * second,
 		May:       Allowance{Throughout: true, FromEnd: 10 * second, Share: 0.02},
-		MayEnding: Allowance{Throughout: true, FromEnd: 10 * second, Share: 0.75},
+		MayEnding: notSynced,
 		Because:   "As without a quorum.",
 		Rows:      []string{"Consul's quorum lost for a minute"},
 	},

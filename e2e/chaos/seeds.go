@@ -74,5 +74,16 @@ func Kept() []Run {
 				{Kind: End, Name: "Consul's quorum lost", For: 40 * second},
 			},
 		},
+		{
+			Seed: 5, Why: "more than three quarters of the instances were of ended pods, and the allowance was a share of them", Round: []Step{
+				{Kind: Begin, Name: "Consul's leader frozen", For: 9 * second},
+				{Kind: During, Name: "scaling", Pick: 0},
+				{Kind: During, Name: "deletion", Pick: 1},
+				{Kind: End, Name: "Consul's leader frozen", For: 9 * second},
+				{Kind: Begin, Name: "Consul's quorum lost", For: 58 * second},
+				{Kind: During, Name: "deletion", Pause: 5 * second, Pick: 2},
+				{Kind: End, Name: "Consul's quorum lost", For: 58 * second},
+			},
+		},
 	}
 }

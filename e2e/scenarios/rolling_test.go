@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/figures"
 	"github.com/agentlet/agentlet/e2e/load"
@@ -26,13 +28,16 @@ type followed struct {
 	client   *load.Client
 }
 
-// follow creates the Deployment "sample" and waits until it is in the catalog. Watching ends with the scenario.
-func follow(s *scenario.S, replicas int32) followed {
+// follow creates the Deployment "sample", with these edits, and waits until it is in the catalog. Watching ends with the scenario.
+func follow(s *scenario.S, replicas int32, edits ...func(*corev1.PodTemplateSpec)) followed {
 	f := followed{s, observe.NewTimeline(nil), load.New(s.Consul, s.Service())}
 	collector, err := f.timeline.Collect(s.Ctx, cluster.HostIP)
 	s.Must(err)
 	template := s.Sample(s.Annotations())
 	scenario.SetEnv(&template, "COLLECTOR", collector)
+	for _, edit := range edits {
+		edit(&template)
+	}
 	s.Deployment(replicas, template)
 	s.Rollout()
 	s.AwaitCatalog(s.Service(), int(replicas))

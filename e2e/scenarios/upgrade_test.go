@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/consul/api"
@@ -70,7 +71,11 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 	})
 	var f followed
 	s.Given("four pods of it that a client follows", func() {
-		f = follow(s, 4)
+		f = follow(s, 4, func(template *corev1.PodTemplateSpec) {
+			// A frozen agentlet is killed when the grace period is over, and sends no heartbeat until then.
+			template.Spec.TerminationGracePeriodSeconds = new(int64(5))
+			template.Annotations[contract.HeartbeatTTL] = "2m"
+		})
 		for _, pod := range s.Pods(s.Ctx) {
 			if image := agentletImage(&pod); !strings.HasSuffix(image, ":older") {
 				s.Fatalf("%s has the image %s", pod.Name, image)
@@ -105,11 +110,14 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 		awaitWebhooks(s)
 	})
 	unchanged("while the older agentlets go on")
-	s.When("this tree's agentlet takes over in the pods that run", func() {
+	s.When("this tree's agentlet takes over in the pods that run, whose older one is frozen, so that it can't drain them", func() {
 		for _, pod := range s.Pods(s.Ctx) {
 			started := agentletOf(&pod).RestartCount
+			process, err := scenario.FindProcess("agentlet run", string(pod.UID))
+			s.Must(err)
+			s.Must(syscall.Kill(process.PID, syscall.SIGSTOP))
 			patch := fmt.Sprintf(`{"spec":{"initContainers":[{"name":%q,"image":%q}]}}`, contract.ContainerName, strings.TrimSuffix(agentletImage(&pod), ":older")+":dev")
-			_, err := s.Kube.CoreV1().Pods(s.Namespace).Patch(s.Ctx, pod.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+			_, err = s.Kube.CoreV1().Pods(s.Namespace).Patch(s.Ctx, pod.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
 			s.Must(err)
 			s.Eventually("the agentlet of "+pod.Name, func(ctx context.Context) (bool, error) {
 				now := s.Pod(pod.Name)

@@ -106,6 +106,19 @@ func (w *watcher) holder(ip string) string {
 	return w.holders[ip]
 }
 
+// lives reports whether a pod that is not ending has an address.
+func (w *watcher) lives(ip string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, pod := range w.known {
+		ended := pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
+		if pod.Status.PodIP == ip && !ended {
+			return true
+		}
+	}
+	return false
+}
+
 // outOfMemory are the containers that the kernel has killed since the watch began.
 func (w *watcher) outOfMemory() (killed []string) {
 	w.mu.Lock()

@@ -216,10 +216,11 @@ func (w *World) Do(ctx context.Context, step chaos.Step) (seen string, err error
 func (w *World) failed(f load.Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.failures = append(
-		w.failures,
-		chaos.Failure{Began: f.Began, Ended: f.Ended, Instance: w.describe(f.Instance), Error: f.Err.Error()},
-	)
+	host, _, _ := strings.Cut(f.Instance, ":")
+	w.failures = append(w.failures, chaos.Failure{
+		Began: f.Began, Ended: f.Ended, Instance: w.describe(f.Instance), Error: f.Err.Error(),
+		PodEnded: host != "" && !w.watch.lives(host),
+	})
 }
 
 // describe adds to an instance's address which pod has or had it.
