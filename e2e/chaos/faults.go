@@ -169,6 +169,7 @@ var faults = []Fault{
 		Needs: []Thing{OwnAgents},
 		Min:   10 * second,
 		Max:   60 * second,
+		Rows:  []string{"a node's Consul agent without space on its disk when a pod starts"},
 	},
 	{
 		Name: "instance deregistered by somebody", Scope: OfNode, Needs: []Thing{Agent, Link, Pods, Servers},
@@ -348,6 +349,8 @@ func Elsewhere() map[string]string {
 		"100 pods of one node start together":                       "more pods than the campaign has",
 		"99 pods of one node end together":                          "more pods than the campaign has",
 		"a node's Consul agent without node:write while a pod ends": configured,
+		"a check of the service's own fails":                        "the campaign's service has no check of its own",
+		"another closes the gate twice in a row":                    "it is over in half a second",
 		"annotations of a running pod made invalid":                 "it would hold later changes up",
 		"login by an auth method of type jwt, over TLS":             configured,
 		"login by an auth method of type kubernetes, over TLS":      configured,
