@@ -47,11 +47,11 @@ func (s *state) agentKnown() bool {
 	return s.conn.hasLeader() && s.conn.listed && s.login.usable()
 }
 
-// observeConn notices that the agent has not answered. An update that is late proves little: the agent takes updates one by one,
-// under a lock that a sync keeps through all its requests to the servers (agent/local State.SyncChanges of Consul 1.22), and one
-// that has restarted refuses or breaks the connection. So nothing is looked at anew, and the next update is the question whether
-// the agent is there: an outage that all pods of a node have at once would otherwise be followed by so many
-// other questions of theirs that the updates never catch up.
+// observeConn notices that the agent has not answered. A late update proves little. The agent takes updates one by one,
+// under a lock that a sync keeps through all its requests to the servers (agent/local State.SyncChanges of Consul 1.22).
+// An agent that has restarted refuses or breaks the connection instead. So after a late update nothing is read anew, and
+// the next update shows whether the agent is there. Otherwise an outage of a node's agent would be followed by so many
+// questions of all its pods that the updates never catch up.
 func (s *state) observeConn(p policy, err error, b begun) {
 	switch {
 	case p.asks != nodeAgent:
@@ -164,7 +164,7 @@ type watchService struct {
 func (c watchService) key() key           { return key{"watch", c.id} }
 func (watchService) operation() operation { return "watch" }
 func (watchService) policy() policy {
-	return policy{isBlocking: true, absentIsLoss: true, maxUnreachable: backoffBreaking}
+	return policy{absentIsLoss: true, maxUnreachable: backoffBreaking}
 }
 
 func (c watchService) supersededBy(planned command) bool { return planned != command(c) }

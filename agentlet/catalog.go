@@ -67,7 +67,7 @@ type readCatalog struct {
 
 func (readCatalog) key() key             { return key{name: "catalog"} }
 func (readCatalog) operation() operation { return "read_catalog" }
-func (readCatalog) policy() policy       { return policy{isBlocking: true, asks: consulServers} }
+func (readCatalog) policy() policy       { return policy{asks: consulServers} }
 
 func (c readCatalog) supersededBy(planned command) bool {
 	next, ok := planned.(readCatalog)

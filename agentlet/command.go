@@ -27,8 +27,8 @@ func (k key) compare(other key) int {
 
 // command is one request to somebody outside. It is planned on the loop and run off it, where it sees no state.
 //
-// A new one is a type in the file of its concern, which that concern's part of the plan adds to the schedule, and an entry of
-// commands.
+// A new one is a type in the file of its concern, and an entry of commands. The concern's part of the plan adds it to the
+// schedule.
 type command interface {
 	key() key
 	operation() operation
@@ -59,8 +59,15 @@ func commands() []command {
 // starter is a command that the state takes note of when it starts.
 type starter interface{ start(s *state) }
 
-// superseder is a blocking command, which ends when another one than it is planned.
+// superseder is a blocking command: it waits for a change at somebody else's, and is cancelled when it is no longer
+// planned, or superseded by what is. All others end by themselves: a cancelled register could reach the agent after its
+// deregister.
 type superseder interface{ supersededBy(planned command) bool }
+
+func isBlocking(c command) bool {
+	_, ok := c.(superseder)
+	return ok
+}
 
 // party is whom a command asks.
 type party int
@@ -78,16 +85,13 @@ type policy struct {
 	// timeout bounds it; zero: its port does.
 	timeout time.Duration
 	asks    party
-	// isBlocking: it waits for a change at somebody else's, and is cancelled when it is no longer planned. All others end by
-	// themselves: a cancelled register could reach the agent after its deregister.
-	isBlocking bool
 	// waitsForAgentLock: the agent answers only when it holds the lock under which it syncs. isCheckUpdate: a late answer
 	// to it says no more than that.
 	waitsForAgentLock, isCheckUpdate bool
 	// changesAgent: what was read of the agent while it was in flight may be older or newer.
 	changesAgent bool
-	// absentIsSuccess: what it was to remove or to write to isn't there, which is an answer and no failure. absentIsLoss: what it
-	// asks about was there, and the agent has lost it.
+	// absentIsSuccess: what it was to remove or to write to isn't there, which is an answer and no failure.
+	// absentIsLoss: what it asks about was there, and the agent has lost it.
 	absentIsSuccess, absentIsLoss bool
 	// once: it is not tried again.
 	once bool

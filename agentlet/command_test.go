@@ -21,8 +21,11 @@ func TestCommandsListsEachCommand(t *testing.T) {
 			t.Errorf("%T is called %q, with the key %v", c, c.operation(), c.key())
 		}
 		known[c.operation()], keys[c.key().name] = true, true
-		if _, ok := c.(superseder); ok != c.policy().isBlocking {
-			t.Errorf("%s is blocking: %v, and can be superseded: %v", c.operation(), c.policy().isBlocking, ok)
+		if bounded := c.policy().timeout > 0; bounded && isBlocking(c) {
+			t.Errorf("%s waits for a change, and has a timeout", c.operation())
+		}
+		if want := c.operation() == "probe_container"; (c.key().subject() == "container") != want {
+			t.Errorf("logs call the ID of %s that of a %s", c.operation(), c.key().subject())
 		}
 	}
 	for seed := range uint64(300) {

@@ -95,7 +95,7 @@ type probeContainer struct {
 
 func (c probeContainer) key() key           { return key{containerKey, c.container} }
 func (probeContainer) operation() operation { return "probe_container" }
-func (probeContainer) policy() policy       { return policy{isBlocking: true, asks: elsewhere} }
+func (probeContainer) policy() policy       { return policy{asks: elsewhere} }
 
 func (c probeContainer) supersededBy(planned command) bool {
 	next, ok := planned.(probeContainer)

@@ -48,7 +48,7 @@ func Metrics() []contract.Metric {
 	}
 	for _, c := range commands() {
 		operations = append(operations, string(c.operation()))
-		if !c.policy().isBlocking {
+		if !isBlocking(c) {
 			short = append(short, string(c.operation()))
 		}
 	}
@@ -145,7 +145,7 @@ func (m *metrics) request(c command, err error, took time.Duration) {
 	defer m.mu.Unlock()
 	operation := string(c.operation())
 	m.requests[[2]string{operation, outcome}]++
-	if !c.policy().isBlocking {
+	if !isBlocking(c) {
 		was := m.took[operation]
 		m.took[operation] = duration{was.sum + took, was.count + 1}
 	}

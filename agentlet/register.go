@@ -13,13 +13,13 @@ import (
 // registrationKey is of the commands that change an instance at the agent, by the instance.
 const registrationKey = "registration"
 
-// Consul's agent syncs a change at once, but a failed sync waits for its next change or full sync, so an agent whose
-// catalog lags is made to sync with a changed definition, first after resyncAfter.
+// Consul's agent syncs a change at once, but a failed sync waits for its next change or full sync. So an agent whose
+// catalog lags is made to sync, with a changed definition: first after resyncAfter, then with pauses up to resyncMax.
 const (
 	resyncAfter = 2 * time.Second
 	resyncMax   = 30 * time.Second
-	// reregisterInterval is the least time after which a registration or a condition is written once more because it has not stayed
-	// as it was: somebody else may be as stubborn.
+	// reregisterInterval is the least time between two writes of a registration or a condition that does not stay as it
+	// was written: somebody else may be as stubborn.
 	reregisterInterval = 500 * time.Millisecond
 )
 
@@ -31,8 +31,8 @@ const (
 	causeResync  = "resync"  // the catalog lags behind the agent
 )
 
-// planDefinition puts what is missing, not as it should be, or was put with an earlier session, takes out what nobody
-// wants, and has the agent sync again where the catalog lacks what it has.
+// planDefinition registers an instance that is missing, not as it should be, or registered with an earlier session. It
+// deregisters one that nobody wants, and has the agent sync again where the catalog lacks what the agent has.
 func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 	switch {
 	case i.want == nil:

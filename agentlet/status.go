@@ -62,7 +62,7 @@ func (r *Registrar) publish(s *state, p schedule) {
 		status.CatalogReadAt = &at
 	}
 	for k, retry := range s.retries {
-		if c, planned := p.work[k]; planned && c.policy().isBlocking {
+		if c, planned := p.work[k]; planned && isBlocking(c) {
 			continue // in flight again, and has not failed since
 		}
 		if status.Failing == nil {

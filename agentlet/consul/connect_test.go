@@ -111,7 +111,7 @@ func TestMesh(t *testing.T) {
 		t.Logf("%s: heeded after %s", intend.action, time.Since(changed).Round(time.Millisecond))
 	}
 
-	// What Consul makes of a registration is what was meant: it isn't put again and again. A slow catalog may be nudged.
+	// What Consul makes of a registration is what was meant: it isn't put again and again. A slow catalog may make the agent sync again.
 	agent.mu.Lock()
 	defer agent.mu.Unlock()
 	if len(agent.times) != 4 {

@@ -80,6 +80,14 @@ func testOverrides(t *testing.T, configuration, output string) {
 			return c.CheckID == contract.ReadinessID(entries[0].Service.ID) && c.Status == health && c.Output == output
 		})
 	}
+	noted := func(notes string) func() bool {
+		return func() bool {
+			entries, _, err := server.Client.Health().Service("web", "", false, nil)
+			return err == nil && len(entries) == 1 && slices.ContainsFunc(entries[0].Checks, func(c *api.HealthCheck) bool {
+				return c.CheckID == contract.ReadinessID(entries[0].Service.ID) && c.Notes == notes
+			})
+		}
+	}
 	url, end := begin()
 	eventually(t, "passing", func() bool { return is(api.HealthPassing, "") })
 	put(url, contract.TagsPath, `{"tags": ["primary"]}`)
@@ -88,12 +96,16 @@ func testOverrides(t *testing.T, configuration, output string) {
 	}
 	put(url, contract.MaintenancePath, `{"enabled": true, "reason": "compaction"}`)
 	eventually(t, "the maintenance's reason", func() bool { return is(api.HealthCritical, output, "primary") })
+	eventually(t, "the notes of it", noted("maintenance: compaction")) // from then on a restart finds it again
 	end()
 	url, end = begin()
 	defer func() { end() }()
 	eventually(t, "the tag's withdrawal, in maintenance", func() bool { return is(api.HealthCritical, output) })
+	put(url, contract.MaintenancePath, `{"enabled": true, "reason": "restore"}`)
+	eventually(t, "the notes of another reason", noted("maintenance: restore"))
 	put(url, contract.MaintenancePath, `{"enabled": false}`)
 	if !is(api.HealthPassing, "") {
 		t.Error("it was not passing when that was answered")
 	}
+	eventually(t, "the usual notes", noted("the readiness of the pod's containers"))
 }

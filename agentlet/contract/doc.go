@@ -192,7 +192,7 @@ const ReportingController = Prefix + "agentlet"
 var reasonDocs = []ReasonDoc{
 	{Starting, "the agentlet has started and knows nothing yet"},
 	{ContainersNotReady, "a container that counts for readiness is not ready"},
-	{ConsulUnreachable, "the node's Consul agent does not answer; the message names the address"},
+	{ConsulUnreachable, "the node's Consul agent is unreachable; the message names the address"},
 	{LoginFailed, "there is no token of Consul's ACL system to work with; the message says why"},
 	{RegistrationRejected, "the Consul agent refused the registration; the message holds its answer"},
 	{RegistrationFailed, "the Consul agent answered the registration or an update with an error; the message holds its last answer"},

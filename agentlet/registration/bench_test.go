@@ -3,6 +3,9 @@ package registration
 import (
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
@@ -29,29 +32,23 @@ var benchmarked = map[string]annotations{
 
 // BenchmarkParse is what the agentlet does at each update of its pod.
 func BenchmarkParse(b *testing.B) {
-	for name, annotations := range benchmarked {
-		pod := newPod(annotations)
-		pod.Labels[contract.Prefix+"service-tags"] = "v1"
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, errs := Parse(pod, nil); len(errs) > 0 {
-					b.Fatal(errs)
-				}
-			}
-		})
-	}
+	benchmark(b, func(pod *corev1.Pod) field.ErrorList { _, errs := Parse(pod, nil); return errs })
 }
 
 // BenchmarkLint is what the webhook does for each pod, and the plugin.
 func BenchmarkLint(b *testing.B) {
+	benchmark(b, func(pod *corev1.Pod) field.ErrorList { _, _, errs := Lint(pod, nil, nil); return errs })
+}
+
+func benchmark(b *testing.B, parse func(*corev1.Pod) field.ErrorList) {
+	b.Helper()
 	for name, annotations := range benchmarked {
 		pod := newPod(annotations)
 		pod.Labels[contract.Prefix+"service-tags"] = "v1"
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, errs := Lint(pod, nil, nil); len(errs) > 0 {
+				if errs := parse(pod); len(errs) > 0 {
 					b.Fatal(errs)
 				}
 			}

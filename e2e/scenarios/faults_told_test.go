@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -121,12 +120,9 @@ func TestFaultConsulDiskFull(t *testing.T) {
 // statusOf is what a pod's agentlet says of itself.
 func statusOf(s *scenario.S, pod *corev1.Pod) contract.Status {
 	s.Helper()
-	request, err := http.NewRequestWithContext(s.Ctx, http.MethodGet, "http://"+pod.Status.PodIP+":19500"+contract.StatusPath, nil)
+	text, err := scenario.Get(s.Ctx, "http://"+pod.Status.PodIP+":19500"+contract.StatusPath)
 	s.Must(err)
-	response, err := http.DefaultClient.Do(request)
-	s.Must(err)
-	defer response.Body.Close()
 	var status contract.Status
-	s.Must(json.NewDecoder(response.Body).Decode(&status))
+	s.Must(json.Unmarshal(text, &status))
 	return status
 }

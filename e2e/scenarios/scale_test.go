@@ -3,8 +3,6 @@ package scenarios_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"runtime/debug"
 	"syscall"
 	"testing"
@@ -250,16 +248,7 @@ func watchRequests(s *scenario.S) (peak func() float64) {
 }
 
 func serverRequests(ctx context.Context, s *scenario.S) (float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Cluster.ConsulAddr()+"/v1/agent/metrics?format=prometheus", nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
+	text, err := scenario.Get(ctx, "http://"+s.Cluster.ConsulAddr()+"/v1/agent/metrics?format=prometheus")
 	if err != nil {
 		return 0, err
 	}

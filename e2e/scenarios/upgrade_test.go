@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -167,16 +165,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 
 // adopted is how many registrations a pod's agentlet has made since it started; an error before its gate is open.
 func adopted(ctx context.Context, pod *corev1.Pod) (registrations float64, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+pod.Status.PodIP+":19500"+contract.MetricsPath, nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
+	text, err := scenario.Get(ctx, "http://"+pod.Status.PodIP+":19500"+contract.MetricsPath)
 	if err != nil {
 		return 0, err
 	}

@@ -2,11 +2,11 @@
 // under, and no others, to the one ClusterRole that an agentlet needs.
 //
 // The binding is a RoleBinding with one fixed name. An account is added as soon as an injected pod that runs under it
-// is seen, which is before that pod is scheduled, and only while the namespace is opted in and the admission policies
-// that bound the role to a pod's own gate and events are in force. It is taken out again when no injected pod has
-// needed it for a while; the binding goes with its last account. What is there stays as long as it is needed: also when
-// the namespace's label goes, and when a policy does. Nothing here is asked at admission, and an admission waits for
-// nothing here.
+// is seen, which is before that pod is scheduled. That is done only while the namespace is opted in, and while the
+// admission policies are in force that bound the role to a pod's own gate and events. The account is taken out again
+// when no injected pod has needed it for a while; the binding goes with its last account. What is there stays as long
+// as it is needed: also when the namespace's label goes, and when a policy does. Nothing here is asked at admission,
+// and an admission waits for nothing here.
 //
 // Every replica of the webhook works on all namespaces. They agree because each change is a function of what all of them
 // see, is made by server-side apply, and names the version of the binding that it was made for. Nothing is remembered

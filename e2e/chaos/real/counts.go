@@ -50,7 +50,7 @@ func (c counts) leaks(before counts) error {
 func (w *World) count(ctx context.Context) (counts, error) {
 	c := counts{}
 	for _, pod := range w.webhooks() {
-		text, err := fetch(ctx, "http://"+net.JoinHostPort(pod.Status.PodIP, "8080")+"/metrics")
+		text, err := scenario.Get(ctx, "http://"+net.JoinHostPort(pod.Status.PodIP, "8080")+"/metrics")
 		if err != nil {
 			return nil, err
 		}

@@ -11,9 +11,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/agentlet/agentlet/e2e/chaos"
+	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
 func TestEachFaultAndChangeHasItsAdapter(t *testing.T) {
@@ -69,6 +71,62 @@ func TestWatcherKeepsWhoWasKilledForMemory(t *testing.T) {
 				t.Errorf("the address was held by %q", got)
 			}
 		})
+	}
+}
+
+func TestAddressOfAPodThatLives(t *testing.T) {
+	now := metav1.Now()
+	for name, test := range map[string]struct {
+		change func(*corev1.Pod)
+		want   bool
+	}{
+		"running":   {func(*corev1.Pod) {}, true},
+		"ending":    {func(p *corev1.Pod) { p.DeletionTimestamp = &now }, false},
+		"evicted":   {func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, false},
+		"completed": {func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, false},
+		"elsewhere": {func(p *corev1.Pod) { p.Status.PodIP = "10.244.1.8" }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}, Status: corev1.PodStatus{PodIP: "10.244.1.7", Phase: corev1.PodRunning}}
+			test.change(pod)
+			w := &watcher{known: map[types.UID]*corev1.Pod{"1": pod}}
+			if got := w.lives("10.244.1.7"); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestEndedWebhooksAreRemoved(t *testing.T) {
+	pod := func(name, component string, phase corev1.PodPhase) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: name, Namespace: scenario.SystemNamespace, UID: types.UID(name), Labels: map[string]string{"app.kubernetes.io/component": component},
+			},
+			Status: corev1.PodStatus{Phase: phase},
+		}
+	}
+	all := []*corev1.Pod{
+		pod("runs", "webhook", corev1.PodRunning), pod("evicted", "webhook", corev1.PodFailed), pod("another", "other", corev1.PodFailed),
+	}
+	client, known := fake.NewClientset(), map[types.UID]*corev1.Pod{}
+	for _, p := range all {
+		known[p.UID] = p
+		if _, err := client.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &World{Env: &scenario.Env{Kube: client}, watch: &watcher{known: known}}
+	if err := w.removeEndedWebhooks(t.Context()); err == nil || !strings.Contains(err.Error(), "evicted") {
+		t.Errorf("%v, want one that names the evicted replica", err)
+	}
+	left, err := client.CoreV1().Pods(scenario.SystemNamespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(left.Items) != 2 {
+		t.Errorf("%d pods are left, %v; want two", len(left.Items), err)
+	}
+	delete(known, "evicted")
+	if err := w.removeEndedWebhooks(t.Context()); err != nil {
+		t.Errorf("with none: %v", err)
 	}
 }
 

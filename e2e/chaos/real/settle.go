@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -345,12 +343,12 @@ func agentletIsWell(ctx context.Context, ip string) error {
 			return fmt.Errorf("it says of %s: readiness %s, failing %q", service.ID, service.Readiness, service.Failing)
 		}
 	}
-	first, err := beats(ctx, ip)
+	first, err := heartbeats(ctx, ip)
 	if err != nil {
 		return err
 	}
 	return within(ctx, beatsWithin, "no heartbeat", func(ctx context.Context) error {
-		now, err := beats(ctx, ip)
+		now, err := heartbeats(ctx, ip)
 		if err == nil && now <= first {
 			err = fmt.Errorf("%.0f heartbeats, as before", now)
 		}
@@ -359,7 +357,7 @@ func agentletIsWell(ctx context.Context, ip string) error {
 }
 
 // heartbeats are the heartbeats that an agentlet's agent has taken.
-func beats(ctx context.Context, ip string) (float64, error) {
+func heartbeats(ctx context.Context, ip string) (float64, error) {
 	text, err := get(ctx, ip, contract.MetricsPath)
 	if err != nil {
 		return 0, err
@@ -370,24 +368,5 @@ func beats(ctx context.Context, ip string) (float64, error) {
 }
 
 func get(ctx context.Context, ip, path string) ([]byte, error) {
-	return fetch(ctx, "http://"+net.JoinHostPort(ip, "19500")+path)
-}
-
-// oneShot keeps no connections: pods come and go.
-var oneShot = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: callTimeout}
-
-func fetch(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := oneShot.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET %s: %s", url, response.Status)
-	}
-	return io.ReadAll(io.LimitReader(response.Body, 4<<20))
+	return scenario.Get(ctx, "http://"+net.JoinHostPort(ip, "19500")+path)
 }

@@ -52,7 +52,7 @@ type Row struct {
 // absent is the health of an instance that the catalog doesn't have.
 const absent = "absent"
 
-// freshFor is how long after its reading the catalog's word is shown without its age.
+// freshFor is how long after a reading what it says is shown without its age.
 const freshFor = 10 * time.Second
 
 // unknown is the age of what nobody dates.
