@@ -100,11 +100,8 @@ func evaluateClosed(s *state, now time.Time) gateStatus {
 		return gateStatus{
 			open:   true,
 			reason: contract.TimedOut,
-			message: fmt.Sprintf(
-				"opened: %s=%s expired before the catalog confirmed the registration",
-				contract.GateTimeout,
-				s.reg.Settings.GateTimeout,
-			),
+			message: fmt.Sprintf("opened: %s=%s expired before the catalog confirmed the registration", contract.GateTimeout,
+				s.reg.Settings.GateTimeout),
 		}
 	case found:
 		return wrong

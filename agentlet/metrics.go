@@ -56,12 +56,8 @@ func Metrics() []contract.Metric {
 	return []contract.Metric{
 		metric(metricBuild, contract.Gauge, "1, with the build's version in the labels.", label("version"), label("goversion")),
 		metric(metricGateOpen, contract.Gauge, "1 when the readiness gate is open, else 0."),
-		metric(
-			metricGateReason,
-			contract.Gauge,
-			"1 for the reason that the gate has now, 0 for the others.",
-			label("reason", reasons...),
-		),
+		metric(metricGateReason, contract.Gauge, "1 for the reason that the gate has now, 0 for the others.",
+			label("reason", reasons...)),
 		metric(metricTimeToGate, contract.Gauge,
 			"Time from the containers' readiness to the open gate; absent before, and when an earlier process opened it."),
 		metric(
@@ -83,12 +79,8 @@ func Metrics() []contract.Metric {
 			label("operation", operations...),
 			label("outcome", outcomeOK, outcomeAbsent, outcomeRejected, outcomeRefused, outcomeUnreachable, outcomeError),
 		),
-		metric(
-			metricDuration,
-			contract.Summary,
-			"Time that requests took, without those that wait for a change.",
-			label("operation", short...),
-		),
+		metric(metricDuration, contract.Summary, "Time that requests took, without those that wait for a change.",
+			label("operation", short...)),
 	}
 }
 

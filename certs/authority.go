@@ -167,10 +167,8 @@ func readAuthority(secret *corev1.Secret, now time.Time) (keyPair, *tls.Certific
 		return keyPair{}, nil, errors.New("its certificate is for no signatures of certificates")
 	case now.Before(certificate.Leaf.NotBefore):
 		// Made while a clock was ahead: nobody would trust what it signs before that time comes.
-		return keyPair{}, nil, fmt.Errorf(
-			"its certificate begins to be valid at %s only",
-			certificate.Leaf.NotBefore.UTC().Format(time.DateTime),
-		)
+		return keyPair{}, nil, fmt.Errorf("its certificate begins to be valid at %s only",
+			certificate.Leaf.NotBefore.UTC().Format(time.DateTime))
 	case certificate.Leaf.NotAfter.Sub(now) < certificate.Leaf.NotAfter.Sub(certificate.Leaf.NotBefore)/3:
 		return keyPair{}, nil, errors.New("two thirds of its life are over")
 	}

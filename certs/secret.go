@@ -178,11 +178,8 @@ func (s *Secret) Trusted() error {
 	case s.problem == nil:
 		return fmt.Errorf("no serving certificate: %s is not read yet", s.secret)
 	case !s.bundles.mutating.readOnly && len(s.bundles.mutating.authority()) == 0:
-		return fmt.Errorf(
-			"no serving certificate: %w; the secret's %s, which the API server would be told to trust, is empty",
-			s.problem,
-			caKey,
-		)
+		return fmt.Errorf("no serving certificate: %w; the secret's %s, which the API server would be told to trust, is empty",
+			s.problem, caKey)
 	default:
 		return fmt.Errorf("no serving certificate: %w", s.problem)
 	}

@@ -84,10 +84,8 @@ func validatePullPolicy(at *field.Path, policy corev1.PullPolicy) (errs field.Er
 	switch policy {
 	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
-		errs = append(
-			errs,
-			field.NotSupported(at, policy, []corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}),
-		)
+		errs = append(errs,
+			field.NotSupported(at, policy, []corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}))
 	}
 	return errs
 }

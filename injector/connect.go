@@ -72,10 +72,8 @@ func (c *Config) validateConnect(at *field.Path) (errs field.ErrorList) {
 	case c.ConsulACL.Mode != ACLLogin:
 		errs = append(errs, field.Invalid(at.Child("authMethod"), connect.AuthMethod, "counts with consulACL.mode login only"))
 	case connect.Secret != "":
-		errs = append(
-			errs,
-			field.Invalid(at.Child("secret"), connect.Secret, "the token is that of the Secret, or of a login by authMethod"),
-		)
+		errs = append(errs,
+			field.Invalid(at.Child("secret"), connect.Secret, "the token is that of the Secret, or of a login by authMethod"))
 	}
 	_, wrong := connect.resources(at)
 	errs = append(errs, wrong...)
@@ -202,10 +200,8 @@ func (p *proxyParts) mountToken(agentlet *corev1.Container) {
 		return
 	}
 	agentlet.Args = append(agentlet.Args, flagProxyAuthMethod+p.authMethod, "--proxy-token-file="+contract.ProxyToken)
-	agentlet.VolumeMounts = append(
-		slices.Clip(agentlet.VolumeMounts),
-		corev1.VolumeMount{Name: contract.ProxyTokenName, MountPath: contract.ProxyTokenPath},
-	)
+	agentlet.VolumeMounts = append(slices.Clip(agentlet.VolumeMounts),
+		corev1.VolumeMount{Name: contract.ProxyTokenName, MountPath: contract.ProxyTokenPath})
 }
 
 // lentBy reports whether an agentlet of an earlier injection makes the token that the proxy needs, if it needs one.
@@ -279,10 +275,8 @@ func (i *Injector) proxyCollisions(pod *corev1.Pod, f *existing, service string)
 		volume := &pod.Spec.Volumes[k]
 		own := func(v corev1.Volume) bool { return v.Name == volume.Name && !equality.Semantic.DeepEqual(&v, volume) }
 		if len(errs) < maxCollisions && slices.ContainsFunc(i.parts.proxy.volumes, own) {
-			errs = append(
-				errs,
-				field.Invalid(field.NewPath("spec", "volumes"), volume.Name, "the mesh proxy's own volume has this name; rename this one"),
-			)
+			errs = append(errs,
+				field.Invalid(field.NewPath("spec", "volumes"), volume.Name, "the mesh proxy's own volume has this name; rename this one"))
 		}
 	}
 	return errs

@@ -126,28 +126,19 @@ func (c *Config) consulArgs() (args []string) {
 		args = append(args, "--consul-ca-file="+mounted(contract.ConsulCAFile))
 	}
 	if c.ConsulTLS.Secret != "" {
-		args = append(
-			args,
-			"--consul-client-cert="+mounted(contract.ConsulCertFile),
-			"--consul-client-key="+mounted(contract.ConsulKeyFile),
-		)
+		args = append(args, "--consul-client-cert="+mounted(contract.ConsulCertFile),
+			"--consul-client-key="+mounted(contract.ConsulKeyFile))
 	}
 	switch {
 	case c.ConsulACL.Mode == ACLToken:
 		args = append(args, "--consul-token-file="+mounted(contract.ConsulTokenFile))
 	case c.ConsulACL.Mode != ACLLogin:
 	case c.ConsulACL.Audience == "":
-		args = append(
-			args,
-			"--consul-auth-method="+c.ConsulACL.AuthMethod,
-			"--consul-bearer-token-file="+mounted(corev1.ServiceAccountTokenKey),
-		)
+		args = append(args, "--consul-auth-method="+c.ConsulACL.AuthMethod,
+			"--consul-bearer-token-file="+mounted(corev1.ServiceAccountTokenKey))
 	default:
-		args = append(
-			args,
-			"--consul-auth-method="+c.ConsulACL.AuthMethod,
-			"--consul-bearer-token-file="+mounted(contract.ConsulBearerFile),
-		)
+		args = append(args, "--consul-auth-method="+c.ConsulACL.AuthMethod,
+			"--consul-bearer-token-file="+mounted(contract.ConsulBearerFile))
 	}
 	return args
 }

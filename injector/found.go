@@ -93,10 +93,8 @@ func (i *Injector) nameCollisions(pod *corev1.Pod, f *existing) (errs field.Erro
 	})
 	// With the agentlet there, the volume is the one that it mounts, be it of an older build.
 	if f.agentlet == nil && f.volume != nil && !equality.Semantic.DeepEqual(f.volume, &i.parts.volume) {
-		errs = append(
-			errs,
-			field.Invalid(field.NewPath("spec", "volumes"), f.volume.Name, "agentlet's own volume has this name; rename this one"),
-		)
+		errs = append(errs,
+			field.Invalid(field.NewPath("spec", "volumes"), f.volume.Name, "agentlet's own volume has this name; rename this one"))
 	}
 	return errs
 }

@@ -42,10 +42,8 @@ func unwanted(pod *corev1.Pod, t *dialect.Translation) Decision {
 // otherGates are the pod's gates that the systems of the dialects opened, and that its agentlet opens in their place.
 func (i *Injector) otherGates(pod *corev1.Pod) (gates []string) {
 	for _, gate := range dialect.Gates(i.config.Dialects) {
-		if slices.ContainsFunc(
-			pod.Spec.ReadinessGates,
-			func(g corev1.PodReadinessGate) bool { return string(g.ConditionType) == gate },
-		) {
+		if slices.ContainsFunc(pod.Spec.ReadinessGates,
+			func(g corev1.PodReadinessGate) bool { return string(g.ConditionType) == gate }) {
 			gates = append(gates, gate)
 		}
 	}

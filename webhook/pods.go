@@ -38,8 +38,7 @@ func (j *podReviewer) decide(ctx context.Context, in *request, pod *corev1.Pod, 
 		}
 	}
 	return j.decider.Decide(
-		injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), NamespaceAnnotations: annotations},
-	), nil
+		injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), NamespaceAnnotations: annotations}), nil
 }
 
 // ask asks for the namespace's annotations.

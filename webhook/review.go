@@ -108,11 +108,8 @@ func checkEnvelope[New, Old any](in *review[New, Old]) (*request, error) {
 	case in.Request.UID == "":
 		return nil, errors.New("decode AdmissionReview: its request has no uid")
 	case len(in.Request.UID) > maxUID:
-		return nil, fmt.Errorf(
-			"decode AdmissionReview: its request has a uid of %d characters, and may have %d",
-			len(in.Request.UID),
-			maxUID,
-		)
+		return nil, fmt.Errorf("decode AdmissionReview: its request has a uid of %d characters, and may have %d",
+			len(in.Request.UID), maxUID)
 	}
 	return &in.Request.request, nil
 }

@@ -113,10 +113,8 @@ func (c *Client) awaitReplication(ctx context.Context, token string) {
 func (c *Client) readToken() (agentlet.Session, error) {
 	token, err := readSecret(c.config.ACL.TokenFile)
 	if err != nil {
-		return agentlet.Session{}, fmt.Errorf(
-			"%w; the namespace of the pod has to have the Secret that --consul-token-file is mounted from",
-			err,
-		)
+		return agentlet.Session{}, fmt.Errorf("%w; the namespace of the pod has to have the Secret that --consul-token-file is mounted from",
+			err)
 	}
 	c.mu.Lock()
 	current := c.current

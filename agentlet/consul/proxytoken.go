@@ -33,8 +33,7 @@ func (c *Client) ensureProxyToken(ctx context.Context, bearer string) error {
 		return nil
 	}
 	c.config.Logger.Warn(
-		"Consul didn't know the mesh proxy's token any more: there is another one, which the proxy reads when it is started again",
-	)
+		"Consul didn't know the mesh proxy's token any more: there is another one, which the proxy reads when it is started again")
 	return nil
 }
 
@@ -53,11 +52,8 @@ func (c *Client) makeProxyToken(ctx context.Context, bearer string) error {
 		return explainLogin(op, "--proxy-auth-method", c.classify(op, err))
 	}
 	if token.ExpirationTime != nil {
-		err = fmt.Errorf(
-			"%s: %w: its tokens run out, and no proxy takes another one without a restart: let it have no token TTL",
-			op,
-			agentlet.ErrRejected,
-		)
+		err = fmt.Errorf("%s: %w: its tokens run out, and no proxy takes another one without a restart: let it have no token TTL",
+			op, agentlet.ErrRejected)
 	} else {
 		c.awaitReplication(ctx, token.SecretID)
 		err = writeSecret(acl.ProxyTokenFile, token.SecretID)

@@ -67,17 +67,11 @@ type Sink interface {
 // client-go's own log, a line for each try in a form of its own, is left out.
 func (p *Pod) Watch(ctx context.Context, log *slog.Logger, sink Sink) {
 	ctx = klog.NewContext(ctx, logr.Discard())
-	list := logged(
-		log,
-		cache.NewListWatchFromClient(p.client, "pods", p.namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, p.name)),
-	)
+	list := logged(log,
+		cache.NewListWatchFromClient(p.client, "pods", p.namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, p.name)))
 	store := &podStore{sink: sink, uid: types.UID(p.uid), read: func() (*corev1.Pod, error) { return p.get(ctx) }}
-	reflector := cache.NewReflectorWithOptions(
-		list,
-		&corev1.Pod{},
-		store,
-		cache.ReflectorOptions{Name: "own-pod", Backoff: backoff()},
-	)
+	reflector := cache.NewReflectorWithOptions(list, &corev1.Pod{}, store,
+		cache.ReflectorOptions{Name: "own-pod", Backoff: backoff()})
 	reflector.RunWithContext(ctx)
 }
 

@@ -30,12 +30,8 @@ func (p *Prober) grpc(ctx context.Context, address string, action *corev1.GRPCAc
 	if action.Mode != nil && *action.Mode == corev1.GRPCProbeModeTLS {
 		scheme = "https"
 	}
-	request, err := http.NewRequestWithContext(
-		ctx,
-		http.MethodPost,
-		scheme+"://"+address+healthPath,
-		bytes.NewReader(frame(healthRequest(service))),
-	)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+address+healthPath,
+		bytes.NewReader(frame(healthRequest(service))))
 	if err != nil {
 		return err
 	}

@@ -119,9 +119,7 @@ func (l *linter) lintDrain() {
 		l.warn(
 			path,
 			"%s and %s ask for %s together, but terminationGracePeriodSeconds %d leaves them %s; the rest is the application's",
-			l.origins.name(
-				contract.DrainDelay,
-			),
+			l.origins.name(contract.DrainDelay),
 			l.origins.name(contract.DrainTimeout),
 			short(asked),
 			grace,

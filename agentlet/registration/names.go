@@ -13,8 +13,7 @@ var (
 	namePattern = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 
 	errNamePattern = errors.New(
-		"a service name consists of letters, digits, '-', '_' and '.', and starts and ends with a letter or a digit",
-	)
+		"a service name consists of letters, digits, '-', '_' and '.', and starts and ends with a letter or a digit")
 	errNameLength = fmt.Errorf("a service name has at most %d characters", contract.MaxServiceName)
 )
 

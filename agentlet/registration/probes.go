@@ -49,11 +49,8 @@ func (r *reader) readProbes(exclude []string) (probes map[string]ContainerProbes
 		if err != nil {
 			unprobed = append(
 				unprobed,
-				fmt.Sprintf(
-					"container %q: the kubelet's word on its readiness counts, because the agentlet can't run its readinessProbe: %s",
-					c.Name,
-					err,
-				),
+				fmt.Sprintf("container %q: the kubelet's word on its readiness counts, because the agentlet can't run its readinessProbe: %s",
+					c.Name, err),
 			)
 			continue
 		}
@@ -63,11 +60,8 @@ func (r *reader) readProbes(exclude []string) (probes map[string]ContainerProbes
 				p.AwaitsKubelet = true
 				unprobed = append(
 					unprobed,
-					fmt.Sprintf(
-						"container %q: its readinessProbe waits until the kubelet says that it has started, because the agentlet can't run its startupProbe: %s",
-						c.Name,
-						err,
-					),
+					fmt.Sprintf("container %q: its readinessProbe waits until the kubelet says that it has started, because the agentlet can't run its startupProbe: %s",
+						c.Name, err),
 				)
 			}
 		}

@@ -75,120 +75,52 @@ func defaultOptions() *options {
 func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "listen", o.listen, "address of the webhook (TLS)")
 	flags.StringVar(&o.metricsListen, "metrics-listen", o.metricsListen, "address of /livez, /readyz and /metrics (plain HTTP)")
-	flags.StringVar(
-		&o.clientCA,
-		"client-ca",
-		o.clientCA,
-		"file with certificates (PEM), of which one has to have signed what clients of --listen show; empty: they need to show nothing",
-	)
-	flags.DurationVar(
-		&o.shutdownDelay,
-		"shutdown-delay",
-		o.shutdownDelay,
-		"how long requests are still taken after SIGTERM, while /readyz says 503",
-	)
+	flags.StringVar(&o.clientCA, "client-ca", o.clientCA,
+		"file with certificates (PEM), of which one has to have signed what clients of --listen show; empty: they need to show nothing")
+	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", o.shutdownDelay,
+		"how long requests are still taken after SIGTERM, while /readyz says 503")
 
 	flags.StringVar(&o.injector.Image, "image", o.injector.Image, "image of the agentlet that is added to pods (required)")
-	flags.StringVar(
-		&o.pullPolicy,
-		"image-pull-policy",
-		o.pullPolicy,
-		"its pull policy: Always, IfNotPresent or Never; empty: Kubernetes' default",
-	)
-	flags.StringSliceVar(
-		&o.injector.ImagePullSecrets,
-		"image-pull-secrets",
-		nil,
-		"names of Secrets in the pods' namespaces that its image is pulled with",
-	)
+	flags.StringVar(&o.pullPolicy, "image-pull-policy", o.pullPolicy,
+		"its pull policy: Always, IfNotPresent or Never; empty: Kubernetes' default")
+	flags.StringSliceVar(&o.injector.ImagePullSecrets, "image-pull-secrets", nil,
+		"names of Secrets in the pods' namespaces that its image is pulled with")
 	consulflags.Add(flags, &o.injector)
-	flags.StringVar(
-		&o.injector.ClusterName,
-		"cluster-name",
-		o.injector.ClusterName,
-		"value of the meta k8s-cluster of every service; empty: none",
-	)
-	flags.StringArrayVar(
-		&o.defaults,
-		"default",
-		nil,
-		"key=value: the installation's default for an annotation, without its prefix (drain-delay=10s); repeatable",
-	)
+	flags.StringVar(&o.injector.ClusterName, "cluster-name", o.injector.ClusterName,
+		"value of the meta k8s-cluster of every service; empty: none")
+	flags.StringArrayVar(&o.defaults, "default", nil,
+		"key=value: the installation's default for an annotation, without its prefix (drain-delay=10s); repeatable")
 
-	flags.StringVar(
-		&o.injector.AllowedServices,
-		"allowed-services",
-		"*",
-		"comma-separated globs of the service names that pods may register where their namespace has no annotation allowed-services; !GLOB denies",
-	)
-	flags.StringVar(
-		&o.injector.AllowedTags,
-		"allowed-tags",
-		"*",
-		"comma-separated globs of the tags that pods may register where their namespace has no annotation allowed-tags; !GLOB denies",
-	)
+	flags.StringVar(&o.injector.AllowedServices, "allowed-services", "*",
+		"comma-separated globs of the service names that pods may register where their namespace has no annotation allowed-services; !GLOB denies")
+	flags.StringVar(&o.injector.AllowedTags, "allowed-tags", "*",
+		"comma-separated globs of the tags that pods may register where their namespace has no annotation allowed-tags; !GLOB denies")
 
-	flags.StringSliceVar(
-		&o.dialects,
-		"dialect",
-		nil,
-		"another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable, the one that counts first",
-	)
+	flags.StringSliceVar(&o.dialects, "dialect", nil,
+		"another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable, the one that counts first")
 
-	flags.StringVar(
-		&o.certs,
-		"certs",
-		o.certs,
-		"where the serving certificate comes from: self-signed (own authority in a Secret) or secret (a certificate that somebody else keeps)",
-	)
+	flags.StringVar(&o.certs, "certs", o.certs,
+		"where the serving certificate comes from: self-signed (own authority in a Secret) or secret (a certificate that somebody else keeps)")
 	flags.StringVar(&o.certSecret, "cert-secret", o.certSecret, "with --certs=secret: Secret with tls.crt, tls.key and ca.crt")
-	flags.BoolVar(
-		&o.keepCABundle,
-		"keep-ca-bundle",
-		o.keepCABundle,
-		"with --certs=secret: keep the configurations' caBundle equal to the Secret's ca.crt; false: somebody else does",
-	)
+	flags.BoolVar(&o.keepCABundle, "keep-ca-bundle", o.keepCABundle,
+		"with --certs=secret: keep the configurations' caBundle equal to the Secret's ca.crt; false: somebody else does")
 	flags.StringVar(&o.caSecret, "ca-secret", o.caSecret, "with --certs=self-signed: Secret of the authority")
-	flags.StringVar(
-		&o.webhookConfiguration,
-		"webhook-configuration",
-		o.webhookConfiguration,
-		"MutatingWebhookConfiguration whose caBundle is kept",
-	)
-	flags.StringVar(
-		&o.validatingConfiguration,
-		"validating-webhook-configuration",
-		o.validatingConfiguration,
-		"ValidatingWebhookConfiguration whose caBundle is kept; empty: none",
-	)
+	flags.StringVar(&o.webhookConfiguration, "webhook-configuration", o.webhookConfiguration,
+		"MutatingWebhookConfiguration whose caBundle is kept")
+	flags.StringVar(&o.validatingConfiguration, "validating-webhook-configuration", o.validatingConfiguration,
+		"ValidatingWebhookConfiguration whose caBundle is kept; empty: none")
 	flags.StringVar(&o.namespace, "namespace", o.namespace, "namespace of the webhook's service (default $POD_NAMESPACE)")
 	flags.StringVar(&o.service, "service", o.service, "name of the webhook's service")
 
-	flags.StringVar(
-		&o.grants,
-		"grants",
-		o.grants,
-		"who binds the service accounts of injected pods to their role: auto (this webhook) or none (somebody else)",
-	)
-	flags.StringVar(
-		&o.grantBinding,
-		"grant-binding",
-		o.grantBinding,
-		"with --grants=auto: RoleBinding that is kept in each namespace with injected pods",
-	)
+	flags.StringVar(&o.grants, "grants", o.grants,
+		"who binds the service accounts of injected pods to their role: auto (this webhook) or none (somebody else)")
+	flags.StringVar(&o.grantBinding, "grant-binding", o.grantBinding,
+		"with --grants=auto: RoleBinding that is kept in each namespace with injected pods")
 	flags.StringVar(&o.grantRole, "grant-role", o.grantRole, "with --grants=auto: ClusterRole that it binds to")
-	flags.StringSliceVar(
-		&o.grantPolicies,
-		"grant-policies",
-		o.grantPolicies,
-		"with --grants=auto: ValidatingAdmissionPolicies, and their bindings, without each of which nothing is granted",
-	)
-	flags.StringSliceVar(
-		&o.excludedNamespaces,
-		"excluded-namespaces",
-		nil,
-		"with --grants=auto: namespaces that are never granted, whatever their label says",
-	)
+	flags.StringSliceVar(&o.grantPolicies, "grant-policies", o.grantPolicies,
+		"with --grants=auto: ValidatingAdmissionPolicies, and their bindings, without each of which nothing is granted")
+	flags.StringSliceVar(&o.excludedNamespaces, "excluded-namespaces", nil,
+		"with --grants=auto: namespaces that are never granted, whatever their label says")
 
 	flags.StringVar(&o.logFormat, "log-format", o.logFormat, "text or json; of the agentlets, too")
 	flags.StringVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")

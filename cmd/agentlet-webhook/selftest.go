@@ -31,20 +31,13 @@ func newSelftest() *cobra.Command {
 			if err := dryrun.Until(command.Context(), timeout, client, namespace, labels); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(
-				command.OutOrStdout(),
-				"a pod in namespace %s gets an agentlet: the API server reaches and trusts the webhook\n",
-				namespace,
-			)
+			_, err = fmt.Fprintf(command.OutOrStdout(),
+				"a pod in namespace %s gets an agentlet: the API server reaches and trusts the webhook\n", namespace)
 			return err
 		},
 	}
-	command.Flags().StringVar(
-		&namespace,
-		"namespace",
-		"default",
-		"an opted-in namespace that allows the service name "+dryrun.Service,
-	)
+	command.Flags().StringVar(&namespace, "namespace", "default",
+		"an opted-in namespace that allows the service name "+dryrun.Service)
 	command.Flags().StringToStringVar(&labels, "labels", nil, "labels of the pod")
 	command.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long it is tried")
 	return command

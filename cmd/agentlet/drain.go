@@ -43,9 +43,7 @@ func registrar(proc string, self int) (int, error) {
 			continue
 		}
 		// Others' processes, in a shared process namespace, don't let themselves be read.
-		if mount, err := os.Readlink(
-			filepath.Join(proc, entry.Name(), "ns", "mnt"),
-		); err == nil && mount == own &&
+		if mount, err := os.Readlink(filepath.Join(proc, entry.Name(), "ns", "mnt")); err == nil && mount == own &&
 			(found == 0 || pid < found) {
 			found = pid
 		}

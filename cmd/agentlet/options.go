@@ -39,34 +39,18 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	flags.SetOutput(stderr)
 	consulPort := flags.Int("consul-port", 8500, "port of the node's Consul agent")
 	flags.StringVar(&o.consul.Scheme, "consul-scheme", "http", "http or https")
-	flags.StringVar(
-		&o.consul.TLS.ServerName,
-		"consul-tls-server-name",
-		consul.DefaultServerName,
-		"name that the Consul agent's certificate is for",
-	)
-	flags.StringVar(
-		&o.consul.TLS.CAFile,
-		"consul-ca-file",
-		"",
-		"file with authorities for the Consul agent's certificate, beside those in the environment variable "+contract.EnvConsulCA,
-	)
+	flags.StringVar(&o.consul.TLS.ServerName, "consul-tls-server-name", consul.DefaultServerName,
+		"name that the Consul agent's certificate is for")
+	flags.StringVar(&o.consul.TLS.CAFile, "consul-ca-file", "",
+		"file with authorities for the Consul agent's certificate, beside those in the environment variable "+contract.EnvConsulCA)
 	flags.StringVar(&o.consul.TLS.CertFile, "consul-client-cert", "", "file with the client certificate for the Consul agent")
 	flags.StringVar(&o.consul.TLS.KeyFile, "consul-client-key", "", "file with its key")
 	flags.StringVar(&o.consul.ACL.TokenFile, "consul-token-file", "", "file with a token of Consul's ACL system")
 	flags.StringVar(&o.consul.ACL.AuthMethod, "consul-auth-method", "", "auth method of Consul's to log in with, instead of a token")
-	flags.StringVar(
-		&o.consul.ACL.BearerFile,
-		"consul-bearer-token-file",
-		"",
-		"with --consul-auth-method: file with the service account's token to log in with",
-	)
-	flags.StringVar(
-		&o.consul.ACL.ProxyAuthMethod,
-		"proxy-auth-method",
-		"",
-		"auth method of Consul's that makes the mesh proxy's token, by the same token of the service account",
-	)
+	flags.StringVar(&o.consul.ACL.BearerFile, "consul-bearer-token-file", "",
+		"with --consul-auth-method: file with the service account's token to log in with")
+	flags.StringVar(&o.consul.ACL.ProxyAuthMethod, "proxy-auth-method", "",
+		"auth method of Consul's that makes the mesh proxy's token, by the same token of the service account")
 	flags.StringVar(&o.consul.ACL.ProxyTokenFile, "proxy-token-file", "", "with --proxy-auth-method: file to write that token into")
 	flags.StringVar(&o.consul.NodeName, "consul-node", "", "name of the node in Consul, where its address there isn't the node's IP")
 	flags.StringVar(&o.identity.Cluster, "cluster-name", "", "becomes the meta "+contract.MetaCluster)
@@ -156,11 +140,8 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 		acl.ProxyAuthMethod != "" && acl.AuthMethod == "" {
 		errs = append(
 			errs,
-			fmt.Errorf(
-				"--proxy-auth-method=%q, --proxy-token-file=%q: want both, beside --consul-auth-method",
-				acl.ProxyAuthMethod,
-				acl.ProxyTokenFile,
-			),
+			fmt.Errorf("--proxy-auth-method=%q, --proxy-token-file=%q: want both, beside --consul-auth-method", acl.ProxyAuthMethod,
+				acl.ProxyTokenFile),
 		)
 	}
 	if o.logFormat != logs.Text && o.logFormat != logs.JSON {

@@ -50,12 +50,8 @@ CONSUL_HTTP_ADDR=consul.example:8500 kubectl agentlet check`),
 		},
 	}
 	command.Flags().StringVarP(&o.output, "output", "o", outputText, "json, or text when empty")
-	command.Flags().StringVar(
-		&o.consulAddr,
-		"consul-addr",
-		o.consulAddr,
-		"address of Consul's HTTP API (default $CONSUL_HTTP_ADDR); its other settings are Consul's own environment variables",
-	)
+	command.Flags().StringVar(&o.consulAddr, "consul-addr", o.consulAddr,
+		"address of Consul's HTTP API (default $CONSUL_HTTP_ADDR); its other settings are Consul's own environment variables")
 	command.Flags().DurationVar(&o.patience, "patience", o.patience, "how long a gate may be closed")
 	command.Flags().DurationVar(&o.timeout, "timeout", o.timeout, "how long to look at most")
 	return command

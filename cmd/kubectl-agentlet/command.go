@@ -30,8 +30,7 @@ To have kubectl complete its words, put a script named kubectl_complete-agentlet
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl agentlet"},
 	}
 	command.SetVersionTemplate(
-		fmt.Sprintf("kubectl-agentlet {{.Version}} %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH),
-	)
+		fmt.Sprintf("kubectl-agentlet {{.Version}} %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	kube.addFlags(command.PersistentFlags())
 	command.AddCommand(newInject(kube), newExplain(kube, getenv), newCheck(kube, getenv), newStatus(kube, getenv))
 	if err := complete(command, kube); err != nil {

@@ -36,44 +36,20 @@ func newWebhookFlags() *webhookFlags {
 func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&f.config.Image, "image", f.config.Image, "image of the agentlet")
 	flags.StringVar(&f.pullPolicy, "image-pull-policy", f.pullPolicy, "pull policy of that image")
-	flags.StringSliceVar(
-		&f.config.ImagePullSecrets,
-		"image-pull-secrets",
-		nil,
-		"names of Secrets in the pods' namespaces that it is pulled with",
-	)
+	flags.StringSliceVar(&f.config.ImagePullSecrets, "image-pull-secrets", nil,
+		"names of Secrets in the pods' namespaces that it is pulled with")
 	consulflags.Add(flags, &f.config)
 	flags.StringVar(&f.config.ClusterName, "cluster-name", "", "name of this cluster, in each service's meta")
-	flags.StringVar(
-		&f.config.AllowedServices,
-		"allowed-services",
-		"*",
-		"comma-separated globs of the service names that pods may register; !GLOB denies",
-	)
-	flags.StringVar(
-		&f.config.AllowedTags,
-		"allowed-tags",
-		"*",
-		"comma-separated globs of the tags that pods may register; !GLOB denies",
-	)
-	flags.StringArrayVar(
-		&f.defaults,
-		"default",
-		nil,
-		"default for a pod annotation, as KEY=VALUE without the key's prefix; repeatable",
-	)
-	flags.BoolVar(
-		&f.fromCluster,
-		"from-cluster",
-		false,
-		"take these settings, where they are not given, and the namespaces' allowed-services and allowed-tags from the installation in the cluster; without it no cluster is asked",
-	)
-	flags.StringSliceVar(
-		&f.dialects,
-		"dialect",
-		nil,
-		"another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable",
-	)
+	flags.StringVar(&f.config.AllowedServices, "allowed-services", "*",
+		"comma-separated globs of the service names that pods may register; !GLOB denies")
+	flags.StringVar(&f.config.AllowedTags, "allowed-tags", "*",
+		"comma-separated globs of the tags that pods may register; !GLOB denies")
+	flags.StringArrayVar(&f.defaults, "default", nil,
+		"default for a pod annotation, as KEY=VALUE without the key's prefix; repeatable")
+	flags.BoolVar(&f.fromCluster, "from-cluster", false,
+		"take these settings, where they are not given, and the namespaces' allowed-services and allowed-tags from the installation in the cluster; without it no cluster is asked")
+	flags.StringSliceVar(&f.dialects, "dialect", nil,
+		"another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable")
 }
 
 // anyProxy stands for the image of mesh proxies, which only an installation knows.

@@ -85,13 +85,8 @@ type Failure struct {
 }
 
 func (f Failure) String() string {
-	return fmt.Sprintf(
-		"%s +%s to %s: %s",
-		f.Began.Format("15:04:05.000"),
-		f.Ended.Sub(f.Began).Round(time.Millisecond),
-		f.Instance,
-		f.Error,
-	)
+	return fmt.Sprintf("%s +%s to %s: %s", f.Began.Format("15:04:05.000"), f.Ended.Sub(f.Began).Round(time.Millisecond),
+		f.Instance, f.Error)
 }
 
 // Judgement of the requests that failed.

@@ -253,10 +253,8 @@ func (r Report) Table() []string {
 	slices.SortFunc(rows, func(a, b Row) int { return slices.Index(order, a.Name) - slices.Index(order, b.Name) })
 	times, failed := 0, 0
 	for _, row := range rows {
-		table = append(
-			table,
-			[]string{row.Name, strconv.Itoa(row.Times), strconv.Itoa(row.Failed), row.Quiet.Round(100 * time.Millisecond).String()},
-		)
+		table = append(table,
+			[]string{row.Name, strconv.Itoa(row.Times), strconv.Itoa(row.Failed), row.Quiet.Round(100 * time.Millisecond).String()})
 		times, failed = times+row.Times, failed+row.Failed
 	}
 	return append(

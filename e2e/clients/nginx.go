@@ -107,12 +107,8 @@ func Rendered(ctx context.Context, dir, consul, service string) (*Nginx, error) 
 	if err := errors.Join(write(source, template), write(file, config), n.start(ctx)); err != nil {
 		return nil, err
 	}
-	n.template, err = daemon.Start(
-		ctx,
-		daemon.Listening(n.Address),
-		tools.Program(toolchain.ConsulTemplate, "consul-template"),
-		"-config="+file,
-	)
+	n.template, err = daemon.Start(ctx, daemon.Listening(n.Address), tools.Program(toolchain.ConsulTemplate, "consul-template"),
+		"-config="+file)
 	if err != nil {
 		return nil, errors.Join(err, n.Stop())
 	}
@@ -125,15 +121,8 @@ func Resolving(ctx context.Context, dir, consul, service string) (*Nginx, error)
 	if err != nil {
 		return nil, err
 	}
-	server, err := Example(
-		"resolver.conf",
-		"127.0.0.1:8600",
-		consul,
-		"web.service.consul",
-		service+".service.consul",
-		"listen 80",
-		"listen "+n.Address,
-	)
+	server, err := Example("resolver.conf", "127.0.0.1:8600", consul, "web.service.consul", service+".service.consul",
+		"listen 80", "listen "+n.Address)
 	if err != nil {
 		return nil, err
 	}

@@ -141,10 +141,8 @@ func (c *Cluster) AddConsulServers(ctx context.Context) (added []*Process, remov
 			return err
 		}
 		for i, p := range added {
-			if err := errors.Join(
-				os.RemoveAll(l.path(p.Name)),
-				run(ctx, "ip", "address", "delete", serverIPs(3)[i+1]+"/24", "dev", l.bridge()),
-			); err != nil {
+			if err := errors.Join(os.RemoveAll(l.path(p.Name)),
+				run(ctx, "ip", "address", "delete", serverIPs(3)[i+1]+"/24", "dev", l.bridge())); err != nil {
 				return err
 			}
 		}

@@ -67,11 +67,8 @@ func Down(ctx context.Context, out *os.File) error {
 	if err := requireRoot(); err != nil {
 		return err
 	}
-	release, err := cluster.Lock(
-		ctx,
-		cluster.DefaultName,
-		func() { fmt.Fprintln(out, "waiting for another run on this cluster to end") },
-	)
+	release, err := cluster.Lock(ctx, cluster.DefaultName,
+		func() { fmt.Fprintln(out, "waiting for another run on this cluster to end") })
 	if err != nil {
 		return explain(ctx, "wait for the cluster", err)
 	}

@@ -153,16 +153,8 @@ func (f *Fleet) add(ctx context.Context, n *node) error {
 	if err != nil {
 		return fmt.Errorf("encode status of %s: %w", p.name, err)
 	}
-	_, err = f.Kube.CoreV1().Pods(
-		f.Namespace,
-	).Patch(
-		ctx,
-		p.name,
-		types.StrategicMergePatchType,
-		patch,
-		metav1.PatchOptions{},
-		"status",
-	)
+	_, err = f.Kube.CoreV1().Pods(f.Namespace).Patch(ctx, p.name, types.StrategicMergePatchType, patch, metav1.PatchOptions{},
+		"status")
 	if err != nil {
 		return fmt.Errorf("patch status of %s: %w", p.name, err)
 	}

@@ -95,11 +95,8 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	}
 	root = filepath.Dir(root)
 	env := &Env{Root: root, Out: filepath.Join(root, ".out")}
-	env.release, err = cluster.Lock(
-		ctx,
-		cluster.DefaultName,
-		func() { fmt.Fprintln(log, "waiting for another run on this cluster to end") },
-	)
+	env.release, err = cluster.Lock(ctx, cluster.DefaultName,
+		func() { fmt.Fprintln(log, "waiting for another run on this cluster to end") })
 	if err != nil {
 		return nil, err
 	}
@@ -138,11 +135,8 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 		}},
 	}
 	if env.InCluster() {
-		steps = slices.Insert(
-			steps,
-			0,
-			step{"run Consul in pods", func(ctx context.Context) error { return env.startConsul(ctx, log) }},
-		)
+		steps = slices.Insert(steps, 0,
+			step{"run Consul in pods", func(ctx context.Context) error { return env.startConsul(ctx, log) }})
 	}
 	for _, step := range steps {
 		began := time.Now()

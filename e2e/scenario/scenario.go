@@ -143,15 +143,8 @@ func (s *S) end(ctx context.Context) {
 		s.dump(ctx)
 	}
 	// The workloads first: a namespace that goes with its pods takes its rights from them while they drain.
-	if _, err := s.Kubectl(
-		ctx,
-		"-n",
-		s.Namespace,
-		"delete",
-		"deployments,statefulsets,jobs,pods",
-		"--all",
-		"--timeout=90s",
-	); err != nil {
+	if _, err := s.Kubectl(ctx, "-n", s.Namespace, "delete", "deployments,statefulsets,jobs,pods", "--all",
+		"--timeout=90s"); err != nil {
 		s.Errorf("remove workloads: %v", err)
 	}
 	if _, err := s.Kubectl(ctx, "delete", "namespace", s.Namespace, "--wait=false"); err != nil {

@@ -88,13 +88,8 @@ func (s *S) Rollout() {
 		n := *d.Spec.Replicas
 		done := d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas == n && d.Status.Replicas == n &&
 			d.Status.ReadyReplicas == n
-		return done, fmt.Errorf(
-			"%d updated, %d in all, %d ready of %d",
-			d.Status.UpdatedReplicas,
-			d.Status.Replicas,
-			d.Status.ReadyReplicas,
-			n,
-		)
+		return done, fmt.Errorf("%d updated, %d in all, %d ready of %d", d.Status.UpdatedReplicas, d.Status.Replicas,
+			d.Status.ReadyReplicas, n)
 	})
 }
 

@@ -77,11 +77,8 @@ func fromConsulK8s(annotations map[string]string) Translation {
 		}
 	}
 	if meshed(annotations) {
-		t.warn(
-			connectInject,
-			"annotation %s: consul-k8s registers the pods of its mesh itself, so agentlet leaves this one alone",
-			connectInject,
-		)
+		t.warn(connectInject, "annotation %s: consul-k8s registers the pods of its mesh itself, so agentlet leaves this one alone",
+			connectInject)
 		return Translation{Left: Meshed, Warnings: t.Warnings}
 	}
 	service := annotation(contract.Services).Index(0)
@@ -91,12 +88,9 @@ func fromConsulK8s(annotations map[string]string) Translation {
 	d.Tags = splitTags(annotations[consulTags])
 	t.source(service.Child("tags"), consulTags, annotations)
 	if slices.Contains(d.Tags, syncedTag) {
-		t.warn(
-			consulTags,
-			"annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own",
-			consulTags,
-			syncedTag,
-		)
+		t.warn(consulTags,
+			"annotation %s: while consul-k8s' catalog sync runs, it deregisters what has the tag %q and is not its own", consulTags,
+			syncedTag)
 	}
 	if text := annotations[consulWeight]; text != "" {
 		d.Weights = &weights{Passing: strings.TrimSpace(text)}

@@ -129,10 +129,8 @@ func (t *Translation) carry(annotations map[string]string, key string, k *Key, s
 	value, ours := annotations[key], strings.TrimSuffix(k.Ours, "NAME")+service
 	if strings.Contains(value, `\,`) &&
 		(strings.HasPrefix(ours, contract.ServiceTags) || strings.HasPrefix(ours, contract.ServiceMeta)) {
-		t.Errors = append(
-			t.Errors,
-			invalid(key, value, "must be comma-separated, without a backslash before a comma: "+errEscapedComma.Error()),
-		)
+		t.Errors = append(t.Errors,
+			invalid(key, value, "must be comma-separated, without a backslash before a comma: "+errEscapedComma.Error()))
 		return
 	}
 	t.add(annotations, ours, value, registration.Origin{Key: key, Form: k.Form})
@@ -158,12 +156,9 @@ func (t *Translation) excludeSidecar(annotations map[string]string) {
 		delete(t.Annotations, contract.ContainerExclude)
 		t.add(annotations, contract.ContainerExclude, sidecar, registration.Origin{Key: katalogSidecar})
 	}
-	t.warn(
-		katalogSidecar,
+	t.warn(katalogSidecar,
 		"annotation %s: container %q is ready only while katalog-sync runs; take it out of the template before that ends, or no pod becomes Ready",
-		katalogSidecar,
-		sidecar,
-	)
+		katalogSidecar, sidecar)
 }
 
 func invalid(key, value, detail string) *field.Error {

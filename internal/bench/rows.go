@@ -219,17 +219,8 @@ func Print(to io.Writer, figures map[string]float64) error {
 				verdict = "SHORT"
 			}
 		}
-		fmt.Fprintf(
-			table,
-			"%s\t%s %s\t%s\t%s\t%.0f\t%s\n",
-			row.Name,
-			Number(value),
-			row.Unit,
-			row.BarText(),
-			verdict,
-			figures[row.Name+"_n"],
-			row.What,
-		)
+		fmt.Fprintf(table, "%s\t%s %s\t%s\t%s\t%.0f\t%s\n", row.Name, Number(value), row.Unit, row.BarText(), verdict,
+			figures[row.Name+"_n"], row.What)
 	}
 	return table.Flush()
 }

@@ -52,8 +52,6 @@ func (m Metrics) Counters(name string) *prometheus.CounterVec {
 
 // Histograms by their labels.
 func (m Metrics) Histograms(name string, buckets ...float64) *prometheus.HistogramVec {
-	return prometheus.NewHistogramVec(
-		prometheus.HistogramOpts{Name: m[name].Name, Help: m[name].Help, Buckets: buckets},
-		m[name].LabelNames(),
-	)
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: m[name].Name, Help: m[name].Help, Buckets: buckets},
+		m[name].LabelNames())
 }

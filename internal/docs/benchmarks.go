@@ -132,22 +132,10 @@ func (b benchmarks) drawSpans(t theme) string {
 		for _, s := range part.segments {
 			ms := b.Figures[s.figure]
 			wide := max(ms/max(total, 1)*(spansWidth-spansX-20), narrowest)
-			fmt.Fprintf(
-				&svg,
-				`<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s" fill-opacity="0.85"/>`+"\n",
-				x,
-				y,
-				wide,
-				spansBar,
-				s.whose(t),
-			)
-			fmt.Fprintf(
-				&svg,
-				`<rect x="%d" y="%d" width="10" height="10" fill="%s" fill-opacity="0.85"/>`+"\n",
-				spansX,
-				legend-9,
-				s.whose(t),
-			)
+			fmt.Fprintf(&svg, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s" fill-opacity="0.85"/>`+"\n", x, y, wide,
+				spansBar, s.whose(t))
+			fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="10" height="10" fill="%s" fill-opacity="0.85"/>`+"\n", spansX, legend-9,
+				s.whose(t))
 			text(&svg, spansX+16, legend, "start", t.text, fmt.Sprintf("%.0f ms  %s", ms, s.text))
 			x += wide
 			legend += 17

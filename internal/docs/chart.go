@@ -98,12 +98,9 @@ func fillDefaults(schema string) (string, error) {
 		fmt.Fprintf(&properties, "%q:%s", contract.Short(key.Name), property)
 	}
 	var object bytes.Buffer
-	if err := json.Indent(
-		&object,
-		fmt.Appendf(nil, `{"type":"object","additionalProperties":false,"properties":{%s}}`, &properties),
-		"    ",
-		"  ",
-	); err != nil {
+	if err := json.Indent(&object,
+		fmt.Appendf(nil, `{"type":"object","additionalProperties":false,"properties":{%s}}`, &properties), "    ",
+		"  "); err != nil {
 		return "", fmt.Errorf("indent: %w", err)
 	}
 	return defaultsSchema.ReplaceAllLiteralString(schema, `    "defaults": `+object.String()), nil

@@ -112,28 +112,13 @@ func (d diagram) draw(t theme) string {
 		colour, _ := t.of(b.Kind)
 		middle := b.X + b.W/2
 		if b.Kind == frame {
-			fmt.Fprintf(
-				&svg,
-				`<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="none" stroke="%s"/>`+"\n",
-				b.X,
-				b.Y,
-				b.W,
-				b.H,
-				colour,
-			)
+			fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="none" stroke="%s"/>`+"\n", b.X, b.Y, b.W, b.H,
+				colour)
 			text(&svg, b.X+12, b.Y+20, "start", t.faint, b.Title)
 			continue
 		}
-		fmt.Fprintf(
-			&svg,
-			`<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" fill-opacity="0.15" stroke="%s"/>`+"\n",
-			b.X,
-			b.Y,
-			b.W,
-			b.H,
-			colour,
-			colour,
-		)
+		fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="%s" fill-opacity="0.15" stroke="%s"/>`+"\n", b.X,
+			b.Y, b.W, b.H, colour, colour)
 		text(&svg, middle, b.Y+27, "middle", t.text, b.Title)
 		for i, line := range b.Text {
 			text(&svg, middle, b.Y+46+16*i, "middle", t.faint, line)

@@ -166,15 +166,8 @@ func draw(l life, t theme) string {
 		for _, p := range part.passages {
 			x := at[p.Station]
 			label(&svg, x, p.Station, t.text)
-			fmt.Fprintf(
-				&svg,
-				`<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="%s" stroke-dasharray="3 3"/>`+"\n",
-				x,
-				topY-16,
-				x,
-				bottom,
-				t.line,
-			)
+			fmt.Fprintf(&svg, `<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="%s" stroke-dasharray="3 3"/>`+"\n", x, topY-16, x, bottom,
+				t.line)
 			text(&svg, x, bottom+18, "middle", t.text, fmt.Sprint(p.MS))
 		}
 		first, last := at[part.passages[0].Station], at[part.passages[len(part.passages)-1].Station]
@@ -214,13 +207,6 @@ func label(svg *strings.Builder, x int, station, colour string) {
 }
 
 func text(svg *strings.Builder, x, y int, anchor, colour, content string) {
-	fmt.Fprintf(
-		svg,
-		`<text x="%d" y="%d" text-anchor="%s" fill="%s">%s</text>`+"\n",
-		x,
-		y,
-		anchor,
-		colour,
-		html.EscapeString(content),
-	)
+	fmt.Fprintf(svg, `<text x="%d" y="%d" text-anchor="%s" fill="%s">%s</text>`+"\n", x, y, anchor, colour,
+		html.EscapeString(content))
 }

@@ -126,16 +126,8 @@ func (c *controller) next(ctx context.Context) bool {
 	case ctx.Err() != nil:
 	case err != nil:
 		c.metrics.failures.WithLabelValues(writing).Inc()
-		c.config.Log.WarnContext(
-			ctx,
-			"grant failed",
-			"namespace",
-			namespace,
-			"failures",
-			c.queue.NumRequeues(namespace)+1,
-			"error",
-			err,
-		)
+		c.config.Log.WarnContext(ctx, "grant failed", "namespace", namespace, "failures", c.queue.NumRequeues(namespace)+1, "error",
+			err)
 		c.queue.AddRateLimited(namespace)
 	default:
 		c.queue.Forget(namespace)

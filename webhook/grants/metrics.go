@@ -47,11 +47,8 @@ func Metrics() []contract.Metric {
 			"Attempts to write a role binding, or to watch what decides on it, that failed; each is tried again.",
 			label("operation", writing, watching)),
 		metric(metricAccounts, contract.Gauge, "Service accounts that are bound for injected pods now, in all namespaces."),
-		metric(
-			metricInForce,
-			contract.Gauge,
-			"1 when the admission policies bound whoever is granted, else 0: then nothing more is granted.",
-		),
+		metric(metricInForce, contract.Gauge,
+			"1 when the admission policies bound whoever is granted, else 0: then nothing more is granted."),
 	}
 }
 

@@ -152,10 +152,8 @@ func (n *Namespaces) turn(namespace string) (time.Duration, error) {
 	if n.questions.Allow() {
 		return 0, nil
 	}
-	return time.Second / questions, fmt.Errorf(
-		"namespace %s is not known yet, and too many others are asked for: try again",
-		namespace,
-	)
+	return time.Second / questions, fmt.Errorf("namespace %s is not known yet, and too many others are asked for: try again",
+		namespace)
 }
 
 // list reads a namespace from the API server. It lists, which the webhook may do anyway, and so needs no right to get.

@@ -92,17 +92,8 @@ performance { raft_multiplier = 1 }
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	process := Run(
-		t,
-		nil,
-		"agent",
-		"-dev",
-		"-node=test-node",
-		"-bind=127.0.0.1",
-		"-client=127.0.0.1",
-		"-log-level=warn",
-		"-config-file="+file,
-	)
+	process := Run(t, nil, "agent", "-dev", "-node=test-node", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn",
+		"-config-file="+file)
 	agent := &Agent{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), Process: process}
 	client, err := api.NewClient(&api.Config{Address: agent.Address, Token: ManagementToken, Transport: &http.Transport{}})
 	if err != nil {

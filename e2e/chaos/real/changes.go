@@ -35,15 +35,8 @@ func (w *World) patch(ctx context.Context, patch map[string]any) error {
 		return err
 	}
 	return eventually(ctx, "change the deployment", func(ctx context.Context) error {
-		_, err := w.Kube.AppsV1().Deployments(
-			w.Namespace,
-		).Patch(
-			ctx,
-			workload,
-			types.StrategicMergePatchType,
-			body,
-			metav1.PatchOptions{},
-		)
+		_, err := w.Kube.AppsV1().Deployments(w.Namespace).Patch(ctx, workload, types.StrategicMergePatchType, body,
+			metav1.PatchOptions{})
 		return err
 	})
 }
@@ -92,12 +85,8 @@ func eviction(ctx context.Context, w *World, step chaos.Step) (string, error) {
 		return "", err
 	}
 	err = eventually(ctx, "evict "+pod.Name, func(ctx context.Context) error {
-		err := w.Kube.PolicyV1().Evictions(
-			w.Namespace,
-		).Evict(
-			ctx,
-			&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: w.Namespace}},
-		)
+		err := w.Kube.PolicyV1().Evictions(w.Namespace).Evict(ctx,
+			&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: w.Namespace}})
 		if apierrors.IsTooManyRequests(err) || apierrors.IsNotFound(err) {
 			return fmt.Errorf("%w: %w", chaos.ErrNothing, err)
 		}

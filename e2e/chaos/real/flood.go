@@ -135,12 +135,8 @@ func floodReviews(ctx context.Context, w *World, step chaos.Step) (string, undo,
 	}}
 	defer client.CloseIdleConnections()
 	answers := concurrently(ctx, floodReviewCount, floodReviewCallers, func(ctx context.Context, _ int) string {
-		request, err := http.NewRequestWithContext(
-			ctx,
-			http.MethodPost,
-			"https://"+net.JoinHostPort(pod.Status.PodIP, "9443")+"/mutate",
-			bytes.NewReader(body),
-		)
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost,
+			"https://"+net.JoinHostPort(pod.Status.PodIP, "9443")+"/mutate", bytes.NewReader(body))
 		if err != nil {
 			return err.Error()
 		}
@@ -171,9 +167,7 @@ func (w *World) review() ([]byte, error) {
 	return json.Marshal(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
 		Request: &admissionv1.AdmissionRequest{
-			UID: types.UID(
-				"flood",
-			),
+			UID:             types.UID("flood"),
 			Kind:            kind,
 			Resource:        resource,
 			RequestKind:     &kind,

@@ -99,11 +99,8 @@ func shutDown(ctx context.Context, w *World, step chaos.Step) (string, undo, err
 		return "", back, err
 	}
 	// It hears of a shutdown when it has told of itself.
-	if err := eventually(
-		ctx,
-		"wait for the kubelet",
-		func(ctx context.Context) error { return w.nodeReady(ctx, node, began) },
-	); err != nil {
+	if err := eventually(ctx, "wait for the kubelet",
+		func(ctx context.Context) error { return w.nodeReady(ctx, node, began) }); err != nil {
 		return "", back, err
 	}
 	ready := len(w.readyOn(ctx, step.Node))

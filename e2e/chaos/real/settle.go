@@ -58,13 +58,8 @@ func (w *World) quiet(ctx context.Context) (seen string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := errors.Join(
-		w.catalogIsRight(ctx, pods),
-		w.agentsAreRight(ctx, pods),
-		gatesAreOpen(pods),
-		w.grantsAreRight(ctx),
-		w.tokensAreRight(ctx, pods),
-	); err != nil {
+	if err := errors.Join(w.catalogIsRight(ctx, pods), w.agentsAreRight(ctx, pods), gatesAreOpen(pods), w.grantsAreRight(ctx),
+		w.tokensAreRight(ctx, pods)); err != nil {
 		return "", err
 	}
 	if err := w.agentletsAreWell(ctx, pods); err != nil {
@@ -158,10 +153,8 @@ func notReady(pods []corev1.Pod) string {
 	for i := range pods {
 		if !scenario.IsReady(&pods[i]) {
 			gate := scenario.Condition(&pods[i], contract.Condition)
-			texts = append(
-				texts,
-				fmt.Sprintf("%s on %s, gate %s %s: %s", pods[i].Name, pods[i].Spec.NodeName, gate.Status, gate.Reason, gate.Message),
-			)
+			texts = append(texts,
+				fmt.Sprintf("%s on %s, gate %s %s: %s", pods[i].Name, pods[i].Spec.NodeName, gate.Status, gate.Reason, gate.Message))
 		}
 	}
 	return strings.Join(texts, "; ")
@@ -184,23 +177,14 @@ func (w *World) catalogIsRight(ctx context.Context, pods []corev1.Pod) error {
 		case entry.Service.Address != pods[i].Status.PodIP || entry.Service.Port != 8080:
 			errs = append(
 				errs,
-				fmt.Errorf(
-					"the catalog has %s at %s:%d, want %s:8080",
-					entry.Service.ID,
-					entry.Service.Address,
-					entry.Service.Port,
-					pods[i].Status.PodIP,
-				),
+				fmt.Errorf("the catalog has %s at %s:%d, want %s:8080", entry.Service.ID, entry.Service.Address, entry.Service.Port,
+					pods[i].Status.PodIP),
 			)
 		case strings.Join(entry.Service.Tags, ",") != pods[i].Annotations[contract.ServiceTags]:
 			errs = append(
 				errs,
-				fmt.Errorf(
-					"the catalog has %s with the tags %v, want %q",
-					entry.Service.ID,
-					entry.Service.Tags,
-					pods[i].Annotations[contract.ServiceTags],
-				),
+				fmt.Errorf("the catalog has %s with the tags %v, want %q", entry.Service.ID, entry.Service.Tags,
+					pods[i].Annotations[contract.ServiceTags]),
 			)
 		}
 	}
@@ -331,12 +315,8 @@ func agentletIsWell(ctx context.Context, ip string) error {
 		return fmt.Errorf("decode status: %w", err)
 	}
 	if !status.Gate.Open || status.Phase != "running" || len(status.Failing) > 0 {
-		return fmt.Errorf(
-			"it says that its gate is open: %v, its phase %s, and failing: %v",
-			status.Gate.Open,
-			status.Phase,
-			status.Failing,
-		)
+		return fmt.Errorf("it says that its gate is open: %v, its phase %s, and failing: %v", status.Gate.Open, status.Phase,
+			status.Failing)
 	}
 	for _, service := range status.Services {
 		if service.Failing != "" || service.Readiness != contract.Passing {

@@ -98,18 +98,8 @@ func (t *tree) runScenarios(ctx context.Context, log, pattern, timeout string, e
 	if err := checkPrerequisites(); err != nil {
 		return fmt.Errorf("%w: %w", errSkipped, err)
 	}
-	command := exec.CommandContext(
-		ctx,
-		"go",
-		"test",
-		"-v",
-		"-count=1",
-		"-timeout="+timeout,
-		"-parallel=4",
-		"-run",
-		pattern,
-		"./scenarios",
-	)
+	command := exec.CommandContext(ctx, "go", "test", "-v", "-count=1", "-timeout="+timeout, "-parallel=4", "-run", pattern,
+		"./scenarios")
 	command.Dir = t.e2e
 	command.Env = append(append(os.Environ(), "AGENTLET_SCENARIOS=1"), env...)
 	interruptible(command)
@@ -129,8 +119,7 @@ func interruptible(command *exec.Cmd) {
 
 // told are the lines of a run that a reader wants to see while it goes on; the log has them all.
 var told = regexp.MustCompile(
-	`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|^waiting|SKIPPED|_test\.go:\d+:`,
-)
+	`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|^waiting|SKIPPED|_test\.go:\d+:`)
 
 // runCommand runs the tests and tells what happens; all of the output goes to the log, and a failure's end to the terminal.
 func runCommand(command *exec.Cmd, logFile string) (err error) {

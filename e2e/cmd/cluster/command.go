@@ -44,11 +44,8 @@ func newUp(name *string) *cobra.Command {
 		&options.Kubernetes,
 		"kubernetes",
 		toolchain.Kubernetes,
-		fmt.Sprintf(
-			"the tool set of its release: %q, or %q for the oldest that is supported",
-			toolchain.Kubernetes,
-			toolchain.KubernetesOldest,
-		),
+		fmt.Sprintf("the tool set of its release: %q, or %q for the oldest that is supported", toolchain.Kubernetes,
+			toolchain.KubernetesOldest),
 	)
 	flags.StringVar(&consul, "consul", string(cluster.ConsulAgents), `"agents": servers and an agent per node; "none": no Consul`)
 	flags.IntVar(&options.ConsulServers, "consul-servers", 1, "number of Consul servers, 1 or 3")

@@ -54,11 +54,8 @@ func (r *run) agentlet(ctx context.Context, pod *corev1.Pod) {
 			"agentlets",
 			subject,
 			fmt.Sprintf("the agentlet of %s doesn't answer the API server: %v", name, err),
-			fmt.Sprintf(
-				"see whether it runs, and which NetworkPolicy closes its port: kubectl -n %s describe pod %s",
-				pod.Namespace,
-				pod.Name,
-			),
+			fmt.Sprintf("see whether it runs, and which NetworkPolicy closes its port: kubectl -n %s describe pod %s", pod.Namespace,
+				pod.Name),
 		)
 	case registered(status):
 		r.add(OK, "agentlets", subject,

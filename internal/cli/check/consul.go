@@ -82,13 +82,8 @@ func (r *run) catalog(ctx context.Context) map[string]bool {
 	}
 	alive, err := r.Consul.Nodes(ctx, addresses)
 	if err != nil {
-		r.add(
-			Warn,
-			"consul",
-			"",
-			"can't read the catalog: "+err.Error(),
-			"set CONSUL_HTTP_ADDR, or --consul-addr, to an agent that is reached from here, and CONSUL_HTTP_TOKEN to a token with node:read",
-		)
+		r.add(Warn, "consul", "", "can't read the catalog: "+err.Error(),
+			"set CONSUL_HTTP_ADDR, or --consul-addr, to an agent that is reached from here, and CONSUL_HTTP_TOKEN to a token with node:read")
 		return nil
 	}
 	return alive
@@ -109,21 +104,10 @@ func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.
 		r.agentByAgentlet(ctx, node, agentlets, err)
 		return
 	}
-	if leader, err := r.Cluster.Node(
-		ctx,
-		scheme,
-		node.Name,
-		port,
-		"v1/status/leader",
-	); err == nil &&
+	if leader, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/status/leader"); err == nil &&
 		strings.TrimSpace(string(leader)) == `""` {
-		r.add(
-			Fail,
-			"consul",
-			subject,
-			"its Consul agent has no cluster leader: nothing can be registered",
-			"see that the Consul servers run and are reached from this node",
-		)
+		r.add(Fail, "consul", subject, "its Consul agent has no cluster leader: nothing can be registered",
+			"see that the Consul servers run and are reached from this node")
 		return
 	}
 	switch {
@@ -138,13 +122,8 @@ func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.
 			"set leave_on_terminate=false in the agent's configuration",
 		)
 	default:
-		r.add(
-			OK,
-			"consul",
-			subject,
-			fmt.Sprintf("Consul agent %s, version %s, leave_on_terminate off", is.Config.NodeName, is.Config.Version),
-			"",
-		)
+		r.add(OK, "consul", subject,
+			fmt.Sprintf("Consul agent %s, version %s, leave_on_terminate off", is.Config.NodeName, is.Config.Version), "")
 	}
 }
 
@@ -164,24 +143,14 @@ func (r *run) agentByAgentlet(ctx context.Context, node *corev1.Node, agentlets 
 	for _, pod := range agentlets[:min(len(agentlets), askedOfNode)] {
 		status, err := r.Cluster.Status(ctx, pod)
 		if err == nil && registered(status) {
-			r.add(
-				OK,
-				"consul",
-				subject,
-				fmt.Sprintf("the agentlet of %s/%s has registered with %s", pod.Namespace, pod.Name, status.Consul),
-				"",
-			)
+			r.add(OK, "consul", subject,
+				fmt.Sprintf("the agentlet of %s/%s has registered with %s", pod.Namespace, pod.Name, status.Consul), "")
 			return
 		}
 	}
 	if errors.Is(why, apiproxy.ErrForbidden) {
-		r.add(
-			Skip,
-			"consul",
-			subject,
-			"its Consul agent can't be asked from here: that needs the right to get nodes/proxy, or an agentlet on the node",
-			"",
-		)
+		r.add(Skip, "consul", subject,
+			"its Consul agent can't be asked from here: that needs the right to get nodes/proxy, or an agentlet on the node", "")
 		return
 	}
 	r.add(Fail, "consul", subject, fmt.Sprintf("no Consul agent answers at the node's address, port %d: %v", r.consulPort(), why),

@@ -93,13 +93,8 @@ func (r *run) read(what string, err error) bool {
 func (r *run) kubernetes(ctx context.Context) bool {
 	info, err := discovery.ToServerVersionInterfaceWithContext(r.Kube.Discovery()).ServerVersionWithContext(ctx)
 	if err != nil {
-		r.add(
-			Fail,
-			"kubernetes",
-			"",
-			fmt.Sprintf("the API server doesn't answer: %v", err),
-			"use a kubeconfig, context or account that reaches the cluster",
-		)
+		r.add(Fail, "kubernetes", "", fmt.Sprintf("the API server doesn't answer: %v", err),
+			"use a kubeconfig, context or account that reaches the cluster")
 		return false
 	}
 	got, err := version.ParseGeneric(info.GitVersion)

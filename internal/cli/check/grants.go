@@ -52,10 +52,8 @@ func (r *run) policy(
 	bindings []admissionregistrationv1.ValidatingAdmissionPolicyBinding,
 ) {
 	const remedy = "set policy.enabled=true in the chart"
-	i := slices.IndexFunc(
-		policies,
-		func(p admissionregistrationv1.ValidatingAdmissionPolicy) bool { return boundsAgentlets(&p, b.resource) },
-	)
+	i := slices.IndexFunc(policies,
+		func(p admissionregistrationv1.ValidatingAdmissionPolicy) bool { return boundsAgentlets(&p, b.resource) })
 	if i < 0 {
 		r.add(Warn, "policy", "", "no admission policy bounds an agentlet's "+b.resource+": "+b.open, remedy)
 		return
@@ -142,13 +140,8 @@ func (r *run) grants(ctx context.Context) {
 	case len(accounts) == 0:
 		r.add(OK, "grants", "", "no injected pod needs any", "")
 	case granted > 0:
-		r.add(
-			OK,
-			"grants",
-			"",
-			fmt.Sprintf("%d of %d service accounts with injected pods may do what an agentlet needs", granted, len(accounts)),
-			"",
-		)
+		r.add(OK, "grants", "",
+			fmt.Sprintf("%d of %d service accounts with injected pods may do what an agentlet needs", granted, len(accounts)), "")
 	}
 }
 
@@ -159,13 +152,8 @@ func (r *run) grantRemedy(namespace string) string {
 	case r.flag("grants", "none") != "auto":
 		return list
 	case !r.optedIn(namespace):
-		return fmt.Sprintf(
-			"kubectl label namespace %s %s=%s, so that the webhook grants it, or %s",
-			namespace,
-			contract.InjectLabel,
-			contract.InjectEnabled,
-			list,
-		)
+		return fmt.Sprintf("kubectl label namespace %s %s=%s, so that the webhook grants it, or %s", namespace,
+			contract.InjectLabel, contract.InjectEnabled, list)
 	}
 	return "the webhook should have granted it: read its log, or " + list
 }

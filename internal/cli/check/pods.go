@@ -119,13 +119,8 @@ func (r *run) outside(pods []*corev1.Pod) {
 		"pods",
 		"namespace/"+namespace,
 		"annotated pods ("+list+") are not registered: the namespace is not opted in",
-		fmt.Sprintf(
-			"kubectl label namespace %s %s=%s, then %s",
-			namespace,
-			contract.InjectLabel,
-			contract.InjectEnabled,
-			recreate(pods[0]),
-		),
+		fmt.Sprintf("kubectl label namespace %s %s=%s, then %s", namespace, contract.InjectLabel, contract.InjectEnabled,
+			recreate(pods[0])),
 	)
 }
 

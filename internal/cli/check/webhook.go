@@ -186,13 +186,8 @@ func (r *run) admission(ctx context.Context) {
 			"look for another webhook or policy that takes the agentlet out, and at failurePolicy: with Ignore an unreachable webhook is passed over",
 		)
 	case denied:
-		r.add(
-			OK,
-			"webhook",
-			subject,
-			"the API server reaches and trusts the webhook: it judged a pod here, and refused it (dry run): "+err.Error(),
-			"",
-		)
+		r.add(OK, "webhook", subject,
+			"the API server reaches and trusts the webhook: it judged a pod here, and refused it (dry run): "+err.Error(), "")
 	case ours:
 		r.add(
 			Fail,

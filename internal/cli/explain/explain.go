@@ -177,10 +177,8 @@ func settings(pod *corev1.Pod, s *registration.Settings) [][]printer.Cell {
 		row("readiness", readiness(s)),
 		row("drain", drain(pod, s)),
 		row("drain hooks", hooks(pod, s)),
-		row(
-			"heartbeat",
-			fmt.Sprintf("TTL %s; the node's Consul agent reaps it %s after the last one", s.HeartbeatTTL, s.DeregisterAfter),
-		),
+		row("heartbeat",
+			fmt.Sprintf("TTL %s; the node's Consul agent reaps it %s after the last one", s.HeartbeatTTL, s.DeregisterAfter)),
 		row("agentlet", fmt.Sprintf("port %d, log level %s, %s", s.AgentletPort, s.LogLevel, resources(&s.Resources))),
 	}
 	return rows
