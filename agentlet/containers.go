@@ -2,11 +2,13 @@ package agentlet
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
@@ -35,12 +37,8 @@ func (s *state) observeContainers(now time.Time) {
 			p.begin(now)
 			s.workers[name] = p
 		}
-		if !p.started && status.Started != nil && *status.Started {
-			p.started = true
-			p.begin(now)
-		}
-		p.kubeletReported = p.kubeletReported || status.Ready ||
-			p.result == resultReady && !now.Before(p.since.Add(p.kubeletDetectionTime()))
+		p.startOnly = s.reg.Settings.Readiness == contract.ReadinessStart
+		p.observe(status.Ready, status.Started, now)
 	}
 }
 
@@ -51,14 +49,7 @@ func (s *state) containerReady(name string) bool {
 	if status == nil || p == nil {
 		return status != nil && status.Ready
 	}
-	kubelet := resultUnknown
-	switch {
-	case status.Ready:
-		kubelet = resultReady
-	case p.kubeletReported:
-		kubelet = resultNotReady
-	}
-	return combine(kubelet, p.result)
+	return p.ready(status.Ready)
 }
 
 func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
@@ -136,7 +127,11 @@ func (r *Registrar) warnUnprobed(s *state) {
 		return
 	}
 	s.unprobed = s.reg.Unprobed
+	level := slog.LevelDebug
+	if s.reg.Settings.Readiness == contract.ReadinessProbe {
+		level = slog.LevelWarn // somebody has asked for it
+	}
 	for _, why := range s.unprobed {
-		r.log.Warn("not probed by the agentlet", "reason", why)
+		r.log.Log(context.Background(), level, "not probed by the agentlet", "reason", why)
 	}
 }

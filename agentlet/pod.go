@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
@@ -142,9 +143,17 @@ func (s *state) notReady() []string {
 
 // running reports whether any of the application's containers still runs.
 func running(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
-		return status.State.Running != nil
-	})
+	return slices.ContainsFunc(applications(pod), func(status corev1.ContainerStatus) bool { return status.State.Running != nil })
+}
+
+// applications are the statuses of the application's containers: the agentlet may be one of the pod's.
+func applications(pod *corev1.Pod) []corev1.ContainerStatus {
+	statuses := pod.Status.ContainerStatuses
+	own := slices.IndexFunc(statuses, func(status corev1.ContainerStatus) bool { return status.Name == contract.ContainerName })
+	if own < 0 {
+		return statuses
+	}
+	return slices.Concat(statuses[:own], statuses[own+1:])
 }
 
 // finished reports whether the pod has reached its end by itself: a Job's pod that completed, or one that was evicted.
@@ -161,7 +170,7 @@ func (s *state) podEnds() bool {
 // completed reports whether all containers of the application have ended for good. The phase says so only when the
 // kubelet has ended the sidecars, too.
 func completed(pod *corev1.Pod) bool {
-	statuses := pod.Status.ContainerStatuses
+	statuses := applications(pod)
 	return len(statuses) > 0 && !slices.ContainsFunc(statuses, func(status corev1.ContainerStatus) bool {
 		ended := status.State.Terminated
 		return ended == nil || pod.Spec.RestartPolicy != corev1.RestartPolicyNever &&

@@ -17,18 +17,6 @@ const (
 
 func (r result) String() string { return [...]string{"unknown", "not ready", "ready"}[r] }
 
-// combine puts what the kubelet and the agentlet's own probe report together: as long as one has reported nothing the
-// other decides, and then a container is ready only while both say so.
-func combine(kubelet, probe result) bool {
-	switch {
-	case kubelet == resultUnknown:
-		return probe == resultReady
-	case probe == resultUnknown:
-		return kubelet == resultReady
-	}
-	return kubelet == resultReady && probe == resultReady
-}
-
 // Times of the agentlet's own probes.
 const (
 	// probeEvery is the pause after a probe, whatever the kubelet's period is, and probeAgain after one that contradicts the
@@ -37,11 +25,16 @@ const (
 	probeAgain = 100 * time.Millisecond
 	// kubeletLag is how long after its probe the kubelet's result may take to reach the pod's status.
 	kubeletLag = 5 * time.Second
+	// startsWithin is how long after its start a container is probed until the kubelet's first word: of one that takes longer to
+	// become ready nobody notices the second or two that the kubelet needs to say so.
+	startsWithin = 5 * time.Minute
 )
 
 // worker is what the agentlet's own probes have said of one container.
 type worker struct {
 	probes registration.ContainerProbes
+	// startOnly: the probes count, and go on, until the kubelet has reported, and then the kubelet alone counts.
+	startOnly bool
 	// instance is the ID of the container that they went to; a restarted one is another.
 	instance string
 	begun    time.Time
@@ -61,9 +54,38 @@ type worker struct {
 	kubeletReported bool
 }
 
-// current is the probe to run now; nil while the kubelet has to report first.
+// observe takes in what the kubelet says of the container.
+func (w *worker) observe(ready bool, started *bool, now time.Time) {
+	if !w.started && started != nil && *started {
+		w.started = true
+		w.begin(now)
+	}
+	inTime := func() bool {
+		if w.result == resultReady {
+			return now.Before(w.since.Add(w.kubeletDetectionTime()))
+		}
+		return !w.startOnly || now.Before(w.begun.Add(startsWithin))
+	}
+	w.kubeletReported = w.kubeletReported || ready || !inTime()
+}
+
+// ready reports whether the container is, with what the kubelet says of it now: as long as the kubelet has not had the time
+// to report, the probe decides; then the kubelet alone, or, where the probes go on, both.
+func (w *worker) ready(kubelet bool) bool {
+	switch {
+	case kubelet:
+		return w.startOnly || w.result != resultNotReady
+	case w.kubeletReported:
+		return false
+	}
+	return w.result == resultReady
+}
+
+// current is the probe to run now; nil while the kubelet has to report first, and when it alone counts.
 func (w *worker) current() *registration.Probe {
 	switch {
+	case w.startOnly && w.kubeletReported:
+		return nil
 	case w.started:
 		return w.probes.Readiness
 	case w.probes.AwaitsKubelet:

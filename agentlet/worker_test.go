@@ -1,30 +1,38 @@
 package agentlet
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-func TestCombine(t *testing.T) {
-	for _, c := range []struct {
-		kubelet, probe result
-		want           bool
+func TestWorkerReady(t *testing.T) {
+	const start, always, silent, reported = true, false, false, true
+	for name, c := range map[string]struct {
+		startOnly, kubeletReported, kubelet bool
+		probe                               result
+		want                                bool
 	}{
-		{resultUnknown, resultUnknown, false},
-		{resultUnknown, resultNotReady, false},
-		{resultUnknown, resultReady, true},
-		{resultNotReady, resultUnknown, false},
-		{resultNotReady, resultNotReady, false},
-		{resultNotReady, resultReady, false},
-		{resultReady, resultUnknown, true},
-		{resultReady, resultNotReady, false},
-		{resultReady, resultReady, true},
+		"nobody has said anything":                         {always, silent, false, resultUnknown, false},
+		"the probe fails before the kubelet's first word":  {always, silent, false, resultNotReady, false},
+		"the probe succeeds before it":                     {always, silent, false, resultReady, true},
+		"the kubelet says not ready, no probe yet":         {always, reported, false, resultUnknown, false},
+		"both say not ready":                               {always, reported, false, resultNotReady, false},
+		"the kubelet says not ready, the probe succeeds":   {always, reported, false, resultReady, false},
+		"the kubelet says ready, no probe yet":             {always, reported, true, resultUnknown, true},
+		"the kubelet says ready, the probe fails":          {always, reported, true, resultNotReady, false},
+		"both say ready":                                   {always, reported, true, resultReady, true},
+		"start: nobody has said anything":                  {start, silent, false, resultUnknown, false},
+		"start: the probe fails before the kubelet's word": {start, silent, false, resultNotReady, false},
+		"start: the probe succeeds before it":              {start, silent, false, resultReady, true},
+		"start: the kubelet says ready":                    {start, reported, true, resultUnknown, true},
+		"start: the kubelet says ready, the probe failed":  {start, reported, true, resultNotReady, true},
+		"start: the kubelet says not ready":                {start, reported, false, resultReady, false},
 	} {
-		t.Run(fmt.Sprintf("kubelet %s, probe %s", c.kubelet, c.probe), func(t *testing.T) {
-			if got := combine(c.kubelet, c.probe); got != c.want {
+		t.Run(name, func(t *testing.T) {
+			w := worker{startOnly: c.startOnly, kubeletReported: c.kubeletReported, result: c.probe}
+			if got := w.ready(c.kubelet); got != c.want {
 				t.Errorf("ready %v, want %v", got, c.want)
 			}
 		})

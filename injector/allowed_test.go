@@ -137,7 +137,7 @@ func TestNotAllowedAfterInjection(t *testing.T) {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	pod.Spec.InitContainers = []corev1.Container{*i.parts.container(pod, &reg.Settings, nonce, &registration.Allowed{}, nil)}
+	pod.Spec.Containers = append(pod.Spec.Containers, *i.parts.container(pod, &reg.Settings, nonce, &registration.Allowed{}, nil))
 	d := i.Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce, NamespaceAnnotations: map[string]string{contract.AllowedServices: "web"}})
 	if d.Reason != ReasonServiceNotAllowed {
 		t.Errorf("%s: %v", d.Reason, d.Errors)
@@ -157,8 +157,8 @@ func serving(services string) *corev1.Pod {
 func argsOf(t *testing.T, d Decision, prefix string) (args []string) {
 	t.Helper()
 	for _, o := range d.Patch {
-		if containers, ok := o.Value.([]*corev1.Container); ok {
-			for _, arg := range containers[0].Args {
+		if agentlet, ok := o.Value.(*corev1.Container); ok {
+			for _, arg := range agentlet.Args {
 				if strings.HasPrefix(arg, prefix) {
 					args = append(args, arg)
 				}

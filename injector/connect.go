@@ -254,6 +254,9 @@ func (i *Injector) proxyErrors(f *existing, service string) field.ErrorList {
 		return nil
 	case i.parts.proxy == nil:
 		return field.ErrorList{field.Forbidden(path, "this installation has no mesh proxy: the chart's connect.image is empty")}
+	case f.agentlet != nil && !f.sidecar:
+		return field.ErrorList{field.Forbidden(path, "the agentlet that is in the pod already is one of its containers, and the mesh proxy "+
+			"has to start after it; create the pod without it, and both are added")}
 	case f.agentlet != nil && !i.parts.proxy.lentBy(f.agentlet):
 		return field.ErrorList{field.Forbidden(path, "the agentlet that is in the pod already would make no token for the mesh proxy; "+
 			"create the pod without it, and both are added")}

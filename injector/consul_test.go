@@ -10,6 +10,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 func TestConsulErrors(t *testing.T) {
@@ -86,7 +87,7 @@ func TestConsulWiring(t *testing.T) {
 			}
 			raw := readPod(t, filepath.Join("testdata", "two-services"))
 			injected := whole(t, apply(t, raw, i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})))
-			said := strings.Join(injected.Spec.InitContainers[0].Args, " ")
+			said := strings.Join(registration.Agentlet(injected).Args, " ")
 			volume := injected.Spec.Volumes[len(injected.Spec.Volumes)-1]
 			paths := projected(volume.Projected)
 			for _, file := range c.files {
@@ -98,7 +99,7 @@ func TestConsulWiring(t *testing.T) {
 				t.Errorf("the volume has %v, want the three of Kubernetes and %v", paths, c.files)
 			}
 			ca := ""
-			for _, env := range injected.Spec.InitContainers[0].Env {
+			for _, env := range registration.Agentlet(injected).Env {
 				if env.Name == contract.EnvConsulCA {
 					ca = env.Value
 				}

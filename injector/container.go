@@ -41,7 +41,6 @@ func newPodAdditions(config *Config) podAdditions {
 			Name:            contract.ContainerName,
 			Image:           config.Image,
 			ImagePullPolicy: config.ImagePullPolicy,
-			RestartPolicy:   new(corev1.ContainerRestartPolicyAlways),
 			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
 				Exec: &corev1.ExecAction{Command: []string{binary, "drain"}},
 			}},

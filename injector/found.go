@@ -13,8 +13,10 @@ import (
 
 // existing is what an earlier injection left in a pod.
 type existing struct {
-	// agentlet is the injected container, or nil, and place its index among the init containers: 0 where it is still to come.
+	// agentlet is the injected container, or nil; sidecar: it is among the init containers, and place its index there: 0 where
+	// it is still to come.
 	agentlet *corev1.Container
+	sidecar  bool
 	place    int
 	// proxy: there is an injected mesh proxy.
 	proxy  bool
@@ -23,13 +25,19 @@ type existing struct {
 }
 
 func scan(pod *corev1.Pod) (f existing) {
+	// One that was injected has a nonce. Its image is no sign: the webhook may have been upgraded in between.
+	if c := registration.Agentlet(pod); c != nil {
+		if _, injected := nonceOf(c); injected {
+			f.agentlet = c
+		}
+	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		if f.agentlet == nil && isAgentlet(c) {
-			f.agentlet, f.place = c, i
-		}
 		_, proxy := registration.InjectedProxyID(c)
 		f.proxy = f.proxy || proxy
+		if c == f.agentlet {
+			f.sidecar, f.place = true, i
+		}
 	}
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; v.Name == contract.VolumeName {
@@ -40,16 +48,6 @@ func scan(pod *corev1.Pod) (f existing) {
 		f.gate = f.gate || g.ConditionType == contract.Condition
 	}
 	return f
-}
-
-// isAgentlet reports whether an init container is one that was injected: it bears the name, runs along with the
-// application and has a nonce. Its image is no sign: the webhook may have been upgraded in between.
-func isAgentlet(c *corev1.Container) bool {
-	if c.Name != contract.ContainerName || c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
-		return false
-	}
-	_, ok := nonceOf(c)
-	return ok
 }
 
 func nonceOf(c *corev1.Container) (string, bool) {

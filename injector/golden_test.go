@@ -226,6 +226,7 @@ func stripped(before, after any) any {
 	spec, had := object(after, "spec"), object(before, "spec")
 	for _, piece := range []struct{ list, key, value string }{
 		{"initContainers", "name", contract.ContainerName},
+		{"containers", "name", contract.ContainerName},
 		{"initContainers", "name", contract.ProxyContainerName},
 		{"volumes", "name", contract.VolumeName},
 		{"volumes", "name", contract.ProxyVolumeName},

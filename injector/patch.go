@@ -43,7 +43,7 @@ func (c *patchBuilder) compose() {
 		if c.service != "" {
 			c.parts.proxy.mountToken(agentlet)
 		}
-		c.addFirst("/spec/initContainers", len(c.pod.Spec.InitContainers), agentlet)
+		c.addAgentlet(agentlet)
 	} else {
 		c.nonce, _ = nonceOf(c.found.agentlet)
 		port = c.settings.AgentletPort
@@ -64,13 +64,19 @@ func (c *patchBuilder) compose() {
 	}
 }
 
-// addFirst puts the agentlet before all other init containers: it starts first, and ends last.
-func (c *patchBuilder) addFirst(path string, length int, container *corev1.Container) {
-	if length == 0 {
-		c.add(path, []*corev1.Container{container})
+// addAgentlet puts the agentlet after the pod's other containers, of which the first is the one that people mean when they
+// name none; or, as a native sidecar, before all init containers: it starts first, and ends last.
+func (c *patchBuilder) addAgentlet(container *corev1.Container) {
+	if c.settings.Placement == contract.PlacementContainer {
+		c.add("/spec/containers/-", container)
 		return
 	}
-	c.add(path+"/0", container)
+	container.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+	if len(c.pod.Spec.InitContainers) == 0 {
+		c.add("/spec/initContainers", []*corev1.Container{container})
+		return
+	}
+	c.add("/spec/initContainers/0", container)
 }
 
 // appendTo appends one item to the list at path, which a pod without items need not have.
@@ -102,6 +108,9 @@ func (c *patchBuilder) addHooks(port int) {
 	var hook *corev1.LifecycleHandler
 	for i := range c.pod.Spec.Containers {
 		container := &c.pod.Spec.Containers[i]
+		if container == c.found.agentlet {
+			continue
+		}
 		lifecycle := container.Lifecycle
 		if lifecycle != nil && lifecycle.PreStop != nil {
 			if !isDrainHook(lifecycle.PreStop) {

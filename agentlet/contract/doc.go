@@ -23,7 +23,7 @@ const (
 	// Condition is the pod condition and readiness gate that the agentlet writes.
 	Condition = Prefix + "registered"
 
-	// ContainerName is the injected native sidecar's name; PortName that of its port.
+	// ContainerName is the injected container's name; PortName that of its port.
 	ContainerName = "agentlet"
 	PortName      = "agentlet"
 

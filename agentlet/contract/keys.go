@@ -22,6 +22,7 @@ const (
 	GateTimeout      = Prefix + "gate-timeout"
 	GatePolicy       = Prefix + "gate-policy"
 	Readiness        = Prefix + "readiness"
+	Placement        = Prefix + "placement"
 	DrainDelay       = Prefix + "drain-delay"
 	DrainTimeout     = Prefix + "drain-timeout"
 	DrainHook        = Prefix + "drain-hook"
@@ -196,9 +197,16 @@ var keys = []Key{
 	{
 		Name:    Readiness,
 		Where:   podAnnotation,
-		Form:    "kubelet or probe",
-		Default: string(ReadinessKubelet),
-		Doc:     "whose word on the containers' readiness counts: the kubelet's, or with probe that of the containers' own readiness probes, run by the agentlet each 200 ms, and each 100 ms while they are about to change it, and the kubelet's as soon as there is one",
+		Form:    "start, kubelet or probe",
+		Default: string(ReadinessStart),
+		Doc:     "whose word on the containers' readiness counts: the kubelet's, and with start, until the kubelet has called a container ready for the first time, that of its own readiness probe, run by the agentlet each 200 ms; with probe the agentlet goes on probing for the pod's life, each 200 ms, and each 100 ms while the probes are about to change the readiness, and a container is ready while both say so",
+	},
+	{
+		Name:    Placement,
+		Where:   podAnnotation,
+		Form:    "auto, container or sidecar",
+		Default: string(PlacementAuto),
+		Doc:     "where the agentlet runs: container makes it the last of the pod's containers; sidecar a native sidecar, which starts before all others and keeps the kubelet two seconds longer from calling the pod Ready; auto is container where restartPolicy is Always and the pod has no injected mesh proxy, and else sidecar, so that a Job's pod can end",
 	},
 	{
 		Name:    DrainDelay,
@@ -293,8 +301,19 @@ type ReadinessSource string
 
 // The sources of readiness.
 const (
+	ReadinessStart   ReadinessSource = "start"
 	ReadinessKubelet ReadinessSource = "kubelet"
 	ReadinessProbe   ReadinessSource = "probe"
+)
+
+// PlacementMode is the value of the key placement.
+type PlacementMode string
+
+// The places of the agentlet in a pod.
+const (
+	PlacementAuto      PlacementMode = "auto"
+	PlacementContainer PlacementMode = "container"
+	PlacementSidecar   PlacementMode = "sidecar"
 )
 
 // LocalAPIMode is the value of the key local-api.

@@ -266,7 +266,7 @@ func (r *reader) checkProxyStays(path *field.Path, name string) {
 
 // InjectedProxyID is the ID's reference in an init container that is an injected mesh proxy; false in any other container.
 func InjectedProxyID(c *corev1.Container) (string, bool) {
-	if c.Name != contract.ProxyContainerName || c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+	if c.Name != contract.ProxyContainerName || !restartable(c) {
 		return "", false
 	}
 	for i := range c.Env {

@@ -71,6 +71,9 @@ func (l *linter) lint() {
 	l.lintNames()
 	l.lintStrayNames()
 	for _, why := range l.reg.Unprobed {
+		if l.reg.Settings.Readiness != contract.ReadinessProbe {
+			break // nothing is lost but a moment at the start
+		}
 		l.warn(annotation(contract.Readiness), "%s=%s: %s", contract.Readiness, contract.ReadinessProbe, why)
 	}
 }

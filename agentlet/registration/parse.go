@@ -49,9 +49,10 @@ func (r *reader) registration() *Registration {
 		reg.Services = r.flatServices()
 	}
 	r.checkMesh(reg)
+	r.place(reg)
 	r.fromLabels(reg.Services)
 	reg.asked = r.tags
-	if reg.Settings.Readiness == contract.ReadinessProbe {
+	if reg.Settings.Readiness != contract.ReadinessKubelet {
 		reg.Probes, reg.Unprobed = r.readProbes(reg.Settings.Exclude)
 	}
 	return reg

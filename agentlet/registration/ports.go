@@ -22,7 +22,7 @@ func findPort(pod *corev1.Pod, match func(*corev1.ContainerPort) bool) (int, boo
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+		if !restartable(c) {
 			continue // has ended before the application starts
 		}
 		if port, ok := containerPort(c, match); ok {

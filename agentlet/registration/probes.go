@@ -37,7 +37,7 @@ type ContainerProbes struct {
 	AwaitsKubelet bool
 }
 
-// readProbes finds the probes that the agentlet runs under readiness: probe, by container. Of all other containers the
+// readProbes finds the probes that the agentlet runs under readiness: start or probe, by container. Of all other containers the
 // kubelet's word counts; where one has a readiness probe, unprobed says why.
 func (r *reader) readProbes(exclude []string) (probes map[string]ContainerProbes, unprobed []string) {
 	probes = map[string]ContainerProbes{}
@@ -80,7 +80,7 @@ func Counting(pod *corev1.Pod, exclude []string) []*corev1.Container {
 	var counting []*corev1.Container
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways && !excluded[c.Name] {
+		if restartable(c) && !excluded[c.Name] {
 			counting = append(counting, c)
 		}
 	}

@@ -34,7 +34,9 @@ var settings = []struct {
 	{contract.GatePolicy, oneOf(func(s *Settings) *contract.GatePolicyMode { return &s.GatePolicy },
 		contract.GateOnce, contract.GateContinuous)},
 	{contract.Readiness, oneOf(func(s *Settings) *contract.ReadinessSource { return &s.Readiness },
-		contract.ReadinessKubelet, contract.ReadinessProbe)},
+		contract.ReadinessStart, contract.ReadinessKubelet, contract.ReadinessProbe)},
+	{contract.Placement, oneOf(func(s *Settings) *contract.PlacementMode { return &s.Placement },
+		contract.PlacementAuto, contract.PlacementContainer, contract.PlacementSidecar)},
 	{contract.DrainDelay, duration(func(s *Settings) *time.Duration { return &s.DrainDelay }, 0)},
 	// Zero means 'not set' in Settings, so that a pod can't ask for it.
 	{contract.DrainTimeout, duration(func(s *Settings) *time.Duration { return &s.DrainTimeout }, time.Millisecond)},

@@ -18,7 +18,8 @@ func q(text string) *resource.Quantity { return new(resource.MustParse(text)) }
 // contractSettings are the settings of a pod that says nothing of its own.
 func contractSettings() Settings {
 	return Settings{
-		Gate: contract.GatePassing, GatePolicy: contract.GateOnce, Readiness: contract.ReadinessKubelet,
+		Gate: contract.GatePassing, GatePolicy: contract.GateOnce, Readiness: contract.ReadinessStart,
+		Placement:    contract.PlacementContainer,
 		HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute, DrainDelay: 5 * time.Second,
 		DrainHook: true, AgentletPort: 19500, LocalAPI: contract.LocalAPIDisabled, LogLevel: "info",
 		Resources: Resources{CPURequest: q("5m"), MemoryRequest: q("16Mi"), MemoryLimit: q("64Mi")},
@@ -56,6 +57,14 @@ func TestSettings(t *testing.T) {
 		},
 		"readiness":     {annotations: annotations{"readiness": "probe"}, change: func(s *Settings) { s.Readiness = contract.ReadinessProbe }},
 		"the local API": {annotations: annotations{"local-api": "enabled"}, change: func(s *Settings) { s.LocalAPI = contract.LocalAPIEnabled }},
+		"a native sidecar": {
+			annotations: annotations{"placement": "sidecar"}, change: func(s *Settings) { s.Placement = contract.PlacementSidecar },
+		},
+		"a native sidecar, by the installation": {
+			defaults: Defaults{"placement": "sidecar"}, change: func(s *Settings) { s.Placement = contract.PlacementSidecar },
+		},
+		"a container, against the installation": {annotations: annotations{"placement": "container"}, defaults: Defaults{"placement": "sidecar"}},
+		"auto, against the installation":        {annotations: annotations{"placement": "auto"}, defaults: Defaults{"placement": "sidecar"}},
 		"the least": {
 			annotations: annotations{"heartbeat-ttl": "3s", "deregister-after": "1m", "agentlet-port": "1024", "drain-timeout": "1ms"},
 			change: func(s *Settings) {
@@ -118,6 +127,7 @@ var badValues = map[string][]string{
 	contract.GateTimeout:      {"", "Never", "0", "0s", "-1s", "24h1s"},
 	contract.GatePolicy:       {"", "always"},
 	contract.Readiness:        {"", "none"},
+	contract.Placement:        {"", "init", "Sidecar"},
 	contract.DrainDelay:       {"", "5", "-1s", "25h"},
 	contract.DrainTimeout:     {"", "0s", "-1s", "25h"},
 	contract.DrainHook:        {"", "no", "0", "True"},
@@ -148,7 +158,8 @@ var goodValues = map[string][]string{
 	contract.Gate:             {"passing", "registered", "off"},
 	contract.GateTimeout:      {"5m", "never", "1ms", "24h"},
 	contract.GatePolicy:       {"once", "continuous"},
-	contract.Readiness:        {"kubelet", "probe"},
+	contract.Readiness:        {"start", "kubelet", "probe"},
+	contract.Placement:        {"auto", "container", "sidecar"},
 	contract.DrainDelay:       {"5s", "0", "0s", "24h"},
 	contract.DrainTimeout:     {"10s", "1ms", "24h"},
 	contract.DrainHook:        {"true", "false"},

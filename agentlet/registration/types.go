@@ -19,7 +19,7 @@ type Registration struct {
 	// Settings of the registrar.
 	Settings Settings
 	// Probes that the agentlet runs itself, by container; of others the kubelet's word counts. Unprobed says of which ones
-	// that is so although readiness: probe asks for them.
+	// that is so although they have a readiness probe and readiness is start or probe.
 	Probes   map[string]ContainerProbes
 	Unprobed []string
 
@@ -133,6 +133,7 @@ type Settings struct {
 	GateTimeout     time.Duration // 0: never
 	GatePolicy      contract.GatePolicyMode
 	Readiness       contract.ReadinessSource
+	Placement       contract.PlacementMode // where the agentlet runs, never auto
 	HeartbeatTTL    time.Duration
 	DeregisterAfter time.Duration
 	DrainDelay      time.Duration

@@ -67,7 +67,7 @@ func forgedPods() []corev1.Pod {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("web-%d", i), CreationTimestamp: metav1.NewTime(time.Now().Add(-time.Hour))},
 			Spec: corev1.PodSpec{
 				NodeName:       "node1",
-				InitContainers: []corev1.Container{{Name: contract.ContainerName, Ports: []corev1.ContainerPort{{ContainerPort: 19500}}}},
+				InitContainers: []corev1.Container{{Name: contract.ContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways), Ports: []corev1.ContainerPort{{ContainerPort: 19500}}}},
 				ReadinessGates: []corev1.PodReadinessGate{{ConditionType: contract.Condition}},
 			},
 			Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{

@@ -26,7 +26,7 @@ func TestStatusWatch(t *testing.T) {
 		pod := func(name string) *corev1.Pod {
 			return &corev1.Pod{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name},
-				Spec:       corev1.PodSpec{InitContainers: []corev1.Container{{Name: contract.ContainerName}}},
+				Spec:       corev1.PodSpec{InitContainers: []corev1.Container{{Name: contract.ContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}},
 			}
 		}
 		client := fake.NewClientset(pod("first"))

@@ -48,6 +48,7 @@ type PodFields struct {
 		Affinity         *affinity                     `json:"affinity"`
 		OS               *corev1.PodOS                 `json:"os"`
 		SecurityContext  *securityContext              `json:"securityContext"`
+		RestartPolicy    corev1.RestartPolicy          `json:"restartPolicy"`
 		HostNetwork      bool                          `json:"hostNetwork"`
 
 		TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds"`
@@ -149,6 +150,7 @@ func (f *PodFields) Pod() (*corev1.Pod, error) {
 			NodeSelector:     f.Spec.NodeSelector,
 			Affinity:         f.Spec.Affinity.affinity(),
 			OS:               f.Spec.OS,
+			RestartPolicy:    f.Spec.RestartPolicy,
 			HostNetwork:      f.Spec.HostNetwork,
 
 			TerminationGracePeriodSeconds: f.Spec.TerminationGracePeriodSeconds,

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // Service is what the pod asks to register.
@@ -38,7 +38,7 @@ func Once(ctx context.Context, client kubernetes.Interface, namespace string, la
 	switch {
 	case err != nil:
 		return err
-	case !slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.ContainerName }):
+	case registration.Agentlet(pod) == nil:
 		return ErrNotInjected
 	default:
 		return nil

@@ -25,7 +25,7 @@ func answering(answers ...error) *fake.Clientset {
 		pod := action.(k8stesting.CreateAction).GetObject().(*corev1.Pod).DeepCopy()
 		switch {
 		case answer == nil:
-			pod.Spec.InitContainers = []corev1.Container{{Name: contract.ContainerName}}
+			pod.Spec.InitContainers = []corev1.Container{{Name: contract.ContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}
 		case !errors.Is(answer, ErrNotInjected):
 			return true, nil, answer
 		}

@@ -76,7 +76,10 @@ func TestWhoNeedsTheGrant(t *testing.T) {
 		"failed":              {with(func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }), ""},
 		"another init":        {with(func(p *corev1.Pod) { p.Spec.InitContainers[0].Name = "migrate" }), ""},
 		"an init that ends":   {with(func(p *corev1.Pod) { p.Spec.InitContainers[0].RestartPolicy = nil }), ""},
-		"among containers":    {with(func(p *corev1.Pod) { p.Spec.Containers, p.Spec.InitContainers = p.Spec.InitContainers, nil }), ""},
+		"among containers":    {with(func(p *corev1.Pod) { p.Spec.Containers, p.Spec.InitContainers = p.Spec.InitContainers, nil }), "web"},
+		"another container": {with(func(p *corev1.Pod) {
+			p.Spec.Containers, p.Spec.InitContainers = []corev1.Container{{Name: "web"}}, nil
+		}), ""},
 		"behind another init": {with(func(p *corev1.Pod) {
 			p.Spec.InitContainers = append([]corev1.Container{{Name: "a"}}, p.Spec.InitContainers...)
 		}), "web"},

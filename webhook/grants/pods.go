@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // watches are the pods of the namespaces that are looked at: those that are opted in, and those with a binding of ours.
@@ -178,9 +178,9 @@ func (s *podSet) Transformer() cache.TransformFunc {
 			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 		}}
 		small.Status.Phase = pod.Status.Phase
-		if injected := agentletOf(pod); injected != nil {
+		if injected := registration.Agentlet(pod); injected != nil {
 			small.Spec.ServiceAccountName = pod.Spec.ServiceAccountName
-			small.Spec.InitContainers = []corev1.Container{{Name: injected.Name, RestartPolicy: injected.RestartPolicy}}
+			small.Spec.Containers = []corev1.Container{{Name: injected.Name}}
 		}
 		return small, nil
 	}
@@ -189,22 +189,11 @@ func (s *podSet) Transformer() cache.TransformFunc {
 // accountOf is the service account that a pod needs the grant for. Only a pod with an agentlet needs it, and until its
 // containers have ended: a pod that is being deleted still drains.
 func accountOf(pod *corev1.Pod) (account string, needs bool) {
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || agentletOf(pod) == nil {
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || registration.Agentlet(pod) == nil {
 		return "", false
 	}
 	if pod.Spec.ServiceAccountName == "" {
 		return "default", true
 	}
 	return pod.Spec.ServiceAccountName, true
-}
-
-// agentletOf is the pod's agentlet, or nil: an init container with that name that runs along with the application.
-func agentletOf(pod *corev1.Pod) *corev1.Container {
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if c.Name == contract.ContainerName && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			return c
-		}
-	}
-	return nil
 }

@@ -105,7 +105,7 @@ func refusal(err error, body []byte, resource string) error {
 
 // Status is what the pod's agentlet says of itself.
 func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*contract.Status, error) {
-	container := Agentlet(pod)
+	container := registration.Agentlet(pod)
 	if container == nil || len(container.Ports) == 0 {
 		return nil, fmt.Errorf("pod %s/%s has no agentlet", pod.Namespace, pod.Name)
 	}
@@ -124,16 +124,6 @@ func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*contract.Status,
 		return nil, fmt.Errorf("the status of pod %s/%s names %d services, and a pod has at most %d", pod.Namespace, pod.Name, n, most)
 	}
 	return status, nil
-}
-
-// Agentlet is the pod's injected container, or nil.
-func Agentlet(pod *corev1.Pod) *corev1.Container {
-	for i := range pod.Spec.InitContainers {
-		if pod.Spec.InitContainers[i].Name == contract.ContainerName {
-			return &pod.Spec.InitContainers[i]
-		}
-	}
-	return nil
 }
 
 // Gated reports whether the pod waits for its gate.

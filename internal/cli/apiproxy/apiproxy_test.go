@@ -129,7 +129,7 @@ func TestStatus(t *testing.T) {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
 		Spec: corev1.PodSpec{InitContainers: []corev1.Container{
-			{Name: "other"}, {Name: contract.ContainerName, Ports: []corev1.ContainerPort{{ContainerPort: 19501}}},
+			{Name: "other"}, {Name: contract.ContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways), Ports: []corev1.ContainerPort{{ContainerPort: 19501}}},
 		}},
 	}
 	const path = "/api/v1/namespaces/shop/pods/http:web:19501/proxy/status"

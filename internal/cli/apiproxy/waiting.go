@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 const (
@@ -40,11 +41,12 @@ func AgentletWaits(pod *corev1.Pod, now time.Time) *Waiting {
 		}
 		return waiting
 	}
+	agentlet := registration.Agentlet(pod)
 	// The kubelet starts them in this order. One that is no sidecar has to end before the next one is started.
 	for i := range pod.Spec.InitContainers {
 		name := pod.Spec.InitContainers[i].Name
 		status := statusOf(pod.Status.InitContainerStatuses, name)
-		if name == contract.ContainerName {
+		if &pod.Spec.InitContainers[i] == agentlet {
 			return agentletWaits(pod, status, now)
 		}
 		if status == nil || status.State.Terminated != nil && status.State.Terminated.ExitCode == 0 {
@@ -55,7 +57,10 @@ func AgentletWaits(pod *corev1.Pod, now time.Time) *Waiting {
 			return waiting
 		}
 	}
-	return nil
+	if agentlet == nil {
+		return nil
+	}
+	return agentletWaits(pod, statusOf(pod.Status.ContainerStatuses, agentlet.Name), now)
 }
 
 func agentletWaits(pod *corev1.Pod, status *corev1.ContainerStatus, now time.Time) *Waiting {

@@ -50,10 +50,18 @@ func TestAgentletWaits(t *testing.T) {
 		"nothing said yet": {change: func(p *corev1.Pod) { p.Status.Phase, p.Status.InitContainerStatuses = corev1.PodPending, nil }, why: "its containers are being created", remedy: "describe pod web"},
 		"nothing said":     {change: func(p *corev1.Pod) { p.Status.InitContainerStatuses = nil }},
 		"no agentlet":      {change: func(p *corev1.Pod) { p.Spec.InitContainers = nil }},
+		"crashes, among the containers": {
+			change: amongContainers, state: waiting("CrashLoopBackOff", "back-off 10s"),
+			why: "the container agentlet waits: CrashLoopBackOff: back-off 10s", stuck: true, remedy: "describe pod web",
+		},
+		"an init container is stuck before the containers": {
+			change: amongContainers, first: waiting("ImagePullBackOff", ""), state: waiting("PodInitializing", ""),
+			why: "the container first waits: ImagePullBackOff, and the agentlet starts after it", stuck: true, remedy: "describe pod web",
+		},
 	} {
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
-			Spec:       corev1.PodSpec{NodeName: "node1", InitContainers: []corev1.Container{{Name: "first"}, {Name: contract.ContainerName}}},
+			Spec:       corev1.PodSpec{NodeName: "node1", InitContainers: []corev1.Container{{Name: "first"}, {Name: contract.ContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}},
 			Status: corev1.PodStatus{Phase: corev1.PodRunning, InitContainerStatuses: []corev1.ContainerStatus{
 				{Name: "first", State: test.first}, {Name: contract.ContainerName, State: test.state, LastTerminationState: test.last},
 			}},
@@ -124,4 +132,12 @@ func TestSince(t *testing.T) {
 			t.Errorf("%s: %s, %v, want %s", name, got, known, test.want)
 		}
 	}
+}
+
+// amongContainers makes the agentlet one of the pod's containers.
+func amongContainers(pod *corev1.Pod) {
+	pod.Spec.InitContainers, pod.Spec.Containers = pod.Spec.InitContainers[:1], pod.Spec.InitContainers[1:]
+	pod.Spec.Containers[0].RestartPolicy = nil
+	statuses := pod.Status.InitContainerStatuses
+	pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses = statuses[:1], statuses[1:]
 }

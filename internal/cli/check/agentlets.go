@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
@@ -24,7 +25,7 @@ func (r *run) agentlets(ctx context.Context) {
 	nodes := map[string]bool{}
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
-		if apiproxy.Agentlet(pod) == nil || pod.Status.Phase != corev1.PodRunning || r.isYoung(pod) {
+		if registration.Agentlet(pod) == nil || pod.Status.Phase != corev1.PodRunning || r.isYoung(pod) {
 			continue
 		}
 		if waiting := apiproxy.AgentletWaits(pod, r.Now); waiting != nil {

@@ -68,7 +68,7 @@ func newWorld(t *testing.T) *world {
 		},
 		pods: []corev1.Pod{webhookPod(), injectedPod("web", func(*corev1.Pod) {})},
 		dryRun: func(pod *corev1.Pod) error {
-			pod.Spec.InitContainers = []corev1.Container{{Name: contract.ContainerName}}
+			pod.Spec.InitContainers = []corev1.Container{{Name: contract.ContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}
 			return nil
 		},
 		readyz: func() ([]byte, error) { return []byte("[+] certificate: ok\n[+] trust: ok\n"), nil },
@@ -107,7 +107,7 @@ func injectedPod(name string, change func(*corev1.Pod)) corev1.Pod {
 	pod := corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Annotations: map[string]string{contract.ServiceNames: "web"}},
 		Spec: corev1.PodSpec{
-			NodeName: "node1", InitContainers: []corev1.Container{{Name: contract.ContainerName}},
+			NodeName: "node1", InitContainers: []corev1.Container{{Name: contract.ContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}},
 			Containers:     []corev1.Container{{Name: "web", Ports: []corev1.ContainerPort{{ContainerPort: 80}}}},
 			ReadinessGates: []corev1.PodReadinessGate{{ConditionType: contract.Condition}},
 		},

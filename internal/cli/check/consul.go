@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
@@ -32,7 +33,7 @@ func (r *run) consul(ctx context.Context) {
 	alive := r.catalog(ctx)
 	agentlets := map[string][]*corev1.Pod{} // by node
 	for i := range r.facts.pods {
-		if pod := &r.facts.pods[i]; apiproxy.Agentlet(pod) != nil && apiproxy.AgentletWaits(pod, r.Now) == nil {
+		if pod := &r.facts.pods[i]; registration.Agentlet(pod) != nil && apiproxy.AgentletWaits(pod, r.Now) == nil {
 			agentlets[pod.Spec.NodeName] = append(agentlets[pod.Spec.NodeName], pod)
 		}
 	}

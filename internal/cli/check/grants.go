@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // bound is what an admission policy keeps an agentlet from.
@@ -110,7 +110,7 @@ func (r *run) grants(ctx context.Context) {
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
 		a := accountOf(pod)
-		if apiproxy.Agentlet(pod) != nil && !known[a] && !r.isNew(pod) { // the webhook may be granting it just now
+		if registration.Agentlet(pod) != nil && !known[a] && !r.isNew(pod) { // the webhook may be granting it just now
 			accounts, known[a] = append(accounts, a), true
 		}
 	}

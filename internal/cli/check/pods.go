@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
@@ -36,7 +37,7 @@ func (r *run) registrations(context.Context) {
 	injected, outside := 0, map[string][]*corev1.Pod{}
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
-		if apiproxy.Agentlet(pod) != nil {
+		if registration.Agentlet(pod) != nil {
 			injected++
 			continue
 		}
@@ -187,7 +188,7 @@ func (r *run) unwritten(pod *corev1.Pod) {
 		return
 	}
 	subject, age := "pod/"+pod.Namespace+"/"+pod.Name, r.Now.Sub(start).Round(time.Second)
-	if apiproxy.Agentlet(pod) == nil {
+	if registration.Agentlet(pod) == nil {
 		r.add(Fail, "gates", subject, fmt.Sprintf("it waits for its gate since %s, but has no agentlet that could open it", age),
 			"take the gate "+contract.Condition+" out of its template, or see who took the agentlet out")
 		return

@@ -239,6 +239,9 @@ func hooks(pod *corev1.Pod, s *registration.Settings) string {
 	var with, without []string
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
+		if c.Name == contract.ContainerName {
+			continue
+		}
 		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil &&
 			(c.Lifecycle.PreStop.HTTPGet == nil || c.Lifecycle.PreStop.HTTPGet.Path != contract.DrainPath) {
 			without = append(without, c.Name)

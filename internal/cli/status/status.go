@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"slices"
 	"strings"
 	"sync"
@@ -79,7 +80,7 @@ func Read(ctx context.Context, config Config) ([]Row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
-	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return apiproxy.Agentlet(&pod) == nil })
+	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return registration.Agentlet(&pod) == nil })
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})

@@ -43,7 +43,7 @@ func pod(namespace, name string, ready bool, closed contract.Reason) *corev1.Pod
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: corev1.PodSpec{
-			NodeName: "node1", InitContainers: []corev1.Container{{Name: contract.ContainerName}},
+			NodeName: "node1", InitContainers: []corev1.Container{{Name: contract.ContainerName, RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}},
 			ReadinessGates: []corev1.PodReadinessGate{{ConditionType: contract.Condition}},
 		},
 		Status: corev1.PodStatus{StartTime: &metav1.Time{Time: start}},

@@ -1,0 +1,55 @@
+package registration
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// place settles where the agentlet runs. As one of the pod's containers it would keep a pod from ending whose containers
+// may end, and it might start after a mesh proxy, which waits for its registration. A pod that asks for it all the same
+// is told; the installation's default is for the pods that can have it.
+func (r *reader) place(reg *Registration) {
+	s, needs := &reg.Settings, ""
+	meshed := slices.ContainsFunc(reg.Services, func(service Service) bool { return service.Sidecar != nil })
+	switch policy := r.pod.Spec.RestartPolicy; {
+	case policy != corev1.RestartPolicyAlways && policy != "":
+		needs = "restartPolicy " + string(policy) + " lets the pod end by itself, which a container that runs on would prevent"
+	case meshed:
+		needs = "the service's mesh proxy has to start after the agentlet, which registers it"
+	}
+	v, _ := r.value(contract.Placement, "")
+	if s.Placement == contract.PlacementContainer && needs != "" && !v.inherited {
+		r.add(field.Invalid(annotation(v.found), string(s.Placement), "must be auto or sidecar: "+needs))
+	}
+	switch {
+	case s.Placement == contract.PlacementSidecar, needs != "":
+		s.Placement = contract.PlacementSidecar
+	default:
+		s.Placement = contract.PlacementContainer
+	}
+}
+
+// Agentlet is the pod's injected container: a native sidecar of that name, or one of the containers. It is nil where the pod
+// has none.
+func Agentlet(pod *corev1.Pod) *corev1.Container {
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; c.Name == contract.ContainerName && restartable(c) {
+			return c
+		}
+	}
+	for i := range pod.Spec.Containers {
+		if c := &pod.Spec.Containers[i]; c.Name == contract.ContainerName {
+			return c
+		}
+	}
+	return nil
+}
+
+// restartable reports whether an init container is a native sidecar, which runs along with the containers.
+func restartable(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
