@@ -14,12 +14,13 @@ func TestGateOpensWhenTheCatalogShowsIt(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.syncDelay = 300 * time.Millisecond
 		r, _ := w.start(t, testPod())
-		after(0)
-		if n := w.count("register"); n != 0 {
-			t.Errorf("registered %d times before the containers were ready", n)
-		}
+		after(500 * time.Millisecond)
+		w.expectHealth(t, "before the containers are ready", contract.Critical)
 		r.OnUpdate(ready(testPod(), true))
 		after(299 * time.Millisecond)
+		if n := w.count("register"); n != 1 {
+			t.Errorf("registered %d times, want once, at the start", n)
+		}
 		if len(w.conditions()) != 0 {
 			t.Errorf("written before the catalog had it: %+v", w.conditions())
 		}

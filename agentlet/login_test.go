@@ -112,10 +112,12 @@ func TestOldTokensAreKeptWhileTheAgentHasThem(t *testing.T) {
 			t.Errorf("%d tokens of %d logins, want all", w.tokens(), n)
 		}
 		w.setFail(nil)
-		after(time.Minute)
-		if w.tokens() != 1 {
-			t.Errorf("%d tokens, want the last one alone", w.tokens())
+		for range 3 { // a renewal may fall into this minute, and keeps the token before it for a moment
+			if after(time.Minute); w.tokens() == 1 {
+				return
+			}
 		}
+		t.Errorf("%d tokens, want the last one alone", w.tokens())
 	})
 }
 

@@ -51,7 +51,7 @@ func TestMetricsOfALife(t *testing.T) {
 		before := scrape(t, r)
 		expect(t, "before", before, map[string]float64{
 			"agentlet_gate_open": 0, "agentlet_gate_reason{ContainersNotReady}": 1, "agentlet_gate_reason{Registered}": 0,
-			"agentlet_consul_reachable": 1, "agentlet_registrations_total{first}": 0, "agentlet_build_info": 1,
+			"agentlet_consul_reachable": 1, "agentlet_registrations_total{first}": 1, "agentlet_build_info": 1,
 		})
 		for _, name := range []string{metricTimeToGate, metricTimeToDrain} {
 			if _, there := before[name]; there {
@@ -133,7 +133,7 @@ func TestMetricsOfADrain(t *testing.T) {
 	}{
 		drainRefused:  {ready(testPod(), true), ErrRefused, 0},
 		drainTimedOut: {ready(testPod(), true), ErrUnreachable, 15}, // drain-timeout and drain-delay
-		drainNothing:  {testPod(), nil, 0},
+		drainNothing:  {testPod("service-port", "no-such"), nil, 0},
 	} {
 		runInWorld(t, outcome, func(t *testing.T, w *world) {
 			r, _ := w.start(t, c.pod)

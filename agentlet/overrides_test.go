@@ -366,10 +366,10 @@ func TestOverrideWaitsForTheCatalog(t *testing.T) {
 		takes     time.Duration
 		inCatalog bool
 	}{
-		"a slow sync":        {func(w *world) { w.syncDelay = 700 * time.Millisecond }, true, 700 * time.Millisecond, true},
-		"no sync":            {func(w *world) { w.sync = false }, true, 3 * time.Second, false},
-		"the agent refuses":  {func(w *world) { w.fail = failingConsul(ErrRefused) }, true, 3 * time.Second, false},
-		"nothing is due yet": {func(*world) {}, false, 0, false},
+		"a slow sync":       {func(w *world) { w.syncDelay = 700 * time.Millisecond }, true, 700 * time.Millisecond, true},
+		"no sync":           {func(w *world) { w.sync = false }, true, 3 * time.Second, false},
+		"the agent refuses": {func(w *world) { w.fail = failingConsul(ErrRefused) }, true, 3 * time.Second, false},
+		"an unready pod":    {func(*world) {}, false, 0, true},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			r, _ := w.start(t, ready(withLocalAPI(), c.ready))

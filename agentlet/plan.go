@@ -68,7 +68,12 @@ func planInstance(s *state, i *instance, now time.Time, p *schedule) (waits bool
 	if i.confirmed {
 		p.add(s, now, watching)
 	}
-	return !i.confirmed || !s.gate.open() && s.mode() != contract.GateOff
+	return !i.confirmed || s.gateWaits()
+}
+
+// gateWaits reports whether a closed gate waits for the catalog, and not for the containers.
+func (s *state) gateWaits() bool {
+	return !s.gate.open() && s.mode() != contract.GateOff && (s.ready() || s.mode() == contract.GateRegistered)
 }
 
 // followsCatalog reports whether the catalog is read on when nothing waits for it: under the continuous policy, and

@@ -33,6 +33,14 @@ func TestPlan(t *testing.T) {
 			webID: {Health: contract.Passing, Heartbeat: contract.Passing, Readiness: contract.Passing, Fingerprint: d.Fingerprint()},
 		}}
 	}
+	heldCritical := func(s *state) {
+		held(s)
+		s.instances[webID].readiness = contract.Critical
+		s.instances[webID].actual.Readiness = contract.Critical
+		seen := s.catalog.view.Instances[webID]
+		seen.Health, seen.Readiness = contract.Critical, contract.Critical
+		s.catalog.view.Instances[webID] = seen
+	}
 	edited := func(s *state) {
 		held(s)
 		s.instances[webID].actual.Definition.Tags = []string{"edited"}
@@ -71,11 +79,12 @@ func TestPlan(t *testing.T) {
 		"an unreachable agent is asked only for its leader":    {ready(testPod(), true), func(s *state) { s.conn = agentConn{} }, 0, "get_leader"},
 		"nothing is registered without a leader":               {ready(testPod(), true), func(s *state) { s.conn.phase = connNoLeader }, 0, "get_leader"},
 		"nothing is registered before the services are listed": {ready(testPod(), true), func(s *state) { s.conn.listed = false }, 0, "list_services"},
-		"unready containers are not registered":                {testPod(), nil, 0, "read_catalog"},
-		"the pod's condition Ready is ignored":                 {conditioned(testPod(), gateOpen), nil, 0, "read_catalog"},
+		"unready containers are registered, as critical":       {testPod(), nil, 0, "read_catalog register web critical"},
+		"the pod's condition Ready is ignored":                 {conditioned(testPod(), gateOpen), nil, 0, "read_catalog register web critical"},
 		"the pod's condition Ready is ignored when False, too": {conditioned(ready(testPod(), true), gateClosed), nil, 0, "read_catalog register web passing"},
 		"ready containers are registered":                      {ready(testPod(), true), nil, 0, "read_catalog register web passing"},
-		"gate registered: registered at once, as critical":     {testPod("gate", "registered"), nil, 0, "read_catalog register web critical"},
+		"a registered one waits for its containers":            {testPod(), heldCritical, 0, "watch web"},
+		"gate registered: the catalog is read on":              {testPod("gate", "registered"), heldCritical, 0, "patch_status Registered read_catalog watch web"},
 		"after a restart, an open gate is enough":              {gated(testPod(), gateOpen, contract.Registered), nil, 0, "read_catalog register web critical"},
 		"an open gate needs only a watch":                      {opened(), held, 0, "watch web"},
 		"the continuous policy reads the catalog, too":         {opened("gate-policy", "continuous"), held, 0, "read_catalog watch web"},

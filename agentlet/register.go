@@ -41,7 +41,7 @@ func planDefinition(s *state, i *instance, now time.Time, p *schedule) {
 		}
 	case !i.upToDate(), i.login != s.login.current.ID:
 		if !s.shouldRegister(i) {
-			return // nor are earlier failures reported, of a pod that has become unready since
+			return
 		}
 		c := newRegister(s, i)
 		p.want(c)

@@ -199,17 +199,17 @@ func TestFailuresOfUnwantedCommandsAreDropped(t *testing.T) {
 	}
 }
 
-// TestFailureBeforeReadinessIsDropped: a pod that was ready for a moment, in which its registration failed, waits for
-// its containers.
-func TestFailureBeforeReadinessIsDropped(t *testing.T) {
+// TestFailureBeforeReadinessIsTold: it is known before the containers are ready.
+func TestFailureBeforeReadinessIsTold(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.setFail(failing(errors.New("500 no space left on device"), "register"))
-		r, _ := w.start(t, ready(testPod(), true))
-		after(5 * time.Second)
-		r.OnUpdate(ready(testPod(), false))
+		r, _ := w.start(t, testPod())
 		after(time.Minute)
-		w.expectGate(t, "unready", gateClosed, contract.ContainersNotReady)
-		w.expectEvents(t, "")
+		w.expectGate(t, "while it fails", gateClosed, contract.RegistrationFailed)
+		w.expectEvents(t, "RegistrationFailed!")
+		w.setFail(nil)
+		after(time.Minute)
+		w.expectGate(t, "registered", gateClosed, contract.ContainersNotReady)
 		if failing := r.Status().Failing; len(failing) > 0 {
 			t.Errorf("the status says that these fail: %v, want none", failing)
 		}
