@@ -178,7 +178,7 @@ var keys = []Key{
 		Where:   podAnnotation,
 		Form:    "passing, registered or off",
 		Default: string(GatePassing),
-		Doc:     "passing opens when the catalog shows the instance passing; registered registers at once as critical and opens when the catalog has it; off adds no gate",
+		Doc:     "passing opens when the catalog shows the instance passing; registered opens when the catalog has it, ready or not; off adds no gate",
 	},
 	{
 		Name:    GateTimeout,

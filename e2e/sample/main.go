@@ -17,7 +17,7 @@
 // exec probes. "sample flood" opens many connections to somebody, as a stranger on the network may.
 //
 // On SIGTERM it tells the collector (COLLECTOR, host:port, UDP) and exits at once, as an application does that knows
-// nothing of draining. With RUN_FOR it exits by itself with 0 after that time, like a Job.
+// nothing of draining; with LINGER only after that time. With RUN_FOR it exits by itself with 0 after that time, like a Job.
 package main
 
 import (
@@ -120,7 +120,11 @@ func run() error {
 	case <-end:
 		return nil
 	case <-signals:
-		return report(time.Now())
+		if err := report(time.Now()); err != nil {
+			return err
+		}
+		time.Sleep(duration("LINGER"))
+		return nil
 	}
 }
 

@@ -25,6 +25,8 @@ type S struct {
 	Ctx context.Context
 	// Namespace is the scenario's own: opted in, and so the webhook grants its injected pods what they need.
 	Namespace string
+	// Placement of the agentlet in the scenario's pods; empty where it is left to the default.
+	Placement contract.PlacementMode
 }
 
 // Option of a scenario.
@@ -37,6 +39,7 @@ type settings struct {
 	inPods   bool
 	lasting  time.Duration
 	labels   map[string]string
+	placed   contract.PlacementMode
 }
 
 // Parallel lets the scenario run beside others. It may not break what they use, nor measure.
@@ -47,6 +50,9 @@ func Long() Option { return func(s *settings) { s.long = true } }
 
 // Bench marks a scenario that measures; it runs in make bench, and elsewhere only where it is Long, too.
 func Bench() Option { return func(s *settings) { s.bench = true } }
+
+// Placed has the agentlet run there in the scenario's pods.
+func Placed(place contract.PlacementMode) Option { return func(s *settings) { s.placed = place } }
 
 // Lasting gives the scenario so much time instead of what others have.
 func Lasting(d time.Duration) Option { return func(s *settings) { s.lasting = d } }
@@ -101,7 +107,7 @@ func New(t *testing.T, options ...Option) *S {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	t.Cleanup(cancel)
-	s := &S{T: t, Env: shared, Ctx: ctx, Namespace: name(t.Name())}
+	s := &S{T: t, Env: shared, Ctx: ctx, Namespace: name(t.Name()), Placement: set.placed}
 	s.must("create namespace", s.createNamespace(set))
 	s.Afterwards(2*time.Minute, s.end)
 	return s

@@ -15,12 +15,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // Annotations of a pod that registers one service with the name of the scenario's namespace, and what pairs add:
 // keys without their prefix, and values. A pair with an empty value removes the key.
 func (s *S) Annotations(pairs ...string) map[string]string {
 	annotations := map[string]string{contract.ServiceNames: s.Service()}
+	if s.Placement != "" {
+		annotations[contract.Placement] = string(s.Placement)
+	}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if key := contract.Prefix + pairs[i]; pairs[i+1] == "" {
 			delete(annotations, key)
@@ -202,7 +206,15 @@ func (s *S) AwaitCatalog(service string, n int) {
 	})
 }
 
-// Injected reports whether a pod has the agentlet and its gate.
-func Injected(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.ContainerName })
+// Injected reports whether a pod has the agentlet.
+func Injected(pod *corev1.Pod) bool { return registration.Agentlet(pod) != nil }
+
+// AgentletStatus is the status of a pod's agentlet, wherever it is in the pod; empty where there is none yet.
+func AgentletStatus(pod *corev1.Pod) corev1.ContainerStatus {
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if status.Name == contract.ContainerName {
+			return status
+		}
+	}
+	return corev1.ContainerStatus{}
 }

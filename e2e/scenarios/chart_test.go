@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -176,7 +177,7 @@ func injectedFor(s *scenario.S, word string) {
 	s.Helper()
 	s.Eventually("injection as "+word, func(context.Context) (bool, error) {
 		pod := dryPod(s)
-		args := pod.Spec.InitContainers[0].Args
+		args := registration.Agentlet(pod).Args
 		return slices.Contains(args, "--cluster-name="+word) &&
 			slices.Contains(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: word}), fmt.Errorf("%q", args)
 	})

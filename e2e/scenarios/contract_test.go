@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
@@ -112,11 +113,10 @@ func isAsDefined(_ *scenario.S, pod *corev1.Pod, entries []*api.ServiceEntry) st
 }
 
 func isAsSet(s *scenario.S, pod *corev1.Pod, entries []*api.ServiceEntry) string {
-	i := slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.ContainerName })
-	if i < 0 || !scenario.IsReady(pod) || len(entries) != 1 {
+	agentlet := registration.Agentlet(pod)
+	if agentlet == nil || !scenario.IsReady(pod) || len(entries) != 1 {
 		return "not injected, not Ready, or not registered"
 	}
-	agentlet := pod.Spec.InitContainers[i]
 	if limits := agentlet.Resources.Limits; pod.Status.QOSClass != corev1.PodQOSGuaranteed || limits.Cpu().String() != "20m" || limits.Memory().String() != "48Mi" {
 		return fmt.Sprintf("%s with %+v", pod.Status.QOSClass, agentlet.Resources)
 	}

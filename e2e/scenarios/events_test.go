@@ -28,7 +28,7 @@ func TestEventsTellAPodsLife(t *testing.T) {
 	s.When("the agentlet dies, so that the next one finds the gate open", func() {
 		s.Must(scenario.Kill("agentlet run", string(pod.UID)))
 		s.Eventually("its restart", func(context.Context) (bool, error) {
-			status := s.Pod("pod").Status.InitContainerStatuses[0]
+			status := scenario.AgentletStatus(s.Pod("pod"))
 			return status.RestartCount > 0 && status.State.Running != nil, fmt.Errorf("%+v", status.State)
 		})
 	})

@@ -17,61 +17,53 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// agentletOf is the status of a pod's agentlet container.
-func agentletOf(pod *corev1.Pod) corev1.ContainerStatus {
-	for _, status := range pod.Status.InitContainerStatuses {
-		if status.Name == contract.ContainerName {
-			return status
-		}
-	}
-	return corev1.ContainerStatus{}
-}
-
 func TestFaultAgentletOutOfMemory(t *testing.T) {
-	s := scenario.New(t)
-	var pod *corev1.Pod
-	var gaps func() []time.Duration
-	node := s.Cluster.Nodes[0]
-	var strangers strangers
-	s.Given("a registered pod, and a stranger", func() {
-		strangers = newStrangers(s)
-		pod = running(s, "pod", pinned(s, node))
-		gaps = followStatus(s)
-	})
-	began := time.Now()
-	s.When("its agentlet has 2 MiB left, which are less than what strangers can take, and they take it", func() {
-		process, err := scenario.FindProcess("agentlet run", string(pod.UID))
-		s.Must(err)
-		held, err := process.AnonymousMemory()
-		s.Must(err)
-		s.Must(process.LimitMemory(held + 2<<20))
-		netns, args := strangers.manyPods(node)
-		defer strangers.flood(netns, net.JoinHostPort(pod.Status.PodIP, "19500"), append(args, "-connections=1000", "-rate=1000", "-send=half")...)()
-		s.Eventually("the kill", func(context.Context) (bool, error) {
-			status := agentletOf(s.Pod("pod"))
-			for _, state := range []corev1.ContainerState{status.LastTerminationState, status.State} {
-				if state.Terminated != nil {
-					return state.Terminated.Reason == "OOMKilled", fmt.Errorf("terminated: %+v", state.Terminated)
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, placed)
+		var pod *corev1.Pod
+		var gaps func() []time.Duration
+		node := s.Cluster.Nodes[0]
+		var strangers strangers
+		s.Given("a registered pod, and a stranger", func() {
+			strangers = newStrangers(s)
+			pod = running(s, "pod", pinned(s, node))
+			gaps = followStatus(s)
+		})
+		began := time.Now()
+		s.When("its agentlet has 2 MiB left, which are less than what strangers can take, and they take it", func() {
+			process, err := scenario.FindProcess("agentlet run", string(pod.UID))
+			s.Must(err)
+			held, err := process.AnonymousMemory()
+			s.Must(err)
+			s.Must(process.LimitMemory(held + 2<<20))
+			netns, args := strangers.manyPods(node)
+			defer strangers.flood(netns, net.JoinHostPort(pod.Status.PodIP, "19500"), append(args, "-connections=1000", "-rate=1000", "-send=half")...)()
+			s.Eventually("the kill", func(context.Context) (bool, error) {
+				status := scenario.AgentletStatus(s.Pod("pod"))
+				for _, state := range []corev1.ContainerState{status.LastTerminationState, status.State} {
+					if state.Terminated != nil {
+						return state.Terminated.Reason == "OOMKilled", fmt.Errorf("terminated: %+v", state.Terminated)
+					}
 				}
+				return false, nil
+			})
+		})
+		s.Then("the next one adopts the instance: no gap in passing, and the gate never moved", func() {
+			s.Eventually("the restart", func(context.Context) (bool, error) {
+				status := scenario.AgentletStatus(s.Pod("pod"))
+				return status.RestartCount > 0 && status.State.Running != nil, nil
+			})
+			took := time.Since(began)
+			awaitBeat(s, "pod")
+			if g := gaps(); len(g) > 0 {
+				s.Errorf("gaps in passing: %v", g)
 			}
-			return false, nil
+			before, now := scenario.Condition(pod, contract.Condition), gateOf(s, "pod")
+			if now.Status != corev1.ConditionTrue || !now.LastTransitionTime.Equal(&before.LastTransitionTime) {
+				s.Errorf("gate: %+v, before %+v", now, before)
+			}
+			told(s, "agentlet OOM-killed", "adopted by the next start, no gap in passing, gate untouched", took)
 		})
-	})
-	s.Then("the next one adopts the instance: no gap in passing, and the gate never moved", func() {
-		s.Eventually("the restart", func(context.Context) (bool, error) {
-			status := agentletOf(s.Pod("pod"))
-			return status.RestartCount > 0 && status.State.Running != nil, nil
-		})
-		took := time.Since(began)
-		awaitBeat(s, "pod")
-		if g := gaps(); len(g) > 0 {
-			s.Errorf("gaps in passing: %v", g)
-		}
-		before, now := scenario.Condition(pod, contract.Condition), gateOf(s, "pod")
-		if now.Status != corev1.ConditionTrue || !now.LastTransitionTime.Equal(&before.LastTransitionTime) {
-			s.Errorf("gate: %+v, before %+v", now, before)
-		}
-		told(s, "agentlet OOM-killed", "adopted by the next start, no gap in passing, gate untouched", took)
 	})
 }
 
@@ -85,39 +77,41 @@ func awaitBeat(s *scenario.S, pod string) {
 }
 
 func TestFaultAgentletCrashLoop(t *testing.T) {
-	s := scenario.New(t, scenario.Long())
-	var pod *corev1.Pod
-	s.Given("a registered pod with a heartbeat of 6 s", func() {
-		pod = running(s, "pod", s.Sample(s.Annotations("heartbeat-ttl", "6s")))
-	})
-	s.When("its agentlet is killed until the kubelet waits longer than that", func() {
-		s.Eventually("an instance that is not passing", func(context.Context) (bool, error) {
-			_ = scenario.Kill("agentlet run", string(pod.UID)) // none runs while the kubelet waits
-			return len(s.Passing(s.Service())) == 0, nil
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Long(), placed)
+		var pod *corev1.Pod
+		s.Given("a registered pod with a heartbeat of 6 s", func() {
+			pod = running(s, "pod", s.Sample(s.Annotations("heartbeat-ttl", "6s")))
 		})
-	})
-	began := time.Now()
-	s.Then("the instance is critical, and stays registered with its gate open", func() {
-		waiting := agentletOf(s.Pod("pod")).State.Waiting
-		if waiting == nil || waiting.Reason != "CrashLoopBackOff" {
-			s.Logf("the agentlet's state: %+v", agentletOf(s.Pod("pod")).State)
-		}
-		if n := len(s.Catalog(s.Service())); n != 1 {
-			s.Errorf("%d entries in the catalog, want the critical one", n)
-		}
-		if gate := gateOf(s, "pod"); gate.Status != corev1.ConditionTrue {
-			s.Errorf("gate: %+v", gate)
-		}
-	})
-	s.Then("it passes again when the agentlet is back", func() {
-		s.AwaitCatalog(s.Service(), 1)
-		took := time.Since(began)
-		restarts := agentletOf(s.Pod("pod")).RestartCount
-		before, now := scenario.Condition(pod, contract.Condition), gateOf(s, "pod")
-		if now.Status != corev1.ConditionTrue || !now.LastTransitionTime.Equal(&before.LastTransitionTime) {
-			s.Errorf("gate: %+v, before %+v", now, before)
-		}
-		told(s, "agentlet in a crash loop, the kubelet's wait longer than heartbeat-ttl", fmt.Sprintf("critical when the TTL was over, passing again with the next start (restart %d); the time is between; gate untouched", restarts), took)
+		s.When("its agentlet is killed until the kubelet waits longer than that", func() {
+			s.Eventually("an instance that is not passing", func(context.Context) (bool, error) {
+				_ = scenario.Kill("agentlet run", string(pod.UID)) // none runs while the kubelet waits
+				return len(s.Passing(s.Service())) == 0, nil
+			})
+		})
+		began := time.Now()
+		s.Then("the instance is critical, and stays registered with its gate open", func() {
+			waiting := scenario.AgentletStatus(s.Pod("pod")).State.Waiting
+			if waiting == nil || waiting.Reason != "CrashLoopBackOff" {
+				s.Logf("the agentlet's state: %+v", scenario.AgentletStatus(s.Pod("pod")).State)
+			}
+			if n := len(s.Catalog(s.Service())); n != 1 {
+				s.Errorf("%d entries in the catalog, want the critical one", n)
+			}
+			if gate := gateOf(s, "pod"); gate.Status != corev1.ConditionTrue {
+				s.Errorf("gate: %+v", gate)
+			}
+		})
+		s.Then("it passes again when the agentlet is back", func() {
+			s.AwaitCatalog(s.Service(), 1)
+			took := time.Since(began)
+			restarts := scenario.AgentletStatus(s.Pod("pod")).RestartCount
+			before, now := scenario.Condition(pod, contract.Condition), gateOf(s, "pod")
+			if now.Status != corev1.ConditionTrue || !now.LastTransitionTime.Equal(&before.LastTransitionTime) {
+				s.Errorf("gate: %+v, before %+v", now, before)
+			}
+			told(s, "agentlet in a crash loop, the kubelet's wait longer than heartbeat-ttl", fmt.Sprintf("critical when the TTL was over, passing again with the next start (restart %d); the time is between; gate untouched", restarts), took)
+		})
 	})
 }
 
@@ -216,7 +210,7 @@ func TestFaultAnnotationsChanged(t *testing.T) {
 		gaps := followStatus(s)
 		s.Must(scenario.Kill("agentlet run", string(pod.UID)))
 		s.Eventually("the restart", func(context.Context) (bool, error) {
-			status := agentletOf(s.Pod("pod"))
+			status := scenario.AgentletStatus(s.Pod("pod"))
 			return status.RestartCount > 0 && status.State.Running != nil, nil
 		})
 		awaitBeat(s, "pod")

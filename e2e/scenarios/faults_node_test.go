@@ -43,50 +43,52 @@ func conditions(s *scenario.S, pod string) (stop func() []string) {
 }
 
 func TestFaultNodeReboot(t *testing.T) {
-	s := scenario.New(t, scenario.Long())
-	whole(s)
-	node := s.Cluster.Nodes[1]
-	var before *corev1.Pod
-	var states func() []string
-	s.Given("a registered pod", func() {
-		before = running(s, "pod", pinned(s, node))
-		states = conditions(s, "pod")
-	})
-	began := time.Now()
-	s.When("its node loses its power and boots again", func() {
-		s.Must(node.PowerOff(s.Ctx))
-		s.Must(node.PowerOn(s.Ctx))
-		s.Eventually("a new address", func(context.Context) (bool, error) {
-			ip := s.Pod("pod").Status.PodIP
-			return ip != "" && ip != before.Status.PodIP, nil
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Long(), placed)
+		whole(s)
+		node := s.Cluster.Nodes[1]
+		var before *corev1.Pod
+		var states func() []string
+		s.Given("a registered pod", func() {
+			before = running(s, "pod", pinned(s, node))
+			states = conditions(s, "pod")
 		})
-		s.Eventually("the gate to speak of it", func(context.Context) (bool, error) {
+		began := time.Now()
+		s.When("its node loses its power and boots again", func() {
+			s.Must(node.PowerOff(s.Ctx))
+			s.Must(node.PowerOn(s.Ctx))
+			s.Eventually("a new address", func(context.Context) (bool, error) {
+				ip := s.Pod("pod").Status.PodIP
+				return ip != "" && ip != before.Status.PodIP, nil
+			})
+			s.Eventually("the gate to speak of it", func(context.Context) (bool, error) {
+				now := s.Pod("pod")
+				return scenario.IsReady(now) && strings.HasSuffix(gateOf(s, "pod").Message, now.Status.PodIP), fmt.Errorf("gate: %+v", gateOf(s, "pod"))
+			})
+		})
+		took := time.Since(began)
+		s.Then("the catalog has the same pod at its new address, and it was Ready with no other", func() {
+			s.AwaitCatalog(s.Service(), 1)
 			now := s.Pod("pod")
-			return scenario.IsReady(now) && strings.HasSuffix(gateOf(s, "pod").Message, now.Status.PodIP), fmt.Errorf("gate: %+v", gateOf(s, "pod"))
-		})
-	})
-	took := time.Since(began)
-	s.Then("the catalog has the same pod at its new address, and it was Ready with no other", func() {
-		s.AwaitCatalog(s.Service(), 1)
-		now := s.Pod("pod")
-		if now.UID != before.UID {
-			s.Errorf("another pod: UID %s, before %s", now.UID, before.UID)
-		}
-		if got := s.Catalog(s.Service())[0].Service.Address; got != now.Status.PodIP {
-			s.Errorf("the catalog has %s, want %s", got, now.Status.PodIP)
-		}
-		closed := false
-		for _, state := range states() {
-			s.Log(state)
-			closed = closed || strings.Contains(state, "gate False")
-			if strings.HasPrefix(state, now.Status.PodIP) && strings.Contains(state, "Ready true") && !strings.HasSuffix(state, now.Status.PodIP) {
-				s.Errorf("Ready with the old address in the catalog: %s", state)
+			if now.UID != before.UID {
+				s.Errorf("another pod: UID %s, before %s", now.UID, before.UID)
 			}
-		}
-		if !closed {
-			s.Error("the gate never closed")
-		}
-		told(s, "node rebooted, the pod has a new IP", "the gate closed until the catalog had the new address; the time is from the loss of power", took)
+			if got := s.Catalog(s.Service())[0].Service.Address; got != now.Status.PodIP {
+				s.Errorf("the catalog has %s, want %s", got, now.Status.PodIP)
+			}
+			closed := false
+			for _, state := range states() {
+				s.Log(state)
+				closed = closed || strings.Contains(state, "gate False")
+				if strings.HasPrefix(state, now.Status.PodIP) && strings.Contains(state, "Ready true") && !strings.HasSuffix(state, now.Status.PodIP) {
+					s.Errorf("Ready with the old address in the catalog: %s", state)
+				}
+			}
+			if !closed {
+				s.Error("the gate never closed")
+			}
+			told(s, "node rebooted, the pod has a new IP", "the gate closed until the catalog had the new address; the time is from the loss of power", took)
+		})
 	})
 }
 
@@ -192,22 +194,24 @@ var pressure = map[string]map[string]any{
 func TestFaultNodePressure(t *testing.T) {
 	for name, fields := range pressure {
 		t.Run(name, func(t *testing.T) {
-			s := scenario.New(t, scenario.Long())
-			whole(s)
-			node := s.Cluster.Nodes[1]
-			var e ending
-			s.Given("a registered pod", func() { e.begin(s, node) })
-			s.When("its node is short of memory", func() { s.Must(node.ConfigureKubelet(s.Ctx, fields)) })
-			s.Then("it is evicted, and drained before SIGTERM", func() {
-				held := e.await(s)
-				s.Eventually("the end", func(context.Context) (bool, error) { return s.Pod("pod").Status.Phase != corev1.PodRunning, nil })
-				s.Must(node.ConfigureKubelet(s.Ctx, nil))
-				pod := s.Pod("pod")
-				if pod.DeletionTimestamp != nil || scenario.Condition(pod, corev1.DisruptionTarget).Status != corev1.ConditionTrue {
-					s.Errorf("deletionTimestamp %v, conditions %+v, want none and DisruptionTarget", pod.DeletionTimestamp, pod.Status.Conditions)
-				}
-				s.AwaitCatalog(s.Service(), 0)
-				told(s, "node-pressure eviction, "+name+" threshold", "out of the catalog before SIGTERM, by the time given, without a deletionTimestamp", held)
+			inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+				s := scenario.New(t, scenario.Long(), placed)
+				whole(s)
+				node := s.Cluster.Nodes[1]
+				var e ending
+				s.Given("a registered pod", func() { e.begin(s, node) })
+				s.When("its node is short of memory", func() { s.Must(node.ConfigureKubelet(s.Ctx, fields)) })
+				s.Then("it is evicted, and drained before SIGTERM", func() {
+					held := e.await(s)
+					s.Eventually("the end", func(context.Context) (bool, error) { return s.Pod("pod").Status.Phase != corev1.PodRunning, nil })
+					s.Must(node.ConfigureKubelet(s.Ctx, nil))
+					pod := s.Pod("pod")
+					if pod.DeletionTimestamp != nil || scenario.Condition(pod, corev1.DisruptionTarget).Status != corev1.ConditionTrue {
+						s.Errorf("deletionTimestamp %v, conditions %+v, want none and DisruptionTarget", pod.DeletionTimestamp, pod.Status.Conditions)
+					}
+					s.AwaitCatalog(s.Service(), 0)
+					told(s, "node-pressure eviction, "+name+" threshold", "out of the catalog before SIGTERM, by the time given, without a deletionTimestamp", held)
+				})
 			})
 		})
 	}
@@ -216,56 +220,60 @@ func TestFaultNodePressure(t *testing.T) {
 // TestFaultEvictionForgotten restarts the kubelet in the middle of an eviction. It remembers nothing of it, and starts the
 // application again, beside an agentlet that has drained the pod.
 func TestFaultEvictionForgotten(t *testing.T) {
-	s := scenario.New(t, scenario.Long())
-	whole(s)
-	node := s.Cluster.Nodes[1]
-	var pod *corev1.Pod
-	s.Given("a registered pod with a grace period of 15 s", func() {
-		template := pinned(s, node, "drain-delay", "8s")
-		template.Spec.TerminationGracePeriodSeconds = new(int64(15))
-		pod = running(s, "pod", template)
-	})
-	began := time.Now()
-	s.When("its eviction begins, and the kubelet restarts before it is over", func() {
-		s.Must(node.ConfigureKubelet(s.Ctx, pressure["soft"]))
-		s.Eventually("the gate to close", func(context.Context) (bool, error) { return gateOf(s, "pod").Reason == string(contract.Draining), nil })
-		s.Must(node.Process(cluster.Kubelet).Kill(s.Ctx))
-		s.AwaitCatalog(s.Service(), 0)
-		s.Must(node.ConfigureKubelet(s.Ctx, nil))
-	})
-	s.Then("the pod is served again when the end that was announced has not come", func() {
-		now := s.AwaitReady("pod")
-		if now.UID != pod.UID || now.DeletionTimestamp != nil {
-			s.Errorf("it is another pod, or one that ends: %+v", now.ObjectMeta)
-		}
-		s.AwaitCatalog(s.Service(), 1)
-		told(s, "kubelet restarted in the middle of an eviction, which it forgets", "registered again after the grace period of 15 s and 30 s more, by a new start of the agentlet", time.Since(began))
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Long(), placed)
+		whole(s)
+		node := s.Cluster.Nodes[1]
+		var pod *corev1.Pod
+		s.Given("a registered pod with a grace period of 15 s", func() {
+			template := pinned(s, node, "drain-delay", "8s")
+			template.Spec.TerminationGracePeriodSeconds = new(int64(15))
+			pod = running(s, "pod", template)
+		})
+		began := time.Now()
+		s.When("its eviction begins, and the kubelet restarts before it is over", func() {
+			s.Must(node.ConfigureKubelet(s.Ctx, pressure["soft"]))
+			s.Eventually("the gate to close", func(context.Context) (bool, error) { return gateOf(s, "pod").Reason == string(contract.Draining), nil })
+			s.Must(node.Process(cluster.Kubelet).Kill(s.Ctx))
+			s.AwaitCatalog(s.Service(), 0)
+			s.Must(node.ConfigureKubelet(s.Ctx, nil))
+		})
+		s.Then("the pod is served again when the end that was announced has not come", func() {
+			now := s.AwaitReady("pod")
+			if now.UID != pod.UID || now.DeletionTimestamp != nil {
+				s.Errorf("it is another pod, or one that ends: %+v", now.ObjectMeta)
+			}
+			s.AwaitCatalog(s.Service(), 1)
+			told(s, "kubelet restarted in the middle of an eviction, which it forgets", "registered again after the grace period of 15 s and 30 s more, by a new start of the agentlet", time.Since(began))
+		})
 	})
 }
 
 // TestFaultNodeShutdown shuts a node down gracefully: its kubelet is told so by a logind of this test's.
 func TestFaultNodeShutdown(t *testing.T) {
-	s := scenario.New(t, scenario.Long())
-	whole(s)
-	node := s.Cluster.Nodes[1]
-	var e ending
-	var machine *logind.Logind
-	s.Given("a kubelet that waits for its pods at a shutdown, and a registered pod", func() {
-		var err error
-		machine, err = logind.Start(s.Ctx, s.TempDir())
-		s.Must(err)
-		s.Must(node.ConfigureKubelet(s.Ctx, map[string]any{"shutdownGracePeriod": "60s", "shutdownGracePeriodCriticalPods": "10s"},
-			"DBUS_SYSTEM_BUS_ADDRESS="+machine.Address))
-		s.Must(s.Cluster.WaitHealthy(s.Ctx))
-		e.begin(s, node)
-	})
-	s.When("the machine is told to shut down", func() { s.Must(machine.Shutdown(s.Ctx)) })
-	s.Then("the pod was drained before SIGTERM, without a deletionTimestamp", func() {
-		held := e.await(s)
-		if pod := s.Pod("pod"); pod.DeletionTimestamp != nil {
-			s.Errorf("deletionTimestamp %v", pod.DeletionTimestamp)
-		}
-		s.AwaitCatalog(s.Service(), 0)
-		told(s, "graceful node shutdown", "out of the catalog before SIGTERM, by the time given, without a deletionTimestamp", held)
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Long(), placed)
+		whole(s)
+		node := s.Cluster.Nodes[1]
+		var e ending
+		var machine *logind.Logind
+		s.Given("a kubelet that waits for its pods at a shutdown, and a registered pod", func() {
+			var err error
+			machine, err = logind.Start(s.Ctx, s.TempDir())
+			s.Must(err)
+			s.Must(node.ConfigureKubelet(s.Ctx, map[string]any{"shutdownGracePeriod": "60s", "shutdownGracePeriodCriticalPods": "10s"},
+				"DBUS_SYSTEM_BUS_ADDRESS="+machine.Address))
+			s.Must(s.Cluster.WaitHealthy(s.Ctx))
+			e.begin(s, node)
+		})
+		s.When("the machine is told to shut down", func() { s.Must(machine.Shutdown(s.Ctx)) })
+		s.Then("the pod was drained before SIGTERM, without a deletionTimestamp", func() {
+			held := e.await(s)
+			if pod := s.Pod("pod"); pod.DeletionTimestamp != nil {
+				s.Errorf("deletionTimestamp %v", pod.DeletionTimestamp)
+			}
+			s.AwaitCatalog(s.Service(), 0)
+			told(s, "graceful node shutdown", "out of the catalog before SIGTERM, by the time given, without a deletionTimestamp", held)
+		})
 	})
 }

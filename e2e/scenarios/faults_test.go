@@ -25,6 +25,9 @@ import (
 // told writes a fault's row into the report.
 func told(s *scenario.S, fault, happened string, took time.Duration) {
 	s.Logf("%s: %s (%s)", fault, happened, took.Round(time.Millisecond))
+	if s.Placement == contract.PlacementSidecar {
+		return // the table has the default's row
+	}
 	s.Must(figures.MergeRow(filepath.Join(s.Out, "faults.md"), []string{"fault", "what happened", "how long"},
 		fault, happened, took.Round(time.Millisecond).String()))
 }
@@ -232,39 +235,37 @@ func put(s *scenario.S, pod *corev1.Pod, path string) error {
 }
 
 func TestFaultAgentletKilled(t *testing.T) {
-	s := scenario.New(t)
-	var pod *corev1.Pod
-	var gaps func() []time.Duration
-	var opened metav1.Time
-	s.Given("a registered pod", func() {
-		pod = running(s, "pod", s.Sample(s.Annotations()))
-		opened = scenario.Condition(pod, contract.Condition).LastTransitionTime
-		gaps = followStatus(s)
-	})
-	began := time.Now()
-	s.When("its agentlet is killed and has started again", func() {
-		s.Must(scenario.Kill("agentlet run", string(pod.UID)))
-		s.Eventually("the restart", func(context.Context) (bool, error) {
-			for _, status := range s.Pod("pod").Status.InitContainerStatuses {
-				if status.RestartCount > 0 && status.State.Running != nil {
-					return true, nil
-				}
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, placed)
+		var pod *corev1.Pod
+		var gaps func() []time.Duration
+		var opened metav1.Time
+		s.Given("a registered pod", func() {
+			pod = running(s, "pod", s.Sample(s.Annotations()))
+			opened = scenario.Condition(pod, contract.Condition).LastTransitionTime
+			gaps = followStatus(s)
+		})
+		began := time.Now()
+		s.When("its agentlet is killed and has started again", func() {
+			s.Must(scenario.Kill("agentlet run", string(pod.UID)))
+			s.Eventually("the restart", func(context.Context) (bool, error) {
+				status := scenario.AgentletStatus(s.Pod("pod"))
+				return status.RestartCount > 0 && status.State.Running != nil, nil
+			})
+		})
+		s.Then("it adopts the instance: no gap in passing, and the gate never moved", func() {
+			s.Eventually("a heartbeat of the new one", func(ctx context.Context) (bool, error) {
+				metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", "pod:19500", "proxy", "metrics").DoRaw(ctx)
+				return strings.Contains(string(metrics), `operation="update_heartbeat",outcome="ok"`), err
+			})
+			if g := gaps(); len(g) > 0 {
+				s.Errorf("gaps in passing: %v", g)
 			}
-			return false, nil
+			if gate := gateOf(s, "pod"); gate.Status != corev1.ConditionTrue || !gate.LastTransitionTime.Equal(&opened) {
+				s.Errorf("gate: %+v, opened before at %s", gate, opened)
+			}
+			told(s, "agentlet killed", "adopted by the next start, no gap in passing, gate untouched", time.Since(began))
 		})
-	})
-	s.Then("it adopts the instance: no gap in passing, and the gate never moved", func() {
-		s.Eventually("a heartbeat of the new one", func(ctx context.Context) (bool, error) {
-			metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", "pod:19500", "proxy", "metrics").DoRaw(ctx)
-			return strings.Contains(string(metrics), `operation="update_heartbeat",outcome="ok"`), err
-		})
-		if g := gaps(); len(g) > 0 {
-			s.Errorf("gaps in passing: %v", g)
-		}
-		if gate := gateOf(s, "pod"); gate.Status != corev1.ConditionTrue || !gate.LastTransitionTime.Equal(&opened) {
-			s.Errorf("gate: %+v, opened before at %s", gate, opened)
-		}
-		told(s, "agentlet killed", "adopted by the next start, no gap in passing, gate untouched", time.Since(began))
 	})
 }
 
@@ -285,33 +286,35 @@ func TestFaultForcedDeletion(t *testing.T) {
 }
 
 func TestFaultApplicationRestartedAlone(t *testing.T) {
-	s := scenario.New(t)
-	var pod *corev1.Pod
-	var id string
-	s.Given("a registered pod", func() {
-		pod = running(s, "pod", s.Sample(s.Annotations()))
-		id = s.Catalog(s.Service())[0].Service.ID
-	})
-	began := time.Now()
-	s.When("its application dies alone and is back", func() {
-		s.Must(scenario.Kill("/sample", string(pod.UID)))
-		s.Eventually("the restart", func(context.Context) (bool, error) {
-			now := s.Pod("pod")
-			return now.Status.ContainerStatuses[0].RestartCount > 0 && scenario.IsReady(now), nil
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, placed)
+		var pod *corev1.Pod
+		var id string
+		s.Given("a registered pod", func() {
+			pod = running(s, "pod", s.Sample(s.Annotations()))
+			id = s.Catalog(s.Service())[0].Service.ID
 		})
-	})
-	s.Then("it was never deregistered, and passes again", func() {
-		s.AwaitCatalog(s.Service(), 1)
-		entry := s.Catalog(s.Service())[0]
-		if entry.Service.ID != id || entry.Service.CreateIndex == 0 {
-			s.Errorf("the instance is another one: %+v", entry.Service)
-		}
-		log, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "logs", "pod", "-c", contract.ContainerName)
-		s.Must(err)
-		if strings.Contains(log, "deregistered") || strings.Contains(log, "terminating") {
-			s.Errorf("the agentlet took it for the end:\n%s", log)
-		}
-		told(s, "application's container restarted alone", "critical meanwhile, neither held nor deregistered, passing again", time.Since(began))
+		began := time.Now()
+		s.When("its application dies alone and is back", func() {
+			s.Must(scenario.Kill("/sample", string(pod.UID)))
+			s.Eventually("the restart", func(context.Context) (bool, error) {
+				now := s.Pod("pod")
+				return now.Status.ContainerStatuses[0].RestartCount > 0 && scenario.IsReady(now), nil
+			})
+		})
+		s.Then("it was never deregistered, and passes again", func() {
+			s.AwaitCatalog(s.Service(), 1)
+			entry := s.Catalog(s.Service())[0]
+			if entry.Service.ID != id || entry.Service.CreateIndex == 0 {
+				s.Errorf("the instance is another one: %+v", entry.Service)
+			}
+			log, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "logs", "pod", "-c", contract.ContainerName)
+			s.Must(err)
+			if strings.Contains(log, "deregistered") || strings.Contains(log, "terminating") {
+				s.Errorf("the agentlet took it for the end:\n%s", log)
+			}
+			told(s, "application's container restarted alone", "critical meanwhile, neither held nor deregistered, passing again", time.Since(began))
+		})
 	})
 }
 
@@ -475,30 +478,32 @@ func TestFaultOverlappingNames(t *testing.T) {
 
 // TestFaultDeadline ends a pod in a way that sets no deletionTimestamp.
 func TestFaultDeadline(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
-	timeline := observe.NewTimeline(nil)
-	s.Given("a pod with an activeDeadlineSeconds of 8", func() {
-		collector, err := timeline.Collect(s.Ctx, cluster.HostIP)
-		s.Must(err)
-		template := s.Sample(s.Annotations("drain-delay", "1s"))
-		scenario.SetEnv(&template, "COLLECTOR", collector)
-		deadline := int64(8)
-		template.Spec.ActiveDeadlineSeconds = &deadline
-		_, err = timeline.Pods(s.Ctx, s.Kube, s.Namespace, "app=sample")
-		s.Must(err)
-		timeline.Catalog(s.Ctx, s.Consul, s.Service())
-		running(s, "pod", template)
-	})
-	s.When("the deadline is over", func() {
-		s.Eventually("the end", func(context.Context) (bool, error) {
-			return s.Pod("pod").Status.Phase == corev1.PodFailed && len(observe.Spans(timeline.Lives(), observe.OutOfCatalog, observe.Terminated)) == 1, nil
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Parallel(), placed)
+		timeline := observe.NewTimeline(nil)
+		s.Given("a pod with an activeDeadlineSeconds of 8", func() {
+			collector, err := timeline.Collect(s.Ctx, cluster.HostIP)
+			s.Must(err)
+			template := s.Sample(s.Annotations("drain-delay", "1s"))
+			scenario.SetEnv(&template, "COLLECTOR", collector)
+			deadline := int64(8)
+			template.Spec.ActiveDeadlineSeconds = &deadline
+			_, err = timeline.Pods(s.Ctx, s.Kube, s.Namespace, "app=sample")
+			s.Must(err)
+			timeline.Catalog(s.Ctx, s.Consul, s.Service())
+			running(s, "pod", template)
 		})
-	})
-	s.Then("it was drained before SIGTERM", func() {
-		held, _ := timeline.Lives()[0].Between(observe.OutOfCatalog, observe.Terminated)
-		if held <= 0 {
-			s.Errorf("SIGTERM came %s before the catalog had dropped it", -held)
-		}
-		told(s, "activeDeadlineSeconds", "out of the catalog before SIGTERM, without a deletionTimestamp", held)
+		s.When("the deadline is over", func() {
+			s.Eventually("the end", func(context.Context) (bool, error) {
+				return s.Pod("pod").Status.Phase == corev1.PodFailed && len(observe.Spans(timeline.Lives(), observe.OutOfCatalog, observe.Terminated)) == 1, nil
+			})
+		})
+		s.Then("it was drained before SIGTERM", func() {
+			held, _ := timeline.Lives()[0].Between(observe.OutOfCatalog, observe.Terminated)
+			if held <= 0 {
+				s.Errorf("SIGTERM came %s before the catalog had dropped it", -held)
+			}
+			told(s, "activeDeadlineSeconds", "out of the catalog before SIGTERM, without a deletionTimestamp", held)
+		})
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -40,39 +41,41 @@ func limit(s *scenario.S, name string, hard corev1.ResourceList, scopes ...corev
 }
 
 func TestInjectWithinALimitRangeAndAQuota(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
-	s.Given("a namespace with a LimitRange and a ResourceQuota", func() {
-		_, err := s.Kube.CoreV1().LimitRanges(s.Namespace).Create(s.Ctx, &corev1.LimitRange{
-			ObjectMeta: metav1.ObjectMeta{Name: "all"},
-			Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
-				Type: corev1.LimitTypeContainer, Min: resources("1m", "4Mi"), Max: resources("500m", "256Mi"),
-				Default: resources("200m", "128Mi"), DefaultRequest: resources("20m", "32Mi"),
-			}}},
-		}, metav1.CreateOptions{})
-		s.Must(err)
-		quota(s)
-	})
-	var pod *corev1.Pod
-	s.When("a pod without resources of its own is created", func() {
-		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
-		s.Must(err)
-	})
-	s.Then("it is Ready, and the agentlet has its own requests and the range's limit", func() {
-		pod = s.AwaitReady("web")
-		for name, container := range map[string]corev1.Container{"app": pod.Spec.Containers[0], "agentlet": pod.Spec.InitContainers[0]} {
-			s.Logf("%s: requests %v, limits %v", name, container.Resources.Requests, container.Resources.Limits)
-		}
-		r := pod.Spec.InitContainers[0].Resources
-		if r.Requests.Cpu().String() != "5m" || r.Limits.Cpu().String() != "200m" || r.Limits.Memory().String() != "64Mi" {
-			s.Errorf("%+v", r)
-		}
-	})
-	s.Then("the quota counts both containers", func() {
-		used, err := s.Kube.CoreV1().ResourceQuotas(s.Namespace).Get(s.Ctx, "all", metav1.GetOptions{})
-		s.Must(err)
-		if got := used.Status.Used["requests.cpu"]; got.String() != "25m" {
-			s.Errorf("%s of CPU requested", got.String())
-		}
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Parallel(), placed)
+		s.Given("a namespace with a LimitRange and a ResourceQuota", func() {
+			_, err := s.Kube.CoreV1().LimitRanges(s.Namespace).Create(s.Ctx, &corev1.LimitRange{
+				ObjectMeta: metav1.ObjectMeta{Name: "all"},
+				Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+					Type: corev1.LimitTypeContainer, Min: resources("1m", "4Mi"), Max: resources("500m", "256Mi"),
+					Default: resources("200m", "128Mi"), DefaultRequest: resources("20m", "32Mi"),
+				}}},
+			}, metav1.CreateOptions{})
+			s.Must(err)
+			quota(s)
+		})
+		var pod *corev1.Pod
+		s.When("a pod without resources of its own is created", func() {
+			_, err := s.CreatePod("web", s.Sample(s.Annotations()))
+			s.Must(err)
+		})
+		s.Then("it is Ready, and the agentlet has its own requests and the range's limit", func() {
+			pod = s.AwaitReady("web")
+			for name, container := range map[string]corev1.Container{"app": pod.Spec.Containers[0], "agentlet": *registration.Agentlet(pod)} {
+				s.Logf("%s: requests %v, limits %v", name, container.Resources.Requests, container.Resources.Limits)
+			}
+			r := registration.Agentlet(pod).Resources
+			if r.Requests.Cpu().String() != "5m" || r.Limits.Cpu().String() != "200m" || r.Limits.Memory().String() != "64Mi" {
+				s.Errorf("%+v", r)
+			}
+		})
+		s.Then("the quota counts both containers", func() {
+			used, err := s.Kube.CoreV1().ResourceQuotas(s.Namespace).Get(s.Ctx, "all", metav1.GetOptions{})
+			s.Must(err)
+			if got := used.Status.Used["requests.cpu"]; got.String() != "25m" {
+				s.Errorf("%s of CPU requested", got.String())
+			}
+		})
 	})
 }
 

@@ -137,21 +137,23 @@ func TestBasicStatefulSetPodIsReplacedWithoutConfusion(t *testing.T) {
 }
 
 func TestBasicRestrictedNamespaceWithoutAutomount(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel(), scenario.Label("pod-security.kubernetes.io/enforce", "restricted"))
-	s.When("a restricted pod without a service account token of its own is created", func() {
-		template := s.Sample(s.Annotations())
-		restrict(&template)
-		no := false
-		template.Spec.AutomountServiceAccountToken = &no
-		_, err := s.CreatePod("restricted", template)
-		s.Must(err)
-	})
-	s.Then("it is admitted, registered and Ready, and the application still has no token", func() {
-		pod := s.AwaitReady("restricted")
-		s.AwaitCatalog(s.Service(), 1)
-		if mounts := pod.Spec.Containers[0].VolumeMounts; len(mounts) != 0 {
-			s.Errorf("the application got mounts: %+v", mounts)
-		}
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Parallel(), scenario.Label("pod-security.kubernetes.io/enforce", "restricted"), placed)
+		s.When("a restricted pod without a service account token of its own is created", func() {
+			template := s.Sample(s.Annotations())
+			restrict(&template)
+			no := false
+			template.Spec.AutomountServiceAccountToken = &no
+			_, err := s.CreatePod("restricted", template)
+			s.Must(err)
+		})
+		s.Then("it is admitted, registered and Ready, and the application still has no token", func() {
+			pod := s.AwaitReady("restricted")
+			s.AwaitCatalog(s.Service(), 1)
+			if mounts := pod.Spec.Containers[0].VolumeMounts; len(mounts) != 0 {
+				s.Errorf("the application got mounts: %+v", mounts)
+			}
+		})
 	})
 }
 
@@ -166,33 +168,35 @@ func restrict(template *corev1.PodTemplateSpec) {
 }
 
 func TestBasicHostNetwork(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
-	var pod *corev1.Pod
-	s.Given("a pod on its host's network", func() {
-		template := s.Sample(s.Annotations("service-port", "18080"))
-		template.Spec.HostNetwork = true
-		template.Spec.Containers[0].Ports[0].ContainerPort = 18080
-		template.Spec.Containers[0].ReadinessProbe.HTTPGet.Port.IntVal = 18080
-		scenario.SetEnv(&template, "PORT", "18080")
-		_, err := s.CreatePod("host", template)
-		s.Must(err)
-		pod = s.AwaitReady("host")
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Parallel(), placed)
+		var pod *corev1.Pod
+		s.Given("a pod on its host's network", func() {
+			template := s.Sample(s.Annotations("service-port", "18080"))
+			template.Spec.HostNetwork = true
+			template.Spec.Containers[0].Ports[0].ContainerPort = 18080
+			template.Spec.Containers[0].ReadinessProbe.HTTPGet.Port.IntVal = 18080
+			scenario.SetEnv(&template, "PORT", "18080")
+			_, err := s.CreatePod("host", template)
+			s.Must(err)
+			pod = s.AwaitReady("host")
+		})
+		s.Then("the catalog has it at the node's address", func() {
+			s.AwaitCatalog(s.Service(), 1)
+			if got := s.Catalog(s.Service())[0].Service; got.Address != pod.Status.HostIP || got.Port != 18080 {
+				s.Errorf("the catalog has %s:%d, want %s:18080", got.Address, got.Port, pod.Status.HostIP)
+			}
+			hook := pod.Spec.Containers[0].Lifecycle.PreStop.HTTPGet
+			if hook.Host != "127.0.0.1" {
+				s.Errorf("the drain hook goes to %q, want 127.0.0.1", hook.Host)
+			}
+		})
+		s.When("it is deleted", func() {
+			s.Delete("host")
+			s.AwaitGone(pod)
+		})
+		s.Then("the catalog has dropped it", func() { s.AwaitCatalog(s.Service(), 0) })
 	})
-	s.Then("the catalog has it at the node's address", func() {
-		s.AwaitCatalog(s.Service(), 1)
-		if got := s.Catalog(s.Service())[0].Service; got.Address != pod.Status.HostIP || got.Port != 18080 {
-			s.Errorf("the catalog has %s:%d, want %s:18080", got.Address, got.Port, pod.Status.HostIP)
-		}
-		hook := pod.Spec.Containers[0].Lifecycle.PreStop.HTTPGet
-		if hook.Host != "127.0.0.1" {
-			s.Errorf("the drain hook goes to %q, want 127.0.0.1", hook.Host)
-		}
-	})
-	s.When("it is deleted", func() {
-		s.Delete("host")
-		s.AwaitGone(pod)
-	})
-	s.Then("the catalog has dropped it", func() { s.AwaitCatalog(s.Service(), 0) })
 }
 
 func TestBasicScaleToZeroAndBack(t *testing.T) {
@@ -239,54 +243,58 @@ func TestBasicTwoServicesOnOnePod(t *testing.T) {
 
 // TestBasicEviction holds the order of an eviction: the catalog has dropped the pod before its application gets SIGTERM.
 func TestBasicEviction(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
-	var f followed
-	var pod corev1.Pod
-	s.Given("a registered pod of a Deployment", func() {
-		f = follow(s, 1)
-		pod = s.Pods(s.Ctx)[0]
-	})
-	s.When("it is evicted", func() {
-		s.Must(s.Kube.PolicyV1().Evictions(s.Namespace).Evict(s.Ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: s.Namespace}}))
-		s.AwaitGone(&pod)
-	})
-	s.Then("the catalog dropped it before it got SIGTERM, and has its successor alone", func() {
-		if share := sigtermAfterGone(f.timeline.Lives()); share != 1 {
-			s.Errorf("SIGTERM came before the catalog had dropped it: %+v", f.timeline.Lives())
-		}
-		s.Rollout()
-		s.AwaitCatalog(s.Service(), 1)
-		if uid := s.Catalog(s.Service())[0].Service.Meta[contract.MetaPodUID]; uid == string(pod.UID) {
-			s.Error("the catalog still has the evicted pod")
-		}
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, scenario.Parallel(), placed)
+		var f followed
+		var pod corev1.Pod
+		s.Given("a registered pod of a Deployment", func() {
+			f = follow(s, 1)
+			pod = s.Pods(s.Ctx)[0]
+		})
+		s.When("it is evicted", func() {
+			s.Must(s.Kube.PolicyV1().Evictions(s.Namespace).Evict(s.Ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: s.Namespace}}))
+			s.AwaitGone(&pod)
+		})
+		s.Then("the catalog dropped it before it got SIGTERM, and has its successor alone", func() {
+			if share := sigtermAfterGone(f.timeline.Lives()); share != 1 {
+				s.Errorf("SIGTERM came before the catalog had dropped it: %+v", f.timeline.Lives())
+			}
+			s.Rollout()
+			s.AwaitCatalog(s.Service(), 1)
+			if uid := s.Catalog(s.Service())[0].Service.Meta[contract.MetaPodUID]; uid == string(pod.UID) {
+				s.Error("the catalog still has the evicted pod")
+			}
+		})
 	})
 }
 
 // TestBasicKubectlDrain cordons a node, so it runs alone.
 func TestBasicKubectlDrain(t *testing.T) {
-	s := scenario.New(t)
-	var node string
-	s.Given("four replicas on two nodes", func() {
-		s.Deployment(4, s.Sample(s.Annotations()))
-		s.Rollout()
-		node = s.Pods(s.Ctx)[0].Spec.NodeName
-	})
-	s.When("a node is drained", func() {
-		s.Afterwards(time.Minute, func(ctx context.Context) {
-			if _, err := s.Kubectl(ctx, "uncordon", node); err != nil {
-				s.Error(err)
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, placed)
+		var node string
+		s.Given("four replicas on two nodes", func() {
+			s.Deployment(4, s.Sample(s.Annotations()))
+			s.Rollout()
+			node = s.Pods(s.Ctx)[0].Spec.NodeName
+		})
+		s.When("a node is drained", func() {
+			s.Afterwards(time.Minute, func(ctx context.Context) {
+				if _, err := s.Kubectl(ctx, "uncordon", node); err != nil {
+					s.Error(err)
+				}
+			})
+			_, err := s.Kubectl(s.Ctx, "drain", node, "--pod-selector=app=sample", "--ignore-daemonsets", "--timeout=90s")
+			s.Must(err)
+		})
+		s.Then("all replicas are passing on the other node, and nothing is left of the old ones", func() {
+			s.Rollout()
+			s.AwaitCatalog(s.Service(), 4)
+			for _, entry := range s.Catalog(s.Service()) {
+				if entry.Service.Meta[contract.MetaNode] == node {
+					s.Errorf("%s is still on %s", entry.Service.ID, node)
+				}
 			}
 		})
-		_, err := s.Kubectl(s.Ctx, "drain", node, "--pod-selector=app=sample", "--ignore-daemonsets", "--timeout=90s")
-		s.Must(err)
-	})
-	s.Then("all replicas are passing on the other node, and nothing is left of the old ones", func() {
-		s.Rollout()
-		s.AwaitCatalog(s.Service(), 4)
-		for _, entry := range s.Catalog(s.Service()) {
-			if entry.Service.Meta[contract.MetaNode] == node {
-				s.Errorf("%s is still on %s", entry.Service.ID, node)
-			}
-		}
 	})
 }

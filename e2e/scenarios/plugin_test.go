@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -176,7 +177,7 @@ func TestPluginInjectSaysWhatTheWebhookSays(t *testing.T) {
 		if !ok || !scenario.Injected(mine) {
 			s.Fatalf("not injected: %s", out)
 		}
-		a, b := mine.Spec.InitContainers[0], theirs.Spec.InitContainers[0]
+		a, b := registration.Agentlet(mine), registration.Agentlet(theirs)
 		if a.Image != b.Image || !slices.Equal(a.Args, b.Args) || len(a.Env) != len(b.Env) || len(mine.Spec.ReadinessGates) != len(theirs.Spec.ReadinessGates) {
 			s.Errorf("inject: %+v\nwebhook: %+v", a, b)
 		}
@@ -339,9 +340,11 @@ func TestPluginCheckSaysWhyAnAgentletDoesNotRun(t *testing.T) {
 		p.Must(err)
 		s.Eventually("the kubelet to say so", func(ctx context.Context) (bool, error) {
 			pods := s.Pods(ctx)
-			return len(pods) == 1 && len(pods[0].Status.InitContainerStatuses) > 0 &&
-				pods[0].Status.InitContainerStatuses[0].State.Waiting != nil &&
-				pods[0].Status.InitContainerStatuses[0].State.Waiting.Reason == "ErrImageNeverPull", nil
+			if len(pods) != 1 {
+				return false, nil
+			}
+			waiting := scenario.AgentletStatus(&pods[0]).State.Waiting
+			return waiting != nil && waiting.Reason == "ErrImageNeverPull", nil
 		})
 		s.Pause(patience)
 	})

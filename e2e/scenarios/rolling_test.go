@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/figures"
 	"github.com/agentlet/agentlet/e2e/load"
@@ -79,33 +80,37 @@ func (f followed) judge(fresh []observe.Life) {
 }
 
 func TestBasicRollingRestart(t *testing.T) {
-	s := scenario.New(t)
-	var f followed
-	s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
-	before := uids(f.timeline.Lives())
-	s.When("they are restarted under load", func() { f.restart(restartRate) })
-	s.Then("no request failed, and each pod came and went in order", func() {
-		requests, failed := f.client.Counts()
-		lives, fresh := f.timeline.Lives(), livesAfter(f.timeline, before)
-		gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
-		gone := observe.Spans(lives, observe.Deleted, observe.OutOfCatalog)
-		measured := map[string]float64{
-			"main_gate_ms_p50":        observe.Quantile(gates, 0.5),
-			"main_gate_ms_p90":        observe.Quantile(gates, 0.9),
-			"main_gone_ms_p50":        observe.Quantile(gone, 0.5),
-			"main_gone_ms_p90":        observe.Quantile(gone, 0.9),
-			"main_sigterm_after_gone": sigtermAfterGone(lives),
-			"main_requests":           float64(requests),
-			"main_failed_requests":    float64(failed),
-		}
-		s.Must(figures.Merge(s.FiguresFile(), measured))
-		for _, name := range slices.Sorted(maps.Keys(measured)) {
-			s.Logf("%-26s %10.2f", name, measured[name])
-		}
-		if len(gates) != restartReplicas || len(gone) != restartReplicas {
-			s.Errorf("saw %d gates open and %d instances leave, want %d each", len(gates), len(gone), restartReplicas)
-		}
-		f.judge(fresh)
+	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
+		s := scenario.New(t, placed)
+		var f followed
+		s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
+		before := uids(f.timeline.Lives())
+		s.When("they are restarted under load", func() { f.restart(restartRate) })
+		s.Then("no request failed, and each pod came and went in order", func() {
+			requests, failed := f.client.Counts()
+			lives, fresh := f.timeline.Lives(), livesAfter(f.timeline, before)
+			gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
+			gone := observe.Spans(lives, observe.Deleted, observe.OutOfCatalog)
+			measured := map[string]float64{
+				"main_gate_ms_p50":        observe.Quantile(gates, 0.5),
+				"main_gate_ms_p90":        observe.Quantile(gates, 0.9),
+				"main_gone_ms_p50":        observe.Quantile(gone, 0.5),
+				"main_gone_ms_p90":        observe.Quantile(gone, 0.9),
+				"main_sigterm_after_gone": sigtermAfterGone(lives),
+				"main_requests":           float64(requests),
+				"main_failed_requests":    float64(failed),
+			}
+			if s.Placement == contract.PlacementContainer {
+				s.Must(figures.Merge(s.FiguresFile(), measured))
+			}
+			for _, name := range slices.Sorted(maps.Keys(measured)) {
+				s.Logf("%-26s %10.2f", name, measured[name])
+			}
+			if len(gates) != restartReplicas || len(gone) != restartReplicas {
+				s.Errorf("saw %d gates open and %d instances leave, want %d each", len(gates), len(gone), restartReplicas)
+			}
+			f.judge(fresh)
+		})
 	})
 }
 

@@ -490,7 +490,7 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 		say(contract.TagsPath, `{"tags": ["primary"]}`)
 		s.Must(scenario.Kill("agentlet run", string(pod.UID)))
 		s.Eventually("the restart", func(context.Context) (bool, error) {
-			status := agentletOf(s.Pod("db"))
+			status := scenario.AgentletStatus(s.Pod("db"))
 			return status.RestartCount > 0 && status.State.Running != nil, nil
 		})
 	})

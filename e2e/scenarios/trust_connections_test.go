@@ -179,7 +179,7 @@ func floodAgentlet(s *scenario.S, lasts time.Duration, begin func(strangers stra
 		askWhile(s, lasts, url+contract.LivezPath, url+contract.MetricsPath)
 	})
 	s.Then("it was not restarted, has missed no heartbeat, and its instance has passed all the time", func() {
-		if n := agentletOf(s.Pod("pod")).RestartCount; n > 0 {
+		if n := scenario.AgentletStatus(s.Pod("pod")).RestartCount; n > 0 {
 			s.Errorf("%d restarts", n)
 		}
 		if n := metric(s, url+contract.MetricsPath, "agentlet_heartbeats_missed_total"); n > 0 {

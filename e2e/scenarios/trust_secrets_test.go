@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -96,7 +97,7 @@ func planted(s *scenario.S, literal, referred string) map[string]string {
 		"a secret of the application's environment":  referred,
 		"the agentlet's token":                       tokenInside(s, "web"),
 	}
-	for _, env := range pod.Spec.InitContainers[0].Env {
+	for _, env := range registration.Agentlet(pod).Env {
 		if env.Name == contract.EnvNonce {
 			secrets["the drain hooks' nonce"] = env.Value
 		}

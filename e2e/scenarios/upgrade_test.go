@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -110,7 +110,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 	unchanged("while the older agentlets go on")
 	s.When("this tree's agentlet takes over in the pods that run, whose older one is frozen, so that it can't drain them", func() {
 		for _, pod := range s.Pods(s.Ctx) {
-			started := agentletOf(&pod).RestartCount
+			started := scenario.AgentletStatus(&pod).RestartCount
 			process, err := scenario.FindProcess("agentlet run", string(pod.UID))
 			s.Must(err)
 			s.Must(syscall.Kill(process.PID, syscall.SIGSTOP))
@@ -119,7 +119,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 			s.Must(err)
 			s.Eventually("the agentlet of "+pod.Name, func(ctx context.Context) (bool, error) {
 				now := s.Pod(pod.Name)
-				if agentletOf(now).RestartCount == started {
+				if scenario.AgentletStatus(now).RestartCount == started {
 					return false, errors.New("it has not restarted")
 				}
 				_, err := adopted(ctx, now)
@@ -177,6 +177,5 @@ func adopted(ctx context.Context, pod *corev1.Pod) (registrations float64, err e
 }
 
 func agentletImage(pod *corev1.Pod) string {
-	i := slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == contract.ContainerName })
-	return pod.Spec.InitContainers[i].Image
+	return registration.Agentlet(pod).Image
 }
