@@ -1,7 +1,8 @@
 // Command sample is the application of scenarios and the demo: an HTTP server that says who it is.
 //
 //	GET /         the pod's name; with UPSTREAM (host:port) what is said there, on a new connection
-//	GET /ready    200, or 503 until READY_AFTER has passed since the start and while /unready was the last word
+//	GET /ready    200, or 503 until READY_AFTER has passed since the start and while /unready was the last word; with
+//	              DEAF_TO_ITSELF always 503 for whoever asks from within the pod, as where a mesh or a policy is in the way
 //	PUT /ready    ready, and whole, from now on
 //	PUT /unready  not ready from now on
 //	PUT /broken   500 to every GET from now on
@@ -71,8 +72,8 @@ func run() error {
 		}
 		fmt.Fprintln(w, os.Getenv("POD_NAME"))
 	})
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready() {
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
+		if !ready() || os.Getenv("DEAF_TO_ITSELF") != "" && fromWithin(r) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
@@ -126,6 +127,17 @@ func run() error {
 		time.Sleep(duration("LINGER"))
 		return nil
 	}
+}
+
+// fromWithin reports whether a request comes from the pod itself.
+func fromWithin(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	from, _, err := net.SplitHostPort(r.RemoteAddr)
+	to, _, errTo := net.SplitHostPort(local.String())
+	return err == nil && errTo == nil && from == to
 }
 
 func duration(name string) time.Duration {

@@ -105,6 +105,56 @@ func TestProbeKinds(t *testing.T) {
 	})
 }
 
+// TestProbeKeepsNobodyOut is about readiness: start, the default, where the agentlet's probes can't succeed, and the kubelet's do:
+// the pod is as ready as the kubelet says.
+func TestProbeKeepsNobodyOut(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	kinds := []string{"deaf", "exec"}
+	s.When("pods start that the agentlet can't probe: one answers the kubelet alone, one has an exec probe", func() {
+		for _, name := range kinds {
+			template := slowly(s, name)
+			app := &template.Spec.Containers[0]
+			app.ReadinessProbe.PeriodSeconds = 1
+			scenario.SetEnv(&template, "DEAF_TO_ITSELF", "true")
+			if name == "exec" {
+				app.ReadinessProbe.ProbeHandler = corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/sample", "true"}}}
+			}
+			if warnings := createFromFile(s, name, template); strings.Contains(warnings, "probe") {
+				s.Errorf("%s: kubectl says\n%s", name, warnings)
+			}
+		}
+	})
+	probes := func(name string) float64 {
+		text, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", name+":19500", "proxy", "metrics").DoRaw(s.Ctx)
+		s.Must(err)
+		n, err := scenario.Sum(text, "agentlet_requests_total", func(labels map[string]string) bool { return labels["operation"] == "probe_container" })
+		s.Must(err)
+		return n
+	}
+	before := map[string]float64{}
+	s.Then("they are Ready, and passing", func() {
+		for _, name := range kinds {
+			s.AwaitReady(name)
+			s.AwaitCatalog(s.Service()+"-"+name, 1)
+			before[name] = probes(name)
+		}
+	})
+	s.Then("they stay so, and nothing is probed any more", func() {
+		s.Pause(5 * time.Second)
+		for _, name := range kinds {
+			if n := probes(name) - before[name]; n > 0 {
+				s.Errorf("%s: %.0f probes after the kubelet's first word", name, n)
+			}
+			if len(s.Passing(s.Service()+"-"+name)) != 1 || !scenario.IsReady(s.Pod(name)) {
+				s.Errorf("%s: not passing, or not Ready", name)
+			}
+		}
+		if before["deaf"] == 0 || before["exec"] > 0 {
+			s.Errorf("probes before it: %v, want some of deaf and none of exec", before)
+		}
+	})
+}
+
 // createFromFile creates a pod with kubectl, which prints the admission's warnings.
 func createFromFile(s *scenario.S, name string, template corev1.PodTemplateSpec) string {
 	s.Helper()
