@@ -8,9 +8,9 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// Bare is a client of Consul that knows nothing of pods: it registers one instance of a service at a node's agent, and sees it in the
-// catalog by a blocking query, as Timeline sees pods. What that takes is the floor under an agentlet's own times: the part of Consul
-// and of the network, which no agentlet can save. It is for one caller at a time.
+// Bare is a client of Consul that knows nothing of pods: it registers one instance of a service at a node's agent, and sees it
+// in the catalog by a blocking query, as Timeline sees pods. How long that takes is the floor under an agentlet's times: the
+// part of Consul and of the network, which no agentlet can save. It is for one caller at a time.
 type Bare struct {
 	agent   *api.Agent
 	service string
@@ -32,8 +32,8 @@ func NewBare(ctx context.Context, agent, server *api.Client, service string) *Ba
 	return b
 }
 
-// Register puts the instance with a check that is critical. Like the others it returns the time from the call until the catalog was
-// seen to have it so.
+// Register puts the instance with a check that is critical. Like the others it returns the time from the call until the
+// catalog was seen to have it so.
 func (b *Bare) Register(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	err := b.agent.ServiceRegisterOpts(&api.AgentServiceRegistration{

@@ -2,7 +2,7 @@ package scenarios_test
 
 import (
 	"context"
-	"fmt"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -17,8 +17,8 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// So many pods are measured, one at a time, each after a measurement of the floor. The application is ready so long after its start
-// that its agentlet has registered before, wherever in the pod it starts.
+// So many pods are measured, one at a time, each after a measurement of the floor. The application is ready so long after its
+// start that its agentlet has registered before, wherever in the pod it starts.
 const (
 	floorSamples = 100
 	floorAfter   = time.Second
@@ -29,9 +29,9 @@ type floors struct {
 	register, update, deregister, patch []float64
 }
 
-// TestBenchFloor measures an agentlet's times against what nobody can save: bare clients' calls of the same node's Consul agent and of
-// the same API server, between the pods. The readiness is the kubelet's: when an application's readiness could first be known to an
-// agentlet that probes it, nobody else sees.
+// TestBenchFloor measures an agentlet's times against what nobody can save: bare clients' calls of the same node's Consul agent
+// and of the same API server, between the pods. The pods have readiness: kubelet. Where the agentlet probes the application
+// itself, its times begin at a moment that is not seen from outside.
 func TestBenchFloor(t *testing.T) {
 	s := scenario.New(t, scenario.Bench())
 	var pods *singles
@@ -80,8 +80,8 @@ func TestBenchFloor(t *testing.T) {
 	})
 }
 
-// newFloor returns what adds one measurement of each call to the floor. The patch is of a pod that stands on the node without an
-// agentlet, by a token of that pod's as an agentlet has it: one with an agentlet would have its gate written by both.
+// newFloor returns a function that adds one measurement of each call to the floor. It patches the status of a pod without an
+// agentlet, which would write the gate too, with a token that is bound to the pod as an agentlet's is.
 func newFloor(s *scenario.S, pods *singles, floor *floors) (measure func()) {
 	s.Helper()
 	const name = "floor"
@@ -93,12 +93,10 @@ func newFloor(s *scenario.S, pods *singles, floor *floors) (measure func()) {
 	token := tokenOf(s, s.Namespace, "default",
 		&authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: pod.UID})
 	kube := withToken(s, token)
-	status := corev1.ConditionFalse
+	open := false
 	patch := func() (time.Duration, error) {
-		status = map[corev1.ConditionStatus]corev1.ConditionStatus{
-			corev1.ConditionFalse: corev1.ConditionTrue, corev1.ConditionTrue: corev1.ConditionFalse,
-		}[status]
-		return patchGate(s.Ctx, kube, pod, status)
+		open = !open
+		return patchGate(s.Ctx, kube, pod, open)
 	}
 	s.Eventually("the grant to be in force", func(context.Context) (bool, error) {
 		_, err := patch()
@@ -127,10 +125,22 @@ func newFloor(s *scenario.S, pods *singles, floor *floors) (measure func()) {
 }
 
 // patchGate writes a pod's gate as an agentlet does, and returns how long the API server took to answer.
-func patchGate(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, status corev1.ConditionStatus) (time.Duration, error) {
-	body := fmt.Appendf(nil, `{"metadata":{"uid":%q},"status":{"conditions":[{"type":%q,"status":%q,"reason":%q,"message":"the catalog has it","lastTransitionTime":%q}]}}`,
-		pod.UID, contract.Condition, status, contract.Registered, time.Now().UTC().Format(time.RFC3339))
+func patchGate(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, open bool) (time.Duration, error) {
+	status := corev1.ConditionFalse
+	if open {
+		status = corev1.ConditionTrue
+	}
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": pod.UID},
+		"status": map[string]any{"conditions": []any{map[string]any{
+			"type": contract.Condition, "status": status, "reason": contract.Registered, "message": "a measurement",
+			"lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
+		}}},
+	})
+	if err != nil {
+		return 0, err
+	}
 	began := time.Now()
-	_, err := client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+	_, err = client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
 	return time.Since(began), err
 }

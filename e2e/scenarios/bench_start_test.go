@@ -27,8 +27,8 @@ type singles struct {
 	created  int
 }
 
-// newSingles also keeps a pod on another node: the namespace of real pods has others, so that the webhook has granted what a new
-// one needs.
+// newSingles also keeps an injected pod on another node: so the webhook's grant for the namespace is in force before each single
+// pod, as it is where pods are replaced.
 func newSingles(s *scenario.S) *singles {
 	s.Helper()
 	p := &singles{S: s, timeline: observe.NewTimeline(nil), node: s.Cluster.Nodes[0]}
@@ -41,8 +41,8 @@ func newSingles(s *scenario.S) *singles {
 	return p
 }
 
-// start creates a pod of the template, whose application is ready so long after its start and is probed so often. It returns how
-// long it took until the pod was Ready, from before the request for it: admission counts.
+// start creates a pod of the template, whose application is ready so long after its start and is probed so often. It returns
+// how long it took from the request until the pod was Ready: admission counts.
 func (p *singles) start(template corev1.PodTemplateSpec, readyAfter, probePeriod time.Duration) (life observe.Life, took time.Duration) {
 	p.Helper()
 	scenario.SetEnv(&template, "READY_AFTER", readyAfter.String())
