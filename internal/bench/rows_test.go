@@ -15,12 +15,12 @@ func TestMet(t *testing.T) {
 		value float64
 		want  bool
 	}{
-		"below":         {Row{Bar: 5}, 4.9, true},
-		"at it":         {Row{Bar: 5}, 5, true},
-		"above":         {Row{Bar: 5}, 5.1, false},
-		"enough":        {Row{Bar: 1, AtLeast: true}, 1, true},
-		"short":         {Row{Bar: 1, AtLeast: true}, 0.99, false},
-		"only reported": {Row{Bar: math.NaN()}, 1e9, true},
+		"below":         {Row{Target: 5}, 4.9, true},
+		"at it":         {Row{Target: 5}, 5, true},
+		"above":         {Row{Target: 5}, 5.1, false},
+		"enough":        {Row{Target: 1, AtLeast: true}, 1, true},
+		"short":         {Row{Target: 1, AtLeast: true}, 0.99, false},
+		"only reported": {Row{Target: math.NaN()}, 1e9, true},
 	} {
 		if got := c.row.Met(c.value); got != c.want {
 			t.Errorf("%s: Met(%g) = %v, want %v", name, c.value, got, c.want)
@@ -40,8 +40,8 @@ func TestRowsAreNamedOnce(t *testing.T) {
 
 func TestTimesInMillisecondsAreReported(t *testing.T) {
 	for _, row := range Rows() {
-		if row.Unit == "ms" && !math.IsNaN(row.Bar) {
-			t.Errorf("%s has a bar of %g ms, which another machine won't keep: want a ratio to what is measured beside it", row.Name, row.Bar)
+		if row.Unit == "ms" && !math.IsNaN(row.Target) {
+			t.Errorf("%s has a target of %g ms, which another machine won't meet: want a ratio to what is measured beside it", row.Name, row.Target)
 		}
 	}
 }

@@ -56,7 +56,7 @@ var sizing = []string{
 // table of all figures that were measured, or of the named ones among them.
 func (b benchmarks) table(names ...string) string {
 	var table strings.Builder
-	table.WriteString("| figure | measured | bar | samples | what |\n|---|---|---|---|---|\n")
+	table.WriteString("| figure | measured | target | samples | what |\n|---|---|---|---|---|\n")
 	for _, row := range bench.Rows() {
 		if len(names) > 0 && !slices.Contains(names, row.Name) {
 			continue
@@ -69,9 +69,9 @@ func (b benchmarks) table(names ...string) string {
 		if !row.Met(figure) {
 			value = "**" + value + "**"
 		}
-		fmt.Fprintf(&table, "| `%s` | %s | %s | %.0f | %s |\n", row.Name, value, row.BarText(), b.Figures[row.Name+"_n"], row.What)
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %.0f | %s |\n", row.Name, value, row.TargetText(), b.Figures[row.Name+"_n"], row.What)
 	}
-	fmt.Fprintf(&table, "\nMeasured on %s, %s. Bold: beyond the bar.\n", b.Date, b.Machine)
+	fmt.Fprintf(&table, "\nMeasured on %s, %s. Bold: misses the target.\n", b.Date, b.Machine)
 	return table.String()
 }
 
