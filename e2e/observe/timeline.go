@@ -28,11 +28,6 @@ const (
 	Gone            Station = "gone"               // the API server has dropped the pod
 )
 
-// Stations lists all stations in the usual order.
-func Stations() []Station {
-	return []Station{Admitted, ContainersReady, Registered, InCatalog, GateOpen, Ready, Deleted, OutOfCatalog, Terminated, Gone}
-}
-
 // Life is one pod's times. A station that wasn't seen has no entry.
 type Life struct {
 	Pod, UID, Node string
