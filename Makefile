@@ -77,7 +77,7 @@ chaos: ## Cause faults at random on the real cluster: make chaos DURATION=30m SE
 	@cd e2e && go run ./cmd/check chaos --duration '$(DURATION)' --seed '$(SEED)'
 
 .PHONY: bench
-bench: ## Measure on the real cluster and print the figures with their bars: make bench RUN=Life
+bench: ## Measure on the real cluster and print the figures with their targets: make bench RUN=Life
 	@cd e2e && go run ./cmd/check bench --run '$(value RUN)'
 
 .PHONY: bench-scale

@@ -3,6 +3,8 @@
 package observe
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -26,11 +28,6 @@ const (
 	Gone            Station = "gone"               // the API server has dropped the pod
 )
 
-// Stations lists all stations in the usual order.
-func Stations() []Station {
-	return []Station{Admitted, ContainersReady, Registered, InCatalog, GateOpen, Ready, Deleted, OutOfCatalog, Terminated, Gone}
-}
-
 // Life is one pod's times. A station that wasn't seen has no entry.
 type Life struct {
 	Pod, UID, Node string
@@ -48,12 +45,13 @@ func (l Life) Between(from, to Station) (took time.Duration, ok bool) {
 type Timeline struct {
 	mu      sync.Mutex
 	lives   map[string]*Life
+	changed chan struct{} // closed when a life passes a station
 	watcher func(Life, Station)
 }
 
 // NewTimeline returns an empty one. passed, if not nil, is called for each station that a pod passes, one at a time.
 func NewTimeline(passed func(Life, Station)) *Timeline {
-	return &Timeline{lives: map[string]*Life{}, watcher: passed}
+	return &Timeline{lives: map[string]*Life{}, changed: make(chan struct{}), watcher: passed}
 }
 
 // Pass notes that a pod has passed a station; only the first time counts.
@@ -74,9 +72,38 @@ func (t *Timeline) note(uid string, station Station, at time.Time, describe func
 		return
 	}
 	life.At[station] = at
+	close(t.changed)
+	t.changed = make(chan struct{})
 	if t.watcher != nil {
 		t.watcher(life.copy(), station)
 	}
+}
+
+// Await returns a pod's life as soon as it has passed all of these stations.
+func (t *Timeline) Await(ctx context.Context, uid string, stations ...Station) (Life, error) {
+	for {
+		life, changed := t.look(uid)
+		missing := slices.DeleteFunc(slices.Clone(stations), func(s Station) bool { _, passed := life.At[s]; return passed })
+		if len(missing) == 0 {
+			return life, nil
+		}
+		select {
+		case <-ctx.Done():
+			return life, fmt.Errorf("await pod %s: %w; it has not passed %q", uid, ctx.Err(), missing)
+		case <-changed:
+		}
+	}
+}
+
+// look returns a copy of a life, and what is closed when one changes.
+func (t *Timeline) look(uid string) (Life, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	life := Life{UID: uid}
+	if known := t.lives[uid]; known != nil {
+		life = known.copy()
+	}
+	return life, t.changed
 }
 
 // Lives returns a copy of all lives, in the order of their admission.
@@ -95,25 +122,4 @@ func (l *Life) copy() Life {
 	c := *l
 	c.At = maps.Clone(l.At)
 	return c
-}
-
-// Spans returns the times in milliseconds that all lives with both stations took from one to the other.
-func Spans(lives []Life, from, to Station) []float64 {
-	var spans []float64
-	for _, life := range lives {
-		if took, ok := life.Between(from, to); ok {
-			spans = append(spans, float64(took)/float64(time.Millisecond))
-		}
-	}
-	return spans
-}
-
-// Quantile of values by the nearest rank; q from 0 to 1. It returns 0 for no values.
-func Quantile(values []float64, q float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	rank := int(q*float64(len(sorted))+0.9999999) - 1
-	return sorted[min(max(rank, 0), len(sorted)-1)]
 }

@@ -1,22 +1,12 @@
 package observe
 
 import (
+	"context"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
-
-func TestQuantile(t *testing.T) {
-	ten := []float64{10, 9, 8, 7, 6, 5, 4, 3, 2, 1}
-	for _, c := range []struct {
-		values []float64
-		q      float64
-		want   float64
-	}{{nil, 0.5, 0}, {[]float64{7}, 0.99, 7}, {ten, 0, 1}, {ten, 0.5, 5}, {ten, 0.9, 9}, {ten, 0.99, 10}, {ten, 1, 10}} {
-		if got := Quantile(c.values, c.q); got != c.want {
-			t.Errorf("Quantile(%v, %g) = %g, want %g", c.values, c.q, got, c.want)
-		}
-	}
-}
 
 func TestTimelineKeepsTheFirstTime(t *testing.T) {
 	var told []Station
@@ -42,4 +32,31 @@ func TestTimelineKeepsTheFirstTime(t *testing.T) {
 	if len(told) != 3 {
 		t.Errorf("told %v, want each station once", told)
 	}
+}
+
+func TestAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		timeline := NewTimeline(nil)
+		begun := time.Now()
+		timeline.Pass("a", Admitted, begun)
+		go func() {
+			for _, station := range []Station{GateOpen, Ready, Deleted} {
+				time.Sleep(time.Second)
+				timeline.Pass("b", station, time.Now())
+				timeline.Pass("a", station, time.Now())
+			}
+		}()
+		life, err := timeline.Await(t.Context(), "a", Admitted, Ready)
+		if took, ok := life.Between(Admitted, Ready); err != nil || !ok || took != 2*time.Second {
+			t.Errorf("Await = %+v, %v, want a life with Ready after 2s", life, err)
+		}
+		if waited := time.Since(begun); waited != 2*time.Second {
+			t.Errorf("waited %s, want until the last of the stations, 2s", waited)
+		}
+		bounded, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := timeline.Await(bounded, "c", Ready); err == nil || !strings.Contains(err.Error(), `["Ready"]`) {
+			t.Errorf("a pod that never came gave %v, want an error with the station", err)
+		}
+	})
 }

@@ -50,10 +50,10 @@ func TestBenchIdle(t *testing.T) {
 		if cost.kubeWrites > 0 {
 			s.Errorf("%d writes to pods and events", cost.kubeWrites)
 		}
-		if most := barOf(s, "quiet_agent_rpm"); cost.agentRPM > most {
+		if most := targetOf(s, "quiet_agent_rpm"); cost.agentRPM > most {
 			s.Errorf("%.1f requests per pod and minute to the agent, want %g at the most", cost.agentRPM, most)
 		}
-		if most := 4 * barOf(s, "agentlet_millicores"); cost.millicores > most { // this machine may be busy
+		if most := 4 * targetOf(s, "agentlet_millicores"); cost.millicores > most { // this machine may be busy
 			s.Errorf("%.2f millicores for each agentlet, want %g at the most", cost.millicores, most)
 		}
 		if growth := memoryAfter - memoryBefore; growth > 1 {

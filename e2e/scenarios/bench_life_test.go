@@ -108,7 +108,7 @@ func TestBenchUnready(t *testing.T) {
 		for range unreadyTimes {
 			s.Must(put(s, pod, "/unready"))
 			seen, critical := await(s, kubelet, false), await(s, catalog, false)
-			spans = append(spans, float64(critical.Sub(seen))/float64(time.Millisecond))
+			spans = append(spans, observe.Milliseconds(critical.Sub(seen)))
 			s.Must(put(s, pod, "/ready"))
 			await(s, kubelet, true)
 			await(s, catalog, true)

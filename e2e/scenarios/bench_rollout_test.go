@@ -6,56 +6,66 @@ import (
 	"testing"
 	"time"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// A rollout of that many replicas, so often for each variant. The application is ready 2 s after its start.
-const (
-	rolloutReplicas = 20
-	rolloutRepeats  = 3
-	rolloutStart    = "2s"
-)
+// The application of all rollouts is ready so long after its start.
+const rolloutStart = "2s"
 
-// rolloutVariants are annotations by the figure's name; without any, nothing is injected.
-var rolloutVariants = map[string][]string{
-	"plain":      {contract.InjectLabel[len(contract.Prefix):], contract.InjectDisabled},
-	"passing":    {"gate", "passing"},
-	"registered": {"gate", "registered"},
-	"probe":      {"readiness", "probe"},
+// rollout is how many replicas are rolled out, and how often for each variant: annotations by the figure's name.
+type rollout struct {
+	replicas, repeats int
+	variants          map[string][]string
 }
 
-func TestBenchRollout(t *testing.T) {
+// Many replicas at once are bound by the machine's processors as well.
+var (
+	manyReplicas = rollout{20, 3, map[string][]string{
+		"plain":      notInjected,
+		"passing":    {"gate", "passing"},
+		"registered": {"gate", "registered"},
+		"probe":      {"readiness", "probe"},
+	}}
+	fewReplicas = rollout{3, 7, map[string][]string{"plain": notInjected, "default": nil}}
+)
+
+func TestBenchRollout(t *testing.T) { manyReplicas.run(t, "rollout_s_plain") }
+
+func TestBenchRolloutOfThree(t *testing.T) { fewReplicas.run(t, "rollout_s_plain_3") }
+
+// run records the time of the variant "plain" under that name, and the others' ratios to it.
+func (r rollout) run(t *testing.T, plain string) {
 	s := scenario.New(t, scenario.Bench())
 	took := map[string][]float64{}
 	s.When("each variant is rolled out again and again", func() {
 		// Interleaved, so that what else the machine does hits all alike.
-		for range rolloutRepeats {
-			for _, name := range slices.Sorted(maps.Keys(rolloutVariants)) {
-				seconds := rolloutOf(s, rolloutVariants[name])
+		for range r.repeats {
+			for _, name := range slices.Sorted(maps.Keys(r.variants)) {
+				seconds := rolloutOf(s, r.replicas, r.variants[name])
 				took[name] = append(took[name], seconds)
 				s.Logf("%-10s %.1f s", name, seconds)
 			}
 		}
 	})
 	s.Then("their ratios are known", func() {
-		plain := observe.Quantile(took["plain"], 0.5)
-		record(s, "rollout_s_plain", plain, len(took["plain"]))
+		record(s, plain, observe.Quantile(took["plain"], 0.5), len(took["plain"]))
 		for name, seconds := range took {
 			if name != "plain" {
-				record(s, "rollout_ratio_"+name, observe.Quantile(seconds, 0.5)/plain, len(seconds))
+				ratio, err := observe.Ratio(seconds, took["plain"], 0.5)
+				s.Must(err)
+				record(s, "rollout_ratio_"+name, ratio, len(seconds))
 			}
 		}
 	})
 }
 
 // rolloutOf creates a Deployment of the variant, and is the time in seconds that its restart takes.
-func rolloutOf(s *scenario.S, annotations []string) float64 {
+func rolloutOf(s *scenario.S, replicas int, annotations []string) float64 {
 	s.Helper()
 	template := s.Sample(s.Annotations(annotations...))
 	scenario.SetEnv(&template, "READY_AFTER", rolloutStart)
-	s.Deployment(rolloutReplicas, template)
+	s.Deployment(int32(replicas), template)
 	s.Rollout()
 	began := time.Now()
 	s.Restart()

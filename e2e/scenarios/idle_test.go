@@ -53,14 +53,14 @@ func anonymousMiB(s *scenario.S, processes []scenario.Process) float64 {
 	return observe.Quantile(all, 0.5)
 }
 
-// barOf is what the benchmark's figure of that name shall not exceed.
-func barOf(s *scenario.S, name string) float64 {
+// targetOf is what the benchmark's figure of that name shall not exceed.
+func targetOf(s *scenario.S, name string) float64 {
 	s.Helper()
 	i := slices.IndexFunc(bench.Rows(), func(row bench.Row) bool { return row.Name == name })
 	if i < 0 {
 		s.Fatalf("no figure %s", name)
 	}
-	return bench.Rows()[i].Bar
+	return bench.Rows()[i].Target
 }
 
 // quiet is what a moment of an idle namespace looks like from outside.

@@ -8,22 +8,36 @@ import (
 	"github.com/agentlet/agentlet/internal/bench"
 )
 
-func TestBenchmarksTableSaysWhatIsBeyondItsBar(t *testing.T) {
-	b, err := parseBenchmarks([]byte(`{"date": "2026-01-02", "machine": "two cores", "figures": {"gate_ms_p50": 31.26, "gate_ms_p50_n": 300, "gone_ms_p50": 12}}`))
+func TestBenchmarksTable(t *testing.T) {
+	b, err := parseBenchmarks([]byte(`{"date": "2026-01-02", "machine": "two cores", "figures": {
+		"gate_over_floor_p50": 1.526, "gate_over_floor_p50_n": 100, "gone_over_floor_p50": 1.2, "gate_ms_p50": 1000}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := b.table()
-	for _, want := range []string{
-		"| `gate_ms_p50` | **31.3 ms** | ≤ 25 | 300 |", "| `gone_ms_p50` | 12 ms |", "| `storm_s` | not measured | reported |  |",
-		"Measured on 2026-01-02, two cores.",
+	for name, c := range map[string]struct {
+		names      []string
+		has, lacks []string
+	}{
+		"all": {nil, []string{
+			"| `gate_over_floor_p50` | **1.53 ×** | ≤ 1.3 | 100 |", "| `gone_over_floor_p50` | 1.2 × | ≤ 1.3 |",
+			"| `gate_ms_p50` | 1000 ms | reported |", "Measured on 2026-01-02, two cores.",
+		}, []string{"storm_s"}},
+		"chosen":       {[]string{"gone_over_floor_p50"}, []string{"| `gone_over_floor_p50` |"}, []string{"gate_over_floor_p50"}},
+		"not measured": {[]string{"storm_s"}, []string{"Measured on"}, []string{"storm_s", "gone_over_floor_p50"}},
 	} {
-		if !strings.Contains(table, want) {
-			t.Errorf("the table does not say %q:\n%s", want, table)
-		}
-	}
-	if short := b.table("gone_ms_p50"); strings.Contains(short, "gate_ms_p50") || !strings.Contains(short, "gone_ms_p50") {
-		t.Errorf("of chosen figures:\n%s", short)
+		t.Run(name, func(t *testing.T) {
+			table := b.table(c.names...)
+			for _, part := range c.has {
+				if !strings.Contains(table, part) {
+					t.Errorf("the table lacks %q:\n%s", part, table)
+				}
+			}
+			for _, part := range c.lacks {
+				if strings.Contains(table, part) {
+					t.Errorf("the table has %q:\n%s", part, table)
+				}
+			}
+		})
 	}
 }
 

@@ -77,7 +77,7 @@ func command() *cobra.Command {
 		}
 		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, campaign})
 	}
-	bench := add("bench", "Measure, and print the figures with their bars")
+	bench := add("bench", "Measure, and print the figures with their targets")
 	bench.Flags().StringVar(&pattern, "run", ".", "regular expression within the scenarios' names, after TestBench")
 	bench.RunE = func(c *cobra.Command, _ []string) error {
 		return run(c.Context(), []step{kubernetesStep, consulStep, helmStep, benchmarks("^TestBench.*(" + pattern + ")"), figuresStep})

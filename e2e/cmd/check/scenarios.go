@@ -58,7 +58,7 @@ func chaosStep(duration time.Duration, seed string) (step, error) {
 // benchmarks runs the scenarios that measure.
 func benchmarks(pattern string) step {
 	return step{"benchmarks", func(ctx context.Context, t *tree) error {
-		return t.runScenarios(ctx, "bench.log", pattern, "90m", "AGENTLET_BENCH=1")
+		return t.runScenarios(ctx, "bench.log", pattern, "3h", "AGENTLET_BENCH=1")
 	}}
 }
 

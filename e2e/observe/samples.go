@@ -1,0 +1,62 @@
+package observe
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Milliseconds of a duration.
+func Milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// Spans returns the times in milliseconds that all lives with both stations took from one to the other.
+func Spans(lives []Life, from, to Station) []float64 {
+	var spans []float64
+	for _, life := range lives {
+		if took, ok := life.Between(from, to); ok {
+			spans = append(spans, Milliseconds(took))
+		}
+	}
+	return spans
+}
+
+// Quantile of values by the nearest rank; q from 0 to 1. It returns 0 for no values.
+func Quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	rank := int(q*float64(len(sorted))+0.9999999) - 1
+	return sorted[min(max(rank, 0), len(sorted)-1)]
+}
+
+// Ratio is a quantile of values over the same quantile of others. Take as many of both where q is near 0 or 1: the extreme of few
+// values is nearer to the middle than that of many.
+func Ratio(values, over []float64, q float64) (float64, error) {
+	base := Quantile(over, q)
+	if len(values) == 0 || base <= 0 {
+		return 0, fmt.Errorf("ratio of quantile %g: %d values over %d, whose quantile is %g: want values, and more than 0 under them",
+			q, len(values), len(over), base)
+	}
+	return Quantile(values, q) / base, nil
+}
+
+// Added is what the median of values has more than that of others.
+func Added(values, than []float64) (float64, error) {
+	if len(values) == 0 || len(than) == 0 {
+		return 0, fmt.Errorf("difference of medians: %d values and %d: want both", len(values), len(than))
+	}
+	return Quantile(values, 0.5) - Quantile(than, 0.5), nil
+}
+
+// Sums of what was measured together, one by one.
+func Sums(a, b []float64) ([]float64, error) {
+	if len(a) != len(b) {
+		return nil, fmt.Errorf("sums: %d values and %d: want as many", len(a), len(b))
+	}
+	sums := make([]float64, len(a))
+	for i := range a {
+		sums[i] = a[i] + b[i]
+	}
+	return sums, nil
+}

@@ -1,0 +1,146 @@
+package scenarios_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// So many pods are measured, one at a time, each after a measurement of the floor. The application is ready so long after its
+// start that its agentlet has registered before, wherever in the pod it starts.
+const (
+	floorSamples = 100
+	floorAfter   = time.Second
+)
+
+// floors are what bare clients have taken, in milliseconds, one after the other.
+type floors struct {
+	register, update, deregister, patch []float64
+}
+
+// TestBenchFloor measures an agentlet's times against what nobody can save: bare clients' calls of the same node's Consul agent
+// and of the same API server, between the pods. The pods have readiness: kubelet. Where the agentlet probes the application
+// itself, its times begin at a moment that is not seen from outside.
+func TestBenchFloor(t *testing.T) {
+	s := scenario.New(t, scenario.Bench())
+	var pods *singles
+	var measure func()
+	var floor floors
+	s.Given("a namespace with a pod, and bare clients of the node's Consul agent and of the API server", func() {
+		pods = newSingles(s)
+		measure = newFloor(s, pods, &floor)
+		measure() // fills caches
+		floor = floors{}
+	})
+	var lives []observe.Life
+	s.When("pods start and end, one at a time, each after a measurement of the floor", func() {
+		for range floorSamples {
+			s.Pause(time.Second) // the node has cleaned up after the last pod
+			measure()
+			life, _ := pods.start(pinned(s, pods.node, "readiness", "kubelet", "drain-delay", "0s"), floorAfter, time.Second)
+			lives = append(lives, pods.end(life, observe.InCatalog, observe.GateOpen, observe.OutOfCatalog))
+		}
+	})
+	s.Then("their times are known, and how often the floor goes into them", func() {
+		gate, err := observe.Sums(floor.update, floor.patch)
+		s.Must(err)
+		for name, under := range map[string][]float64{
+			"register": floor.register, "update": floor.update, "deregister": floor.deregister, "patch": floor.patch,
+		} {
+			recordSpans(s, "floor_"+name+"_ms", under)
+		}
+		for _, of := range []struct {
+			name     string
+			from, to observe.Station
+			floor    []float64
+		}{
+			{"passing", observe.ContainersReady, observe.InCatalog, floor.update},
+			{"gate", observe.ContainersReady, observe.GateOpen, gate},
+			{"gone", observe.Deleted, observe.OutOfCatalog, floor.deregister},
+		} {
+			spans := observe.Spans(lives, of.from, of.to)
+			recordSpans(s, "single_"+of.name+"_ms", spans)
+			for suffix, q := range map[string]float64{"_p50": 0.5, "_p99": 0.99} {
+				ratio, err := observe.Ratio(spans, of.floor, q)
+				s.Must(err)
+				record(s, of.name+"_over_floor"+suffix, ratio, len(spans))
+			}
+		}
+	})
+}
+
+// newFloor returns a function that adds one measurement of each call to the floor. It patches the status of a pod without an
+// agentlet, which would write the gate too, with a token that is bound to the pod as an agentlet's is.
+func newFloor(s *scenario.S, pods *singles, floor *floors) (measure func()) {
+	s.Helper()
+	const name = "floor"
+	template := pinned(s, pods.node, notInjected...)
+	template.Spec.Containers[0].ReadinessProbe = nil
+	_, err := s.CreatePod(name, template)
+	s.Must(err)
+	pod := s.AwaitReady(name)
+	token := tokenOf(s, s.Namespace, "default",
+		&authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: pod.UID})
+	kube := withToken(s, token)
+	open := false
+	patch := func() (time.Duration, error) {
+		open = !open
+		return patchGate(s.Ctx, kube, pod, open)
+	}
+	s.Eventually("the grant to be in force", func(context.Context) (bool, error) {
+		_, err := patch()
+		return err == nil, err
+	})
+	agent := consulOf(s, pod)
+	bare := observe.NewBare(s.Ctx, agent, s.Consul, s.Service()+"-"+name)
+	s.Cleanup(func() { _ = agent.Agent().ServiceDeregister(s.Service() + "-" + name) }) // it is there only after a failure
+	return func() {
+		ctx, cancel := context.WithTimeout(s.Ctx, time.Minute)
+		defer cancel()
+		for _, call := range []struct {
+			do   func() (time.Duration, error)
+			took *[]float64
+		}{
+			{func() (time.Duration, error) { return bare.Register(ctx) }, &floor.register},
+			{func() (time.Duration, error) { return bare.Pass(ctx) }, &floor.update},
+			{patch, &floor.patch},
+			{func() (time.Duration, error) { return bare.Deregister(ctx) }, &floor.deregister},
+		} {
+			took, err := call.do()
+			s.Must(err)
+			*call.took = append(*call.took, observe.Milliseconds(took))
+		}
+	}
+}
+
+// patchGate writes a pod's gate as an agentlet does, and returns how long the API server took to answer.
+func patchGate(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, open bool) (time.Duration, error) {
+	status := corev1.ConditionFalse
+	if open {
+		status = corev1.ConditionTrue
+	}
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": pod.UID},
+		"status": map[string]any{"conditions": []any{map[string]any{
+			"type": contract.Condition, "status": status, "reason": contract.Registered, "message": "a measurement",
+			"lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
+		}}},
+	})
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	_, err = client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+	return time.Since(began), err
+}

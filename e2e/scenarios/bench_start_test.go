@@ -1,0 +1,131 @@
+package scenarios_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/scenario"
+)
+
+// notInjected are annotations of a pod that the webhook leaves alone.
+var notInjected = []string{contract.InjectLabel[len(contract.Prefix):], contract.InjectDisabled}
+
+// singles are pods that come and go one at a time, on one node, each watched.
+type singles struct {
+	*scenario.S
+	timeline *observe.Timeline
+	node     *cluster.Node
+	created  int
+}
+
+// newSingles also keeps an injected pod on another node: so the webhook's grant for the namespace is in force before each single
+// pod, as it is where pods are replaced.
+func newSingles(s *scenario.S) *singles {
+	s.Helper()
+	p := &singles{S: s, timeline: observe.NewTimeline(nil), node: s.Cluster.Nodes[0]}
+	_, err := p.timeline.Pods(s.Ctx, s.Kube, s.Namespace, "app=sample")
+	s.Must(err)
+	p.timeline.Catalog(s.Ctx, s.Consul, s.Service())
+	_, err = s.CreatePod("standing", pinned(s, s.Cluster.Nodes[1], "service-names", s.Service()+"-standing"))
+	s.Must(err)
+	s.AwaitReady("standing")
+	return p
+}
+
+// start creates a pod of the template, whose application is ready so long after its start and is probed so often. It returns
+// how long it took from the request until the pod was Ready: admission counts.
+func (p *singles) start(template corev1.PodTemplateSpec, readyAfter, probePeriod time.Duration) (life observe.Life, took time.Duration) {
+	p.Helper()
+	scenario.SetEnv(&template, "READY_AFTER", readyAfter.String())
+	template.Spec.Containers[0].ReadinessProbe.PeriodSeconds = int32(probePeriod.Seconds())
+	p.created++
+	began := time.Now()
+	pod, err := p.CreatePod(fmt.Sprintf("single-%d", p.created), template)
+	p.Must(err)
+	life = p.await(string(pod.UID), observe.Ready)
+	return life, life.At[observe.Ready].Sub(began)
+}
+
+// end deletes the pod, and returns its whole life when it is gone.
+func (p *singles) end(life observe.Life, stations ...observe.Station) observe.Life {
+	p.Helper()
+	p.Delete(life.Pod)
+	return p.await(life.UID, append(stations, observe.Gone)...)
+}
+
+func (p *singles) await(uid string, stations ...observe.Station) observe.Life {
+	p.Helper()
+	ctx, cancel := context.WithTimeout(p.Ctx, 2*time.Minute)
+	defer cancel()
+	life, err := p.timeline.Await(ctx, uid, stations...)
+	p.Must(err)
+	return life
+}
+
+// Single pods of each variant are started so often, the application ready so long after its start.
+const (
+	startRepeats = 11
+	startAfter   = 2 * time.Second
+)
+
+// startVariants are annotations by the figure's name. The default is what a pod gets that says nothing.
+var startVariants = map[string][]string{
+	"plain":      notInjected,
+	"default":    nil,
+	"kubelet":    {"readiness", "kubelet"},
+	"registered": {"gate", "registered"},
+}
+
+// startPeriods are periods of the readiness probe, and what they add to a figure's name.
+var startPeriods = []struct {
+	period time.Duration
+	suffix string
+}{{time.Second, ""}, {10 * time.Second, "_10s"}}
+
+func TestBenchStart(t *testing.T) {
+	for _, c := range startPeriods {
+		t.Run(c.period.String(), func(t *testing.T) {
+			s := scenario.New(t, scenario.Bench())
+			took := map[string][]float64{}
+			var pods *singles
+			s.Given("a namespace with a pod", func() { pods = newSingles(s) })
+			s.When("pods of each variant start and end, one at a time, again and again", func() {
+				for round := range startRepeats + 1 {
+					// Interleaved, so that what else the machine does hits all alike.
+					for _, name := range slices.Sorted(maps.Keys(startVariants)) {
+						// The kubelet looks once a second, and a pod's end is seen just after it looked: the starts are spread over
+						// that second, each variant's in the same way.
+						s.Pause(time.Duration(round) * time.Second / (startRepeats + 1))
+						template := pinned(s, pods.node, startVariants[name]...)
+						template.Annotations[contract.DrainDelay] = "0s" // for the time between two pods alone
+						life, ready := pods.start(template, startAfter, c.period)
+						pods.end(life)
+						s.Logf("%d %-10s %.2f s", round, name, ready.Seconds())
+						if round > 0 { // the first of each fills caches
+							took[name] = append(took[name], ready.Seconds())
+						}
+					}
+				}
+			})
+			s.Then("what injection adds is known", func() {
+				record(s, "start_s_plain"+c.suffix, observe.Quantile(took["plain"], 0.5), len(took["plain"]))
+				for name := range startVariants {
+					if name != "plain" {
+						added, err := observe.Added(took[name], took["plain"])
+						s.Must(err)
+						record(s, "start_added_s_"+name+c.suffix, added, len(took[name]))
+					}
+				}
+			})
+		})
+	}
+}
