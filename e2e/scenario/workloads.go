@@ -211,8 +211,13 @@ func Injected(pod *corev1.Pod) bool { return registration.Agentlet(pod) != nil }
 
 // AgentletStatus is the status of a pod's agentlet, wherever it is in the pod; empty where there is none yet.
 func AgentletStatus(pod *corev1.Pod) corev1.ContainerStatus {
+	return ContainerStatus(pod, contract.ContainerName)
+}
+
+// ContainerStatus is the status of a pod's container; empty where there is none yet. The kubelet sorts them by name.
+func ContainerStatus(pod *corev1.Pod, name string) corev1.ContainerStatus {
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if status.Name == contract.ContainerName {
+		if status.Name == name {
 			return status
 		}
 	}

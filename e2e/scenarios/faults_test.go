@@ -299,7 +299,7 @@ func TestFaultApplicationRestartedAlone(t *testing.T) {
 			s.Must(scenario.Kill("/sample", string(pod.UID)))
 			s.Eventually("the restart", func(context.Context) (bool, error) {
 				now := s.Pod("pod")
-				return now.Status.ContainerStatuses[0].RestartCount > 0 && scenario.IsReady(now), nil
+				return scenario.ContainerStatus(now, "app").RestartCount > 0 && scenario.IsReady(now), nil
 			})
 		})
 		s.Then("it was never deregistered, and passes again", func() {

@@ -407,7 +407,7 @@ func breakRevision(t *testing.T, policy appsv1.PodManagementPolicyType) {
 				return false, nil
 			}
 			broken = &pods[2]
-			return broken.Status.ContainerStatuses[0].State.Running != nil, nil
+			return scenario.ContainerStatus(broken, "app").State.Running != nil, nil
 		})
 	})
 	s.Then("the update stops at it, says why, and clients have the other two", func() {
@@ -482,7 +482,7 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 			s.Errorf("%s with %q", health, output)
 		}
 		s.Pause(3 * time.Second)
-		if now := s.Pod("db"); !scenario.IsReady(now) || gateOf(s, "db").Status != corev1.ConditionTrue || now.Status.ContainerStatuses[0].RestartCount > 0 {
+		if now := s.Pod("db"); !scenario.IsReady(now) || gateOf(s, "db").Status != corev1.ConditionTrue || scenario.ContainerStatus(now, "app").RestartCount > 0 {
 			s.Errorf("the pod is %+v", now.Status)
 		}
 	})
