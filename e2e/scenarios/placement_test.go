@@ -78,7 +78,7 @@ func TestPlacementSlowPostStart(t *testing.T) {
 			s.AwaitGone(pod)
 		})
 		s.When("another one is deleted while its hook runs", func() {
-			_, err := s.CreatePod("early", template(func(c *corev1.Container) { c.Lifecycle.PostStart.Sleep.Seconds = 60 }))
+			_, err := s.CreatePod("early", template(func(c *corev1.Container) { c.Lifecycle.PostStart.Sleep.Seconds = 25 }))
 			s.Must(err)
 			s.Eventually("the application's process", func(context.Context) (bool, error) {
 				pod = s.Pod("early")
