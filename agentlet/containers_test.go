@@ -206,9 +206,12 @@ func TestStartAndKubelet(t *testing.T) {
 		"the probe succeeds before the kubelet's": {nil, []probeStep{{listens(true), soon, contract.Passing}}, true},
 		"the kubelet is first":                    {nil, []probeStep{{kubelet(true), soon, contract.Passing}}, false},
 		"the kubelet agrees, and the probe would fail from then on": {nil, []probeStep{
-			{listens(true), soon, contract.Passing}, {kubelet(true), soon, contract.Passing},
-			{listens(false), time.Minute, contract.Passing}, {kubelet(false), 0, contract.Critical},
-			{listens(true), time.Minute, contract.Critical}, {kubelet(true), 0, contract.Passing},
+			{listens(true), soon, contract.Passing},
+			{kubelet(true), soon, contract.Passing},
+			{listens(false), time.Minute, contract.Passing},
+			{kubelet(false), 0, contract.Critical},
+			{listens(true), time.Minute, contract.Critical},
+			{kubelet(true), 0, contract.Passing},
 		}, false},
 		"a probe that never succeeds keeps nobody out": {nil, []probeStep{
 			{listens(false), time.Minute, contract.Critical}, {kubelet(true), 0, contract.Passing},
@@ -217,16 +220,21 @@ func TestStartAndKubelet(t *testing.T) {
 			{listens(true), soon, contract.Passing}, {listens(false), soon, contract.Critical}, {kubelet(true), 0, contract.Passing},
 		}, false},
 		"a kubelet that never agrees": {nil, []probeStep{
-			{listens(true), kubeletTime - time.Second, contract.Passing}, {listens(true), 2 * time.Second, contract.Critical},
+			{listens(true), kubeletTime - time.Second, contract.Passing},
+			{listens(true), 2 * time.Second, contract.Critical},
 			{kubelet(true), soon, contract.Passing},
 		}, false},
 		"a container that takes long is left to the kubelet": {nil, []probeStep{
-			{listens(false), startsWithin + time.Second, contract.Critical}, {listens(true), time.Minute, contract.Critical},
+			{listens(false), startsWithin + time.Second, contract.Critical},
+			{listens(true), time.Minute, contract.Critical},
 			{kubelet(true), soon, contract.Passing},
 		}, false},
 		"a restarted container is probed again": {nil, []probeStep{
-			{listens(true), soon, contract.Passing}, {kubelet(true), soon, contract.Passing},
-			{listens(false), soon, contract.Passing}, {restarts, soon, contract.Critical}, {listens(true), soon, contract.Passing},
+			{listens(true), soon, contract.Passing},
+			{kubelet(true), soon, contract.Passing},
+			{listens(false), soon, contract.Passing},
+			{restarts, soon, contract.Critical},
+			{listens(true), soon, contract.Passing},
 		}, true},
 		"an exec probe is left to the kubelet": {func(c *corev1.Container) { c.ReadinessProbe = execProbe() }, []probeStep{
 			{listens(true), time.Minute, contract.Critical}, {kubelet(true), soon, contract.Passing},
