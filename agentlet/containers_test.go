@@ -263,6 +263,21 @@ func TestStartAndKubelet(t *testing.T) {
 	}
 }
 
+// TestStartProbesEagerly: ten times a second at first, then five times.
+func TestStartProbesEagerly(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		pod := probed(nil)
+		delete(pod.Annotations, contract.Readiness)
+		w.start(t, pod)
+		after(eagerFor)
+		eager := w.count("probe")
+		after(eagerFor)
+		if later := w.count("probe") - eager; eager < 290 || eager > 310 || later < 145 || later > 155 {
+			t.Errorf("%d probes in the first %s and %d in the next, want 300 and 150", eager, eagerFor, later)
+		}
+	})
+}
+
 // TestStartLeavesOldContainersToTheKubelet: an agentlet that starts beside a container that has run for long, and is unready,
 // knows nothing better than the kubelet does.
 func TestStartLeavesOldContainersToTheKubelet(t *testing.T) {

@@ -23,6 +23,9 @@ const (
 	// result so far, while its threshold is not reached: three failures in a row, the usual threshold, are there after 0.2 to 0.4 s.
 	probeEvery = 200 * time.Millisecond
 	probeAgain = 100 * time.Millisecond
+	// eagerFor is how long after its start a container is probed each probeAgain, where the kubelet's first word is awaited: a
+	// gate that opens a moment after the kubelet's probe, and not before it, costs the pod one of the kubelet's looks, a second.
+	eagerFor = 30 * time.Second
 	// kubeletLag is how long after its probe the kubelet's result may take to reach the pod's status.
 	kubeletLag = 5 * time.Second
 	// startsWithin is how long after its start a container is probed until the kubelet's first word: of one that takes longer to
@@ -109,6 +112,9 @@ func (w *worker) begin(now time.Time) {
 // record one probe, under its thresholds.
 func (w *worker) record(passed bool, now time.Time) {
 	w.due = now.Add(probeEvery)
+	if w.startOnly && now.Before(w.begun.Add(eagerFor)) {
+		w.due = now.Add(probeAgain)
+	}
 	said, threshold := resultNotReady, w.current().FailureThreshold
 	if passed {
 		said, threshold = resultReady, w.current().SuccessThreshold

@@ -199,7 +199,7 @@ var keys = []Key{
 		Where:   podAnnotation,
 		Form:    "start, kubelet or probe",
 		Default: string(ReadinessStart),
-		Doc:     "whose word on the containers' readiness counts: the kubelet's, and with start, until the kubelet has called a container ready for the first time, that of its own readiness probe, run by the agentlet each 200 ms; with probe the agentlet goes on probing for the pod's life, each 200 ms, and each 100 ms while the probes are about to change the readiness, and a container is ready while both say so",
+		Doc:     "whose word on the containers' readiness counts: the kubelet's, and with start, until the kubelet has called a container ready for the first time, that of its own readiness probe, run by the agentlet each 100 ms, and each 200 ms from half a minute on; with probe the agentlet goes on probing for the pod's life, each 200 ms, and each 100 ms while the probes are about to change the readiness, and a container is ready while both say so",
 	},
 	{
 		Name:    Placement,
