@@ -179,9 +179,16 @@ func settings(pod *corev1.Pod, s *registration.Settings) [][]printer.Cell {
 		row("drain hooks", hooks(pod, s)),
 		row("heartbeat",
 			fmt.Sprintf("TTL %s; the node's Consul agent reaps it %s after the last one", s.HeartbeatTTL, s.DeregisterAfter)),
-		row("agentlet", fmt.Sprintf("port %d, log level %s, %s", s.AgentletPort, s.LogLevel, resources(&s.Resources))),
+		row("agentlet", fmt.Sprintf("%s, port %d, log level %s, %s", place(s), s.AgentletPort, s.LogLevel, resources(&s.Resources))),
 	}
 	return rows
+}
+
+func place(s *registration.Settings) string {
+	if s.Placement == contract.PlacementSidecar {
+		return "a native sidecar"
+	}
+	return "the last of the containers"
 }
 
 func gate(s *registration.Settings) string {
@@ -204,10 +211,11 @@ func gate(s *registration.Settings) string {
 }
 
 func readiness(s *registration.Settings) string {
-	text := "as the kubelet says"
-	if s.Readiness == contract.ReadinessProbe {
-		text = "by the containers' own probes, which the agentlet runs itself"
-	}
+	text := map[contract.ReadinessSource]string{
+		contract.ReadinessStart:   "as the kubelet says; until it first says ready, by the containers' own probes, which the agentlet runs",
+		contract.ReadinessKubelet: "as the kubelet says",
+		contract.ReadinessProbe:   "by the containers' own probes, which the agentlet runs itself",
+	}[s.Readiness]
 	if len(s.Exclude) > 0 {
 		text += ", without " + strings.Join(s.Exclude, ", ")
 	}
