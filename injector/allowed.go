@@ -14,10 +14,10 @@ const everything = "*"
 
 // globKind is one of the kinds of what a namespace's pods may register.
 type globKind struct {
-	annotation, chartValue string
-	ofConfig               func(*Config) string
-	parse                  func(text, source string) (registration.Globs, error)
-	of                     func(*registration.Allowed) *registration.Globs
+	annotation, field string
+	ofConfig          func(*Config) string
+	parse             func(text, source string) (registration.Globs, error)
+	of                func(*registration.Allowed) *registration.Globs
 }
 
 var globKinds = [...]globKind{
@@ -40,7 +40,7 @@ func (c *Config) validateAllowed(root *field.Path) (errs field.ErrorList) {
 			continue
 		}
 		if _, err := kind.parse(text, ""); err != nil {
-			errs = append(errs, field.Invalid(root.Child(kind.chartValue), text, kind.problem(err)))
+			errs = append(errs, field.Invalid(root.Child(kind.field), text, kind.problem(err)))
 		}
 	}
 	return errs
@@ -50,7 +50,7 @@ func (c *Config) validateAllowed(root *field.Path) (errs field.ErrorList) {
 func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs field.ErrorList) {
 	for k := range globKinds {
 		kind := &globKinds[k]
-		text, source := kind.ofConfig(&i.config), "the chart's "+kind.chartValue
+		text, source := kind.ofConfig(&i.config), "the webhook's --"+contract.Short(kind.annotation)
 		if own, there := request.NamespaceAnnotations[kind.annotation]; there {
 			text, source = own, fmt.Sprintf("annotation %s of namespace %s", kind.annotation, request.Namespace)
 		} else if text == "" {

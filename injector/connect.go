@@ -253,7 +253,7 @@ func (i *Injector) proxyErrors(f *existing, service string) field.ErrorList {
 	case service == "" || f.proxy && f.agentlet != nil:
 		return nil
 	case i.parts.proxy == nil:
-		return field.ErrorList{field.Forbidden(path, "this installation has no mesh proxy: the chart's connect.image is empty")}
+		return field.ErrorList{field.Forbidden(path, "this installation has no mesh proxy: the webhook's --connect-image is empty")}
 	case f.agentlet != nil && !i.parts.proxy.lentBy(f.agentlet):
 		return field.ErrorList{field.Forbidden(path, "the agentlet that is in the pod already would make no token for the mesh proxy; "+
 			"create the pod without it, and both are added")}

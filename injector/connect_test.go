@@ -52,9 +52,9 @@ func TestNoProxyToBeHad(t *testing.T) {
 		want        Outcome
 		err         string
 	}{
-		"no image, nothing there": {nil, func(c *Config) { c.Connect = Connect{} }, nil, Denied, "connect.image is empty"},
+		"no image, nothing there": {nil, func(c *Config) { c.Connect = Connect{} }, nil, Denied, "--connect-image is empty"},
 		"no image, the proxy alone": {
-			func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, without(contract.ContainerName), Denied, "connect.image is empty",
+			func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, without(contract.ContainerName), Denied, "--connect-image is empty",
 		},
 		"no image, both":            {func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, func(*corev1.Pod) {}, Skipped, ""},
 		"the agentlet alone":        {func(*Config) {}, func(*Config) {}, without(contract.ProxyContainerName), Injected, ""},
