@@ -123,7 +123,7 @@ func TestAllowedOfAnInstallationIsJudged(t *testing.T) {
 		config := testConfig()
 		config.AllowedServices, config.AllowedTags = text, text
 		_, err := New(config)
-		if (err == nil) != good || err != nil && (!strings.Contains(err.Error(), "allowedServices") || !strings.Contains(err.Error(), "allowedTags")) {
+		if (err == nil) != good || err != nil && (!strings.Contains(err.Error(), "--allowed-services") || !strings.Contains(err.Error(), "--allowed-tags")) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
