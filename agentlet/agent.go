@@ -189,14 +189,16 @@ func (s *state) handleWatch(id, hash string, err error) {
 
 // agentProblem is what is wrong between the registrar and its Consul agent, if anything is.
 func agentProblem(s *state) (wrong gateStatus, found bool) {
-	agent := "the Consul agent at " + s.identity.ConsulAddress
 	switch {
 	case !s.conn.answers():
-		return gateStatus{reason: contract.ConsulUnreachable, message: agent + " is unreachable" + s.cause(getLeader{})}, true
+		return gateStatus{
+			reason:  contract.ConsulUnreachable,
+			message: s.identity.agent() + " is unreachable" + s.cause(getLeader{}),
+		}, true
 	case !s.conn.hasLeader():
-		message := agent + " has no cluster leader"
+		message := s.identity.agent() + " has no cluster leader"
 		if err := s.retries[getLeader{}.key()].err; err != nil && !errors.Is(err, errNoLeader) {
-			message = agent + " did not say whether it has a cluster leader: " + err.Error()
+			message = s.identity.agent() + " did not say whether it has a cluster leader: " + err.Error()
 		}
 		return gateStatus{reason: contract.ConsulUnreachable, message: message}, true
 	case loginFailure(s) != nil:
@@ -205,21 +207,24 @@ func agentProblem(s *state) (wrong gateStatus, found bool) {
 			message: "ACL login by way of " + s.identity.ConsulAddress + " failed: " + loginFailure(s).Error(),
 		}, true
 	case rejection(s) != nil:
-		return gateStatus{reason: contract.RegistrationRejected, message: agent + " refused: " + rejection(s).Error()}, true
+		return gateStatus{
+			reason:  contract.RegistrationRejected,
+			message: s.identity.agent() + " refused: " + rejection(s).Error(),
+		}, true
 	case lastError(s) != nil:
 		return gateStatus{
 			reason:  contract.RegistrationFailed,
-			message: agent + " answered with an error: " + lastError(s).Error(),
+			message: s.identity.agent() + " answered with an error: " + lastError(s).Error(),
 		}, true
 	case s.conn.unhealthy():
 		return gateStatus{
 			reason:  contract.ConsulUnreachable,
-			message: agent + ": TTL check updates time out; the agent may be blocked on its servers",
+			message: s.identity.agent() + ": TTL check updates time out; the agent may be blocked on its servers",
 		}, true
 	case !s.conn.listed && s.cause(listServices{}) != "":
 		return gateStatus{
 			reason:  contract.ConsulUnreachable,
-			message: agent + ": listing services failed" + s.cause(listServices{}),
+			message: s.identity.agent() + ": listing services failed" + s.cause(listServices{}),
 		}, true
 	}
 	return wrong, false

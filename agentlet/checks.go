@@ -53,8 +53,8 @@ func planHeartbeat(s *state, i *instance, now time.Time, p *schedule) (due bool)
 // that wait are applied: the agent's own timers wait with them for one lock, which a sync keeps through all its
 // requests (agent/local State.SyncChanges of Consul 1.22), 7 s for each change that the servers don't have.
 func planHeartbeatsWhileUnreachable(s *state, now time.Time, p *schedule) {
-	for _, id := range s.ids() {
-		if i := s.instances[id]; i.agent == present {
+	for _, i := range s.instances {
+		if i.agent == present {
 			planHeartbeat(s, i, now, p)
 		}
 	}

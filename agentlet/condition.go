@@ -24,7 +24,8 @@ type gate struct {
 	// want is what it should say, and since when that is so.
 	want      gateStatus
 	wantSince time.Time
-	// staleAddress: the open gate speaks of another address, from before a reboot of the node, and doesn't count.
+	// staleAddress: an open gate speaks of another address, from before a reboot of the node. It doesn't count until the gate should
+	// be open for this one, because the watch may deliver it once more after it was overwritten.
 	staleAddress bool
 	// othersAt is the pod as it was when the other system's gates were last written; nil: they weren't.
 	othersAt *corev1.Pod
@@ -163,13 +164,12 @@ func (s *state) handleStatusPatched(c patchStatus, version string, err error, t 
 		t.metrics.gateUpdated(s, c.condition)
 		t.log.Info("readiness gate updated", "status", string(c.condition.Status), "reason", c.condition.Reason)
 		s.gate.written, s.gate.version, s.gate.writtenAt = &c.condition, version, t.now
-		if order, known := s.gate.compare(s.pod); order < 0 || !known {
+		if order, known := s.gate.compare(s.pod); order < 0 || !known && s.pod == c.pod {
 			s.gate.current = &c.condition
-		} // else the watch has overtaken the answer, and may have delivered others' changes since
+		} // else the watch has overtaken the answer, or may have, and may have delivered others' changes since
 		if len(c.others) > 0 {
 			s.gate.othersAt = c.pod
 		}
-		s.gate.staleAddress = s.gate.staleAddress && c.condition.Status == corev1.ConditionTrue
 	}
 }
 

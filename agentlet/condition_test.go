@@ -180,28 +180,38 @@ func TestTransitionTimeIsKeptWhereTheStatusStays(t *testing.T) {
 // TestForeignConditionIsOverwritten has somebody close an open gate again and again, in whatever order the answers to
 // the registrar's writes and the changes of the pod arrive. A second after the last change the gate is open.
 func TestForeignConditionIsOverwritten(t *testing.T) {
-	for seed := range uint64(300) {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			random := rand.New(rand.NewPCG(seed, 0))
-			upTo := func(most time.Duration) time.Duration { return time.Duration(random.Int64N(int64(most) + 1)) }
-			p := &play{consulModel: newModel(ctx), pod: ready(testPod(), true), version: 1}
-			p.usualDelays()
-			p.fail, p.onWrite = p.fault, p.write
-			p.begin()
-			defer func() { p.end() }()
-			time.Sleep(time.Minute)
-			p.update(func() { p.watchDelay, p.answerDelay = upTo(30*time.Millisecond), upTo(30*time.Millisecond) })
-			for range 1 + random.IntN(4) {
-				p.change(func(pod *corev1.Pod) { pod.Status.Conditions, p.open = []corev1.PodCondition{foreign()}, false })
-				time.Sleep(upTo(60 * time.Millisecond))
-			}
-			time.Sleep(time.Second)
-			if c := condition(p.now(), contract.Condition); c == nil || c.Status != gateOpen {
-				t.Fatalf("seed %d: with answers after %s and changes after %s the gate stays %+v", seed, p.answerDelay, p.watchDelay, c)
+	for name, versionPrefix := range map[string]string{
+		"versions that can be compared":   "",
+		"versions that can't be compared": "v",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(300) {
+				synctest.Test(t, func(t *testing.T) { closeByHand(t, seed, versionPrefix) })
 			}
 		})
+	}
+}
+
+func closeByHand(t *testing.T, seed uint64, versionPrefix string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	random := rand.New(rand.NewPCG(seed, 0))
+	upTo := func(most time.Duration) time.Duration { return time.Duration(random.Int64N(int64(most) + 1)) }
+	p := &play{consulModel: newModel(ctx), pod: ready(testPod(), true), version: 1, versionPrefix: versionPrefix}
+	p.usualDelays()
+	p.fail, p.onWrite = p.fault, p.write
+	p.begin()
+	defer func() { p.end() }()
+	time.Sleep(time.Minute)
+	p.update(func() { p.watchDelay, p.answerDelay = upTo(30*time.Millisecond), upTo(30*time.Millisecond) })
+	for range 1 + random.IntN(4) {
+		p.change(func(pod *corev1.Pod) { pod.Status.Conditions, p.open = []corev1.PodCondition{foreign()}, false })
+		time.Sleep(upTo(60 * time.Millisecond))
+	}
+	time.Sleep(time.Second)
+	if c := condition(p.now(), contract.Condition); c == nil || c.Status != gateOpen {
+		t.Fatalf("seed %d: with answers after %s and changes after %s the gate stays %+v", seed, p.answerDelay, p.watchDelay, c)
 	}
 }
 

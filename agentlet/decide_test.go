@@ -118,7 +118,7 @@ func randomState(random *rand.Rand) *state {
 	}
 	view := CatalogView{Index: 7, Instances: map[string]CatalogInstance{}}
 	errs := []error{ErrRejected, ErrDenied, ErrUnknownToken, ErrLate, errors.New("500 disk full")}
-	for _, id := range s.ids() {
+	for _, id := range slices.Sorted(maps.Keys(s.instances)) {
 		i := s.instances[id]
 		i.agent, i.registered, i.confirmed = presence(random.IntN(3)), chance(2), chance(2)
 		if i.want != nil && chance(2) {

@@ -50,6 +50,9 @@ type Identity struct {
 // Prefix of the IDs of all instances of this pod.
 func (i Identity) Prefix() string { return contract.ServicePrefix(i.Namespace, i.Pod, i.UID) }
 
+// agent is the node's Consul agent, as messages call it.
+func (i Identity) agent() string { return "the Consul agent at " + i.ConsulAddress }
+
 // define makes the definitions of all services of a pod with this IP, and with the IP second of the other family, if the
 // pod is dual-stack. A mesh proxy's follows its service's.
 func define(identity Identity, ip, second string, reg *registration.Registration) []Definition {
@@ -186,7 +189,18 @@ func same(want, have Definition) bool {
 			return false
 		}
 	}
-	return maps.Equal(withoutSyncGeneration(want.Meta), withoutSyncGeneration(have.Meta))
+	return containsMeta(want.Meta, have.Meta) && containsMeta(have.Meta, want.Meta)
+}
+
+// containsMeta reports whether all of a's meta but the sync generation is in b. Each plan asks, so that nothing is copied.
+func containsMeta(a, b map[string]string) bool {
+	for name, value := range a {
+		other, there := b[name]
+		if name != contract.MetaSyncGeneration && name != contract.MetaNudge && (!there || other != value) {
+			return false
+		}
+	}
+	return true
 }
 
 // sameProxy leaves opaque configurations out: Consul reads their numbers as it likes.

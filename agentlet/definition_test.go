@@ -88,3 +88,46 @@ func TestSyncGenerationOfForeignMeta(t *testing.T) {
 		}
 	}
 }
+
+func TestSameLeavesOutWhatOthersMaySet(t *testing.T) {
+	override := func(d *Definition) { d.EnableTagOverride = true }
+	for name, c := range map[string]struct {
+		both, have func(d *Definition)
+		want       bool
+	}{
+		"nothing edited":                   {nil, nil, true},
+		"the name":                         {nil, func(d *Definition) { d.Name = "other" }, false},
+		"the port":                         {nil, func(d *Definition) { d.Port++ }, false},
+		"the address":                      {nil, func(d *Definition) { d.Address = "10.9.9.9" }, false},
+		"the tags":                         {nil, func(d *Definition) { d.Tags = nil }, false},
+		"the tags under the tag override":  {override, func(d *Definition) { d.Tags = nil }, true},
+		"the tag override":                 {nil, override, false},
+		"Consul's default weights":         {nil, func(d *Definition) { d.Weights = &registration.Weights{Passing: 1, Warning: 1} }, true},
+		"other weights":                    {nil, func(d *Definition) { d.Weights = &registration.Weights{Passing: 2, Warning: 1} }, false},
+		"a tagged address":                 {nil, func(d *Definition) { d.TaggedAddresses = nil }, false},
+		"another's tagged address as well": {nil, func(d *Definition) { d.TaggedAddresses["wan"] = registration.TaggedAddress{} }, true},
+		"more meta":                        {nil, func(d *Definition) { d.Meta["more"] = "" }, false},
+		"less meta":                        {nil, func(d *Definition) { delete(d.Meta, "team") }, false},
+		"another value of meta":            {nil, func(d *Definition) { d.Meta["team"] = "edge" }, false},
+		"a sync generation":                {nil, func(d *Definition) { d.Meta[contract.MetaSyncGeneration] = "3" }, true},
+		"a sync generation of old":         {nil, func(d *Definition) { d.Meta[contract.MetaNudge] = "3" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			definition := func(change ...func(d *Definition)) Definition {
+				d := Definition{Service: registration.Service{
+					Name: "web", Port: 8080, Address: "10.1.0.5", Tags: []string{"a"}, Meta: map[string]string{"team": "core"},
+					TaggedAddresses: map[string]registration.TaggedAddress{"lan": {Address: "10.1.0.5", Port: 8080}},
+				}}
+				for _, change := range change {
+					if change != nil {
+						change(&d)
+					}
+				}
+				return d
+			}
+			if got := same(definition(c.both), definition(c.both, c.have)); got != c.want {
+				t.Errorf("same is %t, want %t", got, c.want)
+			}
+		})
+	}
+}

@@ -45,8 +45,7 @@ func planRemoval(s *state, now time.Time, p *schedule) {
 		p.add(s, now, listServices{generation: s.writeGeneration})
 	}
 	parting := false
-	for _, id := range s.ids() {
-		i := s.instances[id]
+	for id, i := range s.instances {
 		switch {
 		case i.agent != absent && i.reregisteredCritical && !p.drained && s.passes(i):
 			parting = true // until the catalog has it as critical
@@ -100,7 +99,7 @@ func (s *state) notRemoved(now time.Time) bool {
 
 // notRemovedMessage says what a person must do then.
 func notRemovedMessage(s *state) string {
-	return "the Consul agent at " + s.identity.ConsulAddress + " has removed the pod's instances and the catalog keeps them: " +
+	return s.identity.agent() + " has removed the pod's instances and the catalog keeps them: " +
 		"the agent's own token has to have node:write for its node"
 }
 

@@ -2,7 +2,6 @@ package agentlet
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -140,7 +139,7 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	case found && wrong.reason != contract.ConsulUnreachable:
 		return held(wrong.reason, wrong.message)
 	case found && (s.conn.phase != connUnknown):
-		return held(contract.ConsulUnreachable, "the Consul agent at "+s.identity.ConsulAddress+" is out of reach")
+		return held(contract.ConsulUnreachable, s.identity.agent()+" is out of reach")
 	case found:
 		return eventSpec{} // it isn't known yet whether the agent is away
 	case s.inMaintenance():
@@ -165,10 +164,8 @@ func desiredEndEvent(s *state, now time.Time) eventSpec {
 	case how == drainDropped:
 		return eventSpec{reason: contract.Drained, message: "the catalog has dropped every instance"}
 	case how == drainRefused:
-		return warning(contract.ConsulUnreachable, fmt.Sprintf(
-			"the Consul agent at %s refuses connections, or the login, so the pod ends with its instances registered",
-			s.identity.ConsulAddress,
-		))
+		return warning(contract.ConsulUnreachable,
+			s.identity.agent()+" refuses connections, or the login, so the pod ends with its instances registered")
 	case how == drainTimedOut && !now.Before(end) && s.notRemoved(now):
 		return warning(contract.DrainTimedOut, notRemovedMessage(s))
 	case how == drainTimedOut && !now.Before(end):

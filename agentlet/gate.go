@@ -84,7 +84,7 @@ func evaluateOpen(s *state) gateStatus {
 // instance that it has shown since it was put. Not knowing closes nothing.
 func lost(s *state) bool {
 	return s.reg != nil && s.reg.Settings.GatePolicy == contract.GateContinuous &&
-		slices.ContainsFunc(s.wanted(), (*instance).lost)
+		slices.ContainsFunc(s.wanted, (*instance).lost)
 }
 
 func evaluateClosed(s *state, now time.Time) gateStatus {
@@ -127,7 +127,7 @@ const lostMessage = "the catalog has lost an instance"
 
 // lostAt is since when the catalog lacks an instance that it had shown; zero where it lacks none.
 func (s *state) lostAt() (first time.Time) {
-	for _, i := range s.wanted() {
+	for _, i := range s.wanted {
 		if i.lost() && (first.IsZero() || i.lostAt.Before(first)) {
 			first = i.lostAt
 		}
@@ -139,7 +139,7 @@ func (s *state) lostAt() (first time.Time) {
 // all pass.
 func failingChecks(s *state) string {
 	var failing []string
-	for _, i := range s.wanted() {
+	for _, i := range s.wanted {
 		if seen, there := s.inCatalog(i); there && seen.Failing != "" {
 			failing = append(failing, i.want.Name+": "+seen.Failing)
 		}
@@ -150,7 +150,7 @@ func failingChecks(s *state) string {
 // checksFail reports whether a check of a service's own fails though the containers are ready, and has run: one that is new fails
 // until then.
 func checksFail(s *state) bool {
-	return s.ready() && slices.ContainsFunc(s.wanted(), func(i *instance) bool {
+	return s.ready() && slices.ContainsFunc(s.wanted, func(i *instance) bool {
 		seen, there := s.inCatalog(i)
 		return there && seen.Answered
 	})
@@ -172,11 +172,10 @@ func (s *state) timeoutAt() (at time.Time, ok bool) {
 // allSatisfyGate reports whether the catalog, read after the last change at the agent, has every service as it should be, on a
 // node whose own checks pass: what a client that asks for passing instances would see.
 func allSatisfyGate(s *state) bool {
-	wanted := s.wanted()
-	if len(wanted) == 0 || !s.catalog.fresh() || len(s.catalog.view.FailingNodeChecks) > 0 {
+	if len(s.wanted) == 0 || !s.catalog.fresh() || len(s.catalog.view.FailingNodeChecks) > 0 {
 		return false
 	}
-	for _, i := range wanted {
+	for _, i := range s.wanted {
 		if i.agent != present || !i.upToDate() || !s.satisfiesGate(i) {
 			return false
 		}
@@ -193,7 +192,7 @@ func (s *state) satisfiesGate(i *instance) bool {
 
 // openMessage is the gate's message where the catalog shows the services, or did until a time, with what else there is to say.
 func (s *state) openMessage(until time.Time, more string) string {
-	m := openMessage{address: s.ip(), until: until.UTC(), more: more}
+	m := openMessage{services: make([]string, 0, len(s.reg.Services)), address: s.ip(), until: until.UTC(), more: more}
 	for _, service := range s.reg.Services {
 		m.services = append(m.services, service.Name)
 	}

@@ -99,6 +99,23 @@ func TestRebootDoesNotOpenOnTheOldAddress(t *testing.T) {
 	}
 }
 
+// TestRebootDoesNotOpenByALaggingWatch has the watch deliver the condition of before once more, after it was overwritten.
+func TestRebootDoesNotOpenByALaggingWatch(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		pod := w.rebooted(ready(testPod(), true))
+		w.sync = false
+		w.onWrite = func(corev1.PodCondition) string { return "v" } // can't be compared
+		r, _ := w.start(t, pod)
+		after(time.Minute)
+		w.expectGate(t, "with the old address in the catalog", gateClosed, contract.AwaitingCatalog)
+		r.OnUpdate(pod.DeepCopy())
+		after(time.Second)
+		if got := r.Status().Gate; got.Open {
+			t.Errorf("the gate is %+v with the old address in the catalog", got)
+		}
+	})
+}
+
 func TestReasonOfAClosedGate(t *testing.T) {
 	pod := ready(testPod(), true)
 	for name, c := range map[string]struct {

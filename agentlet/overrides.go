@@ -242,8 +242,7 @@ func (s *state) mergeTags(tags []string) []string {
 
 // allConverged reports whether the catalog has every service as it should be, with what was said.
 func (s *state) allConverged() bool {
-	wanted := s.wanted()
-	return len(wanted) > 0 && !slices.ContainsFunc(wanted, func(i *instance) bool { return !s.converged(i) })
+	return len(s.wanted) > 0 && !slices.ContainsFunc(s.wanted, func(i *instance) bool { return !s.converged(i) })
 }
 
 func (s *state) converged(i *instance) bool {
@@ -256,7 +255,7 @@ func (s *state) converged(i *instance) bool {
 // that is to be there now.
 func (s *state) allDueConverged() bool {
 	return s.terminating() ||
-		!slices.ContainsFunc(s.wanted(), func(i *instance) bool { return s.shouldRegister(i) && !s.converged(i) })
+		!slices.ContainsFunc(s.wanted, func(i *instance) bool { return s.shouldRegister(i) && !s.converged(i) })
 }
 
 // notifyConverged lets those go who wait until Consul has the overrides.

@@ -41,8 +41,8 @@ func planLife(s *state, now time.Time, p *schedule) {
 		return
 	}
 	waits := s.conn.hasLeader() && (s.catalog.view == nil || s.catalog.asked != nil)
-	for _, id := range s.ids() {
-		waits = planInstance(s, s.instances[id], now, p) || waits
+	for _, i := range s.instances {
+		waits = planInstance(s, i, now, p) || waits
 	}
 	switch {
 	case waits:

@@ -32,17 +32,18 @@ type play struct {
 	away       bool                    // the API server
 	failCalls  func(call string) error // as w.fail, by the script
 
-	registrar   *Registrar
-	end         func() // of the registrar
-	open        bool   // the gate, as last written
-	version     int    // of the pod
-	taken       int    // version in which somebody has taken the condition away
-	queue       []*corev1.Pod
-	watchDelay  time.Duration // from a change of the pod until the registrar gets it
-	answerDelay time.Duration // from a write of the condition until the registrar has its answer
-	deliveries  []delivery
-	second      time.Time
-	calls       map[string]int // in this second
+	registrar     *Registrar
+	end           func() // of the registrar
+	open          bool   // the gate, as last written
+	version       int    // of the pod
+	versionPrefix string // of the resource versions; versions with letters cannot be compared
+	taken         int    // version in which somebody has taken the condition away
+	queue         []*corev1.Pod
+	watchDelay    time.Duration // from a change of the pod until the registrar gets it
+	answerDelay   time.Duration // from a write of the condition until the registrar has its answer
+	deliveries    []delivery
+	second        time.Time
+	calls         map[string]int // in this second
 }
 
 // delivery is a version of the pod that a registrar got, and when.
@@ -205,7 +206,7 @@ func (p *play) change(change func(*corev1.Pod)) (version string) {
 	p.version++
 	pod := p.pod.DeepCopy()
 	change(pod)
-	pod.ResourceVersion = strconv.Itoa(p.version)
+	pod.ResourceVersion = p.versionPrefix + strconv.Itoa(p.version)
 	p.pod, p.queue = pod, append(p.queue, pod)
 	time.AfterFunc(p.watchDelay, p.deliverNext)
 	return pod.ResourceVersion
@@ -341,7 +342,7 @@ func (p *play) write(c corev1.PodCondition) (version string) {
 // knows reports whether the registrar got this version of the pod, or a later one, before this moment.
 func (p *play) knows(version int) bool {
 	return slices.ContainsFunc(p.deliveries, func(d delivery) bool {
-		got, _ := strconv.Atoi(d.pod.ResourceVersion)
+		got, _ := strconv.Atoi(strings.TrimPrefix(d.pod.ResourceVersion, p.versionPrefix))
 		return got >= version && d.at.Before(time.Now())
 	})
 }

@@ -2,6 +2,7 @@ package agentlet
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -21,9 +22,10 @@ func (p presence) String() string { return [...]string{"unknown", "absent", "pre
 // instance is one service of this pod at the agent.
 type instance struct {
 	id string
-	// want is the definition, and fingerprint its own; nil and empty for an instance that the pod no longer asks for.
+	// want is the definition, and fingerprint and checkIDs its own; nil and empty for an instance that the pod no longer asks for.
 	want        *Definition
 	fingerprint string
+	checkIDs    []string
 	// agent is whether the agent has it, actual what it has: found there, or put there since. It is kept while the instance
 	// is unknown, for the checks and tags that the next registration has to mind.
 	agent  presence
@@ -59,16 +61,16 @@ type instance struct {
 
 // setWant sets the definition; nil: there is none.
 func (i *instance) setWant(d *Definition) {
-	i.want, i.fingerprint = d, ""
+	i.want, i.fingerprint, i.checkIDs = d, "", nil
 	if d != nil {
-		i.fingerprint = d.Fingerprint()
+		i.fingerprint, i.checkIDs = d.Fingerprint(), d.checkIDs()
 	}
 }
 
 // forget what is known of the instance at the agent, which doesn't have it.
 func (i *instance) forget() {
 	*i = instance{
-		id: i.id, want: i.want, fingerprint: i.fingerprint, agent: absent, registered: i.registered,
+		id: i.id, want: i.want, fingerprint: i.fingerprint, checkIDs: i.checkIDs, agent: absent, registered: i.registered,
 		removedAt: i.removedAt, reregisteredCritical: i.reregisteredCritical,
 	}
 }
@@ -87,7 +89,7 @@ func (i *instance) ttl() time.Duration {
 // upToDate reports whether the agent holds what is wanted.
 func (i *instance) upToDate() bool {
 	return i.want != nil && i.agent == present && i.actual != nil && i.actual.Fingerprint == i.fingerprint &&
-		same(*i.want, i.actual.Definition) && !slices.ContainsFunc(i.want.checkIDs(), func(id string) bool {
+		same(*i.want, i.actual.Definition) && !slices.ContainsFunc(i.checkIDs, func(id string) bool {
 		return !slices.Contains(i.actual.Checks, id)
 	})
 }
@@ -113,8 +115,7 @@ func (i *instance) obsolete() []string {
 	if i.actual == nil {
 		return nil
 	}
-	wanted := i.want.checkIDs()
-	return slices.DeleteFunc(slices.Clone(i.actual.Checks), func(id string) bool { return slices.Contains(wanted, id) })
+	return slices.DeleteFunc(slices.Clone(i.actual.Checks), func(id string) bool { return slices.Contains(i.checkIDs, id) })
 }
 
 // health that an instance should have now.
@@ -183,6 +184,7 @@ func (s *state) reconcile() {
 	for _, i := range s.instances {
 		i.setWant(nil)
 	}
+	s.wanted = nil
 	for _, d := range define(s.identity, s.ip(), s.secondIP(), s.reg) {
 		d.Tags, d.Maintenance = s.mergeTags(d.Tags), s.maintenanceOutput()
 		i := s.instances[d.ID]
@@ -194,5 +196,7 @@ func (s *state) reconcile() {
 			s.instances[d.ID] = i
 		}
 		i.setWant(&d)
+		s.wanted = append(s.wanted, i)
 	}
+	slices.SortFunc(s.wanted, func(a, b *instance) int { return strings.Compare(a.id, b.id) })
 }

@@ -1,8 +1,6 @@
 package agentlet
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,6 +46,8 @@ type state struct {
 	// writeGeneration counts the beginnings and ends of changes at the agent: what was read between two of them may be older.
 	writeGeneration int
 	instances       map[string]*instance
+	// wanted are the instances that the pod asks for, in the order of their IDs: reconcile sorts them, because each plan asks often.
+	wanted []*instance
 	// defined: it is known what the pod asks for, so that an instance without a want is one too many.
 	defined bool
 	// registeredHere: this process has put an instance.
@@ -82,18 +82,4 @@ func (s *state) mode() contract.GateMode {
 		return contract.GatePassing
 	}
 	return s.reg.Settings.Gate
-}
-
-// ids of all instances in a stable order.
-func (s *state) ids() []string { return slices.Sorted(maps.Keys(s.instances)) }
-
-// wanted returns the instances that the pod asks for, in a stable order.
-func (s *state) wanted() []*instance {
-	var wanted []*instance
-	for _, id := range s.ids() {
-		if s.instances[id].want != nil {
-			wanted = append(wanted, s.instances[id])
-		}
-	}
-	return wanted
 }

@@ -46,7 +46,7 @@ func (r *Registrar) publish(s *state, p schedule) {
 		since := s.readySince
 		status.ReadySince = &since
 	}
-	for _, i := range s.wanted() {
+	for _, i := range s.wanted {
 		service := contract.ServiceStatus{
 			ID: i.id, Name: i.want.Name, Address: i.want.Address, Port: i.want.Port,
 			Agent: i.agent.String(), Readiness: i.readiness,

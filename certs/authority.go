@@ -28,39 +28,38 @@ import (
 )
 
 const (
-	// authorityDuration is how long an authority is valid; it is replaced when a third of that is left.
+	// authorityDuration is how long a CA is valid. It is replaced when a third of that is left.
 	authorityDuration = 365 * 24 * time.Hour
-	// backdated is how long before its signature a certificate begins to be valid. An API server whose clock is behind would
-	// refuse one that begins now. One whose clock is ahead meets no certificate's end: they are renewed hours before it.
+	// backdated is how long before its signature a certificate begins to be valid, because an API server whose clock is behind
+	// would refuse one that begins now. A clock that is ahead does no harm: certificates are renewed hours before their end.
 	backdated = time.Hour
-	// authorityPoll is how often the secret is looked at without an event: two thirds of a life are over without one.
+	// authorityPoll is how often the Secret is checked without an event, because the renewal is due without one.
 	// authorityRetry is the pause after a failure.
 	authorityPoll  = time.Minute
 	authorityRetry = 5 * time.Second
 )
 
-// sharedAuthority is an authority in a Secret. Whichever replica finds none there that can be used makes one; the others
-// follow it, and whatever replaces it. It does what cert-manager's DynamicAuthority does, but for the begin of its
-// certificates, which that one sets to the moment of their signature.
+// sharedAuthority is a CA in a Secret. A replica that finds no usable one creates it; the others follow it, and what replaces
+// it. It works as cert-manager's DynamicAuthority does, except that its certificates are backdated.
 type sharedAuthority struct {
 	client kubernetes.Interface
-	secret *watchedSecret // whoever gives it runs it
+	secret *watchedSecret // the caller runs it
 	log    *slog.Logger
 
 	mu       sync.Mutex
 	pair     keyPair
-	current  *tls.Certificate // what pair holds
+	current  *tls.Certificate // pair, parsed
 	watchers []chan<- struct{}
 }
 
-// keyPair is an authority as it stands in a secret, in PEM.
+// keyPair is a CA as in its Secret, in PEM.
 type keyPair struct{ certificate, key []byte }
 
 func (k keyPair) equal(other keyPair) bool {
 	return bytes.Equal(k.certificate, other.certificate) && bytes.Equal(k.key, other.key)
 }
 
-// Run keeps an authority in the secret until the context ends. What fails is logged and tried again.
+// Run keeps a CA in the Secret until the context ends. Failures are logged and retried.
 func (a *sharedAuthority) Run(ctx context.Context) error {
 	changed := newSignal()
 	if err := changed.on(a.secret.informer); err != nil {
@@ -85,7 +84,7 @@ func (a *sharedAuthority) Run(ctx context.Context) error {
 	}
 }
 
-// sync takes over the authority that stands in the secret, as last seen, or writes another where it can't be used.
+// sync takes over the CA in the Secret, as observed last, or writes a new one where it can't be used.
 func (a *sharedAuthority) sync(ctx context.Context, repairs *rate.Limiter) error {
 	secret := a.secret.get()
 	pair, certificate, err := readAuthority(secret, time.Now())
@@ -100,7 +99,7 @@ func (a *sharedAuthority) sync(ctx context.Context, repairs *rate.Limiter) error
 	return a.write(ctx, secret)
 }
 
-// follow signs with this authority from now on, and tells the watchers.
+// follow makes this the signing CA, and notifies the watchers.
 func (a *sharedAuthority) follow(pair keyPair, certificate *tls.Certificate) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -116,8 +115,8 @@ func (a *sharedAuthority) follow(pair keyPair, certificate *tls.Certificate) {
 	}
 }
 
-// write puts a new authority into the secret as it was seen, nil for none. Where somebody was faster nothing is done: the
-// event of it is under way.
+// write puts a new CA into the Secret in the version observed; nil: there was none. After a conflict it does nothing, because
+// the other change causes an event.
 func (a *sharedAuthority) write(ctx context.Context, seen *corev1.Secret) error {
 	pair, err := newAuthority(time.Now())
 	if err != nil {
@@ -148,7 +147,7 @@ func (a *sharedAuthority) write(ctx context.Context, seen *corev1.Secret) error 
 	return fmt.Errorf("write the authority's secret: %w", err)
 }
 
-// readAuthority returns the authority that a secret holds, or an error that says why it is to be replaced.
+// readAuthority returns the CA in a Secret, or an error that says why it has to be replaced.
 func readAuthority(secret *corev1.Secret, now time.Time) (keyPair, *tls.Certificate, error) {
 	if secret == nil {
 		return keyPair{}, nil, errors.New("there is none")
@@ -166,7 +165,7 @@ func readAuthority(secret *corev1.Secret, now time.Time) (keyPair, *tls.Certific
 	case certificate.Leaf.KeyUsage != 0 && certificate.Leaf.KeyUsage&x509.KeyUsageCertSign == 0:
 		return keyPair{}, nil, errors.New("its certificate is for no signatures of certificates")
 	case now.Before(certificate.Leaf.NotBefore):
-		// Made while a clock was ahead: nobody would trust what it signs before that time comes.
+		// It was created while a clock was ahead. No client would trust its signatures before that time.
 		return keyPair{}, nil, fmt.Errorf("its certificate begins to be valid at %s only",
 			certificate.Leaf.NotBefore.UTC().Format(time.DateTime))
 	case certificate.Leaf.NotAfter.Sub(now) < certificate.Leaf.NotAfter.Sub(certificate.Leaf.NotBefore)/3:
@@ -175,7 +174,7 @@ func readAuthority(secret *corev1.Secret, now time.Time) (keyPair, *tls.Certific
 	return pair, &certificate, nil
 }
 
-// newAuthority makes a key and a certificate that it has signed itself.
+// newAuthority creates a key and a self-signed certificate.
 func newAuthority(now time.Time) (keyPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
@@ -224,7 +223,7 @@ func (a *sharedAuthority) Sign(template *x509.Certificate) (*x509.Certificate, e
 	return x509.ParseCertificate(der)
 }
 
-// WatchRotation tells the channel of each change of the authority, as far as it has room.
+// WatchRotation notifies the channel of each change of the CA, unless the channel is full.
 func (a *sharedAuthority) WatchRotation(watcher chan<- struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -23,27 +23,27 @@ import (
 )
 
 const (
-	// fieldManager is the name under which a caBundle is ours.
+	// fieldManager owns the caBundles that are written here.
 	fieldManager = "agentlet-webhook"
-	// resync is how often the bundle is looked at without an event: a former authority is to be forgotten by time alone.
+	// resync is how often the bundle is checked without an event, because a former CA is removed after a time.
 	resync = 10 * time.Minute
 	// callTimeout bounds one call to the API server.
 	callTimeout = 10 * time.Second
-	// Five repairs at once, then one in ten seconds: whoever keeps taking away what is kept does not get a fight at full speed.
+	// Five repairs at once, then one in ten seconds, so that a tool that undoes each of them causes only a few requests.
 	repairBurst = 5
 	repairPause = 10 * time.Second
 )
 
 func newRepairs() *rate.Limiter { return rate.NewLimiter(rate.Every(repairPause), repairBurst) }
 
-// bundles are those that have to trust what one source serves.
+// bundles are the caBundles that have to trust one source's certificate.
 type bundles struct {
 	mutating *bundle
 	// validating is nil where there is no such configuration.
 	validating *bundle
 }
 
-// newBundles returns the bundles of the configurations with these names; no name of a validating one, no such bundle.
+// newBundles returns the bundles of the configurations with these names. validatingName may be empty.
 func newBundles(config bundleConfig, mutatingName, validatingName string) bundles {
 	b := bundles{mutating: newBundle(config, mutating(config.client, mutatingName))}
 	if validatingName != "" {
@@ -52,7 +52,7 @@ func newBundles(config bundleConfig, mutatingName, validatingName string) bundle
 	return b
 }
 
-// Run keeps the bundles until the context ends.
+// Run keeps the bundles up to date until the context ends.
 func (b bundles) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.mutating.Run(ctx) })
@@ -62,8 +62,8 @@ func (b bundles) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// trusts is nil when the API server would accept the certificate for the name, whichever webhook it calls. A validating
-// configuration that can't be read or written is not waited for: without a certificate no pod could be created.
+// trusts is nil when the API server would accept the certificate for the name, for each webhook. A validating configuration
+// that can't be read or written doesn't count, because without a certificate no pod could be created.
 func (b bundles) trusts(certificate *tls.Certificate, name string) error {
 	now := time.Now()
 	if err := b.mutating.trusts(certificate, name, now); err != nil {
@@ -75,9 +75,9 @@ func (b bundles) trusts(certificate *tls.Certificate, name string) error {
 	return nil
 }
 
-// bundle keeps the caBundle of every webhook in one webhook configuration as mergeBundle wants it for the authority in one
-// Secret, and puts it back when somebody takes it away. Every replica runs one; they agree because all add the authority that
-// they see, none adds anything else, and each patch names the resource version that it was made for.
+// bundle keeps the caBundles of one webhook configuration equal to mergeBundle's result for the CA in one Secret, and restores
+// them after changes of others. Every replica runs one. They agree because each adds only the CA that it observes, and each
+// patch names the resource version that it is based on.
 type bundle struct {
 	bundleConfig
 	configuration configuration
@@ -85,22 +85,22 @@ type bundle struct {
 
 	configurations cache.SharedIndexInformer
 	factory        informers.SharedInformerFactory
-	changed        signal     // something is to be looked at
-	strangers      foreignCAs // as Run's goroutine has seen them
+	changed        signal     // there is something to check
+	strangers      foreignCAs // for Run's goroutine only
 
 	mu   sync.Mutex
-	last error // of the last attempt, for Trusted's explanation
+	last error // of the last attempt, for Trusted
 }
 
-// bundleConfig is what the bundles of one source have in common.
+// bundleConfig is common to the bundles of one source.
 type bundleConfig struct {
 	client kubernetes.Interface
-	// secret with the authority's certificate under key. Whoever gives it runs it.
+	// secret with the CA's certificate under key. The caller runs it.
 	secret *watchedSecret
 	key    string
-	// ours: the authority is a sharedAuthority, of whose predecessors isFormer knows how long they are needed.
+	// ours: the CA is a sharedAuthority, for whose predecessors isFormer decides how long they are needed.
 	ours bool
-	// readOnly: somebody else writes the bundle, and here it is only looked at.
+	// readOnly: another program writes the bundle, and here it is only read.
 	readOnly bool
 	log      *slog.Logger
 }
@@ -113,7 +113,7 @@ func newBundle(config bundleConfig, configuration configuration) *bundle {
 	}
 }
 
-// Run works until the context ends. A failure is logged, kept for Trusted, and tried again with backoff and jitter.
+// Run works until the context ends. A failure is logged, kept for Trusted, and retried with backoff and jitter.
 func (b *bundle) Run(ctx context.Context) error {
 	for _, informer := range []cache.SharedIndexInformer{b.secret.informer, b.configurations} {
 		if err := b.changed.on(informer); err != nil {
@@ -157,15 +157,14 @@ func (b *bundle) remember(err error) {
 	b.last = err
 }
 
-// lastError of an attempt to write the bundle, nil when it went well.
+// lastError is the error of the last attempt to write the bundle, or nil.
 func (b *bundle) lastError() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.last
 }
 
-// sync brings the configuration's bundles up to date if they are not. What is not there yet is no error: its arrival is
-// an event.
+// sync brings the configuration's bundles up to date. A missing object is no error, because its creation causes an event.
 func (b *bundle) sync(ctx context.Context, repairs *rate.Limiter) error {
 	patch, err := b.pending()
 	if err != nil || patch == nil {
@@ -174,7 +173,7 @@ func (b *bundle) sync(ctx context.Context, repairs *rate.Limiter) error {
 	if err := repairs.Wait(ctx); err != nil {
 		return fmt.Errorf("wait to patch the CA bundle: %w", err)
 	}
-	// What was seen before the wait may be old.
+	// Compute the patch again: the objects may have changed during the wait.
 	if patch, err = b.pending(); err != nil || patch == nil {
 		return err
 	}
@@ -186,13 +185,13 @@ func (b *bundle) sync(ctx context.Context, repairs *rate.Limiter) error {
 		b.log.InfoContext(ctx, "CA bundle written")
 		return nil
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
-		return nil // Another replica or person was faster, and the event of it is under way.
+		return nil // another replica or a person was faster, and their change causes an event
 	default:
 		return fmt.Errorf("patch CA bundle of %s: %w", b.configuration, err)
 	}
 }
 
-// pending returns the patch that is to be sent, or nil.
+// pending returns the patch to send, or nil.
 func (b *bundle) pending() ([]byte, error) {
 	authority, version, hooks := b.authority(), "", []hook(nil)
 	if object := b.current(); object != nil {
@@ -216,8 +215,8 @@ func (b *bundle) pending() ([]byte, error) {
 	})
 }
 
-// patchFor returns a strategic merge patch with the bundles that are to be changed, or nil. It names the resource version
-// it was made for, so that it cannot bring back a webhook which has been removed since.
+// patchFor returns a strategic merge patch of the bundles that have to change, or nil. It names the resource version that it
+// is based on, so that it can't restore a webhook that was removed since.
 func patchFor(version string, hooks []hook, merge func(existing []byte) []byte) ([]byte, error) {
 	type clientConfig struct {
 		CABundle []byte `json:"caBundle"`
@@ -245,7 +244,7 @@ func patchFor(version string, hooks []hook, merge func(existing []byte) []byte) 
 	return json.Marshal(patch)
 }
 
-// authority returns the authority's certificate as last seen in the Secret, or nil.
+// authority returns the CA's certificate in the Secret as observed last, or nil.
 func (b *bundle) authority() []byte {
 	if secret := b.secret.get(); secret != nil {
 		return secret.Data[b.key]
@@ -253,7 +252,7 @@ func (b *bundle) authority() []byte {
 	return nil
 }
 
-// current returns the webhook configuration as last seen, or nil. It is not to be changed.
+// current returns the webhook configuration as observed last, or nil. It is read-only.
 func (b *bundle) current() metav1.Object {
 	object, found, err := b.configurations.GetStore().GetByKey(b.configuration.name)
 	if err != nil || !found {
@@ -263,13 +262,13 @@ func (b *bundle) current() metav1.Object {
 	return configuration
 }
 
-// awaited says whether a new certificate is to wait until these webhooks trust it, where nothing stops without them: as long as
-// they can be read, and written by this replica.
+// awaited reports whether a new certificate waits until these webhooks trust it: as long as this replica can read and write
+// them. It is for webhooks without which pods can be created.
 func (b *bundle) awaited() bool {
 	return !b.readOnly && b.configurations.HasSynced() && b.lastError() == nil
 }
 
-// trusts is nil when every webhook of the configuration, as last seen, would accept the certificate for the name.
+// trusts is nil when every webhook of the configuration, as observed last, would accept the certificate for the name.
 func (b *bundle) trusts(certificate *tls.Certificate, name string, now time.Time) error {
 	hooks, err := b.hooks()
 	if err != nil {
@@ -287,7 +286,7 @@ func (b *bundle) trusts(certificate *tls.Certificate, name string, now time.Time
 	return errors.Join(problems...)
 }
 
-// hooks returns the configuration's webhooks as last seen, or an error that says why there are none.
+// hooks returns the configuration's webhooks as observed last, or an error that says why there are none.
 func (b *bundle) hooks() ([]hook, error) {
 	object := b.current()
 	switch {

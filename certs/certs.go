@@ -1,9 +1,9 @@
-// Package certs is where the webhook's serving certificate comes from, and where it is made sure that the API server
-// trusts it.
+// Package certs provides the webhook's serving certificate, and ensures that the API server trusts it.
 //
-// Self keeps an authority of its own in a Secret, signs short-lived leaf certificates with it, and keeps the caBundle
-// of the webhook configuration equal to it. Secret serves what somebody else, such as cert-manager, writes into a Secret.
-// Both answer the same two questions: GetCertificate (what is served now?) and Trusted (would the API server believe it?).
+// Self keeps its own CA in a Secret, signs short-lived leaf certificates with it, and keeps the caBundle of the webhook
+// configuration equal to it. Secret serves a certificate that another program, such as cert-manager, writes into a Secret.
+// Both have GetCertificate, which returns the current certificate, and Trusted, which says whether the API server would
+// accept it.
 package certs
 
 import (
@@ -16,14 +16,14 @@ import (
 	"time"
 )
 
-// caKey is where a Secret with a certificate holds the authority that has signed it, as cert-manager writes it.
+// caKey is the key of a certificate's CA in its Secret, as cert-manager writes it.
 const caKey = "ca.crt"
 
-// ServerName is the name by which the API server calls a webhook's service, and the only name that a serving certificate
-// needs: it is the same in every cluster, whatever the cluster's DNS domain.
+// ServerName is the name by which the API server calls a webhook's service, whatever the cluster's DNS domain is. A serving
+// certificate needs no other name.
 func ServerName(service, namespace string) string { return service + "." + namespace + ".svc" }
 
-// verify says whether a client that trusts the PEM bundle and nothing else would accept the certificate for the name.
+// verify is nil where a client that trusts only this PEM bundle would accept the certificate for the name.
 func verify(certificate *tls.Certificate, name string, bundle []byte, now time.Time) error {
 	leaf, err := leafOf(certificate)
 	if err != nil {
@@ -48,7 +48,7 @@ func verify(certificate *tls.Certificate, name string, bundle []byte, now time.T
 	return err
 }
 
-// leafOf returns the parsed first certificate of a chain.
+// leafOf returns the first certificate of a chain, parsed.
 func leafOf(certificate *tls.Certificate) (*x509.Certificate, error) {
 	if certificate.Leaf != nil {
 		return certificate.Leaf, nil
@@ -63,7 +63,7 @@ func leafOf(certificate *tls.Certificate) (*x509.Certificate, error) {
 	return leaf, nil
 }
 
-// parseBundle returns the certificates of a PEM bundle and skips whatever else is in it.
+// parseBundle returns the certificates of a PEM bundle and skips all other blocks.
 func parseBundle(bundle []byte) []*x509.Certificate {
 	var all []*x509.Certificate
 	for {
@@ -80,11 +80,11 @@ func parseBundle(bundle []byte) []*x509.Certificate {
 	}
 }
 
-// encodeBundle is the one PEM form of a list of certificates, so that equal bundles are equal bytes.
+// encodeBundle encodes certificates in PEM. Equal lists become equal bytes.
 func encodeBundle(all []*x509.Certificate) []byte {
 	var out bytes.Buffer
 	for _, certificate := range all {
-		// A bytes.Buffer never fails to be written to.
+		// Writing to a bytes.Buffer never fails.
 		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 	}
 	return out.Bytes()

@@ -14,7 +14,7 @@ import (
 // configuration is one webhook configuration, mutating or validating.
 type configuration struct {
 	kind, name string
-	// optional: where it is missing nobody calls, and nothing is wrong.
+	// optional: it may be missing, because then the API server doesn't call the webhook.
 	optional bool
 	informer func(informers.SharedInformerFactory) cache.SharedIndexInformer
 	// patch sends a strategic merge patch.
@@ -23,7 +23,7 @@ type configuration struct {
 
 func (c configuration) String() string { return c.kind + " " + c.name }
 
-// mutating is the MutatingWebhookConfiguration of that name. It has to exist.
+// mutating is the MutatingWebhookConfiguration with this name. It has to exist.
 func mutating(client kubernetes.Interface, name string) configuration {
 	return configuration{
 		kind: "MutatingWebhookConfiguration", name: name,
@@ -34,7 +34,7 @@ func mutating(client kubernetes.Interface, name string) configuration {
 	}
 }
 
-// validating is the ValidatingWebhookConfiguration of that name.
+// validating is the ValidatingWebhookConfiguration with this name.
 func validating(client kubernetes.Interface, name string) configuration {
 	return configuration{
 		kind: "ValidatingWebhookConfiguration", name: name, optional: true,
@@ -64,13 +64,13 @@ func patching[T any](client patcher[T], name string) func(ctx context.Context, p
 	}
 }
 
-// hook is what is read of one webhook.
+// hook has the fields of one webhook that are read here.
 type hook struct {
 	name     string
 	caBundle []byte
 }
 
-// hooksOf are the webhooks of a configuration.
+// hooksOf returns the webhooks of a configuration.
 func hooksOf(object metav1.Object) (hooks []hook) {
 	switch c := object.(type) {
 	case *admissionregistrationv1.MutatingWebhookConfiguration:

@@ -16,42 +16,43 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// lookAgain is the pause before what can't be served is looked at again: most of the time the bundle is about to be written.
+// lookAgain is the pause before a certificate that can't be served yet is checked again. Usually the bundle is about to be
+// written.
 const lookAgain = time.Second
 
-// SecretConfig says where Secret finds what.
+// SecretConfig of a Secret.
 type SecretConfig struct {
 	Client kubernetes.Interface
-	// Namespace of the service and of the secret.
+	// Namespace of the service and of the Secret.
 	Namespace string
 	// Service that the API server calls.
 	Service string
 	// Secret with tls.crt and tls.key, and, with Keep, ca.crt.
 	Secret string
-	// Mutating is the MutatingWebhookConfiguration, and Validating the ValidatingWebhookConfiguration, that have to trust what
-	// is served. Validating is empty where there is none.
+	// Mutating is the MutatingWebhookConfiguration, and Validating the ValidatingWebhookConfiguration, that have to trust the
+	// certificate. Validating is empty where there is none.
 	Mutating, Validating string
-	// Keep has the caBundles kept equal to the secret's ca.crt; otherwise somebody else sees to them.
+	// Keep the caBundles equal to the Secret's ca.crt; otherwise another program writes them.
 	Keep bool
 	Log  *slog.Logger
 }
 
-// Secret serves a certificate that somebody else, such as cert-manager, keeps in a Secret. It follows the Secret itself and no
-// volume of it, which the kubelet would bring up to date a minute later: by then the API server might trust another authority
-// only. A new certificate is served once the API server was told to trust it.
+// Secret serves a certificate that another program, such as cert-manager, keeps in a Secret. It watches the Secret, because the
+// kubelet updates a mounted one up to a minute later, when the API server may trust only another CA. A new certificate is
+// served once the caBundle trusts it.
 type Secret struct {
 	secret  *watchedSecret
 	bundles bundles
 	name    string
 	log     *slog.Logger
-	changed signal // something is to be looked at
+	changed signal // there is something to check
 
 	mu      sync.Mutex
 	served  *tls.Certificate
-	problem error // why what is in the secret is not served
+	problem error // why the certificate in the Secret is not served
 }
 
-// NewSecret returns a source that does nothing before Run.
+// NewSecret returns a source that works from Run on.
 func NewSecret(config SecretConfig) *Secret {
 	secret := newWatchedSecret(config.Client, config.Namespace, config.Secret)
 	return &Secret{
@@ -67,7 +68,7 @@ func (s *Secret) Run(ctx context.Context) error {
 	if err := s.changed.on(s.secret.informer); err != nil {
 		return fmt.Errorf("watch the certificate's secret: %w", err)
 	}
-	s.changed.raise() // no secret is no event
+	s.changed.raise() // a missing Secret causes no event
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.secret.Run(ctx) })
 	group.Go(func() error { return s.bundles.Run(ctx) })
@@ -78,9 +79,10 @@ func (s *Secret) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// follow takes over what the Secret holds: at once where nothing is served yet, else once it has been trusted for settle.
+// follow takes over the Secret's certificate: at once where none is served yet, else once it has been trusted for
+// propagationDelay.
 func (s *Secret) follow(ctx context.Context) {
-	var trusted *tls.Certificate // and not served yet, seen to be trusted first at since
+	var trusted *tls.Certificate // but not served yet; first observed so at since
 	var since time.Time
 	var again <-chan time.Time
 	for {
@@ -96,7 +98,7 @@ func (s *Secret) follow(ctx context.Context) {
 		case err != nil:
 			s.report(ctx, err)
 			trusted, again = nil, time.After(lookAgain)
-		case next == nil: // it is served
+		case next == nil: // it is served already
 			s.report(ctx, nil)
 			trusted = nil
 		case s.current() == nil, sameChain(trusted, next) && time.Since(since) >= propagationDelay:
@@ -106,18 +108,18 @@ func (s *Secret) follow(ctx context.Context) {
 			if !sameChain(trusted, next) {
 				trusted, since = next, time.Now()
 			}
-			again = time.After(propagationDelay - time.Since(since)) // an event may have come before that
+			again = time.After(propagationDelay - time.Since(since)) // an event may come before that
 		}
 	}
 }
 
-// next returns the certificate in the Secret where it is to be served and is not yet.
+// next returns the certificate in the Secret, or nil where it is served already.
 func (s *Secret) next() (*tls.Certificate, error) {
 	secret := s.secret.get()
 	if secret == nil {
 		return nil, fmt.Errorf("%s is not there", s.secret)
 	}
-	// The error of a key pair names neither of the two.
+	// The error shows neither the certificate nor the key.
 	pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
 		return nil, fmt.Errorf("%s and %s of %s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, s.secret, err)
@@ -128,7 +130,7 @@ func (s *Secret) next() (*tls.Certificate, error) {
 	return &pair, s.bundles.trusts(&pair, s.name)
 }
 
-// sameChain reports whether two certificates, of which the first may be nil, are the same, and those that come with them.
+// sameChain reports whether two chains of certificates are equal. a may be nil.
 func sameChain(a, b *tls.Certificate) bool {
 	return a != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
@@ -148,7 +150,7 @@ func (s *Secret) serve(ctx context.Context, certificate *tls.Certificate) {
 	}
 }
 
-// report keeps a problem for Trusted, and logs it once.
+// report keeps a problem for Trusted, and logs it when it is new.
 func (s *Secret) report(ctx context.Context, problem error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +160,7 @@ func (s *Secret) report(ctx context.Context, problem error) {
 	s.problem = problem
 }
 
-// GetCertificate returns what is served now; its signature is that of tls.Config.
+// GetCertificate returns the current certificate; its signature is that of tls.Config.
 func (s *Secret) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if served := s.current(); served != nil {
 		return served, nil
@@ -166,8 +168,8 @@ func (s *Secret) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return nil, errors.New("no serving certificate yet")
 }
 
-// Trusted is nil when the certificate that is served now verifies, for the service's name, against the caBundle of every
-// webhook of the mutating configuration, as the API server last showed it.
+// Trusted is nil when the serving certificate verifies, for the service's name, against the caBundle of every webhook of the
+// mutating configuration, as observed last.
 func (s *Secret) Trusted() error {
 	if served := s.current(); served != nil {
 		return s.bundles.mutating.trusts(served, s.name, time.Now())

@@ -19,24 +19,24 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// SelfConfig says where Self keeps what.
+// SelfConfig of a Self.
 type SelfConfig struct {
 	// REST reaches the API server.
 	REST *rest.Config
-	// Namespace of the service and of the authority's secret.
+	// Namespace of the service and of the CA's Secret.
 	Namespace string
 	// Service that the API server calls.
 	Service string
-	// Secret of the authority; it is created where it is missing.
+	// Secret of the CA. It is created where it is missing.
 	Secret string
 	// Mutating is the MutatingWebhookConfiguration, and Validating the ValidatingWebhookConfiguration, whose caBundles are
-	// kept. Validating is empty where there is none.
+	// written. Validating is empty where there is none.
 	Mutating, Validating string
 	Log                  *slog.Logger
 }
 
-// Self serves certificates that an authority of its own has signed. The authority lives in a Secret, which all replicas
-// share; whoever comes first creates it, and the others follow it, also when it is replaced.
+// Self serves certificates that its own CA has signed. The CA is in a Secret that all replicas share. The first replica creates
+// it, and the others follow it, also when it is replaced.
 type Self struct {
 	source  *servertls.DynamicSource
 	secret  *watchedSecret
@@ -46,7 +46,7 @@ type Self struct {
 	log  *slog.Logger
 }
 
-// NewSelf returns a source that does nothing before Run.
+// NewSelf returns a source that works from Run on.
 func NewSelf(config SelfConfig) (*Self, error) {
 	client, err := kubernetes.NewForConfig(config.REST)
 	if err != nil {
@@ -74,7 +74,7 @@ func newSelf(config SelfConfig, client kubernetes.Interface) *Self {
 	return s
 }
 
-// Run keeps the certificate and the bundles until the context ends.
+// Run keeps the certificate and the bundles up to date until the context ends.
 func (s *Self) Run(ctx context.Context) error {
 	ctx = logr.NewContext(ctx, logr.FromSlogHandler(s.log.Handler()))
 	group, ctx := errgroup.WithContext(ctx)
@@ -89,14 +89,14 @@ func (s *Self) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// GetCertificate returns what is served now; its signature is that of tls.Config.
+// GetCertificate returns the current certificate; its signature is that of tls.Config.
 func (s *Self) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return s.source.GetCertificate(hello)
 }
 
-// Trusted is nil when the certificate that is served now verifies, for the service's name, against the caBundle of every
-// webhook of the mutating configuration, as the API server last showed it. The validating one is not asked: pods can be
-// created without it, and not where the webhook is not ready.
+// Trusted is nil when the serving certificate verifies, for the service's name, against the caBundle of every webhook of the
+// mutating configuration, as observed last. The validating configuration doesn't count: pods can be created without it, but
+// not while the webhook is unready.
 func (s *Self) Trusted() error {
 	if certificate, err := s.GetCertificate(nil); err == nil {
 		return s.bundles.mutating.trusts(certificate, s.name, time.Now())
@@ -105,7 +105,7 @@ func (s *Self) Trusted() error {
 	if len(bundle.authority()) == 0 {
 		return fmt.Errorf("no serving certificate: %s with the authority is not there yet", s.secret)
 	}
-	// Without a certificate the bundle is what it waits for: say what is wrong with that.
+	// A missing certificate waits for the bundle, so report what is wrong with the bundle.
 	hooks, err := bundle.hooks()
 	if err != nil {
 		return fmt.Errorf("no serving certificate: %w", err)
@@ -123,23 +123,23 @@ func (s *Self) wouldTrust(certificate *x509.Certificate) error {
 	return s.bundles.trusts(&tls.Certificate{Certificate: [][]byte{certificate.Raw}, Leaf: certificate}, s.name)
 }
 
-// propagationDelay is how long a bundle has to hold a new authority before that signs. Each API server of several hears
-// of the bundle by a watch of its own, some a moment later than the one that this replica watches.
+// propagationDelay is how long a bundle has to hold a new CA before that CA signs. Each of several API servers learns of the
+// bundle by its own watch, some a moment later than the one that this replica is connected to.
 const propagationDelay = 3 * time.Second
 
-// trustedAuthority signs only what the API server was told to trust. When the authority is replaced, the certificate
-// of its predecessor is served until the bundle holds the new one: no call fails in between.
+// trustedAuthority signs only with a CA that the caBundle trusts. When the CA is replaced, the certificate of its predecessor
+// is served until the bundle holds the new one, so that no call fails meanwhile.
 type trustedAuthority struct {
 	servertls.Authority
 	trusted func(*x509.Certificate) error
-	served  func() error // nil while the API server trusts what is served now
+	served  func() error // nil while the API server trusts the serving certificate
 
-	issuer []byte    // the key of the authority that signed last
-	since  time.Time // when it was first seen to be trusted
+	issuer []byte    // the key of the CA that signed last
+	since  time.Time // when it was first observed to be trusted
 }
 
-// Sign returns ErrCertificateNotAvailable, upon which the source asks again, as long as the signed certificate would not
-// be trusted, or not by everybody yet while what is served still is. It is called by one goroutine, the source's.
+// Sign returns ErrCertificateNotAvailable, after which the source asks again, as long as the new certificate isn't trusted, or
+// isn't trusted by all API servers yet while the serving one still is. Only the source's goroutine calls it.
 func (a *trustedAuthority) Sign(template *x509.Certificate) (*x509.Certificate, error) {
 	certificate, err := a.Authority.Sign(template)
 	if err != nil {

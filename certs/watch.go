@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// signal asks for a look, once, however often it is raised before that look.
+// signal requests one check, however often it is raised before that check.
 type signal chan struct{}
 
 func newSignal() signal { return make(signal, 1) }
@@ -31,14 +31,14 @@ func (s signal) on(informer cache.SharedIndexInformer) error {
 	return err
 }
 
-// byName asks for one object by its name: that is all that the role allows.
+// byName selects one object by its name, because the role allows no more.
 func byName(name string) informers.SharedInformerOption {
 	return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
 		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	})
 }
 
-// watchedSecret is a Secret as last seen. Whoever needs to know it in one source of certificates shares one.
+// watchedSecret is a Secret as observed last. The parts of one source of certificates share one.
 type watchedSecret struct {
 	namespace, name string
 
@@ -51,7 +51,7 @@ func newWatchedSecret(client kubernetes.Interface, namespace, name string) *watc
 	return &watchedSecret{namespace: namespace, name: name, factory: factory, informer: factory.Core().V1().Secrets().Informer()}
 }
 
-// Run watches until the context ends. What breaks is taken up again with backoff.
+// Run watches until the context ends. It retries with backoff.
 func (w *watchedSecret) Run(ctx context.Context) error {
 	w.factory.Start(ctx.Done())
 	<-ctx.Done()
@@ -59,7 +59,7 @@ func (w *watchedSecret) Run(ctx context.Context) error {
 	return nil
 }
 
-// get returns the Secret, or nil where there is none or it was not read yet. It is not to be changed.
+// get returns the Secret, or nil where there is none or it hasn't been read yet. It is read-only.
 func (w *watchedSecret) get() *corev1.Secret {
 	object, _, err := w.informer.GetStore().GetByKey(w.key())
 	if err != nil {

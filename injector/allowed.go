@@ -14,25 +14,25 @@ const everything = "*"
 
 // globKind is one of the kinds of what a namespace's pods may register.
 type globKind struct {
-	annotation, chartValue string
-	ofConfig               func(*Config) string
-	parse                  func(text, source string) (registration.Globs, error)
-	of                     func(*registration.Allowed) *registration.Globs
+	annotation string
+	ofConfig   func(*Config) string
+	parse      func(text, source string) (registration.Globs, error)
+	of         func(*registration.Allowed) *registration.Globs
 }
 
 var globKinds = [...]globKind{
 	{
-		contract.AllowedServices, "allowedServices", func(c *Config) string { return c.AllowedServices },
+		contract.AllowedServices, func(c *Config) string { return c.AllowedServices },
 		registration.ParseServiceGlobs, func(a *registration.Allowed) *registration.Globs { return &a.Services },
 	},
 	{
-		contract.AllowedTags, "allowedTags", func(c *Config) string { return c.AllowedTags },
+		contract.AllowedTags, func(c *Config) string { return c.AllowedTags },
 		registration.ParseTagGlobs, func(a *registration.Allowed) *registration.Globs { return &a.Tags },
 	},
 }
 
 // validateAllowed checks the installation's own globs.
-func (c *Config) validateAllowed(root *field.Path) (errs field.ErrorList) {
+func (c *Config) validateAllowed() (errs field.ErrorList) {
 	for i := range globKinds {
 		kind := &globKinds[i]
 		text := kind.ofConfig(c)
@@ -40,7 +40,7 @@ func (c *Config) validateAllowed(root *field.Path) (errs field.ErrorList) {
 			continue
 		}
 		if _, err := kind.parse(text, ""); err != nil {
-			errs = append(errs, field.Invalid(root.Child(kind.chartValue), text, kind.problem(err)))
+			errs = append(errs, field.Invalid(flag(kind.flag()), text, kind.problem(err)))
 		}
 	}
 	return errs
@@ -50,7 +50,7 @@ func (c *Config) validateAllowed(root *field.Path) (errs field.ErrorList) {
 func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs field.ErrorList) {
 	for k := range globKinds {
 		kind := &globKinds[k]
-		text, source := kind.ofConfig(&i.config), "the chart's "+kind.chartValue
+		text, source := kind.ofConfig(&i.config), "the webhook's --"+kind.flag()
 		if own, there := request.NamespaceAnnotations[kind.annotation]; there {
 			text, source = own, fmt.Sprintf("annotation %s of namespace %s", kind.annotation, request.Namespace)
 		} else if text == "" {
@@ -67,6 +67,9 @@ func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs
 	return allowed, errs
 }
 
+// flag of the webhook and of the agentlet, which has the annotation's short name.
+func (k *globKind) flag() string { return contract.Short(k.annotation) }
+
 func (k *globKind) problem(err error) string {
 	for _, key := range contract.Keys() {
 		if key.Name == k.annotation {
@@ -80,7 +83,7 @@ func (k *globKind) problem(err error) string {
 func allowedArgs(allowed *registration.Allowed) (args []string) {
 	for i := range globKinds {
 		if globs := globKinds[i].of(allowed); !globs.All() {
-			args = append(args, "--"+contract.Short(globKinds[i].annotation)+"="+globs.String())
+			args = append(args, "--"+globKinds[i].flag()+"="+globs.String())
 		}
 	}
 	return args

@@ -30,7 +30,7 @@ func TestAllowed(t *testing.T) {
 		"denied by the namespace":      {"", "", said{contract.AllowedServices: "!vault"}, "Vault", ReasonServiceNotAllowed, []string{`service "Vault"`, "may not register vault", services}, nil},
 		"not denied by the namespace":  {"", "", said{contract.AllowedServices: "!vault"}, "web", ReasonInjected, nil, []string{"--allowed-services=!vault"}},
 		"the installation's":           {"web", "", nil, "web", ReasonInjected, nil, []string{"--allowed-services=web"}},
-		"not the installation's":       {"web", "", nil, "pay", ReasonServiceNotAllowed, []string{`service "pay"`, "only web", "the chart's allowedServices"}, nil},
+		"not the installation's":       {"web", "", nil, "pay", ReasonServiceNotAllowed, []string{`service "pay"`, "only web", "the webhook's --allowed-services"}, nil},
 		"the namespace's word is last": {"web", "!x", said{contract.AllowedServices: "pay", contract.AllowedTags: "*"}, "pay/x", ReasonInjected, nil, []string{"--allowed-services=pay"}},
 		"also where it is narrower":    {"*", "", said{contract.AllowedServices: "pay"}, "web", ReasonServiceNotAllowed, []string{"only pay", services}, nil},
 		"a bad glob":                   {"", "", said{contract.AllowedServices: "web,[a-z]"}, "web", ReasonInvalidAnnotations, []string{contract.AllowedServices, `"web,[a-z]"`, "comma-separated globs of service names", `"[a-z]" is no glob`}, nil},
@@ -38,7 +38,7 @@ func TestAllowed(t *testing.T) {
 		"tags":                         {"", "", said{contract.AllowedTags: `!urlprefix-*, v1\,2`}, `web/v1\,2`, ReasonInjected, nil, []string{`--allowed-tags=!urlprefix-*,v1\,2`}},
 		"a denied tag":                 {"", "", said{contract.AllowedTags: "!urlprefix-*"}, "web/urlprefix-/", ReasonTagNotAllowed, []string{"service-tags]", `tag "urlprefix-/"`, "may not register urlprefix-*", tags}, nil},
 		"a tag that is not allowed":    {"", "", said{contract.AllowedTags: "v*"}, "web/x", ReasonTagNotAllowed, []string{`tag "x"`, "only v*", tags}, nil},
-		"the installation's tags":      {"", "!traefik.*", nil, "web/traefik.enable=true", ReasonTagNotAllowed, []string{`tag "traefik.enable=true"`, "the chart's allowedTags"}, nil},
+		"the installation's tags":      {"", "!traefik.*", nil, "web/traefik.enable=true", ReasonTagNotAllowed, []string{`tag "traefik.enable=true"`, "the webhook's --allowed-tags"}, nil},
 		"a bad glob of tags":           {"", "", said{contract.AllowedTags: "$(A)"}, "web", ReasonInvalidAnnotations, []string{contract.AllowedTags, "comma-separated globs of tags", "Kubernetes expands"}, nil},
 		"both":                         {"web,!api", "!x", nil, "web/v1", ReasonInjected, nil, []string{"--allowed-services=web,!api", "--allowed-tags=!x"}},
 		"the name of Consul's servers": {"consul", "", said{contract.AllowedServices: "consul"}, "consul", ReasonInvalidAnnotations, []string{"service-names]", "Consul's own servers"}, nil},
@@ -123,7 +123,7 @@ func TestAllowedOfAnInstallationIsJudged(t *testing.T) {
 		config := testConfig()
 		config.AllowedServices, config.AllowedTags = text, text
 		_, err := New(config)
-		if (err == nil) != good || err != nil && (!strings.Contains(err.Error(), "allowedServices") || !strings.Contains(err.Error(), "allowedTags")) {
+		if (err == nil) != good || err != nil && (!strings.Contains(err.Error(), "--allowed-services") || !strings.Contains(err.Error(), "--allowed-tags")) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -43,41 +43,43 @@ type Config struct {
 // maxMetaValue is Consul's bound on a meta value, which the cluster's name becomes.
 const maxMetaValue = 512
 
+// flag is where an error is: the flag of the webhook and the plugin that sets a value of the configuration.
+func flag(name string) *field.Path { return field.NewPath("--" + name) }
+
 func (c *Config) validate() (errs field.ErrorList) {
-	root := field.NewPath("config")
 	if strings.TrimSpace(c.Image) == "" {
-		errs = append(errs, field.Required(root.Child("image"), "the agentlet's image"))
+		errs = append(errs, field.Required(flag("image"), "the agentlet's image"))
 	}
-	errs = append(errs, validatePullPolicy(root.Child("imagePullPolicy"), c.ImagePullPolicy)...)
+	errs = append(errs, validatePullPolicy(flag("image-pull-policy"), c.ImagePullPolicy)...)
 	for i, name := range c.ImagePullSecrets {
 		for _, wrong := range validation.IsDNS1123Subdomain(name) {
-			errs = append(errs, field.Invalid(root.Child("imagePullSecrets").Index(i), name, wrong))
+			errs = append(errs, field.Invalid(flag("image-pull-secrets").Index(i), name, wrong))
 		}
 	}
 	for _, wrong := range validation.IsValidPortNum(c.ConsulPort) {
-		errs = append(errs, field.Invalid(root.Child("consulPort"), c.ConsulPort, wrong))
+		errs = append(errs, field.Invalid(flag("consul-port"), c.ConsulPort, wrong))
 	}
 	if c.ConsulScheme != "http" && c.ConsulScheme != "https" {
-		errs = append(errs, field.NotSupported(root.Child("consulScheme"), c.ConsulScheme, []string{"http", "https"}))
+		errs = append(errs, field.NotSupported(flag("consul-scheme"), c.ConsulScheme, []string{"http", "https"}))
 	}
-	errs = append(errs, c.ConsulTLS.validate(root.Child("consulTLS"), c.ConsulScheme)...)
-	errs = append(errs, c.ConsulACL.validate(root.Child("consulACL"))...)
-	errs = append(errs, c.validateConnect(root.Child("connect"))...)
+	errs = append(errs, c.ConsulTLS.validate(c.ConsulScheme)...)
+	errs = append(errs, c.ConsulACL.validate()...)
+	errs = append(errs, c.validateConnect()...)
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
-		errs = append(errs, field.NotSupported(root.Child("logFormat"), c.LogFormat, []string{"text", "json"}))
+		errs = append(errs, field.NotSupported(flag("log-format"), c.LogFormat, []string{"text", "json"}))
 	}
 	if len(c.ClusterName) > maxMetaValue {
-		errs = append(errs, field.TooLong(root.Child("clusterName"), "", maxMetaValue))
+		errs = append(errs, field.TooLong(flag("cluster-name"), "", maxMetaValue))
 	}
-	errs = append(errs, c.validateAllowed(root)...)
+	errs = append(errs, c.validateAllowed()...)
 	for i, d := range c.Dialects {
 		if !slices.Contains(dialect.All(), d) {
-			errs = append(errs, field.NotSupported(root.Child("dialects").Index(i), d, dialect.All()))
+			errs = append(errs, field.NotSupported(flag("dialect").Index(i), d, dialect.All()))
 		} else if slices.Contains(c.Dialects[:i], d) {
-			errs = append(errs, field.Duplicate(root.Child("dialects").Index(i), d))
+			errs = append(errs, field.Duplicate(flag("dialect").Index(i), d))
 		}
 	}
-	return append(errs, registration.ValidateDefaults(root.Child("defaults"), c.Defaults)...)
+	return append(errs, registration.ValidateDefaults(flag("default"), c.Defaults)...)
 }
 
 func validatePullPolicy(at *field.Path, policy corev1.PullPolicy) (errs field.ErrorList) {

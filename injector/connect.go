@@ -55,52 +55,52 @@ type proxyParts struct {
 	authMethod string
 }
 
-func (c *Config) validateConnect(at *field.Path) (errs field.ErrorList) {
+func (c *Config) validateConnect() (errs field.ErrorList) {
 	connect := &c.Connect
 	if connect.Proxy != "" && connect.Proxy != Envoy && connect.Proxy != BuiltIn {
-		errs = append(errs, field.NotSupported(at.Child("proxy"), connect.Proxy, []ProxyKind{Envoy, BuiltIn}))
+		errs = append(errs, field.NotSupported(flag("connect-proxy"), connect.Proxy, []ProxyKind{Envoy, BuiltIn}))
 	}
-	errs = append(errs, validatePullPolicy(at.Child("imagePullPolicy"), connect.ImagePullPolicy)...)
+	errs = append(errs, validatePullPolicy(flag("connect-image-pull-policy"), connect.ImagePullPolicy)...)
 	if connect.Image != "" && connect.Proxy != BuiltIn {
 		for _, wrong := range validation.IsValidPortNum(connect.GRPCPort) {
-			errs = append(errs, field.Invalid(at.Child("grpcPort"), connect.GRPCPort, wrong))
+			errs = append(errs, field.Invalid(flag("connect-grpc-port"), connect.GRPCPort, wrong))
 		}
 	}
-	errs = append(errs, validateName(at.Child("secret"), connect.Secret)...)
+	errs = append(errs, validateName(flag("connect-secret"), connect.Secret)...)
 	switch {
 	case connect.AuthMethod == "":
 	case c.ConsulACL.Mode != ACLLogin:
-		errs = append(errs, field.Invalid(at.Child("authMethod"), connect.AuthMethod, "counts with consulACL.mode login only"))
+		errs = append(errs, field.Invalid(flag("connect-auth-method"), connect.AuthMethod, "counts with --consul-acl=login only"))
 	case connect.Secret != "":
 		errs = append(errs,
-			field.Invalid(at.Child("secret"), connect.Secret, "the token is that of the Secret, or of a login by authMethod"))
+			field.Invalid(flag("connect-secret"), connect.Secret, "the token is that of the Secret, or of a login by --connect-auth-method"))
 	}
-	_, wrong := connect.resources(at)
+	_, wrong := connect.resources()
 	errs = append(errs, wrong...)
 	if connect.Image != "" && c.ConsulTLS.CA != "" {
-		errs = append(errs, field.Invalid(at.Child("image"), connect.Image,
-			"with consulTLS.ca the proxy has no file to read the authorities from; name a ConfigMap instead"))
+		errs = append(errs, field.Invalid(flag("connect-image"), connect.Image,
+			"with --consul-tls-ca the proxy has no file to read the authorities from; set --consul-tls-configmap instead"))
 	}
 	return errs
 }
 
 // resources are what the proxy asks for.
-func (c *Connect) resources(at *field.Path) (r registration.Resources, errs field.ErrorList) {
+func (c *Connect) resources() (r registration.Resources, errs field.ErrorList) {
 	for _, one := range [...]struct {
 		name, text string
 		into       **resource.Quantity
 	}{
-		{"cpuRequest", c.CPURequest, &r.CPURequest},
-		{"memoryRequest", c.MemoryRequest, &r.MemoryRequest},
-		{"cpuLimit", c.CPULimit, &r.CPULimit},
-		{"memoryLimit", c.MemoryLimit, &r.MemoryLimit},
+		{"connect-cpu-request", c.CPURequest, &r.CPURequest},
+		{"connect-memory-request", c.MemoryRequest, &r.MemoryRequest},
+		{"connect-cpu-limit", c.CPULimit, &r.CPULimit},
+		{"connect-memory-limit", c.MemoryLimit, &r.MemoryLimit},
 	} {
 		if one.text == "" {
 			continue
 		}
 		q, err := resource.ParseQuantity(one.text)
 		if err != nil || q.Sign() < 0 {
-			errs = append(errs, field.Invalid(at.Child(one.name), one.text, "must be a quantity"))
+			errs = append(errs, field.Invalid(flag(one.name), one.text, "must be a quantity"))
 			continue
 		}
 		*one.into = &q
@@ -137,7 +137,7 @@ func newProxyParts(config *Config) *proxyParts {
 			{Name: "CONSUL_HTTP_ADDR", Value: config.consulURL(config.ConsulPort)},
 		},
 	}}
-	p.resources, _ = connect.resources(nil)
+	p.resources, _ = connect.resources()
 	p.authMethod = connect.AuthMethod
 	if connect.Proxy == BuiltIn {
 		p.container.Command = []string{"consul", "connect", "proxy"}
@@ -253,7 +253,7 @@ func (i *Injector) proxyErrors(f *existing, service string) field.ErrorList {
 	case service == "" || f.proxy && f.agentlet != nil:
 		return nil
 	case i.parts.proxy == nil:
-		return field.ErrorList{field.Forbidden(path, "this installation has no mesh proxy: the chart's connect.image is empty")}
+		return field.ErrorList{field.Forbidden(path, "this installation has no mesh proxy: the webhook's --connect-image is empty")}
 	case f.agentlet != nil && !f.sidecar:
 		return field.ErrorList{field.Forbidden(path, "the agentlet that is in the pod already is one of its containers, and the mesh proxy "+
 			"has to start after it; create the pod without it, and both are added")}

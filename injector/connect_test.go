@@ -20,9 +20,9 @@ func TestConnectConfigErrors(t *testing.T) {
 	}{
 		"nothing":                 {Connect{}, nil},
 		"built in":                {Connect{Image: "consul:1", Proxy: BuiltIn}, nil},
-		"no port":                 {Connect{Image: "envoy:1"}, []string{"connect.grpcPort"}},
-		"a method without logins": {Connect{AuthMethod: "m"}, []string{"connect.authMethod"}},
-		"all of it":               {Connect{Proxy: "nginx", ImagePullPolicy: "Sometimes", Secret: "A", CPURequest: "x", MemoryRequest: "-1", CPULimit: "y", MemoryLimit: "z"}, []string{"connect.proxy", "connect.imagePullPolicy", "connect.secret", "connect.cpuRequest", "connect.memoryRequest", "connect.cpuLimit", "connect.memoryLimit"}},
+		"no port":                 {Connect{Image: "envoy:1"}, []string{"--connect-grpc-port"}},
+		"a method without logins": {Connect{AuthMethod: "m"}, []string{"--connect-auth-method"}},
+		"all of it":               {Connect{Proxy: "nginx", ImagePullPolicy: "Sometimes", Secret: "A", CPURequest: "x", MemoryRequest: "-1", CPULimit: "y", MemoryLimit: "z"}, []string{"--connect-proxy", "--connect-image-pull-policy", "--connect-secret", "--connect-cpu-request", "--connect-memory-request", "--connect-cpu-limit", "--connect-memory-limit"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig()
@@ -32,7 +32,7 @@ func TestConnectConfigErrors(t *testing.T) {
 	}
 	config := testConfig()
 	config.ConsulScheme, config.ConsulTLS.CA = "https", string(consultest.NewAuthority(t).PEM)
-	judged(t, config, "name a ConfigMap instead")
+	judged(t, config, "set --consul-tls-configmap instead")
 }
 
 // TestNoProxyToBeHad decides on a pod that asks for a mesh proxy, with what earlier injections may have left in it.
@@ -52,9 +52,9 @@ func TestNoProxyToBeHad(t *testing.T) {
 		want        Outcome
 		err         string
 	}{
-		"no image, nothing there": {nil, func(c *Config) { c.Connect = Connect{} }, nil, Denied, "connect.image is empty"},
+		"no image, nothing there": {nil, func(c *Config) { c.Connect = Connect{} }, nil, Denied, "--connect-image is empty"},
 		"no image, the proxy alone": {
-			func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, without(contract.ContainerName), Denied, "connect.image is empty",
+			func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, without(contract.ContainerName), Denied, "--connect-image is empty",
 		},
 		"no image, both":            {func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, func(*corev1.Pod) {}, Skipped, ""},
 		"the agentlet alone":        {func(*Config) {}, func(*Config) {}, without(contract.ProxyContainerName), Injected, ""},

@@ -46,19 +46,19 @@ type ConsulACL struct {
 	Audience string
 }
 
-func (t *ConsulTLS) validate(at *field.Path, scheme string) (errs field.ErrorList) {
+func (t *ConsulTLS) validate(scheme string) (errs field.ErrorList) {
 	if scheme != "https" && *t != (ConsulTLS{}) {
-		errs = append(errs, field.Invalid(at, "", "counts with consulScheme https only"))
+		errs = append(errs, field.Invalid(flag("consul-scheme"), scheme, "must be https where one of --consul-tls-* is set"))
 	}
-	errs = append(errs, validateName(at.Child("configMap"), t.ConfigMap)...)
-	errs = append(errs, validateName(at.Child("secret"), t.Secret)...)
+	errs = append(errs, validateName(flag("consul-tls-configmap"), t.ConfigMap)...)
+	errs = append(errs, validateName(flag("consul-tls-secret"), t.Secret)...)
 	if t.ServerName != "" {
 		for _, wrong := range validation.IsDNS1123Subdomain(t.ServerName) {
-			errs = append(errs, field.Invalid(at.Child("serverName"), t.ServerName, wrong))
+			errs = append(errs, field.Invalid(flag("consul-tls-server-name"), t.ServerName, wrong))
 		}
 	}
 	if wrong := notCertificates(t.CA); wrong != "" {
-		errs = append(errs, field.Invalid(at.Child("ca"), "", wrong)) // without the value: it may be a key
+		errs = append(errs, field.Invalid(flag("consul-tls-ca"), "", wrong)) // without the value: it may be a key
 	}
 	return errs
 }
@@ -83,26 +83,26 @@ func notCertificates(text string) string {
 	}
 }
 
-func (a *ConsulACL) validate(at *field.Path) (errs field.ErrorList) {
-	needs := func(child, value, mode string, needed bool) {
+func (a *ConsulACL) validate() (errs field.ErrorList) {
+	needs := func(name, value, mode string, needed bool) {
 		switch {
 		case needed && value == "":
-			errs = append(errs, field.Required(at.Child(child), "with mode "+mode))
+			errs = append(errs, field.Required(flag(name), "with --consul-acl="+mode))
 		case !needed && value != "":
-			errs = append(errs, field.Invalid(at.Child(child), value, "counts with mode "+mode+" only"))
+			errs = append(errs, field.Invalid(flag(name), value, "counts with --consul-acl="+mode+" only"))
 		}
 	}
 	switch a.Mode {
 	case "", ACLNone, ACLToken, ACLLogin:
-		needs("secret", a.Secret, string(ACLToken), a.Mode == ACLToken)
-		needs("authMethod", a.AuthMethod, string(ACLLogin), a.Mode == ACLLogin)
+		needs("consul-acl-secret", a.Secret, string(ACLToken), a.Mode == ACLToken)
+		needs("consul-auth-method", a.AuthMethod, string(ACLLogin), a.Mode == ACLLogin)
 		if a.Mode != ACLLogin {
-			needs("audience", a.Audience, string(ACLLogin), false)
+			needs("consul-audience", a.Audience, string(ACLLogin), false)
 		}
 	default:
-		errs = append(errs, field.NotSupported(at.Child("mode"), a.Mode, []ACLMode{ACLNone, ACLToken, ACLLogin}))
+		errs = append(errs, field.NotSupported(flag("consul-acl"), a.Mode, []ACLMode{ACLNone, ACLToken, ACLLogin}))
 	}
-	return append(errs, validateName(at.Child("secret"), a.Secret)...)
+	return append(errs, validateName(flag("consul-acl-secret"), a.Secret)...)
 }
 
 func validateName(at *field.Path, name string) (errs field.ErrorList) {

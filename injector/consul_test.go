@@ -24,13 +24,13 @@ func TestConsulErrors(t *testing.T) {
 		"nothing":          {},
 		"everything":       {ConsulTLS{CA: string(authority.PEM), ConfigMap: "a", Secret: "b", ServerName: "client.dc1.consul"}, ConsulACL{Mode: ACLLogin, AuthMethod: "m", Audience: "consul"}, nil},
 		"a token":          {ConsulTLS{}, ConsulACL{Mode: ACLToken, Secret: "s"}, nil},
-		"names":            {ConsulTLS{ConfigMap: "A", Secret: "b/c", ServerName: "a b"}, ConsulACL{Mode: ACLToken, Secret: "S"}, []string{"consulTLS.configMap", "consulTLS.secret", "consulTLS.serverName", "consulACL.secret"}},
-		"no mode":          {ConsulTLS{}, ConsulACL{Secret: "s", AuthMethod: "m", Audience: "a"}, []string{"consulACL.secret", "consulACL.authMethod", "consulACL.audience"}},
-		"no method":        {ConsulTLS{}, ConsulACL{Mode: ACLLogin}, []string{"consulACL.authMethod: Required"}},
-		"no secret":        {ConsulTLS{}, ConsulACL{Mode: ACLToken}, []string{"consulACL.secret: Required"}},
-		"another mode":     {ConsulTLS{}, ConsulACL{Mode: "vault"}, []string{"consulACL.mode: Unsupported"}},
-		"no certificates":  {ConsulTLS{CA: "hello"}, ConsulACL{}, []string{"consulTLS.ca: Invalid", "PEM"}},
-		"a key beside one": {ConsulTLS{CA: string(authority.PEM) + key}, ConsulACL{}, []string{"consulTLS.ca: Invalid", "certificates only"}},
+		"names":            {ConsulTLS{ConfigMap: "A", Secret: "b/c", ServerName: "a b"}, ConsulACL{Mode: ACLToken, Secret: "S"}, []string{"--consul-tls-configmap", "--consul-tls-secret", "--consul-tls-server-name", "--consul-acl-secret"}},
+		"no mode":          {ConsulTLS{}, ConsulACL{Secret: "s", AuthMethod: "m", Audience: "a"}, []string{"--consul-acl-secret", "--consul-auth-method", "--consul-audience"}},
+		"no method":        {ConsulTLS{}, ConsulACL{Mode: ACLLogin}, []string{"--consul-auth-method: Required"}},
+		"no secret":        {ConsulTLS{}, ConsulACL{Mode: ACLToken}, []string{"--consul-acl-secret: Required"}},
+		"another mode":     {ConsulTLS{}, ConsulACL{Mode: "vault"}, []string{"--consul-acl: Unsupported"}},
+		"no certificates":  {ConsulTLS{CA: "hello"}, ConsulACL{}, []string{"--consul-tls-ca: Invalid", "PEM"}},
+		"a key beside one": {ConsulTLS{CA: string(authority.PEM) + key}, ConsulACL{}, []string{"--consul-tls-ca: Invalid", "certificates only"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig()
@@ -43,7 +43,7 @@ func TestConsulErrors(t *testing.T) {
 	}
 	config := testConfig()
 	config.ConsulTLS.ServerName = "localhost"
-	judged(t, config, "consulScheme https only")
+	judged(t, config, "--consul-scheme: Invalid", "must be https")
 }
 
 // judged is what New says to a configuration: an error with each of these parts, or nothing where there are none.

@@ -25,16 +25,16 @@ func TestNew(t *testing.T) {
 	}{
 		"good":       {func(*Config) {}, nil},
 		"least":      {func(c *Config) { *c = Config{Image: "x", ConsulPort: 1, ConsulScheme: "https"} }, nil},
-		"no image":   {func(c *Config) { c.Image = " " }, []string{"config.image: Required"}},
-		"pull":       {func(c *Config) { c.ImagePullPolicy = "Often" }, []string{`config.imagePullPolicy: Unsupported value: "Often"`}},
-		"port":       {func(c *Config) { c.ConsulPort = 65536 }, []string{"config.consulPort: Invalid value: 65536"}},
-		"scheme":     {func(c *Config) { c.ConsulScheme = "tcp" }, []string{`config.consulScheme: Unsupported value: "tcp"`}},
-		"cluster":    {func(c *Config) { c.ClusterName = strings.Repeat("x", 513) }, []string{"config.clusterName: Too long"}},
-		"defaults":   {func(c *Config) { c.Defaults = registration.Defaults{"gate": "x", "gatee": "off"} }, []string{"config.defaults[gate]", "config.defaults[gatee]"}},
-		"secrets":    {func(c *Config) { c.ImagePullSecrets = []string{"good", "A_B"} }, []string{`config.imagePullSecrets[1]: Invalid value: "A_B"`}},
-		"log format": {func(c *Config) { c.LogFormat = "xml" }, []string{`config.logFormat: Unsupported value: "xml"`}},
-		"dialects":   {func(c *Config) { c.Dialects = []dialect.Dialect{"katalog-sync", "katalog", "katalog-sync"} }, []string{`config.dialects[1]: Unsupported value: "katalog"`, "config.dialects[2]: Duplicate"}},
-		"everything": {func(c *Config) { *c = Config{Defaults: registration.Defaults{"x": "y"}} }, []string{"image", "consulPort", "consulScheme", "defaults[x]"}},
+		"no image":   {func(c *Config) { c.Image = " " }, []string{"--image: Required"}},
+		"pull":       {func(c *Config) { c.ImagePullPolicy = "Often" }, []string{`--image-pull-policy: Unsupported value: "Often"`}},
+		"port":       {func(c *Config) { c.ConsulPort = 65536 }, []string{"--consul-port: Invalid value: 65536"}},
+		"scheme":     {func(c *Config) { c.ConsulScheme = "tcp" }, []string{`--consul-scheme: Unsupported value: "tcp"`}},
+		"cluster":    {func(c *Config) { c.ClusterName = strings.Repeat("x", 513) }, []string{"--cluster-name: Too long"}},
+		"defaults":   {func(c *Config) { c.Defaults = registration.Defaults{"gate": "x", "gatee": "off"} }, []string{"--default[gate]", "--default[gatee]"}},
+		"secrets":    {func(c *Config) { c.ImagePullSecrets = []string{"good", "A_B"} }, []string{`--image-pull-secrets[1]: Invalid value: "A_B"`}},
+		"log format": {func(c *Config) { c.LogFormat = "xml" }, []string{`--log-format: Unsupported value: "xml"`}},
+		"dialects":   {func(c *Config) { c.Dialects = []dialect.Dialect{"katalog-sync", "katalog", "katalog-sync"} }, []string{`--dialect[1]: Unsupported value: "katalog"`, "--dialect[2]: Duplicate"}},
+		"everything": {func(c *Config) { *c = Config{Defaults: registration.Defaults{"x": "y"}} }, []string{"--image", "--consul-port", "--consul-scheme", "--default[x]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig()

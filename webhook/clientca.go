@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// clientCARead is how often the file of a ClientCA is read at the most: with a new connection.
+// clientCARead is the least time between two reads of a ClientCA's file. It is read when a connection is opened.
 const clientCARead = 10 * time.Second
 
-// ClientCA is who has to have signed the certificate that a client of the admission port shows. It is safe for concurrent use.
+// ClientCA holds the authorities that sign client certificates for the admission port. It is safe for concurrent use.
 type ClientCA struct {
 	file string
 	log  *slog.Logger
@@ -25,8 +25,8 @@ type ClientCA struct {
 	pool *x509.CertPool
 }
 
-// NewClientCA reads a file with certificates in PEM form. What is written into it later counts for connections ten
-// seconds later at the latest; what can't be read is logged, and leaves it as it was.
+// NewClientCA reads a file with certificates in PEM form. A change of the file counts for new connections after ten seconds
+// at the latest. A file that can't be read is logged, and the last valid certificates stay in use.
 func NewClientCA(file string, log *slog.Logger) (*ClientCA, error) {
 	c := &ClientCA{file: file, log: log}
 	if err := c.load(); err != nil {
@@ -53,7 +53,7 @@ func (c *ClientCA) load() error {
 	return nil
 }
 
-// certificates are those that count now.
+// certificates are those in use now, read again when it is time.
 func (c *ClientCA) certificates() *x509.CertPool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,11 +65,11 @@ func (c *ClientCA) certificates() *x509.CertPool {
 	return c.pool
 }
 
-// demand has a server with that configuration demand a certificate of its clients.
+// demand makes a server with this configuration require a client certificate.
 func (c *ClientCA) demand(config *tls.Config) {
 	demanding := config.Clone()
 	demanding.ClientAuth = tls.RequireAndVerifyClientCert
-	demanding.SessionTicketsDisabled = true // each connection is judged by who counts then
+	demanding.SessionTicketsDisabled = true // a resumed session would skip the check against the current authorities
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		own := demanding.Clone()
 		own.ClientCAs = c.certificates()

@@ -22,28 +22,27 @@ import (
 // object and its predecessor, and half a MiB is plenty for the envelope around them.
 const maxBody = 5 << 20
 
-// smallBody is as much of a body as anybody may send before it waits for room, and firstRead what is made room for before
-// it arrives: anybody can announce a length. All but all reviews are smaller than the one, and most are smaller than the
-// other.
+// smallBody is how much of a body is read before it waits for room, and firstRead how much is allocated before it arrives,
+// because a client can announce any length. Nearly all reviews are smaller than smallBody, and most than firstRead.
 const (
 	smallBody = 32 << 10
 	firstRead = 16 << 10
 )
 
-// A request's deadline is the API server's, which it sends with each, as ?timeout=10s: nobody reads a later answer.
+// Bounds of a request's deadline. The API server sends it with each request, as ?timeout=10s, and reads no later answer.
 const (
 	timeoutParameter = "timeout"
 	defaultTimeout   = 10 * time.Second
 	maxTimeout       = 30 * time.Second // the most that a webhook configuration can have
-	// bodyTimeout is how long a body may hold the room that was made for it before it is there.
+	// bodyTimeout bounds how long a body that is still arriving may hold its room.
 	bodyTimeout = 2 * time.Second
 )
 
-// statusTold is the status of what leaves the word to the API server's failurePolicy and shall be read by whoever creates
-// the object: of other statuses, such as 413 and 503, the API server shows nobody the text.
+// statusTold is the status of an error that is left to the API server's failurePolicy and that the author of the object
+// should read. The API server shows the text of this status, and not that of others such as 413 and 503.
 const statusTold = http.StatusInternalServerError
 
-// requestError is an error of the caller's, with the HTTP status that says so.
+// requestError is a mistake of the caller, with the HTTP status for it.
 type requestError struct {
 	status int
 	err    error
@@ -52,7 +51,7 @@ type requestError struct {
 func (e *requestError) Error() string { return e.err.Error() }
 func (e *requestError) Unwrap() error { return e.err }
 
-// panicError is a panic below the handler. The value and the stack are for the log alone.
+// panicError is a panic below the handler. Its value and stack are written to the log only.
 type panicError struct {
 	value any
 	stack []byte
@@ -62,17 +61,17 @@ func (e *panicError) Error() string { return "internal error: see the webhook's 
 
 // reviewer judges the objects of one webhook.
 type reviewer interface {
-	// review answers the review in body. It says in found what it knows, also with an error. A requestError leaves the word to
-	// the API server's failurePolicy. With errAsk it is called again once ask has been.
+	// review answers the review in body, and fills in found as far as it gets, also with an error. A requestError leaves the
+	// decision to the API server's failurePolicy. After errAsk the handler calls ask, and then review again.
 	review(ctx context.Context, body []byte, found *result) (*admissionv1.AdmissionResponse, error)
-	// ask asks what the review can't be answered without.
+	// ask fetches what the review needs and what isn't in memory.
 	ask(ctx context.Context, found *result) error
-	// tooLarge answers the review in a body that may not be decoded, for the reason that the error says, but for its envelope.
+	// tooLarge answers a review of which only the envelope may be decoded; the error says why.
 	tooLarge(body []byte, found *result, why *tooLargeError) (*admissionv1.AdmissionResponse, error)
 }
 
-// handler answers AdmissionReviews. What it cannot understand gets an HTTP 4xx, and its own errors an HTTP 500: the API
-// server applies its failurePolicy to both. Only a decision, or an object that is no pod, makes an AdmissionReview.
+// handler answers AdmissionReviews. A request that it can't understand gets an HTTP 4xx, and its own errors are an HTTP 500.
+// The API server applies its failurePolicy to both. Only a decision, or an object that is no pod, makes an AdmissionReview.
 type handler struct {
 	reviewer
 	// kind of the webhook, for the metrics and the log.
@@ -91,7 +90,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if bad := (*requestError)(nil); errors.As(err, &bad) {
 			status = bad.status
 		}
-		// This is what the API server shows to whoever creates the pod.
+		// The API server shows this text to the author of the pod.
 		http.Error(w, fmt.Sprintf("agentlet: %s (request uid %q)", cut(err.Error(), maxMessage), found.uid), status)
 	} else {
 		connlimit.Keep(r.Context()) // until the connection's end: the API server uses it again
@@ -103,7 +102,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.record(r, found, took, err)
 }
 
-// record logs what became of a request, once. It leaves out the uid, from which the nonce is made.
+// record logs the result of a request, once. It leaves out the uid, because the nonce is derived from it.
 func (h *handler) record(r *http.Request, found result, took time.Duration, err error) {
 	level := slog.LevelInfo
 	attributes := []slog.Attr{
@@ -122,8 +121,8 @@ func (h *handler) record(r *http.Request, found result, took time.Duration, err 
 	h.log.LogAttrs(r.Context(), level, "admission", attributes...)
 }
 
-// answer reads a request and returns the body of the response. A panic below becomes an error. The verdict holds what is
-// known, also with an error.
+// answer reads a request and returns the body of the response. A panic below becomes an error. found holds what is known of
+// the request, also with an error.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte, found result, err error) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
@@ -159,7 +158,7 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) (answer []byte,
 	return answer, found, nil
 }
 
-// decide answers the review in a body once there is room for it.
+// decide waits for room and answers the review in a body.
 func (h *handler) decide(ctx context.Context, body []byte, found *result) (*admissionv1.AdmissionResponse, error) {
 	cost, err := costOf(body)
 	if err != nil {
@@ -167,7 +166,7 @@ func (h *handler) decide(ctx context.Context, body []byte, found *result) (*admi
 	}
 	response, err := h.reviewWithin(ctx, body, cost, found)
 	if errors.Is(err, errAsk) {
-		// Meanwhile nothing is held but the body.
+		// Only the body is held meanwhile.
 		if err = h.ask(ctx, found); err == nil {
 			response, err = h.reviewWithin(ctx, body, cost, found)
 		}
@@ -175,7 +174,7 @@ func (h *handler) decide(ctx context.Context, body []byte, found *result) (*admi
 	return response, err
 }
 
-// reviewWithin reviews a body that takes at most cost once there is room for it.
+// reviewWithin waits for room of this cost and reviews the body.
 func (h *handler) reviewWithin(
 	ctx context.Context,
 	body []byte,
@@ -197,7 +196,7 @@ func (h *handler) reviewWithin(
 	return h.review(ctx, body, found)
 }
 
-// timeoutOf is how long the caller waits for the answer.
+// timeoutOf is how long the caller says that it waits for the answer.
 func timeoutOf(r *http.Request) time.Duration {
 	timeout, err := time.ParseDuration(r.URL.Query().Get(timeoutParameter))
 	if err != nil || timeout <= 0 {
@@ -206,7 +205,7 @@ func timeoutOf(r *http.Request) time.Duration {
 	return min(timeout, maxTimeout)
 }
 
-// readBody returns the body of a POST with JSON of at most maxBody bytes. The caller calls release when it needs it no more.
+// readBody returns the body of a POST with JSON of at most maxBody bytes. The caller calls release when it is done with it.
 func (h *handler) readBody(ctx context.Context, w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
@@ -248,7 +247,7 @@ func (h *handler) readBody(ctx context.Context, w http.ResponseWriter, r *http.R
 	return body, release, nil
 }
 
-// read reads on from the beginning of a body, until it has that size or has ended.
+// read continues a body after its beginning, until it has this size or ends.
 func read(from io.Reader, beginning []byte, size int64) (body []byte, ended bool, err error) {
 	if body = beginning; int64(len(body)) == size {
 		return body, false, nil
@@ -272,7 +271,7 @@ var (
 	errBodyTooLarge = &requestError{statusTold, fmt.Errorf("the body is larger than %d bytes", maxBody)}
 )
 
-// readError is why a body could not be read.
+// readError turns a failed read of a body into the error for the caller.
 func readError(err error) error {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return errBodyTooLarge
@@ -280,7 +279,7 @@ func readError(err error) error {
 	return &requestError{http.StatusBadRequest, fmt.Errorf("read body: %w", noEOF(err))}
 }
 
-// noEOF names the end of a body that was announced to be longer.
+// noEOF says in other words that a body is shorter than announced.
 func noEOF(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("the body is shorter than announced")

@@ -16,9 +16,9 @@ type health struct {
 	stopping     atomic.Bool
 }
 
-// handler serves /livez, which is 200 as long as the process answers, and /readyz, which is 200 only while the API server
-// can call this replica and what it injects can work: a pod that is created without a grant would wait for its gate in vain.
-// The body names each part of readiness and, where it is missing, why.
+// handler serves /livez and /readyz. /livez is 200 as long as the process answers. /readyz is 200 only while the API server
+// can call this replica and injected pods can work: the gate of a pod without a grant would never open. The body names each
+// part of readiness and what is missing.
 func (h *health) handler(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+LivezPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
@@ -27,7 +27,7 @@ func (h *health) handler(metrics http.Handler) http.Handler {
 	return mux
 }
 
-// part of readiness; with a problem it is missing.
+// part of readiness. With a problem it is missing.
 type part struct {
 	name    string
 	problem error

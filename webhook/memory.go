@@ -13,36 +13,34 @@ import (
 	"github.com/agentlet/agentlet/injector/workload"
 )
 
-// Memory that all reviews of a process may take at once, in bytes. Whoever reaches the port can send any number of
-// bodies, so each waits until there is room for it. Together these are a third of the memory limit that the chart sets.
-// A body that no room would be large enough for is not decoded.
+// Memory that all reviews of a process may take at once, in bytes. Any client that reaches the port can send any number of
+// bodies, so each body waits for room. Together the rooms are a third of the memory limit that the chart sets. A body that
+// is too large for every room is not decoded.
 const (
-	// roomForBodies is for bodies over smallBody while they arrive and until they are answered. It holds one of the largest.
+	// roomForBodies is for bodies over smallBody, from their arrival until they are answered. It holds one of the largest.
 	roomForBodies = maxBody + 1<<20
-	// roomForReviews is for what is made of bodies, each of which costs at most smallCost. An ordinary pod costs three
-	// quarters of that.
+	// roomForReviews is for decoded bodies that cost at most smallCost each. An ordinary pod costs three quarters of that.
 	roomForReviews = 16 << 20
 	smallCost      = 4 << 20
-	// roomForLargeReviews is for what costs more. So ordinary reviews never wait for large ones.
+	// roomForLargeReviews is for those that cost more, so that ordinary reviews never wait for large ones.
 	roomForLargeReviews = 24 << 20
 )
 
-// What a review takes beyond its body, at the most, until it is answered. A test measures it for the bodies that take the most.
+// Upper bounds of what a review takes beyond its body until it is answered. A test measures the most expensive bodies.
 const (
-	// costBase is for the annotations' texts, which registration bounds, and for the answer.
+	// costBase is for the answer and the annotations' texts, which registration bounds.
 	costBase = 3 << 20
-	// costByte is for a byte of the body: a text is copied, and so is a template.
+	// costByte is for a byte of the body, because texts and templates are copied.
 	costByte = 4
-	// costMember is for a member of an object: an item of a map.
+	// costMember is for a member of an object, which becomes an item of a map.
 	costMember = 256
-	// costItem is for an item of a list, which may be two bytes long and stands for a structure.
+	// costItem is for an item of a list, because two bytes can stand for a structure.
 	costItem = 768
 	// costContainer is for a container's hook, in the patch.
 	costContainer = 3 << 10
 )
 
-// maxDepth bounds how deep objects and lists may be nested, and maxNumber how long a number may be. Those of a pod have a
-// third of it.
+// maxDepth bounds the nesting of objects and lists, and maxNumber the length of a number. A pod has a third of each.
 const (
 	maxDepth  = 64
 	maxNumber = 64
@@ -54,14 +52,14 @@ var (
 	errUTF8   = errors.New("it is not UTF-8")
 )
 
-// costOf is what the review in a body may take in bytes, beyond the body. It looks at the outlines of the JSON alone, and
-// need not be told that it is no JSON: nothing of that is kept. An error means that the body is not the API server's.
+// costOf estimates the bytes that the review in a body takes beyond the body. It reads only the structure of the JSON, and
+// doesn't validate it, because invalid JSON is dropped. An error means that the body is not from an API server.
 func costOf(body []byte) (int64, error) {
-	if !utf8.Valid(body) { // to replace what is wrong takes more memory than all the rest
+	if !utf8.Valid(body) { // replacing the invalid bytes takes more memory than all the rest
 		return 0, errUTF8
 	}
 	var inLists, inObjects int64 // values
-	lists, depth := uint64(0), 0 // a bit for each level: 1 is a list
+	lists, depth := uint64(0), 0 // one bit for each level: 1 is a list
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; c {
 		case '"':
@@ -103,7 +101,7 @@ var isNumber = func() (is [256]bool) {
 	return is
 }()
 
-// textLength is the length of the rest of a JSON text, with the quote at its end.
+// textLength is the length of the rest of a JSON text, including the quote at its end.
 func textLength(rest []byte) int {
 	for end := 0; ; {
 		quote := bytes.IndexByte(rest[end:], '"')
@@ -121,7 +119,7 @@ func textLength(rest []byte) int {
 	}
 }
 
-// memory is what is left of the rooms. All handlers of a server share it.
+// memory holds the rooms that are left. All handlers of a server share it.
 type memory struct {
 	bodies, reviews, largeReviews *semaphore.Weighted
 }
@@ -133,7 +131,7 @@ func newMemory() *memory {
 	}
 }
 
-// tooLargeError is of a body that may not be decoded.
+// tooLargeError is the error of a body that is too large to decode.
 type tooLargeError struct{ cost int64 }
 
 func (e *tooLargeError) Error() string {
@@ -143,7 +141,7 @@ func (e *tooLargeError) Error() string {
 
 var errBusy = errors.New("too many large objects are being read: try again")
 
-// forReview waits until there is room for a review of that cost. The caller calls release when it is answered.
+// forReview waits for room for a review of this cost. The caller calls release when the review is answered.
 func (m *memory) forReview(ctx context.Context, cost int64) (release func(), err error) {
 	switch {
 	case cost > roomForLargeReviews:
@@ -154,12 +152,12 @@ func (m *memory) forReview(ctx context.Context, cost int64) (release func(), err
 	return take(ctx, m.reviews, cost)
 }
 
-// forBody waits until there is room for a body of that size.
+// forBody waits for room for a body of this size.
 func (m *memory) forBody(ctx context.Context, size int64) (release func(), err error) {
 	return take(ctx, m.bodies, size)
 }
 
-// take waits for half of the time that is left: the other half is for the answer.
+// take waits for at most half of the time that is left, because the answer needs the other half.
 func take(ctx context.Context, from *semaphore.Weighted, size int64) (release func(), err error) {
 	release = func() { from.Release(size) }
 	if from.TryAcquire(size) {

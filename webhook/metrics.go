@@ -34,7 +34,7 @@ const (
 	healthPort    = "health"
 )
 
-// Metrics declares what the webhook serves, beside the Go runtime's and the process's own metrics and those of its Grants.
+// Metrics declares the webhook's metrics. It also serves those of the Go runtime, of the process and of its Grants.
 func Metrics() []contract.Metric {
 	metric, label := contract.NewMetric, contract.Label
 	kinds := label("type", string(mutating), string(validating))
@@ -72,7 +72,7 @@ type metrics struct {
 	duration   *prometheus.HistogramVec
 }
 
-// newMetrics returns metrics that ask health for what is so now.
+// newMetrics returns metrics whose gauges are read from health.
 func newMetrics(health *health, limiters limiters, version string) *metrics {
 	as := declared.By(Metrics())
 	m := &metrics{
@@ -101,7 +101,7 @@ func newMetrics(health *health, limiters limiters, version string) *metrics {
 	return m
 }
 
-// start sets to 0 what is watched for its first increase.
+// start sets counters to 0 whose first increase alerts watch for.
 func (m *metrics) start() {
 	for _, by := range []kind{mutating, validating} {
 		for _, reason := range []injector.Reason{reasonBadRequest, reasonInternal, reasonNamespaceUnknown, reasonTooLarge, reasonBusy} {
@@ -111,14 +111,14 @@ func (m *metrics) start() {
 	m.admissions.WithLabelValues(string(mutating), string(injector.Injected), string(injector.ReasonInjected))
 }
 
-// observe counts one answered request. The labels' values are the code's own words, never a pod's.
+// observe counts one answered request. All values of labels come from the code, none from a pod.
 func (m *metrics) observe(by kind, found result, took time.Duration) {
 	m.admissions.WithLabelValues(string(by), string(found.outcome), string(found.reason)).Inc()
 	m.duration.WithLabelValues(string(by)).Observe(took.Seconds())
 }
 
-// handler makes one answer at a time, for those who still wait for theirs, and sends it when it is made: gathered
-// metrics and a compressor, 800 KiB together, wait for no slow reader.
+// handler composes one answer at a time, if the client still waits for it, and sends it after that. So the gathered metrics
+// and the compressor, together 800 KiB, are not held for a slow reader.
 func (m *metrics) handler() http.Handler {
 	all := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
 	one := make(chan struct{}, 1)
@@ -138,7 +138,7 @@ func (m *metrics) handler() http.Handler {
 	})
 }
 
-// answer holds what is to be sent.
+// answer is a composed response.
 type answer struct {
 	http.ResponseWriter
 	status int
@@ -148,7 +148,7 @@ type answer struct {
 func (a *answer) WriteHeader(status int)            { a.status = status }
 func (a *answer) Write(content []byte) (int, error) { return a.body.Write(content) }
 
-// stamp returns a time of the certificate that is served now, as Unix has it, or 0.
+// stamp returns a time of the serving certificate in Unix seconds, or 0 where there is no certificate.
 func stamp(health *health, of func(*x509.Certificate) time.Time) float64 {
 	certificate, err := health.certificates.GetCertificate(nil)
 	if err != nil || certificate.Leaf == nil {

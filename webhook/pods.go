@@ -13,19 +13,20 @@ import (
 	"github.com/agentlet/agentlet/injector"
 )
 
-// podReviewer asks the injector. Nothing in it is locked and nobody else is asked.
+// podReviewer asks the injector. It takes no lock and sends no request.
 type podReviewer struct {
 	decider    Decider
 	namespaces Namespaces // or nil
 }
 
-// errLate is for nobody: who asked has gone.
+// errLate is read by nobody, because the caller no longer waits.
 var errLate = errors.New("the request's deadline has passed")
 
-// errAsk says that the namespace's annotations have to be asked for, which takes time.
+// errAsk says that the namespace's annotations have to be fetched first.
 var errAsk = errors.New("the namespace is not known")
 
-// decide judges a pod of the request's namespace. With errAsk it is called again, with the answer.
+// decide has the injector decide on a pod of the request's namespace. After errAsk it is called again, with the annotations in
+// found.
 func (j *podReviewer) decide(ctx context.Context, in *request, pod *corev1.Pod, found *result) (injector.Decision, error) {
 	if ctx.Err() != nil {
 		return injector.Decision{}, &requestError{statusTold, errLate}
@@ -41,7 +42,7 @@ func (j *podReviewer) decide(ctx context.Context, in *request, pod *corev1.Pod, 
 		injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), NamespaceAnnotations: annotations}), nil
 }
 
-// ask asks for the namespace's annotations.
+// ask fetches the namespace's annotations into found.
 func (j *podReviewer) ask(ctx context.Context, found *result) (err error) {
 	found.annotations, err = j.namespaces.Ask(ctx, found.namespace)
 	if found.asked = true; err != nil {
@@ -51,7 +52,7 @@ func (j *podReviewer) ask(ctx context.Context, found *result) (err error) {
 	return nil
 }
 
-// pods answers for pods at their creation.
+// pods reviews pods at their creation.
 type pods struct{ podReviewer }
 
 func (p *pods) review(ctx context.Context, body []byte, found *result) (*admissionv1.AdmissionResponse, error) {
@@ -73,7 +74,7 @@ func (p *pods) review(ctx context.Context, body []byte, found *result) (*admissi
 	if found.object == "" {
 		found.object = cut(pod.GenerateName, maxName)
 	}
-	// The namespace is the request's: at creation the pod's own may be empty, and it is the pod's author who fills it in.
+	// Take the request's namespace: the pod's own may be empty at creation, or anything that its author writes.
 	decision, err := p.decide(ctx, in, pod, found)
 	if err != nil {
 		return nil, err
@@ -82,7 +83,7 @@ func (p *pods) review(ctx context.Context, body []byte, found *result) (*admissi
 	return respond(in.UID, decision)
 }
 
-// tooLarge denies a pod that may not be decoded: of an HTTP error nobody would see the reason.
+// tooLarge denies a pod that is too large to decode, because the API server would hide the text of an HTTP error.
 func (p *pods) tooLarge(body []byte, found *result, why *tooLargeError) (*admissionv1.AdmissionResponse, error) {
 	in, err := decodeEnvelope(body)
 	if err != nil {
@@ -96,12 +97,12 @@ func (p *pods) tooLarge(body []byte, found *result, why *tooLargeError) (*admiss
 	return refuse(in.UID, http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge, why), nil
 }
 
-// allow lets an object through as it is.
+// allow admits an object unchanged.
 func allow(uid types.UID) *admissionv1.AdmissionResponse {
 	return &admissionv1.AdmissionResponse{UID: uid, Allowed: true}
 }
 
-// refuse denies a request whose object is not what the request says it is, or too large.
+// refuse denies a request whose object is of another kind than the request says, or too large.
 func refuse(uid types.UID, code int32, reason metav1.StatusReason, err error) *admissionv1.AdmissionResponse {
 	return &admissionv1.AdmissionResponse{UID: uid, Result: &metav1.Status{
 		Status: metav1.StatusFailure, Code: code, Reason: reason, Message: cut(err.Error(), maxMessage),

@@ -32,7 +32,7 @@ type request struct {
 	Operation   admissionv1.Operation   `json:"operation"`
 }
 
-// review is an AdmissionReview whose object is read as New, and as it was before as Old.
+// review is an AdmissionReview whose object is read as New, and its old object as Old.
 type review[New, Old any] struct {
 	metav1.TypeMeta
 	Request *struct {
@@ -42,36 +42,37 @@ type review[New, Old any] struct {
 	} `json:"request"`
 }
 
-// unread is anything that is not read.
+// unread is a value that is skipped.
 type unread struct{}
 
-// UnmarshalJSON takes anything.
+// UnmarshalJSON accepts any value.
 func (*unread) UnmarshalJSON([]byte) error { return nil }
 
 const (
-	// maxUID bounds the request's uid, which is in the answer, and maxName its other names in the log. The API server's are shorter.
+	// maxUID bounds the request's uid, which the answer repeats, and maxName its other names, which are logged. Those of an API
+	// server are shorter.
 	maxUID  = 128
 	maxName = 253
-	// maxMessage bounds what is told of an error, which may hold a part of the object.
+	// maxMessage bounds the text of an error, which may quote the object.
 	maxMessage = 4096
 )
 
-// isPodCreation says whether this is what the webhook acts on. Anything else is let through untouched.
+// isPodCreation reports whether the webhook acts on the request. It admits all others unchanged.
 func (r *request) isPodCreation() bool {
 	return r.Operation == admissionv1.Create && r.SubResource == "" &&
 		r.Kind == metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}
 }
 
-// nonce ties drain hooks to their pod. The request's uid is random and unique to this request; its hash shows nothing of it.
+// nonce ties drain hooks to their pod. It is a hash of the request's uid, which is random and unique, and doesn't reveal it.
 func (r *request) nonce() string {
 	sum := sha256.Sum256([]byte(r.UID))
 	return hex.EncodeToString(sum[:])[:16]
 }
 
-// decodeReview reads a review. An error means that the caller is no API server, or not one that we understand. Where the
-// request is understood and its object is no pod, the pod is nil and notPod says why.
+// decodeReview reads a review. An error means that the caller is no API server, or one of an unknown version. Where the
+// envelope is valid and the object is no pod, the pod is nil and notPod says why.
 func decodeReview(body []byte) (in *request, pod *corev1.Pod, notPod, err error) {
-	// Nearly every object is a pod. To decode it together with its envelope saves two readings of it.
+	// Nearly every object is a pod. Decoding it together with its envelope saves two passes over it.
 	var whole review[*workload.PodFields, unread]
 	notPod = kjson.UnmarshalCaseSensitivePreserveInts(body, &whole)
 	if notPod == nil {
@@ -82,7 +83,7 @@ func decodeReview(body []byte) (in *request, pod *corev1.Pod, notPod, err error)
 		pod, notPod = checkPod(whole.Request.Object)
 		return in, pod, notPod, nil
 	}
-	// Is it the object that can't be read, or the envelope?
+	// Find out whether the object or the envelope can't be read.
 	in, err = decodeEnvelope(body)
 	return in, nil, fmt.Errorf("decode pod: %w", notPod), err
 }
@@ -96,7 +97,7 @@ func decodeEnvelope(body []byte) (*request, error) {
 	return checkEnvelope(&around)
 }
 
-// checkEnvelope returns the review's request if this is a review that we understand.
+// checkEnvelope returns the review's request if the review is of a known version and complete.
 func checkEnvelope[New, Old any](in *review[New, Old]) (*request, error) {
 	if want := admissionv1.SchemeGroupVersion.String(); in.APIVersion != want || in.Kind != "AdmissionReview" {
 		return nil, fmt.Errorf("decode AdmissionReview: want apiVersion %q and kind %q, got %q and %q",
@@ -152,8 +153,8 @@ func respond(uid types.UID, decision injector.Decision) (*admissionv1.AdmissionR
 	return response, nil
 }
 
-// encodePatch writes the operations. The library's own marshaller encodes each twice; the injector's are additions only,
-// which always carry a value.
+// encodePatch encodes the operations. The library's marshaller encodes each value twice. The injector makes only additions,
+// which always have a value.
 func encodePatch(operations []jsonpatch.Operation) ([]byte, error) {
 	type operation struct {
 		Operation string `json:"op"`
@@ -171,7 +172,7 @@ func encodePatch(operations []jsonpatch.Operation) ([]byte, error) {
 	return patch, nil
 }
 
-// denial lists every error, one a line.
+// denial lists all errors, one on each line.
 func denial(decision injector.Decision) string {
 	switch len(decision.Errors) {
 	case 0:
@@ -194,7 +195,7 @@ const (
 	maxWarningTotal = 4096
 )
 
-// fitWarnings cuts what the API server would cut, so that the cut is seen, and puts each warning on one line.
+// fitWarnings makes each warning one line, and cuts where the API server would cut, to show that something is missing.
 func fitWarnings(warnings []registration.Warning) []string {
 	if len(warnings) == 0 {
 		return nil
@@ -212,7 +213,7 @@ func fitWarnings(warnings []registration.Warning) []string {
 	return fit
 }
 
-// cut shortens a text to at most size bytes, at the border of a character, and shows that it did.
+// cut shortens a text to at most size bytes between two characters, and marks the cut.
 func cut(text string, size int) string {
 	const mark = "…"
 	if len(text) <= size {

@@ -16,15 +16,15 @@ import (
 	"github.com/agentlet/agentlet/internal/connlimit"
 )
 
-// Bounds on what a client may take, so that a slow one holds nothing. The API server waits at most 30 s for a webhook, and
-// 10 s by default.
+// Bounds for clients, so that a slow one holds no resources. The API server waits for a webhook for 10 s by default and 30 s
+// at most.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
 	writeTimeout      = 10 * time.Second
-	idleTimeout       = 2 * time.Minute // the API server keeps its connections
-	maxHeader         = 4 << 10         // bytes; the API server sends less than one KiB, and a token where it was given one
-	// shutdownTimeout bounds the wait for requests under way, after the delay.
+	idleTimeout       = 2 * time.Minute // the API server keeps its connections open
+	maxHeader         = 4 << 10         // bytes; the API server sends less than 1 KiB, and a token where it is configured with one
+	// shutdownTimeout bounds the wait for requests in flight, after the delay.
 	shutdownTimeout = 10 * time.Second
 )
 
@@ -33,28 +33,28 @@ type Config struct {
 	// Listen is the address for TLS, MetricsListen that of health and metrics in plain HTTP.
 	Listen, MetricsListen string
 	Decider               Decider
-	// Namespaces is nil where no namespace has a say.
+	// Namespaces is nil where annotations of namespaces are not read.
 	Namespaces   Namespaces
 	Certificates Certificates
-	// ClientCA is nil where clients of the admission port need no certificate.
+	// ClientCA is nil where the admission port requires no client certificate.
 	ClientCA *ClientCA
-	// Grants is nil where others see to what pods may do.
+	// Grants is nil where the webhook manages no permissions of pods.
 	Grants Grants
-	// ShutdownDelay is how long requests are still taken after the end was asked for: until then /readyz says 503, and the
-	// service's endpoints are expected to have noticed.
+	// ShutdownDelay is how long the server still accepts requests after it was told to end. /readyz is 503 meanwhile, so that
+	// the service's endpoints leave this replica out.
 	ShutdownDelay time.Duration
-	// Version is shown in a metric.
+	// Version of the build, for a metric.
 	Version string
 	Log     *slog.Logger
 }
 
-// limiters of the two ports' connections.
+// limiters bound the connections of the two ports.
 type limiters struct{ admission, health *connlimit.Limiter }
 
-// ConnectionLimits of the two ports. An API server keeps up to 25 connections, and opens more when it has more to ask
-// at once; those that have been used for a review are kept, so that strangers take the place of strangers. 512
-// connections with half-sent requests were measured to take 35 MiB, of the 128 of the chart. The kubelet and Prometheus
-// open a connection for each request to the other port, and have a handful at once.
+// ConnectionLimits of the two ports. An API server keeps up to 25 connections open, and opens more for more requests at
+// once. A connection that has carried a review is kept, so that unknown clients displace only each other. 512 connections
+// with half-sent requests take 35 MiB (measured), of the chart's limit of 128 MiB. The kubelet and Prometheus open a
+// connection to the other port for each request, a few at once.
 func ConnectionLimits() (admission, health connlimit.Limits) {
 	return connlimit.Limits{Total: 512, PerSource: 128, Kept: 256, KeptPerSource: 128}, connlimit.Limits{Total: 128, PerSource: 32}
 }
@@ -73,7 +73,7 @@ type Server struct {
 	plain    *http.Server
 }
 
-// New returns a Server that listens to nothing before Run.
+// New returns a Server. It listens from Run on.
 func New(config Config) *Server {
 	health := &health{certificates: config.Certificates, namespaces: config.Namespaces, grants: config.Grants}
 	limiters := newLimiters()
@@ -87,8 +87,8 @@ func New(config Config) *Server {
 	mux.Handle(ValidatePath, &handler{&workloads{judge}, validating, metrics, config.Log, memory})
 	s := &Server{config: config, health: health, limiters: limiters}
 	s.tls = newHTTPServer(s.closeIdleOnShutdown(mux), config.Log)
-	// The API server calls webhooks by HTTP/1.1 alone, so as to reach all replicas. HTTP/2 would give strangers 250
-	// requests for each connection.
+	// The API server calls webhooks by HTTP/1.1 only, so that it reaches all replicas. HTTP/2 would allow any client 250
+	// requests on each connection.
 	s.tls.Protocols = new(http.Protocols)
 	s.tls.Protocols.SetHTTP1(true)
 	s.tls.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: config.Certificates.GetCertificate}
@@ -109,7 +109,7 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// sampled leaves out lines: each stranger who ends a handshake makes one.
+// sampled drops most lines of a log, because each client that aborts a handshake causes one.
 type sampled struct {
 	slog.Handler
 	which *rate.Sometimes
@@ -120,9 +120,8 @@ func (s sampled) Handle(ctx context.Context, line slog.Record) (err error) {
 	return err
 }
 
-// closeIdleOnShutdown ends, while the server is about to end, each connection with the answer to its next request. The
-// API server keeps connections for later calls and doesn't repeat one that meets a connection's end: when the server
-// closes them at last, those in use shall have moved to another replica.
+// closeIdleOnShutdown answers with "Connection: close" during shutdown, so that the API server reconnects to another replica
+// first. It keeps connections for later calls, and doesn't repeat a call whose connection is closed.
 func (s *Server) closeIdleOnShutdown(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.health.stopping.Load() {
@@ -132,8 +131,8 @@ func (s *Server) closeIdleOnShutdown(next http.Handler) http.Handler {
 	})
 }
 
-// Run listens and serves until the context ends, then says that it is not ready, waits ShutdownDelay, and ends what is
-// under way in bounded time. It returns nil when it was asked to end.
+// Run listens and serves until the context ends. Then it becomes unready, waits ShutdownDelay, and finishes the requests in
+// flight in bounded time. It returns nil when the context has ended.
 func (s *Server) Run(ctx context.Context) error {
 	admission, err := connlimit.Listen(ctx, s.config.Listen)
 	if err != nil {
@@ -146,7 +145,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return s.serve(ctx, admission, health)
 }
 
-// serve works on listeners and closes them.
+// serve accepts connections on the listeners, and closes them.
 func (s *Server) serve(ctx context.Context, admission, health *net.TCPListener) error {
 	s.config.Log.InfoContext(ctx, "serving", "admission", admission.Addr().String(), "health", health.Addr().String())
 	group, ctx := errgroup.WithContext(ctx)
@@ -159,7 +158,7 @@ func (s *Server) serve(ctx context.Context, admission, health *net.TCPListener) 
 	return group.Wait()
 }
 
-// shutdown ends both servers; the one with the probes last.
+// shutdown ends both servers, the one with the probes last.
 func (s *Server) shutdown(ctx context.Context) error {
 	s.health.stopping.Store(true)
 	s.config.Log.InfoContext(ctx, "shutting down", "delay", s.config.ShutdownDelay)
@@ -175,7 +174,7 @@ func (s *Server) shutdown(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-// ended leaves out the error by which a server says that it was shut down.
+// ended drops the error that a server returns after its shutdown.
 func ended(what string, err error) error {
 	if err == nil || errors.Is(err, http.ErrServerClosed) {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"github.com/agentlet/agentlet/injector"
 )
 
-// kind of a webhook, in the words of Kubernetes' own metrics.
+// kind of a webhook, with the values of Kubernetes' own metrics.
 type kind string
 
 const (
@@ -16,32 +16,32 @@ const (
 
 // Outcomes and reasons that are not the injector's.
 const (
-	// accepted: a workload may be as it is.
+	// accepted: a workload has no new errors.
 	accepted injector.Outcome = "accepted"
-	// failed: no decision was reached; the API server's failurePolicy applies, or the answer is a denial with code 400.
+	// failed: there is no decision. The API server's failurePolicy applies, or the answer is a denial with code 400.
 	failed injector.Outcome = "error"
 
 	reasonBadRequest  injector.Reason = "BadRequest"
 	reasonInternal    injector.Reason = "InternalError"
 	reasonNotCreation injector.Reason = "NotAPodCreation"
-	// reasonNamespaceUnknown: the namespace has not been seen yet, so what its pods may register is not known.
+	// reasonNamespaceUnknown: the namespace has not been observed yet, so it is unknown what its pods may register.
 	reasonNamespaceUnknown injector.Reason = "NamespaceUnknown"
-	// reasonTooLarge: to decode the object may take more memory than any may.
+	// reasonTooLarge: decoding the object may take more memory than a review may.
 	reasonTooLarge injector.Reason = "TooLarge"
-	// reasonBusy: there was no memory for the review before its deadline.
+	// reasonBusy: no memory became free for the review before its deadline.
 	reasonBusy injector.Reason = "Busy"
 
-	// The reasons for which a workload is not judged, or is accepted.
+	// Reasons for which a workload is not reviewed, or is accepted.
 	reasonNotAWorkload injector.Reason = "NotAWorkload"
 	reasonControlled   injector.Reason = "Controlled"
 	reasonTerminating  injector.Reason = "Terminating"
 	reasonUnchanged    injector.Reason = "Unchanged"
 	reasonValid        injector.Reason = "Valid"
-	// reasonNothingNew: each of its errors was there before.
+	// reasonNothingNew: the old template had each of its errors.
 	reasonNothingNew injector.Reason = "NoNewErrors"
 )
 
-// outcomes are all of them, and reasons all reasons, for the metrics.
+// outcomes lists all outcomes, and reasons all reasons, for the metrics.
 func outcomes() []string {
 	return []string{string(injector.Injected), string(injector.Skipped), string(injector.Denied), string(accepted), string(failed)}
 }
@@ -55,7 +55,7 @@ func reasons() (all []string) {
 	return all
 }
 
-// result is what became of one request, for the metric and the log.
+// result is the result of one request, for the metric and the log.
 type result struct {
 	outcome   injector.Outcome
 	reason    injector.Reason
@@ -63,12 +63,12 @@ type result struct {
 	namespace string
 	// object is the pod's or the workload's name, or what it is generated from.
 	object string
-	// asked: annotations are what was asked for of the namespace.
+	// asked: annotations holds what was fetched of the namespace.
 	asked       bool
 	annotations map[string]string
 }
 
-// setRequest keeps what the request says of itself.
+// setRequest takes over the request's own fields.
 func (v *result) setRequest(in *request) {
 	v.uid, v.namespace, v.object = in.UID, cut(in.Namespace, maxName), cut(in.Name, maxName)
 }

@@ -17,9 +17,9 @@ import (
 	"github.com/agentlet/agentlet/injector/workload"
 )
 
-// workloads answers for objects that hold a pod template: it says at once what would be said to their pods one by one, later
-// and to a controller. It is there for people, and never stops a controller: what another object controls, what is being
-// deleted, and a template that did not change are let through without a look, and of a changed one only new errors count.
+// workloads reviews objects with a pod template. People see the errors when they apply the object; without it only a
+// controller would see them, later, for each pod. It never stops a controller: objects with a controller, objects that are
+// being deleted and unchanged templates are accepted unseen, and of a changed template only new errors count.
 type workloads struct{ podReviewer }
 
 func (w *workloads) review(ctx context.Context, body []byte, found *result) (*admissionv1.AdmissionResponse, error) {
@@ -43,18 +43,18 @@ func (w *workloads) review(ctx context.Context, body []byte, found *result) (*ad
 	return w.compare(ctx, in, templates, found)
 }
 
-// tooLarge leaves a workload that may not be decoded to failurePolicy, which is Ignore.
+// tooLarge leaves a workload that is too large to decode to the failurePolicy, which is Ignore.
 func (w *workloads) tooLarge(_ []byte, _ *result, why *tooLargeError) (*admissionv1.AdmissionResponse, error) {
 	return nil, &requestError{statusTold, why}
 }
 
-// templates of one workload: as it shall be, as it is (nil at its creation), and where both are in their objects.
+// templates of one workload: the new one, the old one (nil at creation), and their path in the object.
 type templates struct {
 	new, old []byte
 	path     []string
 }
 
-// open finds the templates, or the reason for which there is nothing to judge.
+// open finds the templates, or the reason for which the workload is not reviewed.
 func (w *workloads) open(in *request, o, old *workload.Object, found *result) (t templates, skip injector.Reason, err error) {
 	if in.SubResource != "" || (in.Operation != admissionv1.Create && in.Operation != admissionv1.Update) {
 		return t, reasonNotAWorkload, nil
@@ -83,13 +83,13 @@ func (w *workloads) open(in *request, o, old *workload.Object, found *result) (t
 	if t.old, err = old.TemplateAt(path); err != nil {
 		return t, "", fmt.Errorf("decode the workload as it is: %w", err)
 	}
-	if bytes.Equal(t.new, t.old) { // both come from the same encoder
+	if bytes.Equal(t.new, t.old) { // the same encoder made both
 		return t, reasonUnchanged, nil
 	}
 	return t, "", nil
 }
 
-// compare judges the templates. An error denies if the old template doesn't have it.
+// compare reviews both templates. It denies for each error that the old template doesn't have.
 func (w *workloads) compare(
 	ctx context.Context,
 	in *request,
@@ -135,7 +135,7 @@ func (w *workloads) compare(
 	return respond(in.UID, answer)
 }
 
-// errorsIn is what would be said to a pod of the template.
+// errorsIn is the decision on a pod of the template.
 func (w *workloads) errorsIn(ctx context.Context, in *request, template []byte, found *result) (injector.Decision, error) {
 	pod, err := workload.Pod(template)
 	if err != nil {
@@ -144,10 +144,10 @@ func (w *workloads) errorsIn(ctx context.Context, in *request, template []byte, 
 	return w.decide(ctx, in, pod, found)
 }
 
-// index of a list, in the path of a field.
+// index matches the index of a list in a field's path.
 var index = regexp.MustCompile(`\[\d+\]`)
 
-// errorKey is the same for an error that merely moved in its list, because something was put before it.
+// errorKey is the same for an error that has only moved in its list, because an item was inserted before it.
 func errorKey(err *field.Error) string {
 	return index.ReplaceAllString(err.Field, "[]") + "\x00" + err.ErrorBody()
 }

@@ -150,7 +150,7 @@ func (o *options) complete() error {
 	return errors.Join(problems...)
 }
 
-// validate judges what is completed. What concerns pods is judged by the injector, whose words are passed on.
+// validate judges what is completed. What concerns pods is judged by the injector, whose errors name these flags.
 func (o *options) validate() error {
 	var problems []error
 	wrong := func(flag, value, want string) {

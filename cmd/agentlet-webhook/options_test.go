@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
 )
@@ -71,12 +74,46 @@ func TestEveryErrorIsNamedAtOnce(t *testing.T) {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
-		`--listen "9443"`, `--metrics-listen "x"`, `--certs "vault"`, "logFormat", `--log-level "loud"`,
-		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "consulPort", "latin", "allowedServices", "allowedTags", "image", `--service "A_B"`, `--namespace ""`,
+		`--listen "9443"`, `--metrics-listen "x"`, `--certs "vault"`, "--log-format", `--log-level "loud"`,
+		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "--consul-port", "latin", "--allowed-services", "--allowed-tags", "--image", `--service "A_B"`, `--namespace ""`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named", want)
 		}
+	}
+}
+
+// TestInjectorNamesTheWebhooksFlags: the injector names flags in its errors, which this command defines.
+func TestInjectorNamesTheWebhooksFlags(t *testing.T) {
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	defaultOptions().addFlags(flags)
+	named := map[string]bool{}
+	for _, config := range []injector.Config{
+		{
+			ImagePullPolicy: "x", ImagePullSecrets: []string{"A"}, LogFormat: "x", ClusterName: strings.Repeat("x", 1000),
+			Defaults: registration.Defaults{"x": "y"}, AllowedServices: ",", AllowedTags: ",", Dialects: []dialect.Dialect{"x"},
+			ConsulTLS: injector.ConsulTLS{CA: "x", ConfigMap: "A", Secret: "A", ServerName: "A"},
+			ConsulACL: injector.ConsulACL{Secret: "A", AuthMethod: "x", Audience: "x"},
+			Connect: injector.Connect{
+				Image: "x", ImagePullPolicy: "x", Proxy: "x", Secret: "A", AuthMethod: "x",
+				CPURequest: "x", MemoryRequest: "x", CPULimit: "x", MemoryLimit: "x",
+			},
+		},
+		{ConsulACL: injector.ConsulACL{Mode: "x"}},
+		{ConsulACL: injector.ConsulACL{Mode: injector.ACLLogin}, Connect: injector.Connect{AuthMethod: "x", Secret: "a"}},
+	} {
+		_, err := injector.New(config)
+		for _, name := range regexp.MustCompile(`--([a-z-]+[a-z])`).FindAllStringSubmatch(err.Error(), -1) {
+			named[name[1]] = true
+		}
+	}
+	for name := range named {
+		if flags.Lookup(name) == nil && name != "consul-tls" { // --consul-tls-*
+			t.Errorf("--%s is named and is no flag", name)
+		}
+	}
+	if len(named) < 25 {
+		t.Errorf("only these flags are named: %q", slices.Sorted(maps.Keys(named)))
 	}
 }
 

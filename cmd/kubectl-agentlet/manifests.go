@@ -89,10 +89,11 @@ func inject(command *cobra.Command, from *source, flags *webhookFlags, kube *kub
 			diagnostics = append(diagnostics, j.Errors...)
 			write(errs, "warning: ", j.Warnings)
 		}
-		out, err := file.Injected(file.judgements)
+		out, rewritten, err := file.Injected(file.judgements)
 		if err != nil {
 			return err
 		}
+		write(errs, "warning: ", rewritten)
 		outputs = append(outputs, out)
 	}
 	if len(diagnostics) > 0 {

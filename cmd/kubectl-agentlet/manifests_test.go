@@ -82,7 +82,7 @@ func TestErrorsOnTheCommandLine(t *testing.T) {
 		"an absent file":  {[]string{"explain", "-f", "absent.yaml"}, "absent.yaml"},
 		"no pair":         {[]string{"inject", "-f", "-", "--default", "gate"}, `--default "gate"`},
 		"a bad default":   {[]string{"inject", "-f", "-", "--default", "gate=ajar"}, "passing, registered or off"},
-		"a bad port":      {[]string{"inject", "-f", "-", "--consul-port", "0"}, "consulPort"},
+		"a bad port":      {[]string{"inject", "-f", "-", "--consul-port", "0"}, "--consul-port: Invalid"},
 		"an unknown word": {[]string{"injekt"}, "injekt"},
 	} {
 		if _, _, err := call(t, "", test.args...); err == nil || !strings.Contains(err.Error(), test.says) {

@@ -244,14 +244,14 @@ func TestTrustAllowedServicesOfTheChart(t *testing.T) {
 		if err == nil {
 			s.Fatal("the pod was admitted")
 		}
-		mentions(s, err.Error(), `"other"`, "only "+s.Service(), "the chart's allowedServices")
+		mentions(s, err.Error(), `"other"`, "only "+s.Service(), "the webhook's --allowed-services")
 	})
 	s.Then("so is one with such a tag", func() {
 		err := admit(s, s.Sample(s.Annotations("service-tags", "v1,urlprefix-/")))
 		if err == nil {
 			s.Fatal("the pod was admitted")
 		}
-		mentions(s, err.Error(), `tag "urlprefix-/"`, "the chart's allowedTags")
+		mentions(s, err.Error(), `tag "urlprefix-/"`, "the webhook's --allowed-tags")
 	})
 	s.Then("a namespace's own word is the last", func() {
 		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"=other")

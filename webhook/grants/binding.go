@@ -14,13 +14,13 @@ import (
 
 const clusterRole = "ClusterRole"
 
-// ours reports whether a binding with our name binds our role. Another one's role can't be changed, and giving it more
-// subjects, or taking it away, is not our business.
+// ours reports whether a binding with our name binds our role. The role of a binding can't be changed, and one to another role
+// is left alone.
 func (c *controller) ours(binding *rbacv1.RoleBinding) bool {
 	return binding.RoleRef == rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: clusterRole, Name: c.config.Role}
 }
 
-// accountsOf are the service accounts of its own namespace that a binding names; none of nil.
+// accountsOf returns the service accounts of its own namespace that a binding names; none where it is nil.
 func accountsOf(binding *rbacv1.RoleBinding) (accounts []string) {
 	if binding == nil {
 		return nil
@@ -37,8 +37,8 @@ func account(namespace, name string) rbacv1.Subject {
 	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}
 }
 
-// write makes the binding name exactly the accounts; no accounts, no binding. The binding is what was last seen, or nil.
-// Where somebody was faster nothing is done: the event of it is under way.
+// write makes the binding name exactly these accounts, or deletes it where there are none. binding is the one observed last,
+// or nil. After a conflict it does nothing, because the other change causes an event.
 func (c *controller) write(ctx context.Context, namespace string, binding *rbacv1.RoleBinding, accounts []string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -67,14 +67,14 @@ func (c *controller) write(ctx context.Context, namespace string, binding *rbacv
 	}
 }
 
-// upToDate reports whether a binding names exactly these accounts, in order, and is found by its label.
+// upToDate reports whether a binding names exactly these accounts, in order, and has its label.
 func upToDate(binding *rbacv1.RoleBinding, accounts []string) bool {
 	return len(binding.Subjects) == len(accounts) && slices.Equal(accountsOf(binding), accounts) &&
 		binding.Labels[ManagedByLabel] == FieldManager
 }
 
-// apply creates the binding or changes it. By server-side apply also a creation is authorized by the binding's name, which
-// a POST is not: that is why the role can name it. An existing binding is changed only as it was seen.
+// apply creates or changes the binding. With server-side apply a creation, too, is authorized by the binding's name, which a
+// POST isn't, so the role can be restricted to that name. An existing binding is changed only in the version observed.
 func (c *controller) apply(ctx context.Context, namespace string, seen *rbacv1.RoleBinding, accounts []string) error {
 	binding := apply.RoleBinding(c.config.Binding, namespace).
 		WithLabels(map[string]string{ManagedByLabel: FieldManager}).
@@ -90,7 +90,7 @@ func (c *controller) apply(ctx context.Context, namespace string, seen *rbacv1.R
 	return err
 }
 
-// delete removes the binding as it was seen: one that has been changed or made anew since stays.
+// delete removes the binding in the version observed, so that one that has changed since stays.
 func (c *controller) delete(ctx context.Context, seen *rbacv1.RoleBinding) error {
 	return c.config.Client.RbacV1().RoleBindings(seen.Namespace).Delete(ctx, seen.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &seen.UID, ResourceVersion: &seen.ResourceVersion},

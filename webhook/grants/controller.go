@@ -21,19 +21,19 @@ const (
 	longestWait = 2 * time.Minute
 )
 
-// controller is Grants at work.
+// controller is the running part of Grants.
 type controller struct {
 	*Grants
 	queue   workqueue.TypedRateLimitingInterface[string] // of namespaces
 	watches *watches
 
 	mu        sync.Mutex
-	idle      map[string]map[string]time.Time // namespace → account → since when it is bound without need
-	loggedErr error                           // what was last logged of the policies
+	idle      map[string]map[string]time.Time // namespace → account → since when no pod needs its grant
+	loggedErr error                           // the last one logged of the policies
 	created   map[string]*rate.Limiter        // namespace → creations of its binding
 }
 
-// jittered keeps replicas and namespaces from trying again in step.
+// jittered adds jitter, so that replicas and namespaces don't retry in step.
 type jittered struct {
 	workqueue.TypedRateLimiter[string]
 }
@@ -57,7 +57,7 @@ func newController(g *Grants) *controller {
 	}
 }
 
-// handle makes every event a look at the namespaces that it concerns.
+// handle enqueues the namespaces that an event concerns.
 func (c *controller) handle(ctx context.Context) error {
 	one := func(namespace func(key string) string) cache.ResourceEventHandler {
 		add := func(object any) {
@@ -67,7 +67,7 @@ func (c *controller) handle(ctx context.Context) error {
 		}
 		return cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, now any) { add(now) }, DeleteFunc: add}
 	}
-	// What was withheld is given when the last policy comes.
+	// When the last policy appears, grants that were withheld are due.
 	policyChanged := func(any) {
 		c.logPolicies(ctx)
 		for _, namespace := range c.config.Namespaces.GetStore().ListKeys() {
@@ -80,7 +80,7 @@ func (c *controller) handle(ctx context.Context) error {
 	handlers := map[cache.SharedIndexInformer]cache.ResourceEventHandler{
 		c.config.Namespaces: one(func(key string) string { return key }),
 		c.bindings: one(func(key string) string {
-			namespace, _, _ := cache.SplitMetaNamespaceKey(key) // of an object with a name
+			namespace, _, _ := cache.SplitMetaNamespaceKey(key) // the key of an object is always valid
 			return namespace
 		}),
 	}
@@ -95,7 +95,7 @@ func (c *controller) handle(ctx context.Context) error {
 	return nil
 }
 
-// logPolicies logs, once for each change, whether grants are given.
+// logPolicies logs once for each change whether grants are given.
 func (c *controller) logPolicies(ctx context.Context) {
 	if !c.policiesRead() {
 		return
@@ -114,7 +114,7 @@ func (c *controller) logPolicies(ctx context.Context) {
 	}
 }
 
-// next works on one namespace; false when the queue has ended.
+// next reconciles one namespace. It returns false when the queue has ended.
 func (c *controller) next(ctx context.Context) bool {
 	namespace, ended := c.queue.Get()
 	if ended {
@@ -138,7 +138,7 @@ func (c *controller) next(ctx context.Context) bool {
 	return true
 }
 
-// reconcile makes the namespace's binding what it should be; again is when to look without an event, or 0.
+// reconcile brings the namespace's binding up to date. again is when to reconcile without an event, or 0.
 func (c *controller) reconcile(ctx context.Context, namespace string) (again time.Duration, err error) {
 	optedIn := c.optedIn(namespace)
 	binding, _ := stored(c.bindings, namespace+"/"+c.config.Binding).(*rbacv1.RoleBinding)
@@ -150,7 +150,7 @@ func (c *controller) reconcile(ctx context.Context, namespace string) (again tim
 	}
 	needed, listed := c.watches.pods(ctx, namespace).accounts()
 	if !listed {
-		return 0, nil // the list is an event
+		return 0, nil // the list causes an event
 	}
 	if another {
 		if len(needed) == 0 {
@@ -170,19 +170,19 @@ func (c *controller) reconcile(ctx context.Context, namespace string) (again tim
 	}
 	err = c.write(ctx, namespace, binding, slices.Sorted(maps.Keys(wanted)))
 	if creates && err == nil {
-		c.creations(namespace).Allow() // what failed has a backoff of its own
+		c.creations(namespace).Allow() // a failure has its own backoff
 	}
 	return again, err
 }
 
-// A namespace's binding is created five times at once, then once in ten seconds: whoever keeps taking it away, such as a tool
-// that prunes what it does not know, does not get a fight at full speed.
+// A namespace's binding is created five times at once, and then once in ten seconds. So a tool that prunes unknown objects
+// and deletes it each time causes only a few requests.
 const (
 	createBurst = 5
 	createPause = 10 * time.Second
 )
 
-// creations bounds how often the namespace's binding is created.
+// creations is the limiter of the namespace's creations.
 func (c *controller) creations(namespace string) *rate.Limiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,7 +192,7 @@ func (c *controller) creations(namespace string) *rate.Limiter {
 	return c.created[namespace]
 }
 
-// kept are the accounts that stay bound: those that are needed, and for a while those that were.
+// kept returns the accounts that stay bound: those that pods need now, and for unbindDelay those that pods have needed.
 func (c *controller) kept(
 	namespace string,
 	bound []string,

@@ -1,16 +1,15 @@
-// Package grants is who may patch a gate. In each opted-in namespace it binds the service accounts that injected pods run
-// under, and no others, to the one ClusterRole that an agentlet needs.
+// Package grants allows injected pods to patch their gates. In each opted-in namespace it binds the service accounts of
+// injected pods, and no others, to the one ClusterRole that an agentlet needs.
 //
-// The binding is a RoleBinding with one fixed name. An account is added as soon as an injected pod that runs under it
-// is seen, which is before that pod is scheduled. That is done only while the namespace is opted in, and while the
-// admission policies are in force that bound the role to a pod's own gate and events. The account is taken out again
-// when no injected pod has needed it for a while; the binding goes with its last account. What is there stays as long
-// as it is needed: also when the namespace's label goes, and when a policy does. Nothing here is asked at admission,
-// and an admission waits for nothing here.
+// The binding is a RoleBinding with a fixed name. An account is added when an injected pod with this account is observed,
+// which is before the pod is scheduled. Accounts are added only while the namespace is opted in, and while the admission
+// policies are in force that restrict the role to a pod's own gate and events. An account is removed when no injected pod
+// has needed it for a while, and the binding with its last account. A grant that pods need stays, also when the namespace's
+// label or a policy is removed. An admission neither uses this package nor waits for it.
 //
-// Every replica of the webhook works on all namespaces. They agree because each change is a function of what all of them
-// see, is made by server-side apply, and names the version of the binding that it was made for. Nothing is remembered
-// across a restart that matters: what was missed is found again in the lists that every watch begins with.
+// Every replica of the webhook reconciles all namespaces. They agree because each change is computed from what all of them
+// observe, is made by server-side apply, and names the version of the binding that it is based on. No state has to survive
+// a restart, because every watch begins with a list.
 package grants
 
 import (
@@ -29,39 +28,39 @@ import (
 )
 
 const (
-	// FieldManager is the name under which the bindings' fields are ours, and the value of ManagedByLabel.
+	// FieldManager owns the bindings' fields. It is also the value of ManagedByLabel.
 	FieldManager = "agentlet-webhook"
-	// ManagedByLabel finds the bindings that are made here.
+	// ManagedByLabel is the label of the bindings.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 
-	// resync is how often every binding and policy is looked at without an event, in case one was lost.
+	// resync is how often all bindings and policies are reconciled without an event, in case one was lost.
 	resync = 10 * time.Minute
 	// callTimeout bounds one call to the API server.
 	callTimeout = 10 * time.Second
-	// unbindDelay is how long an account stays bound after its last injected pod has gone: a Recreate or a Job that follows
-	// another finds its rights in place, and a pod that the kubelet reports as ended a moment early keeps them.
+	// unbindDelay is how long an account stays bound after its last injected pod has ended. So the next pod of a Recreate or
+	// of a series of Jobs has its grant at once, and a pod that the kubelet reports as ended a moment early keeps it.
 	unbindDelay = 30 * time.Second
-	// workers bounds the namespaces that are worked on at once.
+	// workers is the number of namespaces that are reconciled at once.
 	workers = 4
 )
 
-// Config says which binding is kept, and what has to be there before.
+// Config of Grants.
 type Config struct {
 	Client kubernetes.Interface
-	// Namespaces are the opted-in namespaces: name and label contract.InjectLabel are read of each. Whoever gives the informer
-	// runs it, after New.
+	// Namespaces is an informer of the opted-in namespaces. Their name and label contract.InjectLabel are read. The caller runs
+	// the informer, after New.
 	Namespaces cache.SharedIndexInformer
-	// Binding is the name of the RoleBinding in each namespace. It is this package's: whatever else is written into it is
-	// put back. Role is the ClusterRole that it binds to.
+	// Binding is the name of the RoleBinding in each namespace. Changes that others make to it are undone. Role is the
+	// ClusterRole that it binds to.
 	Binding, Role string
-	// Policies are the ValidatingAdmissionPolicies without each of which nothing is granted; their bindings have the same names.
+	// Policies are the ValidatingAdmissionPolicies that have to be in force before a grant. Their bindings have the same names.
 	Policies []string
-	// Excluded are namespaces that are never granted, whatever their label says: those of which the webhook is not asked.
+	// Excluded are namespaces without grants, whatever their label is, because the API server doesn't call the webhook for them.
 	Excluded []string
 	Log      *slog.Logger
 }
 
-// Grants keeps the bindings.
+// Grants keeps the bindings up to date.
 type Grants struct {
 	config  Config
 	metrics *metrics
@@ -71,13 +70,13 @@ type Grants struct {
 	factories []informers.SharedInformerFactory
 }
 
-// policy is one of those that count.
+// policy is one of Config.Policies.
 type policy struct {
 	name               string
-	policies, bindings cache.SharedIndexInformer // of this name
+	policies, bindings cache.SharedIndexInformer // of objects with this name
 }
 
-// New returns Grants that do nothing before Run.
+// New returns Grants that work from Run on.
 func New(config Config) (*Grants, error) {
 	g := &Grants{config: config}
 	g.metrics = newMetrics(g)
@@ -105,8 +104,8 @@ func New(config Config) (*Grants, error) {
 	return g, nil
 }
 
-// Run keeps the bindings until the context ends. A failure is logged and tried again with backoff and jitter; it never ends
-// Run.
+// Run keeps the bindings up to date until the context ends. A failure is logged and retried with backoff and jitter, and never
+// ends Run.
 func (g *Grants) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -138,8 +137,8 @@ func (g *Grants) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready is nil when whoever is granted the role is bounded by the policies: until then nothing is granted, and new pods could
-// not open their gates. It says what is missing.
+// Ready is nil when the policies are in force. Before that there are no new grants, so new pods couldn't open their gates. The
+// error says what is missing.
 func (g *Grants) Ready() error {
 	if !g.policiesRead() {
 		return errors.New("admission policies are not read yet")
@@ -153,12 +152,12 @@ func (g *Grants) Ready() error {
 	return nil
 }
 
-// policiesRead reports whether every policy, and its binding, is known to be there or not.
+// policiesRead reports whether all policies and their bindings have been listed.
 func (g *Grants) policiesRead() bool {
 	return !slices.ContainsFunc(g.policies, func(p policy) bool { return !p.policies.HasSynced() || !p.bindings.HasSynced() })
 }
 
-// policiesInForce is nil when the policies and their bindings, as last seen, bound every grant.
+// policiesInForce is nil when the policies and their bindings, as observed last, restrict every grant.
 func (g *Grants) policiesInForce() error {
 	var problems []string
 	for _, p := range g.policies {

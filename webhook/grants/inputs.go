@@ -18,14 +18,14 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// byName asks for objects with one name, in all namespaces: the role allows no others.
+// byName selects objects with one name, in all namespaces, because the role allows no others.
 func byName(name string) informers.SharedInformerOption {
 	return informers.WithTweakListOptions(func(options *metav1.ListOptions) {
 		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	})
 }
 
-// trim drops what others' controllers write about an object, which is never read here.
+// trim drops fields of an object that only other controllers write, and that are not read here.
 func trim(object any) (any, error) {
 	if o, ok := object.(metav1.Object); ok {
 		o.SetManagedFields(nil)
@@ -33,7 +33,7 @@ func trim(object any) (any, error) {
 	return object, nil
 }
 
-// stored is the object with this key, as last seen, or nil. It is not to be changed.
+// stored returns the object with this key as observed last, or nil. It is read-only.
 func stored(informer cache.SharedIndexInformer, key string) any {
 	object, found, err := informer.GetStore().GetByKey(key)
 	if err != nil || !found {
@@ -48,8 +48,8 @@ func (g *Grants) optedIn(namespace string) bool {
 	return ok && n.Labels[contract.InjectLabel] == contract.InjectEnabled && !slices.Contains(g.config.Excluded, namespace)
 }
 
-// watchFailed counts what keeps a list or a watch from going on. An end is no failure, and neither is a version that the
-// API server has forgotten: the reflector lists again.
+// watchFailed counts failed lists and watches. The end of a watch is no failure, nor is a resource version that has expired,
+// because the reflector lists again.
 func (g *Grants) watchFailed(err error) {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || apierrors.IsResourceExpired(err) ||
 		apierrors.IsGone(err) {
@@ -58,8 +58,8 @@ func (g *Grants) watchFailed(err error) {
 	g.metrics.failures.WithLabelValues(watching).Inc()
 }
 
-// inForce is nil when the policy and its binding bound every request that the policy is for. It judges what could take the bite
-// out of them, not the policy's expressions: whoever may write those may do anything.
+// inForce is nil when the policy and its binding apply to every request that the policy is for. It checks the settings that
+// could weaken them. It doesn't check the policy's expressions, because a person who may write those may do anything.
 func inForce(name string, policy, binding any) error {
 	p, ok := policy.(*admissionregistrationv1.ValidatingAdmissionPolicy)
 	switch {

@@ -8,20 +8,20 @@ import (
 	"github.com/agentlet/agentlet/internal/declared"
 )
 
-// What was done to a binding, in metrics and logs.
+// Changes of a binding, in metrics and logs.
 const (
 	created = "created"
 	changed = "changed"
 	deleted = "deleted"
 )
 
-// What failed.
+// Kinds of failures.
 const (
 	writing  = "write"
 	watching = "watch"
 )
 
-// metrics of one Grants. They name no namespace and no account: a cluster has any number of those.
+// metrics of one Grants. No label is a namespace or an account, because a cluster has any number of them.
 type metrics struct {
 	changes  *prometheus.CounterVec
 	failures *prometheus.CounterVec
@@ -57,7 +57,7 @@ func newMetrics(g *Grants) *metrics {
 	counters := func(name string) *prometheus.CounterVec {
 		vector := as.Counters(name)
 		for _, value := range as[name].Labels[0].Values {
-			vector.WithLabelValues(value) // 0 until it happens
+			vector.WithLabelValues(value) // show 0 before the first one
 		}
 		return vector
 	}
@@ -70,7 +70,7 @@ func newMetrics(g *Grants) *metrics {
 	return m
 }
 
-// bound counts the accounts as last seen.
+// bound counts the bound accounts, as observed last.
 func (g *Grants) bound() (n int) {
 	for _, object := range g.bindings.GetStore().List() {
 		if binding, ok := object.(*rbacv1.RoleBinding); ok {

@@ -14,8 +14,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// watches are the pods of the namespaces that are looked at: those that are opted in, and those with a binding of ours.
-// The others' pods are never asked for.
+// watches has the pods of the opted-in namespaces and of those with a binding of ours. Pods of other namespaces are never
+// requested.
 type watches struct {
 	client  kubernetes.Interface
 	changed func(namespace string)
@@ -26,7 +26,7 @@ type watches struct {
 	running     sync.WaitGroup
 }
 
-// watch is one namespace's.
+// watch is that of one namespace.
 type watch struct {
 	pods *podSet
 	stop context.CancelFunc
@@ -36,7 +36,7 @@ func newWatches(client kubernetes.Interface, changed func(namespace string), fai
 	return &watches{client: client, changed: changed, failed: failed, byNamespace: map[string]*watch{}}
 }
 
-// pods of the namespace; the watch begins with the first call and lasts until stop or the end of the context.
+// pods of the namespace. The first call begins the watch, which lasts until stop or the end of the context.
 func (w *watches) pods(ctx context.Context, namespace string) *podSet {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -63,8 +63,7 @@ func (w *watches) stop(namespace string) {
 // wait for the end of all watches, whose context has ended.
 func (w *watches) wait() { w.running.Wait() }
 
-// follow lists and watches the pods of a namespace until the context ends; whatever breaks is taken up again with
-// client-go's backoff.
+// follow lists and watches the pods of a namespace until the context ends. It retries with client-go's backoff.
 func (w *watches) follow(ctx context.Context, namespace string, set *podSet) {
 	pods := w.client.CoreV1().Pods(namespace)
 	source := &cache.ListWatch{
@@ -83,7 +82,8 @@ func (w *watches) follow(ctx context.Context, namespace string, set *podSet) {
 		cache.ReflectorOptions{Name: "injected-pods"}).RunWithContext(ctx)
 }
 
-// podSet holds, of a namespace's pods, those that need the grant: two short strings each, whatever a pod looks like.
+// podSet holds the pods of a namespace that need the grant, as two short strings each, so that its size doesn't depend on what
+// is in the pods.
 type podSet struct {
 	changed func()
 
@@ -96,7 +96,7 @@ var _ cache.TransformingStore = (*podSet)(nil)
 
 func newPodSet(changed func()) *podSet { return &podSet{changed: changed, pods: map[string]string{}} }
 
-// accounts that are needed; ok is false before the first list.
+// accounts that pods need. ok is false before the first list.
 func (s *podSet) accounts() (needed map[string]bool, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,10 +107,10 @@ func (s *podSet) accounts() (needed map[string]bool, ok bool) {
 	return needed, s.listed
 }
 
-// Add is a reflector's news of a pod, as Update is.
+// Add takes in a pod from the reflector, as Update does.
 func (s *podSet) Add(object any) error { return s.Update(object) }
 
-// Update is a reflector's news of a pod.
+// Update takes in a pod from the reflector.
 func (s *podSet) Update(object any) error {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
@@ -131,7 +131,7 @@ func (s *podSet) Update(object any) error {
 	return nil
 }
 
-// Delete is a reflector's news of a pod that has gone.
+// Delete takes in from the reflector that a pod was deleted.
 func (s *podSet) Delete(object any) error {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
@@ -147,7 +147,7 @@ func (s *podSet) Delete(object any) error {
 	return nil
 }
 
-// Replace is a reflector's new list: what was missed since the last one shows in it.
+// Replace takes in a new list from the reflector, with all changes since the last one.
 func (s *podSet) Replace(list []any, _ string) error {
 	pods := map[string]string{}
 	for _, object := range list {
@@ -164,10 +164,10 @@ func (s *podSet) Replace(list []any, _ string) error {
 	return nil
 }
 
-// Resync does nothing: there is nothing behind this store that could have missed something.
+// Resync does nothing, because no other store is filled from this one.
 func (s *podSet) Resync() error { return nil }
 
-// Transformer keeps a list from being held as whole pods while it is read.
+// Transformer trims pods while a list is read, so that it isn't held as whole pods.
 func (s *podSet) Transformer() cache.TransformFunc {
 	return func(object any) (any, error) {
 		pod, ok := object.(*corev1.Pod)
@@ -186,8 +186,8 @@ func (s *podSet) Transformer() cache.TransformFunc {
 	}
 }
 
-// accountOf is the service account that a pod needs the grant for. Only a pod with an agentlet needs it, and until its
-// containers have ended: a pod that is being deleted still drains.
+// accountOf returns the service account for which a pod needs the grant. Only a pod with an agentlet needs it, until its
+// containers have ended, because a pod that is being deleted still drains.
 func accountOf(pod *corev1.Pod) (account string, needs bool) {
 	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || registration.Agentlet(pod) == nil {
 		return "", false

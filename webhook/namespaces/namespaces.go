@@ -1,6 +1,6 @@
-// Package namespaces is what the webhook knows of opted-in namespaces. It watches them, so that an admission asks nobody and
-// waits for nothing: what it is told may be older than the API server's word by the time that a watch takes. Only about a
-// namespace that the watch has not told of is the API server asked.
+// Package namespaces has the annotations of opted-in namespaces. It watches them, so that an admission needs no request.
+// What it knows may lag behind the API server as far as a watch does. Only a namespace that the watch hasn't delivered yet
+// is requested from the API server.
 package namespaces
 
 import (
@@ -26,17 +26,17 @@ import (
 )
 
 const (
-	// resync is how often a handler of Informer is told of every namespace again, in case it lost an event.
+	// resync is how often a handler of Informer gets every namespace again, in case an event was lost.
 	resync = 10 * time.Minute
-	// patience bounds the question about one namespace. It is half of the shortest timeout that the chart gives to a call,
+	// patience bounds the request for one namespace. It is half of the shortest timeout that the chart sets for a call,
 	// webhook.workloads.timeoutSeconds.
 	patience = time.Second
-	// questions a second, and at once: whoever reaches the webhook may name any namespaces. Of a new one the watch tells
-	// sooner than it is asked for.
+	// questions are the requests per second, and at once, because a client of the webhook may name any namespaces. For a new
+	// namespace the watch is usually faster than a request.
 	questions      = 5
 	questionsBurst = 10
-	// absentFor is how long it is believed that there is no such namespace, unless the watch tells otherwise. It is less than
-	// patience: who asks for one that has just been created gets a new answer.
+	// absentFor is how long an absent namespace is remembered, unless the watch delivers it. It is less than patience, so that
+	// a caller who asks for a namespace that was just created gets a new answer.
 	absentFor = patience / 2
 )
 
@@ -50,13 +50,13 @@ type Namespaces struct {
 	questions *rate.Limiter
 
 	mu sync.Mutex
-	// absent are namespaces that don't exist, and until when that is believed. There are as many as questions in that time.
+	// absent are namespaces that don't exist, and until when that is remembered. Their number is bounded by questions.
 	absent map[string]time.Time
-	// news is closed when the watch tells of a namespace.
+	// news is closed when the watch delivers a namespace.
 	news chan struct{}
 }
 
-// New returns Namespaces that know nothing before Run.
+// New returns Namespaces that are empty until Run.
 func New(client kubernetes.Interface) (*Namespaces, error) {
 	optedIn, err := labels.ValidatedSelectorFromSet(labels.Set{contract.InjectLabel: contract.InjectEnabled})
 	if err != nil {
@@ -77,10 +77,10 @@ func New(client kubernetes.Interface) (*Namespaces, error) {
 	return n, nil
 }
 
-// Informer is the one watch of the opted-in namespaces, which Run runs. It holds of each what trim keeps.
+// Informer is the only watch of the opted-in namespaces. Run runs it. It holds the fields that trim keeps.
 func (n *Namespaces) Informer() cache.SharedIndexInformer { return n.informer }
 
-// Run watches until the context ends, and returns nil. What breaks is taken up again with backoff.
+// Run watches until the context ends, and returns nil. It retries with backoff.
 func (n *Namespaces) Run(ctx context.Context) error {
 	n.factory.Start(ctx.Done())
 	<-ctx.Done()
@@ -88,8 +88,8 @@ func (n *Namespaces) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready is nil once all namespaces have been read. It does not change back: while the API server is away, what was last
-// read holds.
+// Ready is nil once all namespaces have been listed. It stays nil while the API server is away, because the last state still
+// holds.
 func (n *Namespaces) Ready() error {
 	if !n.informer.HasSynced() {
 		return errors.New("namespaces are not read yet")
@@ -97,8 +97,8 @@ func (n *Namespaces) Ready() error {
 	return nil
 }
 
-// Annotations returns those of the namespace's annotations that are the contract's, to be read only. known is false for a
-// namespace that the watch has not told of: Ask.
+// Annotations returns the namespace's annotations that the contract knows, to be read only. known is false for a namespace
+// that the watch hasn't delivered; call Ask then.
 func (n *Namespaces) Annotations(namespace string) (annotations map[string]string, known bool) {
 	if n.Ready() != nil {
 		return nil, false
@@ -107,12 +107,12 @@ func (n *Namespaces) Annotations(namespace string) (annotations map[string]strin
 	if err != nil {
 		return nil, false
 	}
-	return found.Annotations, true // by trim, no others
+	return found.Annotations, true // trim has dropped all others
 }
 
-// Ask returns what Annotations does of a namespace that the watch has not told of, because it was created or opted in a
-// moment ago, or the watch is interrupted: it asks the API server, unless the watch tells meanwhile, and takes a second at the
-// most. It is an error if that fails, or there is no such opted-in namespace: its word is not guessed.
+// Ask returns the annotations of a namespace that the watch hasn't delivered, because it was created or opted in a moment ago,
+// or the watch is interrupted. It asks the API server, unless the watch is faster, and takes at most a second. It returns an
+// error if that fails or if there is no such opted-in namespace, because annotations are never guessed.
 func (n *Namespaces) Ask(ctx context.Context, namespace string) (map[string]string, error) {
 	if err := n.Ready(); err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (n *Namespaces) Ask(ctx context.Context, namespace string) (map[string]stri
 	}
 }
 
-// turn is how long it takes until the namespace may be asked for; 0: now. The error is what is so until then.
+// turn returns how long to wait until the namespace may be requested; 0: not at all. The error is the answer until then.
 func (n *Namespaces) turn(namespace string) (time.Duration, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -156,7 +156,7 @@ func (n *Namespaces) turn(namespace string) (time.Duration, error) {
 		namespace)
 }
 
-// list reads a namespace from the API server. It lists, which the webhook may do anyway, and so needs no right to get.
+// list reads a namespace from the API server. It uses the verb list, which the informer needs anyway, and so needs no get.
 func (n *Namespaces) list(ctx context.Context, namespace string) (map[string]string, error) {
 	found, err := n.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{
 		LabelSelector: n.optedIn.String(), FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, namespace).String(),
@@ -181,7 +181,7 @@ func absentError(namespace string) error {
 	return fmt.Errorf("namespace %s does not exist, or has no label %s=%s", namespace, contract.InjectLabel, contract.InjectEnabled)
 }
 
-// told wakes who waits for a namespace.
+// told wakes the callers that wait for a namespace.
 func (n *Namespaces) told() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -195,8 +195,8 @@ func (n *Namespaces) nextNews() <-chan struct{} {
 	return n.news
 }
 
-// trim keeps what is read here and by those who use Informer, so that the memory per namespace does not depend on what others
-// write into it.
+// trim keeps the fields that are read here and by users of Informer, so that the memory for a namespace doesn't depend on what
+// others write into it.
 func trim(object any) (any, error) {
 	namespace, ok := object.(*corev1.Namespace)
 	if !ok {

@@ -395,7 +395,7 @@ func TestRun(t *testing.T) {
 			w.add("missed", bare, func(p *corev1.Pod) {
 				p.Annotations[contract.ServiceNames], p.Annotations[contract.ServiceTags] = "vault", "traefik.enable=true"
 			})
-		}, Fail, "pods", `service "vault": pods of this namespace may not register vault (the chart's allowedServices), metadata.annotations[agentlet.dev/service-tags]: Forbidden: tag "traefik.enable=true"`, ""},
+		}, Fail, "pods", `service "vault": pods of this namespace may not register vault (the webhook's --allowed-services), metadata.annotations[agentlet.dev/service-tags]: Forbidden: tag "traefik.enable=true"`, ""},
 		"missed, with an allowed name": {func(w *world) {
 			w.annotations = map[string]string{contract.AllowedServices: "shop-*,web"}
 			w.add("missed", bare, owned)

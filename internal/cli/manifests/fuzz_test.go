@@ -28,7 +28,7 @@ func pass(t *testing.T, stream []byte) []byte {
 	t.Helper()
 	file, diagnostics := Parse("in", stream)
 	judgements := file.Judge(testDecider(t), "")
-	out, err := file.Injected(judgements)
+	out, _, err := file.Injected(judgements)
 	if err != nil {
 		t.Skip() // a pod that can't be patched is an error, and nothing is written
 	}

@@ -88,7 +88,7 @@ func TestSameAsTheWebhook(t *testing.T) {
 					t.Fatalf("%d pods found, want 1", len(judgements))
 				}
 				checkDecision(t, folder, &judgements[0])
-				out, err := file.Injected(judgements)
+				out, _, err := file.Injected(judgements)
 				if err != nil {
 					t.Fatal(err)
 				}

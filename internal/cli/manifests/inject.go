@@ -18,28 +18,32 @@ import (
 )
 
 // Injected writes the file as the webhook would make it: each judgement's patch is applied to its pod or template. What
-// nobody patched is as it was read. The file is spent then.
-func (f *File) Injected(judgements []Result) ([]byte, error) {
+// nobody patched is as it was read. Warnings are about documents that lost their comments. The file is spent then.
+func (f *File) Injected(judgements []Result) (text []byte, warnings []Diagnostic, err error) {
 	patches := map[*document][]jsonpatch.Operation{}
 	for i := range judgements {
 		j := &judgements[i]
 		patches[j.document] = append(patches[j.document], below(j.path, j.Patch)...)
 	}
 	bodies, errs := make([][]byte, len(f.documents)), make([]error, len(f.documents))
+	rewritten := make([]string, len(f.documents))
 	inParallel(len(f.documents), func(i int) {
 		d := f.documents[i]
 		if patch := patches[d]; len(patch) > 0 {
-			if bodies[i], errs[i] = d.patched(patch); errs[i] != nil {
+			if bodies[i], rewritten[i], errs[i] = d.patched(patch); errs[i] != nil {
 				errs[i] = fmt.Errorf("patch document at %s:%d: %w", f.Name, d.line, errs[i])
 			}
 			d.root, d.json = nil, nil // the tree is spent, and thousands of them are much memory
 		}
 	})
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var out bytes.Buffer
 	for i, d := range f.documents {
+		if rewritten[i] != "" {
+			warnings = append(warnings, Diagnostic{File: f.Name, Line: d.line, Message: rewritten[i]})
+		}
 		out.Write(d.separator)
 		if bodies[i] == nil {
 			out.Write(d.body)
@@ -50,7 +54,7 @@ func (f *File) Injected(judgements []Result) ([]byte, error) {
 		}
 		out.Write(bodies[i])
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), warnings, nil
 }
 
 // inParallel does something for every number below n, several at once.
@@ -94,37 +98,48 @@ func below(path []string, patch []jsonpatch.Operation) []jsonpatch.Operation {
 	return moved
 }
 
-// patched is the document with the operations done. The patch is applied to JSON, as the API server does it; where the
-// tree that keeps the comments says the same afterwards, it is that tree.
-func (d *document) patched(operations []jsonpatch.Operation) ([]byte, error) {
+// patched is the document with the operations done. The patch is applied to JSON, as the API server does it. The text is the
+// one nearest to the document that says the same as that JSON: with lines inserted, or the tree encoded anew with its
+// comments, or the JSON itself as YAML. For the last, rewritten is the warning.
+func (d *document) patched(operations []jsonpatch.Operation) (text []byte, rewritten string, err error) {
 	encoded, err := json.Marshal(operations)
 	if err != nil {
-		return nil, fmt.Errorf("encode patch: %w", err)
+		return nil, "", fmt.Errorf("encode patch: %w", err)
 	}
 	patch, err := jsonpatchv4.DecodePatch(encoded)
 	if err != nil {
-		return nil, fmt.Errorf("decode patch: %w", err)
+		return nil, "", fmt.Errorf("decode patch: %w", err)
 	}
 	want, err := patch.Apply(d.json)
 	if err != nil {
-		return nil, fmt.Errorf("apply patch: %w", err)
+		return nil, "", fmt.Errorf("apply patch: %w", err)
 	}
 	if json.Valid(d.body) {
 		var out bytes.Buffer
 		if err := json.Indent(&out, want, "", "  "); err != nil {
-			return nil, fmt.Errorf("indent JSON: %w", err)
+			return nil, "", fmt.Errorf("indent JSON: %w", err)
 		}
-		return append(out.Bytes(), '\n'), nil
+		return append(out.Bytes(), '\n'), "", nil
 	}
-	if text, ok := d.edited(encoded); ok && same(text, want) {
-		return text, nil
+	rewritten = "the document is written anew, without its comments"
+	if shared(d.root) {
+		rewritten += ` and anchors: what is added would also be added where an alias or "<<" repeats its place; write that out to keep them`
 	}
-	return kyaml.JSONToYAML(want)
+	if addAll(d.root, encoded) {
+		if text, err := insertAdded(d.body, d.root); err == nil && same(text, want) {
+			return text, "", nil
+		}
+		if text, err := encode(d.root, compact(d.root)); err == nil && same(text, want) {
+			return text, "", nil
+		}
+	}
+	text, err = kyaml.JSONToYAML(want)
+	return text, rewritten, err
 }
 
 // same reports whether YAML says what JSON says.
 func same(text, want []byte) bool {
-	got, err := kyaml.YAMLToJSONStrict(text) // with its keys sorted
+	got, err := kyaml.YAMLToJSON(text) // with its keys sorted; strictly, a key beside a merge that has it counts as there twice
 	if err != nil {
 		return false
 	}
@@ -150,29 +165,20 @@ func pointerSteps(pointer string) []string {
 	return path
 }
 
-// edited is the document with the operations of a JSON patch done to its tree; ok is false where the tree doesn't allow it.
-func (d *document) edited(patch []byte) (text []byte, ok bool) {
+// addAll does a JSON patch's operations, of which each is an "add", to a tree. It reports whether the tree allows them.
+func addAll(root *yaml.Node, patch []byte) bool {
 	var operations []struct {
 		Path  string
 		Value json.RawMessage
 	}
-	if shared(d.root) || json.Unmarshal(patch, &operations) != nil {
-		return nil, false
+	if json.Unmarshal(patch, &operations) != nil {
+		return false
 	}
 	for _, o := range operations {
 		value, err := blockNode(o.Value)
-		if err != nil || !addAt(d.root, pointerSteps(o.Path), value) {
-			return nil, false
+		if err != nil || !addAt(root, pointerSteps(o.Path), value) {
+			return false
 		}
 	}
-	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
-	encoder.SetIndent(2)
-	if compact(d.root) {
-		encoder.CompactSeqIndent()
-	}
-	if encoder.Encode(d.root) != nil || encoder.Close() != nil {
-		return nil, false
-	}
-	return out.Bytes(), true
+	return true
 }

@@ -103,7 +103,7 @@ func inject(t *testing.T, path, text string, decider Decider) (out string, injec
 			injected++
 		}
 	}
-	got, err := file.Injected(judgements)
+	got, _, err := file.Injected(judgements)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestRead(t *testing.T) {
 		}
 		var outputs [][]byte
 		for _, file := range files {
-			out, err := file.Injected(nil)
+			out, _, err := file.Injected(nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -23,7 +23,7 @@ func compact(root *yaml.Node) bool {
 	look = func(node *yaml.Node) bool {
 		for i, child := range node.Content {
 			if node.Kind == yaml.MappingNode && i%2 == 1 && child.Kind == yaml.SequenceNode && child.Style&yaml.FlowStyle == 0 &&
-				child.Column > 0 {
+				child.Column > 0 && child.Anchor == "" { // else it is the anchor's column
 				found = child.Column == node.Content[i-1].Column
 				return true
 			}
@@ -89,14 +89,13 @@ func nextNode(decoder *json.Decoder) (*yaml.Node, error) {
 	return node, nil
 }
 
-// addAt does a JSON patch's "add" to a tree without aliases.
+// addAt does a JSON patch's "add" to a tree. It reports whether the tree allows it: a path that crosses an alias would lead to
+// where its anchor is.
 func addAt(node *yaml.Node, path []string, value *yaml.Node) bool {
-	node = content(node)
-	if node == nil {
-		return false
-	}
 	last := len(path) == 1
 	switch node.Kind {
+	case yaml.DocumentNode:
+		return len(node.Content) > 0 && addAt(node.Content[0], path, value)
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			if node.Content[i].Value != path[0] {

@@ -1,0 +1,242 @@
+package manifests
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// annotated is the head of a pod that asks for the agentlet.
+const annotated = "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {agentlet.dev/service-names: web}\n"
+
+// TestEveryLineStays has something added to documents as people write them. Each line that was there is there afterwards, byte for
+// byte and in its order; added are the lines that begin with a plus.
+func TestEveryLineStays(t *testing.T) {
+	for name, marked := range map[string]string{
+		"blank lines and comments": `
+
+spec:
+
+  # The first.
+  containers:   # all of them
+
+  # The application.
+  - name: web   # its name
+    # It is large.
+    image:   "web"
++ - name: last
++   resources: {}
++ initContainers:
++ - name: agentlet
++   args:
++   - "010"
++   - "true"
++   - '# no comment'
++   resources: {}
++ readinessGates:
++ - conditionType: registered
+
+# The end.
+`,
+		"what follows, and its comment": `
+spec:
+  containers:
+  - name: web
++ - name: last
++   resources: {}
+
+  # Where it runs.
+  nodeSelector: {a: b}
++ initContainers:
++ - name: agentlet
++   args:
++   - "010"
++   - "true"
++   - '# no comment'
++   resources: {}
++ readinessGates:
++ - conditionType: registered
+status: {}
+`,
+		"a first place": `
+spec:
+  initContainers: # in this order
++ - name: agentlet
++   args:
++   - "010"
++   - "true"
++   - '# no comment'
++   resources: {}
+  # Before all others.
+  - name: first
+  containers:
+  - name: web
++ - name: last
++   resources: {}
++ readinessGates:
++ - conditionType: registered
+`,
+		"deep lists": `
+spec:
+    containers:
+      -   name: web
+          command: ["a",   'b']
++     - name: last
++       resources: {}
++   initContainers:
++     - name: agentlet
++       args:
++         - "010"
++         - "true"
++         - '# no comment'
++       resources: {}
++   readinessGates:
++     - conditionType: registered
+`,
+		"a block of text at the end": `
+spec:
+  containers:
+  - name: web
+    command:
+    - |
+      text
+
+      # of the text
++ - name: last
++   resources: {}
++ initContainers:
++ - name: agentlet
++   args:
++   - "010"
++   - "true"
++   - '# no comment'
++   resources: {}
++ readinessGates:
++ - conditionType: registered
+`,
+		"anchors that nothing refers to": `
+spec:
+  containers: &all
+  - &web
+    name: &name web   # an anchor
+    image: "web"
++ - name: last
++   resources: {}
++ initContainers:
++ - name: agentlet
++   args:
++   - "010"
++   - "true"
++   - '# no comment'
++   resources: {}
++ readinessGates:
++ - conditionType: registered
+`,
+		"anchors elsewhere": `
+x-env: &env
+  A: "1"
+spec:
+  containers:
+  - name: &name web
+    labels: {app: *name, <<: *env}
+  - &second
+    name: second
+  - <<: *second
+    name: third
++ - name: last
++   resources: {}
++ initContainers:
++ - name: agentlet
++   args:
++   - "010"
++   - "true"
++   - '# no comment'
++   resources: {}
++ readinessGates:
++ - conditionType: registered
+`,
+	} {
+		for ending, newline := range map[string]string{"line feeds": "\n", "carriage returns": "\r\n"} {
+			t.Run(name+"/"+ending, func(t *testing.T) {
+				var in, want strings.Builder
+				for line := range strings.Lines(annotated + marked[1:]) {
+					line = strings.TrimSuffix(line, "\n") + newline
+					if rest, added := strings.CutPrefix(line, "+"); added {
+						want.WriteString(" " + rest)
+						continue
+					}
+					in.WriteString(line)
+					want.WriteString(line)
+				}
+				got, warnings := injectWithWarnings(t, "in.yaml", in.String(), small{})
+				if diff := cmp.Diff(want.String(), got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				if len(warnings) > 0 {
+					t.Errorf("warned: %v", warnings)
+				}
+			})
+		}
+	}
+}
+
+func TestLastLineWithoutAnEnd(t *testing.T) {
+	in := annotated + "spec:\n  containers:\n  - name: web"
+	if got, _ := injectWithWarnings(t, "in.yaml", in, small{}); !strings.HasPrefix(got, in+"\n  - name: last\n") {
+		t.Errorf("%q became %q", in, got)
+	}
+}
+
+// TestWhatLinesCannotHold is about documents that are encoded anew: with their comments where their tree can be changed, and else
+// without, which the person is told.
+func TestWhatLinesCannotHold(t *testing.T) {
+	const comment = "# A comment.\n"
+	for name, c := range map[string]struct {
+		in       string
+		comments bool
+		warning  string
+	}{
+		"a list in flow style":            {"spec: {containers: [{name: web}]}\n", true, ""},
+		"an empty list":                   {"spec:\n  initContainers: []\n  containers:\n  - name: web\n", true, ""},
+		"a path that crosses an alias":    {"x-containers: &all\n- name: web\nspec:\n  containers: *all\n", false, "alias"},
+		"a path that crosses a merge":     {"x-spec: &spec\n  containers:\n  - name: web\nspec:\n  <<: *spec\n", false, "alias"},
+		"an addition that an alias shows": {"spec: &spec\n  containers:\n  - name: web\nx-spec: *spec\n", false, "alias"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := "a: 1\n---\n" + comment + annotated + c.in
+			got, warnings := injectWithWarnings(t, "in.yaml", in, small{})
+			if kept := strings.Contains(got, comment); kept != c.comments {
+				t.Errorf("comments kept: %t\n%s", kept, got)
+			}
+			if !strings.HasPrefix(got, "a: 1\n---\n") {
+				t.Errorf("the document before was changed:\n%s", got)
+			}
+			for _, part := range []string{"name: last", "name: agentlet", "conditionType: registered"} {
+				if n := strings.Count(got, part); n != 1 {
+					t.Errorf("%q is there %d times:\n%s", part, n, got)
+				}
+			}
+			told := slices.ContainsFunc(warnings, func(w Diagnostic) bool {
+				return w.File == "in.yaml" && w.Line == 3 && strings.Contains(w.Message, c.warning)
+			})
+			if told != (c.warning != "") || len(warnings) > 1 {
+				t.Errorf("warned %v, want %q", warnings, c.warning)
+			}
+		})
+	}
+}
+
+func injectWithWarnings(t *testing.T, name, text string, decider Decider) (out string, warnings []Diagnostic) {
+	t.Helper()
+	file, diagnostics := Parse(name, []byte(text))
+	if len(diagnostics) > 0 {
+		t.Fatal(diagnostics)
+	}
+	got, warnings, err := file.Injected(file.Judge(decider, "shop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(got), warnings
+}
