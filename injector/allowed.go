@@ -9,9 +9,6 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// everything is the glob that allows all, which is what an agentlet takes for granted.
-const everything = "*"
-
 // globKind is one of the kinds of what a namespace's pods may register.
 type globKind struct {
 	annotation, chartValue string
@@ -31,32 +28,33 @@ var globKinds = [...]globKind{
 	},
 }
 
-// validateAllowed checks the installation's own globs.
-func (c *Config) validateAllowed(root *field.Path) (errs field.ErrorList) {
+// allowed are the installation's own globs.
+func (c *Config) allowed(root *field.Path) (allowed registration.Allowed, errs field.ErrorList) {
 	for i := range globKinds {
 		kind := &globKinds[i]
 		text := kind.ofConfig(c)
 		if text == "" {
 			continue
 		}
-		if _, err := kind.parse(text, ""); err != nil {
+		globs, err := kind.parse(text, "the chart's "+kind.chartValue)
+		if err != nil {
 			errs = append(errs, field.Invalid(root.Child(kind.chartValue), text, kind.problem(err)))
 		}
+		*kind.of(&allowed) = globs
 	}
-	return errs
+	return allowed, errs
 }
 
 // allowed are the globs in force for the request's namespace: its annotations', or else the installation's.
 func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs field.ErrorList) {
+	allowed = i.usuallyAllowed
 	for k := range globKinds {
 		kind := &globKinds[k]
-		text, source := kind.ofConfig(&i.config), "the chart's "+kind.chartValue
-		if own, there := request.NamespaceAnnotations[kind.annotation]; there {
-			text, source = own, fmt.Sprintf("annotation %s of namespace %s", kind.annotation, request.Namespace)
-		} else if text == "" {
-			text = everything
+		text, there := request.NamespaceAnnotations[kind.annotation]
+		if !there {
+			continue
 		}
-		globs, err := kind.parse(text, source)
+		globs, err := kind.parse(text, fmt.Sprintf("annotation %s of namespace %s", kind.annotation, request.Namespace))
 		if err != nil {
 			// The path is the namespace's: it is nothing that the pod's author can mend.
 			path := field.NewPath("namespace", "metadata", "annotations").Key(kind.annotation)

@@ -69,7 +69,8 @@ func (c *Config) validate() (errs field.ErrorList) {
 	if len(c.ClusterName) > maxMetaValue {
 		errs = append(errs, field.TooLong(root.Child("clusterName"), "", maxMetaValue))
 	}
-	errs = append(errs, c.validateAllowed(root)...)
+	_, wrong := c.allowed(root)
+	errs = append(errs, wrong...)
 	for i, d := range c.Dialects {
 		if !slices.Contains(dialect.All(), d) {
 			errs = append(errs, field.NotSupported(root.Child("dialects").Index(i), d, dialect.All()))
