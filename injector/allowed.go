@@ -9,10 +9,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// everything is the glob that allows all, which is what an agentlet takes for granted.
-const everything = "*"
-
-// globKind is one of the kinds of what a namespace's pods may register.
+// globKind is one of the lists that restrict what a namespace's pods may register.
 type globKind struct {
 	annotation string
 	ofConfig   func(*Config) string
@@ -31,34 +28,35 @@ var globKinds = [...]globKind{
 	},
 }
 
-// validateAllowed checks the installation's own globs.
-func (c *Config) validateAllowed() (errs field.ErrorList) {
+// allowed returns the globs of the configuration.
+func (c *Config) allowed() (allowed registration.Allowed, errs field.ErrorList) {
 	for i := range globKinds {
 		kind := &globKinds[i]
 		text := kind.ofConfig(c)
 		if text == "" {
 			continue
 		}
-		if _, err := kind.parse(text, ""); err != nil {
+		globs, err := kind.parse(text, "the webhook's --"+kind.flag())
+		if err != nil {
 			errs = append(errs, field.Invalid(flag(kind.flag()), text, kind.problem(err)))
 		}
+		*kind.of(&allowed) = globs
 	}
-	return errs
+	return allowed, errs
 }
 
-// allowed are the globs in force for the request's namespace: its annotations', or else the installation's.
+// allowed returns the globs for the request's namespace: those of its annotations, or else those of the configuration.
 func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs field.ErrorList) {
+	allowed = i.usuallyAllowed
 	for k := range globKinds {
 		kind := &globKinds[k]
-		text, source := kind.ofConfig(&i.config), "the webhook's --"+kind.flag()
-		if own, there := request.NamespaceAnnotations[kind.annotation]; there {
-			text, source = own, fmt.Sprintf("annotation %s of namespace %s", kind.annotation, request.Namespace)
-		} else if text == "" {
-			text = everything
+		text, there := request.NamespaceAnnotations[kind.annotation]
+		if !there {
+			continue
 		}
-		globs, err := kind.parse(text, source)
+		globs, err := kind.parse(text, fmt.Sprintf("annotation %s of namespace %s", kind.annotation, request.Namespace))
 		if err != nil {
-			// The path is the namespace's: it is nothing that the pod's author can mend.
+			// The path names the namespace, because the pod's author can't correct this error.
 			path := field.NewPath("namespace", "metadata", "annotations").Key(kind.annotation)
 			errs = append(errs, field.Invalid(path, text, kind.problem(err)))
 		}
@@ -79,7 +77,7 @@ func (k *globKind) problem(err error) string {
 	return err.Error()
 }
 
-// allowedArgs tell an agentlet what it may register where that isn't everything.
+// allowedArgs are the agentlet's arguments for what it may register; none where it may register everything.
 func allowedArgs(allowed *registration.Allowed) (args []string) {
 	for i := range globKinds {
 		if globs := globKinds[i].of(allowed); !globs.All() {

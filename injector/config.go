@@ -71,7 +71,8 @@ func (c *Config) validate() (errs field.ErrorList) {
 	if len(c.ClusterName) > maxMetaValue {
 		errs = append(errs, field.TooLong(flag("cluster-name"), "", maxMetaValue))
 	}
-	errs = append(errs, c.validateAllowed()...)
+	_, wrong := c.allowed()
+	errs = append(errs, wrong...)
 	for i, d := range c.Dialects {
 		if !slices.Contains(dialect.All(), d) {
 			errs = append(errs, field.NotSupported(flag("dialect").Index(i), d, dialect.All()))

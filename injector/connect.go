@@ -248,20 +248,22 @@ func meshed(reg *registration.Registration) string {
 // proxyErrors are those of a pod that asks for a mesh proxy where there is none to be had, or none beside the agentlet that an
 // earlier injection left in it.
 func (i *Injector) proxyErrors(f *existing, service string) field.ErrorList {
-	path := field.NewPath("metadata", "annotations").Key(contract.ConnectInject)
+	var wrong string
 	switch {
 	case service == "" || f.proxy && f.agentlet != nil:
 		return nil
 	case i.parts.proxy == nil:
-		return field.ErrorList{field.Forbidden(path, "this installation has no mesh proxy: the webhook's --connect-image is empty")}
+		wrong = "this installation has no mesh proxy: the webhook's --connect-image is empty"
 	case f.agentlet != nil && !f.sidecar:
-		return field.ErrorList{field.Forbidden(path, "the agentlet that is in the pod already is one of its containers, and the mesh proxy "+
-			"has to start after it; create the pod without it, and both are added")}
+		wrong = "the agentlet that is in the pod already is one of its containers, and the mesh proxy has to start after it; " +
+			"create the pod without it, and both are added"
 	case f.agentlet != nil && !i.parts.proxy.lentBy(f.agentlet):
-		return field.ErrorList{field.Forbidden(path, "the agentlet that is in the pod already would make no token for the mesh proxy; "+
-			"create the pod without it, and both are added")}
+		wrong = "the agentlet that is in the pod already would make no token for the mesh proxy; " +
+			"create the pod without it, and both are added"
+	default:
+		return nil
 	}
-	return nil
+	return field.ErrorList{field.Forbidden(field.NewPath("metadata", "annotations").Key(contract.ConnectInject), wrong)}
 }
 
 // proxyCollisions are the containers and volumes of others with a name that the mesh proxy's own needs.

@@ -52,6 +52,8 @@ type Decision struct {
 type Injector struct {
 	config Config
 	parts  podAdditions
+	// usuallyAllowed is what pods may register where their namespace doesn't say it.
+	usuallyAllowed registration.Allowed
 }
 
 // New returns an Injector, or an error that lists everything wrong with the configuration.
@@ -59,7 +61,8 @@ func New(config Config) (*Injector, error) {
 	if err := config.validate().ToAggregate(); err != nil {
 		return nil, err
 	}
-	return &Injector{config: config, parts: newPodAdditions(&config)}, nil
+	allowed, _ := config.allowed() // the errors are those of validate
+	return &Injector{config: config, parts: newPodAdditions(&config), usuallyAllowed: allowed}, nil
 }
 
 // Decide judges one pod.

@@ -20,9 +20,14 @@ func hostProcess(pod *corev1.Pod) bool {
 	if c := pod.Spec.SecurityContext; c != nil && isHostProcess(c.WindowsOptions) {
 		return true
 	}
-	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
-		return c.SecurityContext != nil && isHostProcess(c.SecurityContext.WindowsOptions)
-	})
+	for _, containers := range [...][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			if c := containers[i].SecurityContext; c != nil && isHostProcess(c.WindowsOptions) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func isHostProcess(options *corev1.WindowsSecurityContextOptions) bool {

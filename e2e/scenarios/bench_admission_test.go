@@ -25,6 +25,7 @@ type admissionFigure struct {
 var admissionFigures = []admissionFigure{
 	{"Admission/handler", "sec/op", "admission_us", 1e6},
 	{"Admission/handler", "B/op", "admission_kb", 1e-3},
+	{"Admission/over-json", "x", "admission_over_json", 1},
 	{"AdmissionTLS", "p99-ms", "admission_p99_ms", 1},
 	{"AdmissionTLS", "req/s", "admission_rps", 1},
 }

@@ -151,7 +151,13 @@ var rows = []Row{
 	{Name: "quiet_agent_rpm", Unit: "/pod/min", Target: 8, What: "requests to the node's Consul agent"},
 	{Name: "quiet_kube_rpm", Unit: "/pod/min", Target: 0.2, What: "requests to the API server for the namespace's pods"},
 	{Name: "admission_us", Unit: "µs", Target: 100, What: "from raw review to raw response, an ordinary pod"},
-	{Name: "admission_kb", Unit: "KB", Target: 60, What: "allocated meanwhile"},
+	{Name: "admission_kb", Unit: "KB", Target: 40, What: "allocated meanwhile"},
+	{
+		Name:   "admission_over_json",
+		Unit:   "×",
+		Target: 1.6,
+		What:   "the handler's time over encoding/json's for decoding the same review and its pod into Kubernetes' types",
+	},
 	{
 		Name:   "admission_p99_ms",
 		Unit:   "ms",
