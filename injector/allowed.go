@@ -9,10 +9,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// everything is the glob that allows all, which is what an agentlet takes for granted.
+// everything is the glob that allows all, which is the default of an agentlet.
 const everything = "*"
 
-// globKind is one of the kinds of what a namespace's pods may register.
+// globKind is one of the lists that restrict what a namespace's pods may register.
 type globKind struct {
 	annotation string
 	ofConfig   func(*Config) string
@@ -31,7 +31,7 @@ var globKinds = [...]globKind{
 	},
 }
 
-// validateAllowed checks the installation's own globs.
+// validateAllowed checks the globs of the configuration.
 func (c *Config) validateAllowed() (errs field.ErrorList) {
 	for i := range globKinds {
 		kind := &globKinds[i]
@@ -46,7 +46,7 @@ func (c *Config) validateAllowed() (errs field.ErrorList) {
 	return errs
 }
 
-// allowed are the globs in force for the request's namespace: its annotations', or else the installation's.
+// allowed returns the globs for the request's namespace: those of its annotations, or else those of the configuration.
 func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs field.ErrorList) {
 	for k := range globKinds {
 		kind := &globKinds[k]
@@ -58,7 +58,7 @@ func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs
 		}
 		globs, err := kind.parse(text, source)
 		if err != nil {
-			// The path is the namespace's: it is nothing that the pod's author can mend.
+			// The path names the namespace, because the pod's author can't correct this error.
 			path := field.NewPath("namespace", "metadata", "annotations").Key(kind.annotation)
 			errs = append(errs, field.Invalid(path, text, kind.problem(err)))
 		}
@@ -79,7 +79,7 @@ func (k *globKind) problem(err error) string {
 	return err.Error()
 }
 
-// allowedArgs tell an agentlet what it may register where that isn't everything.
+// allowedArgs are the agentlet's arguments for what it may register; none where it may register everything.
 func allowedArgs(allowed *registration.Allowed) (args []string) {
 	for i := range globKinds {
 		if globs := globKinds[i].of(allowed); !globs.All() {
