@@ -22,13 +22,13 @@ func testAuthority(c *cluster) *sharedAuthority {
 	return &sharedAuthority{client: c, secret: newWatchedSecret(c, testNamespace, testSecret), log: discard}
 }
 
-// skew is by how much an API server's clock may differ from the webhook's.
+// skew is how much the clocks of the API server and the webhook may differ.
 const skew = 5 * time.Minute
 
-// handshakes greets the source as an API server does whose clock differs from ours by this, for each webhook's bundle.
+// handshakes connects to the source as an API server whose clock differs by skew, once with each webhook's bundle.
 func handshakes(t *testing.T, c *cluster, self *Self, skew time.Duration) error {
 	t.Helper()
-	// A pipe has no buffer: who refuses may wait for the other to listen.
+	// A pipe has no buffer, so that an alert blocks until the other side reads it.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	for _, bundle := range c.bundles() {
@@ -51,15 +51,15 @@ func handshakes(t *testing.T, c *cluster, self *Self, skew time.Duration) error 
 	return nil
 }
 
-// From the first certificate on, through the renewals of certificates and of the authority, no API server whose clock is
-// within five minutes of ours refuses what is served.
-func TestNobodyIsRefusedForHisClock(t *testing.T) {
+// An API server whose clock differs by up to five minutes accepts all certificates, from the first one through all renewals of
+// certificates and of the CA.
+func TestDifferentClocksAreTolerated(t *testing.T) {
 	aged := func(age time.Duration) func(t *testing.T) *ca {
 		return func(t *testing.T) *ca { return newCA(t, authorityName, time.Now().Add(-age)) }
 	}
 	for name, test := range map[string]struct {
 		found       func(t *testing.T) *ca // nil: none
-		goes        bool                   // the secret is deleted after an hour
+		goes        bool                   // the Secret is deleted after an hour
 		authorities int
 	}{
 		"first install":                 {nil, false, 1},
@@ -96,7 +96,7 @@ func TestNobodyIsRefusedForHisClock(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						// What is new is tried at once, and then now and then.
+						// New pairs are tried at once, others now and then.
 						pair := certificate.Leaf.SerialNumber.String() + string(c.bundles()[0])
 						if last, known := greeted[pair]; known && time.Since(last) < 4*time.Hour {
 							continue
@@ -117,8 +117,8 @@ func TestNobodyIsRefusedForHisClock(t *testing.T) {
 	}
 }
 
-// What stands in the secret and can't be used is replaced, once, and what others keep beside it stays.
-func TestAnUnusableAuthorityIsReplaced(t *testing.T) {
+// An unusable CA in the Secret is replaced, once. Other keys of the Secret stay.
+func TestAnUnusableCAIsReplaced(t *testing.T) {
 	good := newCA(t, authorityName, time.Now())
 	with := func(change func(*corev1.Secret)) *corev1.Secret {
 		secret := good.secret()
@@ -192,8 +192,8 @@ func TestAnUnusableAuthorityIsReplaced(t *testing.T) {
 	}
 }
 
-// Whoever keeps spoiling the secret does not get a new authority each time.
-func TestAFightOverTheAuthorityIsFoughtSlowly(t *testing.T) {
+// A program that keeps changing the Secret doesn't cause a new CA each time.
+func TestReplacementsOfTheCAAreRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, mutatingWith(nil))
 		var writes atomic.Int64
@@ -204,7 +204,7 @@ func TestAFightOverTheAuthorityIsFoughtSlowly(t *testing.T) {
 		a := testAuthority(c)
 		defer background(t, func(ctx context.Context) error { return together(ctx, a.secret.Run, a.Run) })()
 		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
-			_ = c.CoreV1().Secrets(testNamespace).Delete(t.Context(), testSecret, metav1.DeleteOptions{}) // gone already, mostly
+			_ = c.CoreV1().Secrets(testNamespace).Delete(t.Context(), testSecret, metav1.DeleteOptions{}) // usually it is absent
 		}
 		if n, most := writes.Load(), int64(repairBurst+61); n < 30 || n > most {
 			t.Errorf("made anew %d times in ten minutes, want at most %d", n, most)
@@ -214,8 +214,8 @@ func TestAFightOverTheAuthorityIsFoughtSlowly(t *testing.T) {
 	})
 }
 
-// A replica that was refused, or that came second, follows what is there.
-func TestReplicasShareOneAuthority(t *testing.T) {
+// A replica whose write was refused, or that was second, follows the CA in the Secret.
+func TestReplicasShareOneCA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, mutatingWith(nil))
 		refused := 2

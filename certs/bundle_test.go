@@ -17,7 +17,7 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 )
 
-// watchedBundle is a bundle and the Secret that it is told of.
+// watchedBundle is a bundle that runs its Secret's watch as well.
 type watchedBundle struct{ *bundle }
 
 func testBundle(c *cluster) watchedBundle {
@@ -29,7 +29,7 @@ func (b watchedBundle) Run(ctx context.Context) error {
 	return together(ctx, b.secret.Run, b.bundle.Run)
 }
 
-func TestEveryBundleIsWrittenAndPutBack(t *testing.T) {
+func TestEveryBundleIsWrittenAndRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		authority := newCA(t, authorityName, time.Now())
 		other := mutatingWith([]byte("theirs"))
@@ -75,7 +75,7 @@ func TestEveryBundleIsWrittenAndPutBack(t *testing.T) {
 	})
 }
 
-func TestAFormerAuthorityIsKeptForADay(t *testing.T) {
+func TestAFormerCAIsKeptForADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		former := newCA(t, authorityName, time.Now().Add(-year/2))
 		current := newCA(t, authorityName, time.Now())
@@ -100,14 +100,14 @@ func TestTwoReplicasAgree(t *testing.T) {
 		defer background(t, testBundle(c).Run)()
 		defer background(t, testBundle(c).Run)()
 		time.Sleep(12 * time.Hour)
-		// Each may patch twice before it sees its own first patch: this API server checks no resource versions.
+		// Each may patch twice before it observes its first patch, because this API server checks no resource versions.
 		if n := c.patches(); n > 4 {
 			t.Errorf("%d patches of two replicas for one change", n)
 		}
 	})
 }
 
-func TestAFightIsFoughtSlowly(t *testing.T) {
+func TestRepairsAreRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		authority := newCA(t, authorityName, time.Now())
 		c := newCluster(t, mutatingWith(nil), authority.secret())
@@ -124,7 +124,7 @@ func TestAFightIsFoughtSlowly(t *testing.T) {
 	})
 }
 
-func TestARefusedPatchIsTriedAgainWithBackoff(t *testing.T) {
+func TestARefusedPatchIsRetriedWithBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		authority := newCA(t, authorityName, time.Now())
 		c := newCluster(t, mutatingWith(nil), authority.secret())
@@ -173,7 +173,7 @@ func TestThePatchNamesItsVersionAndOnlyWhatChanges(t *testing.T) {
 	}
 }
 
-// The key is in the Secret, beside the certificate, or even in one text with it.
+// The key is in the Secret, next to the certificate, or even in the same value.
 func TestThePrivateKeyIsNotWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		authority := newCA(t, authorityName, time.Now())
@@ -188,7 +188,7 @@ func TestThePrivateKeyIsNotWritten(t *testing.T) {
 	})
 }
 
-// Each source watches its Secret once, and asks for no other.
+// Each source watches its Secret once, and requests no other.
 func TestTheSecretIsWatchedOnce(t *testing.T) {
 	for name, source := range map[string]func(c *cluster) func(context.Context) error{
 		"self-signed": func(c *cluster) func(context.Context) error { return testSelf(c).Run },

@@ -31,10 +31,10 @@ const (
 
 var discard = slog.New(slog.DiscardHandler)
 
-// year is how long an authority is valid.
+// year is how long a CA is valid.
 const year = authorityDuration
 
-// ca is an authority with its key.
+// ca is a CA with its key.
 type ca struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -62,7 +62,7 @@ func (c *ca) sign(template *x509.Certificate, public any) (*x509.Certificate, er
 	return x509.ParseCertificate(der)
 }
 
-// secret holds the authority as sharedAuthority writes it.
+// secret is the Secret of the CA as sharedAuthority writes it.
 func (c *ca) secret() *corev1.Secret {
 	der, err := x509.MarshalPKCS8PrivateKey(c.key)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *ca) secret() *corev1.Secret {
 	}
 }
 
-// mutatingWith is a webhook configuration with a webhook for each bundle.
+// mutatingWith returns a webhook configuration with a webhook for each bundle.
 func mutatingWith(bundles ...[]byte) *admissionregistrationv1.MutatingWebhookConfiguration {
 	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: testConfiguration}}
 	for i, bundle := range bundles {
@@ -91,7 +91,7 @@ func mutatingWith(bundles ...[]byte) *admissionregistrationv1.MutatingWebhookCon
 	return configuration
 }
 
-// validatingWith is a configuration with one webhook that has the bundle.
+// validatingWith returns a configuration with one webhook that has the bundle.
 func validatingWith(bundle []byte) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	return &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: testConfiguration},
@@ -111,7 +111,7 @@ func newCluster(t testing.TB, objects ...runtime.Object) *cluster {
 	return &cluster{Clientset: fake.NewClientset(objects...), t: t}
 }
 
-// bundles are those of the configuration, webhook by webhook.
+// bundles of the configuration, webhook by webhook.
 func (c *cluster) bundles() [][]byte {
 	c.t.Helper()
 	got, err := c.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(c.t.Context(), testConfiguration, metav1.GetOptions{})
@@ -125,7 +125,7 @@ func (c *cluster) bundles() [][]byte {
 	return bundles
 }
 
-// replace puts another configuration in the place of the one that is there.
+// replace the configuration.
 func (c *cluster) replace(configuration *admissionregistrationv1.MutatingWebhookConfiguration) {
 	c.t.Helper()
 	if _, err := c.AdmissionregistrationV1().MutatingWebhookConfigurations().
@@ -134,7 +134,7 @@ func (c *cluster) replace(configuration *admissionregistrationv1.MutatingWebhook
 	}
 }
 
-// validatingBundle is that of the validating configuration.
+// validatingBundle is the bundle of the validating configuration.
 func (c *cluster) validatingBundle() []byte {
 	c.t.Helper()
 	got, err := c.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(c.t.Context(), testConfiguration, metav1.GetOptions{})
@@ -144,7 +144,7 @@ func (c *cluster) validatingBundle() []byte {
 	return got.Webhooks[0].ClientConfig.CABundle
 }
 
-// replaceValidating puts another validating configuration in the place of the one that is there.
+// replaceValidating replaces the validating configuration.
 func (c *cluster) replaceValidating(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) {
 	c.t.Helper()
 	if _, err := c.AdmissionregistrationV1().ValidatingWebhookConfigurations().
@@ -163,13 +163,13 @@ func (c *cluster) patches() (n int) {
 	return n
 }
 
-// rotate puts an authority into the secret in the place of the one that is there.
+// rotate replaces the CA in the Secret.
 func (c *cluster) rotate(next *ca) {
 	c.t.Helper()
 	c.write(next.secret())
 }
 
-// write replaces the secret, or creates it.
+// write replaces the Secret, or creates it.
 func (c *cluster) write(secret *corev1.Secret) {
 	c.t.Helper()
 	secrets := c.CoreV1().Secrets(testNamespace)
@@ -181,7 +181,7 @@ func (c *cluster) write(secret *corev1.Secret) {
 	}
 }
 
-// authority is what the secret holds.
+// authority is the CA's certificate in the Secret.
 func (c *cluster) authority() []byte {
 	c.t.Helper()
 	secret, err := c.CoreV1().Secrets(testNamespace).Get(c.t.Context(), testSecret, metav1.GetOptions{})
@@ -191,7 +191,7 @@ func (c *cluster) authority() []byte {
 	return secret.Data[corev1.TLSCertKey]
 }
 
-// background runs something until the returned function is called.
+// background runs a function until stop is called.
 func background(t *testing.T, run func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,7 +205,7 @@ func background(t *testing.T, run func(context.Context) error) (stop func()) {
 	}
 }
 
-// together runs what one source's Run does.
+// together runs functions as one source's Run does.
 func together(ctx context.Context, runs ...func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range runs {

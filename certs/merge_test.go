@@ -64,7 +64,7 @@ func TestMergeBundle(t *testing.T) {
 	}
 }
 
-func TestStrangersStayForAWhile(t *testing.T) {
+func TestForeignCAsStayForAWhile(t *testing.T) {
 	now := time.Now()
 	current, stranger, expired := newCA(t, authorityName, now), newCA(t, "x", now.Add(-year/2)), newCA(t, "y", now.Add(-2*year))
 	authority, seen := parseBundle(current.pem()), foreignCAs{}

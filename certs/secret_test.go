@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// brought is a Secret with a certificate that the authority has signed.
+// brought is a Secret with a certificate that the CA has signed.
 func brought(t *testing.T, by *ca) *corev1.Secret {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -53,7 +53,7 @@ func testSecretSource(c *cluster, keep bool) *Secret {
 	})
 }
 
-// serves says whose certificate is served: empty for none.
+// serves names the issuer of the serving certificate; empty for none.
 func serves(t *testing.T, s *Secret) string {
 	t.Helper()
 	certificate, err := s.GetCertificate(nil)
@@ -88,9 +88,9 @@ func TestSecretIsServedOnceItIsTrusted(t *testing.T) {
 	})
 }
 
-func TestSecretWithAnotherAuthority(t *testing.T) {
+func TestSecretWithAnotherCA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// The new one is older: nothing may hang on that.
+		// The new CA is older, which must not matter.
 		first, second := newCA(t, "first", time.Now()), newCA(t, "second", time.Now().Add(-year/2))
 		c := newCluster(t, mutatingWith(nil), brought(t, first))
 		s, other := testSecretSource(c, true), testSecretSource(c, true)
@@ -99,13 +99,13 @@ func TestSecretWithAnotherAuthority(t *testing.T) {
 		time.Sleep(time.Minute)
 		next := brought(t, second)
 		c.write(next)
-		var told time.Time // when the bundle held the new authority
+		var told time.Time // when the bundle held the new CA
 		for step := range 100 {
 			time.Sleep(100 * time.Millisecond)
 			if told.IsZero() && len(parseBundle(c.bundles()[0])) == 2 {
 				told = time.Now()
 			}
-			if step%5 == 0 { // each change of the Secret is an event, also one that says nothing new
+			if step%5 == 0 { // each change of the Secret is an event, also one of its labels
 				next.Labels = map[string]string{"step": strconv.Itoa(step)}
 				c.write(next)
 			}
@@ -167,7 +167,7 @@ func TestSecretThatCannotBeServed(t *testing.T) {
 	}
 }
 
-func TestSecretWhoseBundleIsSomebodyElses(t *testing.T) {
+func TestSecretWithAForeignBundle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		authority := newCA(t, "any", time.Now())
 		secret := brought(t, authority)
@@ -190,8 +190,8 @@ func TestSecretWhoseBundleIsSomebodyElses(t *testing.T) {
 	})
 }
 
-// While one source of certificates takes over from another, replicas of both run: each has to trust what the other one serves.
-func TestSourcesTakeOverFromEachOther(t *testing.T) {
+// During a rollout from one source of certificates to another, replicas of both run. The bundle has to trust both.
+func TestRolloutBetweenSources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		theirs := newCA(t, "agentlet-webhook", time.Now().Add(-year/2))
 		secret := brought(t, theirs)

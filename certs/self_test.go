@@ -23,7 +23,7 @@ func testSelf(c *cluster) *Self {
 	}, c)
 }
 
-func TestSelfSaysWhatIsMissingUntilItIsTrusted(t *testing.T) {
+func TestSelfNamesWhatIsMissingUntilItIsTrusted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		self := testSelf(c)
@@ -63,7 +63,7 @@ func TestSelfSaysWhatIsMissingUntilItIsTrusted(t *testing.T) {
 	})
 }
 
-// At every moment of a rotation the served certificate verifies against the bundle that the API server has.
+// At any time of a rotation the serving certificate verifies against the API server's bundle.
 func TestSelfIsTrustedThroughARotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, mutatingWith(nil), validatingWith(nil))
@@ -76,7 +76,7 @@ func TestSelfIsTrustedThroughARotation(t *testing.T) {
 		}
 		next := newCA(t, authorityName, time.Now())
 		c.rotate(next)
-		var told time.Time // when both bundles held the new authority
+		var told time.Time // when both bundles held the new CA
 		verified := map[string]bool{}
 		for range 1000 {
 			time.Sleep(10 * time.Millisecond)
@@ -89,7 +89,7 @@ func TestSelfIsTrustedThroughARotation(t *testing.T) {
 			}
 			for _, bundle := range [][]byte{c.bundles()[0], c.validatingBundle()} {
 				pair := string(served.Certificate[0]) + string(bundle)
-				if verified[pair] { // a signature takes a while under the race detector
+				if verified[pair] { // a signature takes long with the race detector
 					continue
 				}
 				verified[pair] = true
@@ -126,9 +126,8 @@ func TestSelfRenewsBeforeTheEnd(t *testing.T) {
 	})
 }
 
-// The validating webhook's bundle comes late: the certificate of the new authority waits for it, but not where it can't be
-// written at all.
-func TestTheValidatingBundleIsWaitedForAsLongAsItCanBeWritten(t *testing.T) {
+// The validating webhook's bundle is late. The new CA's certificate waits for it, but not where it can't be written at all.
+func TestTheNewCAWaitsForAWritableValidatingBundle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, mutatingWith(nil), validatingWith(nil))
 		var slow, refused atomic.Bool
@@ -136,7 +135,7 @@ func TestTheValidatingBundleIsWaitedForAsLongAsItCanBeWritten(t *testing.T) {
 			if refused.Load() {
 				return true, nil, errors.New("refused by policy")
 			}
-			return slow.Load(), validatingWith(nil), nil // slow: taken, but not to be seen yet
+			return slow.Load(), validatingWith(nil), nil // slow: accepted, but not observed yet
 		})
 		self := testSelf(c)
 		defer background(t, self.Run)()
@@ -160,7 +159,7 @@ func TestTheValidatingBundleIsWaitedForAsLongAsItCanBeWritten(t *testing.T) {
 			t.Error("the validating webhook would not trust what is served")
 		}
 		slow.Store(false)
-		c.replaceValidating(validatingWith(first.pem())) // an event: it is looked at again
+		c.replaceValidating(validatingWith(first.pem())) // the event causes another check
 		time.Sleep(5 * time.Second)
 		if !serves(second) {
 			t.Error("the new authority is not in use, though everybody trusts it")
@@ -176,9 +175,9 @@ func TestTheValidatingBundleIsWaitedForAsLongAsItCanBeWritten(t *testing.T) {
 	})
 }
 
-// Without the right to look at the validating configuration there is a certificate all the same.
-func TestAValidatingConfigurationThatCantBeReadIsNotWaitedFor(t *testing.T) {
-	// They slow errors down by the wall clock.
+// There is a certificate also without the permission to read the validating configuration.
+func TestAnUnreadableValidatingConfigurationDelaysNothing(t *testing.T) {
+	// The handlers delay errors by the wall clock.
 	handlers := utilruntime.ErrorHandlers
 	utilruntime.ErrorHandlers = nil
 	t.Cleanup(func() { utilruntime.ErrorHandlers = handlers })

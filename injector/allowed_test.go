@@ -16,12 +16,12 @@ func TestAllowed(t *testing.T) {
 	const services, tags = "annotation agentlet.dev/allowed-services of namespace shop", "annotation agentlet.dev/allowed-tags of namespace shop"
 	type said = map[string]string // the namespace's annotations
 	for name, test := range map[string]struct {
-		services, tags string // the installation's
+		services, tags string // of the configuration
 		namespace      said
 		asks           string // services and their tags
 		reason         Reason
-		says           []string // of the one error
-		args           []string // what the agentlet is told
+		says           []string // parts of the only error
+		args           []string // of the agentlet
 	}{
 		"nobody says anything":         {"", "", nil, "pay", ReasonInjected, nil, nil},
 		"all":                          {"web", "v*", said{contract.AllowedServices: "*", contract.AllowedTags: "*"}, "pay/x", ReasonInjected, nil, nil},
@@ -77,7 +77,7 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
-// TestEveryErrorInWhatIsAllowed: they are all said at once, the namespace's own too.
+// TestEveryErrorInWhatIsAllowed: all errors are reported at once, also those of the namespace.
 func TestEveryErrorInWhatIsAllowed(t *testing.T) {
 	pod := serving("web,pay")
 	pod.Annotations[contract.ServiceTags] = "x"
@@ -92,7 +92,7 @@ func TestEveryErrorInWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// TestTagsOfOtherSystemsAreBounded: an error is said of the annotation that the pod's author has written.
+// TestTagsOfOtherSystemsAreBounded: an error names the annotation that the pod's author has written.
 func TestTagsOfOtherSystemsAreBounded(t *testing.T) {
 	for key, annotations := range map[string]map[string]string{
 		"katalog-sync.wish.com/service-tags-web": {
@@ -118,7 +118,7 @@ func TestTagsOfOtherSystemsAreBounded(t *testing.T) {
 	}
 }
 
-func TestAllowedOfAnInstallationIsJudged(t *testing.T) {
+func TestAllowedOfTheConfigurationIsValidated(t *testing.T) {
 	for text, good := range map[string]bool{"": true, "*": true, "a,b-*": true, "!a": true, " ": false, "a,,b": false, "!": false} {
 		config := testConfig()
 		config.AllowedServices, config.AllowedTags = text, text
@@ -129,7 +129,7 @@ func TestAllowedOfAnInstallationIsJudged(t *testing.T) {
 	}
 }
 
-// TestNotAllowedAfterInjection: a pod that brings an agentlet of its own is bounded, too.
+// TestNotAllowedAfterInjection: the bounds hold also for a pod that was created with an agentlet.
 func TestNotAllowedAfterInjection(t *testing.T) {
 	i := testInjector(t)
 	pod := serving("pay")
@@ -153,7 +153,7 @@ func serving(services string) *corev1.Pod {
 	}
 }
 
-// argsOf are the agentlet's arguments that start so.
+// argsOf returns the agentlet's arguments with this prefix.
 func argsOf(t *testing.T, d Decision, prefix string) (args []string) {
 	t.Helper()
 	for _, o := range d.Patch {

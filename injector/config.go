@@ -12,20 +12,20 @@ import (
 	"github.com/agentlet/agentlet/injector/dialect"
 )
 
-// Config is what the installation fixes for every injection.
+// Config is the installation's configuration, the same for every pod.
 type Config struct {
 	// Image of the agentlet, and its pull policy (empty: Kubernetes' default).
 	Image           string
 	ImagePullPolicy corev1.PullPolicy
-	// ImagePullSecrets are names of Secrets in the pods' own namespaces; a pod gets those that it doesn't name itself.
+	// ImagePullSecrets are names of Secrets in the pods' own namespaces. Those that a pod doesn't name are added to it.
 	ImagePullSecrets []string
 	// ConsulPort and ConsulScheme of the node's Consul agent; the host is the node's IP.
 	ConsulPort   int
 	ConsulScheme string
-	// ConsulTLS and ConsulACL say how it is trusted, and with which token it is asked.
+	// ConsulTLS and ConsulACL are for the connection with it: its certificate, and the agentlet's token.
 	ConsulTLS ConsulTLS
 	ConsulACL ConsulACL
-	// Connect is the mesh proxy of pods that ask for one.
+	// Connect is the mesh proxy for pods that request one.
 	Connect Connect
 	// LogFormat of the agentlets, text or json; empty: json.
 	LogFormat string
@@ -33,17 +33,17 @@ type Config struct {
 	ClusterName string
 	// Defaults for keys of the contract, handed on to the agentlet.
 	Defaults registration.Defaults
-	// AllowedServices and AllowedTags are comma-separated globs of the service names and the tags that may be registered where
-	// the namespace does not say it; empty: all.
+	// AllowedServices and AllowedTags are comma-separated globs of the service names and tags that may be registered, for
+	// namespaces without such an annotation; empty: all.
 	AllowedServices, AllowedTags string
-	// Dialects are the other systems whose pod annotations are read, too, the one that counts first.
+	// Dialects are the other systems whose pod annotations are read, too, in the order of precedence.
 	Dialects []dialect.Dialect
 }
 
 // maxMetaValue is Consul's bound on a meta value, which the cluster's name becomes.
 const maxMetaValue = 512
 
-// flag is where an error is: the flag of the webhook and the plugin that sets a value of the configuration.
+// flag is the path of an error: the flag of the webhook and of the plugin that sets this value.
 func flag(name string) *field.Path { return field.NewPath("--" + name) }
 
 func (c *Config) validate() (errs field.ErrorList) {

@@ -20,15 +20,15 @@ import (
 // ProxyKind is a program that can be a mesh proxy.
 type ProxyKind string
 
-// The kinds. Both are run by Consul's own program, which learns everything else from the node's agent.
+// The kinds. Consul's own program runs both, and reads their configuration from the node's agent.
 const (
 	Envoy   ProxyKind = "envoy"
 	BuiltIn ProxyKind = "builtin"
 )
 
-// Connect is the mesh proxy that is added to pods that ask for one.
+// Connect is the mesh proxy that is added to pods that request one.
 type Connect struct {
-	// Image with the program consul, and with envoy where that is the proxy; empty: no pod may ask for one.
+	// Image with the program consul, and with envoy where that is the proxy; empty: pods that request a proxy are denied.
 	Image           string
 	ImagePullPolicy corev1.PullPolicy
 	// Proxy is the kind; Envoy when empty.
@@ -37,21 +37,21 @@ type Connect struct {
 	GRPCPort int
 	// Secret in each pod's own namespace, with the proxy's token of Consul's ACL system under the key "token"; empty: none.
 	Secret string
-	// AuthMethod of Consul's by which the agentlet makes each proxy a token of its own; its tokens may not run out. It
-	// needs agentlets that log in. Empty: none.
+	// AuthMethod in Consul by which the agentlet creates a token for each proxy. Its tokens must not expire. It requires
+	// ConsulACL with ACLLogin. Empty: none.
 	AuthMethod string
-	// Args follow those of consul: for Envoy, flags of consul connect envoy, and after "--" of Envoy itself.
+	// Args are appended to those of consul: for Envoy, flags of consul connect envoy, and after "--" of Envoy itself.
 	Args []string
 	// CPURequest and the others are the proxy's resources, quantities; empty: none.
 	CPURequest, MemoryRequest, CPULimit, MemoryLimit string
 }
 
-// proxyParts are what all mesh proxies get alike; the container lacks the ID of its proxy.
+// proxyParts are common to all mesh proxies. The container lacks the ID of its proxy.
 type proxyParts struct {
 	container corev1.Container
 	volumes   []corev1.Volume
 	resources registration.Resources
-	// authMethod by which the agentlet makes the proxy's token; empty: it doesn't.
+	// authMethod by which the agentlet creates the proxy's token; empty: it doesn't.
 	authMethod string
 }
 
@@ -84,7 +84,7 @@ func (c *Config) validateConnect() (errs field.ErrorList) {
 	return errs
 }
 
-// resources are what the proxy asks for.
+// resources of the proxy, parsed.
 func (c *Connect) resources() (r registration.Resources, errs field.ErrorList) {
 	for _, one := range [...]struct {
 		name, text string
@@ -108,13 +108,13 @@ func (c *Connect) resources() (r registration.Resources, errs field.ErrorList) {
 	return r, errs
 }
 
-// scratchLimit is more than a named pipe and Envoy's first configuration need.
+// scratchLimit bounds the volume for a named pipe and Envoy's first configuration, which need less.
 const scratchLimit = "16Mi"
 
-// tokenLimit is that of a volume for one token.
+// tokenLimit bounds the volume for one token.
 const tokenLimit = "1Mi"
 
-// newProxyParts are those of a valid configuration.
+// newProxyParts returns the parts for a valid configuration.
 func newProxyParts(config *Config) *proxyParts {
 	connect := &config.Connect
 	if connect.Image == "" {
@@ -143,7 +143,7 @@ func newProxyParts(config *Config) *proxyParts {
 		p.container.Command = []string{"consul", "connect", "proxy"}
 	} else {
 		p.container.Env = append(p.container.Env, corev1.EnvVar{Name: "CONSUL_GRPC_ADDR", Value: config.consulURL(connect.GRPCPort)})
-		// Its first configuration goes to Envoy through a named pipe.
+		// Envoy reads its first configuration from a named pipe.
 		p.mount(corev1.Volume{Name: contract.ProxyScratchName, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
 			Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse(scratchLimit)),
 		}}}, corev1.VolumeMount{MountPath: contract.ProxyScratchPath})
@@ -152,7 +152,7 @@ func newProxyParts(config *Config) *proxyParts {
 	return p
 }
 
-// addConsul gives the proxy what it needs to be let in by Consul.
+// addConsul adds the certificates and the token for the proxy's connection with Consul.
 func (p *proxyParts) addConsul(config *Config) {
 	own := Config{ConsulTLS: config.ConsulTLS, ConsulACL: ConsulACL{Secret: config.Connect.Secret}}
 	sources := own.consulSources()
@@ -176,7 +176,7 @@ func (p *proxyParts) addConsul(config *Config) {
 	if config.ConsulScheme == "https" {
 		name := tls.ServerName
 		if name == "" {
-			name = "localhost" // which the certificates that Consul makes are for
+			name = "localhost" // the certificates that Consul issues are valid for it
 		}
 		p.container.Env = append(p.container.Env, corev1.EnvVar{Name: "CONSUL_TLS_SERVER_NAME", Value: name})
 	}
@@ -191,10 +191,10 @@ func (p *proxyParts) addConsul(config *Config) {
 	}
 }
 
-// envTokenFile is read by Consul's program.
+// envTokenFile is the environment variable in which Consul's program finds the token's file.
 const envTokenFile = "CONSUL_HTTP_TOKEN_FILE" //nolint:gosec // a name
 
-// mountToken has the agentlet make the proxy's token, and gives it the place for it.
+// mountToken has the agentlet create the proxy's token, and mounts the volume for it.
 func (p *proxyParts) mountToken(agentlet *corev1.Container) {
 	if p.authMethod == "" {
 		return
@@ -204,7 +204,7 @@ func (p *proxyParts) mountToken(agentlet *corev1.Container) {
 		corev1.VolumeMount{Name: contract.ProxyTokenName, MountPath: contract.ProxyTokenPath})
 }
 
-// lentBy reports whether an agentlet of an earlier injection makes the token that the proxy needs, if it needs one.
+// lentBy reports whether an agentlet of an earlier injection creates the token that the proxy needs, or the proxy needs none.
 func (p *proxyParts) lentBy(agentlet *corev1.Container) bool {
 	return p.authMethod == "" ||
 		slices.ContainsFunc(agentlet.Args, func(arg string) bool { return strings.HasPrefix(arg, flagProxyAuthMethod) })
@@ -219,12 +219,12 @@ func (p *proxyParts) mount(volume corev1.Volume, at corev1.VolumeMount) {
 	p.container.VolumeMounts = append(p.container.VolumeMounts, at)
 }
 
-// consulURL is a port of the node's agent, as the kubelet completes it.
+// consulURL is the URL of a port of the node's agent. The kubelet expands the address.
 func (c *Config) consulURL(port int) string {
 	return c.ConsulScheme + "://$(" + contract.EnvHostIP + "):" + strconv.Itoa(port)
 }
 
-// proxy is the container for the mesh proxy of a service of the pod. The kubelet completes its ID.
+// proxy returns the container for the mesh proxy of a service of the pod. The kubelet expands the proxy's ID.
 func (p *proxyParts) proxy(pod *corev1.Pod, service string) *corev1.Container {
 	c := p.container
 	c.Env = append(slices.Clip(c.Env), corev1.EnvVar{Name: contract.EnvProxyID, Value: contract.ProxyIDReference(service)})
@@ -232,7 +232,7 @@ func (p *proxyParts) proxy(pod *corev1.Pod, service string) *corev1.Container {
 	return &c
 }
 
-// meshed is the service whose proxy the pod asks for; empty: none.
+// meshed is the service for which the pod requests a proxy; empty: none.
 func meshed(reg *registration.Registration) string {
 	if reg == nil || !reg.Settings.ConnectInject {
 		return ""
@@ -245,8 +245,8 @@ func meshed(reg *registration.Registration) string {
 	return ""
 }
 
-// proxyErrors are those of a pod that asks for a mesh proxy where there is none to be had, or none beside the agentlet that an
-// earlier injection left in it.
+// proxyErrors are the errors of a pod that requests a mesh proxy where the installation has none, or where the agentlet of an
+// earlier injection can't serve one.
 func (i *Injector) proxyErrors(f *existing, service string) field.ErrorList {
 	var wrong string
 	switch {
@@ -266,7 +266,7 @@ func (i *Injector) proxyErrors(f *existing, service string) field.ErrorList {
 	return field.ErrorList{field.Forbidden(field.NewPath("metadata", "annotations").Key(contract.ConnectInject), wrong)}
 }
 
-// proxyCollisions are the containers and volumes of others with a name that the mesh proxy's own needs.
+// proxyCollisions are the other containers and volumes with a name of the mesh proxy's.
 func (i *Injector) proxyCollisions(pod *corev1.Pod, f *existing, service string) (errs field.ErrorList) {
 	if service == "" || f.proxy || i.parts.proxy == nil {
 		return nil
@@ -287,7 +287,7 @@ func (i *Injector) proxyCollisions(pod *corev1.Pod, f *existing, service string)
 	return errs
 }
 
-// addProxy puts the mesh proxy after the agentlet, before all others: it starts before them, and ends after them.
+// addProxy inserts the mesh proxy after the agentlet and before all others, so that it starts before them and ends after them.
 func (c *patchBuilder) addProxy() {
 	if c.service == "" || c.found.proxy {
 		return

@@ -35,8 +35,8 @@ func TestConnectConfigErrors(t *testing.T) {
 	judged(t, config, "set --consul-tls-configmap instead")
 }
 
-// TestNoProxyToBeHad decides on a pod that asks for a mesh proxy, with what earlier injections may have left in it.
-func TestNoProxyToBeHad(t *testing.T) {
+// TestProxyThatCannotBeAdded decides on a pod that requests a mesh proxy, with containers of earlier injections.
+func TestProxyThatCannotBeAdded(t *testing.T) {
 	lending := func(c *Config) {
 		c.Connect.AuthMethod, c.ConsulACL = "proxies", ConsulACL{Mode: ACLLogin, AuthMethod: "agentlet"}
 	}
@@ -88,7 +88,7 @@ func TestNoProxyToBeHad(t *testing.T) {
 	}
 }
 
-// TestProxyWiring holds that the proxy's environment names files that its volume has, and no others.
+// TestProxyWiring: the proxy's environment names the files of its volume, and no others.
 func TestProxyWiring(t *testing.T) {
 	certificates := []string{contract.ConsulCertFile, contract.ConsulKeyFile}
 	for name, c := range map[string]struct {

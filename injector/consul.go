@@ -12,14 +12,14 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// ConsulTLS is how agentlets trust their Consul agent, with the scheme https, and how they are trusted by it. ConfigMap and
-// Secret are names in each pod's own namespace, since a pod can mount no others.
+// ConsulTLS has the certificates of agentlets for their Consul agent, with the scheme https. ConfigMap and Secret are names in
+// each pod's own namespace, because a pod can mount no others.
 type ConsulTLS struct {
-	// CA holds authorities in PEM form, which each pod's specification carries; ConfigMap one with ca.crt.
+	// CA holds CA certificates in PEM form, which are written into each pod's specification. ConfigMap has them as ca.crt.
 	CA, ConfigMap string
-	// Secret with tls.crt and tls.key, for a Consul that asks for client certificates, and ca.crt where there is no ConfigMap.
+	// Secret with tls.crt and tls.key, for a Consul that requires client certificates, and ca.crt where there is no ConfigMap.
 	Secret string
-	// ServerName that the agents' certificates are for; the agentlet's default when empty.
+	// ServerName in the agents' certificates; the agentlet's default when empty.
 	ServerName string
 }
 
@@ -41,8 +41,8 @@ type ConsulACL struct {
 	Secret string
 	// AuthMethod to log in with.
 	AuthMethod string
-	// Audience of a token of its own to log in with, for auth methods of type jwt. Empty: the service account's token for
-	// the API server, for auth methods of type kubernetes, which have the API server judge it.
+	// Audience of a separate token to log in with, for auth methods of type jwt. Empty: the service account's token for the
+	// API server, for auth methods of type kubernetes, which have the API server review it.
 	Audience string
 }
 
@@ -58,12 +58,12 @@ func (t *ConsulTLS) validate(scheme string) (errs field.ErrorList) {
 		}
 	}
 	if wrong := notCertificates(t.CA); wrong != "" {
-		errs = append(errs, field.Invalid(flag("consul-tls-ca"), "", wrong)) // without the value: it may be a key
+		errs = append(errs, field.Invalid(flag("consul-tls-ca"), "", wrong)) // without the value, which may be a key
 	}
 	return errs
 }
 
-// notCertificates is what is wrong with text that should be certificates in PEM form; empty: nothing, or no text.
+// notCertificates says what is wrong with text that should be certificates in PEM form; empty: nothing. An empty text is valid.
 func notCertificates(text string) string {
 	rest := []byte(text)
 	for n := 0; ; n++ {
@@ -114,10 +114,10 @@ func validateName(at *field.Path, name string) (errs field.ErrorList) {
 	return errs
 }
 
-// mounted is where the agentlet finds a file of its volume.
+// mounted is the path of a file of the agentlet's volume.
 func mounted(file string) string { return path.Join(contract.IdentityPath, file) }
 
-// consulArgs tell the agentlet what it has for its Consul agent.
+// consulArgs are the agentlet's arguments for the connection with its Consul agent.
 func (c *Config) consulArgs() (args []string) {
 	if c.ConsulTLS.ServerName != "" {
 		args = append(args, "--consul-tls-server-name="+c.ConsulTLS.ServerName)
@@ -143,8 +143,8 @@ func (c *Config) consulArgs() (args []string) {
 	return args
 }
 
-// consulSources put it into the agentlet's volume. What isn't in the pod's namespace doesn't keep the pod from starting: the
-// gate says what is missing.
+// consulSources are the files for it in the agentlet's volume. They are optional, so that a pod starts also where its namespace
+// lacks one, and the gate says what is missing.
 func (c *Config) consulSources() (sources []corev1.VolumeProjection) {
 	item := func(key, path string) corev1.KeyToPath { return corev1.KeyToPath{Key: key, Path: path} }
 	secret := func(name string, items ...corev1.KeyToPath) {

@@ -46,7 +46,7 @@ func TestConsulErrors(t *testing.T) {
 	judged(t, config, "--consul-scheme: Invalid", "must be https")
 }
 
-// judged is what New says to a configuration: an error with each of these parts, or nothing where there are none.
+// judged checks the error of New for a configuration: it has each of these parts, or is nil where there are none.
 func judged(t *testing.T, config Config, want ...string) error {
 	t.Helper()
 	_, err := New(config)
@@ -61,7 +61,7 @@ func judged(t *testing.T, config Config, want ...string) error {
 	return err
 }
 
-// TestConsulWiring holds that every file that the agentlet is told of is in its volume, and no other.
+// TestConsulWiring: the agentlet's arguments name the files of its volume, and no others.
 func TestConsulWiring(t *testing.T) {
 	for name, c := range map[string]struct {
 		tls   ConsulTLS
@@ -114,7 +114,7 @@ func TestConsulWiring(t *testing.T) {
 	}
 }
 
-// projected are the paths of a volume; each may be there once.
+// projected returns the paths of a volume, each of which may be there only once.
 func projected(volume *corev1.ProjectedVolumeSource) map[string]bool {
 	paths := map[string]bool{}
 	for _, source := range volume.Sources {

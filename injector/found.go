@@ -14,7 +14,7 @@ import (
 // existing is what an earlier injection left in a pod.
 type existing struct {
 	// agentlet is the injected container, or nil; sidecar: it is among the init containers, and place its index there: 0 where
-	// it is still to come.
+	// it is added now.
 	agentlet *corev1.Container
 	sidecar  bool
 	place    int
@@ -59,7 +59,7 @@ func nonceOf(c *corev1.Container) (string, bool) {
 	return "", false
 }
 
-// port is the port of the agentlet: of the one that is there, or of the one that the annotations ask for.
+// port of the agentlet in the pod, or where there is none, the one of the annotations.
 func (f *existing) port(pod *corev1.Pod, defaults registration.Defaults) (int, bool) {
 	if port, ok := f.ownPort(); ok {
 		return port, true
@@ -67,7 +67,7 @@ func (f *existing) port(pod *corev1.Pod, defaults registration.Defaults) (int, b
 	return registration.AgentletPort(pod, defaults)
 }
 
-// ownPort is the port that the agentlet which is there declares.
+// ownPort is the port that the agentlet in the pod declares.
 func (f *existing) ownPort() (int, bool) {
 	if f.agentlet != nil {
 		for _, p := range f.agentlet.Ports {
@@ -79,17 +79,17 @@ func (f *existing) ownPort() (int, bool) {
 	return 0, false
 }
 
-// maxCollisions are as many as are told of ports, and of volumes: nobody reads more at once.
+// maxCollisions bounds the reported collisions of ports, and of volumes.
 const maxCollisions = 20
 
-// nameCollisions are the containers and volumes of others with a name that the agentlet's own needs.
+// nameCollisions are the other containers and volumes with a name of the agentlet's.
 func (i *Injector) nameCollisions(pod *corev1.Pod, f *existing) (errs field.ErrorList) {
 	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
 		if c.Name == contract.ContainerName {
 			errs = append(errs, field.Invalid(path().Child("name"), c.Name, "agentlet's own container has this name; rename this one"))
 		}
 	})
-	// With the agentlet there, the volume is the one that it mounts, be it of an older build.
+	// If the agentlet is in the pod, the volume is the one that it mounts, which may be of an older build.
 	if f.agentlet == nil && f.volume != nil && !equality.Semantic.DeepEqual(f.volume, &i.parts.volume) {
 		errs = append(errs,
 			field.Invalid(field.NewPath("spec", "volumes"), f.volume.Name, "agentlet's own volume has this name; rename this one"))
@@ -101,7 +101,7 @@ func (i *Injector) nameCollisions(pod *corev1.Pod, f *existing) (errs field.Erro
 func (i *Injector) portCollisions(pod *corev1.Pod, f *existing) (errs field.ErrorList) {
 	port, ok := f.port(pod, i.config.Defaults)
 	if !ok {
-		return nil // an error of its own
+		return nil // reported as an error elsewhere
 	}
 	eachContainer(pod, f, func(path func() *field.Path, c *corev1.Container) {
 		for j := range c.Ports {
@@ -115,7 +115,7 @@ func (i *Injector) portCollisions(pod *corev1.Pod, f *existing) (errs field.Erro
 	return errs
 }
 
-// eachContainer visits every container but the injected one. The path is made only when it is asked for.
+// eachContainer visits every container except the injected one. The path is a function, because most are never needed.
 func eachContainer(pod *corev1.Pod, f *existing, visit func(path func() *field.Path, c *corev1.Container)) {
 	for _, list := range [...]struct {
 		name       string

@@ -43,7 +43,7 @@ func testInjector(t testing.TB) *Injector {
 	return i
 }
 
-// said is a decision as its golden file holds it.
+// said is a decision as in its golden file.
 type said struct {
 	Outcome  Outcome  `json:"outcome"`
 	Reason   Reason   `json:"reason"`
@@ -51,8 +51,8 @@ type said struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// TestGolden decides on each testdata/NAME/pod.yaml. Beside it lie the decision and, where there is one, the patch and
-// the patched pod; -update writes them.
+// TestGolden decides on each testdata/NAME/pod.yaml. Next to it are the decision and, where there is one, the patch and the
+// patched pod; -update writes them.
 func TestGolden(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// cases are the names of the golden pods.
+// cases returns the names of the golden pods.
 func cases(t testing.TB) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir("testdata")
@@ -115,7 +115,7 @@ func readPod(t testing.TB, dir string) []byte {
 	return raw
 }
 
-// decode reads a pod as the webhook does.
+// decode decodes a pod as the webhook does.
 func decode(t testing.TB, raw []byte) *corev1.Pod {
 	t.Helper()
 	pod, err := workload.Pod(raw)
@@ -125,7 +125,7 @@ func decode(t testing.TB, raw []byte) *corev1.Pod {
 	return pod
 }
 
-// whole reads all of a pod.
+// whole decodes all fields of a pod.
 func whole(t testing.TB, raw []byte) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{}
@@ -149,8 +149,8 @@ func apply(t testing.TB, raw []byte, d Decision) []byte {
 	return patched
 }
 
-// checkPatched holds what is true of every injection: there are only additions, the injected pieces are all of them,
-// and a second pass finds nothing to do, whatever its nonce.
+// checkPatched checks what holds for every injection: it only adds, it adds only the injected parts, and a second pass changes
+// nothing, whatever its nonce is.
 func checkPatched(t testing.TB, raw, patched []byte, d Decision) {
 	t.Helper()
 	for _, op := range d.Patch {
@@ -169,7 +169,7 @@ func checkPatched(t testing.TB, raw, patched []byte, d Decision) {
 	if again.Outcome != Skipped || again.Reason != ReasonAlreadyInjected || len(again.Patch) > 0 {
 		t.Errorf("second pass: %s, %s, %s", again.Outcome, again.Reason, indent(t, again.Patch))
 	}
-	// What is said of another system's annotations is said once in its words, when they are translated.
+	// Messages about another system's annotations appear once, when they are translated.
 	translation := dialect.Translate(decode(t, raw).Annotations, dialect.All())
 	ours := func(warnings []registration.Warning) []registration.Warning {
 		return slices.DeleteFunc(slices.Clone(translation.MapWarnings(warnings)), func(w registration.Warning) bool {
@@ -181,7 +181,7 @@ func checkPatched(t testing.TB, raw, patched []byte, d Decision) {
 	}
 }
 
-// missing returns the path of something in before that after lacks, or has otherwise; lists may have got new items.
+// missing returns the path of a value in before that is missing or different in after. Lists may have new items.
 func missing(before, after any, path string) string {
 	switch b := before.(type) {
 	case map[string]any:
@@ -212,7 +212,7 @@ func missing(before, after any, path string) string {
 		}
 		return ""
 	case nil:
-		return "" // null may be given a value
+		return "" // null may be replaced by a value
 	default:
 		if before != after {
 			return path
@@ -221,7 +221,7 @@ func missing(before, after any, path string) string {
 	}
 }
 
-// stripped takes the injected pieces out of a patched pod: those that it didn't have before.
+// stripped removes the injected parts that a patched pod didn't have before.
 func stripped(before, after any) any {
 	spec, had := object(after, "spec"), object(before, "spec")
 	for _, piece := range []struct{ list, key, value string }{
@@ -261,7 +261,7 @@ func object(of any, key string) map[string]any {
 	return o
 }
 
-// tidy drops empty lists and objects, and null: patching may leave or fill them.
+// tidy drops null and empty lists and objects, because patching may leave or fill them.
 func tidy(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -284,7 +284,7 @@ func tidy(v any) any {
 	return v
 }
 
-// generic decodes JSON into maps and lists, with numbers as they are written.
+// generic decodes JSON into maps and lists, and keeps the text of numbers.
 func generic(t testing.TB, raw []byte) (v any) {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(raw))

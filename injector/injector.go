@@ -15,11 +15,11 @@ type Request struct {
 	Namespace string
 	// Pod is only read.
 	Pod *corev1.Pod
-	// NamespaceAnnotations are the namespace's, of which those of the contract are read. Where one is missing, the installation's
-	// value holds.
+	// NamespaceAnnotations of the namespace. Those of the contract are read. Where one is missing, the configuration's value
+	// holds.
 	NamespaceAnnotations map[string]string
-	// Nonce ties the drain hooks to this pod's agentlet; a pod that was injected before keeps its own. It has to be
-	// hard to guess, and is never empty.
+	// Nonce ties the drain hooks to this pod's agentlet. A pod that was injected before keeps its nonce. It has to be hard to
+	// guess, and is never empty.
 	Nonce string
 }
 
@@ -39,16 +39,15 @@ type Decision struct {
 	Reason  Reason
 	// Errors of a denial, all of them.
 	Errors field.ErrorList
-	// Warnings for the person, with any outcome.
+	// Warnings for the author of the pod, with any outcome.
 	Warnings []registration.Warning
-	// Patch holds add operations only; empty when nothing is to be done. Its values are shared between decisions: they
-	// are there to be marshalled, not to be changed.
+	// Patch holds only add operations; empty when the pod needs none. Its values are shared between decisions, and read-only.
 	Patch []jsonpatch.Operation
-	// Translated are another system's annotations in the contract's words, which the patch adds to the pod's.
+	// Translated are another system's annotations as keys of the contract. The patch adds them to the pod.
 	Translated map[string]string
 }
 
-// Injector decides. It is safe for concurrent use and holds no state but its configuration.
+// Injector decides on pods. It is safe for concurrent use, and its only state is its configuration.
 type Injector struct {
 	config Config
 	parts  podAdditions
@@ -56,7 +55,7 @@ type Injector struct {
 	usuallyAllowed registration.Allowed
 }
 
-// New returns an Injector, or an error that lists everything wrong with the configuration.
+// New returns an Injector, or all errors of the configuration.
 func New(config Config) (*Injector, error) {
 	if err := config.validate().ToAggregate(); err != nil {
 		return nil, err
@@ -65,7 +64,7 @@ func New(config Config) (*Injector, error) {
 	return &Injector{config: config, parts: newPodAdditions(&config), usuallyAllowed: allowed}, nil
 }
 
-// Decide judges one pod.
+// Decide on one pod.
 func (i *Injector) Decide(request Request) Decision {
 	pod, translation := i.translate(request.Pod)
 	switch {
@@ -82,7 +81,7 @@ func (i *Injector) Decide(request Request) Decision {
 	reg, warnings, errs := registration.Lint(pod, i.config.Defaults, translation.Origins)
 	errs, warnings = append(translation.Errors, errs...), translation.MapWarnings(warnings)
 	found := scan(pod)
-	if found.agentlet == nil { // otherwise the annotations were translated before, which told it
+	if found.agentlet == nil { // else an earlier injection has translated the annotations, and reported them
 		warnings = append(warnings, translation.Warnings...)
 	}
 	reason := ReasonInvalidAnnotations
@@ -142,7 +141,7 @@ func (i *Injector) Decide(request Request) Decision {
 	}
 }
 
-// firstReason keeps the reason of the errors found before, which people have to see to first.
+// firstReason keeps the reason of the errors that were found before, which have to be corrected first.
 func firstReason(before field.ErrorList, reason, next Reason) Reason {
 	if len(before) > 0 {
 		return reason
@@ -150,7 +149,7 @@ func firstReason(before field.ErrorList, reason, next Reason) Reason {
 	return next
 }
 
-// optedOut reports whether the pod itself says no, by label or by annotation.
+// optedOut reports whether the pod opts out, by its label or by its annotation.
 func optedOut(pod *corev1.Pod) bool {
 	return pod.Labels[contract.InjectLabel] == contract.InjectDisabled ||
 		pod.Annotations[contract.InjectLabel] == contract.InjectDisabled

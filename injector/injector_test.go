@@ -52,7 +52,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// TestLogFormat holds that the installation's format reaches an agentlet, and costs no argument where it is its default.
+// TestLogFormat: the configured format becomes an argument of the agentlet, unless it is the default.
 func TestLogFormat(t *testing.T) {
 	for format, want := range map[string]bool{"": false, "json": false, "text": true} {
 		config := testConfig()
@@ -63,14 +63,14 @@ func TestLogFormat(t *testing.T) {
 	}
 }
 
-// TestReasons holds that the golden pods show every reason.
+// TestReasons: the golden pods show every reason.
 func TestReasons(t *testing.T) {
 	seen := map[Reason]bool{}
 	for _, name := range cases(t) {
 		raw := readPod(t, filepath.Join("testdata", name))
 		seen[testInjector(t).Decide(Request{Pod: decode(t, raw), Nonce: nonce}).Reason] = true
 	}
-	seen[ReasonServiceNotAllowed], seen[ReasonTagNotAllowed] = true, true // a namespace's annotations say it, see TestAllowed
+	seen[ReasonServiceNotAllowed], seen[ReasonTagNotAllowed] = true, true // they need annotations of a namespace, see TestAllowed
 	for _, reason := range Reasons() {
 		if !seen[reason] {
 			t.Errorf("no golden pod is %s", reason)
@@ -82,7 +82,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// TestPullSecrets holds that a pod gets the Secrets that it lacks, once, behind its own.
+// TestPullSecrets: missing Secrets are appended once to those of the pod.
 func TestPullSecrets(t *testing.T) {
 	config := testConfig()
 	config.ImagePullSecrets = []string{"registry", "mirror"}
@@ -115,7 +115,7 @@ func TestPullSecrets(t *testing.T) {
 	}
 }
 
-// TestReadOnly holds that deciding changes neither the pod nor a former decision.
+// TestReadOnly: a decision changes neither the pod nor an earlier decision.
 func TestReadOnly(t *testing.T) {
 	i := testInjector(t)
 	for _, name := range cases(t) {
@@ -133,7 +133,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// TestDialectsTouchNothingElse holds that turning dialects on changes the decision on no pod without their annotations.
+// TestDialectsTouchNothingElse: dialects don't change the decision on a pod without their annotations.
 func TestDialectsTouchNothingElse(t *testing.T) {
 	config := testConfig()
 	config.Dialects = nil
@@ -206,18 +206,18 @@ func TestResources(t *testing.T) {
 	}
 }
 
-// farExponent is in a quantity that takes Kubernetes' own decoder long.
+// farExponent matches quantities for which Kubernetes' own decoder takes long.
 var farExponent = regexp.MustCompile(`[eE][+-]?[0-9]{3}`)
 
-// seeds are the golden pods, for a target that takes the key and the value of one more annotation.
+// seeds adds the golden pods to a fuzz target whose other arguments are the key and value of one more annotation.
 func seeds(f *testing.F) {
 	for _, name := range cases(f) {
 		f.Add(readPod(f, filepath.Join("testdata", name)), "gate", "off")
 	}
 }
 
-// asSent is the JSON of a pod as the API server sends it, each key once and spelt as it is, with one more annotation. Where the
-// text is no pod, the test is skipped.
+// asSent encodes a pod as the API server does, each key once and in its own spelling, with one more annotation. It skips the
+// test where the text is no pod.
 func asSent(t *testing.T, text []byte, key, value string) []byte {
 	t.Helper()
 	pod := &corev1.Pod{}
@@ -237,8 +237,8 @@ func asSent(t *testing.T, text []byte, key, value string) []byte {
 	return raw
 }
 
-// FuzzDecide holds of any pod what the golden test holds of its own: a patch applies, only adds, and leaves nothing to
-// a second pass.
+// FuzzDecide checks for any pod what the golden test checks for its pods: a patch applies, only adds, and leaves nothing to a
+// second pass.
 func FuzzDecide(f *testing.F) {
 	seeds(f)
 	i := testInjector(f)
@@ -254,7 +254,7 @@ func FuzzDecide(f *testing.F) {
 	})
 }
 
-// FuzzFields holds that the fields that the webhook decodes make the same decision as the whole pod.
+// FuzzFields: the decision on the decoded fields equals that on the whole pod.
 func FuzzFields(f *testing.F) {
 	seeds(f)
 	i := testInjector(f)

@@ -1,15 +1,15 @@
 package injector
 
-// Reason says why; it feeds the answer, the log, the event and the metric alike.
+// Reason of an outcome, for the answer, the log and the metric.
 type Reason string
 
 // The reasons.
 const (
-	// ReasonNotAnnotated: the pod asks for no registration.
+	// ReasonNotAnnotated: the pod requests no registration.
 	ReasonNotAnnotated Reason = "NotAnnotated"
-	// ReasonOptedOut: the pod says inject: "false".
+	// ReasonOptedOut: the pod has inject: "false".
 	ReasonOptedOut Reason = "OptedOut"
-	// ReasonMeshed: consul-k8s' mesh registers the pod.
+	// ReasonMeshed: the mesh of consul-k8s registers the pod.
 	ReasonMeshed Reason = "Meshed"
 	// ReasonUnsupportedOS: the pod is for Windows.
 	ReasonUnsupportedOS Reason = "UnsupportedOS"
@@ -23,13 +23,13 @@ const (
 	ReasonServiceNotAllowed Reason = "ServiceNotAllowed"
 	// ReasonTagNotAllowed: the namespace's pods may not register a service with this tag.
 	ReasonTagNotAllowed Reason = "TagNotAllowed"
-	// ReasonNameCollision: a container or a volume has the name of the agentlet's own.
+	// ReasonNameCollision: a container or a volume has a name of the agentlet's.
 	ReasonNameCollision Reason = "NameCollision"
 	// ReasonPortCollision: a container declares the agentlet's port.
 	ReasonPortCollision Reason = "PortCollision"
 )
 
-// Reasons returns every reason, in the order in which a pod is judged. The caller owns the slice.
+// Reasons returns all reasons, in the order in which they are checked. The caller owns the slice.
 func Reasons() []Reason {
 	return []Reason{
 		ReasonNotAnnotated, ReasonOptedOut, ReasonMeshed, ReasonUnsupportedOS,

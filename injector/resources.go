@@ -7,14 +7,14 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// guaranteedCPU is the CPU limit, at the least, of what says none in a Guaranteed pod: the kernel stops a container that has
-// used up its limit for the rest of each 100 ms. With 5m a gate opened 2.6 s after the containers were ready, with 20m 0.4 s,
-// with 50m 0.06 s, and with 100m hardly sooner.
+// guaranteedCPU is the least CPU limit in a Guaranteed pod where none is configured, because the kernel stops a container that
+// has used up its limit for the rest of each 100 ms. Measured from the containers' readiness, the gate opened after 2.6 s with
+// 5m, 0.4 s with 20m, 0.06 s with 50m, and hardly sooner with 100m.
 var guaranteedCPU = resource.MustParse("50m")
 
-// resources are those of the agentlet, or of the mesh proxy, in this pod. Where the pod is Guaranteed it stays so: the request
-// equals the limit, or the limit the request, or guaranteedCPU, where there is none. Where the pod as a whole has a request or
-// limit for a resource, neither has one of its own: it would have to fit into what the application was given.
+// resources of the agentlet, or of the mesh proxy, in this pod. A Guaranteed pod stays so: a missing request becomes the limit,
+// and a missing limit the request, or guaranteedCPU. For a resource that is set for the pod as a whole, the container has none,
+// because it would have to fit into what the application was given.
 func resources(pod *corev1.Pod, asked *registration.Resources) (r corev1.ResourceRequirements) {
 	same := guaranteed(pod)
 	for _, one := range [...]struct {

@@ -10,8 +10,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// TestStaleHookIsReplaced is of a pod that was exported from a cluster and created again without its agentlet: nobody
-// would answer the hook that it still has.
+// TestStaleHookIsReplaced has a pod that was exported from a cluster and created again without its agentlet, so that nothing
+// would answer its old hook.
 func TestStaleHookIsReplaced(t *testing.T) {
 	stale := func(port int32, value string) *corev1.LifecycleHandler {
 		return &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{

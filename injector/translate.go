@@ -11,8 +11,8 @@ import (
 	"github.com/agentlet/agentlet/injector/dialect"
 )
 
-// translate reads the pod in the installation's dialects. The pod that it returns has the translation among its
-// annotations; it shares everything else with the one that came.
+// translate reads the pod's annotations in the configured dialects. The returned pod has the translation among its annotations,
+// and shares everything else with the argument.
 func (i *Injector) translate(pod *corev1.Pod) (*corev1.Pod, dialect.Translation) {
 	if len(i.config.Dialects) == 0 || len(pod.Annotations) == 0 {
 		return pod, dialect.Translation{}
@@ -27,7 +27,7 @@ func (i *Injector) translate(pod *corev1.Pod) (*corev1.Pod, dialect.Translation)
 	return &translated, t
 }
 
-// unwanted is the decision on a pod that asks for no registration.
+// unwanted is the decision on a pod that requests no registration.
 func unwanted(pod *corev1.Pod, t *dialect.Translation) Decision {
 	d := Decision{Outcome: Skipped, Reason: ReasonNotAnnotated, Warnings: append(registration.UnknownKeys(pod), t.Warnings...)}
 	switch t.Left {
@@ -39,7 +39,7 @@ func unwanted(pod *corev1.Pod, t *dialect.Translation) Decision {
 	return d
 }
 
-// otherGates are the pod's gates that the systems of the dialects opened, and that its agentlet opens in their place.
+// otherGates are the pod's gates of the dialects' systems, which the agentlet opens in their place.
 func (i *Injector) otherGates(pod *corev1.Pod) (gates []string) {
 	for _, gate := range dialect.Gates(i.config.Dialects) {
 		if slices.ContainsFunc(pod.Spec.ReadinessGates,
@@ -50,7 +50,7 @@ func (i *Injector) otherGates(pod *corev1.Pod) (gates []string) {
 	return gates
 }
 
-// addAnnotations adds a translation, key by key. The pod has annotations: those that were translated.
+// addAnnotations adds a translation, key by key. The pod has annotations, at least those that were translated.
 func (c *patchBuilder) addAnnotations(annotations map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
 		c.add("/metadata/annotations/"+pointer.Replace(key), annotations[key])

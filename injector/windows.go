@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// windows reports whether the pod is for Windows nodes: by its own word, by the nodes that it selects, or because it has a
+// windows reports whether the pod is for Windows nodes: by its os field, by the nodes that it selects, or because it has a
 // HostProcess container, which only Windows runs.
 func windows(pod *corev1.Pod) bool {
 	return (pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows) ||
@@ -14,8 +14,8 @@ func windows(pod *corev1.Pod) bool {
 		affinityToWindows(pod.Spec.Affinity) || hostProcess(pod)
 }
 
-// hostProcess reports whether a container is a HostProcess container, or all are by the pod's word. Such a pod need not say
-// that it is for Windows; the API server takes it in any case, but not with a Linux container beside.
+// hostProcess reports whether a container is a HostProcess container, or the pod's security context makes all of them so. Such
+// a pod need not have another sign of Windows. The API server admits it without, but not with a Linux container in it.
 func hostProcess(pod *corev1.Pod) bool {
 	if c := pod.Spec.SecurityContext; c != nil && isHostProcess(c.WindowsOptions) {
 		return true
@@ -34,7 +34,8 @@ func isHostProcess(options *corev1.WindowsSecurityContextOptions) bool {
 	return options != nil && options.HostProcess != nil && *options.HostProcess
 }
 
-// affinityToWindows reports whether every kind of node that the affinity requires runs Windows: one term is enough for a node.
+// affinityToWindows reports whether every term of the required node affinity selects Windows. A node has to match only one of
+// them.
 func affinityToWindows(affinity *corev1.Affinity) bool {
 	if affinity == nil || affinity.NodeAffinity == nil ||
 		affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {

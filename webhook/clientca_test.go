@@ -18,7 +18,7 @@ import (
 	"github.com/agentlet/agentlet/internal/pkitest"
 )
 
-// clientAuthority signs certificates of clients.
+// clientAuthority signs client certificates.
 type clientAuthority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -37,7 +37,7 @@ func (a clientAuthority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
 }
 
-// client is one that shows a certificate for the usage and until then.
+// client returns a client certificate for this usage and with this end.
 func (a clientAuthority) client(t *testing.T, usage x509.ExtKeyUsage, until time.Time) *tls.Certificate {
 	t.Helper()
 	leaf, key := pkitest.Sign(t, &x509.Certificate{
@@ -47,7 +47,7 @@ func (a clientAuthority) client(t *testing.T, usage x509.ExtKeyUsage, until time
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
 }
 
-func TestClientsHaveToShowACertificate(t *testing.T) {
+func TestClientsNeedACertificate(t *testing.T) {
 	ours, former, strange := newClientAuthority(t), newClientAuthority(t), newClientAuthority(t)
 	file := filepath.Join(t.TempDir(), "ca.crt")
 	write := func(text []byte) {
@@ -64,7 +64,7 @@ func TestClientsHaveToShowACertificate(t *testing.T) {
 	certificate, roots := selfSigned(t, "agentlet.test.svc", time.Now().Add(30*time.Minute))
 	server := start(t, Config{Decider: realInjector(t), Certificates: &fakeCertificates{certificate: certificate}, ClientCA: clientCA}, roots)
 	body := envelope(t, ordinaryPod(t), nil)
-	// admits reports whether a client with that certificate is answered on a new connection.
+	// admits reports whether a client with this certificate gets an answer on a new connection.
 	admits := func(shown *tls.Certificate) bool {
 		t.Helper()
 		config := &tls.Config{RootCAs: roots, ServerName: "agentlet.test.svc"}
@@ -79,7 +79,7 @@ func TestClientsHaveToShowACertificate(t *testing.T) {
 		return response.Body.Close() == nil && response.StatusCode == http.StatusOK
 	}
 	hour := time.Now().Add(time.Hour)
-	// later has the file read again.
+	// later makes the next connection read the file again.
 	later := func() {
 		clientCA.mu.Lock()
 		defer clientCA.mu.Unlock()

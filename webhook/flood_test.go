@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// openMany opens connections to an address, each of which sends something and waits. After each so many do is called.
+// openMany opens connections to an address. Each sends something and waits. do is called after every each connections.
 func openMany(t *testing.T, to string, connections, each int, from func(int) string, send func(net.Conn) error, do func()) {
 	t.Helper()
 	to = to[strings.LastIndex(to, "/")+1:]
@@ -28,14 +28,14 @@ func openMany(t *testing.T, to string, connections, each int, from func(int) str
 		}
 		t.Cleanup(func() { c.Close() })
 		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-		_ = send(c) // it may be closed by now
+		_ = send(c) // it may be closed already
 		if i%each == each-1 {
 			do()
 		}
 	}
 }
 
-// counting is a log that counts its lines.
+// counting counts the lines of a log.
 type counting struct {
 	slog.Handler
 	lines *atomic.Int64
@@ -45,11 +45,11 @@ func (c counting) Enabled(context.Context, slog.Level) bool { return true }
 
 func (c counting) Handle(context.Context, slog.Record) error { c.lines.Add(1); return nil }
 
-// TestStrangersConnections has thousands of connections come to each port. Reviews are answered meanwhile, on the
-// connections that the API server has and on new ones, and so are probes and scrapes; and the connections take no more
-// than their share.
-func TestStrangersConnections(t *testing.T) {
-	const maxMemory = 40 << 20 // without limits it is 81 MiB
+// TestManyConnectionsOfUnknownClients opens thousands of connections to each port. Meanwhile the server answers reviews, on the
+// API server's open connections and on new ones, and also probes and scrapes. The connections take a bounded share of the
+// memory.
+func TestManyConnectionsOfUnknownClients(t *testing.T) {
+	const maxMemory = 40 << 20 // 81 MiB without limits
 	one := func(int) string { return "127.9.0.1" }
 	many := func(i int) string { return fmt.Sprintf("127.9.%d.%d", i/250, i%250+1) }
 	sends := func(text string) func(net.Conn) error {
@@ -62,7 +62,7 @@ func TestStrangersConnections(t *testing.T) {
 	}
 	type flood struct {
 		health bool // the port
-		dear   bool // takes milliseconds of processor time, with the race detector
+		dear   bool // takes milliseconds of processor time with the race detector
 		from   func(int) string
 		send   func(net.Conn) error
 	}
@@ -109,7 +109,7 @@ func TestStrangersConnections(t *testing.T) {
 			if flood.health {
 				target = server.health
 			}
-			connections, each := 2100, 700 // more than a port has places
+			connections, each := 2100, 700 // more than the limit of a port
 			if flood.dear {
 				connections, each = 560, 280
 			}
@@ -139,7 +139,7 @@ func TestStrangersConnections(t *testing.T) {
 				t.Errorf("%d lines in the log beside the reviews'", n)
 			}
 			if time.Since(began) >= readHeaderTimeout {
-				return // on a machine this slow the timeouts made the room
+				return // on a machine this slow the timeouts have closed connections
 			}
 			_, metrics := server.call(t, http.MethodGet, server.health+MetricsPath, nil)
 			port := admissionPort
@@ -153,7 +153,7 @@ func TestStrangersConnections(t *testing.T) {
 	}
 }
 
-// heldMemory is what this process holds for objects and stacks.
+// heldMemory is the memory of this process for objects and stacks.
 func heldMemory() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats

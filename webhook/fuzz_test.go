@@ -8,8 +8,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 )
 
-// FuzzReview sends anything at all: the answer is a 4xx, or a review that echoes the uid. Never a panic, which would show
-// as a 500.
+// FuzzReview sends any body. The answer is a 4xx, or a review that repeats the uid. A panic would be a 500.
 func FuzzReview(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add([]byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}`))
@@ -44,8 +43,8 @@ func FuzzReview(f *testing.F) {
 	})
 }
 
-// FuzzWorkload sends any object, and any as it was before, to the webhook that judges workloads: it is answered, or left to
-// failurePolicy, and what did not change is never denied.
+// FuzzWorkload sends any object and old object to the webhook for workloads. It answers, or leaves them to the failurePolicy,
+// and never denies an unchanged object.
 func FuzzWorkload(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `[]`, `{"apiVersion":"apps/v1","kind":"Deployment"}`,

@@ -94,7 +94,7 @@ func TestMalformedRequestsGetAClearAnswer(t *testing.T) {
 	}
 }
 
-func TestOnlyPodCreationsAreJudged(t *testing.T) {
+func TestOnlyPodCreationsAreReviewed(t *testing.T) {
 	fail := decide(func(injector.Request) injector.Decision { t.Error("judged"); return injector.Decision{} })
 	for name, edit := range map[string]func(_, request map[string]any){
 		"update":   func(_, r map[string]any) { r["operation"] = "UPDATE" },
@@ -210,7 +210,7 @@ func TestADenialListsEveryError(t *testing.T) {
 	}
 }
 
-func TestOurOwnErrorsLeaveTheWordToFailurePolicy(t *testing.T) {
+func TestOwnErrorsAreLeftToFailurePolicy(t *testing.T) {
 	var log bytes.Buffer
 	for name, decider := range map[string]Decider{
 		"panic": decide(func(injector.Request) injector.Decision { panic("oh") }),
@@ -235,7 +235,7 @@ func TestOurOwnErrorsLeaveTheWordToFailurePolicy(t *testing.T) {
 	}
 }
 
-func TestTheLogHoldsNothingThatTheNonceIsMadeOf(t *testing.T) {
+func TestTheLogHoldsNoUID(t *testing.T) {
 	var log bytes.Buffer
 	handler := testMutator(realInjector(t))
 	handler.log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -335,7 +335,7 @@ func TestAnnouncedLengthsTakeNoMemory(t *testing.T) {
 	}
 }
 
-// heap is how much was allocated so far.
+// heap is the number of bytes allocated so far.
 func heap() uint64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)

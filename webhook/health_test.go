@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// fakeGrants have one metric, and the problem that a test sets.
+// fakeGrants has one metric, and an error that a test sets.
 type fakeGrants struct {
 	prometheus.Counter
 	problem error

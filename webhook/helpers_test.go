@@ -25,7 +25,7 @@ type decide func(injector.Request) injector.Decision
 
 func (d decide) Decide(request injector.Request) injector.Decision { return d(request) }
 
-// realInjector is what production uses.
+// realInjector is the one that the product uses.
 func realInjector(t testing.TB) *injector.Injector {
 	t.Helper()
 	i, err := injector.New(injector.Config{
@@ -37,7 +37,7 @@ func realInjector(t testing.TB) *injector.Injector {
 	return i
 }
 
-// fakeCertificates serves one certificate, or the errors that a test sets.
+// fakeCertificates serves a certificate, or the errors that a test sets.
 type fakeCertificates struct {
 	certificate *tls.Certificate
 	untrusted   error
@@ -64,7 +64,7 @@ func testHandler(reviewer reviewer, kind kind) *handler {
 	}
 }
 
-// envelope is a review around an object, as the API server writes it; edit changes it before it is written.
+// envelope encodes a review of an object as the API server does; edit changes it before.
 func envelope(t testing.TB, object []byte, edit func(review, request map[string]any)) []byte {
 	t.Helper()
 	request := map[string]any{
@@ -111,7 +111,7 @@ func post(handler http.Handler, body []byte) *httptest.ResponseRecorder {
 	return recorder
 }
 
-// answerOf decodes the response of a review that was answered.
+// answerOf decodes the response of an answered review.
 func answerOf(t testing.TB, recorder *httptest.ResponseRecorder) *admissionv1.AdmissionResponse {
 	t.Helper()
 	if recorder.Code != http.StatusOK {

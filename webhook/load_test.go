@@ -18,15 +18,15 @@ import (
 	"time"
 )
 
-// BenchmarkAdmissionTLS measures the whole server from the outside, with the client beside it on the same processors: how many
-// admissions of an ordinary pod a second, and how long one takes at 500 a second.
+// BenchmarkAdmissionTLS measures the whole server, with its client on the same processors: admissions of an ordinary pod per
+// second, and the latency at 500 per second.
 func BenchmarkAdmissionTLS(b *testing.B) {
 	target := startTarget(b)
 	request := target.request(envelope(b, ordinaryPod(b), nil))
 	b.Run("saturated", func(b *testing.B) {
 		sent := target.load(b, request, b.N, 0)
 		b.ReportMetric(float64(b.N)/sent.took.Seconds(), "req/s")
-		b.ReportMetric(0, "ns/op") // it would be that of all connections together
+		b.ReportMetric(0, "ns/op") // it would be of all connections together
 	})
 	b.Run("paced", func(b *testing.B) {
 		sent := target.load(b, request, b.N, 500)
@@ -36,9 +36,8 @@ func BenchmarkAdmissionTLS(b *testing.B) {
 	})
 }
 
-// Neither who sends slowly nor who sends much keeps others waiting: their reviews are answered meanwhile, all of them, and large
-// ones, too.
-func TestNobodyStarvesOthers(t *testing.T) {
+// Slow clients and large requests don't delay other reviews, small or large: all are answered meanwhile.
+func TestLargeAndSlowRequestsDontStarveOthers(t *testing.T) {
 	target := startTarget(t)
 	ordinary := target.request(envelope(t, ordinaryPod(t), nil))
 	quiet := target.load(t, ordinary, 100, 200)
@@ -67,15 +66,15 @@ func TestNobodyStarvesOthers(t *testing.T) {
 	stop()
 	t.Logf("alone: p50 %.1f ms, p99 %.1f ms; beside 50 slow clients and %d bodies of 7 MiB: p50 %.1f ms, p99 %.1f ms",
 		quiet.quantile(0.5), quiet.quantile(0.99), answered, busy.quantile(0.5), busy.quantile(0.99))
-	// The API server waits for seconds. On an idle machine this is some 50 ms; on one that has no time for anything it takes longer
-	// without anybody else, too.
+	// The API server waits for seconds. On an idle machine this takes some 50 ms. On a busy machine it takes longer also without
+	// other requests.
 	if p99, most := busy.quantile(0.99), max(2000, 10*quiet.quantile(0.99)); p99 > most {
 		t.Errorf("p99 %.1f ms, want %.1f at the most", p99, most)
 	}
 }
 
-// insist sends a request again and again, until done is closed and it was answered at least once. A server that has no time for
-// it cuts the connection off after writeTimeout; that is tried again a few times.
+// insist repeats a request until done is closed and it was answered at least once. A busy server closes the connection after
+// writeTimeout; then the request is retried a few times.
 func (g *target) insist(ctx context.Context, request []byte, done <-chan struct{}) (answered int, err error) {
 	const patience = 10
 	for range patience {
@@ -104,7 +103,7 @@ func (g *target) insist(ctx context.Context, request []byte, done <-chan struct{
 	return answered, fmt.Errorf("cut off %d times: %w", patience, err)
 }
 
-// largestReview is a review of nearly maxBody.
+// largestReview is a review of nearly maxBody bytes.
 func largestReview(t testing.TB) []byte {
 	t.Helper()
 	var pod map[string]any
@@ -120,7 +119,7 @@ func largestReview(t testing.TB) []byte {
 	return envelope(t, object, nil)
 }
 
-// target is a running server with its raw requests.
+// target is a running server.
 type target struct {
 	address string
 	roots   *x509.CertPool
@@ -133,13 +132,13 @@ func startTarget(t testing.TB) *target {
 	return &target{address: strings.TrimPrefix(server.admission, "https://"), roots: roots}
 }
 
-// request is what goes over the wire for a review.
+// request encodes the HTTP request for a review.
 func (*target) request(review []byte) []byte {
 	return fmt.Appendf(nil, "POST %s?timeout=5s HTTP/1.1\r\nHost: agentlet.test.svc\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		MutatePath, len(review), review)
 }
 
-// client is one kept connection.
+// client is a kept connection.
 type client struct {
 	connection *tls.Conn
 	reader     *bufio.Reader
@@ -164,7 +163,7 @@ func (g *target) connect(ctx context.Context) (*client, error) {
 	return &client{connection: connection.(*tls.Conn), reader: bufio.NewReaderSize(connection, 16<<10)}, nil
 }
 
-// errNoPatch is an answer that is not a patch.
+// errNoPatch: an answer holds no patch.
 var errNoPatch = errors.New("no patch")
 
 // do sends a request and reads its answer, which has to be a patch.
@@ -186,7 +185,7 @@ func (c *client) do(request []byte) (answer []byte, err error) {
 	return answer, nil
 }
 
-// sent is what became of a load.
+// sent is the result of a load.
 type sent struct {
 	took      time.Duration
 	latencies []time.Duration // sorted
@@ -197,11 +196,11 @@ func (s *sent) quantile(q float64) float64 {
 	return float64(s.latencies[min(int(q*float64(len(s.latencies))), len(s.latencies)-1)]) / float64(time.Millisecond)
 }
 
-// connections of a load. An API server keeps one or a few to each webhook.
+// connections of a load. An API server keeps one or a few open to each webhook.
 const connections = 16
 
-// load sends n requests, at a rate or, with 0, as fast as the answers come. A latency counts from when the request was due, so
-// that what a slow answer holds up counts too.
+// load sends n requests, at a rate or, with 0, as fast as the answers arrive. A latency counts from the time when the request was
+// due, so that it includes the delay by a slow answer before.
 func (g *target) load(t testing.TB, request []byte, n, perSecond int) *sent {
 	t.Helper()
 	due, latencies := make(chan time.Time, n), make(chan time.Duration, n)

@@ -23,7 +23,7 @@ import (
 	"github.com/agentlet/agentlet/injector/dialect"
 )
 
-// stranger is a body that takes more than it looks like: it holds an item any number of times. A # in the item is its number.
+// stranger is a body that is expensive to decode: it holds an item any number of times. A # in the item is its number.
 type stranger struct{ before, item, after string }
 
 func (s stranger) body(n int) []byte {
@@ -40,8 +40,8 @@ func (s stranger) body(n int) []byte {
 	return out.Bytes()
 }
 
-// inMetadata, inSpec and inContainer put what a stranger has in the place of %s into a review of a pod; inTemplate and
-// inWorkload into one of a workload.
+// inMetadata, inSpec and inContainer put a stranger in the place of %s into a review of a pod, inTemplate and inWorkload into one
+// of a workload.
 func inMetadata(before, item, after string) stranger {
 	around := strings.Split(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"`+testUID+`",`+
 		`"kind":{"version":"v1","kind":"Pod"},"namespace":"shop","operation":"CREATE",`+
@@ -76,7 +76,7 @@ func inTemplate(before, item, after string) stranger {
 	return inWorkload(`"spec":{"template":{"spec":{`+before, item, after+`}}}`)
 }
 
-// strangers are what was found to take the most of each kind, and what has killed a webhook.
+// strangers are the most expensive bodies of each kind that were found, and those that have killed a webhook.
 var strangers = map[string]stranger{
 	"null containers":         inSpec(`"containers":[null`, `,null`, `]`),
 	"empty containers":        inSpec(`"containers":[{}`, `,{}`, `]`),
@@ -144,7 +144,7 @@ var strangers = map[string]stranger{
 	"owners":                    inWorkload(`"metadata":{"ownerReferences":[{}`, `,{}`, `]}`),
 }
 
-// everything is an injector that can do all that one can do.
+// everything is an injector with all features configured.
 func everything(t testing.TB) *injector.Injector {
 	t.Helper()
 	i, err := injector.New(injector.Config{
@@ -157,7 +157,7 @@ func everything(t testing.TB) *injector.Injector {
 	return i
 }
 
-// allocated is what a handler allocates to answer a body, beside what it takes to read it.
+// allocated is how much a handler allocates to answer a body, except for reading it.
 func allocated(handler http.Handler, body []byte) int64 {
 	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, MutatePath, bytes.NewReader(body))
 	request.Header.Set("Content-Type", "application/json")
@@ -170,14 +170,14 @@ func allocated(handler http.Handler, body []byte) int64 {
 	return int64(after.TotalAlloc-before.TotalAlloc) - int64(reading)
 }
 
-// discarding is a response that keeps nothing.
+// discarding is a response writer that discards the body.
 type discarding struct{ header http.Header }
 
 func (d *discarding) Header() http.Header         { return d.header }
 func (d *discarding) Write(b []byte) (int, error) { return io.Discard.Write(b) }
 func (d *discarding) WriteHeader(int)             {}
 
-// checkCost fails if a body costs more than its estimate, or anything much where it is not decoded.
+// checkCost fails if a body costs more than its estimate, or more than a little where it is not decoded.
 func checkCost(t *testing.T, body []byte, handlers ...http.Handler) {
 	t.Helper()
 	cost, err := costOf(body)
@@ -193,7 +193,7 @@ func checkCost(t *testing.T, body []byte, handlers ...http.Handler) {
 
 func TestNoBodyCostsMoreThanItsEstimate(t *testing.T) {
 	pods, workloads := testMutator(everything(t)), testWorkloads(everything(t), nil)
-	checkCost(t, envelope(t, ordinaryPod(t), nil), pods, workloads) // which also makes what is made once
+	checkCost(t, envelope(t, ordinaryPod(t), nil), pods, workloads) // which also fills caches
 	for name, s := range strangers {
 		t.Run(name, func(t *testing.T) {
 			handler := pods
@@ -201,7 +201,7 @@ func TestNoBodyCostsMoreThanItsEstimate(t *testing.T) {
 				handler = workloads
 			}
 			sizes := []int{1000, 5000, 20_000, 60_000}
-			if len(s.item) == 1 { // a text, of which much fits into a body
+			if len(s.item) == 1 { // a string, of which a body can hold many bytes
 				sizes = append(sizes, maxBody/2)
 			}
 			for _, n := range sizes {
@@ -211,7 +211,7 @@ func TestNoBodyCostsMoreThanItsEstimate(t *testing.T) {
 	}
 }
 
-// FuzzCost repeats anything within anything.
+// FuzzCost repeats any item within any body.
 func FuzzCost(f *testing.F) {
 	for _, s := range strangers {
 		f.Add(s.before, s.item, s.after, 500)
@@ -253,7 +253,7 @@ func TestCosts(t *testing.T) {
 	}
 }
 
-// An ordinary pod is a small review, and room is made for each that may be sent.
+// An ordinary pod is a small review, and each body of an allowed size fits into a room.
 func TestRoomsAreLargeEnough(t *testing.T) {
 	if cost, err := costOf(envelope(t, ordinaryPod(t), nil)); err != nil || cost > smallCost {
 		t.Errorf("an ordinary pod costs %d KiB, %v", cost>>10, err)
@@ -263,7 +263,7 @@ func TestRoomsAreLargeEnough(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooLargeIsToldToWhomItConcerns(t *testing.T) {
+func TestTooLargeObjectsAreReportedToTheirAuthors(t *testing.T) {
 	body := strangers["null containers"].body(1_000_000)
 	handler := testMutator(everything(t))
 	response := answerOf(t, post(handler, body))
@@ -278,21 +278,21 @@ func TestWhatIsTooLargeIsToldToWhomItConcerns(t *testing.T) {
 	if response := answerOf(t, post(testMutator(everything(t)), update)); !response.Allowed {
 		t.Errorf("no creation: %+v", response)
 	}
-	// A workload is left to failurePolicy.
+	// A workload is left to the failurePolicy.
 	recorder := post(testWorkloads(everything(t), nil), strangers["templates"].body(1_000_000))
 	if recorder.Code != http.StatusInternalServerError || !strings.Contains(recorder.Body.String(), "too large") {
 		t.Errorf("a workload: %d %s", recorder.Code, recorder.Body)
 	}
 }
 
-func TestBracesInATextAreNothingSpecial(t *testing.T) {
+func TestBracesInAStringDontCount(t *testing.T) {
 	body := inMetadata(`"annotations":{"agentlet.dev/service-names":"web","agentlet.dev/service-port":"80","theirs":"`, `{`, `"}`).body(200_000)
 	if response := answerOf(t, post(testMutator(everything(t)), body)); !response.Allowed || response.Patch == nil {
 		t.Errorf("%+v", response.Result)
 	}
 }
 
-// requestWithin is one whose caller waits for so long.
+// requestWithin is a request with this timeout.
 func requestWithin(timeout string, body io.Reader) *http.Request {
 	request := httptest.NewRequest(http.MethodPost, MutatePath+"?timeout="+timeout, body)
 	request.Header.Set("Content-Type", "application/json")
@@ -341,8 +341,8 @@ func TestReviewsWaitForRoomAsLongAsTheirCallers(t *testing.T) {
 	}
 }
 
-// Who announces a large body and sends none keeps others waiting for bodyTimeout, and no longer.
-func TestABodyThatDoesNotComeGivesItsRoomBack(t *testing.T) {
+// A client that announces a large body and sends none delays others for bodyTimeout, and no longer.
+func TestAMissingBodyReleasesItsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler := testMutator(everything(t))
 		ours, theirs := net.Pipe()
@@ -377,7 +377,7 @@ func TestABodyThatDoesNotComeGivesItsRoomBack(t *testing.T) {
 	})
 }
 
-// pipes is a listener.
+// pipes is a listener of connections in memory.
 type pipes chan net.Conn
 
 func (p pipes) Accept() (net.Conn, error) {
@@ -389,7 +389,7 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { close(p); return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
-// Whoever has gone is not answered.
+// A caller whose deadline has passed gets no decision.
 func TestNothingIsDecidedAfterTheDeadline(t *testing.T) {
 	handler := testMutator(decide(func(injector.Request) injector.Decision {
 		t.Error("decided")

@@ -58,7 +58,7 @@ func TestReadyIsAMetric(t *testing.T) {
 	}
 }
 
-// stuck is a reader that takes the first bytes of its answer, and no more until it is closed.
+// stuck is a client that reads the first bytes of its answer, and no more until it is closed.
 type stuck struct {
 	http.ResponseWriter
 	writing chan<- struct{}
@@ -66,7 +66,7 @@ type stuck struct {
 }
 
 func (s stuck) Write(content []byte) (int, error) {
-	if len(content) <= 10 { // what is compressed begins so
+	if len(content) <= 10 { // the header of compressed data
 		return len(content), nil
 	}
 	s.writing <- struct{}{}
@@ -74,7 +74,7 @@ func (s stuck) Write(content []byte) (int, error) {
 	return 0, io.ErrClosedPipe
 }
 
-// TestSlowScrapes: readers that don't take their metrics hold little more than those, and nobody up.
+// TestSlowScrapes: clients that don't read their metrics hold little more memory than those, and don't delay others.
 func TestSlowScrapes(t *testing.T) {
 	const readers, each = 50, 64 << 10
 	handler := testMutator(realInjector(t)).metrics.handler()
@@ -115,8 +115,8 @@ func (s stopped) Collect(chan<- prometheus.Metric) {
 	<-s.release
 }
 
-// TestScrapesThatNobodyWaitsFor: a scrape whose connection has been closed asks for nothing any more.
-func TestScrapesThatNobodyWaitsFor(t *testing.T) {
+// TestAbortedScrapes: metrics are not gathered for a scrape whose connection has been closed.
+func TestAbortedScrapes(t *testing.T) {
 	m := testMutator(realInjector(t)).metrics
 	collector := stopped{make(chan struct{}, 10), make(chan struct{})}
 	m.registry.MustRegister(collector)

@@ -16,11 +16,11 @@ import (
 	"github.com/agentlet/agentlet/injector"
 )
 
-// fakeNamespaces say the same of each namespace.
+// fakeNamespaces has the same annotations for each namespace.
 type fakeNamespaces struct {
 	annotations map[string]string
 	problem     error
-	// untold: it has to be asked for, which calls asked, or nil.
+	// untold: Annotations knows no namespace. Ask calls asked, which may be nil.
 	untold bool
 	asked  func()
 }
@@ -41,7 +41,7 @@ func (f *fakeNamespaces) Ask(_ context.Context, namespace string) (map[string]st
 
 func (f *fakeNamespaces) Ready() error { return f.problem }
 
-func TestTheNamespacesWordReachesTheInjector(t *testing.T) {
+func TestTheNamespacesAnnotationsReachTheInjector(t *testing.T) {
 	only := map[string]string{contract.AllowedServices: "pay"}
 	for name, annotations := range map[string]map[string]string{"nothing": nil, "a word": only} {
 		var asked *injector.Request
@@ -64,8 +64,8 @@ func TestTheNamespacesWordReachesTheInjector(t *testing.T) {
 	}
 }
 
-// Who asks about a namespace waits for others, and holds no room meanwhile.
-func TestNothingIsHeldWhileTheNamespaceIsAskedFor(t *testing.T) {
+// A review that waits for a namespace holds no room meanwhile.
+func TestNoRoomIsHeldWhileTheNamespaceIsFetched(t *testing.T) {
 	asked := 0
 	namespaces := &fakeNamespaces{annotations: map[string]string{contract.AllowedServices: "web"}, untold: true}
 	handler := testPods(realInjector(t), namespaces)
@@ -85,7 +85,7 @@ func TestNothingIsHeldWhileTheNamespaceIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestAnUnknownNamespaceLeavesTheWordToFailurePolicy(t *testing.T) {
+func TestAnUnknownNamespaceIsLeftToFailurePolicy(t *testing.T) {
 	handler := testPods(decide(func(injector.Request) injector.Decision {
 		t.Error("decided without the namespace's word")
 		return injector.Decision{}

@@ -23,7 +23,7 @@ import (
 	"github.com/agentlet/agentlet/internal/pkitest"
 )
 
-// selfSigned is a certificate for the name, and a pool that trusts it.
+// selfSigned returns a certificate for the name, and a pool that trusts it.
 func selfSigned(t testing.TB, name string, notAfter time.Time) (*tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	leaf, key := pkitest.Sign(t, &x509.Certificate{
@@ -35,7 +35,7 @@ func selfSigned(t testing.TB, name string, notAfter time.Time) (*tls.Certificate
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, pool
 }
 
-// running is a server that a test has started.
+// running is a started server.
 type running struct {
 	admission, health string // URLs
 	client            *http.Client
@@ -74,7 +74,7 @@ func listener(t testing.TB) *net.TCPListener {
 	return l
 }
 
-// call returns status and body.
+// call returns the status and the body.
 func (r *running) call(t *testing.T, method, url string, body []byte) (int, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
@@ -167,7 +167,7 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestShutdownIsNotReadyFirstAndLetsRequestsEnd(t *testing.T) {
+func TestShutdownIsUnreadyFirstAndFinishesRequests(t *testing.T) {
 	certificate, roots := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
 	entered, release := make(chan struct{}), make(chan struct{})
 	server := start(t, Config{
@@ -200,7 +200,7 @@ func TestShutdownIsNotReadyFirstAndLetsRequestsEnd(t *testing.T) {
 			t.Fatal("still ready while ending")
 		}
 	}
-	// Within the delay new requests are still taken.
+	// During the delay the server still accepts requests.
 	if status, _ := server.call(t, http.MethodGet, server.admission+MutatePath, nil); status != http.StatusMethodNotAllowed {
 		t.Errorf("a request within the delay: %d", status)
 	}
@@ -218,8 +218,8 @@ func TestShutdownIsNotReadyFirstAndLetsRequestsEnd(t *testing.T) {
 	}
 }
 
-// A client that keeps its connections, as the API server does over HTTP/1.1, holds none any more when the server closes.
-func TestShutdownTakesLeaveOfKeptConnections(t *testing.T) {
+// A client that keeps its connections, as the API server does with HTTP/1.1, has none left when the server closes.
+func TestShutdownClosesKeptConnections(t *testing.T) {
 	certificate, roots := selfSigned(t, "agentlet.test.svc", time.Now().Add(time.Hour))
 	server := start(t, Config{
 		Decider: realInjector(t), Certificates: &fakeCertificates{certificate: certificate}, ShutdownDelay: time.Second,
@@ -278,7 +278,7 @@ func TestRunSaysWhichPortIsTaken(t *testing.T) {
 	}
 }
 
-// A client that sends its header or its body slowly is cut off.
+// The server closes the connection of a client that sends its header or its body slowly.
 func TestASlowClientHoldsNothing(t *testing.T) {
 	for name, test := range map[string]struct {
 		sends string
@@ -300,7 +300,7 @@ func TestASlowClientHoldsNothing(t *testing.T) {
 				if _, err := io.WriteString(client, test.sends); err != nil {
 					t.Fatal(err)
 				}
-				_, _ = io.Copy(io.Discard, bufio.NewReader(client)) // until the server hangs up
+				_, _ = io.Copy(io.Discard, bufio.NewReader(client)) // until the server closes it
 				if took := time.Since(began); took > test.bound+time.Second {
 					t.Errorf("cut off after %s, want %s", took, test.bound)
 				}
@@ -315,8 +315,8 @@ func TestASlowClientHoldsNothing(t *testing.T) {
 	}
 }
 
-// A client that does not read its answer is cut off, too.
-func TestAClientThatDoesNotListenHoldsNothing(t *testing.T) {
+// The server closes the connection of a client that doesn't read its answer, too.
+func TestAClientThatReadsNoAnswerHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, serverSide := net.Pipe()
 		server := newHTTPServer(testMutator(realInjector(t)), slog.New(slog.DiscardHandler))

@@ -32,7 +32,7 @@ func meta(key string, value any) edit {
 	return func(object, _ map[string]any) { object["metadata"].(map[string]any)[key] = value }
 }
 
-// deployment is one with an annotated template, as the API server sends it.
+// deployment is a Deployment with an annotated template, as the API server sends it.
 func deployment(edits ...edit) map[string]any {
 	template := map[string]any{
 		"metadata": map[string]any{
@@ -57,7 +57,7 @@ func deployment(edits ...edit) map[string]any {
 	return object
 }
 
-// as makes a Deployment an object of another kind, with its template where that kind has it.
+// as turns a Deployment into an object of another kind, with the template at that kind's path.
 func as(object map[string]any, version, kind string) map[string]any {
 	object["apiVersion"], object["kind"] = version, kind
 	if spec := object["spec"].(map[string]any); kind == "CronJob" {
@@ -66,7 +66,7 @@ func as(object map[string]any, version, kind string) map[string]any {
 	return object
 }
 
-// before puts a container in front of the others.
+// before inserts a container before the others.
 func before(_, template map[string]any) {
 	spec := template["spec"].(map[string]any)
 	spec["containers"] = append([]any{map[string]any{"name": "first", "image": "x"}}, spec["containers"].([]any)...)
@@ -90,7 +90,7 @@ func workloadReview(t *testing.T, object, old map[string]any) []byte {
 	})
 }
 
-func TestEveryKindsErrorsAreToldAtOnceWithTheirPlaces(t *testing.T) {
+func TestErrorsOfEveryKindAreReportedAtOnceWithTheirPaths(t *testing.T) {
 	for _, kind := range []struct{ version, kind, at string }{
 		{"apps/v1", "Deployment", "spec.template."},
 		{"apps/v1", "StatefulSet", "spec.template."},
@@ -126,7 +126,7 @@ func TestEveryKindsErrorsAreToldAtOnceWithTheirPlaces(t *testing.T) {
 	}
 }
 
-func TestWhatIsAcceptedOfAWorkload(t *testing.T) {
+func TestAcceptedWorkloads(t *testing.T) {
 	const ajar = `agentlet.dev/gate]: Invalid value: "ajar"`
 	controller := meta("ownerReferences", []any{map[string]any{
 		"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "1", "controller": true,
@@ -199,7 +199,7 @@ func TestWhatIsAcceptedOfAWorkload(t *testing.T) {
 	}
 }
 
-// What can't be judged is left to failurePolicy, which is Ignore.
+// A workload that can't be reviewed is left to the failurePolicy, which is Ignore.
 func TestAWorkloadThatCantBeReadIsNotDenied(t *testing.T) {
 	unknown := &fakeNamespaces{problem: errors.New("not read yet")}
 	for name, test := range map[string]struct {
@@ -221,7 +221,7 @@ func TestAWorkloadThatCantBeReadIsNotDenied(t *testing.T) {
 	}
 }
 
-func TestOtherOperationsOnWorkloadsAreNotJudged(t *testing.T) {
+func TestOtherOperationsOnWorkloadsAreNotReviewed(t *testing.T) {
 	fail := decide(func(injector.Request) injector.Decision { t.Error("judged"); return injector.Decision{} })
 	for name, change := range map[string]func(request map[string]any){
 		"delete":  func(r map[string]any) { r["operation"], r["object"] = admissionv1.Delete, nil },

@@ -13,7 +13,7 @@ import (
 
 const consulPrefix = "consul.hashicorp.com/"
 
-// consul-k8s' keys: those of its catalog sync, which reads them on Services, and those by which a pod is in its mesh.
+// Keys of consul-k8s: those of its catalog sync, which reads them on Services, and those that put a pod into its mesh.
 const (
 	consulName   = consulPrefix + "service-name"
 	consulPort   = consulPrefix + "service-port"
@@ -26,8 +26,8 @@ const (
 	connectInjectStatus = consulPrefix + "connect-inject-status"
 )
 
-// syncedTag is the tag by which catalog sync knows its own entries. It deregisters every instance of a service of its own
-// that has this tag and is not one of its entries, on whatever node.
+// syncedTag is the tag by which catalog sync recognizes its entries. It deregisters each instance with this tag of a service
+// that it syncs, on any node, if the instance is not one of its entries.
 const syncedTag = "k8s"
 
 var consulK8s = translator{
@@ -50,7 +50,7 @@ var consulK8s = translator{
 	},
 }
 
-// definition is a service in the contract's structured form. All scalars are texts there.
+// definition is a service in the contract's structured form. All scalars are strings there.
 type definition struct {
 	Name    string            `json:"name,omitempty"`
 	Port    string            `json:"port,omitempty"`
@@ -63,8 +63,8 @@ type weights struct {
 	Passing string `json:"passing"`
 }
 
-// fromConsulK8s translates annotations with a name or service-sync into the structured form, which has room for weights and
-// for any meta.
+// fromConsulK8s translates annotations with a name or service-sync into the structured form, which can express weights and any
+// meta.
 func fromConsulK8s(annotations map[string]string) Translation {
 	var t Translation
 	if value, ok := annotations[consulSync]; ok {
@@ -98,7 +98,7 @@ func fromConsulK8s(annotations map[string]string) Translation {
 	}
 	for key, value := range annotations {
 		if len(d.Meta) == maxItems {
-			break // more than a service may have
+			break // a service may not have more
 		}
 		if name, ok := strings.CutPrefix(key, consulMeta); ok && name != "" {
 			if d.Meta == nil {
@@ -113,13 +113,13 @@ func fromConsulK8s(annotations map[string]string) Translation {
 	return t
 }
 
-// meshed reports whether consul-k8s' connect-inject has or will have the pod.
+// meshed reports whether consul-k8s' connect-inject has injected the pod, or will.
 func meshed(annotations map[string]string) bool {
 	asked, _ := strconv.ParseBool(strings.TrimSpace(annotations[connectInject]))
 	return asked || has(annotations, connectInjectStatus)
 }
 
-// number is a port as the contract writes numbers; consul-k8s takes Go's other ways of writing one. A name is left as it is.
+// number rewrites a port in the contract's form, because consul-k8s also accepts Go's other forms of numbers. Names stay.
 func number(text string) string {
 	text = strings.TrimSpace(text)
 	if n, err := strconv.ParseInt(text, 0, 64); err == nil {
@@ -128,8 +128,8 @@ func number(text string) string {
 	return text
 }
 
-// splitTags splits at commas, of which a backslash makes a part of a tag, and leaves out what is empty. It ends at
-// maxItems, which are more than a service may have.
+// splitTags splits at commas that have no backslash before them, and drops empty tags. It stops at maxItems, which is more than
+// a service may have.
 func splitTags(text string) (tags []string) {
 	var tag strings.Builder
 	for more := true; more && len(tags) < maxItems; {
@@ -148,12 +148,12 @@ func splitTags(text string) (tags []string) {
 	return tags
 }
 
-// encode writes the one service as a list in JSON, which is YAML.
+// encode the service as a list in JSON, which is also YAML.
 func encode(d definition) string {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
-	if encoder.Encode([]definition{d}) != nil { // texts alone: it can't fail
+	if encoder.Encode([]definition{d}) != nil { // strings can't fail to encode
 		return ""
 	}
 	return strings.TrimSuffix(text.String(), "\n")

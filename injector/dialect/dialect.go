@@ -1,10 +1,9 @@
 // Package dialect translates the pod annotations of other systems that register pods in Consul into those of the contract.
-// It is done once, at admission, so that everything after it knows one language. It is pure: annotations in, annotations,
+// It does so once, at admission, so that all other code knows only the contract. It is pure: annotations in; annotations,
 // warnings and errors out.
 //
-// What a pod says in the contract's keys counts. One that names its services there is read in no other dialect, so that
-// taking the old annotations out at last changes nothing. Otherwise a key of the contract wins over the translation of
-// the same key.
+// Annotations of the contract take precedence. If they name the pod's services, no dialect is read, so that nothing changes
+// when the old annotations are removed at last. Otherwise a key of the contract wins over the translation of the same key.
 package dialect
 
 import (
@@ -17,7 +16,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// Dialect is another system whose pod annotations are understood.
+// Dialect is another system whose pod annotations can be translated.
 type Dialect string
 
 // The dialects.
@@ -38,40 +37,40 @@ func Named(names []string) []Dialect {
 	return dialects
 }
 
-// SkipReason says why a pod with a dialect's annotations is left alone.
+// SkipReason says why a pod with a dialect's annotations is skipped.
 type SkipReason string
 
-// The reasons to leave a pod alone.
+// The reasons to skip a pod.
 const (
-	// OptedOut: the pod says no in the dialect's own way.
+	// OptedOut: the pod opts out by the dialect's annotation.
 	OptedOut SkipReason = "OptedOut"
-	// Meshed: the system registers the pod in a way that has no room for another.
+	// Meshed: the pod is in the system's own mesh, which registers it.
 	Meshed SkipReason = "Meshed"
 )
 
-// Translation is what was made of a pod's annotations. The zero Translation is that of a pod that speaks no dialect.
+// Translation of a pod's annotations. The zero Translation is that of a pod without annotations of a dialect.
 type Translation struct {
-	// Annotations to add to the pod, which has none of these keys. Nil where the pod is left alone.
+	// Annotations to add to the pod, which has none of these keys. Nil where the pod is skipped.
 	Annotations map[string]string
-	// Errors are errors in what has no counterpart that could be judged; the rest shows when the translated pod is.
+	// Errors are those of annotations without a counterpart. All others are found when the translated pod is parsed.
 	Errors field.ErrorList
-	// Warnings are for what has no effect, or needs a person.
+	// Warnings are about annotations that have no effect, or need a person's attention.
 	Warnings []registration.Warning
-	// Origins of Annotations, for the words of what is said of the translated pod.
+	// Origins of Annotations, so that messages about the translated pod name the original annotations.
 	Origins registration.Origins
-	// Left is empty unless the pod asks for a registration in a dialect, and is left alone on purpose.
+	// Left is the reason for which a pod that requests a registration in a dialect is skipped; else empty.
 	Left SkipReason
 
 	sources []source
 }
 
-// translator knows one dialect.
+// translator of one dialect.
 type translator struct {
-	// asks reports whether annotations ask for a registration.
+	// asks reports whether annotations request a registration.
 	asks func(annotations map[string]string) bool
-	// translate is called with annotations that ask for one.
+	// translate is called with annotations that request one.
 	translate func(annotations map[string]string) Translation
-	// lead is the annotation that asks, or the usual one of them; prefix starts all of them.
+	// lead is the annotation that requests one, or the usual one of several; all annotations begin with prefix.
 	lead, prefix string
 	keys         []Key
 	// gate is a condition that pods of the system may have as a readiness gate; empty: none.
@@ -80,8 +79,8 @@ type translator struct {
 
 var translators = map[Dialect]*translator{KatalogSync: &katalogSync, ConsulK8s: &consulK8s}
 
-// Translate reads a pod's annotations in the dialects that are on. The first one in which the pod asks for a registration
-// counts. The annotations are only read.
+// Translate reads a pod's annotations in the configured dialects, and translates the first one in which the pod requests a
+// registration. It doesn't change the annotations.
 func Translate(annotations map[string]string, on []Dialect) Translation {
 	if ours := lead(annotations); ours != "" {
 		return Translation{Warnings: notRead(annotations, on, ours)}
@@ -117,7 +116,7 @@ func lead(annotations map[string]string) string {
 	return ""
 }
 
-// notRead warns of each of the dialects in which annotations ask for a registration beside what counts.
+// notRead warns of each further dialect in which the annotations request a registration, and which is not read.
 func notRead(annotations map[string]string, on []Dialect, counts string) (warnings []registration.Warning) {
 	for _, d := range on {
 		if s := translators[d]; s != nil && s.asks(annotations) && s.translate(annotations).Left == "" {
@@ -127,8 +126,8 @@ func notRead(annotations map[string]string, on []Dialect, counts string) (warnin
 	return warnings
 }
 
-// ineffective warns of a system's annotations on a pod that doesn't ask for a registration. Those of consul-k8s have other
-// readers.
+// ineffective warns of a system's annotations on a pod that doesn't request a registration. It leaves out those of consul-k8s,
+// because consul-k8s itself may read them.
 func ineffective(annotations map[string]string, on []Dialect) []registration.Warning {
 	if !slices.Contains(on, KatalogSync) {
 		return nil
@@ -145,8 +144,8 @@ func ineffective(annotations map[string]string, on []Dialect) []registration.War
 	return []registration.Warning{warning(first, "annotations %s… have no effect without %s", katalogSync.prefix, katalogSync.lead)}
 }
 
-// Gates returns the conditions of the dialects that are on which a pod of the old system may have as readiness gates.
-// Nobody sets them once that system is gone.
+// Gates returns the conditions that pods of the configured dialects' systems may have as readiness gates. Nothing sets them
+// once such a system is gone.
 func Gates(on []Dialect) (gates []string) {
 	for _, d := range on {
 		if s := translators[d]; s != nil && s.gate != "" {
@@ -160,11 +159,11 @@ func Gates(on []Dialect) (gates []string) {
 type Key struct {
 	// Name is the full key. A part in capitals stands for any.
 	Name string
-	// Ours is what it becomes: a key of the contract, or a part of one; empty where it has no counterpart.
+	// Ours is its counterpart: a key of the contract, or a part of one; empty where there is none.
 	Ours string
 	// Form of its values where that is not the contract's.
 	Form string
-	// Doc says what is different, or what replaces it; empty where it means the same.
+	// Doc says what differs, or what replaces it; empty where it means the same.
 	Doc string
 }
 

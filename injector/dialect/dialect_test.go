@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// annotations are a pod's; a key without a slash is katalog-sync's.
+// annotations of a pod; a key without a slash is one of katalog-sync.
 type annotations map[string]string
 
 // pod declares http=8080 and admin=9090.
@@ -35,7 +35,7 @@ func (a annotations) pod() *corev1.Pod {
 	return pod
 }
 
-// read is what the injector makes of a pod: the translation, and the pod with it.
+// read returns the translation as the injector gets it, and the translated pod.
 func read(pod *corev1.Pod, on ...Dialect) (Translation, *corev1.Pod) {
 	t := Translate(pod.Annotations, on)
 	translated := pod.DeepCopy()
@@ -46,7 +46,7 @@ func read(pod *corev1.Pod, on ...Dialect) (Translation, *corev1.Pod) {
 	return t, translated
 }
 
-// services are those that a pod registers; it has no errors.
+// services returns the registration of a pod without errors.
 func services(t *testing.T, pod *corev1.Pod, on ...Dialect) *registration.Registration {
 	t.Helper()
 	translation, translated := read(pod, on...)
@@ -57,7 +57,7 @@ func services(t *testing.T, pod *corev1.Pod, on ...Dialect) *registration.Regist
 	return reg
 }
 
-// errors are the texts of a pod's errors.
+// errorsOf returns the texts of a pod's errors.
 func errorsOf(pod *corev1.Pod, on ...Dialect) (texts []string) {
 	translation, translated := read(pod, on...)
 	_, _, errs := registration.Lint(translated, nil, translation.Origins)
@@ -96,13 +96,13 @@ func wantWarnings(t *testing.T, got []registration.Warning, want ...string) {
 	}
 }
 
-// TestWhoCounts holds which of several systems' annotations on one pod are read.
-func TestWhoCounts(t *testing.T) {
+// TestPrecedence: which of several systems' annotations on one pod are read.
+func TestPrecedence(t *testing.T) {
 	const ours = contract.ServiceNames
 	for name, test := range map[string]struct {
 		pod      annotations
 		on       []Dialect
-		names    string // registered; empty: left alone
+		names    string // registered; empty: the pod is skipped
 		left     SkipReason
 		warnings []string
 	}{
@@ -157,7 +157,7 @@ func TestGates(t *testing.T) {
 	}
 }
 
-// TestKeys holds that what the docs say of a key is what becomes of it.
+// TestKeys: each key is translated as the docs say.
 func TestKeys(t *testing.T) {
 	for _, d := range All() {
 		if len(Keys(d)) == 0 {
@@ -183,8 +183,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestTwice holds that a translated pod has nothing left to translate, and that the old annotations can go.
-func TestTwice(t *testing.T) {
+// TestTranslatingTwice: a translated pod has nothing left to translate, and the old annotations can be removed.
+func TestTranslatingTwice(t *testing.T) {
 	for _, pod := range []*corev1.Pod{
 		annotations{"service-names": "web,api", "service-port-api": "9", "service-tags": "a", "sidecar": "s", "service-check-ttl": "20s"}.pod(),
 		annotations{consulName: "web", consulTags: "a", consulWeight: "3"}.pod(),
@@ -203,9 +203,9 @@ func TestTwice(t *testing.T) {
 	}
 }
 
-// TestSaidOfTheAuthorsAnnotations holds that what is said of a translated pod is about annotations that its author has written,
-// and names them.
-func TestSaidOfTheAuthorsAnnotations(t *testing.T) {
+// TestMessagesNameTheOriginalAnnotations: errors and warnings about a translated pod are at the annotations that its author has
+// written, and name them.
+func TestMessagesNameTheOriginalAnnotations(t *testing.T) {
 	for name, test := range map[string]struct {
 		pod            annotations
 		errs, warnings []string // KEY: a part of the message

@@ -11,9 +11,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// FuzzTranslate holds of any annotations that they are only read, that the translation adds keys of the contract alone and
-// none that the pod has, that it is the same each time, that translating twice is translating once, and that every
-// error names an annotation.
+// FuzzTranslate checks for any annotations that they are not changed, that the translation adds only keys of the contract that
+// the pod doesn't have, that it is deterministic and idempotent, and that every error names an annotation.
 func FuzzTranslate(f *testing.F) {
 	f.Add("web,api", "8080", `a\,b`, "k:v", "20s", "3", "true", "service-port-web", "x")
 	f.Add("", "", "", "", "", "", "", "", "")

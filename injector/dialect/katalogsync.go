@@ -14,7 +14,7 @@ import (
 
 const katalogPrefix = "katalog-sync.wish.com/"
 
-// katalog-sync's keys that are more than a name here.
+// Keys of katalog-sync that the code refers to.
 const (
 	katalogNames    = katalogPrefix + "service-names"
 	katalogExclude  = katalogPrefix + "container-exclude"
@@ -71,14 +71,14 @@ var katalogKeys = []Key{
 
 var errEscapedComma = errors.New(`it holds \, which is a backslash and a new item to katalog-sync, and a comma to agentlet`)
 
-// maxItems bounds the effort over a list that nobody has judged yet. It is more than a pod or a service may have of anything.
+// maxItems bounds the work on a list that hasn't been validated yet. No list of a pod or a service may have as many.
 const maxItems = 256
 
-// fromKatalogSync translates annotations with service-names. All values keep their form, so that each error in one can be
-// said of it.
+// fromKatalogSync translates annotations with service-names. All values keep their form, so that an error can quote the
+// original annotation.
 func fromKatalogSync(annotations map[string]string) Translation {
 	var t Translation
-	// A pod may not have as many services as would be cut off here.
+	// A pod may not have as many services.
 	names := strings.SplitN(annotations[katalogNames], ",", maxItems)
 	for i := range names {
 		names[i] = strings.TrimSpace(names[i])
@@ -109,7 +109,7 @@ func fromKatalogSync(annotations map[string]string) Translation {
 	return t
 }
 
-// katalogKey finds what is known of a key, or nil; service is the NAME of KEY-NAME.
+// katalogKey finds the description of a key, or nil; service is the NAME of KEY-NAME.
 func katalogKey(key string) (k *Key, service string) {
 	for i := range katalogKeys {
 		k := &katalogKeys[i]
@@ -124,7 +124,7 @@ func katalogKey(key string) (k *Key, service string) {
 	return nil, ""
 }
 
-// carry translates one key with its value as it is.
+// carry translates one key and keeps its value.
 func (t *Translation) carry(annotations map[string]string, key string, k *Key, service string) {
 	value, ours := annotations[key], strings.TrimSuffix(k.Ours, "NAME")+service
 	if strings.Contains(value, `\,`) &&
@@ -136,8 +136,8 @@ func (t *Translation) carry(annotations map[string]string, key string, k *Key, s
 	t.add(annotations, ours, value, registration.Origin{Key: key, Form: k.Form})
 }
 
-// excludeSidecar keeps katalog-sync's own sidecar from counting for readiness, as katalog-sync does: it is ready once the
-// pod is registered, and so could not be waited for.
+// excludeSidecar excludes katalog-sync's own sidecar from the pod's readiness, as katalog-sync does. The sidecar is ready only
+// once the pod is registered, so waiting for it would be a deadlock.
 func (t *Translation) excludeSidecar(annotations map[string]string) {
 	sidecar, ok := annotations[katalogSidecar]
 	if !ok {

@@ -9,22 +9,22 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// source is where a part of the translation comes from.
+// source is the foreign annotation that a part of the translation comes from.
 type source struct {
 	// field is the path in the translated pod.
 	field string
-	// key and value are the foreign annotation's, which need not be there.
+	// key and value of the foreign annotation, which the pod need not have.
 	key, value string
 	there      bool
 }
 
-// source notes where a field of the translated pod comes from.
+// source records where a field of the translated pod comes from.
 func (t *Translation) source(path *field.Path, key string, annotations map[string]string) {
 	value, there := annotations[key]
 	t.sources = append(t.sources, source{path.String(), key, value, there})
 }
 
-// add translates one key, unless the pod has ours already.
+// add an annotation of the contract, unless the pod has it already.
 func (t *Translation) add(annotations map[string]string, ours, value string, from registration.Origin) {
 	if has(annotations, ours) {
 		return
@@ -36,7 +36,7 @@ func (t *Translation) add(annotations map[string]string, ours, value string, fro
 	t.source(annotation(ours), from.Key, annotations)
 }
 
-// warn warns of the foreign annotation with this key.
+// warn about the foreign annotation with this key.
 func (t *Translation) warn(key, format string, args ...any) {
 	t.Warnings = append(t.Warnings, warning(key, format, args...))
 }
@@ -45,8 +45,8 @@ func warning(key, format string, args ...any) registration.Warning {
 	return registration.Warning{Field: annotation(key).String(), Message: fmt.Sprintf(format, args...)}
 }
 
-// MapErrors puts errors that were found in the translated pod at the annotations that it was translated from: those are
-// what the pod's author has written, and can correct. Their details are in the author's words already, by Origins.
+// MapErrors moves errors of the translated pod to the annotations that it was translated from, because the pod's author has
+// written those. The errors' details name them already, by Origins.
 func (t *Translation) MapErrors(errs field.ErrorList) field.ErrorList {
 	if len(t.sources) == 0 {
 		return errs
@@ -66,7 +66,7 @@ func (t *Translation) MapErrors(errs field.ErrorList) field.ErrorList {
 	return mapped
 }
 
-// MapWarnings puts warnings about the translated pod at the annotations that it was translated from, as MapErrors does.
+// MapWarnings does the same to warnings.
 func (t *Translation) MapWarnings(warnings []registration.Warning) []registration.Warning {
 	if len(t.sources) == 0 {
 		return warnings
@@ -81,7 +81,7 @@ func (t *Translation) MapWarnings(warnings []registration.Warning) []registratio
 	return mapped
 }
 
-// sourceOf finds the source of a field or of what it is a part of, the last one of several; nil for a field of the pod's own.
+// sourceOf finds the source of a field, or of the field that contains it; nil for a field that was not translated.
 func (t *Translation) sourceOf(path string) (best *source) {
 	for i := range t.sources {
 		s := &t.sources[i]
@@ -101,7 +101,7 @@ func has(annotations map[string]string, key string) bool {
 // annotation is the path of a pod annotation.
 func annotation(key string) *field.Path { return field.NewPath("metadata", "annotations").Key(key) }
 
-// maxWarnings are as many as are told of one kind.
+// maxWarnings bounds the warnings of one kind.
 const maxWarnings = 20
 
 func atMost(warnings []registration.Warning) []registration.Warning {

@@ -14,7 +14,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// Bounds on a pod, beside those of the decoder's caller.
+// Bounds on a pod, in addition to those of the decoder's caller.
 const (
 	// MaxContainers bounds the containers of a pod, init containers included. No node runs a pod with nearly as many.
 	MaxContainers = 128
@@ -26,9 +26,9 @@ const (
 	maxExponent = 3
 )
 
-// PodFields is the JSON of a pod, or of a template's metadata and specification, as far as the injector reads it. It
-// differs from Kubernetes' own type in two ways, because the JSON may be anybody's: it computes no quantity, which takes
-// time and memory by the power of ten that the quantity names, and an item of a list takes little memory.
+// PodFields has the fields of a pod's JSON, or of a template's, that the injector reads. It differs from Kubernetes' own type
+// in two ways, because any client may have sent the JSON: it doesn't compute quantities, whose time and memory grow with the
+// power of ten in the text, and an item of a list takes little memory.
 type PodFields struct {
 	metav1.TypeMeta
 	Metadata struct {
@@ -69,27 +69,27 @@ type container struct {
 	SecurityContext *securityContext `json:"securityContext"`
 }
 
-// securityContext of a container, or of the pod as a whole, as far as it tells Windows from Linux.
+// securityContext of a container, or of the pod as a whole: only the fields that differ between Windows and Linux.
 type securityContext struct {
 	WindowsOptions *struct {
 		HostProcess *bool `json:"hostProcess"`
 	} `json:"windowsOptions"`
 }
 
-// variable of an environment. Of its source counts that there is one.
+// variable of an environment. Of its source only the presence is read.
 type variable struct {
 	Name      string    `json:"name"`
 	Value     string    `json:"value"`
 	ValueFrom *struct{} `json:"valueFrom"`
 }
 
-// resources of a container, or of the pod as a whole. Others than these two are nobody's business here.
+// resources of a container, or of the pod as a whole. No others are read.
 type resources struct {
 	Limits   quantities `json:"limits"`
 	Requests quantities `json:"requests"`
 }
 
-// quantities as they are written; nil where there is none.
+// quantities in their text form; nil where there is none.
 type quantities struct {
 	CPU    json.RawMessage `json:"cpu"`
 	Memory json.RawMessage `json:"memory"`
@@ -101,7 +101,7 @@ type affinity struct {
 	} `json:"nodeAffinity"`
 }
 
-// volume with the sources that an injected one can have. They are decoded where the name is that of an injected one.
+// volume with the sources of injected ones. They are decoded only where the name is that of an injected one.
 type volume struct {
 	Name      string          `json:"name"`
 	Projected json.RawMessage `json:"projected"`
@@ -129,8 +129,8 @@ type emptyDir struct {
 	SizeLimit json.RawMessage      `json:"sizeLimit"`
 }
 
-// Pod returns the fields in Kubernetes' own type, or all errors by which this is no pod that the API server would
-// accept. The pod shares memory with f.
+// Pod returns the fields in Kubernetes' own type, or all errors for which the API server would reject the pod. The pod shares
+// memory with f.
 func (f *PodFields) Pod() (*corev1.Pod, error) {
 	if errs := f.tooMuch(); len(errs) > 0 {
 		return nil, errs.ToAggregate()
@@ -166,7 +166,7 @@ func (f *PodFields) Pod() (*corev1.Pod, error) {
 	return pod, r.errs.ToAggregate()
 }
 
-// tooMuch is what the pod has more of than it may.
+// tooMuch returns an error for each bound that the pod exceeds.
 func (f *PodFields) tooMuch() (errs field.ErrorList) {
 	size := 0
 	for key, value := range f.Metadata.Annotations {
@@ -200,7 +200,7 @@ func (c *securityContext) windowsOptions() *corev1.WindowsSecurityContextOptions
 // spec is the path of the specification.
 var spec = field.NewPath("spec")
 
-// reading turns fields into Kubernetes' types and gathers what is wrong with them. Paths are functions: most are never asked for.
+// reading converts fields into Kubernetes' types and collects errors. Paths are functions, because most are never needed.
 type reading struct{ errs field.ErrorList }
 
 func (r *reading) containers(list string, from []*container) []corev1.Container {
@@ -210,7 +210,7 @@ func (r *reading) containers(list string, from []*container) []corev1.Container 
 	containers := make([]corev1.Container, len(from))
 	for i, c := range from {
 		if c == nil {
-			continue // the API server will say so
+			continue // the API server will report it
 		}
 		containers[i] = corev1.Container{
 			Name: c.Name, Args: c.Args, Env: environment(c.Env), Ports: c.Ports, Lifecycle: c.Lifecycle,
@@ -240,7 +240,7 @@ func environment(from []variable) []corev1.EnvVar {
 	return env
 }
 
-// elsewhere stands for any source of a variable.
+// elsewhere is the source of each variable that has any.
 var elsewhere corev1.EnvVarSource
 
 func (r *reading) volumes(from []volume) []corev1.Volume {
@@ -304,7 +304,7 @@ func decode[T any](r *reading, at *field.Path, raw json.RawMessage, into *T) {
 	}
 }
 
-// requirements of a container, or of the pod, which is at a path.
+// requirements converts those of a container, or of the pod, at this path.
 func (r *reading) requirements(at func() *field.Path, from *resources, into *corev1.ResourceRequirements) {
 	for _, one := range [...]struct {
 		list string
@@ -330,7 +330,7 @@ func (r *reading) put(at func() *field.Path, list string, name corev1.ResourceNa
 	(*into)[name] = q
 }
 
-// quantity reads one; ok is false where there is none, or it is wrong.
+// quantity parses a quantity; ok is false where there is none, or it is invalid.
 func (r *reading) quantity(at func() *field.Path, raw json.RawMessage) (q resource.Quantity, ok bool) {
 	if raw == nil {
 		return q, false
@@ -345,8 +345,8 @@ func (r *reading) quantity(at func() *field.Path, raw json.RawMessage) (q resour
 
 var errQuantity = errors.New("must be a quantity such as 250m or 64Mi")
 
-// parseQuantity reads a quantity that is written as a text or as a number; null is zero, as Kubernetes has it. It looks at
-// the form first, because what ParseQuantity takes grows with the power of ten that an exponent names.
+// parseQuantity parses a quantity in a JSON string or number; null is zero, as in Kubernetes. It checks the form first, because
+// the time of ParseQuantity grows with the exponent.
 func parseQuantity(raw json.RawMessage) (resource.Quantity, error) {
 	if len(raw) > maxQuantity {
 		return resource.Quantity{}, errQuantity

@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Of what is decoded nothing may take more than its text: no quantity, whatever a later release of Kubernetes' types holds, and
-// nothing of any type.
+// No decoded field may take more memory than its text: none is a quantity, also in later releases of Kubernetes' types, and none
+// is of any type.
 func TestFieldsHoldNoQuantities(t *testing.T) {
 	seen := map[reflect.Type]bool{}
 	var look func(at string, of reflect.Type)
@@ -73,7 +73,7 @@ func TestQuantities(t *testing.T) {
 	}
 }
 
-func TestEveryWrongQuantityIsTold(t *testing.T) {
+func TestEveryInvalidQuantityIsReported(t *testing.T) {
 	const far = `"1e-999999999"`
 	_, err := Pod([]byte(`{"spec":{"resources":{"limits":{"memory":` + far + `}},"initContainers":[{},{"resources":{"requests":{"cpu":` + far + `}}}],` +
 		`"volumes":[{"name":"agentlet-proxy-tmp","emptyDir":{"sizeLimit":` + far + `}},{"name":"agentlet-identity","projected":7}]}}`))
@@ -89,8 +89,8 @@ func TestEveryWrongQuantityIsTold(t *testing.T) {
 	}
 }
 
-// What is not read can be anything.
-func TestWhatIsNotReadIsNotComputed(t *testing.T) {
+// Fields that are not read can have any value.
+func TestUnreadFieldsAreNotComputed(t *testing.T) {
 	const far = `"1e-999999999"`
 	pod, err := Pod([]byte(`{"spec":{"overhead":{"cpu":` + far + `},"volumes":[{"name":"a","emptyDir":{"sizeLimit":` + far + `}},{"name":"b","ephemeral":7}],` +
 		`"containers":[null,{"env":[{"name":"A","valueFrom":{"resourceFieldRef":{"divisor":` + far + `}}}],"resources":{"limits":{"example.com/x":` + far + `}}}]},` +

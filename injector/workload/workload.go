@@ -1,4 +1,4 @@
-// Package workload knows where objects of Kubernetes' own kinds hold the pod, or the template of their pods.
+// Package workload finds the pod, or the pod template, in objects of Kubernetes' own kinds.
 package workload
 
 import (
@@ -12,8 +12,8 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// templates are the places of a pod in the kinds that have one. A kind of another group that bears such a name is told
-// apart by its API version.
+// templates are the paths of the pod template in the kinds that have one. The API version distinguishes them from kinds of
+// other groups with the same name.
 var templates = map[string][]string{
 	"v1/Pod":                   {},
 	"v1/PodTemplate":           {"template"},
@@ -26,14 +26,14 @@ var templates = map[string][]string{
 	"batch/v1/CronJob":         {"spec", "jobTemplate", "spec", "template"},
 }
 
-// Path returns the steps from an object of the kind to its pod or template, which are none where the object is the pod; ok
-// is false for a kind without one. The caller does not change it.
+// Path returns the steps from an object of this kind to its pod or template; none where the object is the pod. ok is false for
+// a kind without one. The path is read-only.
 func Path(apiVersion, kind string) (path []string, ok bool) {
 	path, ok = templates[apiVersion+"/"+kind]
 	return path, ok
 }
 
-// Object is the JSON of an object that may hold a template, as far as it is read.
+// Object has the fields that are read of an object that may hold a template.
 type Object struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -57,10 +57,10 @@ type template struct {
 	Template json.RawMessage `json:"template"`
 }
 
-// presence of anything but null.
+// presence of any value except null.
 type presence struct{}
 
-// UnmarshalJSON takes anything.
+// UnmarshalJSON accepts any value.
 func (*presence) UnmarshalJSON([]byte) error { return nil }
 
 // Terminating reports whether the object is being deleted.
@@ -76,7 +76,7 @@ func (o *Object) Controlled() bool {
 	return false
 }
 
-// TemplateAt returns what the object holds at a path of a template.
+// TemplateAt returns the template at a path.
 func (o *Object) TemplateAt(path []string) (raw []byte, err error) {
 	switch len(path) {
 	case 1:
@@ -92,7 +92,7 @@ func (o *Object) TemplateAt(path []string) (raw []byte, err error) {
 	return raw, nil
 }
 
-// Template returns what the JSON of an object holds at the path.
+// Template returns the value at a path of an object's JSON.
 func Template(object []byte, path []string) ([]byte, error) {
 	if len(path) == 0 {
 		return object, nil
@@ -104,8 +104,7 @@ func Template(object []byte, path []string) ([]byte, error) {
 	return o.TemplateAt(path)
 }
 
-// Pod reads a pod, or a template's metadata and specification as those of a pod, as far as the injector reads them
-// (PodFields).
+// Pod decodes a pod, or a template as if it were a pod, with the fields that the injector reads (PodFields).
 func Pod(template []byte) (*corev1.Pod, error) {
 	var fields PodFields
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(template, &fields); err != nil {
@@ -114,10 +113,10 @@ func Pod(template []byte) (*corev1.Pod, error) {
 	return fields.Pod()
 }
 
-// namespaceField begins the fields of what the injector finds wrong with the namespace instead of the pod.
+// namespaceField begins the fields of the injector's errors that are about the namespace and not the pod.
 const namespaceField = "namespace."
 
-// AtPath says an error in a pod as one of the object that holds it at the path.
+// AtPath moves an error of a pod into the object that holds the pod at this path.
 func AtPath(path []string, err *field.Error) *field.Error {
 	if len(path) == 0 || strings.HasPrefix(err.Field, namespaceField) {
 		return err
@@ -127,7 +126,7 @@ func AtPath(path []string, err *field.Error) *field.Error {
 	return &moved
 }
 
-// at is a path as the API machinery writes it; nil for none.
+// at converts steps into a field path; nil where there are none.
 func at(steps []string) (path *field.Path) {
 	for _, step := range steps {
 		if i, err := strconv.Atoi(step); err == nil {

@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-func TestTheTemplateAndItsErrorsHaveTheirPlaces(t *testing.T) {
+func TestErrorsNameTheTemplatesPath(t *testing.T) {
 	invalid := field.Invalid(field.NewPath("metadata", "annotations").Key("agentlet.dev/gate"), "ajar", "x")
 	for _, test := range []struct{ version, kind, object, path string }{
 		{"v1", "Pod", `{"spec":{"containers":[{"name":"x"}]}}`, ""},
@@ -41,7 +41,7 @@ func TestAnErrorOfTheNamespaceStaysWhereItIs(t *testing.T) {
 	}
 }
 
-func TestWhatHoldsNoTemplate(t *testing.T) {
+func TestObjectsWithoutATemplate(t *testing.T) {
 	for _, kind := range [][2]string{{"v1", "ConfigMap"}, {"example.com/v1", "Deployment"}, {"", ""}} {
 		if path, ok := Path(kind[0], kind[1]); ok {
 			t.Errorf("%v has one at %v", kind, path)

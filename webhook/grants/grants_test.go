@@ -18,8 +18,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// A namespace's story, from the first injected pod to the last.
-func TestAccountsAreBoundAsLongAsTheyAreNeeded(t *testing.T) {
+// From the first injected pod of a namespace to the last.
+func TestAccountsAreBoundWhilePodsNeedThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, namespace(shop, contract.InjectEnabled), plainPod(shop, "plain", "other"))
 		defer background(t, c.grants().Run)()
@@ -48,7 +48,7 @@ func TestAccountsAreBoundAsLongAsTheyAreNeeded(t *testing.T) {
 	})
 }
 
-func TestAnAccountThatIsNeededAgainInTimeStays(t *testing.T) {
+func TestAnAccountThatIsNeededAgainSoonStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := injectedPod(shop, "web-0", "web")
 		c := newCluster(t, namespace(shop, contract.InjectEnabled), pod)
@@ -70,7 +70,7 @@ func TestAnAccountThatIsNeededAgainInTimeStays(t *testing.T) {
 	})
 }
 
-func TestWithoutTheLabelNothingIsAddedAndWhatIsNeededStays(t *testing.T) {
+func TestWithoutTheLabelOnlyNeededGrantsStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := injectedPod(shop, "web", "web")
 		c := newCluster(t, namespace(shop, contract.InjectEnabled), pod,
@@ -98,7 +98,7 @@ func TestWithoutTheLabelNothingIsAddedAndWhatIsNeededStays(t *testing.T) {
 	})
 }
 
-func TestNothingIsGrantedBeforeThePoliciesAndNothingIsTakenWithThem(t *testing.T) {
+func TestPoliciesAreNeededForNewGrantsOnly(t *testing.T) {
 	for _, name := range testPolicies {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestNothingIsGrantedBeforeThePoliciesAndNothingIsTakenWithThem(t *testing.T
 	}
 }
 
-func TestReadySaysEverythingThatIsMissing(t *testing.T) {
+func TestReadyNamesEverythingThatIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		for _, name := range testPolicies {
@@ -150,7 +150,7 @@ func TestReadySaysEverythingThatIsMissing(t *testing.T) {
 	})
 }
 
-func TestWhatOthersWriteIsPutBack(t *testing.T) {
+func TestForeignChangesAreUndone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "web", "web"))
 		defer background(t, c.grants().Run)()
@@ -167,7 +167,7 @@ func TestWhatOthersWriteIsPutBack(t *testing.T) {
 	})
 }
 
-func TestAnothersBindingIsLeftAlone(t *testing.T) {
+func TestAForeignBindingIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		theirs := &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: testBinding},
@@ -193,7 +193,7 @@ func TestAnothersBindingIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestARefusedWriteIsTriedAgainWithBackoff(t *testing.T) {
+func TestARefusedWriteIsRetriedWithBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, namespace(shop, contract.InjectEnabled))
 		refuses := time.Now().Add(time.Hour)
@@ -218,7 +218,7 @@ func TestARefusedWriteIsTriedAgainWithBackoff(t *testing.T) {
 	})
 }
 
-// A terminating namespace takes nothing new; that is nobody's failure, and no reason to go on asking.
+// A terminating namespace accepts no new objects. That is no failure, and is not retried.
 func TestATerminatingNamespaceIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, namespace(shop, contract.InjectEnabled))
@@ -228,7 +228,7 @@ func TestATerminatingNamespaceIsLeftAlone(t *testing.T) {
 		defer background(t, c.grants().Run)()
 		c.create(injectedPod(shop, "web", "web"))
 		time.Sleep(resync / 2)
-		// Once for each event at most: the pod's, and that of the first list.
+		// At most once for each event: that of the pod, and that of the first list.
 		if n := tries.Load(); n < 1 || n > 2 {
 			t.Errorf("%d tries", n)
 		}
@@ -262,7 +262,7 @@ func TestReplicasAndRestartsAgree(t *testing.T) {
 	})
 }
 
-// The namespaces are listed and watched once for the admission and the grants, by whoever gives the informer.
+// Admission and grants share one list and watch of the namespaces.
 func TestNamespacesAreWatchedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "web", "web"))
@@ -281,7 +281,7 @@ func TestNamespacesAreWatchedOnce(t *testing.T) {
 		if lists != 1 {
 			t.Errorf("listed %d times", lists)
 		}
-		// Its failures could not be counted any more.
+		// The failures of a running informer can't be counted.
 		if _, err := New(Config{Client: c, Namespaces: g.namespaces.Informer()}); err == nil {
 			t.Error("New takes an informer that runs already")
 		}
@@ -305,20 +305,20 @@ func TestManyNamespaces(t *testing.T) {
 				t.Errorf("%s: %s", name, got)
 			}
 		}
-		// One may be repeated before its own event is seen.
+		// A write may be repeated before its own event arrives.
 		if n := c.writes(); n > 2*len(names) {
 			t.Errorf("%d writes for %d namespaces", n, len(names))
 		}
 	})
 }
 
-func TestAFightOverABindingIsFoughtSlowly(t *testing.T) {
+func TestCreationsOfABindingAreRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, namespace(shop, contract.InjectEnabled), injectedPod(shop, "web", "web"))
 		defer background(t, c.grants().Run)()
 		c.want("labelled", shop, "web")
 		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
-			_ = c.RbacV1().RoleBindings(shop).Delete(t.Context(), testBinding, metav1.DeleteOptions{}) // gone already, mostly
+			_ = c.RbacV1().RoleBindings(shop).Delete(t.Context(), testBinding, metav1.DeleteOptions{}) // usually it is absent
 		}
 		created := 0
 		for _, action := range c.Actions() {
@@ -334,8 +334,8 @@ func TestAFightOverABindingIsFoughtSlowly(t *testing.T) {
 	})
 }
 
-// Until it is known which pods there are, nobody's right is taken: a webhook that starts while lists fail knows nothing.
-func TestNothingIsTakenBeforeThePodsAreKnown(t *testing.T) {
+// A webhook that starts while lists fail removes no grant before the pods are listed.
+func TestNoGrantIsRemovedBeforeThePodsAreListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := injectedPod(shop, "web", "web")
 		c := newCluster(t, namespace(shop, contract.InjectEnabled), pod, &rbacv1.RoleBinding{
@@ -345,7 +345,7 @@ func TestNothingIsTakenBeforeThePodsAreKnown(t *testing.T) {
 		})
 		var lists atomic.Bool
 		c.PrependReactor("list", "pods", func(k8stesting.Action) (bool, runtime.Object, error) {
-			// One of the errors for which client-go does not wait by the wall clock.
+			// For this error client-go doesn't wait by the wall clock.
 			return !lists.Load(), nil, apierrors.NewResourceExpired("not now")
 		})
 		defer background(t, c.grants().Run)()
@@ -361,8 +361,8 @@ func TestNothingIsTakenBeforeThePodsAreKnown(t *testing.T) {
 	})
 }
 
-// A binding that was changed, or made anew, since it was seen is not deleted.
-func TestADeletionNamesWhatWasSeen(t *testing.T) {
+// A binding that was changed or created again since it was observed is not deleted.
+func TestADeletionNamesTheObservedVersion(t *testing.T) {
 	seen := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: testBinding, UID: "uid", ResourceVersion: "7"}}
 	c := newCluster(t, seen)
 	c.must(newController(c.grants().Grants).delete(t.Context(), seen))

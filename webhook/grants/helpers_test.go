@@ -36,7 +36,7 @@ type cluster struct {
 	t testing.TB
 }
 
-// newCluster has the policy in force, and these objects.
+// newCluster is a cluster with the policy in force and these objects.
 func newCluster(t testing.TB, objects ...runtime.Object) *cluster {
 	t.Helper()
 	for _, name := range testPolicies {
@@ -63,7 +63,7 @@ func policyObjects(name string) (*admissionregistrationv1.ValidatingAdmissionPol
 	return policy, binding
 }
 
-// replica is Grants and the namespaces that they are told of.
+// replica is a Grants with its informer of namespaces.
 type replica struct {
 	*Grants
 	namespaces *namespaces.Namespaces
@@ -89,7 +89,7 @@ func (c *cluster) grants() *replica {
 	return &replica{Grants: g, namespaces: known}
 }
 
-// background runs something until the returned function is called.
+// background runs a function until stop is called.
 func background(t *testing.T, run func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -103,7 +103,7 @@ func background(t *testing.T, run func(context.Context) error) (stop func()) {
 	}
 }
 
-// accounts that are bound in the namespace, as they are written; "none" without a binding.
+// accounts that are bound in the namespace, in their order; "none" without a binding.
 func (c *cluster) accounts(namespace string) string {
 	c.t.Helper()
 	binding := c.binding(namespace)
@@ -132,7 +132,7 @@ func (c *cluster) binding(namespace string) *rbacv1.RoleBinding {
 	return nil
 }
 
-// want waits a moment and then compares what is bound.
+// want waits a moment and then compares the bound accounts.
 func (c *cluster) want(when, namespace, accounts string) {
 	c.t.Helper()
 	time.Sleep(time.Second)
@@ -151,7 +151,7 @@ func (c *cluster) writes() (n int) {
 	return n
 }
 
-// fails makes every write of a binding answer with what err returns, until that is nil.
+// fails makes each write of a binding fail with the error of err, until that is nil.
 func (c *cluster) fails(err func() error) *atomic.Int32 {
 	var tries atomic.Int32
 	answer := func(action k8stesting.Action) (bool, runtime.Object, error) {
@@ -192,7 +192,7 @@ func (c *cluster) delete(pod *corev1.Pod) {
 	c.must(c.CoreV1().Pods(pod.Namespace).Delete(c.t.Context(), pod.Name, metav1.DeleteOptions{}))
 }
 
-// label opts a namespace in, or with another value out.
+// label opts a namespace in, or out with another value.
 func (c *cluster) label(name, value string) {
 	c.t.Helper()
 	_, err := c.CoreV1().Namespaces().Update(c.t.Context(), namespace(name, value), metav1.UpdateOptions{})

@@ -13,7 +13,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-func TestWhatTakesTheBiteOutOfThePolicy(t *testing.T) {
+func TestWeakenedPolicies(t *testing.T) {
 	type (
 		policyOf  = admissionregistrationv1.ValidatingAdmissionPolicy
 		bindingOf = admissionregistrationv1.ValidatingAdmissionPolicyBinding
@@ -56,7 +56,7 @@ func TestWhatTakesTheBiteOutOfThePolicy(t *testing.T) {
 	}
 }
 
-func TestWhoNeedsTheGrant(t *testing.T) {
+func TestPodsThatNeedTheGrant(t *testing.T) {
 	with := func(edit func(*corev1.Pod)) *corev1.Pod {
 		pod := injectedPod(shop, "p", "web")
 		edit(pod)
@@ -85,7 +85,7 @@ func TestWhoNeedsTheGrant(t *testing.T) {
 		}), "web"},
 		"with the opt-out set": {with(func(p *corev1.Pod) { p.Labels = map[string]string{contract.InjectLabel: contract.InjectDisabled} }), "web"},
 	} {
-		// The same holds for what a list keeps of the pod.
+		// A list keeps the same of the pod.
 		small, err := newPodSet(nil).Transformer()(test.pod)
 		if err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func TestWhoNeedsTheGrant(t *testing.T) {
 	}
 }
 
-// What is kept of a pod does not depend on what its author writes into it.
+// The memory for a pod doesn't depend on its content.
 func TestMemoryPerPodIsSmall(t *testing.T) {
 	const pods = 20000
 	set := newPodSet(func() {})

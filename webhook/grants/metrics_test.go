@@ -68,9 +68,9 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
-// A watch that the API server refuses is seen from outside, and taken up when it allows it.
+// A watch that the API server refuses is counted, and is retried until the API server allows it.
 func TestARefusedWatchIsCounted(t *testing.T) {
-	// They slow errors down by the time since the last one, which the time of a bubble makes a matter of decades.
+	// The handlers delay errors by the time since the last one, which is decades in a synctest bubble.
 	handlers := utilruntime.ErrorHandlers
 	utilruntime.ErrorHandlers = nil
 	t.Cleanup(func() { utilruntime.ErrorHandlers = handlers })
@@ -95,7 +95,7 @@ func TestARefusedWatchIsCounted(t *testing.T) {
 	})
 }
 
-// expect looks for one metric, which is written as in the exposition format.
+// expect checks one metric, in the exposition format.
 func expect(t *testing.T, g prometheus.Collector, value int, metric string) {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()

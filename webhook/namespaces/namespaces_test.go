@@ -71,13 +71,13 @@ func TestAnnotationsOf(t *testing.T) {
 	}
 }
 
-// A namespace and a pod in it are often created by one kubectl apply, and a watch may be interrupted.
-func TestTheAPIServerIsAskedAboutWhatTheWatchHasNotTold(t *testing.T) {
+// One kubectl apply may create a namespace and a pod in it, and a watch may be interrupted.
+func TestNamespacesBeforeTheWatchAreFetched(t *testing.T) {
 	client := fake.NewClientset(namespace("shop", map[string]string{contract.AllowedServices: "web"}))
 	var fails atomic.Bool
 	told := false
 	client.PrependReactor("list", "namespaces", func(k8stesting.Action) (bool, runtime.Object, error) {
-		if !told { // the informer's own list
+		if !told { // the informer's list
 			told = true
 			return true, &corev1.NamespaceList{}, nil
 		}
@@ -107,8 +107,7 @@ func TestTheAPIServerIsAskedAboutWhatTheWatchHasNotTold(t *testing.T) {
 	}
 }
 
-// following is Namespaces of a cluster whose list of opted-in namespaces is what asked says, and whose watch tells what
-// watched does.
+// following is a Namespaces whose API server answers lists by asked, and whose watch delivers the events of watched.
 type following struct {
 	*Namespaces
 	asked   atomic.Int64
@@ -149,8 +148,8 @@ func follow(t *testing.T) *following {
 	return f
 }
 
-// Whoever reaches the webhook can name any namespaces, and any number of times.
-func TestQuestionsAreBounded(t *testing.T) {
+// A client of the webhook can name any namespaces, any number of times.
+func TestRequestsForNamespacesAreBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		namespace func(i int) string
 		most      int64
@@ -187,8 +186,8 @@ func TestQuestionsAreBounded(t *testing.T) {
 	}
 }
 
-// A namespace may be asked for just before it is created, by anybody.
-func TestANewNamespaceIsNotTakenForAbsent(t *testing.T) {
+// A client may ask for a namespace just before it is created.
+func TestANewNamespaceIsNotAbsent(t *testing.T) {
 	for name, test := range map[string]struct {
 		created func(n *following)
 		after   time.Duration
