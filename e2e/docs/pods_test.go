@@ -124,7 +124,7 @@ func manifest(t *testing.T, block Block) {
 	for i := range pods {
 		asks := strings.Contains(fmt.Sprint(pods[i].Pod.Pod.Annotations), contract.Prefix)
 		if asks && pods[i].Outcome != injector.Injected {
-			t.Errorf("%s is not injected: %s", pods[i].Object(), pods[i].Reason)
+			t.Errorf("%s is not injected: %s", pods[i].String(), pods[i].Reason)
 		}
 	}
 }

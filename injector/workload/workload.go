@@ -1,4 +1,4 @@
-// Package workload knows where objects of Kubernetes' own kinds hold the pod, or the template of their pods.
+// Package workload knows where objects hold the pod, or the template of their pods.
 package workload
 
 import (
@@ -26,20 +26,60 @@ var templates = map[string][]string{
 	"batch/v1/CronJob":         {"spec", "jobTemplate", "spec", "template"},
 }
 
-// Path returns the steps from an object of the kind to its pod or template, which are none where the object is the pod; ok
-// is false for a kind without one. The caller does not change it.
+// Path returns the steps from an object of one of Kubernetes' kinds to its pod or template, which are none where the object is the
+// pod; ok is false for every other kind. The caller does not change it.
 func Path(apiVersion, kind string) (path []string, ok bool) {
 	path, ok = templates[apiVersion+"/"+kind]
 	return path, ok
 }
+
+// places are where objects of other kinds, such as a Rollout, may have a template.
+var places = [...][]string{{"spec", "template"}, {"spec", "jobTemplate", "spec", "template"}, {"template"}}
+
+// Places returns the fields in which an object of any kind may have its template, as people write them.
+func Places() (fields []string) {
+	for _, place := range places {
+		fields = append(fields, strings.Join(place, "."))
+	}
+	return fields
+}
+
+// Path is that of the object's kind, where it is one of Kubernetes'. Of another kind it leads to the first place with a list of
+// containers; ok is false where there is none.
+func (o *Object) Path() (path []string, ok bool) {
+	if path, ok = Path(o.APIVersion, o.Kind); ok {
+		return path, true
+	}
+	for _, path := range places {
+		if raw, err := o.TemplateAt(path); err == nil && holdsContainers(raw) {
+			return path, true
+		}
+	}
+	return nil, false
+}
+
+func holdsContainers(template []byte) bool {
+	var pod struct {
+		Spec struct {
+			Containers []unread `json:"containers"`
+		} `json:"spec"`
+	}
+	return kjson.UnmarshalCaseSensitivePreserveInts(template, &pod) == nil && pod.Spec.Containers != nil
+}
+
+// unread is anything.
+type unread struct{}
+
+// UnmarshalJSON takes anything.
+func (*unread) UnmarshalJSON([]byte) error { return nil }
 
 // Object is the JSON of an object that may hold a template, as far as it is read.
 type Object struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Metadata   struct {
-		GenerateName      string    `json:"generateName"`
-		DeletionTimestamp *presence `json:"deletionTimestamp"`
+		GenerateName      string  `json:"generateName"`
+		DeletionTimestamp *unread `json:"deletionTimestamp"`
 		OwnerReferences   []struct {
 			Controller bool `json:"controller"`
 		} `json:"ownerReferences"`
@@ -56,12 +96,6 @@ type Object struct {
 type template struct {
 	Template json.RawMessage `json:"template"`
 }
-
-// presence of anything but null.
-type presence struct{}
-
-// UnmarshalJSON takes anything.
-func (*presence) UnmarshalJSON([]byte) error { return nil }
 
 // Terminating reports whether the object is being deleted.
 func (o *Object) Terminating() bool { return o.Metadata.DeletionTimestamp != nil }

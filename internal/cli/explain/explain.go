@@ -22,7 +22,7 @@ import (
 
 // Write explains one judgement about a pod of the file with this name. Errors and warnings are part of it.
 func Write(out *printer.Printer, file string, j *manifests.Result, defaults registration.Defaults) error {
-	out.Line(printer.Cell{Text: j.Object(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
+	out.Line(printer.Cell{Text: j.Pod.String(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
 	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut ||
@@ -32,7 +32,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	}
 	reg, errs := registration.Parse(translated(j), defaults)
 	if len(errs) > 0 {
-		return fmt.Errorf("explain %s: %w", j.Object(), errs.ToAggregate())
+		return fmt.Errorf("explain %s: %w", j.Pod.String(), errs.ToAggregate())
 	}
 	out.Line()
 	out.Table("  ", services(reg))

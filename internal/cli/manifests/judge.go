@@ -45,11 +45,11 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 			}
 			for _, warning := range j.Decision.Warnings {
 				j.Warnings = append(j.Warnings, Diagnostic{
-					File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.Object(), Message: warning.Message,
+					File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.String(), Message: warning.Message,
 				})
 			}
 			for _, notes := range [][]Diagnostic{j.Errors, j.Warnings} {
-				slices.SortStableFunc(notes, func(a, b Diagnostic) int { return a.Line - b.Line })
+				slices.SortStableFunc(notes, byLine)
 			}
 			judgements = append(judgements, j)
 		}
@@ -60,7 +60,7 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 // diagnostic says an error of the injector's as one of the object in which the pod is.
 func (f *File) diagnostic(j *Result, err *field.Error) Diagnostic {
 	message := workload.AtPath(j.path, err).Error()
-	return Diagnostic{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Object(), Message: message}
+	return Diagnostic{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Pod.String(), Message: message}
 }
 
 // nonce ties the drain hooks to the agentlet beside them. The webhook makes a random one for each pod. Here it follows
