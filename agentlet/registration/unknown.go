@@ -52,6 +52,39 @@ func UnknownKeys(pod *corev1.Pod) []Warning {
 	return append(warnings, injectWarnings(pod)...)
 }
 
+// Misplaced returns a warning where an object that is no pod has annotations or labels of pods, which have no effect there. right is
+// where they have one, and pod are those that the pods have. Of what looks like none of ours nothing is said: others may use the prefix, too.
+func Misplaced(kind, right string, labels, annotations, pod map[string]string) (warnings []Warning) {
+	if kind == "Namespace" {
+		return nil
+	}
+	for _, from := range []struct {
+		what   string
+		path   func(key string) *field.Path
+		values map[string]string
+	}{
+		{"annotation", annotation, annotations},
+		{"label", label, labels},
+	} {
+		var keys []string
+		for key := range from.values {
+			if _, there := pod[key]; !there && strings.HasPrefix(key, contract.Prefix) && len(key) <= maxKey {
+				keys = append(keys, key)
+			}
+		}
+		slices.Sort(keys)
+		keys = slices.DeleteFunc(keys[:min(len(keys), maxWarnings)], func(key string) bool {
+			name, _, _ := strings.Cut(contract.Short(key), ".")
+			return nearest(name, shortKeys()) == ""
+		})
+		if len(keys) > 0 {
+			warnings = append(warnings, Warning{from.path(keys[0]).String(), fmt.Sprintf("%s %s: no effect on a %s; agentlet reads it from %s",
+				from.what, strings.Join(keys, ", "), kind, right)})
+		}
+	}
+	return warnings
+}
+
 // injectWarnings are for a value of inject that reads like an answer and is none.
 func injectWarnings(pod *corev1.Pod) (warnings []Warning) {
 	for _, where := range []struct {

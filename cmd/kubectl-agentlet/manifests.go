@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -85,6 +87,7 @@ func inject(command *cobra.Command, from *source, flags *webhookFlags, kube *kub
 	errs := printer.New(command.ErrOrStderr(), false)
 	var outputs [][]byte
 	for _, file := range files {
+		write(errs, "warning: ", file.Warnings())
 		for _, j := range file.judgements {
 			diagnostics = append(diagnostics, j.Errors...)
 			write(errs, "warning: ", j.Warnings)
@@ -148,7 +151,10 @@ func explainAll(command *cobra.Command, from *source, flags *webhookFlags, kube 
 	}
 	out, errs := printer.New(command.OutOrStdout(), colours), printer.New(command.ErrOrStderr(), false)
 	failed, found := len(diagnostics) > 0, false
+	var kinds []string
 	for _, file := range files {
+		write(errs, "warning: ", file.Warnings())
+		kinds = append(kinds, file.Kinds()...)
 		for i := range file.judgements {
 			j := &file.judgements[i]
 			if found {
@@ -163,7 +169,11 @@ func explainAll(command *cobra.Command, from *source, flags *webhookFlags, kube 
 	write(errs, "error: ", diagnostics)
 	switch {
 	case !found && !failed:
-		out.Line(printer.Text("There is no pod and no pod template here."))
+		text := "There is no pod and no pod template here"
+		if slices.Sort(kinds); len(kinds) > 0 {
+			text += ", only " + strings.Join(slices.Compact(kinds), ", ")
+		}
+		out.Line(printer.Text(text + "."))
 	case !flags.fromCluster:
 		errs.Line(printer.Text("note: no cluster was asked; --from-cluster judges by what its installation has set"))
 	}

@@ -4,12 +4,15 @@ package workload
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // templates are the places of a pod in the kinds that have one. A kind of another group that bears such a name is told
@@ -78,8 +81,10 @@ type Object struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Metadata   struct {
-		GenerateName      string  `json:"generateName"`
-		DeletionTimestamp *unread `json:"deletionTimestamp"`
+		GenerateName      string            `json:"generateName"`
+		Labels            map[string]string `json:"labels"`
+		Annotations       map[string]string `json:"annotations"`
+		DeletionTimestamp *unread           `json:"deletionTimestamp"`
 		OwnerReferences   []struct {
 			Controller bool `json:"controller"`
 		} `json:"ownerReferences"`
@@ -108,6 +113,30 @@ func (o *Object) Controlled() bool {
 		}
 	}
 	return false
+}
+
+// Misplaced returns warnings of annotations and labels on the object that agentlet reads from pods, unless its template has them, too.
+// On a pod they are in place.
+func (o *Object) Misplaced() []registration.Warning {
+	path, ok := o.Path()
+	if ok && len(path) == 0 || len(o.Metadata.Annotations)+len(o.Metadata.Labels) == 0 {
+		return nil
+	}
+	right, template := "the annotations of pods", podMeta{}
+	if ok {
+		right = strings.Join(append(slices.Clone(path), "metadata", "annotations"), ".")
+		if raw, err := o.TemplateAt(path); err == nil {
+			_ = kjson.UnmarshalCaseSensitivePreserveInts(raw, &template) // what is wrong with it is said when it is read
+		}
+	}
+	return registration.Misplaced(o.Kind, right, o.Metadata.Labels, o.Metadata.Annotations, template.Metadata.Annotations)
+}
+
+// podMeta is what a template says of its pods beside what they are.
+type podMeta struct {
+	Metadata struct {
+		Annotations map[string]string `json:"annotations"`
+	} `json:"metadata"`
 }
 
 // TemplateAt returns what the object holds at a path of a template.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector/workload"
 )
 
@@ -46,6 +47,7 @@ type Object struct {
 	Line int
 
 	labels, annotations map[string]string
+	misplaced           []registration.Warning
 	// path of the object in its document, in steps; none where it is the document.
 	path []string
 }
@@ -174,8 +176,13 @@ func (d *document) find(raw []byte, path []string, apiVersion, kind string) (wro
 	case isList && bytes.HasPrefix(listed, []byte("[")):
 		return append(wrong, here(found.String(), "kubectl reads no list in a list")...)
 	}
+	for _, problem := range d.findPod(raw, &found) {
+		if !slices.Contains(wrong, problem) { // of the metadata both read something
+			wrong = append(wrong, problem)
+		}
+	}
 	d.objects = append(d.objects, found)
-	return append(wrong, d.findPod(raw, &found)...)
+	return wrong
 }
 
 // findIn gathers the objects of a list.
@@ -192,33 +199,33 @@ func (d *document) findIn(listed []byte, list *Object) (wrong []Diagnostic) {
 	return wrong
 }
 
-// findPod reads the pod or the template of an object, if it has one.
-func (d *document) findPod(raw []byte, of *Object) []Diagnostic {
+// findPod reads the pod or the template of an object, if it has one, and looks for what has no effect on the object.
+func (d *document) findPod(raw []byte, of *Object) (wrong []Diagnostic) {
 	var holder workload.Object
 	err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &holder)
 	holder.APIVersion, holder.Kind = of.APIVersion, of.Kind // which may be those of its list
+	of.misplaced = holder.Misplaced()
 	steps, ok := holder.Path()
 	if !ok {
 		return nil
 	}
 	if err != nil {
-		if wrong := d.mistyped(of.path, raw, reflect.TypeFor[workload.Object](), of.String()); len(wrong) > 0 {
-			return wrong
+		if wrong = d.mistyped(of.path, raw, reflect.TypeFor[workload.Object](), of.String()); len(wrong) == 0 {
+			wrong = []Diagnostic{{Line: of.Line, Object: of.String(), Message: err.Error()}}
 		}
-		return []Diagnostic{{Line: of.Line, Object: of.String(), Message: err.Error()}}
 	}
 	template := raw
 	if len(steps) > 0 {
 		if template, err = holder.TemplateAt(steps); err != nil {
-			return []Diagnostic{{Line: of.Line, Object: of.String(), Message: err.Error()}}
+			return append(wrong, Diagnostic{Line: of.Line, Object: of.String(), Message: err.Error()})
 		}
 	}
 	path := append(slices.Clip(of.path), steps...)
-	pod, wrong := d.readPod(template, path, of.String())
-	if len(wrong) == 0 {
+	pod, problems := d.readPod(template, path, of.String())
+	if len(problems) == 0 {
 		d.pods = append(d.pods, Pod{Object: *of, Pod: pod, path: path})
 	}
-	return wrong
+	return append(wrong, problems...)
 }
 
 // readPod reads a pod or a template at a path, or says everything by which it is none.

@@ -3,9 +3,12 @@ package manifests
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/injector"
@@ -48,6 +51,7 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 					File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.String(), Message: warning.Message,
 				})
 			}
+			j.Warnings = append(j.Warnings, f.misplaced(d, &pod.Object)...)
 			for _, notes := range [][]Diagnostic{j.Errors, j.Warnings} {
 				slices.SortStableFunc(notes, byLine)
 			}
@@ -55,6 +59,75 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 		}
 	}
 	return judgements
+}
+
+// Warnings are about objects without a pod: annotations that have no effect there, and templates at places that nobody looks at.
+func (f *File) Warnings() (warnings []Diagnostic) {
+	for _, d := range f.documents {
+		pods := map[string]bool{}
+		for i := range d.pods {
+			pods[fieldName(d.pods[i].Object.path)] = true
+		}
+		for i := range d.objects {
+			o := &d.objects[i]
+			if pods[fieldName(o.path)] {
+				continue
+			}
+			warnings = append(warnings, f.misplaced(d, o)...)
+			if steps := templateIn(at(d.root, o.path)); steps != nil {
+				place := fieldName(steps)
+				warnings = append(warnings, Diagnostic{
+					File: f.Name, Line: d.lineOf(append(slices.Clip(o.path), steps...), ""), Object: o.String(),
+					Message: fmt.Sprintf("not looked at: it has a pod template at %s; agentlet knows those at %s", place, strings.Join(workload.Places(), ", ")),
+				})
+			}
+		}
+	}
+	return warnings
+}
+
+// Kinds are those of the file's objects, each once, in the order of their names.
+func (f *File) Kinds() (kinds []string) {
+	for _, d := range f.documents {
+		for i := range d.objects {
+			kinds = append(kinds, d.objects[i].Kind)
+		}
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
+
+func (f *File) misplaced(d *document, o *Object) (warnings []Diagnostic) {
+	for _, w := range o.misplaced {
+		warnings = append(warnings, Diagnostic{File: f.Name, Line: d.lineOf(o.path, w.Field), Object: o.String(), Message: w.Message})
+	}
+	return warnings
+}
+
+// templateIn is the path of the first value in an object that looks like a pod or the template of one; nil where there is none.
+func templateIn(node *yaml.Node) []string {
+	if node = content(node); node == nil {
+		return nil
+	}
+	if list := at(node, []string{"spec", "containers"}); list != nil && list.Kind == yaml.SequenceNode {
+		return []string{}
+	}
+	for i, child := range node.Content {
+		step := strconv.Itoa(i)
+		if node.Kind == yaml.MappingNode {
+			if i%2 == 0 {
+				continue
+			}
+			step = node.Content[i-1].Value
+		}
+		if child.Kind == yaml.AliasNode { // what it stands for has its own place
+			continue
+		}
+		if found := templateIn(child); found != nil {
+			return append([]string{step}, found...)
+		}
+	}
+	return nil
 }
 
 // diagnostic says an error of the injector's as one of the object in which the pod is.

@@ -188,6 +188,66 @@ func TestLinesOfErrors(t *testing.T) {
 	}
 }
 
+func TestObjectsWithoutAPodThatAreWarnedOf(t *testing.T) {
+	const containers = "spec: {containers: [{name: web}]}"
+	for name, test := range map[string]struct{ document, want string }{
+		"a Service": {
+			"apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  annotations:\n    a: b\n    agentlet.dev/service-names: web\n",
+			"in.yaml:7: Service web: annotation agentlet.dev/service-names: no effect on a Service; agentlet reads it from the annotations of pods",
+		},
+		"a label": {
+			"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: web\n  labels: {agentlet.dev/inject: enabled}\n",
+			"in.yaml:5: ConfigMap web: label agentlet.dev/inject: no effect on a ConfigMap; agentlet reads it from the annotations of pods",
+		},
+		"a template elsewhere": {
+			"apiVersion: keda.sh/v1alpha1\nkind: ScaledJob\nmetadata: {name: web}\nspec:\n  jobTargetRef:\n    template: {" + containers + "}\n",
+			"in.yaml:6: ScaledJob web: not looked at: it has a pod template at spec.jobTargetRef.template; agentlet knows those at spec.template, spec.jobTemplate.spec.template, template",
+		},
+		"one of several": {
+			"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}, " + containers + "}\n- {apiVersion: a/v1, kind: B, parts: [{}, {" + containers + "}]}\n",
+			"in.yaml:5: B: not looked at: it has a pod template at parts[1]; agentlet knows those at spec.template, spec.jobTemplate.spec.template, template",
+		},
+		"a Rollout":         {"apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web}\nspec: {template: {" + containers + "}}\n", ""},
+		"a Namespace":       {"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n  labels: {agentlet.dev/inject: enabled}\n", ""},
+		"other annotations": {"apiVersion: v1\nkind: Service\nmetadata: {name: web, annotations: {a: b}}\n", ""},
+	} {
+		file, notes := Parse("in.yaml", []byte(test.document))
+		var got []string
+		for _, note := range append(notes, file.Warnings()...) {
+			got = append(got, note.String())
+		}
+		if got := strings.Join(got, "; "); got != test.want {
+			t.Errorf("%s: %s\nwant %s", name, got, test.want)
+		}
+	}
+}
+
+// Templates of other kinds are judged and injected as those of Kubernetes' own; and so are items that have their kind from their list.
+func TestTemplatesOfOtherKinds(t *testing.T) {
+	template := "template:\n  metadata: {annotations: {agentlet.dev/service-names: web}}\n  spec:\n    containers:\n    - {name: web, image: web, ports: [{containerPort: 80}]}\n"
+	spec := "spec:\n  " + strings.ReplaceAll(strings.TrimSpace(template), "\n", "\n  ") + "\n"
+	for _, of := range []struct{ head, body, object string }{
+		{"apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web}\n", spec, "Rollout web"},
+		{"apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: web}\n", spec, "Service web"},
+		{"apiVersion: apps.kruise.io/v1alpha1\nkind: CloneSet\nmetadata: {name: web}\n", spec, "CloneSet web"},
+		{"apiVersion: apps.openshift.io/v1\nkind: DeploymentConfig\nmetadata: {name: web}\n", spec, "DeploymentConfig web"},
+		{"apiVersion: extensions/v1beta1\nkind: Deployment\nmetadata: {name: web}\n", spec, "Deployment web"},
+		{"apiVersion: example.com/v1\nkind: Any\nmetadata: {name: web}\n", template, "Any web"},
+		{"apiVersion: apps/v1\nkind: DeploymentList\nitems:\n- metadata: {name: web}\n  ", strings.ReplaceAll(spec, "\n", "\n  "), "Deployment web"},
+	} {
+		text := of.head + strings.TrimRight(of.body, " ")
+		file, wrong := Parse("in.yaml", []byte(text))
+		results := file.Judge(testDecider(t), "shop")
+		if len(wrong) > 0 || len(results) != 1 || results[0].Pod.String() != of.object || results[0].Outcome != injector.Injected {
+			t.Errorf("%s: %v, %+v", of.object, wrong, results)
+			continue
+		}
+		if out, err := file.Injected(results); err != nil || !strings.Contains(string(out), "readinessGates") {
+			t.Errorf("%s: %v, %s", of.object, err, out)
+		}
+	}
+}
+
 func TestNonceIsOfTheObject(t *testing.T) {
 	pod := func(kind, name string) *Pod { return &Pod{Object: Object{Kind: kind, Name: name}} }
 	web := pod("Deployment", "web")
