@@ -42,7 +42,7 @@ func (o Origins) name(key string) string {
 
 // Lint is Parse for whoever wrote the pod: errors name the key that was meant, and warnings come with them. There is one for
 // an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name that DNS can't look
-// up, and the like.
+// up, and the like. With errors reg is what could be read, for what else may be wrong with it; nil where that is nothing.
 func Lint(pod *corev1.Pod, defaults Defaults, origins Origins) (reg *Registration, warnings []Warning, errs field.ErrorList) {
 	r := &reader{pod: pod, defaults: defaults, origins: origins, hints: true}
 	reg = r.registration()
@@ -51,9 +51,6 @@ func Lint(pod *corev1.Pod, defaults Defaults, origins Origins) (reg *Registratio
 	}
 	l := linter{reader: r, reg: reg, warnings: UnknownKeys(pod)}
 	l.lint()
-	if len(r.errs) > 0 {
-		reg = nil
-	}
 	return reg, atMost(l.warnings), r.errs
 }
 

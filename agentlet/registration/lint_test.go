@@ -90,7 +90,7 @@ func TestLint(t *testing.T) {
 func TestLintWithErrors(t *testing.T) {
 	pod := newPod(annotations{"service-names": "web,consul", "service-port.consul": "1", "colour": "red", "gate": "x"})
 	reg, warnings, errs := Lint(pod, nil, nil)
-	if reg != nil || len(errs) != 2 {
+	if reg == nil || len(errs) != 2 {
 		t.Errorf("%v, %v", reg, errs)
 	}
 	wantWarnings(t, warnings, "colour is not known")
