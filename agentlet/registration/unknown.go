@@ -95,14 +95,18 @@ func injectWarnings(pod *corev1.Pod) (warnings []Warning) {
 		{"annotation", annotation, pod.Annotations},
 		{"label", label, pod.Labels},
 	} {
-		switch value, ok := where.values[contract.InjectLabel]; {
-		case !ok, value == contract.InjectDisabled, value == contract.InjectEnabled, value == "true":
-		default:
-			warnings = append(
-				warnings,
-				Warning{where.path(contract.InjectLabel).String(), fmt.Sprintf("%s %s: %q has no effect; only %q opts a pod out",
-					where.what, contract.InjectLabel, Excerpt(value), contract.InjectDisabled)},
-			)
+		value, there := where.values[contract.InjectLabel]
+		why := ""
+		switch {
+		case !there, contract.OptsOut(value):
+		case !contract.OptsIn(value):
+			why = fmt.Sprintf("has no effect; only %q opts a pod out", contract.InjectDisabled)
+		case !Wanted(pod):
+			why = fmt.Sprintf("registers nothing: annotation %s is missing", contract.ServiceNames)
+		}
+		if why != "" {
+			path := where.path(contract.InjectLabel).String()
+			warnings = append(warnings, Warning{path, fmt.Sprintf("%s %s: %q %s", where.what, contract.InjectLabel, Excerpt(value), why)})
 		}
 	}
 	return warnings

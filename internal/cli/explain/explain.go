@@ -80,13 +80,22 @@ func outcome(j *manifests.Result) printer.Cell {
 	}
 	why := map[injector.Reason]string{
 		injector.ReasonNotAnnotated: "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
-		injector.ReasonOptedOut: "would be left alone: it opts out by " + contract.InjectLabel + `: "` +
-			contract.InjectDisabled + `"`,
+		injector.ReasonOptedOut:        "would be left alone: it opts out" + optOut(j.Pod.Pod),
 		injector.ReasonMeshed:          "would be left alone: consul-k8s' mesh registers it",
 		injector.ReasonUnsupportedOS:   "would be left alone: it is for Windows nodes",
 		injector.ReasonAlreadyInjected: "has its agentlet already, and would be registered",
 	}
 	return printer.Cell{Text: why[j.Reason], Colour: printer.Yellow}
+}
+
+// optOut is the way in which a pod opts out, if it is ours.
+func optOut(pod *corev1.Pod) string {
+	for _, values := range []map[string]string{pod.Labels, pod.Annotations} {
+		if value := values[contract.InjectLabel]; contract.OptsOut(value) {
+			return fmt.Sprintf(" by %s: %q", contract.InjectLabel, value)
+		}
+	}
+	return ""
 }
 
 func notes(out *printer.Printer, j *manifests.Result) {
