@@ -285,7 +285,7 @@ func BenchmarkDecide(b *testing.B) {
 func TestOptingOut(t *testing.T) {
 	for value, want := range map[string]Reason{
 		"false": ReasonOptedOut, "False": ReasonOptedOut, "FALSE": ReasonOptedOut, "disabled": ReasonOptedOut, "Disable": ReasonOptedOut,
-		"off": ReasonOptedOut, "no": ReasonOptedOut, " no ": ReasonOptedOut, "0": ReasonOptedOut,
+		"off": ReasonOptedOut, "no": ReasonOptedOut, "NO\n": ReasonOptedOut, "0": ReasonOptedOut,
 		"": ReasonInjected, "true": ReasonInjected, "enabled": ReasonInjected, "nobody": ReasonInjected,
 	} {
 		label, annotation := serving("web"), serving("web")

@@ -105,7 +105,12 @@ var keys = []Key{
 		Default: "*",
 		Doc:     "tags that the namespace's pods may register",
 	},
-	{Name: InjectLabel, Where: "pod label or annotation", Form: `"` + InjectDisabled + `"`, Doc: "opts one pod out; disabled, off and no do, too"},
+	{
+		Name:  InjectLabel,
+		Where: "pod label or annotation",
+		Form:  `"` + InjectDisabled + `"`,
+		Doc:   "opts one pod out; disabled, off and no do, too",
+	},
 	{Name: ServiceNames, Where: podAnnotation, Form: "comma-separated service names", Doc: "the Consul services of this pod"},
 	{
 		Name:       ServicePort,
@@ -326,8 +331,8 @@ var (
 // OptsOut reports whether a value of a pod's inject can only mean that the pod is to be left alone.
 func OptsOut(value string) bool { return isWord(noWords, value) }
 
-// OptsIn reports whether a value of a pod's inject can only mean that the pod is to be registered. It doesn't say as what, and has no
-// effect.
+// OptsIn reports whether a value of a pod's inject can only mean that the pod is to be registered. It doesn't say as what, and
+// has no effect.
 func OptsIn(value string) bool { return isWord(yesWords, value) }
 
 func isWord(words []string, value string) bool {

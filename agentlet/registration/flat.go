@@ -53,8 +53,8 @@ func (r *reader) flatServices() []Service {
 	return services
 }
 
-// checkFlatValues adds the errors that the values of services have by themselves, where it can't be read whose they are: all errors
-// are told at once.
+// checkFlatValues adds the errors that the values of services have by themselves, where it can't be read whose they are: all
+// errors are told at once.
 func (r *reader) checkFlatValues() {
 	for _, key := range slices.Sorted(maps.Keys(r.pod.Annotations)) {
 		spec, _, ok := contract.Lookup(key)

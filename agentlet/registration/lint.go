@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -66,6 +67,7 @@ func (l *linter) lint() {
 	l.lintDrain()
 	l.lintHeartbeat()
 	l.lintNames()
+	l.lintTags()
 	l.lintStrayNames()
 	for _, why := range l.reg.Unprobed {
 		l.warn(annotation(contract.Readiness), "%s=%s: %s", contract.Readiness, contract.ReadinessProbe, why)
@@ -153,14 +155,58 @@ func (l *linter) graceSeconds() int64 {
 	}
 }
 
-// lintNames warns of each service whose name DNS can't look up.
+// lintNames warns of each service whose name is none of a host: Consul answers it, but not every resolver asks for it.
 func (l *linter) lintNames() {
 	for i := range l.reg.Services {
 		name := l.reg.Services[i].Name
 		if at := strings.IndexAny(name, "_."); at >= 0 {
-			l.warn(namePath(l.pod, i), "service %q: Consul's DNS can't serve a name with %q; use letters, digits and '-'", name, name[at])
+			l.warn(namePath(l.pod, i), "service %q: with %q it may not be found by DNS; use letters, digits and '-'", name, name[at])
 		}
 	}
+}
+
+// lintTags warns of a tag of the flat form that was most likely cut in two at a comma: it opens a bracket or a quote, and does
+// not close it.
+func (l *linter) lintTags() {
+	if l.listed == nil {
+		return
+	}
+	told := map[string]bool{}
+	for _, asked := range l.tags {
+		open := unclosed(asked.tag)
+		if open == 0 || told[asked.tag] || len(told) > maxWarnings {
+			continue
+		}
+		told[asked.tag] = true
+		l.warn(asked.path, `tag %q opens %c and does not close it; a comma in a tag is written \,`, Excerpt(asked.tag), open)
+	}
+}
+
+// unclosed is a bracket or a quote that a text opens and does not close; 0 where there is none. An apostrophe in a word is no
+// quote.
+func unclosed(text string) rune {
+	closes := map[rune]rune{'(': ')', '[': ']', '{': '}'}
+	var open []rune
+	before := ' '
+	for _, r := range text {
+		last := rune(0)
+		if len(open) > 0 {
+			last = open[len(open)-1]
+		}
+		quoted := last == '"' || last == '`' || last == '\''
+		switch {
+		case quoted && r == last, !quoted && last != 0 && r == closes[last]:
+			open = open[:len(open)-1]
+		case quoted:
+		case closes[r] != 0, r == '"', r == '`', r == '\'' && !unicode.IsLetter(before):
+			open = append(open, r)
+		}
+		before = r
+	}
+	if len(open) == 0 {
+		return 0
+	}
+	return open[0]
 }
 
 // lintStrayNames warns of each KEY.NAME whose NAME is none of the services of the flat form.

@@ -52,8 +52,9 @@ func UnknownKeys(pod *corev1.Pod) []Warning {
 	return append(warnings, injectWarnings(pod)...)
 }
 
-// Misplaced returns a warning where an object that is no pod has annotations or labels of pods, which have no effect there. right is
-// where they have one, and pod are those that the pods have. Of what looks like none of ours nothing is said: others may use the prefix, too.
+// Misplaced returns a warning where an object that is no pod has annotations or labels of pods, which have no effect there.
+// right is where they have one, and pod are those that the pods have. Of what looks like none of ours nothing is said: others
+// may use the prefix, too.
 func Misplaced(kind, right string, labels, annotations, pod map[string]string) (warnings []Warning) {
 	if kind == "Namespace" {
 		return nil
@@ -78,8 +79,8 @@ func Misplaced(kind, right string, labels, annotations, pod map[string]string) (
 			return nearest(name, shortKeys()) == ""
 		})
 		if len(keys) > 0 {
-			warnings = append(warnings, Warning{from.path(keys[0]).String(), fmt.Sprintf("%s %s: no effect on a %s; agentlet reads it from %s",
-				from.what, strings.Join(keys, ", "), kind, right)})
+			message := fmt.Sprintf("%s %s: no effect on a %s; agentlet reads it from %s", from.what, strings.Join(keys, ", "), kind, right)
+			warnings = append(warnings, Warning{from.path(keys[0]).String(), message})
 		}
 	}
 	return warnings

@@ -34,7 +34,7 @@ func TestUnknownKeys(t *testing.T) {
 			want:        []string{`annotation agentlet.dev/inject: "true" registers nothing: annotation agentlet.dev/service-names is missing`},
 		},
 		"a yes with names": {annotations: annotations{"inject": "true", "service-names": "web"}},
-		"sorted": {annotations: annotations{"b": "", "a": "", "c": ""}, want: []string{"/a ", "/b ", "/c "}},
+		"sorted":           {annotations: annotations{"b": "", "a": "", "c": ""}, want: []string{"/a ", "/b ", "/c "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod(test.annotations)

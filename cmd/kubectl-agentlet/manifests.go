@@ -40,8 +40,9 @@ func (s *source) judge(
 	if err != nil {
 		return nil, nil, err
 	}
+	namespaces := manifests.Namespaces(read)
 	for _, file := range read {
-		files = append(files, judged{file, file.Judge(decider, namespace)})
+		files = append(files, judged{file, file.Judge(decider, namespace, namespaces)})
 	}
 	return files, diagnostics, nil
 }

@@ -29,8 +29,8 @@ var templates = map[string][]string{
 	"batch/v1/CronJob":         {"spec", "jobTemplate", "spec", "template"},
 }
 
-// Path returns the steps from an object of one of Kubernetes' kinds to its pod or template, which are none where the object is the
-// pod; ok is false for every other kind. The caller does not change it.
+// Path returns the steps from an object of one of Kubernetes' kinds to its pod or template, which are none where the object is
+// the pod; ok is false for every other kind. The caller does not change it.
 func Path(apiVersion, kind string) (path []string, ok bool) {
 	path, ok = templates[apiVersion+"/"+kind]
 	return path, ok
@@ -115,8 +115,8 @@ func (o *Object) Controlled() bool {
 	return false
 }
 
-// Misplaced returns warnings of annotations and labels on the object that agentlet reads from pods, unless its template has them, too.
-// On a pod they are in place.
+// Misplaced returns warnings of annotations and labels on the object that agentlet reads from pods, unless its template has
+// them, too. On a pod they are in place.
 func (o *Object) Misplaced() []registration.Warning {
 	path, ok := o.Path()
 	if ok && len(path) == 0 || len(o.Metadata.Annotations)+len(o.Metadata.Labels) == 0 {

@@ -48,6 +48,8 @@ type Object struct {
 
 	labels, annotations map[string]string
 	misplaced           []registration.Warning
+	// holdsPod: its pod, or the template of one, was looked at.
+	holdsPod bool
 	// path of the object in its document, in steps; none where it is the document.
 	path []string
 }
@@ -138,8 +140,8 @@ type object struct {
 	} `json:"metadata"`
 }
 
-// find gathers the objects that raw holds at path, and returns what can't be read of them. As in kubectl, what has items is a list,
-// and items that say no API version and no kind have those of their list, without its List.
+// find gathers the objects that raw holds at path, and returns what can't be read of them. As in kubectl, what has items is a
+// list, and items that say no API version and no kind have those of their list, without its List.
 func (d *document) find(raw []byte, path []string, apiVersion, kind string) (wrong []Diagnostic) {
 	here := func(object, message string) []Diagnostic {
 		return []Diagnostic{{Line: d.lineOf(path, ""), Object: object, Message: message}}
@@ -206,7 +208,7 @@ func (d *document) findPod(raw []byte, of *Object) (wrong []Diagnostic) {
 	holder.APIVersion, holder.Kind = of.APIVersion, of.Kind // which may be those of its list
 	of.misplaced = holder.Misplaced()
 	steps, ok := holder.Path()
-	if !ok {
+	if of.holdsPod = ok; !ok {
 		return nil
 	}
 	if err != nil {
@@ -230,12 +232,14 @@ func (d *document) findPod(raw []byte, of *Object) (wrong []Diagnostic) {
 
 // readPod reads a pod or a template at a path, or says everything by which it is none.
 func (d *document) readPod(template []byte, path []string, object string) (pod *corev1.Pod, wrong []Diagnostic) {
-	if wrong = d.mistyped(path, template, reflect.TypeFor[workload.PodFields](), object); len(wrong) > 0 {
-		return nil, wrong
+	var fields workload.PodFields
+	err := kjson.UnmarshalCaseSensitivePreserveInts(template, &fields) // with an error, too, what can be read is
+	wrong = d.mistyped(path, template, reflect.TypeFor[workload.PodFields](), object)
+	if err != nil && len(wrong) == 0 {
+		wrong = []Diagnostic{{Line: d.lineOf(path, ""), Object: object, Message: err.Error()}}
 	}
-	pod, err := workload.Pod(template)
-	if err == nil {
-		return pod, nil
+	if pod, err = fields.Pod(); err == nil {
+		return pod, wrong
 	}
 	errs := []error{err}
 	if several := utilerrors.Aggregate(nil); errors.As(err, &several) {

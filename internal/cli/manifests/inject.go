@@ -127,7 +127,8 @@ func (d *document) patched(operations []jsonpatch.Operation) ([]byte, error) {
 	return kyaml.JSONToYAML(want)
 }
 
-// editedJSON is the JSON document with the operations of a JSON patch done to its text, or where they replace something, written anew.
+// editedJSON is the JSON document with the operations of a JSON patch done to its text, or where they replace something, written
+// anew.
 func (d *document) editedJSON(patch, want []byte) ([]byte, error) {
 	operations, err := additions(patch)
 	if err != nil {

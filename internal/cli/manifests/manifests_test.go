@@ -100,7 +100,7 @@ func inject(t *testing.T, path, text string, decider Decider) (out string, injec
 	if len(diagnostics) > 0 {
 		t.Fatal(diagnostics)
 	}
-	judgements := file.Judge(decider, "shop")
+	judgements := file.Judge(decider, "shop", nil)
 	for _, j := range judgements {
 		if j.Outcome == injector.Injected {
 			injected++
@@ -116,7 +116,7 @@ func inject(t *testing.T, path, text string, decider Decider) (out string, injec
 func TestNotesNameTheLine(t *testing.T) {
 	path := filepath.Join("testdata", "errors.yaml")
 	file, notes := Parse(path, []byte(read(t, path)))
-	for _, j := range file.Judge(testDecider(t), "") {
+	for _, j := range file.Judge(testDecider(t), "", nil) {
 		notes = append(append(notes, j.Errors...), j.Warnings...)
 	}
 	var text strings.Builder
@@ -139,6 +139,9 @@ func TestLinesOfErrors(t *testing.T) {
 		"of a text":                 {"'line 1:': 1\n\"x\\nline 1:\": 2\n\"x\\nline 1:\": 3\n", `in.yaml:6: read document: the key "x\nline 1:" is there already, at line 5`},
 		"an unknown anchor":         {"b: 1\na: *b\n", "in.yaml:5: read document: unknown anchor 'b' referenced"},
 		"a key that is a mapping":   {"a: 1\n? {b: 1}\n: 2\n", "in.yaml:5: read document: a key must be a text"},
+		"a document behind dots":    {"kind: A\n# c\n...\n\nkind: B\n", "in.yaml:8: read document: kubectl reads no second document without a line --- before it"},
+		"a second of braces":        {"{kind: A}\n\n{kind: B}\n", "in.yaml:6: read document: kubectl reads no second document without a line --- before it"},
+		"on the separator's line":   {"kind: A\n--- {kind: B}\n", "in.yaml:5: read document: kubectl reads nothing but a comment after ---: write what follows on a line of its own"},
 		"a template's value":        {"kind: A\nmetadata:\n  name: {{ .Values.name }}\n", "in.yaml:6: read document: a template that is not rendered: {{ .Values.name }} is Helm's; give the output of helm template"},
 		"a template's control":      {"kind: A\n{{- if .Values.on }}\na: 1\n{{- end }}\n", "in.yaml:5: read document: a template that is not rendered: {{- if .Values.on }} is Helm's; give the output of helm template"},
 		"a template's item":         {"kind: A\na:\n- {{ .Values.name }}\n", "in.yaml:6: read document: a template that is not rendered: {{ .Values.name }} is Helm's; give the output of helm template"},
@@ -222,7 +225,8 @@ func TestObjectsWithoutAPodThatAreWarnedOf(t *testing.T) {
 	}
 }
 
-// Templates of other kinds are judged and injected as those of Kubernetes' own; and so are items that have their kind from their list.
+// Templates of other kinds are judged and injected as those of Kubernetes' own; and so are items that have their kind from their
+// list.
 func TestTemplatesOfOtherKinds(t *testing.T) {
 	template := "template:\n  metadata: {annotations: {agentlet.dev/service-names: web}}\n  spec:\n    containers:\n    - {name: web, image: web, ports: [{containerPort: 80}]}\n"
 	spec := "spec:\n  " + strings.ReplaceAll(strings.TrimSpace(template), "\n", "\n  ") + "\n"
@@ -237,8 +241,8 @@ func TestTemplatesOfOtherKinds(t *testing.T) {
 	} {
 		text := of.head + strings.TrimRight(of.body, " ")
 		file, wrong := Parse("in.yaml", []byte(text))
-		results := file.Judge(testDecider(t), "shop")
-		if len(wrong) > 0 || len(results) != 1 || results[0].Pod.String() != of.object || results[0].Outcome != injector.Injected {
+		results := file.Judge(testDecider(t), "shop", nil)
+		if len(wrong) > 0 || len(results) != 1 || results[0].String() != of.object || results[0].Outcome != injector.Injected {
 			t.Errorf("%s: %v, %+v", of.object, wrong, results)
 			continue
 		}

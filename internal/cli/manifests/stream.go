@@ -69,8 +69,8 @@ func startsWithBrace(text []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeftFunc(text, unicode.IsSpace), []byte("{"))
 }
 
-// splitJSON cuts JSON values off a stream as long as there are any. A body is a value with the blanks around it. The rest, and its
-// line, are what is no JSON.
+// splitJSON cuts JSON values off a stream as long as there are any. A body is a value with the blanks around it. The rest, and
+// its line, are what is no JSON.
 func splitJSON(stream []byte) (chunks []chunk, rest []byte, line int) {
 	decoder := json.NewDecoder(bytes.NewReader(stream))
 	rest, line = stream, 1

@@ -11,7 +11,8 @@ import (
 	kyaml "sigs.k8s.io/yaml"
 )
 
-// read reads the document's body: its tree, and the JSON that the API server would get. Of a document that holds nothing both are nil.
+// read reads the document's body: its tree, and the JSON that the API server would get. Of a document that holds nothing both
+// are nil.
 func (c *chunk) read() (root *yaml.Node, value []byte, wrong *readError) {
 	switch {
 	case c.wrong != nil && !c.orYAML:
@@ -51,22 +52,22 @@ func readYAML(text []byte) (root *yaml.Node, value []byte, wrong *readError) {
 		return nil, nil, syntaxError(text, root, err)
 	}
 	next := &yaml.Node{}
-	switch err := decoder.Decode(next); {
-	case errors.Is(err, io.EOF):
+	if err = decoder.Decode(next); errors.Is(err, io.EOF) {
 		return root, value, nil
-	case err != nil:
-		return nil, nil, syntaxError(text, nil, err)
-	default:
-		return nil, nil, &readError{line: max(next.Line, 1), message: fmt.Sprintf(
-			"kubectl doesn't read a second document without a line %s before it", separator)}
 	}
+	line := max(next.Line, 1)
+	if err != nil {
+		named, _ := yamlError(err)
+		line = min(named, bytes.Count(text, []byte("\n"))) + 1 // the parser's lines begin at 0
+	}
+	return nil, nil, &readError{line: line, message: fmt.Sprintf("kubectl reads no second document without a line %s before it", separator)}
 }
 
 // unrendered begins what is said of a template.
 const unrendered = "a template that is not rendered"
 
-// action is where a line of a Helm template holds an action in place of YAML: alone, as an item or as a value. Within a text, as in
-// name: web-{{ .Values.name }}, and in quotes it is none of YAML's business.
+// action is where a line of a Helm template holds an action in place of YAML: alone, as an item or as a value. Within a text, as
+// in name: web-{{ .Values.name }}, and in quotes it is none of YAML's business.
 var action = regexp.MustCompile(`(?m)^[ \t]*(- +)*([^\s#"'][^\s"']*:[ \t]+)?(\{\{.*?(\}\}|$))`)
 
 // syntaxError is an error of the YAML libraries about a text, with its own line. The tree is there if the first of the two could
@@ -99,8 +100,8 @@ func compositeKey(node *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// errorLine finds the line of an error, which the library's own words often miss: it names the start of what the error is in, or the
-// line before. No line below the one in which the parser gave up has it. Upwards from there it is the first one with which
+// errorLine finds the line of an error, which the library's own words often miss: it names the start of what the error is in, or
+// the line before. No line below the one in which the parser gave up has it. Upwards from there it is the first one with which
 // the text before it is no YAML any more, in the same words.
 func errorLine(text []byte, message string) int {
 	lines := bytes.SplitAfter(text, []byte("\n"))

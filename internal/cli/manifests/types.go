@@ -24,7 +24,8 @@ type mismatch struct {
 	bare  string
 }
 
-// mismatches finds every value in JSON that the type of into can't hold, where encoding/json tells the first one alone, without its place.
+// mismatches finds every value in JSON that the type of into can't hold, where encoding/json tells the first one alone, without
+// its place.
 func mismatches(raw []byte, into reflect.Type) []mismatch {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
@@ -139,7 +140,7 @@ func memberType(object reflect.Type, key string) reflect.Type {
 func (d *document) mistyped(path []string, raw []byte, into reflect.Type, object string) (wrong []Diagnostic) {
 	for _, m := range mismatches(raw, into) {
 		full := append(slices.Clip(path), m.path...)
-		written, text := "", ""
+		var written, text string
 		if node := at(d.root, full); node != nil {
 			written = node.Value
 		}
