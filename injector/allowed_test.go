@@ -87,6 +87,11 @@ func TestEveryErrorInWhatIsAllowed(t *testing.T) {
 	if d := decide(map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "v*"}); len(d.Errors) != 2 || d.Reason != ReasonServiceNotAllowed {
 		t.Errorf("%s: %v", d.Reason, d.Errors)
 	}
+	pod.Annotations[contract.Gate] = "ajar"
+	if d := decide(map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "v*"}); len(d.Errors) != 3 || d.Reason != ReasonInvalidAnnotations {
+		t.Errorf("%s: %v", d.Reason, d.Errors)
+	}
+	delete(pod.Annotations, contract.Gate)
 	if d := decide(map[string]string{contract.AllowedServices: "a/b", contract.AllowedTags: ","}); len(d.Errors) != 2 || d.Reason != ReasonInvalidAnnotations {
 		t.Errorf("%s: %v", d.Reason, d.Errors)
 	}

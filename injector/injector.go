@@ -151,6 +151,5 @@ func firstReason(before field.ErrorList, reason, next Reason) Reason {
 
 // optedOut reports whether the pod opts out, by its label or by its annotation.
 func optedOut(pod *corev1.Pod) bool {
-	return pod.Labels[contract.InjectLabel] == contract.InjectDisabled ||
-		pod.Annotations[contract.InjectLabel] == contract.InjectDisabled
+	return contract.OptsOut(pod.Labels[contract.InjectLabel]) || contract.OptsOut(pod.Annotations[contract.InjectLabel])
 }

@@ -280,3 +280,21 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// TestOptingOut: whatever can only mean no is one, on a label and in an annotation.
+func TestOptingOut(t *testing.T) {
+	for value, want := range map[string]Reason{
+		"false": ReasonOptedOut, "False": ReasonOptedOut, "FALSE": ReasonOptedOut, "disabled": ReasonOptedOut, "Disable": ReasonOptedOut,
+		"off": ReasonOptedOut, "no": ReasonOptedOut, "NO\n": ReasonOptedOut, "0": ReasonOptedOut,
+		"": ReasonInjected, "true": ReasonInjected, "enabled": ReasonInjected, "nobody": ReasonInjected,
+	} {
+		label, annotation := serving("web"), serving("web")
+		label.Labels = map[string]string{contract.InjectLabel: value}
+		annotation.Annotations[contract.InjectLabel] = value
+		for where, pod := range map[string]*corev1.Pod{"label": label, "annotation": annotation} {
+			if d := testInjector(t).Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce}); d.Reason != want {
+				t.Errorf("%s %q: %s, want %s", where, value, d.Reason, want)
+			}
+		}
+	}
+}

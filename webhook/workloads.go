@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -38,7 +39,7 @@ func (w *workloads) review(ctx context.Context, body []byte, found *result) (*ad
 	}
 	if reason != "" {
 		found.outcome, found.reason = injector.Skipped, reason
-		return allow(in.UID), nil
+		return respond(in.UID, injector.Decision{Outcome: injector.Skipped, Warnings: templates.misplaced})
 	}
 	return w.compare(ctx, in, templates, found)
 }
@@ -52,6 +53,8 @@ func (w *workloads) tooLarge(_ []byte, _ *result, why *tooLargeError) (*admissio
 type templates struct {
 	new, old []byte
 	path     []string
+	// misplaced are warnings of annotations that are the object's and should be the template's.
+	misplaced []registration.Warning
 }
 
 // open finds the templates, or the reason for which the workload is not reviewed.
@@ -62,9 +65,9 @@ func (w *workloads) open(in *request, o, old *workload.Object, found *result) (t
 	if found.object == "" {
 		found.object = cut(o.Metadata.GenerateName, maxName)
 	}
-	path, ok := workload.Path(o.APIVersion, o.Kind)
+	path, ok := o.Path()
 	switch {
-	case !ok || len(path) == 0:
+	case ok && len(path) == 0:
 		return t, reasonNotAWorkload, nil
 	case in.Namespace == "":
 		return t, "", errors.New("the request names no namespace")
@@ -72,21 +75,35 @@ func (w *workloads) open(in *request, o, old *workload.Object, found *result) (t
 		return t, reasonTerminating, nil
 	case o.Controlled():
 		return t, reasonControlled, nil
+	case !ok:
+		t.misplaced = misplaced(o, old, false)
+		return t, reasonNotAWorkload, nil
 	}
 	t.path = path
 	if t.new, err = o.TemplateAt(path); err != nil {
 		return t, "", fmt.Errorf("decode workload: %w", err)
 	}
-	if in.Operation == admissionv1.Create {
-		return t, "", nil
+	if in.Operation == admissionv1.Update {
+		_, known := workload.Path(o.APIVersion, o.Kind)
+		if t.old, err = old.TemplateAt(path); err != nil && known { // an object of another kind may have got it only now
+			return t, "", fmt.Errorf("decode the workload as it is: %w", err)
+		}
 	}
-	if t.old, err = old.TemplateAt(path); err != nil {
-		return t, "", fmt.Errorf("decode the workload as it is: %w", err)
-	}
-	if bytes.Equal(t.new, t.old) { // the same encoder made both
+	unchanged := t.old != nil && bytes.Equal(t.new, t.old) // both come from the same encoder
+	t.misplaced = misplaced(o, old, !unchanged)
+	if unchanged {
 		return t, reasonUnchanged, nil
 	}
 	return t, "", nil
+}
+
+// misplaced warns of annotations that have no effect on an object. Whoever updates something else in it is not told again.
+func misplaced(o, old *workload.Object, changed bool) []registration.Warning {
+	warnings := o.Misplaced()
+	if !changed && slices.Equal(warnings, old.Misplaced()) {
+		return nil
+	}
+	return warnings
 }
 
 // compare reviews both templates. It denies for each error that the old template doesn't have.
@@ -104,7 +121,7 @@ func (w *workloads) compare(
 	if now.Outcome == injector.Skipped {
 		found.reason = now.Reason
 	}
-	answer := injector.Decision{Outcome: accepted, Warnings: now.Warnings}
+	answer := injector.Decision{Outcome: accepted, Warnings: slices.Concat(t.misplaced, now.Warnings)}
 	if now.Outcome == injector.Denied {
 		before := map[string]int{}
 		if t.old != nil {

@@ -32,7 +32,16 @@ func meta(key string, value any) edit {
 	return func(object, _ map[string]any) { object["metadata"].(map[string]any)[key] = value }
 }
 
-// deployment is a Deployment with an annotated template, as the API server sends it.
+// misplace annotates the object.
+func misplace(keys ...string) edit {
+	annotations := map[string]any{}
+	for _, key := range keys {
+		annotations["agentlet.dev/"+key] = "web"
+	}
+	return meta("annotations", annotations)
+}
+
+// deployment is one with an annotated template, as the API server sends it.
 func deployment(edits ...edit) map[string]any {
 	template := map[string]any{
 		"metadata": map[string]any{
@@ -98,6 +107,9 @@ func TestErrorsOfEveryKindAreReportedAtOnceWithTheirPaths(t *testing.T) {
 		{"apps/v1", "ReplicaSet", "spec.template."},
 		{"batch/v1", "Job", "spec.template."},
 		{"batch/v1", "CronJob", "spec.jobTemplate.spec.template."},
+		{"argoproj.io/v1alpha1", "Rollout", "spec.template."},
+		{"apps.kruise.io/v1alpha1", "CloneSet", "spec.template."},
+		{"serving.knative.dev/v1", "Service", "spec.template."},
 	} {
 		t.Run(kind.kind, func(t *testing.T) {
 			handler := testWorkloads(realInjector(t), nil)
@@ -137,13 +149,31 @@ func TestAcceptedWorkloads(t *testing.T) {
 		reason      injector.Reason
 		warns       []string
 	}{
-		"well":                      {object: deployment(), reason: reasonValid},
-		"not annotated":             {object: deployment(func(_, t map[string]any) { delete(t, "metadata") }), reason: injector.ReasonNotAnnotated},
-		"opted out":                 {object: deployment(annotate("gate", "ajar"), annotate("inject", "false")), reason: injector.ReasonOptedOut},
-		"an error":                  {object: deployment(annotate("gate", "ajar")), denied: []string{ajar}, reason: injector.ReasonInvalidAnnotations},
-		"no template":               {object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap"}, reason: reasonNotAWorkload},
-		"a pod":                     {object: map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"annotations": map[string]any{"agentlet.dev/services": "x"}}}, reason: reasonNotAWorkload},
-		"a kind of another group":   {object: as(deployment(annotate("gate", "ajar")), "example.com/v1", "Deployment"), reason: reasonNotAWorkload},
+		"well":                     {object: deployment(), reason: reasonValid},
+		"not annotated":            {object: deployment(func(_, t map[string]any) { delete(t, "metadata") }), reason: injector.ReasonNotAnnotated},
+		"opted out":                {object: deployment(annotate("gate", "ajar"), annotate("inject", "false")), reason: injector.ReasonOptedOut},
+		"an error":                 {object: deployment(annotate("gate", "ajar")), denied: []string{ajar}, reason: injector.ReasonInvalidAnnotations},
+		"no template":              {object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap"}, reason: reasonNotAWorkload},
+		"a pod":                    {object: map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"annotations": map[string]any{"agentlet.dev/services": "x"}}}, reason: reasonNotAWorkload},
+		"a kind of another group":  {object: as(deployment(annotate("gate", "ajar")), "argoproj.io/v1alpha1", "Rollout"), denied: []string{"spec.template.metadata.annotations[" + ajar}, reason: injector.ReasonInvalidAnnotations},
+		"one that gets a template": {object: as(deployment(annotate("gate", "open")), "argoproj.io/v1alpha1", "Rollout"), old: map[string]any{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout"}, denied: []string{`"open"`}, reason: injector.ReasonInvalidAnnotations},
+		"one without a template":   {object: map[string]any{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "spec": map[string]any{"workloadRef": map[string]any{"name": "web"}}}, reason: reasonNotAWorkload},
+		"annotated beside its template": {
+			object: deployment(misplace("service-names", "service-port")), reason: reasonValid,
+			warns: []string{"annotation agentlet.dev/service-port: no effect on a Deployment; agentlet reads it from spec.template.metadata.annotations"},
+		},
+		"annotated with a slip beside it": {object: deployment(misplace("service-name")), reason: reasonValid, warns: []string{"annotation agentlet.dev/service-name: no effect on a Deployment"}},
+		"annotated instead of its template": {
+			object: deployment(misplace("service-names"), func(_, t map[string]any) { delete(t, "metadata") }), reason: injector.ReasonNotAnnotated,
+			warns: []string{"annotation agentlet.dev/service-names: no effect on a Deployment"},
+		},
+		"annotated afterwards":     {object: deployment(misplace("service-port")), old: deployment(), reason: reasonUnchanged, warns: []string{"annotation agentlet.dev/service-port: no effect"}},
+		"annotated before":         {object: deployment(misplace("service-port")), old: deployment(misplace("service-port")), reason: reasonUnchanged},
+		"annotated with another's": {object: deployment(meta("annotations", map[string]any{"agentlet.dev/of-others-altogether": "x"})), reason: reasonValid},
+		"an annotated Service": {
+			object: map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"annotations": map[string]any{"agentlet.dev/service-names": "web"}}}, reason: reasonNotAWorkload,
+			warns: []string{"annotation agentlet.dev/service-names: no effect on a Service; agentlet reads it from the annotations of pods"},
+		},
 		"of a controller":           {object: deployment(annotate("gate", "ajar"), controller), reason: reasonControlled},
 		"updated by a controller":   {object: deployment(annotate("gate", "ajar"), controller), old: deployment(controller), reason: reasonControlled},
 		"owned, but not controlled": {object: deployment(annotate("gate", "ajar"), meta("ownerReferences", []any{map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1"}})), denied: []string{ajar}, reason: injector.ReasonInvalidAnnotations},

@@ -15,7 +15,7 @@ const Prefix = "agentlet.dev/"
 // Names that are not annotation keys.
 const (
 	// InjectLabel on a namespace with the value InjectEnabled opts it in; on a pod, as a label or an annotation, the
-	// value InjectDisabled opts that pod out.
+	// value InjectDisabled opts that pod out, and so do its other words (OptsOut).
 	InjectLabel    = Prefix + "inject"
 	InjectEnabled  = "enabled"
 	InjectDisabled = "false"

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -105,7 +106,12 @@ var keys = []Key{
 		Default: "*",
 		Doc:     "tags that the namespace's pods may register",
 	},
-	{Name: InjectLabel, Where: "pod label or annotation", Form: `"` + InjectDisabled + `"`, Doc: "opts one pod out"},
+	{
+		Name:  InjectLabel,
+		Where: "pod label or annotation",
+		Form:  `"` + InjectDisabled + `"`,
+		Doc:   "opts one pod out; disabled, off and no do, too",
+	},
 	{Name: ServiceNames, Where: podAnnotation, Form: "comma-separated service names", Doc: "the Consul services of this pod"},
 	{
 		Name:       ServicePort,
@@ -334,6 +340,23 @@ const (
 	Warning  Health = "warning"
 	Critical Health = "critical"
 )
+
+// Words that can only mean no, or yes.
+var (
+	noWords  = []string{InjectDisabled, "disabled", "disable", "off", "no", "none", "never", "0"}
+	yesWords = []string{"true", InjectEnabled, "enable", "on", "yes", "1"}
+)
+
+// OptsOut reports whether a value of a pod's inject can only mean that the pod is to be left alone.
+func OptsOut(value string) bool { return isWord(noWords, value) }
+
+// OptsIn reports whether a value of a pod's inject can only mean that the pod is to be registered. It doesn't say as what, and
+// has no effect.
+func OptsIn(value string) bool { return isWord(yesWords, value) }
+
+func isWord(words []string, value string) bool {
+	return slices.Contains(words, strings.ToLower(strings.TrimSpace(value)))
+}
 
 // Keys returns the contract's keys in the order of the docs' table. The caller owns the slice.
 func Keys() []Key { return append([]Key(nil), keys...) }

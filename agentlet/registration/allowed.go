@@ -183,11 +183,11 @@ func (r *reader) askTag(tag string, path *field.Path, note string) {
 }
 
 // NotAllowed returns an error for each service name and each tag that the pod may not register, of tags at most maxErrors. reg is
-// what Parse made of the pod.
+// what Parse or Lint made of the pod; of what that could not read nothing is said.
 func (a *Allowed) NotAllowed(pod *corev1.Pod, reg *Registration) (services, tags field.ErrorList) {
 	for i, service := range reg.Services {
 		refusal := a.Services.Refusal(service.Name)
-		if refusal == "" {
+		if refusal == "" || service.Name == "" {
 			continue
 		}
 		services = append(services, field.Forbidden(namePath(pod, i), fmt.Sprintf("service %q: %s", service.Name, refusal)))

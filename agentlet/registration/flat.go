@@ -3,6 +3,7 @@ package registration
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,14 +29,16 @@ func (r *reader) flatServices() []Service {
 	}
 	if err != nil {
 		r.invalid(v, err)
+		r.checkFlatValues()
 		return nil
 	}
 	r.listed = listed
-	taken := make(names, len(listed))
+	taken, unread := make(names, len(listed)), false
 	services := make([]Service, 0, len(listed))
 	for _, name := range listed {
 		if err := checkServiceName(name); err != nil {
 			r.invalid(v, err)
+			unread = true
 			continue
 		}
 		if !taken.take(name) {
@@ -44,7 +47,29 @@ func (r *reader) flatServices() []Service {
 		}
 		services = append(services, r.flatService(name))
 	}
+	if unread {
+		r.checkFlatValues()
+	}
 	return services
+}
+
+// checkFlatValues adds the errors that the values of services have by themselves, where it can't be read whose they are: all
+// errors are told at once.
+func (r *reader) checkFlatValues() {
+	for _, key := range slices.Sorted(maps.Keys(r.pod.Annotations)) {
+		spec, _, ok := contract.Lookup(key)
+		if !ok || !spec.PerService || len(r.errs) > maxErrors {
+			continue
+		}
+		v := value{text: r.pod.Annotations[key], found: key, spec: podKeys[spec.Name]}
+		err := tryValue(spec.Name, v.text)
+		if spec.Name == contract.ServicePort {
+			_, err = resolvePort(r.pod, v.text)
+		}
+		if err != nil {
+			r.invalid(v, err)
+		}
+	}
 }
 
 // flatService reads the keys of one service.

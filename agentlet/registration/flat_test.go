@@ -111,6 +111,14 @@ func TestFlatErrors(t *testing.T) {
 		"meta of an older agentlet": {annotations{"service-names": "a", "service-meta": contract.MetaNudge + ":-1"}, []string{`"agentlet-nudge" is set by agentlet`}},
 		"meta of agentlet":          {annotations{"service-names": "a", "service-meta": contract.MetaPod + ":1"}, []string{`"k8s-pod" is set by agentlet`}},
 		"meta too many":             {annotations{"service-names": "a", "service-meta": strings.Join(many, ",")}, []string{"a service may have 56 pairs"}},
+		"a comma too many, and two more": {
+			annotations{"service-names": "web,", "service-port": "70000", "service-tags": "a,,b"},
+			[]string{"service-names]", "service-port]", "service-tags]"},
+		},
+		"a bad name, and its own values": {
+			annotations{"service-names": "web,we/b", "service-port.we/b": "gone", "service-port.web": "http", "service-health": "ok", "service-meta.web": "x"},
+			[]string{"service-meta.web]", "service-health]", "service-names]", `service-port.we/b]: Invalid value: "gone"`},
+		},
 		"all at once": {
 			annotations{"service-names": "a,b", "service-port.a": "0", "service-tags.b": ",", "gate": "open", "heartbeat-ttl": "1s"},
 			[]string{"heartbeat-ttl]", "gate]", "service-port.a]", "service-tags.b]"},

@@ -97,7 +97,7 @@ func checkParsed(t *testing.T, values map[string]string) {
 func checkLint(t *testing.T, pod *corev1.Pod, reg *Registration, errs field.ErrorList) {
 	t.Helper()
 	linted, warnings, told := Lint(pod, nil, nil)
-	if !reflect.DeepEqual(linted, reg) {
+	if len(told) == 0 && !reflect.DeepEqual(linted, reg) {
 		t.Errorf("Lint reads %+v, Parse %+v", linted, reg)
 	}
 	at := func(errs field.ErrorList) (fields []string) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -42,7 +43,7 @@ func (o Origins) name(key string) string {
 
 // Lint is Parse for whoever wrote the pod: errors name the key that was meant, and warnings come with them. There is one for
 // an unknown agentlet.dev/ key (with the nearest known one), a KEY.NAME whose NAME is no service, a name that DNS can't look
-// up, and the like.
+// up, and the like. With errors reg is what could be read, for what else may be wrong with it; nil where that is nothing.
 func Lint(pod *corev1.Pod, defaults Defaults, origins Origins) (reg *Registration, warnings []Warning, errs field.ErrorList) {
 	r := &reader{pod: pod, defaults: defaults, origins: origins, hints: true}
 	reg = r.registration()
@@ -51,9 +52,6 @@ func Lint(pod *corev1.Pod, defaults Defaults, origins Origins) (reg *Registratio
 	}
 	l := linter{reader: r, reg: reg, warnings: UnknownKeys(pod)}
 	l.lint()
-	if len(r.errs) > 0 {
-		reg = nil
-	}
 	return reg, atMost(l.warnings), r.errs
 }
 
@@ -69,6 +67,7 @@ func (l *linter) lint() {
 	l.lintDrain()
 	l.lintHeartbeat()
 	l.lintNames()
+	l.lintTags()
 	l.lintStrayNames()
 	for _, why := range l.reg.Unprobed {
 		if l.reg.Settings.Readiness != contract.ReadinessProbe {
@@ -159,14 +158,58 @@ func (l *linter) graceSeconds() int64 {
 	}
 }
 
-// lintNames warns of each service whose name DNS can't look up.
+// lintNames warns of each service whose name is none of a host: Consul answers it, but not every resolver asks for it.
 func (l *linter) lintNames() {
 	for i := range l.reg.Services {
 		name := l.reg.Services[i].Name
 		if at := strings.IndexAny(name, "_."); at >= 0 {
-			l.warn(namePath(l.pod, i), "service %q: Consul's DNS can't serve a name with %q; use letters, digits and '-'", name, name[at])
+			l.warn(namePath(l.pod, i), "service %q: with %q it may not be found by DNS; use letters, digits and '-'", name, name[at])
 		}
 	}
+}
+
+// lintTags warns of a tag of the flat form that was most likely cut in two at a comma: it opens a bracket or a quote, and does
+// not close it.
+func (l *linter) lintTags() {
+	if l.listed == nil {
+		return
+	}
+	told := map[string]bool{}
+	for _, asked := range l.tags {
+		open := unclosed(asked.tag)
+		if open == 0 || told[asked.tag] || len(told) > maxWarnings {
+			continue
+		}
+		told[asked.tag] = true
+		l.warn(asked.path, `tag %q opens %c and does not close it; a comma in a tag is written \,`, Excerpt(asked.tag), open)
+	}
+}
+
+// unclosed is a bracket or a quote that a text opens and does not close; 0 where there is none. An apostrophe in a word is no
+// quote.
+func unclosed(text string) rune {
+	closes := map[rune]rune{'(': ')', '[': ']', '{': '}'}
+	var open []rune
+	before := ' '
+	for _, r := range text {
+		last := rune(0)
+		if len(open) > 0 {
+			last = open[len(open)-1]
+		}
+		quoted := last == '"' || last == '`' || last == '\''
+		switch {
+		case quoted && r == last, !quoted && last != 0 && r == closes[last]:
+			open = open[:len(open)-1]
+		case quoted:
+		case closes[r] != 0, r == '"', r == '`', r == '\'' && !unicode.IsLetter(before):
+			open = append(open, r)
+		}
+		before = r
+	}
+	if len(open) == 0 {
+		return 0
+	}
+	return open[0]
 }
 
 // lintStrayNames warns of each KEY.NAME whose NAME is none of the services of the flat form.

@@ -24,7 +24,7 @@ func TestLint(t *testing.T) {
 		"DNS": {
 			annotations: annotations{"service-names": "a_b,a.b,A-b"},
 			want: []Warning{
-				{annotation + "service-names]", `service "a_b": Consul's DNS can't serve a name with '_'`},
+				{annotation + "service-names]", `service "a_b": with '_' it may not be found by DNS`},
 				{annotation + "service-names]", `'.'`},
 			},
 		},
@@ -90,7 +90,7 @@ func TestLint(t *testing.T) {
 func TestLintWithErrors(t *testing.T) {
 	pod := newPod(annotations{"service-names": "web,consul", "service-port.consul": "1", "colour": "red", "gate": "x"})
 	reg, warnings, errs := Lint(pod, nil, nil)
-	if reg != nil || len(errs) != 2 {
+	if reg == nil || len(errs) != 2 {
 		t.Errorf("%v, %v", reg, errs)
 	}
 	wantWarnings(t, warnings, "colour is not known")
@@ -144,4 +144,26 @@ func TestParseSeeksNoHint(t *testing.T) {
 	if len(errs) != 1 || errs[0].Detail != `unknown key; did you mean "port"?` {
 		t.Errorf("errors %v", errs.ToAggregate())
 	}
+}
+
+func TestUnclosed(t *testing.T) {
+	for text, want := range map[string]rune{
+		"": 0, "v1": 0, "it's": 0, "rule=Host(`a`)": 0, "a=(b[c]{d})": 0, `say="x, y"`: 0, "a) b": 0, "`(`": 0,
+		"rule=Host(`a`": '(', "rule=Host(`a": '(', "`a": '`', `"a`: '"', "'a": '\'', "[a": '[', "{a:{b}": '{', "(a]": '(',
+	} {
+		if got := unclosed(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// A tag that a comma has cut is told once, whatever number of services have it; a list of YAML has no such commas.
+func TestTagsThatACommaCuts(t *testing.T) {
+	const rule = "v1,rule=Host(`a`, `b`)"
+	_, warnings := mustParse(t, newPod(annotations{"service-names": "a,b", "service-tags": rule}), nil)
+	wantWarnings(t, warnings, "tag \"rule=Host(`a`\" opens ( and does not close it; a comma in a tag is written \\,")
+	_, warnings = mustParse(t, newPod(annotations{"service-names": "a", "service-tags": strings.ReplaceAll(rule, ", ", `\,`)}), nil)
+	wantWarnings(t, warnings)
+	_, warnings = mustParse(t, newPod(annotations{"services": `[{name: a, tags: ["(", b]}]`}), nil)
+	wantWarnings(t, warnings)
 }

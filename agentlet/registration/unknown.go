@@ -52,6 +52,40 @@ func UnknownKeys(pod *corev1.Pod) []Warning {
 	return append(warnings, injectWarnings(pod)...)
 }
 
+// Misplaced returns a warning where an object that is no pod has annotations or labels of pods, which have no effect there.
+// right is where they have one, and pod are those that the pods have. Of what looks like none of ours nothing is said: others
+// may use the prefix, too.
+func Misplaced(kind, right string, labels, annotations, pod map[string]string) (warnings []Warning) {
+	if kind == "Namespace" {
+		return nil
+	}
+	for _, from := range []struct {
+		what   string
+		path   func(key string) *field.Path
+		values map[string]string
+	}{
+		{"annotation", annotation, annotations},
+		{"label", label, labels},
+	} {
+		var keys []string
+		for key := range from.values {
+			if _, there := pod[key]; !there && strings.HasPrefix(key, contract.Prefix) && len(key) <= maxKey {
+				keys = append(keys, key)
+			}
+		}
+		slices.Sort(keys)
+		keys = slices.DeleteFunc(keys[:min(len(keys), maxWarnings)], func(key string) bool {
+			name, _, _ := strings.Cut(contract.Short(key), ".")
+			return nearest(name, shortKeys()) == ""
+		})
+		if len(keys) > 0 {
+			message := fmt.Sprintf("%s %s: no effect on a %s; agentlet reads it from %s", from.what, strings.Join(keys, ", "), kind, right)
+			warnings = append(warnings, Warning{from.path(keys[0]).String(), message})
+		}
+	}
+	return warnings
+}
+
 // injectWarnings are for a value of inject that reads like an answer and is none.
 func injectWarnings(pod *corev1.Pod) (warnings []Warning) {
 	for _, where := range []struct {
@@ -62,14 +96,18 @@ func injectWarnings(pod *corev1.Pod) (warnings []Warning) {
 		{"annotation", annotation, pod.Annotations},
 		{"label", label, pod.Labels},
 	} {
-		switch value, ok := where.values[contract.InjectLabel]; {
-		case !ok, value == contract.InjectDisabled, value == contract.InjectEnabled, value == "true":
-		default:
-			warnings = append(
-				warnings,
-				Warning{where.path(contract.InjectLabel).String(), fmt.Sprintf("%s %s: %q has no effect; only %q opts a pod out",
-					where.what, contract.InjectLabel, Excerpt(value), contract.InjectDisabled)},
-			)
+		value, there := where.values[contract.InjectLabel]
+		why := ""
+		switch {
+		case !there, contract.OptsOut(value):
+		case !contract.OptsIn(value):
+			why = fmt.Sprintf("has no effect; only %q opts a pod out", contract.InjectDisabled)
+		case !Wanted(pod):
+			why = fmt.Sprintf("registers nothing: annotation %s is missing", contract.ServiceNames)
+		}
+		if why != "" {
+			path := where.path(contract.InjectLabel).String()
+			warnings = append(warnings, Warning{path, fmt.Sprintf("%s %s: %q %s", where.what, contract.InjectLabel, Excerpt(value), why)})
 		}
 	}
 	return warnings

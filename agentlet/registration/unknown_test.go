@@ -25,10 +25,16 @@ func TestUnknownKeys(t *testing.T) {
 			want:   []string{"label agentlet.dev/inejct is not known to agentlet; did you mean agentlet.dev/inject?"},
 		},
 		"no answer": {
-			annotations: annotations{"inject": "no"}, labels: annotations{"inject": "enabled"},
-			want: []string{`annotation agentlet.dev/inject: "no" has no effect; only "false" opts a pod out`},
+			annotations: annotations{"inject": "maybe", "service-names": "web"}, labels: annotations{"inject": "enabled"},
+			want: []string{`annotation agentlet.dev/inject: "maybe" has no effect; only "false" opts a pod out`},
 		},
-		"sorted": {annotations: annotations{"b": "", "a": "", "c": ""}, want: []string{"/a ", "/b ", "/c "}},
+		"a no in other words": {annotations: annotations{"inject": "Off"}, labels: annotations{"inject": "disabled"}},
+		"a yes alone": {
+			annotations: annotations{"inject": "true"},
+			want:        []string{`annotation agentlet.dev/inject: "true" registers nothing: annotation agentlet.dev/service-names is missing`},
+		},
+		"a yes with names": {annotations: annotations{"inject": "true", "service-names": "web"}},
+		"sorted":           {annotations: annotations{"b": "", "a": "", "c": ""}, want: []string{"/a ", "/b ", "/c "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod(test.annotations)

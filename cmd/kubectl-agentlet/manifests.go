@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -38,8 +40,9 @@ func (s *source) judge(
 	if err != nil {
 		return nil, nil, err
 	}
+	namespaces := manifests.Namespaces(read)
 	for _, file := range read {
-		files = append(files, judged{file, file.Judge(decider, namespace)})
+		files = append(files, judged{file, file.Judge(decider, namespace, namespaces)})
 	}
 	return files, diagnostics, nil
 }
@@ -85,6 +88,7 @@ func inject(command *cobra.Command, from *source, flags *webhookFlags, kube *kub
 	errs := printer.New(command.ErrOrStderr(), false)
 	var outputs [][]byte
 	for _, file := range files {
+		write(errs, "warning: ", file.Warnings())
 		for _, j := range file.judgements {
 			diagnostics = append(diagnostics, j.Errors...)
 			write(errs, "warning: ", j.Warnings)
@@ -149,7 +153,10 @@ func explainAll(command *cobra.Command, from *source, flags *webhookFlags, kube 
 	}
 	out, errs := printer.New(command.OutOrStdout(), colours), printer.New(command.ErrOrStderr(), false)
 	failed, found := len(diagnostics) > 0, false
+	var kinds []string
 	for _, file := range files {
+		write(errs, "warning: ", file.Warnings())
+		kinds = append(kinds, file.Kinds()...)
 		for i := range file.judgements {
 			j := &file.judgements[i]
 			if found {
@@ -164,7 +171,11 @@ func explainAll(command *cobra.Command, from *source, flags *webhookFlags, kube 
 	write(errs, "error: ", diagnostics)
 	switch {
 	case !found && !failed:
-		out.Line(printer.Text("There is no pod and no pod template here."))
+		text := "There is no pod and no pod template here"
+		if slices.Sort(kinds); len(kinds) > 0 {
+			text += ", only " + strings.Join(slices.Compact(kinds), ", ")
+		}
+		out.Line(printer.Text(text + "."))
 	case !flags.fromCluster:
 		errs.Line(printer.Text("note: no cluster was asked; --from-cluster judges by what its installation has set"))
 	}

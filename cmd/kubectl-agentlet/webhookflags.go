@@ -111,7 +111,9 @@ type inCluster struct {
 }
 
 func (c inCluster) Decide(request injector.Request) injector.Decision {
-	request.NamespaceAnnotations = c.namespaces[request.Namespace]
+	if request.NamespaceAnnotations == nil { // those in the files are newer
+		request.NamespaceAnnotations = c.namespaces[request.Namespace]
+	}
 	return c.judge.Decide(request)
 }
 

@@ -36,7 +36,8 @@ func judge(t *testing.T, place string, text []byte) (pods []manifests.Result, di
 		t.Fatal(err)
 	}
 	file, diagnostics := manifests.Parse(place, text)
-	return file.Judge(decider, "shop"), diagnostics
+	pods = file.Judge(decider, "shop", manifests.Namespaces([]*manifests.File{file}))
+	return pods, append(diagnostics, file.Warnings()...)
 }
 
 // deployment is one around a template of which a page shows a part: metadata, or spec, or annotations alone. What is left
@@ -124,7 +125,7 @@ func manifest(t *testing.T, block Block) {
 	for i := range pods {
 		asks := strings.Contains(fmt.Sprint(pods[i].Pod.Pod.Annotations), contract.Prefix)
 		if asks && pods[i].Outcome != injector.Injected {
-			t.Errorf("%s is not injected: %s", pods[i].Object(), pods[i].Reason)
+			t.Errorf("%s is not injected: %s", pods[i].String(), pods[i].Reason)
 		}
 	}
 }

@@ -415,7 +415,7 @@ func breakRevision(t *testing.T, policy appsv1.PodManagementPolicyType) {
 			gate := gateOf(s, "db-2")
 			return gate.Reason == string(contract.ContainersNotReady), fmt.Errorf("%+v", gate)
 		})
-		s.AwaitCatalog(s.Service(), 2)
+		s.Eventually("two passing instances", func(context.Context) (bool, error) { return len(s.Passing(s.Service())) == 2, nil })
 	})
 	s.When("the revision is taken back", func() { revise("0s") })
 	if policy == appsv1.OrderedReadyPodManagement {

@@ -139,8 +139,8 @@ func fieldAttacks(own kubernetes.Interface) map[string]attack {
 		"own Ready condition":      `{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`,
 		"another system's gate":    `{"status":{"conditions":[{"type":"example.com/gate","status":"True"}]}}`,
 		"the removal of a status":  `[{"op":"remove","path":"/status/startTime"}]`,
-		"own containerStatuses":    `[{"op":"replace","path":"/status/containerStatuses/0/ready","value":true}]`,
-		"the agentlet's readiness": `[{"op":"replace","path":"/status/initContainerStatuses/0/restartCount","value":9}]`,
+		"the agentlet's restarts":  `[{"op":"replace","path":"/status/containerStatuses/0/restartCount","value":9}]`,
+		"the application's health": `[{"op":"replace","path":"/status/containerStatuses/1/ready","value":true}]`, // sorted by name
 	} {
 		attacks[name] = attack{own, "own", "status", body}
 	}

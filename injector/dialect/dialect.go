@@ -106,6 +106,28 @@ func Translate(annotations map[string]string, on []Dialect) Translation {
 	return left
 }
 
+// Unread is the dialect in which a pod asks for a registration that asks for none in the contract's words, with a warning that
+// it is not on; ok is false where there is none. Ask for a pod that was left alone.
+func Unread(annotations map[string]string) (w registration.Warning, ok bool) {
+	if lead(annotations) != "" {
+		return w, false
+	}
+	for _, d := range All() {
+		t := translators[d]
+		if !t.asks(annotations) {
+			continue
+		}
+		first := t.lead
+		for key := range annotations {
+			if strings.HasPrefix(key, t.prefix) && (key < first || !has(annotations, first)) {
+				first = key
+			}
+		}
+		return warning(first, "annotations %s… are not read without --dialect %s", t.prefix, d), true
+	}
+	return w, false
+}
+
 // lead is the contract's key by which annotations name their services; empty where they don't.
 func lead(annotations map[string]string) string {
 	for _, key := range [...]string{contract.ServiceNames, contract.Services} {

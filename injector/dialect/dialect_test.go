@@ -267,3 +267,26 @@ func TestMessagesNameTheOriginalAnnotations(t *testing.T) {
 		})
 	}
 }
+
+// A dialect that is off is named, with an annotation that the pod has.
+func TestUnread(t *testing.T) {
+	for name, test := range map[string]struct {
+		annotations map[string]string
+		key, want   string
+	}{
+		"katalog-sync":       {map[string]string{katalogNames: "web", "a": "b"}, katalogNames, "annotations katalog-sync.wish.com/… are not read without --dialect katalog-sync"},
+		"consul-k8s":         {map[string]string{consulSync: "true"}, consulSync, "annotations consul.hashicorp.com/service-… are not read without --dialect consul-k8s"},
+		"ours, too":          {map[string]string{katalogNames: "web", contract.ServiceNames: "web"}, "", ""},
+		"no name":            {map[string]string{katalogPrefix + "service-port": "1"}, "", ""},
+		"another annotation": {map[string]string{"a": "b"}, "", ""},
+	} {
+		w, ok := Unread(test.annotations)
+		want := registration.Warning{}
+		if test.want != "" {
+			want = warning(test.key, "%s", test.want)
+		}
+		if ok != (test.want != "") || w != want {
+			t.Errorf("%s: %v, %v, want %v", name, w, ok, want)
+		}
+	}
+}

@@ -337,7 +337,7 @@ func (r *reading) quantity(at func() *field.Path, raw json.RawMessage) (q resour
 	}
 	q, err := parseQuantity(raw)
 	if err != nil {
-		r.errs = append(r.errs, field.Invalid(at(), string(raw[:min(len(raw), maxQuantity)]), err.Error()))
+		r.errs = append(r.errs, field.Invalid(at(), strings.Trim(string(raw[:min(len(raw), maxQuantity)]), `"`), err.Error()))
 		return q, false
 	}
 	return q, true

@@ -1,9 +1,11 @@
 package workload
 
 import (
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
 )
 
 func TestErrorsNameTheTemplatesPath(t *testing.T) {
@@ -31,6 +33,29 @@ func TestErrorsNameTheTemplatesPath(t *testing.T) {
 	}
 	if invalid.Field != "metadata.annotations[agentlet.dev/gate]" {
 		t.Error("the argument was changed")
+	}
+}
+
+func TestTheTemplateOfAnyKind(t *testing.T) {
+	const template = `{"metadata":{},"spec":{"containers":[{"name":"x"}]}}`
+	for name, test := range map[string]struct{ object, want string }{
+		"a Rollout":                  {`{"apiVersion":"argoproj.io/v1alpha1","kind":"Rollout","spec":{"template":` + template + `}}`, "spec.template"},
+		"an old group's CronJob":     {`{"apiVersion":"batch/v1beta1","kind":"CronJob","spec":{"jobTemplate":{"spec":{"template":` + template + `}}}}`, "spec.jobTemplate.spec.template"},
+		"at the top":                 {`{"apiVersion":"example.com/v1","kind":"Any","template":` + template + `}`, "template"},
+		"no containers":              {`{"apiVersion":"example.com/v1","kind":"Any","spec":{"template":{"spec":{}}}}`, ""},
+		"containers that are a text": {`{"apiVersion":"example.com/v1","kind":"Any","spec":{"template":{"spec":{"containers":"x"}}}}`, ""},
+		"a text for a template":      {`{"apiVersion":"example.com/v1","kind":"Any","spec":{"template":"x"}}`, ""},
+		"elsewhere":                  {`{"apiVersion":"example.com/v1","kind":"Any","spec":{"pod":` + template + `}}`, ""},
+		"a kind that has its place":  {`{"apiVersion":"apps/v1","kind":"Deployment","template":` + template + `}`, "spec.template"},
+	} {
+		var o Object
+		if err := kjson.UnmarshalCaseSensitivePreserveInts([]byte(test.object), &o); err != nil {
+			t.Fatal(err)
+		}
+		path, ok := o.Path()
+		if got := strings.Join(path, "."); got != test.want || ok != (test.want != "") {
+			t.Errorf("%s: %q, %v, want %q", name, got, ok, test.want)
+		}
 	}
 }
 

@@ -380,9 +380,16 @@ func TestRun(t *testing.T) {
 		"not in Consul's catalog":    {func(w *world) { w.catalog = nodes{"10.0.0.99": true} }, Warn, "consul", "no node with one of its addresses", "advertise"},
 		"failed in Consul":           {func(w *world) { w.catalog = nodes{"10.0.0.11": false} }, Fail, "consul", "serfHealth", ""},
 		"namespace without label":    {func(w *world) { w.add("lost", in("plain"), bare) }, Fail, "pods", "annotated pods (lost) are not registered: the namespace is not opted in", "kubectl label namespace plain agentlet.dev/inject=enabled, then kubectl -n plain delete pod lost"},
-		"excluded namespace":         {func(w *world) { w.add("lost", in("agentlet-system"), bare) }, Fail, "pods", "the webhook excludes it", "webhook.excludedNamespaces"},
-		"missed":                     {func(w *world) { w.add("missed", bare, owned) }, Fail, "pods", "has no agentlet: it was created before", "kubectl -n shop rollout restart deployment/web"},
-		"missed with errors":         {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold errors", "explain"},
+		"namespace with another label": {
+			func(w *world) {
+				w.namespaces["plain"] = map[string]string{contract.InjectLabel: "true"}
+				w.add("lost", in("plain"), bare)
+			}, Fail, "pods", "the namespace has the label agentlet.dev/inject=true, which must be enabled",
+			"kubectl label namespace plain agentlet.dev/inject=enabled --overwrite, then kubectl -n plain delete pod lost",
+		},
+		"excluded namespace": {func(w *world) { w.add("lost", in("agentlet-system"), bare) }, Fail, "pods", "the webhook excludes it", "webhook.excludedNamespaces"},
+		"missed":             {func(w *world) { w.add("missed", bare, owned) }, Fail, "pods", "has no agentlet: it was created before", "kubectl -n shop rollout restart deployment/web"},
+		"missed with errors": {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold errors", "explain"},
 		"missed, with a name that is not allowed": {func(w *world) {
 			w.annotations = map[string]string{contract.AllowedServices: "shop-*"}
 			w.add("missed", bare)

@@ -152,8 +152,7 @@ func (r *run) grantRemedy(namespace string) string {
 	case r.flag("grants", "none") != "auto":
 		return list
 	case !r.optedIn(namespace):
-		return fmt.Sprintf("kubectl label namespace %s %s=%s, so that the webhook grants it, or %s", namespace,
-			contract.InjectLabel, contract.InjectEnabled, list)
+		return fmt.Sprintf("%s, so that the webhook grants it, or %s", r.optInCommand(namespace), list)
 	}
 	return "the webhook should have granted it: read its log, or " + list
 }

@@ -105,7 +105,7 @@ func (r *run) outside(pods []*corev1.Pod) {
 	if more := len(names) - shown; more > 0 {
 		list += fmt.Sprintf(" and %d more", more)
 	}
-	if n := r.facts.namespaces[namespace]; n != nil && n.Labels[contract.InjectLabel] == contract.InjectEnabled {
+	if value, _ := r.injectLabel(namespace); value == contract.InjectEnabled {
 		r.add(
 			Fail,
 			"pods",
@@ -119,10 +119,33 @@ func (r *run) outside(pods []*corev1.Pod) {
 		Fail,
 		"pods",
 		"namespace/"+namespace,
-		"annotated pods ("+list+") are not registered: the namespace is not opted in",
-		fmt.Sprintf("kubectl label namespace %s %s=%s, then %s", namespace, contract.InjectLabel, contract.InjectEnabled,
-			recreate(pods[0])),
+		"annotated pods ("+list+") are not registered: "+r.notOptedIn(namespace),
+		fmt.Sprintf("%s, then %s", r.optInCommand(namespace), recreate(pods[0])),
 	)
+}
+
+// notOptedIn says of a namespace why the webhook doesn't see it.
+func (r *run) notOptedIn(namespace string) string {
+	if value, there := r.injectLabel(namespace); there {
+		return fmt.Sprintf("the namespace has the label %s=%s, which must be %s", contract.InjectLabel, value, contract.InjectEnabled)
+	}
+	return "the namespace is not opted in"
+}
+
+// optInCommand is the one that opts a namespace in.
+func (r *run) optInCommand(namespace string) string {
+	command := fmt.Sprintf("kubectl label namespace %s %s=%s", namespace, contract.InjectLabel, contract.InjectEnabled)
+	if _, there := r.injectLabel(namespace); there {
+		command += " --overwrite"
+	}
+	return command
+}
+
+func (r *run) injectLabel(namespace string) (value string, there bool) {
+	if n := r.facts.namespaces[namespace]; n != nil {
+		value, there = n.Labels[contract.InjectLabel]
+	}
+	return value, there
 }
 
 // recreate is the command that has a pod made anew.

@@ -22,7 +22,7 @@ import (
 
 // Write explains one judgement about a pod of the file with this name. Errors and warnings are part of it.
 func Write(out *printer.Printer, file string, j *manifests.Result, defaults registration.Defaults) error {
-	out.Line(printer.Cell{Text: j.Object(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
+	out.Line(printer.Cell{Text: j.String(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
 	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut ||
@@ -32,7 +32,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	}
 	reg, errs := registration.Parse(translated(j), defaults)
 	if len(errs) > 0 {
-		return fmt.Errorf("explain %s: %w", j.Object(), errs.ToAggregate())
+		return fmt.Errorf("explain %s: %w", j.String(), errs.ToAggregate())
 	}
 	out.Line()
 	out.Table("  ", services(reg))
@@ -75,18 +75,43 @@ func outcome(j *manifests.Result) printer.Cell {
 		return printer.Cell{Text: "would be refused: " + printer.Count(len(j.Errors), "error"), Colour: printer.Red}
 	}
 	if j.Outcome == injector.Injected {
-		label := contract.InjectLabel + "=" + contract.InjectEnabled
-		return printer.Cell{Text: "would be registered, in a namespace with the label " + label, Colour: printer.Green}
+		return inNamespace(j.Namespace)
 	}
 	why := map[injector.Reason]string{
-		injector.ReasonNotAnnotated: "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
-		injector.ReasonOptedOut: "would be left alone: it opts out by " + contract.InjectLabel + `: "` +
-			contract.InjectDisabled + `"`,
+		injector.ReasonNotAnnotated:    "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
+		injector.ReasonOptedOut:        "would be left alone: it opts out" + optOut(j.Pod.Pod),
 		injector.ReasonMeshed:          "would be left alone: consul-k8s' mesh registers it",
 		injector.ReasonUnsupportedOS:   "would be left alone: it is for Windows nodes",
 		injector.ReasonAlreadyInjected: "has its agentlet already, and would be registered",
 	}
 	return printer.Cell{Text: why[j.Reason], Colour: printer.Yellow}
+}
+
+// inNamespace says what becomes of a pod that is to be injected, by its namespace, which may be unknown.
+func inNamespace(namespace *manifests.Namespace) printer.Cell {
+	label := contract.InjectLabel + "=" + contract.InjectEnabled
+	if namespace == nil {
+		return printer.Cell{Text: "would be registered, in a namespace with the label " + label, Colour: printer.Green}
+	}
+	place := fmt.Sprintf("%s (%s:%d)", namespace.Object, namespace.File, namespace.Line)
+	switch value, there := namespace.Label(contract.InjectLabel); {
+	case !there:
+		return printer.Cell{Text: fmt.Sprintf("would be left alone: %s has no label %s", place, label), Colour: printer.Yellow}
+	case value != contract.InjectEnabled:
+		return printer.Cell{Text: fmt.Sprintf("would be left alone: %s has the label %s=%s, which must be %s",
+			place, contract.InjectLabel, value, contract.InjectEnabled), Colour: printer.Yellow}
+	}
+	return printer.Cell{Text: fmt.Sprintf("would be registered: %s has the label %s", place, label), Colour: printer.Green}
+}
+
+// optOut is the way in which a pod opts out, if it is ours.
+func optOut(pod *corev1.Pod) string {
+	for _, values := range []map[string]string{pod.Labels, pod.Annotations} {
+		if value := values[contract.InjectLabel]; contract.OptsOut(value) {
+			return fmt.Sprintf(" by %s: %q", contract.InjectLabel, value)
+		}
+	}
+	return ""
 }
 
 func notes(out *printer.Printer, j *manifests.Result) {
@@ -133,9 +158,18 @@ func service(s *registration.Service) []printer.Cell {
 	return []printer.Cell{
 		{Text: s.Name, Colour: printer.Bold},
 		printer.Text(strconv.Itoa(s.Port)), printer.Text(address),
-		printer.Text(strings.Join(s.Tags, ",")), printer.Text(strings.Join(meta, ",")),
+		printer.Text(joined(s.Tags)), printer.Text(joined(meta)),
 		printer.Text(health), printer.Text(strings.Join(checks, ", ")),
 	}
+}
+
+// joined is a list as the annotations have it, with \, for a comma within an item.
+func joined(items []string) string {
+	escaped := make([]string, len(items))
+	for i, item := range items {
+		escaped[i] = strings.ReplaceAll(item, ",", `\,`)
+	}
+	return strings.Join(escaped, ",")
 }
 
 // mesh says of each service with a proxy which others the application reaches by it.

@@ -55,7 +55,7 @@ func BenchmarkInject(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
 				file, diagnostics := Parse("stream.yaml", text)
-				out, _, err := file.Injected(file.Judge(decider, "shop"))
+				out, _, err := file.Injected(file.Judge(decider, "shop", nil))
 				if err != nil || len(diagnostics) > 0 || len(out) < len(text) {
 					b.Fatal(err, diagnostics)
 				}
@@ -72,7 +72,7 @@ func TestWorkGrowsWithTheStreamAlone(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		file, diagnostics := Parse("stream.yaml", text)
-		if _, _, err := file.Injected(file.Judge(decider, "shop")); err != nil || len(diagnostics) > 0 {
+		if _, _, err := file.Injected(file.Judge(decider, "shop", nil)); err != nil || len(diagnostics) > 0 {
 			t.Fatal(err, diagnostics)
 		}
 		runtime.ReadMemStats(&after)

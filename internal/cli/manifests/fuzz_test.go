@@ -27,7 +27,7 @@ func FuzzInjected(f *testing.F) {
 func pass(t *testing.T, stream []byte) []byte {
 	t.Helper()
 	file, diagnostics := Parse("in", stream)
-	judgements := file.Judge(testDecider(t), "")
+	judgements := file.Judge(testDecider(t), "", nil)
 	out, _, err := file.Injected(judgements)
 	if err != nil {
 		t.Skip() // a pod that can't be patched is an error, and nothing is written

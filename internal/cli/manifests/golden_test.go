@@ -83,7 +83,7 @@ func TestSameAsTheWebhook(t *testing.T) {
 				if len(diagnostics) > 0 {
 					t.Fatal(diagnostics)
 				}
-				judgements := file.Judge(testDecider(t), "shop")
+				judgements := file.Judge(testDecider(t), "shop", nil)
 				if len(judgements) != 1 {
 					t.Fatalf("%d pods found, want 1", len(judgements))
 				}

@@ -49,9 +49,6 @@ func (f *File) Injected(judgements []Result) (text []byte, warnings []Diagnostic
 			out.Write(d.body)
 			continue
 		}
-		if separatorLine.Match(d.body) { // the document began on its separator's line
-			out.WriteString("---\n")
-		}
 		out.Write(bodies[i])
 	}
 	return out.Bytes(), warnings, nil
@@ -71,17 +68,29 @@ func inParallel(n int, do func(i int)) {
 	group.Wait()
 }
 
-// Join puts outputs of several files into one stream.
+// Join puts outputs of several files into one stream that kubectl reads: JSON objects one after the other, or if there is
+// anything else, documents with separators.
 func Join(outputs [][]byte) []byte {
-	var joined []byte
+	if len(outputs) == 1 {
+		return outputs[0]
+	}
+	var chunks []chunk
+	allJSON := true
 	for _, out := range outputs {
+		for _, c := range split(out) {
+			chunks = append(chunks, c)
+			allJSON = allJSON && c.isJSON
+		}
+	}
+	var joined []byte
+	for _, c := range chunks {
 		if len(joined) > 0 && !bytes.HasSuffix(joined, []byte("\n")) {
 			joined = append(joined, '\n')
 		}
-		if len(joined) > 0 && !separatorLine.Match(out) {
-			joined = append(joined, "---\n"...)
+		if len(joined) > 0 && !allJSON && len(c.separator) == 0 {
+			joined = append(joined, separator+"\n"...)
 		}
-		joined = append(joined, out...)
+		joined = append(append(joined, c.separator...), c.body...)
 	}
 	return joined
 }
@@ -102,7 +111,7 @@ func below(path []string, patch []jsonpatch.Operation) []jsonpatch.Operation {
 // one nearest to the document that says the same as that JSON: with lines inserted, or the tree encoded anew with its
 // comments, or the JSON itself as YAML. For the last, rewritten is the warning.
 func (d *document) patched(operations []jsonpatch.Operation) (text []byte, rewritten string, err error) {
-	encoded, err := json.Marshal(operations)
+	encoded, err := encodeJSON(operations)
 	if err != nil {
 		return nil, "", fmt.Errorf("encode patch: %w", err)
 	}
@@ -115,11 +124,8 @@ func (d *document) patched(operations []jsonpatch.Operation) (text []byte, rewri
 		return nil, "", fmt.Errorf("apply patch: %w", err)
 	}
 	if json.Valid(d.body) {
-		var out bytes.Buffer
-		if err := json.Indent(&out, want, "", "  "); err != nil {
-			return nil, "", fmt.Errorf("indent JSON: %w", err)
-		}
-		return append(out.Bytes(), '\n'), "", nil
+		text, err := d.editedJSON(encoded, want)
+		return text, "", err
 	}
 	rewritten = "the document is written anew, without its comments"
 	if shared(d.root) {
@@ -129,7 +135,7 @@ func (d *document) patched(operations []jsonpatch.Operation) (text []byte, rewri
 		if text, err := insertAdded(d.body, d.root); err == nil && same(text, want) {
 			return text, "", nil
 		}
-		if text, err := encode(d.root, compact(d.root)); err == nil && same(text, want) {
+		if text, err := encodeYAML(d.root, compact(d.root)); err == nil && same(text, want) {
 			return text, "", nil
 		}
 	}
@@ -137,20 +143,71 @@ func (d *document) patched(operations []jsonpatch.Operation) (text []byte, rewri
 	return text, rewritten, err
 }
 
+// editedJSON is the JSON document with the operations of a JSON patch done to its text, or where they replace something, written
+// anew.
+func (d *document) editedJSON(patch, want []byte) ([]byte, error) {
+	operations, err := additions(patch)
+	if err != nil {
+		return nil, err
+	}
+	text, ok := newJSONText(d.body)
+	for i := 0; ok && i < len(operations); i++ {
+		ok = text.add(operations[i].path, operations[i].value)
+	}
+	if ok {
+		edited := d.chunk
+		edited.body = text.text
+		if _, got, wrong := edited.read(); wrong == nil && bytes.Equal(canonical(got), canonical(want)) {
+			return text.text, nil
+		}
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, want, "", "  "); err != nil {
+		return nil, fmt.Errorf("indent JSON: %w", err)
+	}
+	return append(out.Bytes(), '\n'), nil
+}
+
+// addition is an operation of a patch.
+type addition struct {
+	path  []string
+	value json.RawMessage
+}
+
+// additions are those of a JSON patch, which has no others.
+func additions(patch []byte) (additions []addition, err error) {
+	var operations []struct {
+		Path  string
+		Value json.RawMessage
+	}
+	if err := json.Unmarshal(patch, &operations); err != nil {
+		return nil, fmt.Errorf("decode patch: %w", err)
+	}
+	for _, o := range operations {
+		additions = append(additions, addition{pointerSteps(o.Path), o.Value})
+	}
+	return additions, nil
+}
+
 // same reports whether YAML says what JSON says.
 func same(text, want []byte) bool {
-	got, err := kyaml.YAMLToJSON(text) // with its keys sorted; strictly, a key beside a merge that has it counts as there twice
-	if err != nil {
-		return false
-	}
+	got, err := kyaml.YAMLToJSON(text) // strictly, a key beside a merge that has it counts as there twice
+	return err == nil && bytes.Equal(canonical(got), canonical(want))
+}
+
+// canonical is JSON with its keys sorted, nil for what is none.
+func canonical(text []byte) []byte {
 	var value any
-	decoder := json.NewDecoder(bytes.NewReader(want))
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	if decoder.Decode(&value) != nil {
-		return false
+		return nil
 	}
 	sorted, err := json.Marshal(value)
-	return err == nil && bytes.Equal(got, sorted)
+	if err != nil {
+		return nil
+	}
+	return sorted
 }
 
 // unescape is what a JSON pointer's escapes stand for.
@@ -167,16 +224,13 @@ func pointerSteps(pointer string) []string {
 
 // addAll does a JSON patch's operations, of which each is an "add", to a tree. It reports whether the tree allows them.
 func addAll(root *yaml.Node, patch []byte) bool {
-	var operations []struct {
-		Path  string
-		Value json.RawMessage
-	}
-	if json.Unmarshal(patch, &operations) != nil {
+	operations, err := additions(patch)
+	if err != nil {
 		return false
 	}
 	for _, o := range operations {
-		value, err := blockNode(o.Value)
-		if err != nil || !addAt(root, pointerSteps(o.Path), value) {
+		value, err := blockNode(o.value)
+		if err != nil || !addAt(root, o.path, value) {
 			return false
 		}
 	}

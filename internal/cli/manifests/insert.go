@@ -150,7 +150,7 @@ func indentation(line []byte) int { return len(line) - len(bytes.TrimLeft(line, 
 
 // render is the text of a list or mapping with each line indented.
 func (in *inserter) render(node *yaml.Node, indent int) ([]byte, error) {
-	text, err := encode(node, compact(in.root))
+	text, err := encodeYAML(node, compact(in.root))
 	if err != nil {
 		return nil, err
 	}
@@ -164,8 +164,8 @@ func (in *inserter) render(node *yaml.Node, indent int) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// encode a tree as YAML. compact: lists in mappings begin at the column of their key.
-func encode(node *yaml.Node, compact bool) ([]byte, error) {
+// encodeYAML writes a tree as YAML. compact: lists in mappings begin at the column of their key.
+func encodeYAML(node *yaml.Node, compact bool) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)

@@ -205,12 +205,12 @@ func TestWhatLinesCannotHold(t *testing.T) {
 		"an addition that an alias shows": {"spec: &spec\n  containers:\n  - name: web\nx-spec: *spec\n", false, "alias"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := "a: 1\n---\n" + comment + annotated + c.in
+			in := "kind: A\n---\n" + comment + annotated + c.in
 			got, warnings := injectWithWarnings(t, "in.yaml", in, small{})
 			if kept := strings.Contains(got, comment); kept != c.comments {
 				t.Errorf("comments kept: %t\n%s", kept, got)
 			}
-			if !strings.HasPrefix(got, "a: 1\n---\n") {
+			if !strings.HasPrefix(got, "kind: A\n---\n") {
 				t.Errorf("the document before was changed:\n%s", got)
 			}
 			for _, part := range []string{"name: last", "name: agentlet", "conditionType: registered"} {
@@ -234,7 +234,7 @@ func injectWithWarnings(t *testing.T, name, text string, decider Decider) (out s
 	if len(diagnostics) > 0 {
 		t.Fatal(diagnostics)
 	}
-	got, warnings, err := file.Injected(file.Judge(decider, "shop"))
+	got, warnings, err := file.Injected(file.Judge(decider, "shop", nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,17 @@ package manifests
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/injector/workload"
 )
 
@@ -23,12 +28,45 @@ type Result struct {
 	injector.Decision
 	// Errors of a denial and warnings, with their places and in the order of their lines.
 	Errors, Warnings []Diagnostic
+	// Namespace is the pod's, where it is in the files, else nil.
+	Namespace *Namespace
 
 	document *document
 }
 
-// Judge has every pod of the file judged, in the file's order. namespace is that of objects which name none.
-func (f *File) Judge(decider Decider, namespace string) []Result {
+// Namespace is an object of this kind, in a file.
+type Namespace struct {
+	*Object
+	// File in which it is.
+	File string
+
+	document *document
+}
+
+// Label is the value of one of its labels.
+func (n *Namespace) Label(key string) (value string, there bool) {
+	value, there = n.labels[key]
+	return value, there
+}
+
+// Namespaces are those in files, by their names. Of two with one name the last is what the cluster gets.
+func Namespaces(files []*File) map[string]*Namespace {
+	found := map[string]*Namespace{}
+	for _, f := range files {
+		for _, d := range f.documents {
+			for i := range d.objects {
+				if o := &d.objects[i]; o.APIVersion == "v1" && o.Kind == "Namespace" {
+					found[o.Name] = &Namespace{o, f.Name, d}
+				}
+			}
+		}
+	}
+	return found
+}
+
+// Judge has every pod of the file judged, in the file's order. namespace is that of objects which name none; namespaces are
+// those that are known from files.
+func (f *File) Judge(decider Decider, namespace string, namespaces map[string]*Namespace) []Result {
 	var judgements []Result
 	for _, d := range f.documents {
 		for i := range d.pods {
@@ -37,19 +75,29 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 			if in == "" {
 				in = namespace
 			}
-			j := Result{Pod: pod, document: d, Decision: decider.Decide(injector.Request{
-				Namespace: in, Pod: pod.Pod, Nonce: nonce(in, pod),
-			})}
+			request := injector.Request{Namespace: in, Pod: pod.Pod, Nonce: nonce(in, pod)}
+			known := namespaces[in]
+			if known != nil {
+				request.NamespaceAnnotations = contract.NamespaceAnnotations(known.annotations)
+			}
+			j := Result{Pod: pod, Namespace: known, document: d, Decision: decider.Decide(request)}
 			for _, err := range j.Decision.Errors {
 				j.Errors = append(j.Errors, f.diagnostic(&j, err))
 			}
-			for _, warning := range j.Decision.Warnings {
+			warnings := j.Decision.Warnings
+			if j.Reason == injector.ReasonNotAnnotated {
+				if unread, ok := dialect.Unread(pod.Pod.Annotations); ok {
+					warnings = append(slices.Clip(warnings), unread)
+				}
+			}
+			for _, warning := range warnings {
 				j.Warnings = append(j.Warnings, Diagnostic{
-					File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.Object(), Message: warning.Message,
+					File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.String(), Message: warning.Message,
 				})
 			}
+			j.Warnings = append(j.Warnings, f.misplaced(d, &pod.Object)...)
 			for _, notes := range [][]Diagnostic{j.Errors, j.Warnings} {
-				slices.SortStableFunc(notes, func(a, b Diagnostic) int { return a.Line - b.Line })
+				slices.SortStableFunc(notes, byLine)
 			}
 			judgements = append(judgements, j)
 		}
@@ -57,10 +105,79 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 	return judgements
 }
 
+// Warnings are about objects without a pod: annotations that have no effect there, and templates at places that nobody looks at.
+func (f *File) Warnings() (warnings []Diagnostic) {
+	for _, d := range f.documents {
+		for i := range d.objects {
+			o := &d.objects[i]
+			if o.holdsPod {
+				continue
+			}
+			warnings = append(warnings, f.misplaced(d, o)...)
+			if steps := templateIn(at(d.root, o.path)); steps != nil {
+				place := fieldName(steps)
+				warnings = append(warnings, Diagnostic{
+					File: f.Name, Line: d.lineOf(append(slices.Clip(o.path), steps...), ""), Object: o.String(),
+					Message: fmt.Sprintf("not looked at: it has a pod template at %s; agentlet knows those at %s", place, strings.Join(workload.Places(), ", ")),
+				})
+			}
+		}
+	}
+	return warnings
+}
+
+// Kinds are those of the file's objects, each once, in the order of their names.
+func (f *File) Kinds() (kinds []string) {
+	for _, d := range f.documents {
+		for i := range d.objects {
+			kinds = append(kinds, d.objects[i].Kind)
+		}
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
+
+func (f *File) misplaced(d *document, o *Object) (warnings []Diagnostic) {
+	for _, w := range o.misplaced {
+		warnings = append(warnings, Diagnostic{File: f.Name, Line: d.lineOf(o.path, w.Field), Object: o.String(), Message: w.Message})
+	}
+	return warnings
+}
+
+// templateIn is the path of the first value in an object that looks like a pod or the template of one; nil where there is none.
+func templateIn(node *yaml.Node) []string {
+	if node = content(node); node == nil {
+		return nil
+	}
+	if list := at(node, []string{"spec", "containers"}); list != nil && list.Kind == yaml.SequenceNode {
+		return []string{}
+	}
+	for i, child := range node.Content {
+		step := strconv.Itoa(i)
+		if node.Kind == yaml.MappingNode {
+			if i%2 == 0 {
+				continue
+			}
+			step = node.Content[i-1].Value
+		}
+		if child.Kind == yaml.AliasNode { // what it stands for has its own place
+			continue
+		}
+		if found := templateIn(child); found != nil {
+			return append([]string{step}, found...)
+		}
+	}
+	return nil
+}
+
 // diagnostic says an error of the injector's as one of the object in which the pod is.
 func (f *File) diagnostic(j *Result, err *field.Error) Diagnostic {
+	if of, ok := strings.CutPrefix(err.Field, "namespace."); ok && j.Namespace != nil {
+		n := j.Namespace
+		return Diagnostic{File: n.File, Line: n.document.lineOf(n.path, of), Object: j.String(), Message: err.Error()}
+	}
 	message := workload.AtPath(j.path, err).Error()
-	return Diagnostic{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.Object(), Message: message}
+	return Diagnostic{File: f.Name, Line: j.document.lineOf(j.path, err.Field), Object: j.String(), Message: message}
 }
 
 // nonce ties the drain hooks to the agentlet beside them. The webhook makes a random one for each pod. Here it follows

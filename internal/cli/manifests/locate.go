@@ -16,6 +16,19 @@ func (d *document) lineOf(path []string, field string) int {
 	return d.line - 1 + max(line, 1)
 }
 
+// at is the node at a path; nil where there is none.
+func at(node *yaml.Node, path []string) *yaml.Node {
+	node = content(node)
+	for _, step := range path {
+		if node == nil {
+			return nil
+		}
+		_, value := child(node, step)
+		node = content(value)
+	}
+	return node
+}
+
 // steps cuts a field's path into keys and indexes.
 func steps(field string) (found []string) {
 	for field != "" {
@@ -36,6 +49,23 @@ func steps(field string) (found []string) {
 		field = field[end:]
 	}
 	return found
+}
+
+// fieldName is a path in steps as the API machinery writes it.
+func fieldName(path []string) string {
+	var name strings.Builder
+	for _, step := range path {
+		switch _, err := strconv.Atoi(step); {
+		case err == nil, strings.ContainsAny(step, "./"):
+			name.WriteString("[" + step + "]")
+		default:
+			if name.Len() > 0 {
+				name.WriteByte('.')
+			}
+			name.WriteString(step)
+		}
+	}
+	return name.String()
 }
 
 // walk follows steps from a node as far as they go, and returns the line that they lead to; 0 where there is none.

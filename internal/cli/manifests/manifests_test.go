@@ -29,7 +29,9 @@ func TestSplitPutTogetherIsTheStream(t *testing.T) {
 		"on the separator's line":  {"a: 1\n--- {b: 2}\n---\nc: 3\n", []int{1, 2, 4}},
 		"block of text":            {"a: |\n  ---\n  x\n---\nb: 2\n", []int{1, 5}},
 		"carriage returns":         {"a: 1\r\n---\r\nb: 2\r\n", []int{1, 3}},
-		"four dashes are no end":   {"a: 1\n---- \nb: 2\n", []int{1}},
+		"JSON objects":             {"{\"a\": 1}\n\n{\"b\": 2} {}\n\n", []int{1, 1, 3}},
+		"JSON, then YAML":          {" {\"a\": 1} \n---\nb: 2\n", []int{1, 3}},
+		"braces, but YAML":         {"\n {a: 1}\n---\nb: 2\n", []int{1, 2, 4}},
 		"separators after another": {"---\n---\na: 1\n", []int{2, 3}},
 	} {
 		var together bytes.Buffer
@@ -68,20 +70,21 @@ func (small) Decide(request injector.Request) injector.Decision {
 	return injector.Decision{Outcome: injector.Injected, Patch: patch}
 }
 
-// TestOutput compares testdata/NAME.yaml with testdata/NAME.out.yaml, text for text.
+// TestOutput compares testdata/NAME.EXT with testdata/NAME.out.EXT, text for text.
 func TestOutput(t *testing.T) {
-	for _, name := range []string{"stream", "indented", "anchors", "json"} {
+	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json"} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join("testdata", name+".yaml")
+			path := filepath.Join("testdata", name)
 			got, _ := inject(t, path, read(t, path), small{})
-			golden.Check(t, filepath.Join("testdata", name+".out.yaml"), got)
+			extension := filepath.Ext(name)
+			golden.Check(t, filepath.Join("testdata", strings.TrimSuffix(name, extension)+".out"+extension), got)
 		})
 	}
 }
 
 func TestSecondPassChangesNothing(t *testing.T) {
-	for _, name := range []string{"stream", "indented", "anchors", "json"} {
-		path := filepath.Join("testdata", name+".yaml")
+	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json"} {
+		path := filepath.Join("testdata", name)
 		once, n := inject(t, path, read(t, path), testDecider(t))
 		twice, _ := inject(t, path, once, testDecider(t))
 		if n == 0 || once != twice {
@@ -97,7 +100,7 @@ func inject(t *testing.T, path, text string, decider Decider) (out string, injec
 	if len(diagnostics) > 0 {
 		t.Fatal(diagnostics)
 	}
-	judgements := file.Judge(decider, "shop")
+	judgements := file.Judge(decider, "shop", nil)
 	for _, j := range judgements {
 		if j.Outcome == injector.Injected {
 			injected++
@@ -113,7 +116,7 @@ func inject(t *testing.T, path, text string, decider Decider) (out string, injec
 func TestNotesNameTheLine(t *testing.T) {
 	path := filepath.Join("testdata", "errors.yaml")
 	file, notes := Parse(path, []byte(read(t, path)))
-	for _, j := range file.Judge(testDecider(t), "") {
+	for _, j := range file.Judge(testDecider(t), "", nil) {
 		notes = append(append(notes, j.Errors...), j.Warnings...)
 	}
 	var text strings.Builder
@@ -126,18 +129,56 @@ func TestNotesNameTheLine(t *testing.T) {
 // An error has its line in the file, wherever its document begins, and a text that looks like one has not.
 func TestLinesOfErrors(t *testing.T) {
 	for name, test := range map[string]struct{ document, want string }{
-		"a syntax error":            {"a: 1\nb: [\n", "in.yaml:5: read document: line 5: did not find expected node content"},
-		"a key that is there twice": {"a: 1\nb: 2\na: 3\n", `in.yaml:6: read document: line 6: mapping key "a" already defined at line 4`},
-		"twice, within":             {"a:\n  b: {c: 1, c: 2}\n", `in.yaml:5: read document: line 5: mapping key "c" already defined at line 5`},
-		"of a text":                 {"'line 1:': 1\n\"x\\nline 1:\": 2\n\"x\\nline 1:\": 3\n", `in.yaml:6: read document: line 6: mapping key "x\nline 1:" already defined at line 5`},
-		"an unknown anchor":         {"a: *b\n", "in.yaml:4: read document: unknown anchor 'b' referenced"},
-		"a Deployment's":            {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n", "in.yaml:4: read Deployment web at line 4: it has no spec.template"},
+		"a syntax error":            {"a: 1\nb: [\n", "in.yaml:5: read document: did not find expected node content"},
+		"far into a mapping":        {"a:\n  b: 1\n  c: 2\n d: 3\ne: 4\n", "in.yaml:7: read document: did not find expected key"},
+		"a tab":                     {"a:\n  b: 1\n\tc: 2\n", "in.yaml:6: read document: found a tab character that violates indentation"},
+		"a quote that stays open":   {"a: 1\nb: \"x\nc: 2\nd: 3\n", "in.yaml:5: read document: found unexpected end of stream"},
+		"a value where none is":     {"a: 1\n\n\nb: c: d\ne: 1\n", "in.yaml:7: read document: mapping values are not allowed in this context"},
+		"a key that is there twice": {"a: 1\nb: 2\na: 3\n", `in.yaml:6: read document: the key "a" is there already, at line 4`},
+		"twice, within":             {"a:\n  b: {c: 1, c: 2}\n", `in.yaml:5: read document: the key "c" is there already, at line 5`},
+		"of a text":                 {"'line 1:': 1\n\"x\\nline 1:\": 2\n\"x\\nline 1:\": 3\n", `in.yaml:6: read document: the key "x\nline 1:" is there already, at line 5`},
+		"an unknown anchor":         {"b: 1\na: *b\n", "in.yaml:5: read document: unknown anchor 'b' referenced"},
+		"a key that is a mapping":   {"a: 1\n? {b: 1}\n: 2\n", "in.yaml:5: read document: a key must be a text"},
+		"a document behind dots":    {"kind: A\n# c\n...\n\nkind: B\n", "in.yaml:8: read document: kubectl reads no second document without a line --- before it"},
+		"a second of braces":        {"{kind: A}\n\n{kind: B}\n", "in.yaml:6: read document: kubectl reads no second document without a line --- before it"},
+		"on the separator's line":   {"kind: A\n--- {kind: B}\n", "in.yaml:5: read document: kubectl reads nothing but a comment after ---: write what follows on a line of its own"},
+		"a template's value":        {"kind: A\nmetadata:\n  name: {{ .Values.name }}\n", "in.yaml:6: read document: a template that is not rendered: {{ .Values.name }} is Helm's; give the output of helm template"},
+		"a template's control":      {"kind: A\n{{- if .Values.on }}\na: 1\n{{- end }}\n", "in.yaml:5: read document: a template that is not rendered: {{- if .Values.on }} is Helm's; give the output of helm template"},
+		"a template's item":         {"kind: A\na:\n- {{ .Values.name }}\n", "in.yaml:6: read document: a template that is not rendered: {{ .Values.name }} is Helm's; give the output of helm template"},
+		"braces in quotes":          {"kind: A\na: \"{{ x }}\"\nb: [\n", "in.yaml:6: read document: did not find expected node content"},
+		"not an object":             {"- a\n", "in.yaml:4: read document: a Kubernetes object is a mapping"},
+		"no kind":                   {"a: 1\n", "in.yaml:4: read document: a Kubernetes object has a kind"},
+		"no template":               {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n", "in.yaml:4: Deployment web: it has no spec.template"},
 		"two of a List": {
 			"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}\n- {apiVersion: apps/v1, kind: Deployment, metadata: {name: b}}\n",
-			"in.yaml:7: read Deployment a at line 7: it has no spec.template; in.yaml:8: read Deployment b at line 8: it has no spec.template",
+			"in.yaml:7: Deployment a: it has no spec.template; in.yaml:8: Deployment b: it has no spec.template",
 		},
-		"keys of two maps": {"a: {b: 1}\nc: {b: 1}\n", ""},
-		"a merged key":     {"a: &a {b: 1}\nc: {<<: *a, b: 2}\n", ""},
+		"keys of two maps":    {"kind: A\na: {b: 1}\nc: {b: 1}\n", ""},
+		"a merged key":        {"kind: A\na: &a {b: 1}\nc: {<<: *a, b: 2}\n", ""},
+		"a name that is none": {"kind: Service\nmetadata:\n  name: 010\n", `in.yaml:6: Service: metadata.name: Invalid value: 010: must be a string: write "010"`},
+		"a number and a boolean": {
+			"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, labels: {tier: yes}}\nspec:\n  template:\n    metadata:\n      labels:\n        version: 1.10\n" +
+				"      annotations:\n        agentlet.dev/service-names: web\n        agentlet.dev/service-port: 8080\n        agentlet.dev/drain-hook: false\n",
+			`in.yaml:6: Deployment web: metadata.labels.tier: Invalid value: yes: must be a string: write "yes"; ` +
+				`in.yaml:11: Deployment web: spec.template.metadata.labels.version: Invalid value: 1.10: must be a string: write "1.10"; ` +
+				`in.yaml:14: Deployment web: spec.template.metadata.annotations[agentlet.dev/service-port]: Invalid value: 8080: must be a string: write "8080"; ` +
+				`in.yaml:15: Deployment web: spec.template.metadata.annotations[agentlet.dev/drain-hook]: Invalid value: false: must be a string: write "false"`,
+		},
+		"a pod's fields": {
+			"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  hostNetwork: \"true\"\n  containers:\n  - name: web\n    env:\n    - {name: A, value: x}\n    - {name: B, value: true}\n" +
+				"    ports:\n    - {containerPort: \"8080\"}\n    - containerPort: http\n    args: x\n    readinessProbe: {httpGet: {port: [80]}}\n",
+			`in.yaml:8: Pod web: spec.hostNetwork: Invalid value: "true": must be true or false: write true; ` +
+				`in.yaml:13: Pod web: spec.containers[0].env[1].value: Invalid value: true: must be a string: write "true"; ` +
+				`in.yaml:15: Pod web: spec.containers[0].ports[0].containerPort: Invalid value: "8080": must be a whole number: write 8080; ` +
+				`in.yaml:16: Pod web: spec.containers[0].ports[1].containerPort: Invalid value: http: must be a whole number; ` +
+				`in.yaml:17: Pod web: spec.containers[0].args: Invalid value: x: must be a list; ` +
+				`in.yaml:18: Pod web: spec.containers[0].readinessProbe.httpGet.port: must be a number or a string`,
+		},
+		"quantities": {
+			"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - name: web\n    resources:\n      limits:\n        cpu: Limit\n        memory: much\n",
+			`in.yaml:12: Pod web: spec.containers[0].resources.limits.cpu: Invalid value: "Limit": must be a quantity such as 250m or 64Mi; ` +
+				`in.yaml:13: Pod web: spec.containers[0].resources.limits.memory: Invalid value: "much": must be a quantity such as 250m or 64Mi`,
+		},
 	} {
 		_, diagnostics := Parse("in.yaml", []byte("# 1\n# 2\n---\n"+test.document))
 		var got []string
@@ -150,15 +191,77 @@ func TestLinesOfErrors(t *testing.T) {
 	}
 }
 
+func TestObjectsWithoutAPodThatAreWarnedOf(t *testing.T) {
+	const containers = "spec: {containers: [{name: web}]}"
+	for name, test := range map[string]struct{ document, want string }{
+		"a Service": {
+			"apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  annotations:\n    a: b\n    agentlet.dev/service-names: web\n",
+			"in.yaml:7: Service web: annotation agentlet.dev/service-names: no effect on a Service; agentlet reads it from the annotations of pods",
+		},
+		"a label": {
+			"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: web\n  labels: {agentlet.dev/inject: enabled}\n",
+			"in.yaml:5: ConfigMap web: label agentlet.dev/inject: no effect on a ConfigMap; agentlet reads it from the annotations of pods",
+		},
+		"a template elsewhere": {
+			"apiVersion: keda.sh/v1alpha1\nkind: ScaledJob\nmetadata: {name: web}\nspec:\n  jobTargetRef:\n    template: {" + containers + "}\n",
+			"in.yaml:6: ScaledJob web: not looked at: it has a pod template at spec.jobTargetRef.template; agentlet knows those at spec.template, spec.jobTemplate.spec.template, template",
+		},
+		"one of several": {
+			"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}, " + containers + "}\n- {apiVersion: a/v1, kind: B, parts: [{}, {" + containers + "}]}\n",
+			"in.yaml:5: B: not looked at: it has a pod template at parts[1]; agentlet knows those at spec.template, spec.jobTemplate.spec.template, template",
+		},
+		"a Rollout":         {"apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web}\nspec: {template: {" + containers + "}}\n", ""},
+		"a Namespace":       {"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n  labels: {agentlet.dev/inject: enabled}\n", ""},
+		"other annotations": {"apiVersion: v1\nkind: Service\nmetadata: {name: web, annotations: {a: b}}\n", ""},
+	} {
+		file, notes := Parse("in.yaml", []byte(test.document))
+		var got []string
+		for _, note := range append(notes, file.Warnings()...) {
+			got = append(got, note.String())
+		}
+		if got := strings.Join(got, "; "); got != test.want {
+			t.Errorf("%s: %s\nwant %s", name, got, test.want)
+		}
+	}
+}
+
+// Templates of other kinds are judged and injected as those of Kubernetes' own; and so are items that have their kind from their
+// list.
+func TestTemplatesOfOtherKinds(t *testing.T) {
+	template := "template:\n  metadata: {annotations: {agentlet.dev/service-names: web}}\n  spec:\n    containers:\n    - {name: web, image: web, ports: [{containerPort: 80}]}\n"
+	spec := "spec:\n  " + strings.ReplaceAll(strings.TrimSpace(template), "\n", "\n  ") + "\n"
+	for _, of := range []struct{ head, body, object string }{
+		{"apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web}\n", spec, "Rollout web"},
+		{"apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: web}\n", spec, "Service web"},
+		{"apiVersion: apps.kruise.io/v1alpha1\nkind: CloneSet\nmetadata: {name: web}\n", spec, "CloneSet web"},
+		{"apiVersion: apps.openshift.io/v1\nkind: DeploymentConfig\nmetadata: {name: web}\n", spec, "DeploymentConfig web"},
+		{"apiVersion: extensions/v1beta1\nkind: Deployment\nmetadata: {name: web}\n", spec, "Deployment web"},
+		{"apiVersion: example.com/v1\nkind: Any\nmetadata: {name: web}\n", template, "Any web"},
+		{"apiVersion: apps/v1\nkind: DeploymentList\nitems:\n- metadata: {name: web}\n  ", strings.ReplaceAll(spec, "\n", "\n  "), "Deployment web"},
+	} {
+		text := of.head + strings.TrimRight(of.body, " ")
+		file, wrong := Parse("in.yaml", []byte(text))
+		results := file.Judge(testDecider(t), "shop", nil)
+		if len(wrong) > 0 || len(results) != 1 || results[0].String() != of.object || results[0].Outcome != injector.Injected {
+			t.Errorf("%s: %v, %+v", of.object, wrong, results)
+			continue
+		}
+		if out, _, err := file.Injected(results); err != nil || !strings.Contains(string(out), "readinessGates") {
+			t.Errorf("%s: %v, %s", of.object, err, out)
+		}
+	}
+}
+
 func TestNonceIsOfTheObject(t *testing.T) {
-	web := &Pod{Kind: "Deployment", Name: "web"}
-	if again := nonce("shop", &Pod{Kind: "Deployment", Name: "web"}); again != nonce("shop", web) {
+	pod := func(kind, name string) *Pod { return &Pod{Object: Object{Kind: kind, Name: name}} }
+	web := pod("Deployment", "web")
+	if again := nonce("shop", pod("Deployment", "web")); again != nonce("shop", web) {
 		t.Error("two runs give two nonces")
 	}
 	for name, other := range map[string]string{
 		"another namespace": nonce("bank", web),
-		"another kind":      nonce("shop", &Pod{Kind: "Job", Name: "web"}),
-		"another name":      nonce("shop", &Pod{Kind: "Deployment", Name: "we"}),
+		"another kind":      nonce("shop", pod("Job", "web")),
+		"another name":      nonce("shop", pod("Deployment", "we")),
 	} {
 		if other == nonce("shop", web) {
 			t.Errorf("%s has the same nonce", name)
@@ -168,7 +271,7 @@ func TestNonceIsOfTheObject(t *testing.T) {
 
 func TestRead(t *testing.T) {
 	folder := t.TempDir()
-	for path, text := range map[string]string{"b.yaml": "b: 1\n", "a.json": "{}", "note.txt": "x", "below/c.yml": "c: 1\n"} {
+	for path, text := range map[string]string{"b.yaml": "kind: B\n", "a.json": `{"kind":"A"}`, "note.txt": "x", "below/c.yml": "kind: C\n"} {
 		path = filepath.Join(folder, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -183,14 +286,14 @@ func TestRead(t *testing.T) {
 		want      string
 		fails     bool
 	}{
-		"folder":         {names: []string{folder}, want: "{}\n---\nb: 1\n"},
-		"folder, deep":   {names: []string{folder}, recursive: true, want: "{}\n---\nb: 1\n---\nc: 1\n"},
-		"file and stdin": {names: []string{filepath.Join(folder, "b.yaml"), "-"}, want: "b: 1\n---\nin: 1"},
+		"folder":         {names: []string{folder}, want: "{\"kind\":\"A\"}\n---\nkind: B\n"},
+		"folder, deep":   {names: []string{folder}, recursive: true, want: "{\"kind\":\"A\"}\n---\nkind: B\n---\nkind: C\n"},
+		"file and stdin": {names: []string{filepath.Join(folder, "b.yaml"), "-"}, want: "kind: B\n---\nkind: In"},
 		"no such file":   {names: []string{filepath.Join(folder, "x.yaml")}, fails: true},
 		"no manifests":   {names: []string{t.TempDir()}, fails: true},
 		"nothing named":  {fails: true},
 	} {
-		files, diagnostics, err := Read(t.Context(), test.names, test.recursive, strings.NewReader("in: 1"))
+		files, diagnostics, err := Read(t.Context(), test.names, test.recursive, strings.NewReader("kind: In"))
 		if (err != nil) != test.fails || len(diagnostics) > 0 {
 			t.Errorf("%s: %v, %v", name, err, diagnostics)
 		}

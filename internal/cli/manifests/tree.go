@@ -38,22 +38,47 @@ func compact(root *yaml.Node) bool {
 
 // blockNode is a JSON value as a tree in block style, with its keys in their order.
 func blockNode(value []byte) (*yaml.Node, error) {
-	decoder := json.NewDecoder(bytes.NewReader(value))
-	decoder.UseNumber()
-	node, err := nextNode(decoder)
+	node, err := newJSONReader(value).next()
 	if err != nil {
 		return nil, fmt.Errorf("decode value: %w", err)
+	}
+	node.Line = 0 // it is of no text
+	return node, nil
+}
+
+// jsonTree is the tree of a text that begins with a JSON value.
+func jsonTree(text []byte) (*yaml.Node, *readError) {
+	node, err := newJSONReader(text).next()
+	if err != nil {
+		return nil, jsonError(text)
 	}
 	return node, nil
 }
 
-// nextNode is the decoder's next value as a tree, nil at the end of a list or an object.
-func nextNode(decoder *json.Decoder) (*yaml.Node, error) {
-	token, err := decoder.Token()
+// jsonReader makes trees of JSON, with lines.
+type jsonReader struct {
+	*json.Decoder
+	text []byte
+	// line of the text's byte at.
+	at, line int
+}
+
+func newJSONReader(text []byte) *jsonReader {
+	r := &jsonReader{Decoder: json.NewDecoder(bytes.NewReader(text)), text: text, line: 1}
+	r.UseNumber()
+	return r
+}
+
+// next is the next value as a tree, nil at the end of a list or an object.
+func (r *jsonReader) next() (*yaml.Node, error) {
+	token, err := r.Token()
 	if err != nil {
 		return nil, err
 	}
-	node := &yaml.Node{Kind: yaml.ScalarNode}
+	end := int(r.InputOffset()) // a token has no line breaks
+	r.line += bytes.Count(r.text[r.at:end], []byte("\n"))
+	r.at = end
+	node := &yaml.Node{Kind: yaml.ScalarNode, Line: r.line}
 	switch token := token.(type) {
 	case json.Delim:
 		switch token {
@@ -65,7 +90,7 @@ func nextNode(decoder *json.Decoder) (*yaml.Node, error) {
 			return nil, nil
 		}
 		for {
-			child, err := nextNode(decoder)
+			child, err := r.next()
 			if err != nil {
 				return nil, err
 			}

@@ -1,0 +1,164 @@
+package manifests
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strconv"
+)
+
+// jsonText is a JSON document that is edited in its text, so that whatever is not added stays as it is written.
+type jsonText struct {
+	text []byte
+	root *jsonValue
+}
+
+// jsonValue is where a value stands.
+type jsonValue struct {
+	start, end int // the text's bytes
+	list       bool
+	// members of an object, or items of a list, in their order; keys are the members'.
+	members []*jsonValue
+	keys    []string
+}
+
+func newJSONText(text []byte) (*jsonText, bool) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	t := &jsonText{text: text}
+	t.root = t.next(decoder)
+	return t, t.root != nil
+}
+
+// next is the decoder's next value, nil at the end of a list or an object, or of the text.
+func (t *jsonText) next(decoder *json.Decoder) *jsonValue {
+	start := int(decoder.InputOffset())
+	token, err := decoder.Token()
+	if err != nil {
+		return nil
+	}
+	start += len(t.text[start:]) - len(bytes.TrimLeft(t.text[start:], " \t\r\n,:"))
+	v := &jsonValue{start: start}
+	if delim, ok := token.(json.Delim); ok {
+		switch delim {
+		case '{':
+			for decoder.More() {
+				key, _ := decoder.Token()
+				name, _ := key.(string)
+				v.keys = append(v.keys, name)
+				v.members = append(v.members, t.next(decoder))
+			}
+		case '[':
+			v.list = true
+			for decoder.More() {
+				v.members = append(v.members, t.next(decoder))
+			}
+		default:
+			return nil
+		}
+		if _, err := decoder.Token(); err != nil {
+			return nil
+		}
+	}
+	v.end = int(decoder.InputOffset())
+	return v
+}
+
+// add does a JSON patch's "add" of something new; ok is false where the text doesn't allow it.
+func (t *jsonText) add(path []string, value []byte) (ok bool) {
+	if len(path) == 0 {
+		return false
+	}
+	into := t.root
+	for _, step := range path[:len(path)-1] {
+		i := into.index(step)
+		if i < 0 || i >= len(into.members) {
+			return false
+		}
+		into = into.members[i]
+	}
+	if c := t.text[into.start]; c != '{' && c != '[' {
+		return false
+	}
+	last, i := path[len(path)-1], len(into.members)
+	if into.list {
+		if last != "-" {
+			i = into.index(last)
+		}
+		if i < 0 || i > len(into.members) {
+			return false
+		}
+		last = ""
+	} else if into.index(last) >= 0 {
+		return false // it would be replaced
+	}
+	t.insert(into, i, last, value)
+	edited, ok := newJSONText(t.text)
+	if ok {
+		t.root = edited.root
+	}
+	return ok
+}
+
+// index is that of a member or item, -1 where there is none.
+func (v *jsonValue) index(step string) int {
+	if !v.list {
+		return slices.Index(v.keys, step)
+	}
+	i, err := strconv.Atoi(step)
+	if err != nil {
+		return -1
+	}
+	return i
+}
+
+// insert writes a value before the i-th of an object's or a list's. Where each stands on a line of its own, so does the new one.
+func (t *jsonText) insert(into *jsonValue, i int, key string, value []byte) {
+	var before []byte
+	if len(into.members) > 0 {
+		inside := t.text[into.start+1:]
+		before = inside[:len(inside)-len(bytes.TrimLeft(inside, " \t\r\n"))]
+	}
+	newline := bytes.LastIndexByte(before, '\n')
+	var item bytes.Buffer
+	if !into.list {
+		item.Write(quoted(key))
+		item.WriteByte(':')
+		if newline >= 0 {
+			item.WriteByte(' ')
+		}
+	}
+	if newline >= 0 {
+		_ = json.Indent(&item, value, string(before[newline+1:]), "  ") // it is JSON: the text is read again
+	} else {
+		item.Write(value)
+	}
+	switch {
+	case len(into.members) == 0:
+		t.splice(into.start+1, item.Bytes())
+	case i == 0:
+		t.splice(into.start+1, before, item.Bytes(), []byte(","))
+	default:
+		t.splice(into.members[i-1].end, []byte(","), before, item.Bytes())
+	}
+}
+
+// splice puts texts at a place of the text.
+func (t *jsonText) splice(at int, texts ...[]byte) {
+	t.text = slices.Concat(t.text[:at], slices.Concat(texts...), t.text[at:])
+}
+
+// quoted is a text in JSON.
+func quoted(text string) []byte {
+	encoded, _ := encodeJSON(text) // a text can always be
+	return encoded
+}
+
+// encodeJSON is JSON as people write it: with <, > and & as themselves.
+func encodeJSON(value any) ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(value)
+	return bytes.TrimSpace(out.Bytes()), err
+}
