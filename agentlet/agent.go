@@ -187,47 +187,33 @@ func (s *state) handleWatch(id, hash string, err error) {
 	}
 }
 
-// agentProblem is what is wrong between the registrar and its Consul agent, if anything is.
-func agentProblem(s *state) (wrong gateStatus, found bool) {
+// agentProblem is what is wrong between the registrar and its Consul agent; without a reason, nothing is.
+func agentProblem(s *state) (reason contract.Reason, message string) {
 	switch {
 	case !s.conn.answers():
-		return gateStatus{
-			reason:  contract.ConsulUnreachable,
-			message: s.identity.agent() + " is unreachable" + s.cause(getLeader{}),
-		}, true
+		return contract.ConsulUnreachable, s.identity.agent() + " is unreachable" + s.cause(getLeader{})
 	case !s.conn.hasLeader():
-		message := s.identity.agent() + " has no cluster leader"
 		if err := s.retries[getLeader{}.key()].err; err != nil && !errors.Is(err, errNoLeader) {
-			message = s.identity.agent() + " did not say whether it has a cluster leader: " + err.Error()
+			return contract.ConsulUnreachable, s.identity.agent() + " did not say whether it has a cluster leader: " + err.Error()
 		}
-		return gateStatus{reason: contract.ConsulUnreachable, message: message}, true
-	case loginFailure(s) != nil:
-		return gateStatus{
-			reason:  contract.LoginFailed,
-			message: "ACL login by way of " + s.identity.ConsulAddress + " failed: " + loginFailure(s).Error(),
-		}, true
-	case rejection(s) != nil:
-		return gateStatus{
-			reason:  contract.RegistrationRejected,
-			message: s.identity.agent() + " refused: " + rejection(s).Error(),
-		}, true
-	case lastError(s) != nil:
-		return gateStatus{
-			reason:  contract.RegistrationFailed,
-			message: s.identity.agent() + " answered with an error: " + lastError(s).Error(),
-		}, true
-	case s.conn.unhealthy():
-		return gateStatus{
-			reason:  contract.ConsulUnreachable,
-			message: s.identity.agent() + ": TTL check updates time out; the agent may be blocked on its servers",
-		}, true
-	case !s.conn.listed && s.cause(listServices{}) != "":
-		return gateStatus{
-			reason:  contract.ConsulUnreachable,
-			message: s.identity.agent() + ": listing services failed" + s.cause(listServices{}),
-		}, true
+		return contract.ConsulUnreachable, s.identity.agent() + " has no cluster leader"
 	}
-	return wrong, false
+	if err := loginFailure(s); err != nil {
+		return contract.LoginFailed, "ACL login by way of " + s.identity.ConsulAddress + " failed: " + err.Error()
+	}
+	if err := rejection(s); err != nil {
+		return contract.RegistrationRejected, s.identity.agent() + " refused: " + err.Error()
+	}
+	if err := lastError(s); err != nil {
+		return contract.RegistrationFailed, s.identity.agent() + " answered with an error: " + err.Error()
+	}
+	switch {
+	case s.conn.unhealthy():
+		return contract.ConsulUnreachable, s.identity.agent() + ": TTL check updates time out; the agent may be blocked on its servers"
+	case !s.conn.listed && s.cause(listServices{}) != "":
+		return contract.ConsulUnreachable, s.identity.agent() + ": listing services failed" + s.cause(listServices{})
+	}
+	return "", ""
 }
 
 // rejection holds the answers by which the agent refused us, or is nil.

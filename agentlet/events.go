@@ -122,7 +122,7 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	if s.terminating() {
 		return desiredEndEvent(s, now)
 	}
-	wrong, found := agentProblem(s)
+	problem, wrong := agentProblem(s)
 	switch {
 	case s.pod == nil:
 		return eventSpec{}
@@ -136,18 +136,18 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 		return warning(contract.TimedOut, gate.message)
 	case lost(s):
 		return warning(contract.CatalogLost, lostMessage)
-	case found && wrong.reason != contract.ConsulUnreachable:
-		return held(wrong.reason, wrong.message)
-	case found && (s.conn.phase != connUnknown):
+	case problem != "" && problem != contract.ConsulUnreachable:
+		return held(problem, wrong)
+	case problem != "" && s.conn.phase != connUnknown:
 		return held(contract.ConsulUnreachable, s.identity.agent()+" is out of reach")
-	case found:
+	case problem != "":
 		return eventSpec{} // it isn't known yet whether the agent is away
 	case s.inMaintenance():
 		return eventSpec{
 			reason:  contract.Maintenance,
 			message: "the application has taken itself out of passing: " + s.overrides.reason,
 		}
-	case s.reg != nil && !s.lostAt().IsZero():
+	case !s.lostAt().IsZero():
 		return held(contract.CatalogLost, lostMessage)
 	case checksFail(s):
 		return held(contract.CheckFailing, "in the catalog, with failing checks: "+failingChecks(s))

@@ -90,7 +90,7 @@ func lost(s *state) bool {
 func evaluateClosed(s *state, now time.Time) gateStatus {
 	registered := s.mode() == contract.GateRegistered
 	due, bounded := s.timeoutAt()
-	wrong, found := agentProblem(s)
+	problem, wrong := agentProblem(s)
 	switch {
 	case allSatisfyGate(s) && (registered || s.ready()):
 		return gateStatus{open: true, reason: contract.Registered, message: s.openMessage(time.Time{}, "")}
@@ -103,8 +103,8 @@ func evaluateClosed(s *state, now time.Time) gateStatus {
 			message: fmt.Sprintf("opened: %s=%s expired before the catalog confirmed the registration", contract.GateTimeout,
 				s.reg.Settings.GateTimeout),
 		}
-	case found:
-		return wrong
+	case problem != "":
+		return gateStatus{reason: problem, message: wrong}
 	case !registered && !s.ready():
 		return gateStatus{reason: contract.ContainersNotReady, message: "not ready: " + strings.Join(s.notReady(), ", ")}
 	case s.inMaintenance():

@@ -35,7 +35,7 @@ func insertAdded(text []byte, root *yaml.Node) ([]byte, error) {
 	if len(in.lines) > 0 && bytes.HasSuffix(in.lines[0], []byte("\r\n")) {
 		in.ending = "\r\n"
 	}
-	if err := in.visit(root, nil, len(in.lines)); err != nil {
+	if err := in.visit(root, len(in.lines)); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(in.inserts, func(a, b insert) int { return a.before - b.before })
@@ -61,9 +61,9 @@ func (in *inserter) write(out *bytes.Buffer, line int) {
 
 func added(node *yaml.Node) bool { return node.Line == 0 }
 
-// visit gathers the inserts in a node that was there, its children's first. key is the key whose value the node is; nil or
-// the node itself where there is none. end is the number of the line, from 0, that begins what follows the node.
-func (in *inserter) visit(node, key *yaml.Node, end int) error {
+// visit gathers the inserts in a node that was there, its children's first. end is the number of the line, from 0, that begins
+// what follows the node.
+func (in *inserter) visit(node *yaml.Node, end int) error {
 	size := 1 // of a child: a key and its value
 	switch node.Kind {
 	case yaml.MappingNode:
@@ -82,7 +82,7 @@ func (in *inserter) visit(node, key *yaml.Node, end int) error {
 			if added(value) {
 				return fmt.Errorf("line %d: the value is another one", child[0].Line)
 			}
-			if err := in.visit(value, child[0], next); err != nil {
+			if err := in.visit(value, next); err != nil {
 				return err
 			}
 			i += size
@@ -96,7 +96,7 @@ func (in *inserter) visit(node, key *yaml.Node, end int) error {
 		if i < len(node.Content) {
 			next = node.Content[i].Line - 1
 		}
-		if err := in.add(node, key, run, i, next); err != nil {
+		if err := in.add(node, run, i, next); err != nil {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func (in *inserter) visit(node, key *yaml.Node, end int) error {
 }
 
 // add inserts the children from begin to end of a list or mapping. next is the line, from 0, that begins what follows them.
-func (in *inserter) add(node, key *yaml.Node, begin, end, next int) error {
+func (in *inserter) add(node *yaml.Node, begin, end, next int) error {
 	old := slices.IndexFunc(node.Content, func(child *yaml.Node) bool { return !added(child) })
 	if node.Style&yaml.FlowStyle != 0 || old < 0 {
 		return fmt.Errorf("line %d: no line can be added", node.Line)
@@ -119,14 +119,7 @@ func (in *inserter) add(node, key *yaml.Node, begin, end, next int) error {
 	if err != nil {
 		return err
 	}
-	before := in.endOf(next, indent)
-	if begin == 0 {
-		if key == nil || key == node {
-			return fmt.Errorf("line %d: no line can be added at the beginning", node.Line)
-		}
-		before = key.Line // the line after it: comments that follow are the first child's
-	}
-	in.inserts = append(in.inserts, insert{before, text})
+	in.inserts = append(in.inserts, insert{in.endOf(next, indent), text})
 	return nil
 }
 

@@ -8,6 +8,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// Lines that small adds to a pod in compact style.
+const (
+	addedLast     = "+ - name: last\n+   resources: {}\n"
+	addedInit     = "+ initContainers:\n"
+	addedAgentlet = "+ - name: agentlet\n+   args:\n+   - \"010\"\n+   - \"true\"\n+   - '# no comment'\n+   resources: {}\n"
+	addedGates    = "+ readinessGates:\n+ - conditionType: registered\n"
+)
+
 // annotated is the head of a pod that asks for the agentlet.
 const annotated = "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {agentlet.dev/service-names: web}\n"
 
@@ -26,58 +34,26 @@ spec:
   - name: web   # its name
     # It is large.
     image:   "web"
-+ - name: last
-+   resources: {}
-+ initContainers:
-+ - name: agentlet
-+   args:
-+   - "010"
-+   - "true"
-+   - '# no comment'
-+   resources: {}
-+ readinessGates:
-+ - conditionType: registered
-
+` + addedLast + addedInit + addedAgentlet + addedGates + `
 # The end.
 `,
 		"what follows, and its comment": `
 spec:
   containers:
   - name: web
-+ - name: last
-+   resources: {}
-
+` + addedLast + `
   # Where it runs.
   nodeSelector: {a: b}
-+ initContainers:
-+ - name: agentlet
-+   args:
-+   - "010"
-+   - "true"
-+   - '# no comment'
-+   resources: {}
-+ readinessGates:
-+ - conditionType: registered
-status: {}
+` + addedInit + addedAgentlet + addedGates + `status: {}
 `,
 		"a first place": `
 spec:
   initContainers: # in this order
-+ - name: agentlet
-+   args:
-+   - "010"
-+   - "true"
-+   - '# no comment'
-+   resources: {}
-  # Before all others.
+` + addedAgentlet + `  # Before all others.
   - name: first
   containers:
   - name: web
-+ - name: last
-+   resources: {}
-+ readinessGates:
-+ - conditionType: registered
-`,
+` + addedLast + addedGates,
 		"deep lists": `
 spec:
     containers:
@@ -104,36 +80,14 @@ spec:
       text
 
       # of the text
-+ - name: last
-+   resources: {}
-+ initContainers:
-+ - name: agentlet
-+   args:
-+   - "010"
-+   - "true"
-+   - '# no comment'
-+   resources: {}
-+ readinessGates:
-+ - conditionType: registered
-`,
+` + addedLast + addedInit + addedAgentlet + addedGates,
 		"anchors that nothing refers to": `
 spec:
   containers: &all
   - &web
     name: &name web   # an anchor
     image: "web"
-+ - name: last
-+   resources: {}
-+ initContainers:
-+ - name: agentlet
-+   args:
-+   - "010"
-+   - "true"
-+   - '# no comment'
-+   resources: {}
-+ readinessGates:
-+ - conditionType: registered
-`,
+` + addedLast + addedInit + addedAgentlet + addedGates,
 		"anchors elsewhere": `
 x-env: &env
   A: "1"
@@ -145,18 +99,7 @@ spec:
     name: second
   - <<: *second
     name: third
-+ - name: last
-+   resources: {}
-+ initContainers:
-+ - name: agentlet
-+   args:
-+   - "010"
-+   - "true"
-+   - '# no comment'
-+   resources: {}
-+ readinessGates:
-+ - conditionType: registered
-`,
+` + addedLast + addedInit + addedAgentlet + addedGates,
 	} {
 		for ending, newline := range map[string]string{"line feeds": "\n", "carriage returns": "\r\n"} {
 			t.Run(name+"/"+ending, func(t *testing.T) {
@@ -182,10 +125,21 @@ spec:
 	}
 }
 
-func TestLastLineWithoutAnEnd(t *testing.T) {
-	in := annotated + "spec:\n  containers:\n  - name: web"
-	if got, _ := injectWithWarnings(t, "in.yaml", in, small{}); !strings.HasPrefix(got, in+"\n  - name: last\n") {
-		t.Errorf("%q became %q", in, got)
+func TestEndsOfDocuments(t *testing.T) {
+	for name, c := range map[string]struct{ end, next, last string }{
+		"no line end":            {"", "\n", "registered\n"},
+		"blank lines":            {"\n\n\n", "\n", "registered\n\n\n"},
+		"an end of the document": {"\n...\n", "\n", "registered\n...\n"},
+		"a comment of the list":  {"\n  # no more\n", "\n  # no more\n", "registered\n"},
+		"a comment at the end":   {"\n# the end\n", "\n", "registered\n# the end\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := annotated + "spec:\n  containers:\n  - name:   web" // encoded anew, the blanks would be one
+			got, _ := injectWithWarnings(t, "in.yaml", in+c.end, small{})
+			if !strings.HasPrefix(got, in+c.next+"  - name: last\n") || !strings.HasSuffix(got, c.last) {
+				t.Errorf("%q became %q", in+c.end, got)
+			}
+		})
 	}
 }
 
