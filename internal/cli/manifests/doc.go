@@ -2,7 +2,8 @@
 // judged by the injector, and writes the manifests back with the agentlet in. It is the webhook's code that judges, so
 // what it says is what the webhook would do.
 //
-// What is not changed is returned byte for byte. A changed YAML document keeps its comments and the order of its keys;
-// only one with anchors or aliases, where an addition could show up in two places, is written anew. Every note names the
-// file and the line.
+// It reads what kubectl reads; what kubectl refuses or passes over is an error. Every note names the file and the line.
+//
+// What is not changed is returned byte for byte. To a changed document its additions are put in its text. Only one with anchors
+// or aliases, where an addition could show up in two places, is written anew, and one whose text has no place for an addition.
 package manifests

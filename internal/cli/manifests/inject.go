@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.yaml.in/yaml/v3"
 	"gomodules.xyz/jsonpatch/v2"
 	jsonpatchv4 "gopkg.in/evanphx/json-patch.v4"
 	kyaml "sigs.k8s.io/yaml"
@@ -121,10 +120,27 @@ func (d *document) patched(operations []jsonpatch.Operation) ([]byte, error) {
 	if json.Valid(d.body) {
 		return d.editedJSON(encoded, want)
 	}
-	if text, ok := d.edited(encoded); ok && same(text, want) {
-		return text, nil
+	if d.addToTree(encoded) {
+		if text, ok := splice(d.body, d.root); ok && d.says(text, want) {
+			return text, nil
+		}
+		if text, ok := encodeYAML(d.root, compact(d.root)); ok && d.says(text, want) {
+			return d.withNewlines(text), nil
+		}
 	}
-	return kyaml.JSONToYAML(want)
+	text, err := kyaml.JSONToYAML(want)
+	if err != nil {
+		return nil, fmt.Errorf("encode document: %w", err)
+	}
+	return d.withNewlines(text), nil
+}
+
+// withNewlines gives a text that was written anew the document's line ends.
+func (d *document) withNewlines(text []byte) []byte {
+	if !bytes.Contains(d.body, []byte("\r\n")) {
+		return text
+	}
+	return bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
 }
 
 // editedJSON is the JSON document with the operations of a JSON patch done to its text, or where they replace something, written
@@ -138,12 +154,8 @@ func (d *document) editedJSON(patch, want []byte) ([]byte, error) {
 	for i := 0; ok && i < len(operations); i++ {
 		ok = text.add(operations[i].path, operations[i].value)
 	}
-	if ok {
-		edited := d.chunk
-		edited.body = text.text
-		if _, got, wrong := edited.read(); wrong == nil && bytes.Equal(canonical(got), canonical(want)) {
-			return text.text, nil
-		}
+	if ok && d.says(text.text, want) {
+		return text.text, nil
 	}
 	var out bytes.Buffer
 	if err := json.Indent(&out, want, "", "  "); err != nil {
@@ -173,10 +185,12 @@ func additions(patch []byte) (additions []addition, err error) {
 	return additions, nil
 }
 
-// same reports whether YAML says what JSON says.
-func same(text, want []byte) bool {
-	got, err := kyaml.YAMLToJSONStrict(text)
-	return err == nil && bytes.Equal(canonical(got), canonical(want))
+// says reports whether a text in the document's place is read as the JSON.
+func (d *document) says(text, want []byte) bool {
+	edited := d.chunk
+	edited.body = text
+	_, got, wrong := edited.read()
+	return wrong == nil && bytes.Equal(canonical(got), canonical(want))
 }
 
 // canonical is JSON with its keys sorted, nil for what is none.
@@ -206,26 +220,17 @@ func pointerSteps(pointer string) []string {
 	return path
 }
 
-// edited is the document with the operations of a JSON patch done to its tree; ok is false where the tree doesn't allow it.
-func (d *document) edited(patch []byte) (text []byte, ok bool) {
+// addToTree does the operations of a JSON patch to the document's tree; ok is false where the tree doesn't allow it.
+func (d *document) addToTree(patch []byte) (ok bool) {
 	operations, err := additions(patch)
 	if err != nil || shared(d.root) {
-		return nil, false
+		return false
 	}
 	for _, o := range operations {
 		value, err := blockNode(o.value)
 		if err != nil || !addAt(d.root, o.path, value) {
-			return nil, false
+			return false
 		}
 	}
-	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
-	encoder.SetIndent(2)
-	if compact(d.root) {
-		encoder.CompactSeqIndent()
-	}
-	if encoder.Encode(d.root) != nil || encoder.Close() != nil {
-		return nil, false
-	}
-	return out.Bytes(), true
+	return true
 }
