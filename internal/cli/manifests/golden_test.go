@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,12 +100,28 @@ func TestSameAsTheWebhook(t *testing.T) {
 					if diff := cmp.Diff(generic(t, want), generic(t, string(out))); diff != "" {
 						t.Errorf("other than the webhook's (-webhook +plugin):\n%s", diff)
 					}
+					if !addsOnly(in, string(out)) {
+						t.Errorf("something else than additions:\n%s", cmp.Diff(in, string(out)))
+					}
 				} else if diff := cmp.Diff(want, string(out)); diff != "" {
 					t.Errorf("an untouched document was changed:\n%s", diff)
 				}
 			})
 		}
 	}
+}
+
+// addsOnly reports whether a text is another one with additional lines. What was empty may have got something.
+func addsOnly(text, longer string) bool {
+	left := slices.Collect(strings.Lines(longer))
+	for line := range strings.Lines(text) {
+		if i := slices.Index(left, line); i >= 0 {
+			left = left[i+1:]
+		} else if !regexp.MustCompile(`(: null|\[\]|\{\})\n$`).MatchString(line) {
+			return false
+		}
+	}
+	return true
 }
 
 // checkDecision compares with the webhook's decision.

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.yaml.in/yaml/v3"
 	"gomodules.xyz/jsonpatch/v2"
 	jsonpatchv4 "gopkg.in/evanphx/json-patch.v4"
 	kyaml "sigs.k8s.io/yaml"
@@ -108,8 +107,8 @@ func below(path []string, patch []jsonpatch.Operation) []jsonpatch.Operation {
 }
 
 // patched is the document with the operations done. The patch is applied to JSON, as the API server does it. The text is the
-// one nearest to the document that says the same as that JSON: with lines inserted, or the tree encoded anew with its
-// comments, or the JSON itself as YAML. For the last, rewritten is the warning.
+// one nearest to the document that says the same as that JSON: with the additions in their places, or the tree encoded anew with
+// its comments, or the JSON itself as YAML. For the last, rewritten is the warning.
 func (d *document) patched(operations []jsonpatch.Operation) (text []byte, rewritten string, err error) {
 	encoded, err := encodeJSON(operations)
 	if err != nil {
@@ -127,20 +126,31 @@ func (d *document) patched(operations []jsonpatch.Operation) (text []byte, rewri
 		text, err := d.editedJSON(encoded, want)
 		return text, "", err
 	}
+	if d.addToTree(encoded) {
+		if text, ok := splice(d.body, d.root); ok && d.says(text, want) {
+			return text, "", nil
+		}
+		if text, ok := encodeYAML(d.root, compact(d.root)); ok && d.says(text, want) {
+			return d.withNewlines(text), "", nil
+		}
+	}
 	rewritten = "the document is written anew, without its comments"
 	if shared(d.root) {
 		rewritten += ` and anchors: what is added would also be added where an alias or "<<" repeats its place; write that out to keep them`
 	}
-	if addAll(d.root, encoded) {
-		if text, err := insertAdded(d.body, d.root); err == nil && same(text, want) {
-			return text, "", nil
-		}
-		if text, err := encodeYAML(d.root, compact(d.root)); err == nil && same(text, want) {
-			return text, "", nil
-		}
-	}
 	text, err = kyaml.JSONToYAML(want)
-	return text, rewritten, err
+	if err != nil {
+		return nil, "", fmt.Errorf("encode document: %w", err)
+	}
+	return d.withNewlines(text), rewritten, nil
+}
+
+// withNewlines gives a text that was written anew the document's line ends.
+func (d *document) withNewlines(text []byte) []byte {
+	if !bytes.Contains(d.body, []byte("\r\n")) {
+		return text
+	}
+	return bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
 }
 
 // editedJSON is the JSON document with the operations of a JSON patch done to its text, or where they replace something, written
@@ -154,12 +164,8 @@ func (d *document) editedJSON(patch, want []byte) ([]byte, error) {
 	for i := 0; ok && i < len(operations); i++ {
 		ok = text.add(operations[i].path, operations[i].value)
 	}
-	if ok {
-		edited := d.chunk
-		edited.body = text.text
-		if _, got, wrong := edited.read(); wrong == nil && bytes.Equal(canonical(got), canonical(want)) {
-			return text.text, nil
-		}
+	if ok && d.says(text.text, want) {
+		return text.text, nil
 	}
 	var out bytes.Buffer
 	if err := json.Indent(&out, want, "", "  "); err != nil {
@@ -189,10 +195,12 @@ func additions(patch []byte) (additions []addition, err error) {
 	return additions, nil
 }
 
-// same reports whether YAML says what JSON says.
-func same(text, want []byte) bool {
-	got, err := kyaml.YAMLToJSON(text) // strictly, a key beside a merge that has it counts as there twice
-	return err == nil && bytes.Equal(canonical(got), canonical(want))
+// says reports whether a text in the document's place is read as the JSON.
+func (d *document) says(text, want []byte) bool {
+	edited := d.chunk
+	edited.body = text
+	_, got, wrong := edited.read()
+	return wrong == nil && bytes.Equal(canonical(got), canonical(want))
 }
 
 // canonical is JSON with its keys sorted, nil for what is none.
@@ -222,15 +230,15 @@ func pointerSteps(pointer string) []string {
 	return path
 }
 
-// addAll does a JSON patch's operations, of which each is an "add", to a tree. It reports whether the tree allows them.
-func addAll(root *yaml.Node, patch []byte) bool {
+// addToTree does the operations of a JSON patch to the document's tree; ok is false where the tree doesn't allow it.
+func (d *document) addToTree(patch []byte) (ok bool) {
 	operations, err := additions(patch)
 	if err != nil {
 		return false
 	}
 	for _, o := range operations {
 		value, err := blockNode(o.value)
-		if err != nil || !addAt(root, o.path, value) {
+		if err != nil || !addAt(d.root, o.path, value) {
 			return false
 		}
 	}

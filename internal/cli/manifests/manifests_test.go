@@ -72,7 +72,7 @@ func (small) Decide(request injector.Request) injector.Decision {
 
 // TestOutput compares testdata/NAME.EXT with testdata/NAME.out.EXT, text for text.
 func TestOutput(t *testing.T) {
-	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json"} {
+	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json", "kept.yaml"} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name)
 			got, _ := inject(t, path, read(t, path), small{})
@@ -82,8 +82,45 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+// Line ends, and that the last line has none, are kept, too.
+func TestLineEndsAreKept(t *testing.T) {
+	for _, name := range []string{"kept", "anchors", "stream"} { // of anchors all is written anew
+		path := filepath.Join("testdata", name)
+		in, want := read(t, path+".yaml"), read(t, path+".out.yaml")
+		got, _ := inject(t, path, strings.ReplaceAll(in, "\n", "\r\n"), small{})
+		if diff := cmp.Diff(strings.ReplaceAll(want, "\n", "\r\n"), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	const pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {agentlet.dev/service-names: web}}\nspec:\n  containers:\n  - name: web"
+	want := strings.Replace(pod, "- name: web", "- name: web\n  - name: last\n    resources: {}", 1)
+	if got, _ := inject(t, "in", pod, small{}); !strings.HasPrefix(got, want) || strings.HasSuffix(got, "\n") {
+		t.Errorf("%q, want %q, …", got, want)
+	}
+}
+
+// Whatever stands where something is added, the text says afterwards what the tree says, and has lost nothing but a word for nothing.
+func TestAdditionsInAllPlaces(t *testing.T) {
+	for name, test := range map[string]struct{ spec, want string }{
+		"null":               {"spec:\n  initContainers: null # none\n  containers: [{name: a}]\n", "  initContainers: # none\n  - name: agentlet\n"},
+		"nothing at all":     {"spec:\n  initContainers:\n  containers: [{name: a}]\n", "  initContainers:\n  - name: agentlet\n"},
+		"an empty list":      {"spec:\n  initContainers: []\n  containers: [{name: a}]\n", "  initContainers:\n  - name: agentlet\n"},
+		"a trailing comma":   {"spec: {containers: [{name: a}, ], }\n", "spec: {containers: [{name: a}, {name: last, resources: {}} ], initContainers:"},
+		"brackets in texts":  {"spec: {containers: [{name: 'a]''}', args: [\"}\\\"]\", b'c, d\"e]}]} # }\n", "b'c, d\"e]}, {name: last, resources: {}}], initContainers"},
+		"two on a line":      {"spec:\n  containers:\n  - name: a\n    args: [x,\n  z\n  ]\n  hostname: b\n", "  z\n  ]\n  - name: last\n    resources: {}\n  hostname: b\n"},
+		"a text, kept whole": {"spec:\n  containers:\n  - name: a\n    args:\n    - |+\n      x\n\n\n", "- name: last"},
+		"a comment within":   {"spec:\n  containers:\n  - name: a\n    # of a\n  # at the end\n# afterwards\n", "    # of a\n"},
+	} {
+		in := "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {agentlet.dev/service-names: web}}\n" + test.spec
+		got, n := inject(t, "in", in, small{})
+		if n != 1 || !strings.Contains(got, test.want) {
+			t.Errorf("%s:\n%s\nlacks %q", name, got, test.want)
+		}
+	}
+}
+
 func TestSecondPassChangesNothing(t *testing.T) {
-	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json"} {
+	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json", "kept.yaml"} {
 		path := filepath.Join("testdata", name)
 		once, n := inject(t, path, read(t, path), testDecider(t))
 		twice, _ := inject(t, path, once, testDecider(t))

@@ -127,10 +127,10 @@ spec:
 
 func TestEndsOfDocuments(t *testing.T) {
 	for name, c := range map[string]struct{ end, next, last string }{
-		"no line end":            {"", "\n", "registered\n"},
+		"no line end":            {"", "\n", "registered"},
 		"blank lines":            {"\n\n\n", "\n", "registered\n\n\n"},
 		"an end of the document": {"\n...\n", "\n", "registered\n...\n"},
-		"a comment of the list":  {"\n  # no more\n", "\n  # no more\n", "registered\n"},
+		"a comment of the list":  {"\n  # no more\n", "\n", "registered\n  # no more\n"},
 		"a comment at the end":   {"\n# the end\n", "\n", "registered\n# the end\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,307 @@
+package manifests
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// splicer puts what was added to a document's tree into its text, so that all the rest stays as it was written: blank lines,
+// comments, quotes and indents. Nodes that were added have no line. It looks at columns and indents only, and not at all that
+// YAML allows: its caller compares what the text says then with what it should.
+type splicer struct {
+	text []byte
+	// starts of the text's lines, and one more at its end.
+	starts  []int
+	compact bool
+	added   []insertion
+	failed  bool
+}
+
+// insertion is a text to be put at a place, instead of what stands there up to its end.
+type insertion struct {
+	at, end int
+	text    []byte
+}
+
+// splice returns the text with the additions; ok is false where they have no place of their own.
+func splice(text []byte, root *yaml.Node) (out []byte, ok bool) {
+	s := &splicer{text: text, starts: []int{0}, compact: compact(root)}
+	for line := range bytes.Lines(text) {
+		s.starts = append(s.starts, s.starts[len(s.starts)-1]+len(line))
+	}
+	s.look(content(root))
+	if s.failed {
+		return nil, false
+	}
+	slices.SortStableFunc(s.added, func(a, b insertion) int { return a.at - b.at })
+	from := 0
+	for _, i := range s.added {
+		out = append(append(out, text[from:i.at]...), i.text...)
+		from = i.end
+	}
+	return append(out, text[from:]...), true
+}
+
+// look finds the additions below a node, the inner ones first: at one place they come first.
+func (s *splicer) look(node *yaml.Node) {
+	step := 1
+	if node.Kind == yaml.MappingNode {
+		step = 2
+	}
+	for i := step - 1; i < len(node.Content); i += step {
+		switch child := node.Content[i]; {
+		case child.Line > 0:
+			s.look(child)
+		case step == 2 && node.Content[i-1].Line > 0:
+			s.replace(node, i)
+		}
+	}
+	for from := 0; from < len(node.Content); {
+		to := from
+		for to < len(node.Content) && node.Content[to].Line == 0 {
+			to += step
+		}
+		switch {
+		case to == from:
+			from += step
+			continue
+		case node.Style&yaml.FlowStyle != 0:
+			s.addInFlow(node, from, to)
+		default:
+			s.addLines(node, from, to)
+		}
+		from = to
+	}
+}
+
+// addLines adds children of a block, from and to these numbers, as lines.
+func (s *splicer) addLines(node *yaml.Node, from, to int) {
+	line, column := node.Line-1, s.column(node) // the line of the first one, as an index
+	if from > 0 {
+		line = s.lastLine(node.Content[from-1], column) + 1
+	} else {
+		if strings.TrimLeft(string(s.text[s.starts[line]:s.offset(node)]), " ") != "" {
+			s.failed = true
+			return
+		}
+		for line > 0 && s.isComment(line-1) { // which is about what follows
+			line--
+		}
+	}
+	part := &yaml.Node{Kind: node.Kind, Content: node.Content[from:to]}
+	encoded, ok := encodeYAML(part, s.compact)
+	if !ok {
+		s.failed = true
+		return
+	}
+	at, out := s.starts[min(line, len(s.starts)-1)], s.indented(encoded, column)
+	if at > 0 && s.text[at-1] != '\n' { // the text's last line has no end
+		out = append([]byte(s.newline()), bytes.TrimSuffix(out, []byte(s.newline()))...)
+	}
+	s.insert(at, out)
+}
+
+// column of a block: an anchor's node begins at the anchor.
+func (s *splicer) column(node *yaml.Node) int {
+	i := slices.IndexFunc(node.Content, func(child *yaml.Node) bool { return child.Line > 0 })
+	switch {
+	case i < 0 || node.Anchor == "":
+		return node.Column
+	case node.Kind == yaml.MappingNode:
+		return node.Content[i].Column
+	}
+	dash := s.offset(node.Content[i])
+	line := s.starts[node.Content[i].Line-1]
+	for dash > line && s.text[dash] != '-' {
+		dash--
+	}
+	return dash - line + 1
+}
+
+func (s *splicer) insert(at int, text []byte) { s.added = append(s.added, insertion{at, at, text}) }
+
+// nothing is a value that is none, behind its key, and what may follow on its line.
+var nothing = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
+
+// replace writes the value with this number in the place of one that is nothing, in a block.
+func (s *splicer) replace(node *yaml.Node, i int) {
+	key := node.Content[i-1]
+	at := s.offset(key)
+	found := nothing.FindSubmatchIndex(s.text[at:])
+	encoded, ok := encodeYAML(&yaml.Node{Kind: yaml.MappingNode, Content: node.Content[i-1 : i+1]}, s.compact)
+	head, lines, several := bytes.Cut(encoded, []byte("\n"))
+	if found == nil || !ok || !several || !bytes.HasSuffix(head, []byte(":")) || node.Style&yaml.FlowStyle != 0 {
+		s.failed = true
+		return
+	}
+	if found[2] >= 0 {
+		s.added = append(s.added, insertion{at + found[2], at + found[3], nil})
+	}
+	s.insert(at+found[1], s.indented(lines, node.Column))
+}
+
+// indented are lines of a block that begins at a column.
+func (s *splicer) indented(lines []byte, column int) (out []byte) {
+	indent := strings.Repeat(" ", max(0, column-1))
+	for text := range strings.Lines(string(lines)) {
+		if text = strings.TrimSuffix(text, "\n"); text != "" {
+			text = indent + text
+		}
+		out = append(append(out, text...), s.newline()...)
+	}
+	return out
+}
+
+// addInFlow adds children between brackets.
+func (s *splicer) addInFlow(node *yaml.Node, from, to int) {
+	open := s.offset(node)
+	end, ok := s.flowEnd(open)
+	part := &yaml.Node{Kind: node.Kind, Style: yaml.FlowStyle, Content: node.Content[from:to]}
+	encoded, encodes := encodeYAML(part, s.compact)
+	encoded = bytes.TrimSpace(encoded)
+	if !ok || !encodes || len(encoded) < 2 {
+		s.failed = true
+		return
+	}
+	encoded = encoded[1 : len(encoded)-1]
+	switch {
+	case from == 0 && to == len(node.Content):
+		s.insert(open+1, encoded)
+	case from == 0:
+		s.insert(open+1, append(encoded, ", "...))
+	case to == len(node.Content):
+		before := bytes.TrimRight(s.text[:end-1], " \t\r\n")
+		comma := ", "
+		if bytes.HasSuffix(before, []byte(",")) {
+			comma = " "
+		}
+		s.insert(len(before), append([]byte(comma), encoded...))
+	default:
+		s.failed = true
+	}
+}
+
+// lastLine is the index of the last line of a node in a block that begins at a column.
+func (s *splicer) lastLine(node *yaml.Node, column int) int {
+	if node.Line == 0 {
+		s.failed = true // between additions
+		return 0
+	}
+	line := node.Line - 1
+	switch {
+	case node.Kind == yaml.AliasNode:
+		return line
+	case node.Kind != yaml.ScalarNode && node.Style&yaml.FlowStyle == 0 && len(node.Content) > 0:
+		last := len(node.Content) - 1
+		for last > 0 && node.Content[last].Line == 0 {
+			last--
+		}
+		line = s.lastLine(node.Content[last], node.Column)
+		if node.Kind == yaml.MappingNode && last > 0 { // whose value may be nothing
+			line = max(line, node.Content[last-1].Line-1)
+		}
+		return line
+	case node.Kind != yaml.ScalarNode, node.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
+		end, ok := s.flowEnd(s.offset(node))
+		s.failed = s.failed || !ok
+		return s.lineAt(end)
+	}
+	// A text goes on in all lines that are indented by more.
+	last := line
+	for next := line + 1; next < len(s.starts)-1; next++ {
+		text := s.text[s.starts[next]:s.starts[next+1]]
+		if len(bytes.TrimSpace(text)) == 0 {
+			continue
+		}
+		if len(text)-len(bytes.TrimLeft(text, " ")) < column {
+			break
+		}
+		last = next
+	}
+	return last
+}
+
+// flowEnd is behind the closing bracket or quote of what is opened at a place.
+func (s *splicer) flowEnd(at int) (end int, ok bool) {
+	depth := 0
+	for i := at; i < len(s.text); i++ {
+		switch c := s.text[i]; c {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth--
+		case '"', '\'':
+			if i > at && !strings.ContainsRune(" \t\n[{,:", rune(s.text[i-1])) {
+				continue // within a word
+			}
+			for i++; i < len(s.text); i++ {
+				doubled := c == '\'' && i+1 < len(s.text) && s.text[i+1] == c
+				if s.text[i] == c && !doubled {
+					break
+				}
+				if s.text[i] == c || c == '"' && s.text[i] == '\\' {
+					i++
+				}
+			}
+		case '#':
+			if i > at && strings.ContainsRune(" \t\n", rune(s.text[i-1])) {
+				i += bytes.IndexByte(append(s.text[i:len(s.text):len(s.text)], '\n'), '\n')
+			}
+		}
+		if depth == 0 {
+			return min(i+1, len(s.text)), i < len(s.text)
+		}
+	}
+	return at, false
+}
+
+// offset is where a node begins.
+func (s *splicer) offset(node *yaml.Node) int {
+	at := s.starts[min(node.Line, len(s.starts))-1]
+	column := 1
+	for i := range string(s.text[at:]) { // columns are characters
+		if column == node.Column {
+			return at + i
+		}
+		column++
+	}
+	return len(s.text)
+}
+
+// lineAt is the index of the line that the byte before a place is in.
+func (s *splicer) lineAt(at int) int {
+	i, _ := slices.BinarySearch(s.starts, at)
+	return max(0, i-1)
+}
+
+// isComment reports whether a line holds a comment or nothing.
+func (s *splicer) isComment(line int) bool {
+	text := bytes.TrimSpace(s.text[s.starts[line]:s.starts[line+1]])
+	return len(text) == 0 || text[0] == '#'
+}
+
+// newline is the end of the text's lines.
+func (s *splicer) newline() string {
+	if bytes.Contains(s.text, []byte("\r\n")) {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+// encodeYAML writes a tree in the style of a document.
+func encodeYAML(node *yaml.Node, compact bool) ([]byte, bool) {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if compact {
+		encoder.CompactSeqIndent()
+	}
+	if encoder.Encode(node) != nil || encoder.Close() != nil {
+		return nil, false
+	}
+	return out.Bytes(), true
+}
