@@ -79,8 +79,10 @@ func TestFaultNodeReboot(t *testing.T) {
 			closed := false
 			for _, state := range states() {
 				s.Log(state)
+				// An agentlet that is the last container starts after the application, and closes the gate of before then.
+				early := s.Placement == contract.PlacementContainer && !closed
 				closed = closed || strings.Contains(state, "gate False")
-				if strings.HasPrefix(state, now.Status.PodIP) && strings.Contains(state, "Ready true") && !strings.HasSuffix(state, now.Status.PodIP) {
+				if strings.HasPrefix(state, now.Status.PodIP) && strings.Contains(state, "Ready true") && !strings.HasSuffix(state, now.Status.PodIP) && !early {
 					s.Errorf("Ready with the old address in the catalog: %s", state)
 				}
 			}
