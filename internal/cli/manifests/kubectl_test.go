@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -128,6 +129,9 @@ func TestReadsWhatKubectlReads(t *testing.T) {
 		"a directive":                          {"%YAML 1.1\n---\nkind: A\n", 0, true},
 		"carriage returns":                     {"kind: A\r\n---\r\nkind: B\r\n", 2, false},
 		"a byte-order mark":                    {"\ufeffkind: A\n", 1, false},
+		"a comment that is no UTF-8":           {"# \xaa\n", 0, true},
+		"a block without a line's end":         {"kind: A\na: |\n  x", 1, false},
+		"a byte-order mark within":             {"---\n\ufeff\n---\nkind: A\n", 0, true},
 		"comments alone":                       {"# a\n---\n# b\n", 0, false},
 		"no kind":                              {"a: 1\n", 0, true},
 		"an API version that is none":          {"apiVersion: a/b/c\nkind: A\n", 0, true},
@@ -209,17 +213,37 @@ func FuzzReadsAsKubectl(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	f.Fuzz(func(t *testing.T, stream []byte) {
-		theirs, err := asKubectl(stream)
-		ours, wrong := asHere(stream)
-		switch {
-		case len(wrong) > 0:
-		case err != nil:
-			t.Errorf("%q: kubectl says %v, here it is %v", stream, err, ours)
-		default:
-			if diff := cmp.Diff(theirs, ours); diff != "" {
-				t.Errorf("%q (-kubectl +here):\n%s", stream, diff)
-			}
+	f.Fuzz(compareWithKubectl)
+}
+
+func compareWithKubectl(t *testing.T, stream []byte) {
+	t.Helper()
+	theirs, err := asKubectl(stream)
+	ours, wrong := asHere(stream)
+	switch {
+	case len(wrong) > 0:
+	case err != nil:
+		t.Errorf("%q: kubectl says %v, here it is %v", stream, err, ours)
+	default:
+		if diff := cmp.Diff(theirs, ours); diff != "" {
+			t.Errorf("%q (-kubectl +here):\n%s", stream, diff)
 		}
-	})
+	}
+}
+
+// TestReadsAsKubectlWhateverIsPutTogether holds the same for streams of parts that matter, which a fuzzer takes long to find.
+func TestReadsAsKubectlWhateverIsPutTogether(t *testing.T) {
+	parts := []string{
+		"kind: A\n", "kind: B\r\n", `{"kind":"C"}`, `{"kind":"D","a":1.0}`, "{kind: E}", "---\n", "---", "--- ", "...\n", "...", "\n", "\r\n", " ", "\t",
+		"# x\n", "#", "%YAML 1.1\n", "\ufeff", "null", "5", "[]", "{}", "apiVersion: v1\n", "items:\n", "- kind: F\n", "- {a: 1}\n", "kind: GList\n", "a: |\n",
+		"  x\n", "a: &a {b: 1}\n", "c: *a\n", `"`, ",", "\u00a0", "\u2028", "\x00", "\xff", "kind: ", "A", "!!str ", "? ", ": ",
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 5_000 {
+		var stream []byte
+		for range 1 + random.IntN(6) {
+			stream = append(stream, parts[random.IntN(len(parts))]...)
+		}
+		compareWithKubectl(t, stream)
+	}
 }

@@ -18,6 +18,8 @@ type chunk struct {
 	line int
 	// isJSON: the body is read as JSON, else as YAML.
 	isJSON bool
+	// withSeparator: kubectl has read nothing before the separator, and takes it for a part of the document.
+	withSeparator bool
 	// wrong is why kubectl doesn't read the chunk. Where orYAML is set it does, if the body is YAML.
 	wrong  *readError
 	orYAML bool
@@ -137,7 +139,8 @@ func splitYAML(text []byte, line int) (chunks []chunk) {
 			if !first {
 				chunks = append(chunks, current)
 			}
-			current = chunk{separator: text, line: line + 1}
+			begins := len(current.body) == 0 && !current.withSeparator
+			current = chunk{separator: text, line: line + 1, withSeparator: begins}
 			if after := bytes.TrimSpace(text[len(separator):]); len(after) > 0 && after[0] != '#' {
 				current = chunk{body: text, line: line, wrong: &readError{line: 1, message: fmt.Sprintf(
 					"kubectl reads nothing but a comment after %s: write what follows on a line of its own", separator)}}
@@ -148,15 +151,4 @@ func splitYAML(text []byte, line int) (chunks []chunk) {
 		line, first = line+1, false
 	}
 	return append(chunks, current)
-}
-
-// blank reports whether a document holds nothing but comments.
-func blank(body []byte) bool {
-	for line := range bytes.Lines(body) {
-		line = bytes.TrimSpace(line)
-		if len(line) > 0 && line[0] != '#' {
-			return false
-		}
-	}
-	return true
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 	kyaml "sigs.k8s.io/yaml"
@@ -17,39 +18,50 @@ func (c *chunk) read() (root *yaml.Node, value []byte, wrong *readError) {
 	switch {
 	case c.wrong != nil && !c.orYAML:
 		return nil, nil, c.wrong
-	case blank(c.body):
-		return nil, nil, nil
 	case c.isJSON:
 		value = bytes.TrimSpace(c.body)
 		root, wrong = jsonTree(c.body)
 	default:
-		root, value, wrong = readYAML(bytes.ReplaceAll(c.body, []byte("\r\n"), []byte("\n")))
+		root, value, wrong = c.readYAML()
 		if wrong != nil && c.wrong != nil && !bytes.HasPrefix([]byte(wrong.message), []byte(unrendered)) {
 			wrong = c.wrong
 		}
 	}
-	if wrong == nil {
-		wrong = duplicate(root)
-	}
-	if wrong != nil {
+	if wrong != nil || root == nil || bytes.Equal(value, []byte("null")) {
 		return nil, nil, wrong
 	}
-	if bytes.Equal(value, []byte("null")) {
-		return nil, nil, nil
+	if wrong = duplicate(root); wrong != nil {
+		return nil, nil, wrong
 	}
 	return root, value, nil
 }
 
-// readYAML reads one YAML document. A second one is an error: kubectl passes over it without a word.
-func readYAML(text []byte) (root *yaml.Node, value []byte, wrong *readError) {
+// readYAML reads one YAML document: its tree for the lines, and its value as kubectl does, with each line ended as there. A
+// second document is an error: kubectl passes over it without a word.
+func (c *chunk) readYAML() (root *yaml.Node, value []byte, wrong *readError) {
+	text := bytes.ReplaceAll(c.body, []byte("\r\n"), []byte("\n"))
+	if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
+		text = append(slices.Clip(text), '\n')
+	}
 	root = &yaml.Node{}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	err := decoder.Decode(root)
-	if err == nil {
+	if errors.Is(err, io.EOF) {
+		root, err = nil, nil
+	}
+	if err == nil && c.withSeparator {
+		value, err = kyaml.YAMLToJSON(slices.Concat(bytes.TrimRight(c.separator, "\r\n"), []byte("\n"), text))
+	} else if err == nil {
 		value, err = kyaml.YAMLToJSON(text)
 	}
 	if err != nil {
 		return nil, nil, syntaxError(text, root, err)
+	}
+	if value = bytes.TrimSpace(value); root == nil {
+		if !bytes.Equal(value, []byte("null")) {
+			wrong = &readError{line: 1, message: "there is only a comment here, but kubectl reads a text"}
+		}
+		return nil, nil, wrong
 	}
 	next := &yaml.Node{}
 	if err = decoder.Decode(next); errors.Is(err, io.EOF) {
