@@ -5,7 +5,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
@@ -68,7 +67,7 @@ func (i *Injector) Decide(request Request) Decision {
 	switch {
 	case !registration.Wanted(pod):
 		return unwanted(pod, &translation)
-	case optedOut(pod):
+	case registration.OptedOut(pod):
 		return Decision{Outcome: Skipped, Reason: ReasonOptedOut}
 	case windows(pod):
 		return Decision{Outcome: Skipped, Reason: ReasonUnsupportedOS, Warnings: []registration.Warning{
@@ -145,10 +144,4 @@ func firstReason(before field.ErrorList, reason, next Reason) Reason {
 		return reason
 	}
 	return next
-}
-
-// optedOut reports whether the pod itself says no, by label or by annotation.
-func optedOut(pod *corev1.Pod) bool {
-	return pod.Labels[contract.InjectLabel] == contract.InjectDisabled ||
-		pod.Annotations[contract.InjectLabel] == contract.InjectDisabled
 }
