@@ -51,4 +51,3 @@ func (s *state) observeUnserved(pod *corev1.Pod) {
 		i.setWant(nil)
 	}
 }
-

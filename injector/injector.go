@@ -43,6 +43,9 @@ type Decision struct {
 	// Patch holds add operations only; empty when nothing is to be done. Its values are shared between decisions: they
 	// are there to be marshalled, not to be changed.
 	Patch []jsonpatch.Operation
+	// CopyOf is the pod for which the agentlet of this one was injected, where that is another one; empty for all others. A copy is
+	// not registered.
+	CopyOf string
 	// Translated are another system's annotations in the contract's words, which the patch adds to the pod's.
 	Translated map[string]string
 }
@@ -73,6 +76,9 @@ func (i *Injector) Decide(request Request) Decision {
 		return Decision{Outcome: Skipped, Reason: ReasonUnsupportedOS, Warnings: []registration.Warning{
 			{Message: "agentlet runs on Linux only: this pod will not be registered in Consul"},
 		}}
+	}
+	if original := registration.CopyOf(request.Namespace, pod); original != "" {
+		return copied(original)
 	}
 
 	reg, warnings, errs := registration.Lint(pod, i.config.Defaults, translation.Origins)
@@ -122,6 +128,7 @@ func (i *Injector) Decide(request Request) Decision {
 		allowed:    &allowed,
 		service:    service,
 		otherGates: i.otherGates(pod),
+		record:     record(&request),
 		warnings:   warnings,
 	}
 	c.addAnnotations(translation.Annotations)

@@ -280,3 +280,14 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// TestACopyIsNotJudgedByItsAnnotations: nothing of them is registered, so that a rule that is newer than the original keeps
+// nobody from debugging.
+func TestACopyIsNotJudgedByItsAnnotations(t *testing.T) {
+	pod := decode(t, readPod(t, "testdata/copy"))
+	pod.Annotations[contract.HeartbeatTTL] = "soon"
+	d := testInjector(t).Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce})
+	if d.Outcome != Skipped || d.Reason != ReasonAlreadyInjected || d.CopyOf != "shop/web-0" || len(d.Patch) > 0 {
+		t.Errorf("%+v", d)
+	}
+}

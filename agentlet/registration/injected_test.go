@@ -12,7 +12,9 @@ import (
 
 func TestCopyOf(t *testing.T) {
 	named := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
-	generated := func(prefix, name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name, GenerateName: prefix} }
+	generated := func(prefix, name string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Name: name, GenerateName: prefix}
+	}
 	long := strings.Repeat("a", 70)
 	for name, c := range map[string]struct {
 		injected, now metav1.ObjectMeta

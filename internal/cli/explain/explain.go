@@ -26,8 +26,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
 	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut ||
-		j.Reason == injector.ReasonMeshed ||
-		j.Reason == injector.ReasonUnsupportedOS {
+		j.Reason == injector.ReasonMeshed || j.Reason == injector.ReasonUnsupportedOS || j.CopyOf != "" {
 		return nil
 	}
 	reg, errs := registration.Parse(translated(j), defaults)
@@ -77,6 +76,10 @@ func outcome(j *manifests.Result) printer.Cell {
 	if j.Outcome == injector.Injected {
 		label := contract.InjectLabel + "=" + contract.InjectEnabled
 		return printer.Cell{Text: "would be registered, in a namespace with the label " + label, Colour: printer.Green}
+	}
+	if j.CopyOf != "" {
+		text := "would be left alone: it is a copy of " + j.CopyOf + ", with that one's agentlet"
+		return printer.Cell{Text: text, Colour: printer.Yellow}
 	}
 	why := map[injector.Reason]string{
 		injector.ReasonNotAnnotated: "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,

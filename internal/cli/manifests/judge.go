@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/injector"
@@ -38,7 +39,7 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 				in = namespace
 			}
 			j := Result{Pod: pod, document: d, Decision: decider.Decide(injector.Request{
-				Namespace: in, Pod: pod.Pod, Nonce: nonce(in, pod),
+				Namespace: in, Pod: pod.judged(), Nonce: nonce(in, pod),
 			})}
 			for _, err := range j.Decision.Errors {
 				j.Errors = append(j.Errors, f.diagnostic(&j, err))
@@ -55,6 +56,16 @@ func (f *File) Judge(decider Decider, namespace string) []Result {
 		}
 	}
 	return judgements
+}
+
+// judged is the pod as the webhook would meet it. The pods of a template have names of their own.
+func (p *Pod) judged() *corev1.Pod {
+	if p.Kind == "Pod" {
+		return p.Pod
+	}
+	unnamed := *p.Pod
+	unnamed.Name, unnamed.GenerateName = "", ""
+	return &unnamed
 }
 
 // diagnostic says an error of the injector's as one of the object in which the pod is.
