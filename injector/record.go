@@ -13,7 +13,7 @@ func record(request *Request) (env []corev1.EnvVar) {
 	if original := registration.InjectedFor(request.Namespace, request.Pod); original != "" {
 		env = append(env, corev1.EnvVar{Name: contract.EnvInjectedFor, Value: original})
 	}
-	return env
+	return append(env, corev1.EnvVar{Name: contract.EnvDefaultPort, Value: registration.DefaultPort(request.Pod)})
 }
 
 // copied is the decision on a pod with the agentlet of another one. Nothing is added to it.

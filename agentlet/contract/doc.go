@@ -109,6 +109,10 @@ const (
 	// EnvInjectedFor is the pod that was injected, as NAMESPACE/NAME, or NAMESPACE/PREFIX* where the API server makes the name.
 	// A copy of the pod has another name. It is absent where the name was not known, as in a template.
 	EnvInjectedFor = "AGENTLET_INJECTED_FOR"
+	// EnvDefaultPort is the port that services have of which the annotations say none: the first one that the pod declared then.
+	// Others put containers before those of the application later. It is NoDefaultPort where the pod declared none.
+	EnvDefaultPort = "AGENTLET_DEFAULT_PORT"
+	NoDefaultPort  = "none"
 )
 
 // Meta keys of every service that an agentlet registers.

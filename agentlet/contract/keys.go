@@ -112,7 +112,7 @@ var keys = []Key{
 		Where:      podAnnotation,
 		PerService: true,
 		Form:       "a port number (1-65535) or the name of a declared container port",
-		Doc:        "the services' port; the first declared port when absent",
+		Doc:        "the services' port; when absent, the first port that the pod declares at admission",
 	},
 	{
 		Name:       ServiceTags,

@@ -82,7 +82,7 @@ func (r *reader) flatService(name string) Service {
 func (r *reader) flatPort(name string) int {
 	v, ok := r.value(contract.ServicePort, name)
 	if !ok {
-		port, err := defaultPort(r.pod)
+		port, err := r.portDefault(name)
 		if err != nil {
 			r.add(field.Required(annotation(contract.ServicePort), expectation(v.spec.Form, err)))
 		}

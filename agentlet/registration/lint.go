@@ -70,6 +70,7 @@ func (l *linter) lint() {
 	l.lintHeartbeat()
 	l.lintNames()
 	l.lintStrayNames()
+	l.lintDefaultPort()
 	for _, why := range l.reg.Unprobed {
 		if l.reg.Settings.Readiness != contract.ReadinessProbe {
 			break // nothing is lost but a moment at the start

@@ -34,6 +34,8 @@ type reader struct {
 	errs  field.ErrorList
 	// listed are the names in service-names, if that is a list.
 	listed []string
+	// defaulted are the services whose port is the default.
+	defaulted []string
 	// tags that were read, before any was dropped that came twice.
 	tags []askedTag
 }

@@ -91,7 +91,7 @@ func (d decoder) service(path *field.Path, n *yaml.Node) (Service, bool) {
 		d.r.add(field.Required(path.Child("name"), "a service needs a name"))
 	}
 	if !present["port"] {
-		port, err := defaultPort(d.r.pod)
+		port, err := d.r.portDefault(s.Name)
 		if err != nil {
 			d.r.add(field.Required(path.Child("port"), expectation(portForm, err)))
 		}

@@ -36,8 +36,19 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	out.Line()
 	out.Table("  ", services(reg))
 	out.Line()
-	out.Table("  ", slices.Concat(live(translated(j), defaults), mesh(reg), settings(j.Pod.Pod, &reg.Settings)))
+	out.Table("  ", slices.Concat(byDefault(reg), live(translated(j), defaults), mesh(reg), settings(j.Pod.Pod, &reg.Settings)))
 	return nil
+}
+
+// byDefault are the rows of what the annotations don't say, and others could change.
+func byDefault(reg *registration.Registration) (rows [][]printer.Cell) {
+	if len(reg.DefaultPort) > 0 {
+		rows = append(rows, []printer.Cell{
+			{Text: "port", Colour: printer.Faint},
+			printer.Text("the first that the pod declares at admission, for " + strings.Join(reg.DefaultPort, ", ")),
+		})
+	}
+	return rows
 }
 
 // live are the rows of what follows the pod's labels as long as it runs.
