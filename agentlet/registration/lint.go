@@ -71,6 +71,7 @@ func (l *linter) lint() {
 	l.lintNames()
 	l.lintStrayNames()
 	l.lintDefaultPort()
+	l.lintHostPorts()
 	for _, why := range l.reg.Unprobed {
 		if l.reg.Settings.Readiness != contract.ReadinessProbe {
 			break // nothing is lost but a moment at the start

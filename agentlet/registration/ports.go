@@ -15,7 +15,7 @@ var errNoPort = errors.New("no container declares a port; say which one is the s
 
 // findPort returns the first declared port for which match holds: among the containers first, then among the native
 // sidecars. The agentlet's own is never among them.
-func findPort(pod *corev1.Pod, match func(*corev1.ContainerPort) bool) (int, bool) {
+func findPort(pod *corev1.Pod, match func(*corev1.ContainerPort) bool) (*corev1.ContainerPort, bool) {
 	for i := range pod.Spec.Containers {
 		if port, ok := containerPort(&pod.Spec.Containers[i], match); ok {
 			return port, true
@@ -30,19 +30,19 @@ func findPort(pod *corev1.Pod, match func(*corev1.ContainerPort) bool) (int, boo
 			return port, true
 		}
 	}
-	return 0, false
+	return nil, false
 }
 
-func containerPort(c *corev1.Container, match func(*corev1.ContainerPort) bool) (int, bool) {
+func containerPort(c *corev1.Container, match func(*corev1.ContainerPort) bool) (*corev1.ContainerPort, bool) {
 	if c.Name == contract.ContainerName {
-		return 0, false
+		return nil, false
 	}
 	for i := range c.Ports {
 		if p := &c.Ports[i]; p.ContainerPort > 0 && p.ContainerPort <= 65535 && match(p) {
-			return int(p.ContainerPort), true
+			return p, true
 		}
 	}
-	return 0, false
+	return nil, false
 }
 
 // DefaultPort is what an injector writes down as the port of services that say none: the first declared one.
@@ -69,7 +69,7 @@ func defaultPort(pod *corev1.Pod) (int, error) {
 	if !ok {
 		return 0, errNoPort
 	}
-	return port, nil
+	return int(port.ContainerPort), nil
 }
 
 // portDefault is the port of a service that says none.
@@ -127,5 +127,5 @@ func resolvePort(pod *corev1.Pod, text string) (int, error) {
 	if !ok {
 		return 0, fmt.Errorf("no container declares a port %q", text)
 	}
-	return port, nil
+	return int(port.ContainerPort), nil
 }

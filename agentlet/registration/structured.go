@@ -97,17 +97,12 @@ func (d decoder) service(path *field.Path, n *yaml.Node) (Service, bool) {
 		}
 		s.Port = port
 	}
-	for name, address := range s.TaggedAddresses {
-		if address.Port == 0 {
-			address.Port = s.Port
-			s.TaggedAddresses[name] = address
-		}
-	}
+	inPod := d.settleHostPorts(path, n, &s)
 	for i := range s.Checks {
-		s.Checks[i].HTTP = withPort(s.Checks[i].HTTP, s.Port)
+		s.Checks[i].HTTP = withPort(s.Checks[i].HTTP, inPod)
 	}
 	if s.Sidecar != nil && s.Sidecar.Proxy.LocalServicePort == 0 {
-		s.Sidecar.Proxy.LocalServicePort = s.Port
+		s.Sidecar.Proxy.LocalServicePort = inPod
 	}
 	return s, true
 }
@@ -185,6 +180,15 @@ func readTaggedAddresses(d decoder, path *field.Path, n *yaml.Node, s *Service) 
 	d.each(path, n, "a mapping of tags to addresses", func(path *field.Path, tag string, value *yaml.Node) {
 		var t TaggedAddress
 		readObject(d, path, value, addressKeys, nil, &t)
+		if t.Address == HostIP && t.Port != 0 {
+			text := scalarOf(value, "port")
+			port, err := portAtHost(d.r.pod, text)
+			if err != nil {
+				d.r.add(field.Invalid(path.Child("port"), Excerpt(text), expectation(portForm, err)))
+			} else {
+				t.Port = port
+			}
+		}
 		if !metaKeyPattern.MatchString(tag) {
 			d.r.add(field.Invalid(path, Excerpt(tag), "a tag of an address consists of letters, digits, '-' and '_'"))
 		}
