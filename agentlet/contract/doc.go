@@ -103,6 +103,13 @@ const (
 	EnvConsulCA     = "AGENTLET_CONSUL_CA" // authorities in PEM form; where the installation gives them inline
 )
 
+// Placeholders in tags and in values of meta, for the pod's own names.
+const (
+	PlacePodName      = "${" + EnvPodName + "}"
+	PlacePodNamespace = "${" + EnvPodNamespace + "}"
+	PlaceNodeName     = "${" + EnvNodeName + "}"
+)
+
 // What the injector writes down in the environment of the injected container, and reads there again, as the agentlet does: in
 // the pod, not in its own environment.
 const (

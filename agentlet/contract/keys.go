@@ -119,7 +119,8 @@ var keys = []Key{
 		Where:      podAnnotation,
 		PerService: true,
 		Form:       `comma-separated tags, \, for a comma`,
-		Doc:        "the services' tags",
+		Doc: "the services' tags; in them and in meta " + PlacePodName + ", " + PlacePodNamespace + " and " + PlaceNodeName +
+			" are the pod's own names",
 	},
 	{
 		Name:       ServiceMeta,

@@ -57,13 +57,20 @@ func (r *reader) flatService(name string) Service {
 			r.invalid(v, err)
 		}
 		path, note := annotation(v.found), v.note()
-		for _, tag := range tags {
-			r.askTag(tag, path, note)
+		for i := range tags {
+			tags[i] = r.named(path, "tag", tags[i])
+			r.askTag(tags[i], path, note)
 		}
-		s.Tags = tags
+		s.Tags = unique(tags)
 	}
 	if v, ok := r.value(contract.ServiceMeta, name); ok {
 		meta, err := parseMeta(v.text)
+		for key, text := range meta {
+			meta[key] = r.named(annotation(v.found), "meta "+key, text)
+			if err == nil {
+				err = checkMeta(key, meta[key])
+			}
+		}
 		if err != nil {
 			r.invalid(v, err)
 		}

@@ -72,6 +72,7 @@ func (l *linter) lint() {
 	l.lintStrayNames()
 	l.lintDefaultPort()
 	l.lintHostPorts()
+	l.warnings = append(l.warnings, l.unreplaced...)
 	for _, why := range l.reg.Unprobed {
 		if l.reg.Settings.Readiness != contract.ReadinessProbe {
 			break // nothing is lost but a moment at the start

@@ -144,8 +144,9 @@ func (d decoder) port(path *field.Path, n *yaml.Node) int {
 
 func (d decoder) tags(path *field.Path, n *yaml.Node) []string {
 	tags := d.strings(path, n, "a list of tags")
-	for i, tag := range tags {
-		d.r.askTag(tag, path.Index(i), "")
+	for i := range tags {
+		tags[i] = d.r.named(path.Index(i), "tag", tags[i])
+		d.r.askTag(tags[i], path.Index(i), "")
 	}
 	return unique(tags)
 }
@@ -154,6 +155,7 @@ func (d decoder) meta(path *field.Path, n *yaml.Node) map[string]string {
 	meta := map[string]string{}
 	d.each(path, n, "a mapping of texts", func(path *field.Path, key string, value *yaml.Node) {
 		text, ok := d.text(path, value, "a text")
+		text = d.r.named(path, "meta "+key, text)
 		if err := checkMeta(key, text); ok && err != nil {
 			d.r.add(field.Invalid(path, Excerpt(text), err.Error()))
 		}
