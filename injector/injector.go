@@ -77,6 +77,11 @@ func (i *Injector) Decide(request Request) Decision {
 			{Message: "agentlet runs on Linux only: this pod will not be registered in Consul"},
 		}}
 	}
+	if mirrors(pod) {
+		return Decision{Outcome: Skipped, Reason: ReasonMirrorPod, Warnings: []registration.Warning{
+			{Message: "this is a static pod, which its node's kubelet runs as its file has it: it will not be registered in Consul"},
+		}}
+	}
 	if original := registration.CopyOf(request.Namespace, pod); original != "" {
 		return copied(original)
 	}

@@ -25,8 +25,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	out.Line(printer.Cell{Text: j.Object(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
-	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut ||
-		j.Reason == injector.ReasonMeshed || j.Reason == injector.ReasonUnsupportedOS || j.CopyOf != "" {
+	if j.Outcome != injector.Injected && (j.Reason != injector.ReasonAlreadyInjected || j.CopyOf != "") {
 		return nil
 	}
 	reg, errs := registration.Parse(translated(j), defaults)
@@ -98,6 +97,7 @@ func outcome(j *manifests.Result) printer.Cell {
 			contract.InjectDisabled + `"`,
 		injector.ReasonMeshed:          "would be left alone: consul-k8s' mesh registers it",
 		injector.ReasonUnsupportedOS:   "would be left alone: it is for Windows nodes",
+		injector.ReasonMirrorPod:       "would be left alone: it is a static pod, which its node's kubelet runs from a file",
 		injector.ReasonAlreadyInjected: "has its agentlet already, and would be registered",
 	}
 	return printer.Cell{Text: why[j.Reason], Colour: printer.Yellow}
