@@ -31,6 +31,7 @@ func (r *reader) flatServices() []Service {
 		return nil
 	}
 	r.listed = listed
+	r.refuseUndotted()
 	taken := make(names, len(listed))
 	services := make([]Service, 0, len(listed))
 	for _, name := range listed {
@@ -45,6 +46,32 @@ func (r *reader) flatServices() []Service {
 		services = append(services, r.flatService(name))
 	}
 	return services
+}
+
+// refuseUndotted adds an error for each key that says KEY-NAME of a service where KEY.NAME is meant. As an unknown key it would
+// be passed over, and the service would get what is for all services, such as another one's port.
+func (r *reader) refuseUndotted() {
+	var errs field.ErrorList
+	for key := range r.pod.Annotations {
+		if !isFlatKey(key) || podKeys[key] != nil {
+			continue
+		}
+		for _, spec := range podKeys {
+			rest, found := strings.CutPrefix(key, spec.Name)
+			if !found || !spec.PerService || rest == "" || !strings.ContainsRune("-_", rune(rest[0])) {
+				continue
+			}
+			if i := slices.IndexFunc(r.listed, func(name string) bool { return strings.EqualFold(name, rest[1:]) }); i >= 0 {
+				errs = append(errs, field.Forbidden(annotation(key),
+					fmt.Sprintf("is not known to agentlet; did you mean %s.%s?", spec.Name, r.listed[i])))
+			}
+		}
+	}
+	slices.SortFunc(errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
+	for _, err := range errs {
+		r.add(err)
+		r.undotted = append(r.undotted, err.Field)
+	}
 }
 
 // flatService reads the keys of one service.

@@ -65,6 +65,8 @@ type linter struct {
 }
 
 func (l *linter) lint() {
+	// What is an error is no warning.
+	l.warnings = slices.DeleteFunc(l.warnings, func(w Warning) bool { return slices.Contains(l.undotted, w.Field) })
 	l.lintExcluded()
 	l.lintDrain()
 	l.lintHeartbeat()

@@ -34,6 +34,8 @@ type reader struct {
 	errs  field.ErrorList
 	// listed are the names in service-names, if that is a list.
 	listed []string
+	// undotted are the paths of keys that were refused for the want of a dot.
+	undotted []string
 	// names replaces the placeholders of what is known of the pod; nil: not made yet.
 	names *strings.Replacer
 	// unreplaced are warnings of what looks like a placeholder and is none.
