@@ -126,6 +126,8 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	switch {
 	case s.pod == nil:
 		return eventSpec{}
+	case s.unserved.reason != "":
+		return eventSpec{warning: !s.unserved.open, reason: s.unserved.reason, message: s.unserved.message}
 	case s.invalid != "":
 		return warning(contract.InvalidConfiguration, s.invalid)
 	case s.portConflict != "":

@@ -31,6 +31,8 @@ func evaluateGate(s *state, now time.Time) gateStatus {
 		return gateStatus{reason: contract.Draining, message: "the pod terminates; " + notRemovedMessage(s)}
 	case s.terminating():
 		return gateStatus{reason: contract.Draining, message: "the pod terminates"}
+	case s.unserved.reason != "":
+		return s.unserved
 	case s.mode() == contract.GateOff:
 		return gateStatus{open: true, reason: contract.Registered, message: contract.Gate + " is off"}
 	case s.gate.open() && !lost(s):
@@ -56,6 +58,8 @@ func evaluateGate(s *state, now time.Time) gateStatus {
 func evaluateOpen(s *state) gateStatus {
 	current := s.gate.current
 	switch {
+	case s.invalid != "" && s.reg == nil && s.defined:
+		return gateStatus{open: true, reason: contract.InvalidConfiguration, message: "not registered: " + s.invalid}
 	case s.invalid != "":
 		return gateStatus{
 			open:    true,

@@ -106,6 +106,8 @@ func (s *state) setOverride(o Override, now time.Time) error {
 	switch {
 	case s.terminating():
 		return &overrideError{ErrOverrideConflict, "the pod terminates"}
+	case s.unserved.reason != "":
+		return &overrideError{ErrOverrideConflict, s.unserved.message}
 	case s.reg == nil:
 		return &overrideError{ErrOverrideUnavailable, "the pod's annotations are not known yet; try again in a moment"}
 	case !s.localAPIEnabled():

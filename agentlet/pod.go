@@ -56,16 +56,11 @@ func (s *state) observePod(pod *corev1.Pod, defaults registration.Defaults, now 
 	if finished(pod) {
 		s.signal(signals{finished: true}, now)
 	}
-	reg, errs := registration.Parse(pod, defaults)
-	if len(errs) == 0 {
-		services, tags := s.allowed.NotAllowed(pod, reg)
-		errs = slices.Concat(services, tags)
+	if !s.terminating() {
+		s.observeUnserved(pod)
 	}
-	s.invalid = ""
-	if len(errs) > 0 {
-		s.invalid = errs.ToAggregate().Error()
-	} else {
-		s.reg = reg
+	if s.unserved.reason == "" {
+		s.observeAnnotations(pod, defaults)
 	}
 	s.expireOverrides()
 	s.observeReadiness(now)
@@ -78,6 +73,21 @@ func (s *state) observePod(pod *corev1.Pod, defaults registration.Defaults, now 
 		s.restoreLast(s.gate.current)
 	}
 	s.reconcile()
+}
+
+// observeAnnotations follows what the pod asks for, and keeps the last valid registration where it can't be followed.
+func (s *state) observeAnnotations(pod *corev1.Pod, defaults registration.Defaults) {
+	reg, errs := registration.Parse(pod, defaults)
+	if len(errs) == 0 {
+		services, tags := s.allowed.NotAllowed(pod, reg)
+		errs = slices.Concat(services, tags)
+	}
+	s.invalid = ""
+	if len(errs) > 0 {
+		s.invalid = errs.ToAggregate().Error()
+	} else {
+		s.reg = reg
+	}
 }
 
 // podDeleted takes in that there is no pod with our UID any more.

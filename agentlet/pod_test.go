@@ -141,6 +141,26 @@ func TestChangedLabelsAreApplied(t *testing.T) {
 	})
 }
 
+// TestThePodsOwnNamesAreReplaced holds that an allowed tag is the one that is registered, and not what stands for it.
+func TestThePodsOwnNamesAreReplaced(t *testing.T) {
+	named := func(tag string) *corev1.Pod {
+		pod := ready(testPod("service-tags", tag, "service-meta", "at:${NODE_NAME}/${POD_NAMESPACE}"), true)
+		pod.Spec.NodeName = "node1"
+		return pod
+	}
+	inWorld(t, func(t *testing.T, w *world) {
+		w.allowed.Tags = tagGlobs(t, "!web-*")
+		r, _ := started(t, w, named("pod-${POD_NAME}"))
+		d := w.web().definition
+		if !slices.Equal(d.Tags, []string{"pod-web-1"}) || d.Meta["at"] != "node1/shop" {
+			t.Errorf("tags %q, meta %q", d.Tags, d.Meta)
+		}
+		r.OnUpdate(named("${POD_NAME}"))
+		after(2 * time.Second)
+		w.expectGate(t, "with a name that may be no tag", gateOpen, contract.InvalidConfiguration, `tag "web-1"`)
+	})
+}
+
 // TestReservedNameIsRejected: the name is rejected whatever is allowed, also in a running pod.
 func TestReservedNameIsRejected(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

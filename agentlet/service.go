@@ -175,16 +175,21 @@ func (s *state) removed() bool {
 	return s.conn.listed
 }
 
+// wantNothing forgets what the pod asks for.
+func (s *state) wantNothing() {
+	for _, i := range s.instances {
+		i.setWant(nil)
+	}
+	s.wanted = nil
+}
+
 // reconcile brings the instances in line with what the pod asks for. A pod without an IP keeps what it had.
 func (s *state) reconcile() {
 	if s.reg == nil || s.ip() == "" {
 		return
 	}
 	s.defined = true
-	for _, i := range s.instances {
-		i.setWant(nil)
-	}
-	s.wanted = nil
+	s.wantNothing()
 	for _, d := range define(s.identity, s.ip(), s.secondIP(), s.reg) {
 		d.Tags, d.Maintenance = s.mergeTags(d.Tags), s.maintenanceOutput()
 		i := s.instances[d.ID]

@@ -25,6 +25,8 @@ type state struct {
 	// reg is the last valid registration; nil before there was one. invalid says what is wrong with the current annotations.
 	reg     *registration.Registration
 	invalid string
+	// unserved is what the gate says of a pod that isn't registered whatever its annotations say; no reason: it is served.
+	unserved gateStatus
 	// readySince is when the containers became ready; zero while they are not.
 	readySince time.Time
 	// workers of the containers that the agentlet probes itself, by name.

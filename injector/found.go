@@ -51,12 +51,7 @@ func scan(pod *corev1.Pod) (f existing) {
 }
 
 func nonceOf(c *corev1.Container) (string, bool) {
-	for i := range c.Env {
-		if e := &c.Env[i]; e.Name == contract.EnvNonce && e.ValueFrom == nil {
-			return e.Value, true
-		}
-	}
-	return "", false
+	return registration.Environment(c, contract.EnvNonce)
 }
 
 // port of the agentlet in the pod, or where there is none, the one of the annotations.

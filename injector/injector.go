@@ -5,7 +5,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
@@ -43,6 +42,9 @@ type Decision struct {
 	Warnings []registration.Warning
 	// Patch holds only add operations; empty when the pod needs none. Its values are shared between decisions, and read-only.
 	Patch []jsonpatch.Operation
+	// CopyOf is the pod for which the agentlet of this one was injected, where that is another one; empty for all others. A copy is
+	// not registered.
+	CopyOf string
 	// Translated are another system's annotations as keys of the contract. The patch adds them to the pod.
 	Translated map[string]string
 }
@@ -70,12 +72,20 @@ func (i *Injector) Decide(request Request) Decision {
 	switch {
 	case !registration.Wanted(pod):
 		return unwanted(pod, &translation)
-	case optedOut(pod):
+	case registration.OptedOut(pod):
 		return Decision{Outcome: Skipped, Reason: ReasonOptedOut}
 	case windows(pod):
 		return Decision{Outcome: Skipped, Reason: ReasonUnsupportedOS, Warnings: []registration.Warning{
 			{Message: "agentlet runs on Linux only: this pod will not be registered in Consul"},
 		}}
+	}
+	if mirrors(pod) {
+		return Decision{Outcome: Skipped, Reason: ReasonMirrorPod, Warnings: []registration.Warning{
+			{Message: "this is a static pod, which its node's kubelet runs as its file has it: it will not be registered in Consul"},
+		}}
+	}
+	if original := registration.CopyOf(request.Namespace, pod); original != "" {
+		return copied(original)
 	}
 
 	reg, warnings, errs := registration.Lint(pod, i.config.Defaults, translation.Origins)
@@ -125,6 +135,7 @@ func (i *Injector) Decide(request Request) Decision {
 		allowed:    &allowed,
 		service:    service,
 		otherGates: i.otherGates(pod),
+		record:     record(&request),
 		warnings:   warnings,
 	}
 	c.addAnnotations(translation.Annotations)
@@ -147,9 +158,4 @@ func firstReason(before field.ErrorList, reason, next Reason) Reason {
 		return reason
 	}
 	return next
-}
-
-// optedOut reports whether the pod opts out, by its label or by its annotation.
-func optedOut(pod *corev1.Pod) bool {
-	return contract.OptsOut(pod.Labels[contract.InjectLabel]) || contract.OptsOut(pod.Annotations[contract.InjectLabel])
 }

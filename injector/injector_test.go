@@ -298,3 +298,39 @@ func TestOptingOut(t *testing.T) {
 		}
 	}
 }
+
+// TestACopyIsNotJudgedByItsAnnotations: nothing of them is registered, so that a rule that is newer than the original keeps
+// nobody from debugging.
+func TestACopyIsNotJudgedByItsAnnotations(t *testing.T) {
+	pod := decode(t, readPod(t, "testdata/copy"))
+	pod.Annotations[contract.HeartbeatTTL] = "soon"
+	d := testInjector(t).Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce})
+	if d.Outcome != Skipped || d.Reason != ReasonAlreadyInjected || d.CopyOf != "shop/web-0" || len(d.Patch) > 0 {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestAMeshThatComesLaterChangesNoPort holds that the port of a pod is the one that its author was told at admission, whoever
+// puts a container before the application's since.
+func TestAMeshThatComesLaterChangesNoPort(t *testing.T) {
+	for name, annotations := range map[string]map[string]string{
+		"flat":       {contract.ServiceNames: "web"},
+		"structured": {contract.Services: "[{name: web}]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := readPod(t, "testdata/plain")
+			pod := decode(t, raw)
+			pod.Annotations = annotations
+			d := testInjector(t).Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce})
+			live := whole(t, apply(t, raw, d))
+			live.Annotations = annotations
+			live.Spec.Containers = append([]corev1.Container{
+				{Name: "linkerd-proxy", Ports: []corev1.ContainerPort{{Name: "linkerd-proxy", ContainerPort: 4143}}},
+			}, live.Spec.Containers...)
+			reg, errs := registration.Parse(live, nil)
+			if len(errs) > 0 || reg.Services[0].Port != 8080 {
+				t.Errorf("%+v, %v", reg, errs)
+			}
+		})
+	}
+}

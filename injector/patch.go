@@ -29,6 +29,8 @@ type patchBuilder struct {
 	service string
 	// otherGates are opened with the agentlet's own.
 	otherGates []string
+	// record is what is written down of the pod as it was when its agentlet was added.
+	record []corev1.EnvVar
 
 	patch    []jsonpatch.Operation
 	warnings []registration.Warning
@@ -40,6 +42,7 @@ func (c *patchBuilder) compose() {
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
 		agentlet := c.parts.container(c.pod, c.settings, c.nonce, c.allowed, c.otherGates)
+		agentlet.Env = append(agentlet.Env, c.record...)
 		if c.service != "" {
 			c.parts.proxy.mountToken(agentlet)
 		}

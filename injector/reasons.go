@@ -13,6 +13,8 @@ const (
 	ReasonMeshed Reason = "Meshed"
 	// ReasonUnsupportedOS: the pod is for Windows.
 	ReasonUnsupportedOS Reason = "UnsupportedOS"
+	// ReasonMirrorPod: the pod only shows a static pod of its node's kubelet.
+	ReasonMirrorPod Reason = "MirrorPod"
 	// ReasonAlreadyInjected: the pod has everything already.
 	ReasonAlreadyInjected Reason = "AlreadyInjected"
 	// ReasonInjected: the patch adds what is missing.
@@ -32,7 +34,7 @@ const (
 // Reasons returns all reasons, in the order in which they are checked. The caller owns the slice.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonNotAnnotated, ReasonOptedOut, ReasonMeshed, ReasonUnsupportedOS,
+		ReasonNotAnnotated, ReasonOptedOut, ReasonMeshed, ReasonUnsupportedOS, ReasonMirrorPod,
 		ReasonInvalidAnnotations, ReasonServiceNotAllowed, ReasonTagNotAllowed, ReasonNameCollision, ReasonPortCollision,
 		ReasonAlreadyInjected, ReasonInjected,
 	}

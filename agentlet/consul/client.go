@@ -74,6 +74,7 @@ func New(config Config) (*Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
+		// Proxy stays nil, whatever the environment says: the agent is on the pod's node.
 		DialContext:         dialer.DialContext,
 		DialTLSContext:      config.TLS.dial(dialer),
 		MaxIdleConnsPerHost: 2,

@@ -103,6 +103,25 @@ const (
 	EnvConsulCA     = "AGENTLET_CONSUL_CA" // authorities in PEM form; where the installation gives them inline
 )
 
+// Placeholders in tags and in values of meta, for the pod's own names.
+const (
+	PlacePodName      = "${" + EnvPodName + "}"
+	PlacePodNamespace = "${" + EnvPodNamespace + "}"
+	PlaceNodeName     = "${" + EnvNodeName + "}"
+)
+
+// What the injector writes down in the environment of the injected container, and reads there again, as the agentlet does: in
+// the pod, not in its own environment.
+const (
+	// EnvInjectedFor is the pod that was injected, as NAMESPACE/NAME, or NAMESPACE/PREFIX* where the API server makes the name.
+	// A copy of the pod has another name. It is absent where the name was not known, as in a template.
+	EnvInjectedFor = "AGENTLET_INJECTED_FOR"
+	// EnvDefaultPort is the port that services have of which the annotations say none: the first one that the pod declared then.
+	// Others put containers before those of the application later. It is NoDefaultPort where the pod declared none.
+	EnvDefaultPort = "AGENTLET_DEFAULT_PORT"
+	NoDefaultPort  = "none"
+)
+
 // Meta keys of every service that an agentlet registers.
 const (
 	MetaExternalSource = "external-source" // MetaExternalSourceValue
@@ -148,6 +167,8 @@ const (
 	TimedOut             Reason = "TimedOut"
 	CatalogLost          Reason = "CatalogLost"
 	Draining             Reason = "Draining"
+	OptedOut             Reason = "OptedOut"
+	CopiedPod            Reason = "CopiedPod"
 )
 
 // The reasons of events that the condition does not have.
@@ -181,6 +202,8 @@ var eventDocs = []EventDoc{
 		true,
 		"the catalog has lost an instance; with gate-policy continuous the gate closes at once, else this is told after 15 seconds",
 	},
+	{OptedOut, false, "the running pod's annotations or its label ask for no registration any more, and it is deregistered"},
+	{CopiedPod, true, "the pod is a copy of another one, with that one's agentlet, and is not registered"},
 	{Maintenance, false, "the application has taken itself out of passing by the local API; the message holds its reason"},
 	{Drained, false, "the catalog has dropped every instance of the terminating pod"},
 	{DrainTimedOut, true, "the pod ended before the catalog was seen to have dropped every instance"},
@@ -206,6 +229,8 @@ var reasonDocs = []ReasonDoc{
 		"the catalog is known to have lost the instance; with gate-policy once an open gate stays open, and the message says since when",
 	},
 	{Draining, "the pod terminates and its instances have been or are being taken out"},
+	{OptedOut, "the running pod was taken out of Consul by its annotations or its label; the gate is open: nothing is left to wait for"},
+	{CopiedPod, "the pod is a copy of another one, with that one's agentlet, and is not registered; the message names the other one"},
 }
 
 // IDPrefix starts the IDs of all pods' service instances.

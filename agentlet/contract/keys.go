@@ -118,14 +118,15 @@ var keys = []Key{
 		Where:      podAnnotation,
 		PerService: true,
 		Form:       "a port number (1-65535) or the name of a declared container port",
-		Doc:        "the services' port; the first declared port when absent",
+		Doc:        "the services' port; when absent, the first port that the pod declares at admission",
 	},
 	{
 		Name:       ServiceTags,
 		Where:      podAnnotation,
 		PerService: true,
 		Form:       `comma-separated tags, \, for a comma`,
-		Doc:        "the services' tags",
+		Doc: "the services' tags; in them and in meta " + PlacePodName + ", " + PlacePodNamespace + " and " + PlaceNodeName +
+			" are the pod's own names",
 	},
 	{
 		Name:       ServiceMeta,

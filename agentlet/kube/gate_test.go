@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,26 @@ func apiServer(t *testing.T, answer http.HandlerFunc) *Pod {
 		t.Fatal(err)
 	}
 	return pod
+}
+
+// TestNoProxyIsUsed: the environment of all of a cluster's containers may name one that doesn't reach the API server.
+func TestNoProxyIsUsed(t *testing.T) {
+	var proxied atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { proxied.Add(1) }))
+	t.Cleanup(proxy.Close)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { send(w, http.StatusOK, readyPod()) }))
+	t.Cleanup(server.Close)
+	address, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod, err := NewPod(&rest.Config{Host: server.URL, Proxy: http.ProxyURL(address)}, "shop", "own", "uid-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pod.get(t.Context()); err != nil || proxied.Load() != 0 {
+		t.Errorf("%d requests went to the proxy, %v", proxied.Load(), err)
+	}
 }
 
 // send writes an object as the API server does.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -42,6 +43,8 @@ func NewPod(config *rest.Config, namespace, name, uid string) (*Pod, error) {
 	}
 	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
 	config = rest.CopyConfig(config)
+	// The API server is in the cluster, whatever HTTPS_PROXY says, which somebody may set for all containers.
+	config.Proxy = http.ProxyURL(nil)
 	config.APIPath = "/api"
 	config.GroupVersion = &corev1.SchemeGroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()

@@ -33,6 +33,7 @@ func (r *reader) flatServices() []Service {
 		return nil
 	}
 	r.listed = listed
+	r.refuseUndotted()
 	taken, unread := make(names, len(listed)), false
 	services := make([]Service, 0, len(listed))
 	for _, name := range listed {
@@ -72,6 +73,32 @@ func (r *reader) checkFlatValues() {
 	}
 }
 
+// refuseUndotted adds an error for each key that says KEY-NAME of a service where KEY.NAME is meant. As an unknown key it would
+// be passed over, and the service would get what is for all services, such as another one's port.
+func (r *reader) refuseUndotted() {
+	var errs field.ErrorList
+	for key := range r.pod.Annotations {
+		if !isFlatKey(key) || podKeys[key] != nil {
+			continue
+		}
+		for _, spec := range podKeys {
+			rest, found := strings.CutPrefix(key, spec.Name)
+			if !found || !spec.PerService || rest == "" || !strings.ContainsRune("-_", rune(rest[0])) {
+				continue
+			}
+			if i := slices.IndexFunc(r.listed, func(name string) bool { return strings.EqualFold(name, rest[1:]) }); i >= 0 {
+				errs = append(errs, field.Forbidden(annotation(key),
+					fmt.Sprintf("is not known to agentlet; did you mean %s.%s?", spec.Name, r.listed[i])))
+			}
+		}
+	}
+	slices.SortFunc(errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
+	for _, err := range errs {
+		r.add(err)
+		r.undotted = append(r.undotted, err.Field)
+	}
+}
+
 // flatService reads the keys of one service.
 func (r *reader) flatService(name string) Service {
 	s := Service{Name: name}
@@ -82,13 +109,20 @@ func (r *reader) flatService(name string) Service {
 			r.invalid(v, err)
 		}
 		path, note := annotation(v.found), v.note()
-		for _, tag := range tags {
-			r.askTag(tag, path, note)
+		for i := range tags {
+			tags[i] = r.named(path, "tag", tags[i])
+			r.askTag(tags[i], path, note)
 		}
-		s.Tags = tags
+		s.Tags = unique(tags)
 	}
 	if v, ok := r.value(contract.ServiceMeta, name); ok {
 		meta, err := parseMeta(v.text)
+		for key, text := range meta {
+			meta[key] = r.named(annotation(v.found), "meta "+key, text)
+			if err == nil {
+				err = checkMeta(key, meta[key])
+			}
+		}
 		if err != nil {
 			r.invalid(v, err)
 		}
@@ -107,7 +141,7 @@ func (r *reader) flatService(name string) Service {
 func (r *reader) flatPort(name string) int {
 	v, ok := r.value(contract.ServicePort, name)
 	if !ok {
-		port, err := defaultPort(r.pod)
+		port, err := r.portDefault(name)
 		if err != nil {
 			r.add(field.Required(annotation(contract.ServicePort), expectation(v.spec.Form, err)))
 		}

@@ -202,3 +202,33 @@ func numbered(n int) string {
 	}
 	return b.String()
 }
+
+// TestKeysWithoutADot holds that another system's form of KEY.NAME is no unknown key: the service would get what is for all.
+func TestKeysWithoutADot(t *testing.T) {
+	for name, c := range map[string]struct {
+		annotations annotations
+		errs        []string
+		warnings    []string
+	}{
+		"port":        {annotations{"service-names": "web,admin", "service-port-admin": "9090"}, []string{"service-port-admin]: Forbidden: is not known to agentlet; did you mean agentlet.dev/service-port.admin?"}, nil},
+		"all keys":    {annotations{"service-names": "web", "service-tags-web": "a", "service-meta-web": "a:b", "service-health-web": "passing", "service-port-web": "1"}, []string{"service-health.web?", "service-meta.web?", "service-port.web?", "service-tags.web?"}, nil},
+		"a low bar":   {annotations{"service-names": "web", "service-port_web": "1"}, []string{"did you mean agentlet.dev/service-port.web?"}, nil},
+		"a case":      {annotations{"service-names": "Admin", "service-port-admin": "1"}, []string{"did you mean agentlet.dev/service-port.Admin?"}, nil},
+		"dashes":      {annotations{"service-names": "web-v-2", "service-port-web-v-2": "1"}, []string{"did you mean agentlet.dev/service-port.web-v-2?"}, nil},
+		"no service":  {annotations{"service-names": "web", "service-port-other": "1"}, nil, []string{"service-port-other is not known"}},
+		"no such key": {annotations{"service-names": "web", "service-names-web": "1"}, nil, []string{"service-names-web is not known"}},
+		"structured":  {annotations{"services": "[{name: web}]", "service-port-web": "1"}, []string{"service-port-web]: Forbidden: not together with"}, []string{"service-port-web is not known"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPod(c.annotations)
+			if len(c.errs) > 0 {
+				wantErrors(t, pod, c.errs...)
+			}
+			_, warnings, errs := Lint(pod, nil, nil)
+			wantWarnings(t, warnings, c.warnings...)
+			if _, alone := Parse(pod, nil); len(alone) != len(errs) {
+				t.Errorf("a running pod has %v, at admission %v", alone, errs)
+			}
+		})
+	}
+}

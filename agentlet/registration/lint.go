@@ -63,12 +63,17 @@ type linter struct {
 }
 
 func (l *linter) lint() {
+	// What is an error is no warning.
+	l.warnings = slices.DeleteFunc(l.warnings, func(w Warning) bool { return slices.Contains(l.undotted, w.Field) })
 	l.lintExcluded()
 	l.lintDrain()
 	l.lintHeartbeat()
 	l.lintNames()
 	l.lintTags()
 	l.lintStrayNames()
+	l.lintDefaultPort()
+	l.lintHostPorts()
+	l.warnings = append(l.warnings, l.unreplaced...)
 	for _, why := range l.reg.Unprobed {
 		if l.reg.Settings.Readiness != contract.ReadinessProbe {
 			break // nothing is lost but a moment at the start

@@ -51,7 +51,7 @@ func (r *reader) registration() *Registration {
 	r.checkMesh(reg)
 	r.place(reg)
 	r.fromLabels(reg.Services)
-	reg.asked = r.tags
+	reg.asked, reg.DefaultPort = r.tags, r.defaulted
 	if reg.Settings.Readiness != contract.ReadinessKubelet {
 		reg.Probes, reg.Unprobed = r.readProbes(reg.Settings.Exclude)
 	}

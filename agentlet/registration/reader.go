@@ -34,6 +34,14 @@ type reader struct {
 	errs  field.ErrorList
 	// listed are the names in service-names, if that is a list.
 	listed []string
+	// undotted are the paths of keys that were refused for the want of a dot.
+	undotted []string
+	// names replaces the placeholders of what is known of the pod; nil: not made yet.
+	names *strings.Replacer
+	// unreplaced are warnings of what looks like a placeholder and is none.
+	unreplaced []Warning
+	// defaulted are the services whose port is the default.
+	defaulted []string
 	// tags that were read, before any was dropped that came twice.
 	tags []askedTag
 }

@@ -91,23 +91,18 @@ func (d decoder) service(path *field.Path, n *yaml.Node) (Service, bool) {
 		d.r.add(field.Required(path.Child("name"), "a service needs a name"))
 	}
 	if !present["port"] {
-		port, err := defaultPort(d.r.pod)
+		port, err := d.r.portDefault(s.Name)
 		if err != nil {
 			d.r.add(field.Required(path.Child("port"), expectation(portForm, err)))
 		}
 		s.Port = port
 	}
-	for name, address := range s.TaggedAddresses {
-		if address.Port == 0 {
-			address.Port = s.Port
-			s.TaggedAddresses[name] = address
-		}
-	}
+	inPod := d.settleHostPorts(path, n, &s)
 	for i := range s.Checks {
-		s.Checks[i].HTTP = withPort(s.Checks[i].HTTP, s.Port)
+		s.Checks[i].HTTP = withPort(s.Checks[i].HTTP, inPod)
 	}
 	if s.Sidecar != nil && s.Sidecar.Proxy.LocalServicePort == 0 {
-		s.Sidecar.Proxy.LocalServicePort = s.Port
+		s.Sidecar.Proxy.LocalServicePort = inPod
 	}
 	return s, true
 }
@@ -149,8 +144,9 @@ func (d decoder) port(path *field.Path, n *yaml.Node) int {
 
 func (d decoder) tags(path *field.Path, n *yaml.Node) []string {
 	tags := d.strings(path, n, "a list of tags")
-	for i, tag := range tags {
-		d.r.askTag(tag, path.Index(i), "")
+	for i := range tags {
+		tags[i] = d.r.named(path.Index(i), "tag", tags[i])
+		d.r.askTag(tags[i], path.Index(i), "")
 	}
 	return unique(tags)
 }
@@ -159,6 +155,7 @@ func (d decoder) meta(path *field.Path, n *yaml.Node) map[string]string {
 	meta := map[string]string{}
 	d.each(path, n, "a mapping of texts", func(path *field.Path, key string, value *yaml.Node) {
 		text, ok := d.text(path, value, "a text")
+		text = d.r.named(path, "meta "+key, text)
 		if err := checkMeta(key, text); ok && err != nil {
 			d.r.add(field.Invalid(path, Excerpt(text), err.Error()))
 		}
@@ -185,6 +182,15 @@ func readTaggedAddresses(d decoder, path *field.Path, n *yaml.Node, s *Service) 
 	d.each(path, n, "a mapping of tags to addresses", func(path *field.Path, tag string, value *yaml.Node) {
 		var t TaggedAddress
 		readObject(d, path, value, addressKeys, nil, &t)
+		if t.Address == HostIP && t.Port != 0 {
+			text := scalarOf(value, "port")
+			port, err := portAtHost(d.r.pod, text)
+			if err != nil {
+				d.r.add(field.Invalid(path.Child("port"), Excerpt(text), expectation(portForm, err)))
+			} else {
+				t.Port = port
+			}
+		}
 		if !metaKeyPattern.MatchString(tag) {
 			d.r.add(field.Invalid(path, Excerpt(tag), "a tag of an address consists of letters, digits, '-' and '_'"))
 		}

@@ -25,7 +25,7 @@ func TestStructured(t *testing.T) {
 		"all of it": {
 			`
 - name: web
-  port: http
+  port: 30080
   tags: [v1, edge, v1]
   meta: {team: core}
   weights: {passing: 10, warning: 0}
@@ -41,9 +41,9 @@ func TestStructured(t *testing.T) {
 `,
 			[]Service{
 				{
-					Name: "web", Port: 8080, Tags: []string{"v1", "edge"}, Meta: map[string]string{"team": "core"},
+					Name: "web", Port: 30080, Tags: []string{"v1", "edge"}, Meta: map[string]string{"team": "core"},
 					Weights: &Weights{Passing: 10}, Address: HostIP, EnableTagOverride: true, Namespace: "shop", Partition: "eu",
-					TaggedAddresses: map[string]TaggedAddress{"lan": {PodIP, 9090}, "wan": {HostIP, 8080}},
+					TaggedAddresses: map[string]TaggedAddress{"lan": {PodIP, 9090}, "wan": {HostIP, 30080}},
 				},
 				{Name: strings.Repeat("long", 15), Port: 1},
 			},

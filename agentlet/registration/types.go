@@ -22,6 +22,8 @@ type Registration struct {
 	// that is so although they have a readiness probe and readiness is start or probe.
 	Probes   map[string]ContainerProbes
 	Unprobed []string
+	// DefaultPort names the services of which the annotations say no port.
+	DefaultPort []string
 
 	asked []askedTag
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	goruntime "runtime"
 
 	"github.com/spf13/cobra"
@@ -139,6 +140,7 @@ func inCluster() (*rest.Config, error) {
 		return nil, fmt.Errorf("read in-cluster configuration: %w", err)
 	}
 	config.UserAgent = "agentlet-webhook/" + version.Version
+	config.Proxy = http.ProxyURL(nil) // the API server is in the cluster, whatever HTTPS_PROXY says
 	return config, nil
 }
 

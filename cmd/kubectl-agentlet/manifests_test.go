@@ -77,6 +77,18 @@ func TestStandardInputIsUntouchedWithoutPods(t *testing.T) {
 	}
 }
 
+// TestACopyIsExplained holds that a pod with another one's agentlet is not explained as one that would be registered.
+func TestACopyIsExplained(t *testing.T) {
+	text, err := os.ReadFile("../../injector/testdata/copy/pod.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, _, err := call(t, string(text), "explain", "-f", "-")
+	if err != nil || !strings.Contains(stdout, "would be left alone: it is a copy of shop/web-0") || strings.Contains(stdout, "SERVICE") {
+		t.Errorf("%v\n%s", err, stdout)
+	}
+}
+
 func TestErrorsOnTheCommandLine(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string

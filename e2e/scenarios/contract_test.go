@@ -79,7 +79,10 @@ func promises() map[string]promise {
   - {name: by http, http: /ready, interval: 1s}
   - {name: by tcp, tcp: ":8080", interval: 1s}
   - {name: by grpc, grpc: ":9090", interval: 1s}
-`}, func(template *corev1.PodTemplateSpec) { scenario.SetEnv(template, "GRPC_PORT", "9090") }, isAsDefined},
+`}, func(template *corev1.PodTemplateSpec) {
+			scenario.SetEnv(template, "GRPC_PORT", "9090")
+			template.Spec.Containers[0].Ports[0].HostPort = hostPort
+		}, isAsDefined},
 		"settings": {[]string{
 			"agentlet-port", "19600", "cpu-request", "20m", "cpu-limit", "20m", "memory-request", "48Mi", "memory-limit", "48Mi", "log-level", "debug",
 		}, func(template *corev1.PodTemplateSpec) {
@@ -95,6 +98,9 @@ func promises() map[string]promise {
 	}
 }
 
+// hostPort is where the port of the pod with its node's address is to be had there.
+const hostPort = 18080
+
 func isAsDefined(_ *scenario.S, pod *corev1.Pod, entries []*api.ServiceEntry) string {
 	if len(entries) != 1 || entries[0].Checks.AggregatedStatus() != api.HealthPassing {
 		return fmt.Sprintf("%d instances, want one that passes its own checks", len(entries))
@@ -105,7 +111,7 @@ func isAsDefined(_ *scenario.S, pod *corev1.Pod, entries []*api.ServiceEntry) st
 			own++
 		}
 	}
-	if own != 3 || got.Address != host || got.Weights != (api.AgentWeights{Passing: 7, Warning: 2}) || !got.EnableTagOverride || got.Meta["team"] != "core" ||
+	if own != 3 || got.Address != host || got.Port != hostPort || got.Weights != (api.AgentWeights{Passing: 7, Warning: 2}) || !got.EnableTagOverride || got.Meta["team"] != "core" ||
 		got.TaggedAddresses["wan"] != (api.ServiceAddress{Address: host, Port: 80}) || got.TaggedAddresses["lan"] != (api.ServiceAddress{Address: pod.Status.PodIP, Port: 8080}) {
 		return fmt.Sprintf("%d own checks, %+v", own, got)
 	}

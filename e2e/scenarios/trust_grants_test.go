@@ -128,8 +128,7 @@ func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
 		})
 		s.Delete(goes.Name)
 		s.AwaitGone(goes)
-		_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, comes, metav1.CreateOptions{})
-		s.Must(err)
+		createPastTheWebhook(s, comes)
 	})
 	s.Then("nothing of the grant has changed", func() {
 		if !may(s, s.Namespace, "goes", "patch pods/status") || may(s, s.Namespace, "comes", "patch pods/status") {

@@ -79,8 +79,7 @@ func TestTrustGrantsWaitForThePolicies(t *testing.T) {
 			"ValidatingAdmissionPolicyBinding "+eventsPolicy+" does not exist")
 	})
 	s.Then("no account is bound any more, and what was bound stays", func() {
-		_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, late, metav1.CreateOptions{})
-		s.Must(err)
+		createPastTheWebhook(s, late)
 		s.Pause(5 * time.Second)
 		binding := grantOf(s)
 		if binding == nil || len(binding.Subjects) != 1 || binding.Subjects[0].Name != "default" {
@@ -113,6 +112,15 @@ func injectedBefore(s *scenario.S, name string, template corev1.PodTemplateSpec)
 	pod.Labels[contract.InjectLabel] = contract.InjectDisabled
 	pod.Spec.NodeName, pod.Status = "", corev1.PodStatus{}
 	return pod
+}
+
+// createPastTheWebhook creates an injectedBefore. Its label keeps the webhook from being asked, and would opt the running pod out.
+func createPastTheWebhook(s *scenario.S, pod *corev1.Pod) {
+	s.Helper()
+	_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, pod, metav1.CreateOptions{})
+	s.Must(err)
+	_, err = s.Kubectl(s.Ctx, "-n", s.Namespace, "label", "pod", pod.Name, contract.InjectLabel+"-")
+	s.Must(err)
 }
 
 // awaitReadyz waits until /readyz of each of the webhook's pods has this line.

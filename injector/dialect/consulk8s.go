@@ -42,7 +42,8 @@ var consulK8s = translator{
 		{
 			Name: consulTags,
 			Ours: contract.Services + ": tags",
-			Doc:  "`" + syncedTag + "`, which catalog sync adds to all, is not added",
+			Doc: "`" + consulPodName + "` becomes `" + contract.PlacePodName + "`, as it does in meta; `" + syncedTag +
+				"`, which catalog sync adds to all, is not added",
 		},
 		{Name: consulWeight, Ours: contract.Services + ": weights.passing", Doc: "a bad value is an error, and not passed over"},
 		{Name: consulMeta + "KEY", Ours: contract.Services + ": meta.KEY"},
@@ -86,6 +87,9 @@ func fromConsulK8s(annotations map[string]string) Translation {
 	t.source(service.Child("name"), consulName, annotations)
 	t.source(service.Child("port"), consulPort, annotations)
 	d.Tags = splitTags(annotations[consulTags])
+	for i := range d.Tags {
+		d.Tags[i] = podName(d.Tags[i])
+	}
 	t.source(service.Child("tags"), consulTags, annotations)
 	if slices.Contains(d.Tags, syncedTag) {
 		t.warn(consulTags,
@@ -104,13 +108,23 @@ func fromConsulK8s(annotations map[string]string) Translation {
 			if d.Meta == nil {
 				d.Meta = map[string]string{}
 			}
-			d.Meta[name] = value
+			d.Meta[name] = podName(value)
 			t.source(service.Child("meta").Key(name), key, annotations)
 		}
 	}
 	t.source(service.Child("meta"), consulMeta+"KEY", annotations)
 	t.add(annotations, contract.Services, encode(d), registration.Origin{Key: consulName})
 	return t
+}
+
+// consulPodName is, as all of a tag or of a value of meta, the pod's name to consul-k8s, which replaces nothing else.
+const consulPodName = "$POD_NAME"
+
+func podName(text string) string {
+	if text == consulPodName {
+		return contract.PlacePodName
+	}
+	return text
 }
 
 // meshed reports whether consul-k8s' connect-inject has injected the pod, or will.

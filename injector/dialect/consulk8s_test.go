@@ -31,6 +31,8 @@ func TestFromConsulK8s(t *testing.T) {
 		"weight 65535":        {annotations{consulWeight: " 65535 "}, service{Name: "web", Port: 8080, Weights: &registration.Weights{Passing: 65535, Warning: 1}}},
 		"empty weight":        {annotations{consulWeight: ""}, service{Name: "web", Port: 8080}},
 		"meta":                {annotations{consulMeta + "a": `<b>: "c", \`, consulMeta + "d": "1"}, service{Name: "web", Port: 8080, Meta: map[string]string{"a": `<b>: "c", \`, "d": "1"}}},
+		"pod name":            {annotations{consulTags: "v1,$POD_NAME", consulMeta + "pod": "$POD_NAME"}, service{Name: "web", Port: 8080, Tags: []string{"v1", "${POD_NAME}"}, Meta: map[string]string{"pod": "${POD_NAME}"}}},
+		"a part of a tag":     {annotations{consulTags: "pod-$POD_NAME"}, service{Name: "web", Port: 8080, Tags: []string{"pod-$POD_NAME"}}},
 		"others' keys":        {annotations{consulPrefix + "service-metrics-port": "x", consulPrefix + "transparent-proxy": "x"}, service{Name: "web", Port: 8080}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,6 +41,10 @@ var advice = map[contract.Reason]string{
 	contract.CatalogLost: "Somebody removed the instance or its node from the catalog. The agentlet puts it back; if it stays, " +
 		"look as for `AwaitingCatalog`.",
 	contract.Draining: "Nothing: the pod ends. For how long is `drain-timeout` and `drain-delay`.",
+	contract.OptedOut: "Nothing: somebody took the pod out on purpose. The message says by what; " +
+		"[to have it back](applications.md#taking-one-pod-out-of-service), undo that.",
+	contract.CopiedPod: "Nothing, if the copy is for debugging: it gets no requests. To register it, create it without the " +
+		"container `agentlet` and its gate: the webhook then adds its own.",
 }
 
 // tables by their name.

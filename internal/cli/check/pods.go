@@ -176,6 +176,7 @@ var remedies = map[contract.Reason]string{
 	contract.InvalidConfiguration: "correct the annotations: kubectl -n %s describe pod %s",
 	contract.PortConflict:         "give the agentlet another port by " + contract.AgentletPort + ": kubectl -n %s describe pod %s",
 	contract.AwaitingCatalog:      "correct the checks that the reason names, or see that the node's Consul agent reaches the servers; then kubectl -n %s logs %s -c agentlet",
+	contract.CopiedPod:            "nothing has to be done if the copy is for debugging: it gets no requests; else create it without its agentlet: kubectl -n %s get pod %s -o yaml",
 	contract.CatalogLost:          "see who took the instance out of Consul; then kubectl -n %s logs %s -c agentlet",
 }
 

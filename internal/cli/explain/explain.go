@@ -25,9 +25,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	out.Line(printer.Cell{Text: j.String(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
-	if j.Outcome == injector.Denied || j.Reason == injector.ReasonNotAnnotated || j.Reason == injector.ReasonOptedOut ||
-		j.Reason == injector.ReasonMeshed ||
-		j.Reason == injector.ReasonUnsupportedOS {
+	if j.Outcome != injector.Injected && (j.Reason != injector.ReasonAlreadyInjected || j.CopyOf != "") {
 		return nil
 	}
 	reg, errs := registration.Parse(translated(j), defaults)
@@ -37,8 +35,19 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	out.Line()
 	out.Table("  ", services(reg))
 	out.Line()
-	out.Table("  ", slices.Concat(live(translated(j), defaults), mesh(reg), settings(j.Pod.Pod, &reg.Settings)))
+	out.Table("  ", slices.Concat(byDefault(reg), live(translated(j), defaults), mesh(reg), settings(j.Pod.Pod, &reg.Settings)))
 	return nil
+}
+
+// byDefault are the rows of what the annotations don't say, and others could change.
+func byDefault(reg *registration.Registration) (rows [][]printer.Cell) {
+	if len(reg.DefaultPort) > 0 {
+		rows = append(rows, []printer.Cell{
+			{Text: "port", Colour: printer.Faint},
+			printer.Text("the first that the pod declares at admission, for " + strings.Join(reg.DefaultPort, ", ")),
+		})
+	}
+	return rows
 }
 
 // live are the rows of what follows the pod's labels as long as it runs.
@@ -77,11 +86,16 @@ func outcome(j *manifests.Result) printer.Cell {
 	if j.Outcome == injector.Injected {
 		return inNamespace(j.Namespace)
 	}
+	if j.CopyOf != "" {
+		text := "would be left alone: it is a copy of " + j.CopyOf + ", with that one's agentlet"
+		return printer.Cell{Text: text, Colour: printer.Yellow}
+	}
 	why := map[injector.Reason]string{
 		injector.ReasonNotAnnotated:    "would be left alone: it has neither " + contract.ServiceNames + " nor " + contract.Services,
 		injector.ReasonOptedOut:        "would be left alone: it opts out" + optOut(j.Pod.Pod),
 		injector.ReasonMeshed:          "would be left alone: consul-k8s' mesh registers it",
 		injector.ReasonUnsupportedOS:   "would be left alone: it is for Windows nodes",
+		injector.ReasonMirrorPod:       "would be left alone: it is a static pod, which its node's kubelet runs from a file",
 		injector.ReasonAlreadyInjected: "has its agentlet already, and would be registered",
 	}
 	return printer.Cell{Text: why[j.Reason], Colour: printer.Yellow}

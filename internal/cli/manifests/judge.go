@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -75,7 +76,7 @@ func (f *File) Judge(decider Decider, namespace string, namespaces map[string]*N
 			if in == "" {
 				in = namespace
 			}
-			request := injector.Request{Namespace: in, Pod: pod.Pod, Nonce: nonce(in, pod)}
+			request := injector.Request{Namespace: in, Pod: pod.judged(), Nonce: nonce(in, pod)}
 			known := namespaces[in]
 			if known != nil {
 				request.NamespaceAnnotations = contract.NamespaceAnnotations(known.annotations)
@@ -168,6 +169,16 @@ func templateIn(node *yaml.Node) []string {
 		}
 	}
 	return nil
+}
+
+// judged is the pod as the webhook would meet it. The pods of a template have names of their own.
+func (p *Pod) judged() *corev1.Pod {
+	if p.Kind == "Pod" {
+		return p.Pod
+	}
+	unnamed := *p.Pod
+	unnamed.Name, unnamed.GenerateName = "", ""
+	return &unnamed
 }
 
 // diagnostic says an error of the injector's as one of the object in which the pod is.

@@ -1,0 +1,80 @@
+package registration
+
+import (
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+)
+
+// meshed is a pod before whose containers somebody has put a mesh's proxy since its agentlet, with this record, was added.
+func meshed(short annotations, recorded string) *corev1.Pod {
+	pod := newPod(short)
+	pod.Spec.Containers = append([]corev1.Container{{Name: "mesh", Ports: []corev1.ContainerPort{{ContainerPort: 4143}}}}, pod.Spec.Containers...)
+	if recorded != "" {
+		pod.Spec.InitContainers[0].Env = []corev1.EnvVar{{Name: contract.EnvDefaultPort, Value: recorded}}
+	}
+	return pod
+}
+
+func TestDefaultPortIsThatOfAdmission(t *testing.T) {
+	ports := func(reg *Registration) (ports []int) {
+		for i := range reg.Services {
+			ports = append(ports, reg.Services[i].Port)
+		}
+		return ports
+	}
+	for name, c := range map[string]struct {
+		pod       *corev1.Pod
+		ports     []int
+		defaulted []string
+	}{
+		"before the mesh":      {newPod(annotations{"service-names": "web"}), []int{8080}, []string{"web"}},
+		"after it":             {meshed(annotations{"service-names": "web"}, "8080"), []int{8080}, []string{"web"}},
+		"of two services":      {meshed(annotations{"service-names": "web,admin", "service-port.admin": "9090"}, "8080"), []int{8080, 9090}, []string{"web"}},
+		"said":                 {meshed(annotations{"service-names": "web", "service-port": "metrics"}, "8080"), []int{9090}, nil},
+		"structured":           {meshed(annotations{"services": "[{name: web}, {name: admin, port: 9090}]"}, "8080"), []int{8080, 9090}, []string{"web"}},
+		"of an older build":    {meshed(annotations{"service-names": "web"}, ""), []int{4143}, []string{"web"}},
+		"a record of nonsense": {meshed(annotations{"service-names": "web"}, "http"), []int{4143}, []string{"web"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reg, _ := mustParse(t, c.pod, nil)
+			if got := ports(reg); !slices.Equal(got, c.ports) || !slices.Equal(reg.DefaultPort, c.defaulted) {
+				t.Errorf("ports %v, by default of %v, want %v, %v", got, reg.DefaultPort, c.ports, c.defaulted)
+			}
+		})
+	}
+	// A pod that declared none has none by default either when somebody declares one later.
+	wantErrors(t, meshed(annotations{"service-names": "web"}, contract.NoDefaultPort), "no container declares a port")
+}
+
+func TestWarningOfADefaultPort(t *testing.T) {
+	for name, c := range map[string]struct {
+		pod  *corev1.Pod
+		want []string
+	}{
+		"one container":           {newPod(annotations{"service-names": "web"}), nil},
+		"two, and a port is said": {meshed(annotations{"service-names": "web", "service-port": "8080"}, ""), nil},
+		"two, the mesh first":     {meshed(annotations{"service-names": "web,more"}, ""), []string{"no port is given for web, more: the first declared one is registered, 4143 of container mesh; app declares ports, too"}},
+		"two, the mesh later":     {meshed(annotations{"service-names": "web"}, "8080"), []string{"8080 of container app; mesh declares ports, too"}},
+		"structured":              {meshed(annotations{"services": "[{name: web}]"}, ""), []string{"no port is given for web"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, warnings := mustParse(t, c.pod, nil)
+			wantWarnings(t, warnings, c.want...)
+		})
+	}
+}
+
+func TestDefaultPort(t *testing.T) {
+	pod := newPod(nil)
+	if got := DefaultPort(pod); got != "8080" {
+		t.Errorf("%s is written down", got)
+	}
+	pod.Spec.Containers[0].Ports, pod.Spec.InitContainers[2].Ports = nil, nil
+	if got := DefaultPort(pod); got != contract.NoDefaultPort {
+		t.Errorf("%s is written down of a pod without ports", got)
+	}
+}
