@@ -179,7 +179,7 @@ var eventDocs = []EventDoc{
 	{
 		CatalogLost,
 		true,
-		"the catalog has lost an instance; with gate-policy continuous the gate closes at once, else this is told after 15 seconds",
+		"the catalog has lost an instance; with gate-policy continuous the gate closes, within ten seconds; else this is told after 15 seconds",
 	},
 	{Maintenance, false, "the application has taken itself out of passing by the local API; the message holds its reason"},
 	{Drained, false, "the catalog has dropped every instance of the terminating pod"},
