@@ -78,7 +78,7 @@ func (c readCatalog) run(ctx context.Context, ports *Config) outcome {
 	view, err := ports.Catalog.OnNode(ctx, ports.Identity.Prefix(), c.index, c.wait)
 	return outcome{err: err, handle: func(s *state, t turn) {
 		if err == nil {
-			s.handleCatalog(view, c.generation, t)
+			s.handleCatalog(view, c, t)
 		}
 	}}
 }
@@ -87,28 +87,41 @@ func (c readCatalog) run(ctx context.Context, ports *Config) outcome {
 // row, of other pods: if each had every pod read again, the node's pods together would read their number squared. So
 // what brings nothing new is done again after a pause that doubles from first to a bound: the pod waits no longer for
 // what the catalog reports than twice the time that it took, or a second more.
+//
+// The index of the servers' answer is that of all checks of the datacenter. So where a check changes somewhere in each
+// such pause, each reading is answered at once: every pod that follows the catalog reads it for ever, once a pause. Where nothing
+// waits for it, that pause grows to the kubelet's usual probe period.
 const (
-	readBackoffFirst = 10 * time.Millisecond
-	readBackoffMax   = time.Second
+	readBackoffFirst   = 10 * time.Millisecond
+	readBackoffMax     = time.Second
+	readBackoffMaxIdle = 10 * time.Second
 )
 
 // readBackoff is the pause after that many unchanged readings; the first of them, just after a change at the agent, is usual.
-func readBackoff(unchanged int) time.Duration {
+func readBackoff(unchanged int, longest time.Duration) time.Duration {
 	if unchanged < 2 {
 		return 0
 	}
-	return min(readBackoffFirst<<min(unchanged-2, 16), readBackoffMax)
+	return min(readBackoffFirst<<min(unchanged-2, 16), longest)
 }
 
-func (s *state) handleCatalog(view CatalogView, generation int, t turn) {
+// longestPause is the bound of the pause after this reading.
+func (c readCatalog) longestPause() time.Duration {
+	if c.wait == idleWait {
+		return readBackoffMaxIdle
+	}
+	return readBackoffMax
+}
+
+func (s *state) handleCatalog(view CatalogView, c readCatalog, t turn) {
 	s.catalog.keepConstant(view.Instances)
 	if s.catalog.view != nil && view.equal(s.catalog.view) {
 		s.catalog.unchangedReads++
 	} else {
 		s.catalog.unchangedReads = 0
 	}
-	s.catalog.readAt = t.now.Add(t.jitter(readBackoff(s.catalog.unchangedReads)))
-	s.catalog.view, s.catalog.observedGeneration, s.catalog.answeredAt = &view, generation, t.now
+	s.catalog.readAt = t.now.Add(t.jitter(readBackoff(s.catalog.unchangedReads, c.longestPause())))
+	s.catalog.view, s.catalog.observedGeneration, s.catalog.answeredAt = &view, c.generation, t.now
 	if !s.catalog.fresh() {
 		return
 	}

@@ -27,6 +27,26 @@ func TestReadsBackOffFromChangesOfOtherPods(t *testing.T) {
 	})
 }
 
+// TestFollowerBacksOffFurther has the catalog change hundreds of times while an open gate follows it, and nothing waits.
+func TestFollowerBacksOffFurther(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		started(t, w, testPod("gate-policy", "continuous"))
+		after(time.Minute)
+		before := w.count("catalog")
+		for range 6000 {
+			w.set(func() {})
+			after(10 * time.Millisecond)
+		}
+		if n := w.count("catalog") - before; n > 50 { // each counts twice
+			t.Errorf("%d reads in the minute of thousands of changes of other pods", n)
+		}
+		w.sync = false
+		w.loseWeb()
+		after(readBackoffMaxIdle + 500*time.Millisecond)
+		w.expectGate(t, "ten seconds after the loss", gateClosed, contract.CatalogLost)
+	})
+}
+
 // TestFailingAnswerIsKept: an answer of a check whose generated parts alone differ is no change, or each would be written.
 func TestFailingAnswerIsKept(t *testing.T) {
 	const was = "own (request 3f0c1a8e failed)"

@@ -200,7 +200,7 @@ var eventDocs = []EventDoc{
 	{
 		CatalogLost,
 		true,
-		"the catalog has lost an instance; with gate-policy continuous the gate closes at once, else this is told after 15 seconds",
+		"the catalog has lost an instance; with gate-policy continuous the gate closes, within ten seconds; else this is told after 15 seconds",
 	},
 	{OptedOut, false, "the running pod's annotations or its label ask for no registration any more, and it is deregistered"},
 	{CopiedPod, true, "the pod is a copy of another one, with that one's agentlet, and is not registered"},

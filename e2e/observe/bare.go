@@ -50,6 +50,13 @@ func (b *Bare) Pass(ctx context.Context) (time.Duration, error) {
 	return b.await(ctx, "update the check", began, err, api.HealthPassing)
 }
 
+// Fail updates the check to critical.
+func (b *Bare) Fail(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	err := b.agent.UpdateTTLOpts(b.check(), "", api.HealthCritical, (&api.QueryOptions{}).WithContext(ctx))
+	return b.await(ctx, "update the check", began, err, api.HealthCritical)
+}
+
 // Deregister takes the instance out.
 func (b *Bare) Deregister(ctx context.Context) (time.Duration, error) {
 	began := time.Now()

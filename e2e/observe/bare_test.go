@@ -44,7 +44,7 @@ func TestBareInConsul(t *testing.T) {
 		for _, c := range []struct {
 			do     func(context.Context) (time.Duration, error)
 			health string
-		}{{b.Register, api.HealthCritical}, {b.Pass, api.HealthPassing}, {b.Deregister, absent}} {
+		}{{b.Register, api.HealthCritical}, {b.Pass, api.HealthPassing}, {b.Fail, api.HealthCritical}, {b.Deregister, absent}} {
 			began := time.Now()
 			took, err := c.do(ctx)
 			if err != nil {

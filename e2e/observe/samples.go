@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -59,4 +60,17 @@ func Sums(a, b []float64) ([]float64, error) {
 		sums[i] = a[i] + b[i]
 	}
 	return sums, nil
+}
+
+// Growth is the value at the largest size over that at the smallest.
+func Growth(bySize map[int]float64) (float64, error) {
+	if len(bySize) < 2 {
+		return 0, fmt.Errorf("growth: %d sizes: want two", len(bySize))
+	}
+	sizes := slices.Sorted(maps.Keys(bySize))
+	smallest, largest := sizes[0], sizes[len(sizes)-1]
+	if bySize[smallest] <= 0 {
+		return 0, fmt.Errorf("growth: %g at size %d: want more than 0", bySize[smallest], smallest)
+	}
+	return bySize[largest] / bySize[smallest], nil
 }

@@ -61,3 +61,24 @@ func TestSums(t *testing.T) {
 		t.Errorf("Sums of one and none = %v without an error", got)
 	}
 }
+
+func TestGrowth(t *testing.T) {
+	for name, c := range map[string]struct {
+		bySize map[int]float64
+		want   float64
+		err    string
+	}{
+		"the ends count":        {map[int]float64{5000: 3, 500: 2, 1000: 100}, 1.5, ""},
+		"smaller":               {map[int]float64{1: 4, 2: 1}, 0.25, ""},
+		"one size":              {map[int]float64{1: 4}, 0, "1 sizes"},
+		"none":                  {nil, 0, "0 sizes"},
+		"nothing to begin with": {map[int]float64{1: 0, 2: 1}, 0, "0 at size 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Growth(c.bySize)
+			if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("Growth = %g, %v, want %g and an error with %q", got, err, c.want, c.err)
+			}
+		})
+	}
+}

@@ -43,8 +43,11 @@ type Config struct {
 	Annotations map[string]string
 }
 
-// Label of all pods of a fleet.
-const Label = "app=scale"
+// Label of all pods of a fleet; floorLabel is of the pod that the floor is measured with, which counts for none of it.
+const (
+	Label      = "app=scale"
+	floorLabel = "app=scale-floor"
+)
 
 // services that the pods spread over.
 const services = 50
@@ -85,19 +88,65 @@ func (f *Fleet) Grow(ctx context.Context, size, perSecond int) error {
 			return err
 		}
 	}
-	return f.pace(ctx, size-len(f.pods), perSecond, func(ctx context.Context) error { return f.add(ctx, f.roomiest()) })
+	return f.pace(ctx, size-len(f.pods), perSecond, func(ctx context.Context) error {
+		p, err := f.add(ctx, f.roomiest())
+		if err != nil {
+			return err
+		}
+		return f.setStatus(ctx, p, true)
+	})
 }
 
-// Roll replaces that many pods, the oldest first, perSecond of them a second.
-func (f *Fleet) Roll(ctx context.Context, pods, perSecond int) error {
-	return f.pace(ctx, pods, perSecond, func(ctx context.Context) error {
+// Roll replaces that many pods, the oldest first, perSecond of them a second. A new pod's containers run at once and are ready a
+// second later, so that its agentlet has registered before. between is called after each replacement, half way to the next; nil:
+// nothing is.
+func (f *Fleet) Roll(ctx context.Context, pods, perSecond int, between func(context.Context) error) error {
+	var starting []*pod
+	err := f.pace(ctx, pods, perSecond, func(ctx context.Context) error {
 		oldest := f.pods[0]
 		f.pods = f.pods[1:]
 		if err := f.delete(ctx, oldest); err != nil {
 			return err
 		}
-		return f.add(ctx, oldest.node)
+		p, err := f.add(ctx, oldest.node)
+		if err != nil {
+			return err
+		}
+		if err := f.setStatus(ctx, p, false); err != nil {
+			return err
+		}
+		if starting = append(starting, p); len(starting) > perSecond {
+			p, starting = starting[0], starting[1:]
+			if err := f.setStatus(ctx, p, true); err != nil {
+				return err
+			}
+		}
+		if between == nil {
+			return nil
+		}
+		if err := pause(ctx, time.Second/time.Duration(2*perSecond)); err != nil {
+			return err
+		}
+		return between(ctx)
 	})
+	if err != nil {
+		return err
+	}
+	return f.pace(ctx, len(starting), perSecond, func(ctx context.Context) error {
+		p := starting[0]
+		starting = starting[1:]
+		return f.setStatus(ctx, p, true)
+	})
+}
+
+// pause waits.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // pace does a thing n times at a steady rate, however long one takes; it ends with the first error.
@@ -129,27 +178,32 @@ func (f *Fleet) roomiest() *node {
 
 // pod is one pod with its registrar.
 type pod struct {
-	name      string
+	name, ip  string
 	node      *node
 	registrar *agentlet.Registrar
 	ended     context.CancelFunc
 }
 
-// add creates a pod, starts its registrar, and says for the kubelet that it runs and is ready.
-func (f *Fleet) add(ctx context.Context, n *node) error {
+// add creates a pod and starts its registrar.
+func (f *Fleet) add(ctx context.Context, n *node) (*pod, error) {
 	f.made++
 	ip := net.IPv4(10, byte(64+f.made>>16), byte(f.made>>8), byte(f.made)).String()
 	object, err := f.Kube.CoreV1().Pods(f.Namespace).Create(ctx, f.manifest(n), metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("create pod: %w", err)
+		return nil, fmt.Errorf("create pod: %w", err)
 	}
-	p := &pod{name: object.Name, node: n}
-	if err := f.register(p, object, ip); err != nil { //nolint:contextcheck // the registrar's life is the fleet's
-		return err
+	p := &pod{name: object.Name, ip: ip, node: n}
+	if err := f.register(p, object); err != nil { //nolint:contextcheck // the registrar's life is the fleet's
+		return nil, err
 	}
 	n.pods++
 	f.pods = append(f.pods, p)
-	patch, err := json.Marshal(map[string]any{"status": running(n.ip, ip)})
+	return p, nil
+}
+
+// setStatus says for the kubelet that a pod runs, and whether its containers are ready.
+func (f *Fleet) setStatus(ctx context.Context, p *pod, ready bool) error {
+	patch, err := json.Marshal(map[string]any{"status": running(p.node.ip, p.ip, ready)})
 	if err != nil {
 		return fmt.Errorf("encode status of %s: %w", p.name, err)
 	}
@@ -178,25 +232,28 @@ func (f *Fleet) manifest(n *node) *corev1.Pod {
 	}
 }
 
-// running is what a kubelet says of a pod that is ready but for its gates.
-func running(hostIP, ip string) corev1.PodStatus {
+// running is what a kubelet says of a pod that runs, and is ready but for its gates, or not ready yet.
+func running(hostIP, ip string, ready bool) corev1.PodStatus {
 	now := metav1.Now()
-	yes := true
+	containersReady := corev1.ConditionFalse
+	if ready {
+		containersReady = corev1.ConditionTrue
+	}
 	return corev1.PodStatus{
 		Phase: corev1.PodRunning, HostIP: hostIP, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}, StartTime: &now,
 		Conditions: []corev1.PodCondition{
 			{Type: corev1.PodInitialized, Status: corev1.ConditionTrue, LastTransitionTime: now},
-			{Type: corev1.ContainersReady, Status: corev1.ConditionTrue, LastTransitionTime: now},
+			{Type: corev1.ContainersReady, Status: containersReady, LastTransitionTime: now},
 		},
 		ContainerStatuses: []corev1.ContainerStatus{{
-			Name: "app", Image: "scale", Ready: true, Started: &yes,
+			Name: "app", Image: "scale", Ready: ready, Started: new(true),
 			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
 		}},
 	}
 }
 
 // register starts the registrar of a pod, with clients of its own, as each process has them.
-func (f *Fleet) register(p *pod, object *corev1.Pod, ip string) error {
+func (f *Fleet) register(p *pod, object *corev1.Pod) error {
 	config, err := f.access()
 	if err != nil {
 		return err
@@ -213,9 +270,9 @@ func (f *Fleet) register(p *pod, object *corev1.Pod, ip string) error {
 	p.registrar = agentlet.New(agentlet.Config{
 		Identity: agentlet.Identity{
 			Namespace: object.Namespace, Pod: object.Name, UID: string(object.UID),
-			Node: p.node.name, HostIP: p.node.ip, PodIP: ip, ConsulAddress: p.node.consulAddress(),
+			Node: p.node.name, HostIP: p.node.ip, PodIP: p.ip, ConsulAddress: p.node.consulAddress(),
 		},
-		Agent: client, View: client, Catalog: client, Kube: watched, Prober: probe.New(ip), Logger: log,
+		Agent: client, View: client, Catalog: client, Kube: watched, Prober: probe.New(p.ip), Logger: log,
 	})
 	ctx, cancel := context.WithCancel(f.ctx)
 	p.ended = cancel
@@ -231,15 +288,24 @@ const sharing = 4
 // access to the API server for one more registrar.
 func (f *Fleet) access() (*rest.Config, error) {
 	if f.made%sharing == 1 || f.transport == nil {
-		own := rest.CopyConfig(f.REST)
-		own.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext // or client-go shares one among all
-		transport, err := rest.TransportFor(own)
+		transport, err := f.connect()
 		if err != nil {
-			return nil, fmt.Errorf("make a transport: %w", err)
+			return nil, err
 		}
 		f.transport = transport
 	}
 	return &rest.Config{Host: f.REST.Host, Transport: f.transport, QPS: -1}, nil
+}
+
+// connect returns a transport to the API server with a connection of its own, where client-go would share one among all.
+func (f *Fleet) connect() (http.RoundTripper, error) {
+	own := rest.CopyConfig(f.REST)
+	own.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	transport, err := rest.TransportFor(own)
+	if err != nil {
+		return nil, fmt.Errorf("make a transport: %w", err)
+	}
+	return transport, nil
 }
 
 // drainBound is what the kubelet's part waits for a registrar's drain.
@@ -265,8 +331,11 @@ func (f *Fleet) delete(ctx context.Context, p *pod) error {
 func (f *Fleet) Close(ctx context.Context) error {
 	f.stop()
 	f.running.Wait()
-	errs := []error{f.Kube.CoreV1().Pods(f.Namespace).DeleteCollection(ctx,
-		metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: Label})}
+	var errs []error
+	for _, label := range []string{Label, floorLabel} {
+		errs = append(errs, f.Kube.CoreV1().Pods(f.Namespace).DeleteCollection(ctx,
+			metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: label}))
+	}
 	for _, n := range f.nodes {
 		errs = append(errs, f.removeNode(ctx, n))
 	}

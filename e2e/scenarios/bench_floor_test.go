@@ -2,17 +2,11 @@ package scenarios_test
 
 import (
 	"context"
-	"encoding/json"
 	"testing"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
@@ -96,7 +90,7 @@ func newFloor(s *scenario.S, pods *singles, floor *floors) (measure func()) {
 	open := false
 	patch := func() (time.Duration, error) {
 		open = !open
-		return patchGate(s.Ctx, kube, pod, open)
+		return observe.PatchGate(s.Ctx, kube, pod, open)
 	}
 	s.Eventually("the grant to be in force", func(context.Context) (bool, error) {
 		_, err := patch()
@@ -122,25 +116,4 @@ func newFloor(s *scenario.S, pods *singles, floor *floors) (measure func()) {
 			*call.took = append(*call.took, observe.Milliseconds(took))
 		}
 	}
-}
-
-// patchGate writes a pod's gate as an agentlet does, and returns how long the API server took to answer.
-func patchGate(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, open bool) (time.Duration, error) {
-	status := corev1.ConditionFalse
-	if open {
-		status = corev1.ConditionTrue
-	}
-	body, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": pod.UID},
-		"status": map[string]any{"conditions": []any{map[string]any{
-			"type": contract.Condition, "status": status, "reason": contract.Registered, "message": "a measurement",
-			"lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
-		}}},
-	})
-	if err != nil {
-		return 0, err
-	}
-	began := time.Now()
-	_, err = client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
-	return time.Since(began), err
 }

@@ -62,6 +62,7 @@ func emptyFleet(s *scenario.S, dir string, annotations map[string]string) *scale
 func TestScale(t *testing.T) {
 	s := scenario.New(t, scenario.Bench(), scenario.Label(contract.InjectLabel, ""))
 	var fleet *scale.Fleet
+	var floor *scale.Floor
 	var timeline *observe.Timeline
 	var base float64
 	measured := map[string]map[int]float64{}
@@ -87,27 +88,53 @@ func TestScale(t *testing.T) {
 			live, before := liveBytes(s), use(s, fleet.Agents())
 			s.Pause(settle)
 			idle := use(s, fleet.Agents())
-			known := uids(timeline.Lives())
-			began := time.Now()
-			s.Must(fleet.Roll(s.Ctx, rolledPods, rollPerSecond))
-			took := time.Since(began)
+			s.Must(fleet.Roll(s.Ctx, rolledPods, rollPerSecond, nil))
 			awaitAllOpen(s, timeline, fleet)
 			after := use(s, fleet.Agents())
-			fresh := livesAfter(timeline, known)
-			gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
-			s.Logf("%d pods: rolled %d in %s; gate p50 %.1f ms", size, rolledPods, took.Round(time.Second), observe.Quantile(gates, 0.5))
-			recordScale("scale_gate_ms_p99", size, observe.Quantile(gates, 0.99), len(gates))
 			quiet := (idle.consul - before.consul).Seconds() / settle.Seconds()
 			busy := (after.consul - idle.consul).Seconds() - quiet*after.at.Sub(idle.at).Seconds()
 			recordScale("scale_consul_cpu_ms_per_event", size, busy*1000/(2*rolledPods), 2*rolledPods)
 			recordScale("scale_kube_mib_per_pod", size, (live-base)/(1<<20)/float64(size), size)
 			recordScale("scale_agent_mib_per_pod", size, float64(before.agents)/(1<<20)/float64(size), size)
 		})
+		s.When(fmt.Sprintf("as many of the %d are rolled again, each followed by a measurement of the floor", size), func() {
+			if floor == nil {
+				var err error
+				floor, err = fleet.NewFloor(s.Ctx, s.Consul)
+				s.Must(err)
+			}
+			known := uids(timeline.Lives())
+			began := time.Now()
+			var under []float64
+			s.Must(fleet.Roll(s.Ctx, rolledPods, rollPerSecond, func(ctx context.Context) error {
+				took, err := floor.Measure(ctx)
+				under = append(under, took)
+				return err
+			}))
+			took := time.Since(began)
+			awaitAllOpen(s, timeline, fleet)
+			gates := observe.Spans(livesAfter(timeline, known), observe.ContainersReady, observe.GateOpen)
+			s.Logf("%d pods: rolled %d in %s; p50 of gate %.1f ms, of the floor %.1f ms", size, rolledPods, took.Round(time.Second),
+				observe.Quantile(gates, 0.5), observe.Quantile(under, 0.5))
+			recordScale("scale_gate_ms_p99", size, observe.Quantile(gates, 0.99), len(gates))
+			recordScale("scale_floor_ms_p99", size, observe.Quantile(under, 0.99), len(under))
+			ratio, err := observe.Ratio(gates, under, 0.99)
+			s.Must(err)
+			recordScale("scale_gate_over_floor_p99", size, ratio, len(gates))
+		})
 	}
 	s.Then("the growth is known", func() {
-		smallest, largest := scaleSizes[0], scaleSizes[len(scaleSizes)-1]
-		for _, name := range []string{"scale_gate_ms_p99", "scale_consul_cpu_ms_per_event", "scale_kube_mib_per_pod", "scale_agent_mib_per_pod"} {
-			record(s, name+"_growth", measured[name][largest]/measured[name][smallest], len(scaleSizes))
+		for name, of := range map[string]string{
+			"scale_gate_over_floor_growth":         "scale_gate_over_floor_p99",
+			"scale_gate_ms_p99_growth":             "scale_gate_ms_p99",
+			"scale_floor_ms_p99_growth":            "scale_floor_ms_p99",
+			"scale_consul_cpu_ms_per_event_growth": "scale_consul_cpu_ms_per_event",
+			"scale_kube_mib_per_pod_growth":        "scale_kube_mib_per_pod",
+			"scale_agent_mib_per_pod_growth":       "scale_agent_mib_per_pod",
+		} {
+			growth, err := observe.Growth(measured[of])
+			s.Must(err)
+			record(s, name, growth, len(measured[of]))
 		}
 	})
 }

@@ -76,6 +76,7 @@ func Files(root string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode %s: %w", benchmarksFile, err)
 	}
+	all["capacity"] = measured.capacity()
 	all["benchmarks"], all["headline"], all["sizing"] = measured.table(), measured.table(headline...), measured.table(sizing...)
 	if measured.Figures[bench.SpanStart] > 0 { // a picture of nothing would say that it takes no time
 		files[lightSpans], files[darkSpans] = measured.drawSpans(light), measured.drawSpans(dark)
