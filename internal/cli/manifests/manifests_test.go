@@ -119,6 +119,16 @@ func TestAdditionsInAllPlaces(t *testing.T) {
 	}
 }
 
+func TestSpaced(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"a":[1,2],"b:,":"x\",:\\"}`: `{"a": [1, 2], "b:,": "x\",:\\"}`, `"a:b"`: `"a:b"`, `[]`: `[]`,
+	} {
+		if got := string(spaced([]byte(in))); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestSecondPassChangesNothing(t *testing.T) {
 	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json", "kept.yaml"} {
 		path := filepath.Join("testdata", name)
