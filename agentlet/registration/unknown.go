@@ -53,12 +53,9 @@ func UnknownKeys(pod *corev1.Pod) []Warning {
 }
 
 // Misplaced returns a warning where an object that is no pod has annotations or labels of pods, which have no effect there.
-// right is where they have one, and pod are those that the pods have. Of what looks like none of ours nothing is said: others
-// may use the prefix, too.
-func Misplaced(kind, right string, labels, annotations, pod map[string]string) (warnings []Warning) {
-	if kind == "Namespace" {
-		return nil
-	}
+// where says it, as in "on a Service"; right is where they have one, and pod are those that the pods have. Of what looks like
+// none of ours nothing is said: others may use the prefix, too.
+func Misplaced(where, right string, labels, annotations, pod map[string]string) (warnings []Warning) {
 	for _, from := range []struct {
 		what   string
 		path   func(key string) *field.Path
@@ -79,7 +76,7 @@ func Misplaced(kind, right string, labels, annotations, pod map[string]string) (
 			return nearest(name, shortKeys()) == ""
 		})
 		if len(keys) > 0 {
-			message := fmt.Sprintf("%s %s: no effect on a %s; agentlet reads it from %s", from.what, strings.Join(keys, ", "), kind, right)
+			message := fmt.Sprintf("%s %s: no effect %s; agentlet reads it from %s", from.what, strings.Join(keys, ", "), where, right)
 			warnings = append(warnings, Warning{from.path(keys[0]).String(), message})
 		}
 	}

@@ -119,7 +119,7 @@ func (o *Object) Controlled() bool {
 // them, too. On a pod they are in place.
 func (o *Object) Misplaced() []registration.Warning {
 	path, ok := o.Path()
-	if ok && len(path) == 0 || len(o.Metadata.Annotations)+len(o.Metadata.Labels) == 0 {
+	if ok && len(path) == 0 || o.Kind == "Namespace" || len(o.Metadata.Annotations)+len(o.Metadata.Labels) == 0 {
 		return nil
 	}
 	right, template := "the annotations of pods", podMeta{}
@@ -129,7 +129,7 @@ func (o *Object) Misplaced() []registration.Warning {
 			_ = kjson.UnmarshalCaseSensitivePreserveInts(raw, &template) // what is wrong with it is said when it is read
 		}
 	}
-	return registration.Misplaced(o.Kind, right, o.Metadata.Labels, o.Metadata.Annotations, template.Metadata.Annotations)
+	return registration.Misplaced("on a "+o.Kind, right, o.Metadata.Labels, o.Metadata.Annotations, template.Metadata.Annotations)
 }
 
 // podMeta is what a template says of its pods beside what they are.

@@ -387,6 +387,13 @@ func TestRun(t *testing.T) {
 			}, Fail, "pods", "the namespace has the label agentlet.dev/inject=true, which must be enabled",
 			"kubectl label namespace plain agentlet.dev/inject=enabled --overwrite, then kubectl -n plain delete pod lost",
 		},
+		"namespace with an annotation": {
+			func(w *world) {
+				w.annotations = map[string]string{contract.InjectLabel: "enabled"}
+				w.add("lost", in("plain"), bare)
+			}, Fail, "pods", "the namespace is not opted in: it has agentlet.dev/inject as an annotation, and needs a label",
+			"kubectl label namespace plain agentlet.dev/inject=enabled, then",
+		},
 		"excluded namespace": {func(w *world) { w.add("lost", in("agentlet-system"), bare) }, Fail, "pods", "the webhook excludes it", "webhook.excludedNamespaces"},
 		"missed":             {func(w *world) { w.add("missed", bare, owned) }, Fail, "pods", "has no agentlet: it was created before", "kubectl -n shop rollout restart deployment/web"},
 		"missed with errors": {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold errors", "explain"},

@@ -129,6 +129,9 @@ func (r *run) notOptedIn(namespace string) string {
 	if value, there := r.injectLabel(namespace); there {
 		return fmt.Sprintf("the namespace has the label %s=%s, which must be %s", contract.InjectLabel, value, contract.InjectEnabled)
 	}
+	if n := r.facts.namespaces[namespace]; n != nil && n.Annotations[contract.InjectLabel] != "" {
+		return "the namespace is not opted in: it has " + contract.InjectLabel + " as an annotation, and needs a label"
+	}
 	return "the namespace is not opted in"
 }
 

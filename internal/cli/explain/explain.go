@@ -109,6 +109,9 @@ func inNamespace(namespace *manifests.Namespace) printer.Cell {
 	}
 	place := fmt.Sprintf("%s (%s:%d)", namespace.Object, namespace.File, namespace.Line)
 	switch value, there := namespace.Label(contract.InjectLabel); {
+	case !there && namespace.Annotated(contract.InjectLabel):
+		return printer.Cell{Text: fmt.Sprintf("would be left alone: %s has %s as an annotation, and needs the label %s",
+			place, contract.InjectLabel, label), Colour: printer.Yellow}
 	case !there:
 		return printer.Cell{Text: fmt.Sprintf("would be left alone: %s has no label %s", place, label), Colour: printer.Yellow}
 	case value != contract.InjectEnabled:

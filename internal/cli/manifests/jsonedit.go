@@ -122,8 +122,7 @@ func (t *jsonText) insert(into *jsonValue, i int, key string, value []byte) {
 	newline := bytes.LastIndexByte(before, '\n')
 	var item bytes.Buffer
 	if !into.list {
-		item.Write(quoted(key))
-		item.WriteByte(':')
+		item.Write(append(quoted(key), ':'))
 		if newline >= 0 {
 			item.WriteByte(' ')
 		}
@@ -133,14 +132,37 @@ func (t *jsonText) insert(into *jsonValue, i int, key string, value []byte) {
 	} else {
 		item.Write(value)
 	}
+	text, comma := item.Bytes(), append([]byte(","), before...)
+	if newline < 0 && bytes.Contains(t.text, []byte(`": `)) {
+		text, comma = spaced(text), []byte(", ")
+	}
 	switch {
 	case len(into.members) == 0:
-		t.splice(into.start+1, item.Bytes())
+		t.splice(into.start+1, text)
 	case i == 0:
-		t.splice(into.start+1, before, item.Bytes(), []byte(","))
+		t.splice(into.start+1+len(before), text, comma)
 	default:
-		t.splice(into.members[i-1].end, []byte(","), before, item.Bytes())
+		t.splice(into.members[i-1].end, comma, text)
 	}
+}
+
+// spaced is compact JSON with a blank behind each comma and each colon.
+func spaced(value []byte) (out []byte) {
+	inText := false
+	for i, c := range value {
+		if out = append(out, c); c == '"' && (i == 0 || !inText || !escaped(value[:i])) {
+			inText = !inText
+		}
+		if !inText && (c == ',' || c == ':') {
+			out = append(out, ' ')
+		}
+	}
+	return out
+}
+
+// escaped reports whether what follows a text is escaped by its end.
+func escaped(text []byte) bool {
+	return (len(text)-len(bytes.TrimRight(text, `\`)))%2 == 1
 }
 
 // splice puts texts at a place of the text.

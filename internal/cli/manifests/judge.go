@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/injector/workload"
@@ -48,6 +49,12 @@ type Namespace struct {
 func (n *Namespace) Label(key string) (value string, there bool) {
 	value, there = n.labels[key]
 	return value, there
+}
+
+// Annotated reports whether it has an annotation.
+func (n *Namespace) Annotated(key string) bool {
+	_, there := n.annotations[key]
+	return there
 }
 
 // Namespaces are those in files, by their names. Of two with one name the last is what the cluster gets.
@@ -96,7 +103,7 @@ func (f *File) Judge(decider Decider, namespace string, namespaces map[string]*N
 					File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.String(), Message: warning.Message,
 				})
 			}
-			j.Warnings = append(j.Warnings, f.misplaced(d, &pod.Object)...)
+			j.Warnings = slices.Concat(j.Warnings, f.misplaced(d, &pod.Object), f.stray(d, pod))
 			for _, notes := range [][]Diagnostic{j.Errors, j.Warnings} {
 				slices.SortStableFunc(notes, byLine)
 			}
@@ -143,6 +150,48 @@ func (f *File) misplaced(d *document, o *Object) (warnings []Diagnostic) {
 		warnings = append(warnings, Diagnostic{File: f.Name, Line: d.lineOf(o.path, w.Field), Object: o.String(), Message: w.Message})
 	}
 	return warnings
+}
+
+// stray are warnings of our annotations elsewhere in an object: on a CronJob's jobTemplate, or in a specification.
+func (f *File) stray(d *document, pod *Pod) (warnings []Diagnostic) {
+	right := append(slices.Clip(pod.path), "metadata", "annotations")
+	of := append(slices.Clip(pod.Object.path), "metadata", "annotations")
+	for _, path := range annotationsIn(at(d.root, pod.Object.path), slices.Clip(pod.Object.path)) {
+		if slices.Equal(path, right) || slices.Equal(path, of) {
+			continue // which are judged already
+		}
+		found := map[string]string{}
+		_ = at(d.root, path).Decode(&found) // values of other types are texts, too
+		place, reads := fieldName(path[len(pod.Object.path):]), fieldName(right[len(pod.Object.path):])
+		for _, w := range registration.Misplaced("at "+place, reads, nil, found, pod.Pod.Annotations) {
+			_, key, _ := strings.Cut(w.Field, "[")
+			line := d.lineOf(append(slices.Clip(path), strings.TrimSuffix(key, "]")), "")
+			warnings = append(warnings, Diagnostic{File: f.Name, Line: line, Object: pod.String(), Message: w.Message})
+		}
+	}
+	return warnings
+}
+
+// annotationsIn are the paths of the mappings below a node that are called annotations.
+func annotationsIn(node *yaml.Node, path []string) (found [][]string) {
+	if node == nil {
+		return nil
+	}
+	for i, child := range node.Content {
+		step := strconv.Itoa(i)
+		if node.Kind == yaml.MappingNode {
+			if i%2 == 0 {
+				continue
+			}
+			step = node.Content[i-1].Value
+		}
+		at := append(slices.Clip(path), step)
+		if step == "annotations" && child.Kind == yaml.MappingNode {
+			found = append(found, at)
+		}
+		found = append(found, annotationsIn(child, at)...)
+	}
+	return found
 }
 
 // templateIn is the path of the first value in an object that looks like a pod or the template of one; nil where there is none.

@@ -119,6 +119,16 @@ func TestAdditionsInAllPlaces(t *testing.T) {
 	}
 }
 
+func TestSpaced(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"a":[1,2],"b:,":"x\",:\\"}`: `{"a": [1, 2], "b:,": "x\",:\\"}`, `"a:b"`: `"a:b"`, `[]`: `[]`,
+	} {
+		if got := string(spaced([]byte(in))); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestSecondPassChangesNothing(t *testing.T) {
 	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json", "kept.yaml"} {
 		path := filepath.Join("testdata", name)
@@ -182,6 +192,8 @@ func TestLinesOfErrors(t *testing.T) {
 		"a template's value":        {"kind: A\nmetadata:\n  name: {{ .Values.name }}\n", "in.yaml:6: read document: a template that is not rendered: {{ .Values.name }} is Helm's; give the output of helm template"},
 		"a template's control":      {"kind: A\n{{- if .Values.on }}\na: 1\n{{- end }}\n", "in.yaml:5: read document: a template that is not rendered: {{- if .Values.on }} is Helm's; give the output of helm template"},
 		"a template's item":         {"kind: A\na:\n- {{ .Values.name }}\n", "in.yaml:6: read document: a template that is not rendered: {{ .Values.name }} is Helm's; give the output of helm template"},
+		"a template's include":      {"kind: A\nmetadata:\n  labels:\n    {{- include \"x\" . | nindent 4 }}\n", "in.yaml:7: read document: a template that is not rendered: {{- include \"x\" . | nindent 4 }} is Helm's; give the output of helm template"},
+		"a template within a text":  {"kind: A\na: |\n  {{ range .Alerts }}\n  x\n  {{ end }}\nb: 1\nc: [\n", "in.yaml:10: read document: did not find expected node content"},
 		"braces in quotes":          {"kind: A\na: \"{{ x }}\"\nb: [\n", "in.yaml:6: read document: did not find expected node content"},
 		"not an object":             {"- a\n", "in.yaml:4: read document: a Kubernetes object is a mapping"},
 		"no kind":                   {"a: 1\n", "in.yaml:4: read document: a Kubernetes object has a kind"},

@@ -85,15 +85,19 @@ var action = regexp.MustCompile(`(?m)^[ \t]*(- +)*([^\s#"'][^\s"']*:[ \t]+)?(\{\
 // syntaxError is an error of the YAML libraries about a text, with its own line. The tree is there if the first of the two could
 // read the text.
 func syntaxError(text []byte, root *yaml.Node, err error) *readError {
-	if found := action.FindSubmatchIndex(text); found != nil {
-		return &readError{line: 1 + bytes.Count(text[:found[6]], []byte("\n")), message: fmt.Sprintf(
-			"%s: %s is Helm's; give the output of helm template", unrendered, bytes.TrimSpace(text[found[6]:found[7]]))}
-	}
-	if key := compositeKey(root); key != nil {
-		return &readError{line: key.Line, message: "a key must be a text"}
-	}
 	named, message := yamlError(err)
-	return &readError{line: max(errorLine(text, message), min(named, 1+bytes.Count(text, []byte("\n")))), message: message}
+	wrong := &readError{line: max(errorLine(text, message), min(named, 1+bytes.Count(text, []byte("\n")))), message: message}
+	if key := compositeKey(root); key != nil {
+		wrong = &readError{line: key.Line, message: "a key must be a text"}
+	}
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	for at := max(wrong.line-1, 1); at <= min(wrong.line+1, len(lines)); at++ { // what an action leaves behind may show beside it
+		if found := action.FindSubmatch(lines[at-1]); found != nil {
+			return &readError{line: at, message: fmt.Sprintf(
+				"%s: %s is Helm's; give the output of helm template", unrendered, bytes.TrimSpace(found[3]))}
+		}
+	}
+	return wrong
 }
 
 // compositeKey is the first key that is a mapping or a list, nil where there is none.
