@@ -26,8 +26,8 @@ type replacement struct {
 	content string
 }
 
-// smallerClient takes methods out of client-go that one file alone calls. Each package that knows an informer compiles them for every
-// kind of object that there is, 2,352 functions, which was a quarter of all the time that building Kubernetes took.
+// smallerClient takes methods out of client-go that one file alone calls. Each package that knows an informer compiles them for
+// every kind of object that there is, 2,352 functions, which was a quarter of all the time that building Kubernetes took.
 func smallerClient() []replacement {
 	return []replacement{{
 		module: "k8s.io/client-go", file: "tools/cache/controller.go",
@@ -66,8 +66,8 @@ func deletedName(unknown *cache.DeletedFinalStateUnknown, object interface{ GetN
 }
 `
 
-// smallerConsul leaves out of Consul what no cluster of ours uses, and what most of its packages are there for: to find servers by
-// asking a cloud (`retry_join = ["provider=…"]`), which fails with an error here, and Envoy's types that Consul itself never
+// smallerConsul leaves out of Consul what no cluster of ours uses, and what most of its packages are there for: to find servers
+// by asking a cloud (`retry_join = ["provider=…"]`), which fails with an error here, and Envoy's types that Consul itself never
 // sends, which it links for what users write into Envoy's configuration by hand.
 func smallerConsul() []replacement {
 	const (
@@ -147,9 +147,9 @@ func withoutFunctions(source, beginning string) (kept string, cut int) {
 	return out.String(), cut
 }
 
-// replaceFiles makes what `go build` compiles the other versions of files with, in dir, and returns the flag for it: a go.mod that takes
-// their modules from folders, which hold links to everything else. (Go's -overlay refuses files of its module cache.) With
-// -trimpath the packages that stay the same are those of other builds: go knows them by their module's version.
+// replaceFiles makes in dir what `go build` needs to compile the other versions of files, and returns the flag for it: a go.mod
+// that takes their modules from folders, which hold links to everything else. (Go's -overlay refuses files of its module cache.)
+// With -trimpath the packages that stay the same are those of other builds: go knows them by their module's version.
 func (b *build) replaceFiles(ctx context.Context, dir string) ([]string, error) {
 	if len(b.replaced) == 0 {
 		return nil, nil
@@ -195,8 +195,8 @@ func (s set) files(module string) map[string]replacement {
 	return files
 }
 
-// linkTree makes a folder of links to what is in another, but for some files, which are replaced. A file that isn't there any more, in a
-// new version of the module, is an error.
+// linkTree makes a folder of links to what is in another, but for some files, which are replaced. To replace a file that a new
+// version of the module doesn't have is an error.
 func linkTree(from, to string, files map[string]replacement) error {
 	if err := os.Mkdir(to, 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)

@@ -37,11 +37,15 @@ func (d D[T]) Name() string {
 		"another content": {replacement{content: "package cache\n"}, []string{"package cache\n"}, []string{"func"}, ""},
 		"methods": {
 			replacement{without: "func (d D[T]) ", content: "var _ = 1\n"},
-			[]string{"type D[T any]", "func (e E[T]) Key()", "var _ = 1\n"}, []string{"func (d", `"}"`}, "",
+			[]string{"type D[T any]", "func (e E[T]) Key()", "var _ = 1\n"},
+			[]string{"func (d", `"}"`},
+			"",
 		},
 		"texts": {
 			replacement{instead: [][2]string{{"E[T]", "F[T]"}, {"struct{ t T }", "int"}}, content: "var _ = 1\n"},
-			[]string{"func (e F[T]) Key()", "type D[T any] int\n", "func (d D[T]) Name()", "var _ = 1\n"}, []string{"E[T]"}, "",
+			[]string{"func (e F[T]) Key()", "type D[T any] int\n", "func (d D[T]) Name()", "var _ = 1\n"},
+			[]string{"E[T]"},
+			"",
 		},
 		"no such function": {replacement{without: "func (x X) "}, nil, nil, `no function begins with "func (x X) "`},
 		"no such text":     {replacement{instead: [][2]string{{"X[T]", ""}}}, nil, nil, `no text "X[T]"`},

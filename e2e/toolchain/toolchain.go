@@ -55,7 +55,7 @@ func EnsureAll(ctx context.Context, log io.Writer, names []string, jobs ...Job) 
 			missing = append(missing, Job{name, b.ensure})
 		}
 	}
-	all := append(missing, jobs...)
+	all := slices.Concat(missing, jobs)
 	for i, job := range all {
 		if err := job.Do(ctx, log, numbered(i+1, len(all), job.Name)); err != nil {
 			return nil, fmt.Errorf("build %s: %w", job.Name, err)
@@ -137,8 +137,8 @@ func newBuild(ctx context.Context, s set, source, cache string) (*build, error) 
 	return &build{set: s, source: source, dir: filepath.Join(cache, s.name+"-"+key(inputs...)), ldflags: ldflags}, nil
 }
 
-// CompileFlags are those of every build that the demo waits for, the Makefile's included: with the same flags go compiles a package
-// once for all programs. Without the debug information, which the linker would throw away, compiling takes an eighth less.
+// CompileFlags are those of every build that the demo waits for, the Makefile's included: with the same flags go compiles a
+// package once for all programs. Without debug information, which the linker would drop, compiling takes an eighth less.
 const CompileFlags = "-trimpath -gcflags=all=-dwarf=false"
 
 // buildVariables make the programs static and keep an enclosing workspace from changing what is built.
@@ -198,7 +198,8 @@ func (b *build) compile(ctx context.Context, log io.Writer, label, dir string) (
 	args := slices.Concat([]string{"build", "-v"}, flags, b.arguments(b.ldflags, dir))
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir, command.Env = b.source, buildEnv()
-	if err := Watch(ctx, log, label, command, append(flags, append([]string{"-tags", b.buildTags()}, b.packages()...)...)); err != nil {
+	what := slices.Concat(flags, []string{"-tags", b.buildTags()}, b.packages())
+	if err := Watch(ctx, log, label, command, what); err != nil {
 		return err
 	}
 	for _, name := range b.names {

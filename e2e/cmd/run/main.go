@@ -23,7 +23,7 @@ func main() {
 	program, err := build(ctx, os.Args[1:])
 	stop()
 	if err == nil {
-		err = syscall.Exec(program, append([]string{program}, os.Args[2:]...), os.Environ()) //nolint:gosec // it was built here
+		err = syscall.Exec(program, append([]string{program}, os.Args[2:]...), os.Environ())
 	}
 	fmt.Fprintln(os.Stderr, "run:", err)
 	os.Exit(1)
