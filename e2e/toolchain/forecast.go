@@ -10,7 +10,7 @@ import (
 // forecast is how far a `go build` is, as told by the names that it prints: that of each package whose compilation begins, but
 // none of those that its cache holds.
 type forecast struct {
-	// sizes of the sources of the packages that were not in the cache. Empty as long as that is not known.
+	// sizes of the sources of the packages that were not in the cache; nil as long as that is not known.
 	sizes map[string]int64
 	named map[string]bool
 	// loaded is how many modules were downloaded.
@@ -41,9 +41,12 @@ func (f *forecast) tell(now time.Time) string {
 		if f.loaded > 0 {
 			return "modules downloaded: " + thousands(f.loaded)
 		}
+		if f.sizes != nil && len(f.sizes) == 0 {
+			return "linking"
+		}
 		return "looking for what has to be compiled"
 	}
-	if len(f.sizes) == 0 {
+	if f.sizes == nil {
 		return "packages compiled: " + thousands(len(f.named))
 	}
 	// What was compiled before the cache was asked is not in sizes.
@@ -57,7 +60,7 @@ func (f *forecast) tell(now time.Time) string {
 		}
 	}
 	if len(f.named) == all {
-		return thousands(all) + " packages, linking"
+		return "linking"
 	}
 	text := thousands(len(f.named)) + " of " + thousands(all) + " packages"
 	if left, ok := timeLeft(done, total, now.Sub(f.began)); ok {

@@ -25,6 +25,7 @@ func TestForecastTellsHowFarTheBuildIs(t *testing.T) {
 		"before go list has told": {
 			nil, []example{{1, "std/small"}}, 60, "packages compiled: 1",
 		},
+		"all is in the cache":       {map[string]int64{}, nil, 10, "linking"},
 		"too early for an estimate": {sizes, []example{{1, "std/small"}}, 15, "1 of 3 packages"},
 		"too little for an estimate": {
 			map[string]int64{"a": 1, "b": 99}, []example{{1, "a"}}, 120, "1 of 2 packages",
@@ -39,7 +40,7 @@ func TestForecastTellsHowFarTheBuildIs(t *testing.T) {
 		},
 		"named twice": {sizes, []example{{0, "std/small"}, {0, "std/small"}}, 10, "1 of 3 packages"},
 		"all are compiled": {
-			sizes, []example{{0, "std/small"}, {1, "std/big"}, {2, "example.org/app"}}, 60, "3 packages, linking",
+			sizes, []example{{0, "std/small"}, {1, "std/big"}, {2, "example.org/app"}}, 60, "linking",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
