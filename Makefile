@@ -7,6 +7,12 @@ MAKEFLAGS += --no-print-directory
 OUT     := $(CURDIR)/.out
 VERSION ?= dev
 IMAGE   ?= agentlet/agentlet:$(VERSION)
+# COMPILE are the flags of all that the demo builds, those of e2e/toolchain: what has the same is compiled once. The debug
+# information that they leave out is what -s -w throws away.
+COMPILE := -trimpath -gcflags=all=-dwarf=false
+GO      := CGO_ENABLED=0 go
+# VERBOSE=-v prints the packages as they are compiled.
+VERBOSE ?=
 LDFLAGS := -s -w -X github.com/agentlet/agentlet/internal/version.Version=$(VERSION)
 # RUN chooses scenarios by a regular expression.
 RUN     ?= .
@@ -23,11 +29,11 @@ help: ## Show this help
 .PHONY: build
 build: ## Build the programs into .out/bin
 	@mkdir -p $(OUT)/bin
-	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/bin/ ./cmd/agentlet ./cmd/agentlet-webhook ./cmd/kubectl-agentlet
+	@$(GO) build $(VERBOSE) $(COMPILE) -ldflags '$(LDFLAGS)' -o $(OUT)/bin/ ./cmd/agentlet ./cmd/agentlet-webhook ./cmd/kubectl-agentlet
 
 .PHONY: image
 image: build ## Build the image as a tarball, .out/image.tar, without a registry
-	@cd e2e && go run ./cmd/image -o $(OUT)/image.tar -tag $(IMAGE) \
+	@cd e2e && $(GO) run $(COMPILE) ./cmd/image -o $(OUT)/image.tar -tag $(IMAGE) \
 		-file /agentlet=$(OUT)/bin/agentlet -file /agentlet-webhook=$(OUT)/bin/agentlet-webhook
 	@echo "$(OUT)/image.tar holds $(IMAGE)"
 
@@ -38,11 +44,11 @@ release: ## Make a release in dist/, twice, and compare: make release VERSION=1.
 
 .PHONY: demo
 demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load; CONSUL=in-cluster: Consul in pods
-	@cd e2e && AGENTLET_CONSUL='$(CONSUL)' go run ./cmd/demo up
+	@cd e2e && AGENTLET_CONSUL='$(CONSUL)' $(GO) run $(COMPILE) ./cmd/run ./cmd/demo up
 
 .PHONY: demo-down
 demo-down: ## End the demo
-	@cd e2e && go run ./cmd/demo down
+	@cd e2e && $(GO) run $(COMPILE) ./cmd/run ./cmd/demo down
 
 .PHONY: test
 test: ## Lint, unit, race, integration and the scenarios that are not long (CI runs exactly this)

@@ -200,12 +200,3 @@ func ConsulClient(address string) (*api.Client, error) {
 
 // Kubectl is the path of kubectl; it needs --kubeconfig.
 func (c *Cluster) Kubectl() string { return c.tools.Program(toolchain.Kubernetes, "kubectl") }
-
-// Helm is the path of helm, which is built first when the cache has none.
-func (c *Cluster) Helm(ctx context.Context, log io.Writer) (string, error) {
-	tools, err := toolchain.Ensure(ctx, log, toolchain.Helm)
-	if err != nil {
-		return "", err
-	}
-	return tools.Program(toolchain.Helm, "helm"), nil
-}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -43,7 +44,8 @@ func BuildImage(ctx context.Context, dir, pkg, reference, tarball string) (err e
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
 	program := filepath.Join(temporary, filepath.Base(pkg))
-	err = run(ctx, "env", "CGO_ENABLED=0", "go", "build", "-C", dir, "-trimpath", "-ldflags=-s -w", "-o", program, pkg)
+	args := append([]string{"CGO_ENABLED=0", "go", "build", "-C", dir}, strings.Fields(toolchain.CompileFlags)...)
+	err = run(ctx, "env", append(args, "-ldflags=-s -w", "-o", program, pkg)...)
 	if err != nil {
 		return fmt.Errorf("compile %s: %w", pkg, err)
 	}

@@ -104,6 +104,16 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
+	// All at once, before anything is started, so that it is told how much there is to build.
+	sets := []string{toolchain.Kubernetes, toolchain.Consul, toolchain.Helm}
+	if options.Kubernetes != "" && options.Kubernetes != toolchain.Kubernetes {
+		sets = append(sets, options.Kubernetes)
+	}
+	tools, err := toolchain.EnsureAll(ctx, log, sets, toolchain.Job{Name: "image", Do: env.buildImage})
+	if err != nil {
+		return nil, err
+	}
+	env.Helm = tools.Program(toolchain.Helm, "helm")
 	env.Cluster, err = cluster.Up(ctx, options)
 	if errors.Is(err, cluster.ErrOtherOptions) { // nobody uses it: we have the lock
 		if err := cluster.Down(ctx, options.Name, log); err != nil {
@@ -120,15 +130,11 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	if env.Consul, err = cluster.ConsulClient(env.ConsulAddr()); err != nil {
 		return nil, err
 	}
-	if env.Helm, err = env.Cluster.Helm(ctx, log); err != nil {
-		return nil, err
-	}
 	type step struct {
 		name string
 		do   func(context.Context) error
 	}
 	steps := []step{
-		{"build the image", env.buildImage},
 		{"load the images", env.loadImages},
 		{"install the chart", func(ctx context.Context) error {
 			return errors.Join(env.clearPendingRelease(ctx), env.Install(ctx, values...))
@@ -148,8 +154,11 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	return env, nil
 }
 
-func (e *Env) buildImage(ctx context.Context) error {
-	return e.Command(ctx, "make", "-C", e.Root, "image")
+func (e *Env) buildImage(ctx context.Context, log io.Writer, label string) error {
+	command := exec.CommandContext(ctx, "make", "-C", e.Root, "image", "VERBOSE=-v")
+	command.Env = append(os.Environ(), "MAKEFLAGS=", "MFLAGS=", "CGO_ENABLED=0")
+	command.Dir = e.Root
+	return toolchain.Watch(ctx, log, label, command, append(strings.Fields(toolchain.CompileFlags), "./cmd/..."))
 }
 
 func (e *Env) loadImages(ctx context.Context) error {

@@ -1,31 +1,37 @@
 package toolchain
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 )
 
-// A terminal's line is rewritten each second; a log gets a line often enough that nobody takes the build for hung.
+// What is over before firstShown is not worth a line. Then a terminal's line is rewritten each second; a log gets a line often
+// enough that nobody takes the build for hung.
 const (
+	firstShown       = 3 * time.Second
 	terminalInterval = time.Second
 	logInterval      = 30 * time.Second
 )
 
-// progress tells how long something has been going on.
+// progress shows how far something is, from its beginning to its end.
 type progress struct {
 	log      io.Writer
-	what     string
+	label    string
+	tell     func(now time.Time) string
 	terminal bool
 	start    time.Time
+	shown    bool
 	end      chan struct{}
 	ended    chan struct{}
 }
 
-func startProgress(log io.Writer, what string) *progress {
+func startProgress(log io.Writer, label string, tell func(now time.Time) string) *progress {
 	p := &progress{
-		log: log, what: what, terminal: isTerminal(log), start: time.Now(),
+		log: log, label: label, tell: tell, terminal: isTerminal(log), start: time.Now(),
 		end: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go p.run()
@@ -38,36 +44,39 @@ func (p *progress) run() {
 	if p.terminal {
 		interval = terminalInterval
 	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	p.print("")
+	timer := time.NewTimer(firstShown)
+	defer timer.Stop()
 	for {
 		select {
 		case <-p.end:
 			return
-		case <-ticker.C:
-			p.print("")
+		case now := <-timer.C:
+			p.print(p.tell(now))
+			timer.Reset(interval)
 		}
 	}
 }
 
-// stop ends the display with an outcome.
+// stop ends the display with an outcome, if there was anything to see.
 func (p *progress) stop(outcome string) {
 	close(p.end)
 	<-p.ended
-	p.print(" " + outcome + "\n")
+	if p.shown {
+		p.print(fmt.Sprintf("%s after %s", outcome, time.Since(p.start).Round(time.Second)))
+	}
+	if p.shown && p.terminal {
+		fmt.Fprintln(p.log)
+	}
 }
 
-func (p *progress) print(suffix string) {
-	line := fmt.Sprintf("%s … %s%s", p.what, time.Since(p.start).Round(time.Second), suffix)
+func (p *progress) print(state string) {
+	p.shown = true
+	line := p.label + ": " + state
 	if p.terminal {
 		fmt.Fprint(p.log, "\r\x1b[K"+line)
 		return
 	}
-	if suffix == "" {
-		line += "\n"
-	}
-	fmt.Fprint(p.log, line)
+	fmt.Fprintln(p.log, line)
 }
 
 func isTerminal(w io.Writer) bool {
@@ -77,6 +86,39 @@ func isTerminal(w io.Writer) bool {
 	}
 	info, err := file.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// lines calls hear with each line that is written, and keeps for the error what hear doesn't take. It is safe for
+// concurrent use.
+type lines struct {
+	hear func(line string) bool
+
+	mu      sync.Mutex
+	partial []byte
+	rest    tail
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.partial = append(l.partial, p...)
+	for {
+		line, rest, found := bytes.Cut(l.partial, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		if !l.hear(string(line)) {
+			_, _ = l.rest.Write(append(line, '\n'))
+		}
+		l.partial = rest
+	}
+}
+
+// String is what hear didn't take.
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rest.String() + string(l.partial)
 }
 
 // tail keeps the last limit bytes that were written to it.

@@ -31,6 +31,10 @@ type set struct {
 	versionOf string
 	// tags of the build, beside tools.
 	tags []string
+	// names under which the only program is called: hard links to it, which its main tells apart.
+	names []string
+	// replaced are files of dependencies that are compiled in another version, so that less has to be compiled.
+	replaced []replacement
 }
 
 type program struct{ name, pkg string }
@@ -45,16 +49,12 @@ func (s set) own() bool {
 
 var sets = []set{
 	{
-		name: Kubernetes,
-		programs: []program{
-			{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
-			{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
-			{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"},
-			{"kubelet", "k8s.io/kubernetes/cmd/kubelet"},
-			{"kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"},
-			{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
-			{"etcd", "go.etcd.io/etcd/server/v3"},
+		name:     Kubernetes,
+		programs: []program{{"kubernetes", ownMain}},
+		names: []string{
+			"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl", "etcd",
 		},
+		replaced:  smallerKubernetes(),
 		versionOf: "k8s.io/kubernetes",
 	},
 	{
@@ -68,8 +68,8 @@ var sets = []set{
 		},
 		versionOf: "k8s.io/kubernetes",
 	},
-	{name: Consul, programs: []program{{"consul", "github.com/hashicorp/consul"}}},
-	{name: Helm, programs: []program{{"helm", "helm.sh/helm/v4/cmd/helm"}}},
+	{name: Consul, programs: []program{{"consul", "github.com/hashicorp/consul"}}, replaced: smallerConsul()},
+	{name: Helm, programs: []program{{"helm", "helm.sh/helm/v4/cmd/helm"}}, replaced: smallerClient()},
 	{name: HelmUnittest, programs: []program{
 		{"helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"},
 	}},
@@ -132,22 +132,24 @@ func requiredVersion(goMod []byte, module string) (string, error) {
 	return string(match[1]), nil
 }
 
-// builds are the arguments of the `go build` calls: packages whose last element names the program go together, which
-// lets the linker runs share one loading of the packages; the others need a call with the program's name each.
-func (s set) builds(ldflags, dir string) [][]string {
-	tags := strings.Join(append([]string{"tools"}, s.tags...), ",")
-	common := []string{"build", "-tags", tags, "-ldflags", ldflags, "-o"}
-	together := append(slices.Clone(common), dir+"/")
-	alone := [][]string{}
+// arguments are what `go build` is told: several packages go together, so that what they share is loaded once. Each is
+// then the last element of its package's path.
+func (s set) arguments(ldflags, dir string) []string {
+	args := []string{"-tags", s.buildTags(), "-ldflags", ldflags, "-o"}
+	if len(s.programs) == 1 {
+		args = append(args, path.Join(dir, s.programs[0].name))
+	} else {
+		args = append(args, dir+"/")
+	}
+	return append(args, s.packages()...)
+}
+
+func (s set) buildTags() string { return strings.Join(append([]string{"tools"}, s.tags...), ",") }
+
+func (s set) packages() []string {
+	packages := make([]string, 0, len(s.programs))
 	for _, p := range s.programs {
-		if path.Base(p.pkg) == p.name {
-			together = append(together, p.pkg)
-		} else {
-			alone = append(alone, append(slices.Clone(common), path.Join(dir, p.name), p.pkg))
-		}
+		packages = append(packages, p.pkg)
 	}
-	if len(together) == len(common)+1 {
-		return alone
-	}
-	return append([][]string{together}, alone...)
+	return packages
 }

@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"github.com/agentlet/agentlet/e2e/internal/filelock"
 )
@@ -21,10 +21,21 @@ type Tools map[string]string
 // Program is the path of a program of a tool set.
 func (t Tools) Program(set, program string) string { return filepath.Join(t[set], program) }
 
+// Job is something that is built after tool sets, and numbered with them. The label says which of all it is.
+type Job struct {
+	Name string
+	Do   func(ctx context.Context, log io.Writer, label string) error
+}
+
 // Ensure returns the folders of the named tool sets and builds those that the cache doesn't hold, one after the
 // other. What is returned is complete: a folder appears in the cache only once all its programs are built. Progress
 // goes to log.
 func Ensure(ctx context.Context, log io.Writer, names ...string) (Tools, error) {
+	return EnsureAll(ctx, log, names)
+}
+
+// EnsureAll does what Ensure does, and the jobs after it.
+func EnsureAll(ctx context.Context, log io.Writer, names []string, jobs ...Job) (Tools, error) {
 	source, err := SourceRoot()
 	if err != nil {
 		return nil, err
@@ -33,18 +44,32 @@ func Ensure(ctx context.Context, log io.Writer, names ...string) (Tools, error) 
 	if err != nil {
 		return nil, err
 	}
-	tools := Tools{}
+	tools, missing := Tools{}, []Job{}
 	for _, name := range names {
 		b, err := prepare(ctx, source, cache, name)
 		if err != nil {
 			return nil, err
 		}
-		if err := b.ensure(ctx, log); err != nil {
-			return nil, fmt.Errorf("build %s: %w", name, err)
-		}
 		tools[name] = b.dir
+		if !b.cached() {
+			missing = append(missing, Job{name, b.ensure})
+		}
+	}
+	all := slices.Concat(missing, jobs)
+	for i, job := range all {
+		if err := job.Do(ctx, log, numbered(i+1, len(all), job.Name)); err != nil {
+			return nil, fmt.Errorf("build %s: %w", job.Name, err)
+		}
 	}
 	return tools, nil
+}
+
+// numbered says which of several builds one is.
+func numbered(n, of int, name string) string {
+	if of == 1 {
+		return name
+	}
+	return fmt.Sprintf("[%d/%d] %s", n, of, name)
 }
 
 // Built returns the folder of a tool set if the cache holds it, and builds nothing.
@@ -107,13 +132,17 @@ func newBuild(ctx context.Context, s set, source, cache string) (*build, error) 
 	if err != nil {
 		return nil, fmt.Errorf("ask for go version: %w", err)
 	}
-	flags := fmt.Sprint(s.builds(ldflags, ""), buildVariables)
+	flags := fmt.Sprint(s.arguments(ldflags, ""), s.names, s.replaced, buildVariables)
 	inputs = append(inputs, goEnv, []byte(flags))
 	return &build{set: s, source: source, dir: filepath.Join(cache, s.name+"-"+key(inputs...)), ldflags: ldflags}, nil
 }
 
+// CompileFlags are those of every build that the demo waits for, the Makefile's included: with the same flags go compiles a
+// package once for all programs. Without debug information, which the linker would drop, compiling takes an eighth less.
+const CompileFlags = "-trimpath -gcflags=all=-dwarf=false"
+
 // buildVariables make the programs static and keep an enclosing workspace from changing what is built.
-var buildVariables = []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-buildvcs=false -mod=readonly"}
+var buildVariables = []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-buildvcs=false -mod=readonly " + CompileFlags}
 
 func buildEnv() []string { return append(os.Environ(), buildVariables...) }
 
@@ -124,7 +153,7 @@ func (b *build) cached() bool {
 
 // ensure builds under a lock that all tool sets share: two such builds at once would only fight over memory and
 // processors.
-func (b *build) ensure(ctx context.Context, log io.Writer) (err error) {
+func (b *build) ensure(ctx context.Context, log io.Writer, label string) (err error) {
 	if b.cached() {
 		return nil
 	}
@@ -147,7 +176,7 @@ func (b *build) ensure(ctx context.Context, log io.Writer) (err error) {
 	if err := os.Mkdir(temporary, 0o755); err != nil {
 		return fmt.Errorf("create folder: %w", err)
 	}
-	if err := b.compile(ctx, log, temporary); err != nil {
+	if err := b.compile(ctx, log, label, temporary); err != nil {
 		return err
 	}
 	if err := os.Rename(temporary, b.dir); err != nil {
@@ -156,25 +185,27 @@ func (b *build) ensure(ctx context.Context, log io.Writer) (err error) {
 	return nil
 }
 
-func (b *build) compile(ctx context.Context, log io.Writer, dir string) error {
-	programs := "1 program"
-	if n := len(b.programs); n > 1 {
-		programs = fmt.Sprintf("%d programs", n)
+func (b *build) compile(ctx context.Context, log io.Writer, label, dir string) (err error) {
+	temporary, err := os.MkdirTemp("", "tools-")
+	if err != nil {
+		return fmt.Errorf("make temporary folder: %w", err)
 	}
-	progress := startProgress(log, fmt.Sprintf("building %s (%s)", b.name, programs))
-	for _, args := range b.builds(b.ldflags, dir) {
-		output := &tail{limit: 4096}
-		command := exec.CommandContext(ctx, "go", args...)
-		command.Dir, command.Env = b.source, buildEnv()
-		command.Stdout, command.Stderr = output, output
-		if err := command.Run(); err != nil {
-			progress.stop("failed")
-			if ctx.Err() != nil {
-				err = ctx.Err()
-			}
-			return fmt.Errorf("go build: %w\n%s", err, strings.TrimSpace(output.String()))
+	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
+	flags, err := b.replaceFiles(ctx, temporary)
+	if err != nil {
+		return err
+	}
+	args := slices.Concat([]string{"build", "-v"}, flags, b.arguments(b.ldflags, dir))
+	command := exec.CommandContext(ctx, "go", args...)
+	command.Dir, command.Env = b.source, buildEnv()
+	what := slices.Concat(flags, []string{"-tags", b.buildTags()}, b.packages())
+	if err := Watch(ctx, log, label, command, what); err != nil {
+		return err
+	}
+	for _, name := range b.names {
+		if err := os.Link(filepath.Join(dir, b.programs[0].name), filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("name a program: %w", err)
 		}
 	}
-	progress.stop("done")
 	return nil
 }
