@@ -149,6 +149,7 @@ func scripted() []happening {
 				pod.Status.Conditions, p.open, p.taken = []corev1.PodCondition{foreign()}, false, p.version
 			})
 		}},
+		{"opted out", annotate("inject", "false")},
 	}
 }
 
@@ -332,7 +333,7 @@ func (p *play) write(c corev1.PodCondition) (version string) {
 	switch {
 	case was && !open && !p.mayClose(contract.Reason(c.Reason)):
 		p.violated(fmt.Sprintf("an open gate closed: %s %s", c.Reason, c.Message))
-	case !was && known && open && !p.mayOpen():
+	case !was && known && open && !p.mayOpen() && !p.mayOpenUnserved(contract.Reason(c.Reason)):
 		p.violated("the gate opened before the catalog had the instances as they should be: " + c.Message)
 	}
 	time.Sleep(lag)
@@ -358,6 +359,11 @@ func (p *play) mayOpen() bool {
 			return !p.shownPassing(want.ID, want.Fingerprint())
 		})
 	})
+}
+
+// mayOpenUnserved reports whether a gate may open now for this reason without Consul: of a pod that opts out.
+func (p *play) mayOpenUnserved(why contract.Reason) bool {
+	return why == contract.OptedOut && slices.ContainsFunc(p.current(), func(d delivery) bool { return registration.OptedOut(d.pod) })
 }
 
 // mayClose reports whether an open gate may close for this reason: at the end, or under the continuous policy when the
@@ -395,7 +401,7 @@ func perform(steps []step) (problem string) {
 	time.Sleep(2 * changeEvery)
 	bounded, enough := context.WithTimeout(ctx, 3*time.Second)
 	defer enough()
-	if _, err := p.registrar.Override(bounded, resume()); err != nil {
+	if _, err := p.registrar.Override(bounded, resume()); err != nil && !registration.OptedOut(p.now()) {
 		return "the maintenance can't be ended: " + err.Error()
 	}
 	// What is registered reaches the catalog without a full sync; a health that changed meanwhile may wait for one.
@@ -440,6 +446,9 @@ func (p *play) converged(isReady bool) (problems []string) {
 		problems = append(problems, fmt.Sprintf("without faults, these fail: %v", failing))
 	}
 	wanted := map[string]Definition{}
+	if registration.OptedOut(pod) {
+		reg.Services = nil
+	}
 	for _, d := range define(testIdentity, pod.Status.PodIP, "", reg) {
 		wanted[d.ID] = d
 	}

@@ -110,7 +110,7 @@ var keys = []Key{
 		Name:  InjectLabel,
 		Where: "pod label or annotation",
 		Form:  `"` + InjectDisabled + `"`,
-		Doc:   "opts one pod out; disabled, off and no do, too",
+		Doc:   "opts one pod out, as disabled, off and no do; one that runs is deregistered, and its gate opens",
 	},
 	{Name: ServiceNames, Where: podAnnotation, Form: "comma-separated service names", Doc: "the Consul services of this pod"},
 	{
@@ -213,7 +213,7 @@ var keys = []Key{
 		Where:   podAnnotation,
 		Form:    "auto, container or sidecar",
 		Default: string(PlacementAuto),
-		Doc:     "where the agentlet runs: container makes it the last of the pod's containers; sidecar a native sidecar, which starts before all others and keeps the kubelet two seconds longer from calling the pod Ready; auto is container where restartPolicy is Always and the pod has no injected mesh proxy, and else sidecar, so that a Job's pod can end",
+		Doc:     "where the agentlet runs: container makes it the last of the pod's containers; sidecar a native sidecar, which starts before all others and keeps the kubelet two seconds longer from calling the pod Ready; auto is sidecar for pods that may end by themselves, with a mesh proxy, or with gate registered, which opens before the application starts then, and else container",
 	},
 	{
 		Name:    DrainDelay,

@@ -25,8 +25,10 @@ func (r *reader) place(reg *Registration) {
 	if s.Placement == contract.PlacementContainer && needs != "" && !v.inherited {
 		r.add(field.Invalid(annotation(v.found), string(s.Placement), "must be auto or sidecar: "+needs))
 	}
+	// A gate that waits for the registration alone is open before an application that is ready at once: the sidecar was first.
+	better := s.Placement == contract.PlacementAuto && s.Gate == contract.GateRegistered
 	switch {
-	case s.Placement == contract.PlacementSidecar, needs != "":
+	case s.Placement == contract.PlacementSidecar, needs != "", better:
 		s.Placement = contract.PlacementSidecar
 	default:
 		s.Placement = contract.PlacementContainer

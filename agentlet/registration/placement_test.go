@@ -15,6 +15,7 @@ func TestPlacement(t *testing.T) {
 	const meshed = "- {name: web, port: 8080, connect: {sidecar_service: {}}}"
 	for name, test := range map[string]struct {
 		annotation, def string
+		gate            string
 		policy          corev1.RestartPolicy
 		services        string
 		want            contract.PlacementMode
@@ -27,6 +28,8 @@ func TestPlacement(t *testing.T) {
 		"Never, the installation's container": {policy: corev1.RestartPolicyNever, def: "container", want: contract.PlacementSidecar},
 		"Never, the pod's sidecar":            {policy: corev1.RestartPolicyNever, annotation: "sidecar", want: contract.PlacementSidecar},
 		"Never, the pod's container":          {policy: corev1.RestartPolicyNever, annotation: "container", says: "restartPolicy Never"},
+		"gate registered":                     {gate: "registered", want: contract.PlacementSidecar},
+		"gate registered, a container":        {gate: "registered", annotation: "container", want: contract.PlacementContainer},
 		"a mesh proxy":                        {services: meshed, want: contract.PlacementSidecar},
 		"a mesh proxy, a container":           {services: meshed, annotation: "container", says: "mesh proxy"},
 	} {
@@ -37,6 +40,9 @@ func TestPlacement(t *testing.T) {
 			}
 			if test.annotation != "" {
 				pod.Annotations[contract.Placement] = test.annotation
+			}
+			if test.gate != "" {
+				pod.Annotations[contract.Gate] = test.gate
 			}
 			defaults := Defaults{}
 			if test.def != "" {

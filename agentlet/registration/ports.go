@@ -105,7 +105,7 @@ func (l *linter) lintDefaultPort() {
 	if of == "" || len(others) == 0 {
 		return
 	}
-	path := annotation(contract.ServicePort)
+	path := annotation(contract.ServiceNames)
 	if _, structured := l.pod.Annotations[contract.Services]; structured {
 		path = annotation(contract.Services)
 	}

@@ -2,6 +2,7 @@ package registration
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,6 +65,11 @@ func TestWarningOfADefaultPort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, warnings := mustParse(t, c.pod, nil)
 			wantWarnings(t, warnings, c.want...)
+			for _, w := range warnings {
+				if !strings.HasPrefix(w.Field, "metadata.annotations[agentlet.dev/service") || strings.Contains(w.Field, "port") {
+					t.Errorf("it is about %s, which the pod doesn't have", w.Field)
+				}
+			}
 		})
 	}
 }

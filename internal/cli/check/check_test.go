@@ -420,6 +420,7 @@ func TestRun(t *testing.T) {
 		"ended":                   {func(w *world) { w.add("done", bare, func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }) }, OK, "pods", "pods with an agentlet: 1", ""},
 		"closed for long":         {func(w *world) { w.add("shut", closed(contract.ConsulUnreachable, time.Hour)) }, Fail, "gates", "closed for 1h0m0s: ConsulUnreachable: because", "kubectl -n shop logs shut -c agentlet"},
 		"closed a moment ago":     {func(w *world) { w.add("shut", closed(contract.ConsulUnreachable, time.Second)) }, OK, "gates", "1 of 2 gates are open", ""},
+		"a copy":                  {func(w *world) { w.add("shut", closed(contract.CopiedPod, time.Hour)) }, Warn, "gates", "CopiedPod", "get pod shut"},
 		"the application's fault": {func(w *world) { w.add("shut", closed(contract.ContainersNotReady, time.Hour)) }, Warn, "gates", "ContainersNotReady", "describe pod shut"},
 		"never written":           {func(w *world) { w.add("new", func(p *corev1.Pod) { p.Status.Conditions = nil }) }, Fail, "gates", "has not written the gate for 1h0m0s", "logs new -c agentlet"},
 		"a gate without agentlet": {func(w *world) {

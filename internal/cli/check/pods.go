@@ -259,6 +259,9 @@ func (r *run) closed(pod *corev1.Pod, gate *corev1.PodCondition) {
 		remedy = remedies[contract.Starting]
 	}
 	remedy = fmt.Sprintf(remedy, pod.Namespace, pod.Name)
+	if reason == contract.CopiedPod {
+		level = Warn // as is right for a copy that is there to be looked into
+	}
 	if reason == contract.ContainersNotReady {
 		level = Warn // Agentlet does what it should
 		if waiting := apiproxy.ContainerWaits(pod); waiting != nil {

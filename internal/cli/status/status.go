@@ -119,6 +119,11 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 	if row.Reason == "" && row.Gate != "off" {
 		row.Reason = status.Gate.Reason
 	}
+	if reason := status.Gate.Reason; reason == contract.OptedOut || reason == contract.CopiedPod {
+		row.Reason = reason // nothing is registered, and that is as it should be
+		row.Drift = strings.Join(failing(status), "; ")
+		return []Row{row}
+	}
 	if len(status.Services) == 0 {
 		row.Drift = "the agentlet knows no service yet: " + status.Phase
 		return []Row{row}
@@ -211,9 +216,7 @@ func drift(pod *corev1.Pod, status *contract.Status, service *contract.ServiceSt
 		found = append(found, "not ready, but passing in Consul")
 	}
 	if len(status.Failing) > 0 {
-		for what, why := range status.Failing {
-			found = append(found, what+": "+why)
-		}
+		found = append(found, failing(status)...)
 		slices.Sort(found)
 	}
 	if status.Maintenance != "" {
@@ -223,4 +226,13 @@ func drift(pod *corev1.Pod, status *contract.Status, service *contract.ServiceSt
 		found = append(found, "errors in changed annotations: "+status.Errors)
 	}
 	return strings.Join(found, "; ")
+}
+
+// failing is what an agentlet tries again, and why.
+func failing(status *contract.Status) (found []string) {
+	for what, why := range status.Failing {
+		found = append(found, what+": "+why)
+	}
+	slices.Sort(found)
+	return found
 }

@@ -182,6 +182,20 @@ func TestReadAndWrite(t *testing.T) {
 	golden.Check(t, "testdata/table.txt", out.String())
 }
 
+// TestUnserved holds that a pod which is not registered on purpose is not shown as one that drifts, unless it can't be taken out.
+func TestUnserved(t *testing.T) {
+	for _, reason := range []contract.Reason{contract.OptedOut, contract.CopiedPod} {
+		status := of()
+		status.Gate.Reason = reason
+		stuck := *status
+		stuck.Failing = map[string]string{"registration web": "500"}
+		rows, err := Read(t.Context(), config(fake.NewClientset(pod("shop", "a", true, ""), pod("shop", "b", true, "")), agentlets{"a": status, "b": &stuck}, ""))
+		if err != nil || len(rows) != 2 || rows[0].Reason != reason || rows[0].Drift != "" || rows[1].Drift != "registration web: 500" {
+			t.Errorf("%s: %+v, %v", reason, rows, err)
+		}
+	}
+}
+
 func TestSame(t *testing.T) {
 	row := Row{Pod: "web", Consul: "passing", CatalogAge: "1s", CatalogReadAt: new(now), OpenedSeconds: new(int64(7))}
 	for name, test := range map[string]struct {
