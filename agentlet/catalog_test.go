@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/bench"
 )
 
 // TestReadsBackOffFromChangesOfOtherPods has the catalog change hundreds of times while a pod waits for its own check.
@@ -45,6 +46,17 @@ func TestFollowerBacksOffFurther(t *testing.T) {
 		after(readBackoffMaxIdle + 500*time.Millisecond)
 		w.expectGate(t, "ten seconds after the loss", gateClosed, contract.CatalogLost)
 	})
+}
+
+// TestFollowPause holds the figure that the plan for large clusters is computed from.
+func TestFollowPause(t *testing.T) {
+	pause := readBackoff(100, readCatalog{wait: idleWait}.longestPause())
+	if mean := pause * 3 / 4; mean != bench.FollowPause { // the jitter takes up to half of it
+		t.Errorf("a mean pause of %s, want %s", mean, bench.FollowPause)
+	}
+	if pause := readBackoff(100, readCatalog{wait: waitMax}.longestPause()); pause != readBackoffMax {
+		t.Errorf("a pause of %s where something waits, want %s", pause, readBackoffMax)
+	}
 }
 
 // TestFailingAnswerIsKept: an answer of a check whose generated parts alone differ is no change, or each would be written.

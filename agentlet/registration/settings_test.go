@@ -36,7 +36,9 @@ func TestSettings(t *testing.T) {
 		"the contract's defaults": {},
 		"the installation's": {
 			defaults: Defaults{"drain-delay": "7s", "gate": "registered"},
-			change:   func(s *Settings) { s.DrainDelay, s.Gate = 7*time.Second, contract.GateRegistered },
+			change: func(s *Settings) {
+				s.DrainDelay, s.Gate, s.Placement = 7*time.Second, contract.GateRegistered, contract.PlacementSidecar
+			},
 		},
 		"the pod's before them": {
 			annotations: annotations{"drain-delay": "0s"}, defaults: Defaults{"drain-delay": "7s"},

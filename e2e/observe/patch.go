@@ -21,7 +21,8 @@ func PatchGate(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod
 		return 0, err
 	}
 	began := time.Now()
-	_, err = client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+	_, err = client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{},
+		"status")
 	return time.Since(began), err
 }
 

@@ -71,11 +71,8 @@ func (p *singles) await(uid string, stations ...observe.Station) observe.Life {
 	return life
 }
 
-// Single pods of each variant are started so often, the application ready so long after its start.
-const (
-	startRepeats = 11
-	startAfter   = 2 * time.Second
-)
+// startRepeats is how often single pods of each variant are started.
+const startRepeats = 11
 
 // startVariants are annotations by the figure's name. The default is what a pod gets that says nothing.
 var startVariants = map[string][]string{
@@ -85,15 +82,21 @@ var startVariants = map[string][]string{
 	"registered": {"gate", "registered"},
 }
 
-// startPeriods are periods of the readiness probe, and what they add to a figure's name.
-var startPeriods = []struct {
-	period time.Duration
-	suffix string
-}{{time.Second, ""}, {10 * time.Second, "_10s"}}
+// startCases are periods of the readiness probe, how long after its start the application is ready, and what both add to a
+// figure's name.
+var startCases = []struct {
+	name          string
+	period, after time.Duration
+	suffix        string
+}{
+	{"1s", time.Second, 2 * time.Second, ""},
+	{"10s", 10 * time.Second, 2 * time.Second, "_10s"},
+	{"at_once", time.Second, 0, "_at_once"},
+}
 
 func TestBenchStart(t *testing.T) {
-	for _, c := range startPeriods {
-		t.Run(c.period.String(), func(t *testing.T) {
+	for _, c := range startCases {
+		t.Run(c.name, func(t *testing.T) {
 			s := scenario.New(t, scenario.Bench())
 			took := map[string][]float64{}
 			var pods *singles
@@ -107,7 +110,7 @@ func TestBenchStart(t *testing.T) {
 						s.Pause(time.Duration(round) * time.Second / (startRepeats + 1))
 						template := pinned(s, pods.node, startVariants[name]...)
 						template.Annotations[contract.DrainDelay] = "0s" // for the time between two pods alone
-						life, ready := pods.start(template, startAfter, c.period)
+						life, ready := pods.start(template, c.after, c.period)
 						pods.end(life)
 						s.Logf("%d %-10s %.2f s", round, name, ready.Seconds())
 						if round > 0 { // the first of each fills caches

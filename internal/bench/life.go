@@ -1,5 +1,7 @@
 package bench
 
+import "time"
+
 // What one pod with one service costs the two systems from its start to its end, as a test against Consul counts it. The
 // application takes more than a second to become ready, and does so once.
 const (
@@ -11,11 +13,16 @@ const (
 	LifeStatusPatches = 3
 	// LifeEvents are of the open gate and of the drain.
 	LifeEvents = 2
-	// AgentConnections are those of a quiet pod at its node's agent: one waits, one has the heartbeats. AgentConnectionsPeak are
-	// those of a pod that waits for the catalog, too.
+	// AgentConnections are those of a quiet pod at its node's agent, measured of 30 to 200 pods: one waits, one has the heartbeats.
+	// AgentConnectionsPeak are those of a pod that waits for the catalog, too.
 	AgentConnections     = 2
 	AgentConnectionsPeak = 3
 )
 
-// LifeRaftBytes are the entries of those writes in the raft log of Consul 1.22.7, for names of usual length: 2,886, 2,115 and 236.
+// LifeRaftBytes are the entries of those writes in the raft log of Consul 1.22.7, for names of usual length: 2,886, 2,115 and
+// 236.
 const LifeRaftBytes = 5237
+
+// FollowPause is the mean pause between two readings of a pod that follows the catalog while nothing waits for it, where
+// each is answered at once.
+const FollowPause = 7500 * time.Millisecond

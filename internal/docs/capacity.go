@@ -14,9 +14,6 @@ const (
 	densestNode   = 110 // pods; the most that Kubernetes recommends
 	sparsestNode  = 30
 	replacedShare = 0.01 // of the pods in each minute
-	// followPause is the mean pause between two readings of a pod that follows the catalog while nothing waits for it: three
-	// quarters of the bound of ten seconds.
-	followPause = 7500 * time.Millisecond
 	// bookmarkEvery is how often the API server sends a bookmark to each watch (apiserver's cacher, defaultBookmarkFrequency).
 	bookmarkEvery = time.Minute
 )
@@ -24,7 +21,8 @@ const (
 // capacitySizes are numbers of pods.
 var capacitySizes = []float64{1_000, 10_000, 100_000}
 
-// capacity is what clusters of these sizes ask of Kubernetes and of Consul, computed from what was measured with one pod or 5,000.
+// capacity is what clusters of these sizes ask of Kubernetes and of Consul, computed from what one pod, or 5,000, were measured
+// to ask.
 func (b benchmarks) capacity() string {
 	t := newTable("", "1,000 pods", "10,000", "100,000", "from")
 	row := func(what, unit, from string, of func(pods float64) float64) {
@@ -45,12 +43,14 @@ func (b benchmarks) capacity() string {
 	}
 	t.row(append(nodes, "computed")...)
 	row("**API servers**: watches, and as many connections", "", "one per pod", each(1))
-	row("their memory for these pods", "GiB", code("scale_kube_mib_per_pod_5000"), each(b.Figures["scale_kube_mib_per_pod_5000"]/1024))
+	row("their memory for these pods", "GiB", code("scale_kube_mib_per_pod_5000"),
+		each(b.Figures["scale_kube_mib_per_pod_5000"]/1024))
 	row("bookmarks sent", "/s", "one per watch and minute", each(1/bookmarkEvery.Seconds()))
 	row("requests of quiet pods", "/s", code("quiet_kube_rpm"), each(b.Figures["quiet_kube_rpm"]/60))
 	row("patches of a pod's status", "/s", fmt.Sprintf("%d per pod's life, counted", bench.LifeStatusPatches), replaced(bench.LifeStatusPatches))
 	row("events", "/s", fmt.Sprintf("%d per pod's life, counted", bench.LifeEvents), replaced(bench.LifeEvents))
-	row("**Each Consul agent**: connections", "", fmt.Sprintf("%d per pod, counted", bench.AgentConnections), node(bench.AgentConnections))
+	row("**Each Consul agent**: connections", "", fmt.Sprintf("%d per pod, measured", bench.AgentConnections),
+		node(bench.AgentConnections))
 	row("the most of them", "", fmt.Sprintf("%d per pod, counted", bench.AgentConnectionsPeak), node(bench.AgentConnectionsPeak))
 	row("blocking queries, answered by the agent itself", "", "one per pod", node(1))
 	row("requests, mostly heartbeats", "/s", code("quiet_agent_rpm"), node(b.Figures["quiet_agent_rpm"]/60))
@@ -63,8 +63,8 @@ func (b benchmarks) capacity() string {
 		replaced(2*b.Figures["scale_consul_cpu_ms_per_event_5000"]/1000))
 	row("raft writes when every pod is replaced once", "", "counted", each(bench.LifeRaftWrites))
 	row("blocking queries where all pods have `gate-policy: continuous`", "", "one per pod", each(1))
-	row("their reads, where a check changes somewhere every few seconds", "/s", fmt.Sprintf("one per pod and %s", followPause),
-		each(1/followPause.Seconds()))
+	row("their reads, where a check changes somewhere every few seconds", "/s", fmt.Sprintf("one per pod and %s", bench.FollowPause),
+		each(1/bench.FollowPause.Seconds()))
 	return t.String()
 }
 
