@@ -28,6 +28,21 @@ func TestReadsBackOffFromChangesOfOtherPods(t *testing.T) {
 	})
 }
 
+// TestOwnChangeIsReadAtOnce: however long the catalog that a pod follows has brought nothing new, what is waited for after an
+// own change is soon there.
+func TestOwnChangeIsReadAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r, _ := w.start(t, testPod("gate-policy", "continuous"))
+		for range 600 { // changes of other pods
+			w.set(func() {})
+			after(100 * time.Millisecond)
+		}
+		r.OnUpdate(ready(testPod("gate-policy", "continuous"), true))
+		after(w.syncDelay + readBackoffFirst + time.Millisecond)
+		w.expectGate(t, "a moment after the readiness", gateOpen, contract.Registered)
+	})
+}
+
 // TestFollowerBacksOffFurther has the catalog change hundreds of times while an open gate follows it, and nothing waits.
 func TestFollowerBacksOffFurther(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

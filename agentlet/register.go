@@ -140,6 +140,7 @@ func (s *state) handleRegistered(c register, err error, t turn) {
 // the next resync.
 func (s *state) invalidateConfirmation(i *instance, t turn) {
 	s.catalog.generation++
+	s.catalog.unchangedReads = 0 // what is waited for now is the own change, and soon there
 	i.confirmed = false
 	i.resyncAt = t.now.Add(resyncPause(i, t.jitter))
 }
