@@ -156,7 +156,7 @@ func (c *Cluster) AddConsulServers(ctx context.Context) (added []*Process, remov
 		}
 		err := writeConsulConfig(l.path(p.Name+".json"), three, map[string]any{
 			"node_name": p.Name, "data_dir": l.path(p.Name), "bind_addr": ip, "client_addr": ip, "server": true,
-			"node_id": fmt.Sprintf("00000000-0000-4000-8001-%012d", i+2), // fixed, so that a server that lost its data keeps its ID
+			"node_id": fmt.Sprintf("00000000-0000-4000-8001-%012d", i+2), // fixed: a server without data keeps its ID
 		})
 		if err != nil {
 			return added, remove, err
