@@ -17,7 +17,7 @@ func resources(cpu, memory string) corev1.ResourceList {
 	return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
 }
 
-// quota counts what the namespace's pods request and may take at most, once the controller has counted for the first time.
+// quota limits the namespace's requests and limits, and waits until the controller has counted them for the first time.
 func quota(s *scenario.S) {
 	s.Helper()
 	limit(s, "all", corev1.ResourceList{
@@ -90,7 +90,7 @@ func TestInjectWithinAQuotaOnLimits(t *testing.T) {
 	s.Then("a pod whose agentlet has no CPU limit is refused by the quota, which names it", func() {
 		pod := &corev1.Pod{ObjectMeta: template().ObjectMeta, Spec: template().Spec}
 		pod.Name = "none"
-		// The API server hears of the count by a watch.
+		// The API server learns of the count through a watch.
 		s.Eventually("the refusal", func(ctx context.Context) (bool, error) {
 			_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			return err != nil && strings.Contains(err.Error(), "limits.cpu for: agentlet"), err
@@ -103,7 +103,7 @@ func TestInjectWithinAQuotaOnLimits(t *testing.T) {
 	s.Then("it is Ready", func() { s.AwaitReady("web") })
 }
 
-// TestInjectIntoABestEffortPod: the agentlet's requests make the pod Burstable, which quotas by scope tell from BestEffort.
+// TestInjectIntoABestEffortPod tests scoped quotas: the agentlet's requests make a BestEffort pod Burstable.
 func TestInjectIntoABestEffortPod(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	template := func(pairs ...string) corev1.PodTemplateSpec {
@@ -114,7 +114,7 @@ func TestInjectIntoABestEffortPod(t *testing.T) {
 	none := []string{"cpu-request", "0", "memory-request", "0", "memory-limit", "0"}
 	refused := func(quota, says string) {
 		s.Helper()
-		// The API server hears of quotas by a watch.
+		// The API server learns of quotas through a watch.
 		s.Eventually("the refusal", func(context.Context) (bool, error) {
 			err := admit(s, template())
 			return err != nil && strings.Contains(err.Error(), "quota: "+quota) && strings.Contains(err.Error(), says), err

@@ -157,7 +157,7 @@ func TestBasicRestrictedNamespaceWithoutAutomount(t *testing.T) {
 	})
 }
 
-// restrict makes a template fit for the Pod Security level restricted.
+// restrict changes a template so that it complies with the Pod Security level restricted.
 func restrict(template *corev1.PodTemplateSpec) {
 	yes, no, user := true, false, int64(1000)
 	template.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{
@@ -241,7 +241,7 @@ func TestBasicTwoServicesOnOnePod(t *testing.T) {
 	})
 }
 
-// TestBasicEviction holds the order of an eviction: the catalog has dropped the pod before its application gets SIGTERM.
+// TestBasicEviction checks the order of an eviction: the catalog removes the pod before its application gets SIGTERM.
 func TestBasicEviction(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, scenario.Parallel(), placed)
@@ -268,7 +268,7 @@ func TestBasicEviction(t *testing.T) {
 	})
 }
 
-// TestBasicKubectlDrain cordons a node, so it runs alone.
+// TestBasicKubectlDrain runs alone, because it cordons a node.
 func TestBasicKubectlDrain(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, placed)
