@@ -89,7 +89,7 @@ func command() *cobra.Command {
 	return root
 }
 
-// checkPrerequisites says why scenarios can't run on this machine, or nil.
+// checkPrerequisites returns why scenarios can't run on this machine, or nil.
 func checkPrerequisites() error {
 	if runtime.GOOS != "linux" {
 		return errors.New("the cluster needs Linux")
