@@ -28,37 +28,38 @@ import (
 	"github.com/agentlet/agentlet/agentlet/probe"
 )
 
-// Config of a fleet. All fields but Annotations are required.
+// Config configures a fleet. All fields but Annotations are required.
 type Config struct {
 	Kube kubernetes.Interface
-	// REST is what each registrar makes a connection of its own from.
+	// REST is the configuration from which each registrar makes its own connection.
 	REST *rest.Config
-	// Namespace of the pods; it has not opted in, because no kubelet would run what the webhook adds.
+	// Namespace is the pods' namespace. It has not opted in, because no kubelet would run the injected containers.
 	Namespace string
-	// Consul is the program; ServerIP is where agents join; Bridge is the network device that gets the nodes' addresses.
+	// Consul is the path of the program. ServerIP is the server that agents join. Bridge is the network device to which the
+	// nodes' addresses are added.
 	Consul, ServerIP, Bridge string
-	// Dir is for the agents' data and logs.
+	// Dir is the folder for the agents' data and logs.
 	Dir string
-	// Annotations of all pods, beside those that name the service and leave the drain delay out.
+	// Annotations are added to all pods, beside the service's name and a drain delay of 0.
 	Annotations map[string]string
 }
 
-// Label of all pods of a fleet.
+// Label is the label of all pods of a fleet.
 const Label = "app=scale"
 
-// services that the pods spread over.
+// services is the number of services over which the pods are spread.
 const services = 50
 
-// Fleet is a growing number of pods with their registrars. Its methods are called by one goroutine.
+// Fleet is a growing number of pods with their registrars. It is not safe for concurrent use.
 type Fleet struct {
 	Config
 	nodes []*node
 	pods  []*pod
 	made  int
-	// transport of the newest registrar.
+	// transport is that of the newest registrar.
 	transport http.RoundTripper
 
-	mu      sync.Mutex // of nodes, for renew
+	mu      sync.Mutex // guards nodes, for renew
 	running sync.WaitGroup
 	stop    context.CancelFunc
 	ctx     context.Context //nolint:containedctx // the registrars' life is the fleet's
@@ -72,10 +73,10 @@ func New(ctx context.Context, config Config) *Fleet {
 	return f
 }
 
-// Size is the number of pods.
+// Size returns the number of pods.
 func (f *Fleet) Size() int { return len(f.pods) }
 
-// Grow adds pods, perSecond of them a second, until there are size.
+// Grow adds pods, perSecond per second, until there are size.
 func (f *Fleet) Grow(ctx context.Context, size, perSecond int) error {
 	for len(f.nodes)*PodsPerNode < size {
 		f.mu.Lock()
@@ -88,7 +89,7 @@ func (f *Fleet) Grow(ctx context.Context, size, perSecond int) error {
 	return f.pace(ctx, size-len(f.pods), perSecond, func(ctx context.Context) error { return f.add(ctx, f.roomiest()) })
 }
 
-// Roll replaces that many pods, the oldest first, perSecond of them a second.
+// Roll replaces that many pods, the oldest first, perSecond per second.
 func (f *Fleet) Roll(ctx context.Context, pods, perSecond int) error {
 	return f.pace(ctx, pods, perSecond, func(ctx context.Context) error {
 		oldest := f.pods[0]
@@ -100,7 +101,7 @@ func (f *Fleet) Roll(ctx context.Context, pods, perSecond int) error {
 	})
 }
 
-// pace does a thing n times at a steady rate, however long one takes; it ends with the first error.
+// pace calls do n times at a steady rate, regardless of its duration. The first error ends it.
 func (f *Fleet) pace(ctx context.Context, n, perSecond int, do func(context.Context) error) error {
 	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer ticker.Stop()
@@ -135,7 +136,7 @@ type pod struct {
 	ended     context.CancelFunc
 }
 
-// add creates a pod, starts its registrar, and says for the kubelet that it runs and is ready.
+// add creates a pod, starts its registrar, and reports the pod as running and ready, like a kubelet.
 func (f *Fleet) add(ctx context.Context, n *node) error {
 	f.made++
 	ip := net.IPv4(10, byte(64+f.made>>16), byte(f.made>>8), byte(f.made)).String()
@@ -161,7 +162,7 @@ func (f *Fleet) add(ctx context.Context, n *node) error {
 	return nil
 }
 
-// manifest of the newest pod.
+// manifest returns the manifest of the newest pod.
 func (f *Fleet) manifest(n *node) *corev1.Pod {
 	annotations := map[string]string{contract.ServiceNames: fmt.Sprintf("scale-%02d", f.made%services), contract.DrainDelay: "0s"}
 	maps.Copy(annotations, f.Annotations)
@@ -178,7 +179,7 @@ func (f *Fleet) manifest(n *node) *corev1.Pod {
 	}
 }
 
-// running is what a kubelet says of a pod that is ready but for its gates.
+// running returns a kubelet's status of a pod that is ready except for its gates.
 func running(hostIP, ip string) corev1.PodStatus {
 	now := metav1.Now()
 	yes := true
@@ -195,7 +196,7 @@ func running(hostIP, ip string) corev1.PodStatus {
 	}
 }
 
-// register starts the registrar of a pod, with clients of its own, as each process has them.
+// register starts the registrar of a pod with its own clients, as in a process of its own.
 func (f *Fleet) register(p *pod, object *corev1.Pod, ip string) error {
 	config, err := f.access()
 	if err != nil {
@@ -224,15 +225,15 @@ func (f *Fleet) register(p *pod, object *corev1.Pod, ip string) error {
 	return nil
 }
 
-// sharing is how many registrars share one connection to the API server. A process of its own has one of its own, but
-// this process may not open as many files as thousands of them have.
+// sharing is how many registrars share a connection to the API server. In reality each has its own connection, but this process
+// may not open enough files for thousands of them.
 const sharing = 4
 
-// access to the API server for one more registrar.
+// access returns the API server's configuration for one more registrar.
 func (f *Fleet) access() (*rest.Config, error) {
 	if f.made%sharing == 1 || f.transport == nil {
 		own := rest.CopyConfig(f.REST)
-		own.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext // or client-go shares one among all
+		own.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext // or else client-go shares one connection among all
 		transport, err := rest.TransportFor(own)
 		if err != nil {
 			return nil, fmt.Errorf("make a transport: %w", err)
@@ -242,11 +243,11 @@ func (f *Fleet) access() (*rest.Config, error) {
 	return &rest.Config{Host: f.REST.Host, Transport: f.transport, QPS: -1}, nil
 }
 
-// drainBound is what the kubelet's part waits for a registrar's drain.
+// drainBound is how long the simulated kubelet waits for a registrar's drain.
 const drainBound = 30 * time.Second
 
-// delete deletes a pod, and does the kubelet's part of its end in the background: it waits for the drain, ends the
-// registrar and drops the pod.
+// delete deletes a pod, and acts as its kubelet in the background: it waits for the drain, ends the registrar, and removes the
+// pod.
 func (f *Fleet) delete(ctx context.Context, p *pod) error {
 	pods := f.Kube.CoreV1().Pods(f.Namespace)
 	if err := pods.Delete(ctx, p.name, metav1.DeleteOptions{}); err != nil {
@@ -278,7 +279,7 @@ func (f *Fleet) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Agents are the process IDs of the nodes' Consul agents.
+// Agents returns the process IDs of the nodes' Consul agents.
 func (f *Fleet) Agents() []int {
 	pids := make([]int, 0, len(f.nodes))
 	for _, n := range f.nodes {
@@ -287,7 +288,7 @@ func (f *Fleet) Agents() []int {
 	return pids
 }
 
-// ForceLeave makes the catalog forget the nodes, whose agents have ended, where the server still knows them.
+// ForceLeave removes the nodes from the catalog after their agents have ended.
 func (f *Fleet) ForceLeave(server *api.Client) error {
 	members, err := server.Agent().Members(false)
 	if err != nil {
