@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// A terminal's line is rewritten each second; a log gets a line often enough that nobody takes the build for hung.
+// Update intervals: a terminal's line is rewritten each second; a log gets a line often enough to show that the build is not
+// stuck.
 const (
 	terminalInterval = time.Second
 	logInterval      = 30 * time.Second
 )
 
-// progress tells how long something has been going on.
+// progress shows how long an operation has been running.
 type progress struct {
 	log      io.Writer
 	what     string
@@ -51,7 +52,7 @@ func (p *progress) run() {
 	}
 }
 
-// stop ends the display with an outcome.
+// stop ends the display with the outcome.
 func (p *progress) stop(outcome string) {
 	close(p.end)
 	<-p.ended
@@ -79,7 +80,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// tail keeps the last limit bytes that were written to it.
+// tail keeps the last limit bytes written to it.
 type tail struct {
 	limit   int
 	content []byte

@@ -1,5 +1,5 @@
-// Package toolchain builds the programs that the test cluster and the linters need from nested Go modules
-// (tools/NAME), and keeps them in a cache folder outside the tree, so that only the first start pays for them.
+// Package toolchain builds the programs of the test cluster and the linters from nested Go modules (tools/NAME). It keeps them in
+// a cache folder outside the tree, so that only the first start takes long.
 package toolchain
 
 import (
@@ -18,12 +18,11 @@ import (
 // Tools maps a tool set's name to the folder with its programs.
 type Tools map[string]string
 
-// Program is the path of a program of a tool set.
+// Program returns the path of a program of a tool set.
 func (t Tools) Program(set, program string) string { return filepath.Join(t[set], program) }
 
-// Ensure returns the folders of the named tool sets and builds those that the cache doesn't hold, one after the
-// other. What is returned is complete: a folder appears in the cache only once all its programs are built. Progress
-// goes to log.
+// Ensure returns the folders of the named tool sets, and builds the missing ones, one after the other. A folder appears in the
+// cache only when all its programs are built. Progress is written to log.
 func Ensure(ctx context.Context, log io.Writer, names ...string) (Tools, error) {
 	source, err := SourceRoot()
 	if err != nil {
@@ -47,7 +46,7 @@ func Ensure(ctx context.Context, log io.Writer, names ...string) (Tools, error) 
 	return tools, nil
 }
 
-// Built returns the folder of a tool set if the cache holds it, and builds nothing.
+// Built returns the folder of a tool set if it is in the cache. It never builds.
 func Built(ctx context.Context, name string) (tools Tools, built bool, err error) {
 	source, err := SourceRoot()
 	if err != nil {
@@ -76,11 +75,11 @@ func prepare(ctx context.Context, source, cache, name string) (*build, error) {
 	return b, nil
 }
 
-// build is one tool set with the place where its programs belong.
+// build is a tool set with its target folder.
 type build struct {
 	set
 	source  string // the nested module
-	dir     string // where the programs go
+	dir     string // the programs' target folder
 	ldflags string
 }
 
@@ -112,7 +111,7 @@ func newBuild(ctx context.Context, s set, source, cache string) (*build, error) 
 	return &build{set: s, source: source, dir: filepath.Join(cache, s.name+"-"+key(inputs...)), ldflags: ldflags}, nil
 }
 
-// buildVariables make the programs static and keep an enclosing workspace from changing what is built.
+// buildVariables make the programs static, and disable an enclosing workspace.
 var buildVariables = []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-buildvcs=false -mod=readonly"}
 
 func buildEnv() []string { return append(os.Environ(), buildVariables...) }
@@ -122,8 +121,7 @@ func (b *build) cached() bool {
 	return err == nil
 }
 
-// ensure builds under a lock that all tool sets share: two such builds at once would only fight over memory and
-// processors.
+// ensure builds under a lock that all tool sets share: concurrent builds would compete for memory and processors.
 func (b *build) ensure(ctx context.Context, log io.Writer) (err error) {
 	if b.cached() {
 		return nil
@@ -138,7 +136,7 @@ func (b *build) ensure(ctx context.Context, log io.Writer) (err error) {
 	if b.cached() {
 		return nil
 	}
-	// The lock is ours, so a temporary folder with this prefix is the remains of a build that was killed.
+	// Remove temporary folders with this prefix. We hold the lock, so they are the remains of a killed build.
 	temporary := filepath.Join(filepath.Dir(b.dir), ".building-"+b.name)
 	if err := os.RemoveAll(temporary); err != nil {
 		return fmt.Errorf("remove unfinished build: %w", err)
