@@ -36,7 +36,7 @@ import (
 	"time"
 )
 
-// Report is what the collector receives.
+// Report is the body of the sample's report to the collector.
 type Report struct {
 	Pod, UID string
 	At       time.Time
@@ -148,7 +148,7 @@ func duration(name string) time.Duration {
 	return d
 }
 
-// report tells the collector that SIGTERM came.
+// report reports the SIGTERM to the collector.
 func report(at time.Time) error {
 	collector := os.Getenv("COLLECTOR")
 	if collector == "" {
@@ -162,7 +162,7 @@ func report(at time.Time) error {
 	return json.NewEncoder(connection).Encode(Report{Pod: os.Getenv("POD_NAME"), UID: os.Getenv("POD_UID"), At: at})
 }
 
-// lookUp answers 404 where there is no such name, or nothing behind it.
+// lookUp resolves a name. It answers 404 if there is no such name, or no address for it.
 func lookUp(w http.ResponseWriter, r *http.Request) {
 	resolver := net.Resolver{PreferGo: true}
 	if server := r.FormValue("server"); server != "" {
@@ -179,10 +179,10 @@ func lookUp(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	_ = json.NewEncoder(w).Encode(addresses) // the client has gone
+	_ = json.NewEncoder(w).Encode(addresses) // the client may be gone
 }
 
-// relay has the answer from somewhere else, on a new connection.
+// relay answers with another server's answer, over a new connection.
 func relay(w http.ResponseWriter, r *http.Request, url string) {
 	request, err := http.NewRequestWithContext(r.Context(), r.Method, url, r.Body)
 	if err != nil {
@@ -198,5 +198,5 @@ func relay(w http.ResponseWriter, r *http.Request, url string) {
 	}
 	defer response.Body.Close()
 	w.WriteHeader(response.StatusCode)
-	_, _ = io.Copy(w, response.Body) // the client has gone
+	_, _ = io.Copy(w, response.Body) // the client may be gone
 }
