@@ -251,7 +251,7 @@ func TestFaultACLRenewal(t *testing.T) {
 	before := uids(f.timeline.Lives())
 	began := time.Now()
 	g.When("the pods are restarted under load", func() { f.restart(restartRate) })
-	g.Then("no request failed, each pod came and went in order, and each has one token", func() {
+	g.Then("no request failed, each pod started and ended in the right order, and each has one token", func() {
 		f.judge(livesAfter(f.timeline, before))
 		if gone := gaps(); len(gone) > 0 {
 			g.Errorf("nothing passed for %v", gone)

@@ -52,7 +52,7 @@ func TestBenchFloor(t *testing.T) {
 			lives = append(lives, pods.end(life, observe.InCatalog, observe.GateOpen, observe.OutOfCatalog))
 		}
 	})
-	s.Then("their times are known, and how often the floor goes into them", func() {
+	s.Then("their times are known, also as multiples of the floor", func() {
 		gate, err := observe.Sums(floor.update, floor.patch)
 		s.Must(err)
 		for name, under := range map[string][]float64{

@@ -43,7 +43,7 @@ func TestBenchIdle(t *testing.T) {
 		after, memoryAfter, indexAfter = lookQuietly(s, node, processes), anonymousMiB(s, processes), index()
 	})
 	cost := after.since(before)
-	s.Then("nobody has written anything, and it cost next to nothing", func() {
+	s.Then("nothing was written, and the cost is minimal", func() {
 		if indexAfter != indexBefore || cost.catalogWrites > 0 {
 			s.Errorf("Consul was written: its checks' index went from %d to %d", indexBefore, indexAfter)
 		}
@@ -62,7 +62,7 @@ func TestBenchIdle(t *testing.T) {
 		told(s, "nothing happens, twenty pods", fmt.Sprintf("no write to Consul or Kubernetes; %.1f requests to the agent per pod and minute; %.2f millicores each; memory %.2f MiB, then %.2f",
 			cost.agentRPM, cost.millicores, memoryBefore, memoryAfter), cost.window)
 	})
-	s.Then("what they cost is known", func() {
+	s.Then("their memory and start time are known", func() {
 		cost.record(s)
 		var cgroup, starts []float64
 		for _, process := range processes {

@@ -79,7 +79,7 @@ func TestBenchLife(t *testing.T) {
 			s.Logf("restart %d of %d: %d requests, %d failed", restart+1, loadedRestarts, requests, failed)
 		}
 	})
-	s.Then("no request failed, and each pod came and went in order", func() {
+	s.Then("no request failed, and each pod started and ended in the right order", func() {
 		lives := livesAfter(f.timeline, unloaded)
 		recordSpans(s, "loaded_gate_ms", observe.Spans(lives, observe.ContainersReady, observe.GateOpen))
 		recordSpans(s, "loaded_gone_ms", observe.Spans(lives, observe.Deleted, observe.OutOfCatalog))
@@ -104,7 +104,7 @@ func TestBenchUnready(t *testing.T) {
 		kubelet, catalog = readinessTurns(s, pod.Name), catalogTurns(s)
 	})
 	var spans []float64
-	s.When("it turns unready again and again", func() {
+	s.When("it becomes unready again and again", func() {
 		for range unreadyTimes {
 			s.Must(put(s, pod, "/unready"))
 			seen, critical := await(s, kubelet, false), await(s, catalog, false)
@@ -114,7 +114,7 @@ func TestBenchUnready(t *testing.T) {
 			await(s, catalog, true)
 		}
 	})
-	s.Then("the time until the catalog has it is known", func() {
+	s.Then("the time until the catalog shows it is known", func() {
 		record(s, "unready_ms_p50", observe.Quantile(spans, 0.5), len(spans))
 	})
 }

@@ -144,7 +144,7 @@ func TestCertManager(t *testing.T) {
 	change("the chart is upgraded to that", "cert_manager_issuer", "platform", func() {
 		s.Must(s.Install(s.Ctx, "certs.source=cert-manager", "certs.certManager.issuerRef.name=platform", "certs.certManager.issuerRef.kind=ClusterIssuer"))
 	})
-	s.When("the chart goes back to its own authority, pods are admitted", func() {
+	s.When("the chart uses its own CA again, pods are admitted", func() {
 		during := admitWhile(s, 10*time.Second, func() { s.Must(s.Install(s.Ctx)) })
 		awaitConverged(s)
 		during.judge(s, "from_cert_manager")

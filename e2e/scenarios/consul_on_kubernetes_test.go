@@ -181,7 +181,7 @@ func TestConsulOnKubernetes(t *testing.T) {
 	})
 	before := uids(f.timeline.Lives())
 	s.When("they are restarted under load", func() { f.restart(100) })
-	s.Then("no request failed, and each pod came and went in order", func() {
+	s.Then("no request failed, and each pod started and ended in the right order", func() {
 		f.judge(livesAfter(f.timeline, before))
 		requests, failed := f.client.Counts()
 		s.Logf("%d of %d requests failed", failed, requests)

@@ -87,7 +87,7 @@ func TestBasicRollingRestart(t *testing.T) {
 		s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
 		before := uids(f.timeline.Lives())
 		s.When("they are restarted under load", func() { f.restart(restartRate) })
-		s.Then("no request failed, and each pod came and went in order", func() {
+		s.Then("no request failed, and each pod started and ended in the right order", func() {
 			requests, failed := f.client.Counts()
 			lives, fresh := f.timeline.Lives(), livesAfter(f.timeline, before)
 			gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
