@@ -12,8 +12,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// observeContainers follows the containers whose probes the agentlet runs: a new instance of one begins anew, one that does
-// not run has none.
+// observeContainers updates the workers of the containers that the agentlet probes. A new container instance gets a new worker; a
+// container that doesn't run has none.
 func (s *state) observeContainers(now time.Time) {
 	var probes map[string]registration.ContainerProbes
 	if s.reg != nil && !s.stale() && !s.terminating() {
@@ -42,7 +42,7 @@ func (s *state) observeContainers(now time.Time) {
 	}
 }
 
-// containerReady reports whether a container is ready, as the kubelet reports, and the own probe where there is one.
+// containerReady reports whether a container is ready, by the kubelet's report and, if there is one, the own probe.
 func (s *state) containerReady(name string) bool {
 	status := containerStatus(s.pod, name)
 	p := s.workers[name]
@@ -61,7 +61,7 @@ func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 	return nil
 }
 
-// planProbes has the containers probed, and wakes where the kubelet's silence becomes a not ready.
+// planProbes schedules the containers' probes, and wakes when a missing report of the kubelet starts to count as not ready.
 func planProbes(s *state, now time.Time, p *schedule) {
 	for name, w := range s.workers {
 		if probe := w.current(); probe != nil && p.reached(now, w.due) {
@@ -73,7 +73,7 @@ func planProbes(s *state, now time.Time, p *schedule) {
 	}
 }
 
-// containerKey is of the probes, by the container.
+// containerKey is the key kind of the probes; the name is the container's.
 const containerKey = "container"
 
 // probeContainer runs a container's own probe once.
@@ -96,13 +96,13 @@ func (c probeContainer) supersededBy(planned command) bool {
 func (c probeContainer) run(ctx context.Context, ports *Config) outcome {
 	failure := ports.Prober.Probe(ctx, *c.probe)
 	if ctx.Err() != nil {
-		return outcome{err: context.Canceled} // given up, and says nothing of the container
+		return outcome{err: context.Canceled} // cancelled: it says nothing about the container
 	}
 	return outcome{failure: failure, handle: func(s *state, t turn) { s.handleProbe(c, failure, t) }}
 }
 
-// handleProbe takes in a probe's result, unless the container is another by now. It logs when the container's readiness
-// changes, and the first failure in a row.
+// handleProbe records a probe's result, unless the container was restarted meanwhile. It logs changes of the container's
+// readiness, and the first failure in a row.
 func (s *state) handleProbe(c probeContainer, failure error, t turn) {
 	w := s.workers[c.container]
 	if w == nil || w.instance != c.instance || w.current() != c.probe {
@@ -121,7 +121,7 @@ func (s *state) handleProbe(c probeContainer, failure error, t turn) {
 	s.observeReadiness(t.now)
 }
 
-// warnUnprobed logs which containers are left to the kubelet, when that changes.
+// warnUnprobed logs which containers are not probed but left to the kubelet, when that set changes.
 func (r *Registrar) warnUnprobed(s *state) {
 	if s.reg == nil || slices.Equal(s.reg.Unprobed, s.unprobed) {
 		return
@@ -129,7 +129,7 @@ func (r *Registrar) warnUnprobed(s *state) {
 	s.unprobed = s.reg.Unprobed
 	level := slog.LevelDebug
 	if s.reg.Settings.Readiness == contract.ReadinessProbe {
-		level = slog.LevelWarn // somebody has asked for it
+		level = slog.LevelWarn // the user has requested the probes
 	}
 	for _, why := range s.unprobed {
 		r.log.Log(context.Background(), level, "not probed by the agentlet", "reason", why)

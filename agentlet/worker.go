@@ -6,7 +6,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// result is what is known of a container's readiness.
+// result is the known readiness of a container.
 type result int
 
 const (
@@ -19,45 +19,49 @@ func (r result) String() string { return [...]string{"unknown", "not ready", "re
 
 // Times of the agentlet's own probes.
 const (
-	// probeEvery is the pause after a probe, whatever the kubelet's period is, and probeAgain after one that contradicts the
-	// result so far, while its threshold is not reached: three failures in a row, the usual threshold, are there after 0.2 to 0.4 s.
+	// probeEvery is the pause after a probe, whatever the kubelet's period is. probeAgain is the pause after a probe that
+	// contradicts the current result, until the threshold is reached. So three failures in a row, the default threshold, take 0.2
+	// to 0.4 s.
 	probeEvery = 200 * time.Millisecond
 	probeAgain = 100 * time.Millisecond
-	// eagerFor is how long after its start a container is probed each probeAgain, where the kubelet's first word is awaited: a
-	// gate that opens a moment after the kubelet's probe, and not before it, costs the pod one of the kubelet's looks, a second.
+	// eagerFor is how long after its start a container is probed every probeAgain, if the kubelet's first report is awaited. If
+	// the gate opens just after the kubelet's probe instead of before it, the pod waits a second for the kubelet's next sync.
 	eagerFor = 30 * time.Second
-	// kubeletLag is how long after its probe the kubelet's result may take to reach the pod's status.
+	// kubeletLag is how long the kubelet's result may take from its probe to the pod's status.
 	kubeletLag = 5 * time.Second
-	// startsWithin is how long after its start a container is probed until the kubelet's first word: of one that takes longer to
-	// become ready nobody notices the second or two that the kubelet needs to say so.
+	// startsWithin is how long after its start a container is probed until the kubelet's first report. If it takes longer to
+	// become ready, the kubelet's delay of a second or two doesn't matter.
 	startsWithin = 5 * time.Minute
 )
 
-// worker is what the agentlet's own probes have said of one container.
+// worker is the state of the agentlet's own probes of one container.
 type worker struct {
 	probes registration.ContainerProbes
-	// startOnly: the probes count, and go on, until the kubelet has reported, and then the kubelet alone counts.
+	// startOnly: the probes count only until the kubelet's first report. From then on they stop, and only the kubelet's readiness
+	// counts.
 	startOnly bool
-	// instance is the ID of the container that they went to; a restarted one is another.
+	// instance is the ID of the probed container. A restarted container has another ID.
 	instance string
 	begun    time.Time
-	// due is when the next probe goes out.
+	// due is the time of the next probe.
 	due time.Time
-	// started: the startup probe has succeeded, or the kubelet says so, or there is none.
+	// started: the startup probe has succeeded, the kubelet reports it, or there is none.
 	started bool
-	// lastResult is what the last run of equal results was about, resultRun its length, result what it came to under the thresholds.
+	// lastResult is the result of the last probes, resultRun the number of equal results in a row. result is the result after
+	// applying the thresholds.
 	lastResult result
 	resultRun  int
 	result     result
-	// since is when the result became what it is, failedAt when it last became not ready. flapping: and it had not long before.
+	// since is when result last changed, failedAt when it last became not ready. flapping: it had become not ready shortly before
+	// that, too.
 	since, failedAt time.Time
 	flapping        bool
-	// kubeletReported: the kubelet has said that this container is ready, or has had the time to, so that its silence
-	// means not ready.
+	// kubeletReported: the kubelet has reported this container as ready, or has had the time to do so. From then on its "not
+	// ready" counts.
 	kubeletReported bool
 }
 
-// observe takes in what the kubelet says of the container.
+// observe records the kubelet's report about the container.
 func (w *worker) observe(ready bool, started *bool, now time.Time) {
 	if !w.started && started != nil && *started {
 		w.started = true
@@ -72,8 +76,8 @@ func (w *worker) observe(ready bool, started *bool, now time.Time) {
 	w.kubeletReported = w.kubeletReported || ready || !inTime()
 }
 
-// ready reports whether the container is, with what the kubelet says of it now: as long as the kubelet has not had the time
-// to report, the probe decides; then the kubelet alone, or, where the probes go on, both.
+// ready reports whether the container is ready, given the kubelet's current report. Until the kubelet has had the time to report,
+// the probe decides. After that both must be ready, or only the kubelet's report counts if the probes have ended.
 func (w *worker) ready(kubelet bool) bool {
 	switch {
 	case kubelet:
@@ -84,7 +88,7 @@ func (w *worker) ready(kubelet bool) bool {
 	return w.result == resultReady
 }
 
-// current is the probe to run now; nil while the kubelet has to report first, and when it alone counts.
+// current returns the probe to run now, or nil while the kubelet has to report first, or if only the kubelet counts.
 func (w *worker) current() *registration.Probe {
 	switch {
 	case w.startOnly && w.kubeletReported:
@@ -97,19 +101,19 @@ func (w *worker) current() *registration.Probe {
 	return w.probes.Startup
 }
 
-// begin a stage: count from nothing, and keep the initial delay of its probe.
+// begin starts a stage (startup or readiness): it resets the counts, and waits for the probe's initial delay.
 func (w *worker) begin(now time.Time) {
 	w.lastResult, w.resultRun, w.result = resultUnknown, 0, resultUnknown
 	w.due = now
 	if probe := w.current(); probe != nil {
 		w.due = w.begun.Add(probe.InitialDelay)
-		if latest := now.Add(probe.InitialDelay); w.due.After(latest) { // the clock was put back
+		if latest := now.Add(probe.InitialDelay); w.due.After(latest) { // the clock was set back
 			w.due = latest
 		}
 	}
 }
 
-// record one probe, under its thresholds.
+// record records a probe's result, and applies the thresholds.
 func (w *worker) record(passed bool, now time.Time) {
 	w.due = now.Add(probeEvery)
 	if w.startOnly && now.Before(w.begun.Add(eagerFor)) {
@@ -136,10 +140,9 @@ func (w *worker) record(passed bool, now time.Time) {
 	}
 }
 
-// setResult sets the result, at once as a rule. Of a container that fails again within two of the kubelet's periods
-// only the failure counts at once, and that it is ready when one period is over: so one that flaps costs Consul no more
-// than two writes a period, which is what the kubelet's result could cost. Its probes go on, and the next success asks
-// again.
+// setResult sets the result, usually at once. If a container fails again within two of the kubelet's periods, only the failure is
+// set at once, and readiness after one period. So a flapping container causes at most two writes to Consul per period, as with
+// the kubelet's results. The probes continue, and the next success calls setResult again.
 func (w *worker) setResult(r result, now time.Time) {
 	period := w.probes.Readiness.Period
 	switch {
@@ -152,7 +155,7 @@ func (w *worker) setResult(r result, now time.Time) {
 	w.result, w.since = r, now
 }
 
-// kubeletDetectionTime is how long the kubelet may take to find out by itself what the own probe has found out.
+// kubeletDetectionTime is how long the kubelet may take to detect what the agentlet's own probe has detected.
 func (w *worker) kubeletDetectionTime() time.Duration {
 	took := func(probe *registration.Probe) time.Duration {
 		return time.Duration(probe.SuccessThreshold)*probe.Period + probe.Timeout

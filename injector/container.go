@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// agentletUser is the user and group that the image is built for, distroless' nonroot. It is said aloud, because
-	// the pod may say another one, or root.
+	// agentletUser is the image's user and group, those of distroless' nonroot. The container sets them explicitly, because the
+	// pod may set others, or root.
 	agentletUser = 65532
-	// binary is the agentlet in its image.
+	// binary is the path of the agentlet in its image.
 	binary = "/agentlet"
-	// tokenSeconds is the life that Kubernetes gives the tokens that it mounts by itself.
+	// tokenSeconds is the lifetime of the service account tokens that Kubernetes mounts automatically.
 	tokenSeconds = 3607
-	// rootCA is the ConfigMap with the API server's CA certificate that every namespace has.
+	// rootCA is the ConfigMap with the API server's CA certificate, which exists in every namespace.
 	rootCA = "kube-root-ca.crt"
 )
 
-// podAdditions are what all pods get alike. They are made once and only read.
+// podAdditions are the parts of the patch that are the same for all pods. They are created once and never modified.
 type podAdditions struct {
 	base      corev1.Container
 	firstArgs []string
@@ -32,7 +32,7 @@ type podAdditions struct {
 	volume    corev1.Volume
 	gate      corev1.PodReadinessGate
 	secrets   []corev1.LocalObjectReference
-	proxy     *proxyParts // nil: no pod may ask for a mesh proxy
+	proxy     *proxyParts // nil if no mesh proxy is configured, so that no pod may request one
 }
 
 func newPodAdditions(config *Config) podAdditions {
@@ -86,7 +86,7 @@ func newPodAdditions(config *Config) podAdditions {
 	return p
 }
 
-// container is the agentlet's container for one pod. It has no probes: its readiness would count for the pod.
+// container returns the agentlet's container for one pod. It has no probes, because its readiness would affect the pod's.
 func (p *podAdditions) container(
 	pod *corev1.Pod,
 	settings *registration.Settings,
@@ -119,7 +119,7 @@ func fromField(name, path string) corev1.EnvVar {
 	}}
 }
 
-// restricted satisfies the Pod Security Standard of that name whatever the pod says of itself.
+// restricted complies with the Pod Security Standard of that name, whatever security context the pod has.
 func restricted() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		RunAsNonRoot:             new(true),
@@ -132,8 +132,8 @@ func restricted() *corev1.SecurityContext {
 	}
 }
 
-// identity is the volume with what the pod's service account mount would hold, and more. It is the agentlet's own, so that
-// the application's containers need not have one.
+// identity returns a volume with the content of a service account mount, and more. The agentlet has its own volume, so that the
+// application's containers need no service account token.
 func identity(more []corev1.VolumeProjection) corev1.Volume {
 	return corev1.Volume{Name: contract.VolumeName, VolumeSource: corev1.VolumeSource{
 		Projected: &corev1.ProjectedVolumeSource{

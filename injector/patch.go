@@ -14,10 +14,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// loopback reaches the agentlet of a pod in its node's network, where the pod's IP is the node's.
+// loopback is the agentlet's address in a host-network pod, where the pod's IP is the node's.
 const loopback = "127.0.0.1"
 
-// patchBuilder puts one pod's patch together.
+// patchBuilder builds the patch of one pod.
 type patchBuilder struct {
 	parts    *podAdditions
 	pod      *corev1.Pod
@@ -25,9 +25,9 @@ type patchBuilder struct {
 	settings *registration.Settings
 	nonce    string
 	allowed  *registration.Allowed
-	// service whose mesh proxy is added; empty: none.
+	// service is the service whose mesh proxy is added; empty for none.
 	service string
-	// otherGates are opened with the agentlet's own.
+	// otherGates are readiness gates of other systems, which the agentlet opens together with its own.
 	otherGates []string
 	// record is what is written down of the pod as it was when its agentlet was added.
 	record []corev1.EnvVar
@@ -36,7 +36,7 @@ type patchBuilder struct {
 	warnings []registration.Warning
 }
 
-// compose adds what the pod doesn't have yet.
+// compose adds everything that the pod doesn't have yet.
 func (c *patchBuilder) compose() {
 	c.patch = slices.Grow(c.patch, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
@@ -67,8 +67,8 @@ func (c *patchBuilder) compose() {
 	}
 }
 
-// addAgentlet puts the agentlet after the pod's other containers, of which the first is the one that people mean when they
-// name none; or, as a native sidecar, before all init containers: it starts first, and ends last.
+// addAgentlet inserts the agentlet's container. By default it comes after the pod's other containers: kubectl uses the first one
+// if none is named. As a native sidecar it comes before all init containers, so that it starts first and ends last.
 func (c *patchBuilder) addAgentlet(container *corev1.Container) {
 	if c.settings.Placement == contract.PlacementContainer {
 		c.add("/spec/containers/-", container)
@@ -82,7 +82,7 @@ func (c *patchBuilder) addAgentlet(container *corev1.Container) {
 	c.add("/spec/initContainers/0", container)
 }
 
-// appendTo appends one item to the list at path, which a pod without items need not have.
+// appendTo appends an item to the list at path. If the list is empty, it is created.
 func appendTo[T any](c *patchBuilder, path string, length int, item *T) {
 	if length == 0 {
 		c.add(path, []*T{item})
@@ -95,7 +95,7 @@ func (c *patchBuilder) add(path string, value any) {
 	c.patch = append(c.patch, jsonpatch.Operation{Operation: "add", Path: path, Value: value})
 }
 
-// addPullSecrets names the Secrets that the agentlet's image is pulled with, beside the pod's own.
+// addPullSecrets adds the Secrets for pulling the agentlet's image to the pod's own.
 func (c *patchBuilder) addPullSecrets() {
 	length := len(c.pod.Spec.ImagePullSecrets)
 	for i := range c.parts.secrets {
@@ -106,7 +106,7 @@ func (c *patchBuilder) addPullSecrets() {
 	}
 }
 
-// addHooks gives each of the application's containers the drain hook, unless it has a preStop hook of its own.
+// addHooks adds the drain hook to each container of the application, unless it has its own preStop hook.
 func (c *patchBuilder) addHooks(port int) {
 	var hook *corev1.LifecycleHandler
 	for i := range c.pod.Spec.Containers {
@@ -127,8 +127,8 @@ func (c *patchBuilder) addHooks(port int) {
 			if c.answers(lifecycle.PreStop, port) {
 				continue
 			}
-			// A hook of an earlier injection, as in a pod that was exported and created again: nobody would answer it.
-			// An add to a member that is there replaces it.
+			// Replace a hook of an earlier injection, for example in a pod that was exported and created again, because nothing
+			// would answer it. A JSON patch's add replaces an existing member.
 		}
 		if hook == nil {
 			hook = c.drainHook(port)
@@ -142,8 +142,8 @@ func (c *patchBuilder) addHooks(port int) {
 	}
 }
 
-// drainHook is the preStop hook that the agentlet answers when the pod has left Consul. The port is a number, because a
-// name would be looked up in the application's container.
+// drainHook returns the preStop hook that the agentlet answers when the pod has left Consul. The port is a number, because the
+// kubelet looks up port names in the application's container.
 func (c *patchBuilder) drainHook(port int) *corev1.LifecycleHandler {
 	get := &corev1.HTTPGetAction{
 		Path:        contract.DrainPath,
@@ -157,14 +157,14 @@ func (c *patchBuilder) drainHook(port int) *corev1.LifecycleHandler {
 	return &corev1.LifecycleHandler{HTTPGet: get}
 }
 
-// answers reports whether the agentlet of this pod will answer an injected hook.
+// answers reports whether this pod's agentlet will answer an injected hook.
 func (c *patchBuilder) answers(h *corev1.LifecycleHandler, port int) bool {
 	return h.HTTPGet.Port.IntValue() == port && slices.ContainsFunc(h.HTTPGet.HTTPHeaders, func(header corev1.HTTPHeader) bool {
 		return header.Name == contract.NonceHeader && header.Value == c.nonce
 	})
 }
 
-// isDrainHook reports whether a hook is an injected one.
+// isDrainHook reports whether a hook was injected.
 func isDrainHook(h *corev1.LifecycleHandler) bool {
 	if h.HTTPGet == nil || h.HTTPGet.Path != contract.DrainPath {
 		return false

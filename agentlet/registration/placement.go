@@ -9,9 +9,9 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// place settles where the agentlet runs. As one of the pod's containers it would keep a pod from ending whose containers
-// may end, and it might start after a mesh proxy, which waits for its registration. A pod that asks for it all the same
-// is told; the installation's default is for the pods that can have it.
+// place decides where the agentlet runs. As one of the pod's containers it would prevent a pod from completing whose containers
+// may end. It might also start after a mesh proxy that waits for the registration. If such a pod requests this placement, that is
+// an error; the installation's default applies only to other pods.
 func (r *reader) place(reg *Registration) {
 	s, needs := &reg.Settings, ""
 	meshed := slices.ContainsFunc(reg.Services, func(service Service) bool { return service.Sidecar != nil })
@@ -35,8 +35,7 @@ func (r *reader) place(reg *Registration) {
 	}
 }
 
-// Agentlet is the pod's injected container: a native sidecar of that name, or one of the containers. It is nil where the pod
-// has none.
+// Agentlet returns the pod's injected container, a native sidecar or one of the containers, or nil if the pod has none.
 func Agentlet(pod *corev1.Pod) *corev1.Container {
 	for i := range pod.Spec.InitContainers {
 		if c := &pod.Spec.InitContainers[i]; c.Name == contract.ContainerName && restartable(c) {
@@ -51,7 +50,7 @@ func Agentlet(pod *corev1.Pod) *corev1.Container {
 	return nil
 }
 
-// restartable reports whether an init container is a native sidecar, which runs along with the containers.
+// restartable reports whether an init container is a native sidecar.
 func restartable(c *corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

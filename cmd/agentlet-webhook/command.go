@@ -30,8 +30,8 @@ func newCommand() *cobra.Command {
 		Short:         "Adds the agentlet to annotated pods at admission",
 		Args:          cobra.NoArgs,
 		Version:       version.Version,
-		SilenceUsage:  true, // An error of the running server is no question of usage.
-		SilenceErrors: true, // main prints it, once.
+		SilenceUsage:  true, // print no usage for errors of the running server
+		SilenceErrors: true, // main prints the error once
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err
@@ -51,14 +51,14 @@ func newCommand() *cobra.Command {
 	return command
 }
 
-// source is a serving certificate that has to be kept.
+// source maintains a serving certificate.
 type source interface {
 	webhook.Certificates
-	// Run keeps the certificate until the context ends.
+	// Run maintains the certificate until the context ends.
 	Run(ctx context.Context) error
 }
 
-// run serves until the context ends or a part fails.
+// run serves until the context ends or a component fails.
 func run(ctx context.Context, o *options, logTo io.Writer) error {
 	log := o.logger(logTo)
 	klog.SetSlogLogger(log.With("component", "kubernetes-client"))
@@ -106,7 +106,8 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 	return group.Wait()
 }
 
-// Requests a second, and at once: with grants every opted-in namespace is a list and a watch when the webhook starts.
+// Limits of requests to the API server, per second and in a burst. With grants, the webhook starts a list and a watch for every
+// opted-in namespace.
 const (
 	clientQPS   = 50
 	clientBurst = 100
@@ -118,7 +119,7 @@ func newClient() (kubernetes.Interface, error) {
 		return nil, err
 	}
 	config.QPS, config.Burst = clientQPS, clientBurst
-	config.ContentType = runtime.ContentTypeProtobuf // pods in half the time
+	config.ContentType = runtime.ContentTypeProtobuf // decodes pods in half the time
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

@@ -21,19 +21,19 @@ import (
 	"github.com/agentlet/agentlet/internal/logs"
 )
 
-// Where the serving certificate comes from.
+// Sources of the serving certificate.
 const (
 	certsSelfSigned = "self-signed"
 	certsSecret     = "secret"
 )
 
-// Who binds the service accounts of injected pods.
+// Values of the flag for who binds the service accounts of injected pods.
 const (
 	grantsAuto = "auto"
 	grantsNone = "none"
 )
 
-// options are what the flags say; complete derives the rest from them, validate judges all at once.
+// options are the parsed flags. complete derives further values, and validate checks everything at once.
 type options struct {
 	listen, metricsListen string
 	shutdownDelay         time.Duration
@@ -49,7 +49,7 @@ type options struct {
 	caSecret             string
 	namespace, service   string
 	webhookConfiguration string
-	// validatingConfiguration is empty where workloads are not judged.
+	// validatingConfiguration is empty if workloads are not validated.
 	validatingConfiguration string
 
 	grants                  string
@@ -126,10 +126,10 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")
 }
 
-// check completes and validates the options, and returns every error at once.
+// check completes and validates the options, and returns all errors.
 func (o *options) check() error { return errors.Join(o.complete(), o.validate()) }
 
-// complete derives what the flags imply. It names what cannot be read at all.
+// complete derives values from the flags. It returns an error for each flag that can't be parsed.
 func (o *options) complete() error {
 	var problems []error
 	o.injector.ImagePullPolicy = corev1.PullPolicy(o.pullPolicy)
@@ -150,7 +150,7 @@ func (o *options) complete() error {
 	return errors.Join(problems...)
 }
 
-// validate judges what is completed. What concerns pods is judged by the injector, whose errors name these flags.
+// validate checks the completed options. The injector checks what concerns pods; its errors name these flags.
 func (o *options) validate() error {
 	var problems []error
 	wrong := func(flag, value, want string) {
@@ -204,5 +204,5 @@ func (o *options) validate() error {
 	return errors.Join(problems...)
 }
 
-// logger writes what the flags ask for.
+// logger returns a logger with the format and level of the flags.
 func (o *options) logger(to io.Writer) *slog.Logger { return logs.New(to, o.logFormat, o.level) }

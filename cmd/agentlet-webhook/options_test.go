@@ -17,7 +17,7 @@ import (
 	"github.com/agentlet/agentlet/injector/dialect"
 )
 
-// parse reads flags as the command does.
+// parse parses flags as the command does.
 func parse(t *testing.T, arguments ...string) (*options, error) {
 	t.Helper()
 	o := defaultOptions()
@@ -83,7 +83,7 @@ func TestEveryErrorIsNamedAtOnce(t *testing.T) {
 	}
 }
 
-// TestInjectorNamesTheWebhooksFlags: the injector names flags in its errors, which this command defines.
+// TestInjectorNamesTheWebhooksFlags checks that the flags that the injector names in its errors are defined by this command.
 func TestInjectorNamesTheWebhooksFlags(t *testing.T) {
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	defaultOptions().addFlags(flags)

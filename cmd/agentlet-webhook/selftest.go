@@ -10,7 +10,7 @@ import (
 	"github.com/agentlet/agentlet/internal/dryrun"
 )
 
-// newSelftest is what the chart's test runs.
+// newSelftest returns the command that the chart's test runs.
 func newSelftest() *cobra.Command {
 	var (
 		namespace string

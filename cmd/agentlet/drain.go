@@ -9,12 +9,12 @@ import (
 	"syscall"
 )
 
-// preStopSignal tells the registrar that the kubelet has run its container's preStop hook.
+// preStopSignal tells the registrar that the kubelet has run the preStop hook of its container.
 const preStopSignal = syscall.SIGUSR1
 
-// drain tells the registrar of this container that the pod terminates. The kubelet runs it in the container's own mount
-// namespace, and the registrar is the one other process there: unlike the process ID 1, that stays true where the pod
-// or the node shares its process namespace.
+// drain tells the registrar in this container that the pod terminates. The kubelet runs the hook in the container's mount
+// namespace, in which the registrar is the only other process. The process ID 1 would not do: with a shared process namespace it
+// belongs to another process.
 func drain(proc string) error {
 	pid, err := registrar(proc, os.Getpid())
 	if err != nil {
@@ -26,7 +26,7 @@ func drain(proc string) error {
 	return nil
 }
 
-// registrar finds the lowest other process with the mount namespace of process self.
+// registrar returns the lowest PID of another process with the mount namespace of process self.
 func registrar(proc string, self int) (int, error) {
 	own, err := os.Readlink(filepath.Join(proc, strconv.Itoa(self), "ns", "mnt"))
 	if err != nil {
@@ -42,7 +42,7 @@ func registrar(proc string, self int) (int, error) {
 		if err != nil || pid == self {
 			continue
 		}
-		// Others' processes, in a shared process namespace, don't let themselves be read.
+		// In a shared process namespace, other containers' processes can't be read.
 		if mount, err := os.Readlink(filepath.Join(proc, entry.Name(), "ns", "mnt")); err == nil && mount == own &&
 			(found == 0 || pid < found) {
 			found = pid

@@ -130,11 +130,11 @@ func TestDrainFindsTheOtherProcessOfItsMountNamespace(t *testing.T) {
 			}
 		}
 	}
-	process(1, "mnt:[1]") // the pod's shared process namespace: its sandbox
-	process(7, "")        // somebody else's, not readable
+	process(1, "mnt:[1]") // the sandbox, in a shared process namespace
+	process(7, "")        // a process of another container, not readable
 	process(20, "mnt:[2]")
 	process(30, "mnt:[3]")
-	process(40, "mnt:[2]") // ourselves
+	process(40, "mnt:[2]") // this process itself
 	if got, err := registrar(proc, 40); err != nil || got != 20 {
 		t.Errorf("registrar = %d, %v, want 20", got, err)
 	}
@@ -143,7 +143,7 @@ func TestDrainFindsTheOtherProcessOfItsMountNamespace(t *testing.T) {
 	}
 }
 
-// TestLinks holds that a pod's process does not pay for what only the webhook needs.
+// TestLinks checks that the agentlet, which runs in every pod, doesn't link packages that only the webhook needs.
 func TestLinks(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {

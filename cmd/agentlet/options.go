@@ -19,7 +19,7 @@ import (
 	"github.com/agentlet/agentlet/internal/logs"
 )
 
-// options of run: what the injector writes into the container.
+// options are the flags of run, which the injector writes into the container.
 type options struct {
 	identity  agentlet.Identity
 	consul    consul.Config
@@ -32,7 +32,7 @@ type options struct {
 	logFormat string
 }
 
-// parse reads flags and the environment, and reports every error at once.
+// parse parses flags and the environment, and returns all errors.
 func parse(args []string, env func(string) string, stderr io.Writer) (options, error) {
 	o := options{defaults: registration.Defaults{}}
 	flags := flag.NewFlagSet("agentlet run", flag.ContinueOnError)
@@ -155,7 +155,7 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	return o, errors.Join(errs...)
 }
 
-// sourceOf says where globs come from that were handed over at admission.
+// sourceOf describes the origin of globs that were passed at admission.
 func sourceOf(annotation string) string {
 	return contract.Short(annotation) + " as it was when the pod was created"
 }

@@ -27,9 +27,10 @@ import (
 	"github.com/agentlet/agentlet/internal/version"
 )
 
-// run is the registrar's life, from start to the end of its drain.
+// run runs the registrar, from its start to the end of its drain.
 func run(ctx context.Context, o options, stderr io.Writer) error {
-	// One thread's worth of work each few seconds: more processors and a lazier collector would only hold more memory.
+	// The registrar does little work every few seconds. More processors, or less frequent garbage collection, would only cost
+	// memory.
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(50)
 
@@ -38,7 +39,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	defer signal.Stop(signals)
 
 	log := o.logger(stderr)
-	klog.SetSlogLogger(log.With("component", "kubernetes-client")) // for the API server's warnings
+	klog.SetSlogLogger(log.With("component", "kubernetes-client")) // log the API server's warnings
 	registrar, pod, client, err := assemble(o, log)
 	if err != nil {
 		return err
@@ -60,7 +61,7 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	return err
 }
 
-// reclaim ends the mesh proxy's token.
+// reclaim deletes the mesh proxy's Consul token.
 func reclaim(ctx context.Context, client *consul.Client, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reclaimBound)
 	defer cancel()
@@ -69,10 +70,10 @@ func reclaim(ctx context.Context, client *consul.Client, log *slog.Logger) {
 	}
 }
 
-// reclaimBound is how long the process' end waits for Consul to take the mesh proxy's token back.
+// reclaimBound is how long the process waits at its end for Consul to delete the mesh proxy's token.
 const reclaimBound = 2 * time.Second
 
-// assemble connects the registrar with its adapters.
+// assemble creates the registrar with its adapters.
 func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, *consul.Client, error) {
 	config, err := rest.InClusterConfig()
 	if err != nil {
@@ -97,7 +98,7 @@ func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, *con
 	return agentlet.New(connected), pod, client, nil
 }
 
-// relay hands the process's signals on to the registrar.
+// relay forwards the process's signals to the registrar.
 func relay(ctx context.Context, signals <-chan os.Signal, registrar *agentlet.Registrar) {
 	for {
 		select {
@@ -113,10 +114,10 @@ func relay(ctx context.Context, signals <-chan os.Signal, registrar *agentlet.Re
 	}
 }
 
-// listenRetry is the time between two tries to open the port.
+// listenRetry is the time between two attempts to open the port.
 const listenRetry = time.Second
 
-// serve answers HTTP until ctx ends. While the port can't be opened it tells the registrar so, and tries again.
+// serve serves HTTP until ctx ends. If the port can't be opened, it tells the registrar, and retries.
 func serve(ctx context.Context, o options, registrar *agentlet.Registrar, log *slog.Logger) {
 	listener := listen(ctx, net.JoinHostPort("", strconv.Itoa(o.port)), registrar)
 	if listener == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// Forms of output.
+// Output formats.
 const (
 	outputText = ""
 	outputJSON = "json"

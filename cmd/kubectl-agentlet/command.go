@@ -11,7 +11,7 @@ import (
 	"github.com/agentlet/agentlet/internal/version"
 )
 
-// errSaid is a failure that has been shown already: there is nothing more to print, but the exit code says it.
+// errSaid is a failure that was already printed. It only sets the exit code.
 var errSaid = errors.New("failed")
 
 func newCommand(getenv func(string) string) (*cobra.Command, error) {
@@ -25,8 +25,8 @@ This tool judges manifests with the webhook's own code, and shows whether an ins
 To have kubectl complete its words, put a script named kubectl_complete-agentlet on the PATH that runs:
   kubectl agentlet __complete "$@"`,
 		Version:       version.Version,
-		SilenceUsage:  true, // an error in a manifest is no question of usage
-		SilenceErrors: true, // main prints it, once
+		SilenceUsage:  true, // print no usage for errors in a manifest
+		SilenceErrors: true, // main prints the error once
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl agentlet"},
 	}
 	command.SetVersionTemplate(
@@ -39,7 +39,7 @@ To have kubectl complete its words, put a script named kubectl_complete-agentlet
 	return command, nil
 }
 
-// examples indents a text of examples as cobra shows it.
+// examples indents examples as cobra shows them.
 func examples(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return "  " + strings.Join(lines, "\n  ")

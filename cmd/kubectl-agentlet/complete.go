@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// complete lets a shell complete the values of flags: namespaces, forms of output, manifests.
+// complete adds shell completion for the values of flags: namespaces, output formats, manifests.
 func complete(root *cobra.Command, kube *kube) error {
 	problems := []error{root.RegisterFlagCompletionFunc("namespace", kube.completeNamespaces)}
 	for _, command := range root.Commands() {
@@ -25,10 +25,10 @@ func complete(root *cobra.Command, kube *kube) error {
 	return errors.Join(problems...)
 }
 
-// completionTimeout is how long a shell waits for words.
+// completionTimeout is how long a shell waits for completions.
 const completionTimeout = 3 * time.Second
 
-// completeNamespaces offers nothing where the cluster can't be asked.
+// completeNamespaces returns nothing if the cluster can't be reached.
 func (k *kube) completeNamespaces(command *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	client, err := k.client()
 	if err != nil {
@@ -42,7 +42,7 @@ func (k *kube) completeNamespaces(command *cobra.Command, _ []string, _ string) 
 	}
 	names := make([]cobra.Completion, 0, len(list.Items))
 	for i := range list.Items {
-		if name := list.Items[i].Name; len(validation.IsDNS1123Label(name)) == 0 { // a shell prints it as it is
+		if name := list.Items[i].Name; len(validation.IsDNS1123Label(name)) == 0 { // a shell prints completions unescaped
 			names = append(names, name)
 		}
 	}

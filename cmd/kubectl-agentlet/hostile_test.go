@@ -21,10 +21,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// forged is a text that makes a row of its own where it is printed as it is.
+// forged is a text that would forge a row if it were printed unescaped.
 const forged = "because\nok    gates       all is well\x1b[2J\u009b\u202e\u2028"
 
-// hostileCluster is an API server in whose pods everything is forged, and behind whose proxy everybody answers so.
+// hostileCluster is an API server whose pods contain only forged texts, and whose proxies return such answers.
 func hostileCluster(t *testing.T, answer http.HandlerFunc) (kubeconfig string) {
 	t.Helper()
 	lists := map[string]any{
@@ -59,7 +59,7 @@ func hostileCluster(t *testing.T, answer http.HandlerFunc) (kubeconfig string) {
 	return kubeconfig
 }
 
-// forgedPods have a closed gate, no gate, and an agentlet that does not run.
+// forgedPods returns a pod with a closed gate, one without a gate, and one whose agentlet does not run.
 func forgedPods() []corev1.Pod {
 	pods := make([]corev1.Pod, 3)
 	for i := range pods {
@@ -82,8 +82,8 @@ func forgedPods() []corev1.Pod {
 	return pods
 }
 
-// TestHostileServers holds that whatever pods, Consul and the API server answer, a report comes in time, each row of it is
-// one line, and nothing in it is a control character.
+// TestHostileServers checks reports against hostile answers from pods, Consul and the API server: a report is in time, and each
+// row is one line without control characters.
 func TestHostileServers(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	defer elsewhere.Close()
@@ -142,7 +142,7 @@ func TestHostileServers(t *testing.T) {
 	}
 }
 
-// harmless reports whether a terminal shows a line as it is, and does nothing else.
+// harmless reports whether a terminal only shows a line, and does nothing else.
 func harmless(line string) bool {
 	return utf8.ValidString(line) && !strings.ContainsFunc(line, func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)

@@ -33,7 +33,7 @@ func (k *kube) config() clientcmd.ClientConfig {
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(k.rules, k.overrides)
 }
 
-// namespace is the one of the flag, or of the context, or else default.
+// namespace returns the namespace of the flag, of the context, or "default".
 func (k *kube) namespace() string {
 	namespace, _, err := k.config().Namespace()
 	if err != nil || namespace == "" {
@@ -42,16 +42,17 @@ func (k *kube) namespace() string {
 	return namespace
 }
 
-// Requests a second, and at once: a check looks at every pod.
+// Limits of requests to the API server, per second and in a burst. A check reads every pod.
 const (
 	queriesPerSecond = 50
 	queriesAtOnce    = 100
 )
 
 const (
-	// requestTimeout bounds one request: the API server itself waits up to 30 s for a webhook, and sends many pods for as long.
+	// requestTimeout bounds one request. The API server itself waits up to 30 s for a webhook, and needs as long to send many
+	// pods.
 	requestTimeout = time.Minute
-	// defaultTimeout bounds what a command asks of pods, nodes and Consul together.
+	// defaultTimeout bounds all requests of a command to pods, nodes and Consul together.
 	defaultTimeout = 2 * time.Minute
 )
 

@@ -1,6 +1,5 @@
-// Command kubectl-agentlet is the person's tool: as a kubectl plugin (kubectl agentlet) or by its own name it shows what
-// manifests would register, injects them, finds out whether an installation works, and shows pods as Kubernetes and as
-// Consul see them.
+// Command kubectl-agentlet is the user's tool, as a kubectl plugin (kubectl agentlet) or under its own name. It explains what
+// manifests would register, injects them, checks an installation, and shows pods as Kubernetes and Consul see them.
 package main
 
 import (
@@ -17,14 +16,15 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// gcPercent is more than Go's default: a run is short, and thousands of manifests take a third less time with it.
+// gcPercent is higher than Go's default, because the command runs only briefly. With it, thousands of manifests take a third less
+// time.
 const gcPercent = 400
 
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	klog.SetLogger(logr.Discard()) // client-go logs by it; what it has to say is in its errors, too
+	klog.SetLogger(logr.Discard()) // discard client-go's logs; its errors contain the same information
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	command, err := newCommand(os.Getenv)
 	if err == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// source is where manifests come from.
+// source is where manifests are read from.
 type source struct {
 	files     []string
 	recursive bool
@@ -24,13 +24,13 @@ func (s *source) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVarP(&s.recursive, "recursive", "R", false, "also the folders below a folder")
 }
 
-// judged is a file with what the webhook would say to its pods.
+// judged is a file with the webhook's decisions about its pods.
 type judged struct {
 	*manifests.File
 	judgements []manifests.Result
 }
 
-// judge reads and judges everything. Documents that can't be read are errors.
+// judge reads all manifests and decides about their pods. Documents that can't be read are errors.
 func (s *source) judge(
 	command *cobra.Command,
 	decider manifests.Decider,

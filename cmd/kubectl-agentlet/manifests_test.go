@@ -11,7 +11,7 @@ import (
 	"github.com/agentlet/agentlet/internal/golden"
 )
 
-// call runs the command as its caller would, with no environment and no kubeconfig.
+// call runs the command as a user would, without environment and kubeconfig.
 func call(t *testing.T, stdin string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
@@ -55,7 +55,7 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// That the output is the webhook's is tested with the manifests.
+// TestInjectTakesTheFlags tests only the flags. Package manifests tests that the output equals the webhook's.
 func TestInjectTakesTheFlags(t *testing.T) {
 	stdout, _, err := call(t, "", "inject", "-f", "testdata/shop.yaml",
 		"--image=registry.example/agentlet:2", "--image-pull-policy=Never", "--consul-port=8501", "--consul-scheme=https", "--cluster-name=eu-1", "--default=gate-policy=continuous")
@@ -119,8 +119,8 @@ func TestEveryCommandHasExamples(t *testing.T) {
 	}
 }
 
-// TestInjectOfADialectKeepsComments holds that a key with a slash is put where it belongs: otherwise the document would have
-// been written anew, without its comments.
+// TestInjectOfADialectKeepsComments checks that a key with a slash is inserted into the existing text. Otherwise the document
+// would be rewritten without its comments.
 func TestInjectOfADialectKeepsComments(t *testing.T) {
 	text, err := os.ReadFile("testdata/katalog-sync.yaml")
 	if err != nil {

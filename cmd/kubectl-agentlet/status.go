@@ -66,7 +66,7 @@ kubectl agentlet status -A -w`),
 	return command
 }
 
-// clearScreen moves a terminal's cursor to the top and clears below it.
+// clearScreen moves a terminal's cursor to the top and clears everything below it.
 const clearScreen = "\x1b[H\x1b[2J"
 
 func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Interface, namespace string, colours bool) error {
@@ -94,7 +94,7 @@ func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Inte
 	for {
 		select {
 		case <-ctx.Done():
-			return nil // interrupted: that is how a watch ends
+			return nil // interrupted: the regular end of a watch
 		case <-ticker.C:
 		}
 		rows, err := status.Read(ctx, config)
@@ -102,9 +102,9 @@ func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Inte
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			errs.Error("warning", err) // a watch outlives the API server's restart
+			errs.Error("warning", err) // continue: a watch survives a restart of the API server
 			continue
-		case !terminal && status.Same(rows, shown): // on a terminal ages go on
+		case !terminal && status.Same(rows, shown): // redraw on a terminal even then, because ages change
 			continue
 		}
 		shown = rows
@@ -114,7 +114,7 @@ func showStatus(command *cobra.Command, o *statusOptions, client kubernetes.Inte
 	}
 }
 
-// writeStatus writes rows at once, after what is to come before them.
+// writeStatus writes before and the rows in one write.
 func writeStatus(out io.Writer, before string, o *statusOptions, rows []status.Row, colours bool) error {
 	text := bytes.NewBufferString(before)
 	if o.output == outputJSON {

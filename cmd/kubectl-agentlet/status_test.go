@@ -20,7 +20,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// A watch prints a table when something has changed, survives an API server that is away, and ends with its context.
+// TestStatusWatch checks that a watch prints a table when something has changed, survives an outage of the API server, and ends
+// with its context.
 func TestStatusWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := func(name string) *corev1.Pod {

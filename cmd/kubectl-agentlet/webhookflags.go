@@ -17,13 +17,13 @@ import (
 	"github.com/agentlet/agentlet/internal/version"
 )
 
-// webhookFlags are those flags of the webhook that fix something for every injection, with the same names and defaults.
+// webhookFlags are the webhook's flags that apply to every injection, with the same names and defaults.
 type webhookFlags struct {
 	config     injector.Config
 	pullPolicy string
 	defaults   []string // key=value
 	dialects   []string
-	// fromCluster: the webhook's own flags hold where the person has given none.
+	// fromCluster uses the flags of the installed webhook where the user has set none.
 	fromCluster bool
 }
 
@@ -52,10 +52,10 @@ func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
 		"another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable")
 }
 
-// anyProxy stands for the image of mesh proxies, which only an installation knows.
+// anyProxy is a placeholder for the image of mesh proxies, which only an installation knows.
 const anyProxy = "consul-and-envoy"
 
-// decider judges as the webhook would.
+// decider returns a Decider with the webhook's decisions.
 func (f *webhookFlags) decider(command *cobra.Command, kube *kube) (manifests.Decider, error) {
 	if !f.fromCluster {
 		if f.config.Connect.Image == "" && f.config.ConsulTLS.CA == "" {
@@ -85,7 +85,7 @@ func (f *webhookFlags) decider(command *cobra.Command, kube *kube) (manifests.De
 	return inCluster{judge, namespaces}, nil
 }
 
-// take gives the flags that the person has not given the webhook's values. What the webhook alone has doesn't matter here.
+// take sets flags that the user has not set to the webhook's values. It ignores flags that only the webhook has.
 func take(flags *pflag.FlagSet, webhook []string) error {
 	given := map[string]bool{}
 	flags.Visit(func(f *pflag.Flag) { given[f.Name] = true })
@@ -101,23 +101,23 @@ func take(flags *pflag.FlagSet, webhook []string) error {
 	return nil
 }
 
-// reserved are flags of the webhook's that mean another thing here.
+// reserved are names of webhook flags that have another meaning in this command.
 var reserved = map[string]bool{"namespace": true}
 
-// inCluster judges with the namespaces' own annotations.
+// inCluster decides with the namespaces' annotations in the cluster.
 type inCluster struct {
 	judge      *injector.Injector
 	namespaces map[string]map[string]string
 }
 
 func (c inCluster) Decide(request injector.Request) injector.Decision {
-	if request.NamespaceAnnotations == nil { // those in the files are newer
+	if request.NamespaceAnnotations == nil { // annotations in the files take precedence: they are newer
 		request.NamespaceAnnotations = c.namespaces[request.Namespace]
 	}
 	return c.judge.Decide(request)
 }
 
-// injector is the webhook's own, so configured.
+// injector returns the webhook's injector with this configuration.
 func (f *webhookFlags) injector() (*injector.Injector, error) {
 	f.config.ImagePullPolicy = corev1.PullPolicy(f.pullPolicy)
 	f.config.Defaults = registration.Defaults{}

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Allowance says how many requests may fail because of a fault, and when. The zero value allows none.
+// Allowance defines how many requests may fail because of a fault, and when. The zero value allows none.
 type Allowance struct {
-	// FromBegin is for how long from the fault's begin; Throughout is until its end.
+	// FromBegin is a time after the fault's begin in which requests may fail. Throughout extends it to the fault's end.
 	FromBegin  time.Duration
 	Throughout bool
-	// FromEnd is for how long from its end.
+	// FromEnd is a time after the fault's end in which requests may fail.
 	FromEnd time.Duration
-	// Share of the requests that are sent meanwhile, 0 to 1.
+	// Share is the share of the requests in these times that may fail, 0 to 1.
 	Share float64
-	// Ended: requests to pods that have ended don't count. How many there are is a matter of how many pods have ended.
+	// Ended excludes requests to pods that have ended from the count, because their number depends on how many pods have ended.
 	Ended bool
 }
 
@@ -47,15 +47,15 @@ type window struct{ from, to time.Time }
 
 func (w window) has(f Failure) bool { return !f.Ended.Before(w.from) && !f.Began.After(w.to) }
 
-// Span is a fault that has been.
+// Span is the time of a past fault.
 type Span struct {
 	Fault      string
 	Begin, End time.Time
-	// Ending: pods were ended meanwhile, or shortly before.
+	// Ending is set if pods were ended during the fault, or shortly before.
 	Ending bool
 }
 
-// allowed are the windows in which requests may fail because of the fault, and how many at the most at a rate.
+// allowed returns the windows in which requests may fail because of the fault, and the maximum number of failures at a rate.
 func (s Span) allowed(a Allowance, rate int) (windows []window, most int) {
 	if a.Share == 0 {
 		return nil, 0
@@ -80,7 +80,7 @@ func (s Span) allowed(a Allowance, rate int) (windows []window, most int) {
 type Failure struct {
 	Began, Ended    time.Time
 	Instance, Error string
-	// PodEnded: the instance's pod had ended, or was ending.
+	// PodEnded is set if the instance's pod had ended, or was ending.
 	PodEnded bool
 }
 
@@ -89,7 +89,7 @@ func (f Failure) String() string {
 		f.Instance, f.Error)
 }
 
-// Judgement of the requests that failed.
+// Judgement is the assessment of the failed requests.
 type Judgement struct {
 	// Failed counts the failures by the fault that allows them.
 	Failed map[string]int
@@ -97,7 +97,7 @@ type Judgement struct {
 	Violations []string
 }
 
-// most violations that a judgement spells out.
+// mostViolations limits how many violations a judgement lists.
 const mostViolations = 20
 
 // Judge assigns each failure to the first fault that allows it.
@@ -150,7 +150,7 @@ func summary(failures []Failure) string {
 	return strings.Join(instances, "; ")
 }
 
-// allowance of the span's fault or change.
+// allowance returns the allowance of the span's fault or change.
 func (s Span) allowance() Allowance {
 	if fault, ok := FaultNamed(s.Fault); ok {
 		if s.Ending && fault.MayEnding.Share > 0 {

@@ -12,33 +12,34 @@ import (
 	"github.com/agentlet/agentlet/internal/columns"
 )
 
-// World does the steps to a cluster.
+// World executes the steps on a cluster.
 type World interface {
-	// Do does a step that begins or ends a fault, or changes something, and says what it saw. ErrNothing: there is nothing to do
-	// it to.
+	// Do executes a step that begins or ends a fault, or that changes something. It describes what happened. ErrNothing means
+	// that the step has no target.
 	Do(ctx context.Context, step Step) (seen string, err error)
-	// Settle waits until the invariants hold, within a bound of its own, and says what it saw. The error says which don't.
+	// Settle waits until the invariants hold, within its own time limit, and describes the state. The error names the invariants
+	// that don't hold.
 	Settle(ctx context.Context) (seen string, err error)
-	// Requests is how many were sent so far; Failures are those that failed since the last call.
+	// Requests returns how many requests were sent so far; Failures those that failed since the last call.
 	Requests() int64
 	Failures() []Failure
 }
 
-// ErrNothing means that there is nothing that a step could be done to, such as a pod on a node without pods.
+// ErrNothing means that a step has no target, such as a pod on a node without pods.
 var ErrNothing = errors.New("nothing to do it to")
 
-// undoTimeout bounds the end of all faults when a campaign is interrupted or has failed.
+// undoTimeout bounds the end of all faults after an interruption or a failure.
 const undoTimeout = 3 * time.Minute
 
-// Steps are what a campaign takes, one after the other: a Walk, or a Script.
+// Steps is a sequence of steps: a Walk, or a script.
 type Steps interface{ Next() Step }
 
-// Campaign takes steps until its time is over.
+// Campaign takes steps until its duration is over.
 type Campaign struct {
 	Seed uint64
-	// Duration after which no other round begins.
+	// Duration is the time after which no further round begins.
 	Duration time.Duration
-	// Rate of the requests a second.
+	// Rate is the number of requests per second.
 	Rate  int
 	Steps Steps
 	World World
@@ -47,7 +48,7 @@ type Campaign struct {
 
 	began  time.Time
 	active []activeFault
-	// spans of this round and of the one before.
+	// spans are those of this round and of the previous one.
 	spans, before []Span
 	ends          []string // the faults and changes of this round that end pods
 	report        Report
@@ -59,7 +60,7 @@ type activeFault struct {
 	span  int
 }
 
-// Row of a report: what a fault or a change has come to.
+// Row is a row of a report: the figures of one fault or change.
 type Row struct {
 	Name          string
 	Times, Failed int
@@ -67,7 +68,7 @@ type Row struct {
 	Quiet time.Duration
 }
 
-// Report of a campaign.
+// Report is the result of a campaign.
 type Report struct {
 	Seed          uint64
 	Steps, Rounds int
@@ -76,8 +77,7 @@ type Report struct {
 	Rows          []Row
 }
 
-// Run takes the steps. The error says what failed, and ends the campaign; all faults are undone in any case, also when ctx
-// ends before the time is over.
+// Run takes the steps. A failure ends the campaign and is returned. All faults are always undone, also if ctx ends early.
 func (c *Campaign) Run(ctx context.Context) (report Report, err error) {
 	c.began = time.Now()
 	c.report.Seed = c.Seed
@@ -107,7 +107,7 @@ func (c *Campaign) take(ctx context.Context, step Step) error {
 	}
 	index := slices.IndexFunc(c.active, func(a activeFault) bool { return a.step.Name == step.Name && a.step.Node == step.Node })
 	if step.Kind == End {
-		if index < 0 { // there was nothing to do it to
+		if index < 0 { // the step had no target
 			return nil
 		}
 		if err := sleep(ctx, time.Until(c.active[index].since.Add(step.For))); err != nil {
@@ -116,7 +116,7 @@ func (c *Campaign) take(ctx context.Context, step Step) error {
 	}
 	began := time.Now()
 	if step.Kind == Begin {
-		// Known before it is begun, so that also a half of it is undone.
+		// Record the fault before it begins, so that it is undone even if its begin fails half-way.
 		c.spans = append(c.spans, Span{Fault: step.Name, Begin: began, End: began})
 		if fault, _ := FaultNamed(step.Name); fault.Lasts() {
 			c.active = append(c.active, activeFault{step, began, len(c.spans) - 1})
@@ -135,7 +135,7 @@ func (c *Campaign) take(ctx context.Context, step Step) error {
 	return nil
 }
 
-// done keeps account of a step.
+// done records a finished step.
 func (c *Campaign) done(step Step, index int, began time.Time, nothing bool) {
 	now := time.Now()
 	switch step.Kind {
@@ -166,7 +166,7 @@ func (c *Campaign) done(step Step, index int, began time.Time, nothing bool) {
 	c.row(step.Name).Times++
 }
 
-// settle waits for a quiet moment, and judges the round.
+// settle waits for a quiet moment, and judges the round's failed requests.
 func (c *Campaign) settle(ctx context.Context, step Step) error {
 	began := time.Now()
 	seen, err := c.World.Settle(ctx)
@@ -192,7 +192,7 @@ func (c *Campaign) settle(ctx context.Context, step Step) error {
 	return err
 }
 
-// undo ends every fault, also when ctx has ended.
+// undo ends every fault, even if ctx has ended.
 func (c *Campaign) undo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -239,7 +239,7 @@ func (c *Campaign) row(name string) *Row {
 	return &c.report.Rows[i]
 }
 
-// Table is a line for each fault and change that happened, in the order of the tables, under a head, and one of all.
+// Table formats the report: a heading, a line for each fault and change that happened, in the order of the tables, and a total.
 func (r Report) Table() []string {
 	table := [][]string{{"fault or change", "times", "failed", "until quiet"}}
 	var order []string

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// world is a cluster that keeps what is broken.
+// world is a World that only records what is broken.
 type world struct {
 	broken   map[string]time.Time
 	lasted   map[string]time.Duration
@@ -175,7 +175,7 @@ func TestJudge(t *testing.T) {
 		spans    []Span
 		failures []Failure
 		failed   map[string]int
-		want     string // of the violations; empty: none
+		want     string // expected violations; empty for none
 	}{
 		"nothing":              {},
 		"no fault":             {failures: failed(1), want: "no fault allows"},

@@ -1,6 +1,6 @@
-// Package chaos plans a campaign of faults and judges what came of it. A Walk, made of a seed, says which step comes next. A
-// Campaign has a World do the steps, and checks the invariants at each quiet moment. The World of the real cluster is in
-// e2e/scenarios; this package touches none.
+// Package chaos plans a campaign of faults and evaluates its results. A Walk derives a random sequence of steps from a seed. A
+// Campaign executes the steps on a World, and checks the invariants at each quiet moment. The World of the real cluster is in
+// package real; this package touches no cluster.
 package chaos
 
 import (
@@ -12,7 +12,7 @@ import (
 // Thing is a part of the cluster that a fault breaks, or that a step needs whole.
 type Thing string
 
-// Things of the cluster.
+// Things of every cluster.
 const (
 	APIServer   Thing = "API server"
 	Etcd        Thing = "etcd"
@@ -32,17 +32,17 @@ const (
 	Pods    Thing = "pods"
 )
 
-// Things that not every machine or cluster has.
+// Things that some machines or clusters lack.
 const (
-	// OneServer: a single Consul server, whose loss is the quorum's.
+	// OneServer is a single Consul server; without it the quorum is lost.
 	OneServer Thing = "one Consul server"
-	// ThreeServers: a leader and two others.
+	// ThreeServers are a leader and two followers.
 	ThreeServers Thing = "three Consul servers"
-	// OwnAgents: the Consul agents are the nodes' own processes, whose folders are known.
+	// OwnAgents are Consul agents that run as the nodes' own processes, in known folders.
 	OwnAgents Thing = "the nodes' own Consul agents"
-	// PacketFilter: iptables with the statistic module.
+	// PacketFilter is iptables with the statistic module.
 	PacketFilter Thing = "iptables' statistic module"
-	// MessageBus: dbus-daemon, by which a kubelet hears of a shutdown.
+	// MessageBus is dbus-daemon, through which a kubelet learns of a shutdown.
 	MessageBus Thing = "dbus-daemon"
 )
 
@@ -53,7 +53,7 @@ var (
 	wholeNode = ofNode
 )
 
-// on is the thing of one node, counted from 0. Things of the whole cluster are the same on each.
+// on returns the thing of one node, counted from 0. A thing of the whole cluster is the same on every node.
 func (t Thing) on(node int) Thing {
 	if slices.Contains(ofNode, t) {
 		return Thing(fmt.Sprintf("%s of node %d", t, node+1))
@@ -61,10 +61,10 @@ func (t Thing) on(node int) Thing {
 	return t
 }
 
-// heartbeatTTL of the campaign's pods: how long a dead instance may pass when nobody takes it out of the catalog.
+// heartbeatTTL is the heartbeat-ttl of the campaign's pods: how long a dead instance may stay passing if it isn't deregistered.
 const heartbeatTTL = 15 * time.Second
 
-// Settings of the campaign's pods, which the allowances are made for.
+// Settings of the campaign's pods, on which the allowances are based.
 const (
 	HeartbeatTTL    = heartbeatTTL
 	DeregisterAfter = time.Minute

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Markdown is the table of docs/faults.md: what a campaign causes, and which requests may fail.
+// Markdown returns the table of docs/faults.md: which faults a campaign causes, and which requests may fail.
 func Markdown() string {
 	var b strings.Builder
 	row := func(cells ...string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }

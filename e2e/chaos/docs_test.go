@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "write the campaign's table into docs/fa
 
 const page = "../../docs/faults.md"
 
-// written finds the campaign's table, between its markers.
+// written matches the campaign's table, between its markers.
 var written = regexp.MustCompile(`(?s)(<!-- campaign -->\n).*?(<!-- end -->)`)
 
 func TestDocumented(t *testing.T) {
@@ -37,7 +37,8 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// Each row of docs/faults.md is either part of the campaign, or it is said why not; and the table names no other rows.
+// TestRowsOfTheDocs checks that each row of docs/faults.md is either covered by the campaign or listed in Elsewhere with a
+// reason, and that both name no other rows.
 func TestRowsOfTheDocs(t *testing.T) {
 	content, err := os.ReadFile(page)
 	if err != nil {

@@ -5,48 +5,48 @@ import (
 	"time"
 )
 
-// Scope is what a fault is done to.
+// Scope is the target of a fault.
 type Scope int
 
 // Scopes of faults.
 const (
-	Cluster Scope = iota // one of its kind
-	OfNode               // a node, or a pod on it
+	Cluster Scope = iota // the one process of its kind
+	OfNode               // one node, or a pod on it
 )
 
-// Fault is a kind of fault that a campaign causes.
+// Fault is a kind of fault.
 type Fault struct {
 	Name  string
 	Scope Scope
-	// Takes are the things that it breaks until its end. Needs are those that must be whole until then.
+	// Takes are the things that the fault breaks until its end. Needs are the things that must be whole until then.
 	Takes, Needs []Thing
-	// Min and Max are how long it lasts; none of both: it is over at once and needs no end.
+	// Min and Max bound the fault's duration. If both are 0, it is over at once and has no end step.
 	Min, Max time.Duration
-	// Ends: it ends pods by itself.
+	// Ends is set if the fault itself ends pods.
 	Ends bool
-	// May says which requests may fail; MayEnding, which may instead while pods are ended in the same round, where it allows any.
+	// May defines which requests may fail. MayEnding, if it allows any, replaces May when pods are ended in the same round.
 	May, MayEnding Allowance
-	// Because says why they fail.
+	// Because is the reason why they may fail.
 	Because string
-	// Rows are those of docs/faults.md, by their first cell, that are about it.
+	// Rows are the related rows of docs/faults.md, by their first cell.
 	Rows []string
 }
 
-// Lasts reports whether the fault has an end of its own.
+// Lasts reports whether the fault has a duration, and so an end step.
 func (f Fault) Lasts() bool { return f.Max > 0 }
 
 const second = time.Second
 
 // Allowances that several faults share.
 var (
-	// serfFails is how long members of Consul take to declare a node failed, which is 5 to 7 s on an idle machine.
+	// serfFails bounds the time until Consul's members declare a node failed; on an idle machine it is 5 to 7 s.
 	serfFails = 15 * second
 	// lostNode: half of the instances don't answer until the node is declared failed.
 	lostNode = Allowance{FromBegin: serfFails, FromEnd: 5 * second, Share: 0.75}
-	// keptByAgent: an ended pod's instance passes until the node is declared failed, and, because its agent has kept it, again
-	// from the agent's return until its heartbeat-ttl is over.
+	// keptByAgent: an ended pod's instance passes until the node is declared failed. Its agent has kept the instance, so it
+	// passes again from the agent's return until its heartbeat-ttl is over.
 	keptByAgent = Allowance{Throughout: true, FromEnd: heartbeatTTL + 5*second, Share: 0.5}
-	// notSynced: without its servers, nothing is taken out of the catalog.
+	// notSynced: without Consul's servers, nothing is removed from the catalog.
 	notSynced = Allowance{Throughout: true, FromEnd: 10 * second, Share: 0.02, Ended: true}
 	// notDrained: an ended pod's instance passes until its heartbeat-ttl is over.
 	notDrained = Allowance{Throughout: true, FromEnd: heartbeatTTL + 5*second, Share: 0.3}
@@ -57,7 +57,7 @@ const (
 	becauseDrained = "A pod that ends without its agentlet is not drained."
 )
 
-// faults are all kinds of them.
+// faults are all kinds of faults.
 var faults = []Fault{
 	{
 		Name: "API server stopped", Takes: []Thing{APIServer}, Needs: []Thing{Etcd}, Min: 5 * second, Max: 60 * second,
@@ -290,10 +290,10 @@ var faults = []Fault{
 	{Name: "webhook replica frozen", Scope: OfNode, Takes: []Thing{Webhook}, Min: 5 * second, Max: 20 * second},
 }
 
-// Faults are all kinds of faults.
+// Faults returns all kinds of faults.
 func Faults() []Fault { return slices.Clone(faults) }
 
-// FaultNamed is the fault of that name.
+// FaultNamed returns the fault of that name.
 func FaultNamed(name string) (Fault, bool) {
 	i := slices.IndexFunc(faults, func(f Fault) bool { return f.Name == name })
 	if i < 0 {
@@ -302,19 +302,19 @@ func FaultNamed(name string) (Fault, bool) {
 	return faults[i], true
 }
 
-// Change is something that people do to a workload beside the faults.
+// Change is a kind of change that people make to a workload during faults.
 type Change struct {
 	Name  string
 	Needs []Thing
-	// Ends: it ends pods.
+	// Ends is set if the change ends pods.
 	Ends bool
 	May  Allowance
-	// Because says why requests fail.
+	// Because is the reason why requests may fail.
 	Because string
 	Rows    []string
 }
 
-// changes are all kinds of them.
+// changes are all kinds of changes.
 var changes = []Change{
 	{Name: "rollout", Needs: []Thing{APIServer, Etcd}, Ends: true},
 	{Name: "scaling", Needs: []Thing{APIServer, Etcd}, Ends: true},
@@ -330,10 +330,10 @@ var changes = []Change{
 	{Name: "annotations changed", Needs: []Thing{APIServer, Etcd}, Rows: []string{"annotations of a running pod changed"}},
 }
 
-// Changes are all kinds of changes.
+// Changes returns all kinds of changes.
 func Changes() []Change { return slices.Clone(changes) }
 
-// ChangeNamed is the change of that name.
+// ChangeNamed returns the change of that name.
 func ChangeNamed(name string) (Change, bool) {
 	i := slices.IndexFunc(changes, func(c Change) bool { return c.Name == name })
 	if i < 0 {
@@ -342,7 +342,7 @@ func ChangeNamed(name string) (Change, bool) {
 	return changes[i], true
 }
 
-// Elsewhere are the rows of docs/faults.md that the campaign doesn't cause, each with why.
+// Elsewhere returns the rows of docs/faults.md that the campaign doesn't cause, each with the reason.
 func Elsewhere() map[string]string {
 	const configured = "a matter of configuration, which doesn't change while pods run"
 	return map[string]string{

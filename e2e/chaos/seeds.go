@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Run is a campaign to be run.
+// Run describes a campaign.
 type Run struct {
 	Seed     uint64
 	Duration time.Duration
-	// Round, if not nil, is what is done instead of a walk: a round of the seed's that has failed once. So it stays the same when
-	// there are other faults to choose from.
+	// Round, if not nil, replaces the walk: a round of the seed's walk that failed once. It stays the same when faults are added,
+	// although the walk of the seed changes.
 	Round []Step
-	// Why it is kept.
+	// Why is the reason why the run is kept.
 	Why string
 }
 
-// Name of the run, for files and tests.
+// Name returns the run's name, for files and tests.
 func (r Run) Name() string {
 	if r.Round != nil {
 		return fmt.Sprintf("round-of-seed-%d", r.Seed)
@@ -24,7 +24,7 @@ func (r Run) Name() string {
 	return fmt.Sprintf("seed-%d", r.Seed)
 }
 
-// Again is the command that repeats the run.
+// Again returns the command that repeats the run.
 func (r Run) Again() string {
 	if r.Round != nil {
 		return "make e2e RUN=TestChaos/" + r.Name()
@@ -32,7 +32,7 @@ func (r Run) Again() string {
 	return fmt.Sprintf("make chaos DURATION=%s SEED=%d", r.Duration, r.Seed)
 }
 
-// Begin begins the run's steps on a cluster with so many nodes, which has the common things, and more.
+// Begin returns the run's steps on a cluster with this number of nodes. The cluster has the common things, and more.
 func (r Run) Begin(nodes int, more ...Thing) Steps {
 	if r.Round != nil {
 		return &script{steps: r.Round}
@@ -40,7 +40,7 @@ func (r Run) Begin(nodes int, more ...Thing) Steps {
 	return NewWalk(r.Seed, nodes, more...)
 }
 
-// script is one round, and quiet moments ever after.
+// script takes the steps of one round, and then only quiet moments.
 type script struct {
 	steps  []Step
 	number int
@@ -56,7 +56,7 @@ func (s *script) Next() Step {
 	return step
 }
 
-// Kept are the campaigns of make soak: a long one, and rounds that have found something once.
+// Kept returns the campaigns of `make soak`: a long one, and rounds that once found an error.
 func Kept() []Run {
 	return []Run{
 		{Seed: 1, Duration: 15 * time.Minute, Why: "the long one"},

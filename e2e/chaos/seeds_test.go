@@ -2,7 +2,7 @@ package chaos
 
 import "testing"
 
-// What is kept is steps that there are: each begins, and is ended, and its fault has not been renamed.
+// TestKept checks the kept rounds: each fault exists by that name, and each that begins also ends.
 func TestKept(t *testing.T) {
 	names := map[string]bool{}
 	for _, run := range Kept() {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Kind of a step.
+// Kind is the kind of a step.
 type Kind string
 
 // Kinds of steps.
@@ -18,16 +18,16 @@ const (
 	Quiet  Kind = "quiet"
 )
 
-// Step of a walk.
+// Step is a step of a walk.
 type Step struct {
-	// Number counts the steps from 1, Round those until a quiet moment.
+	// Number counts the steps from 1. Round counts the rounds, which end with a quiet moment.
 	Number, Round int
 	Kind          Kind
-	// Name of the fault or the change; none of a quiet moment.
+	// Name is the fault or the change; empty for a quiet moment.
 	Name string
-	// Node that it is done to, counted from 0, and a number by which one of several is chosen: pods, variants, replicas.
+	// Node is the target node, counted from 0. Pick selects one of several pods, variants or replicas.
 	Node, Pick int
-	// Pause before the step. An end comes not before the fault has lasted For.
+	// Pause is the time before the step. For is the minimum duration of the fault: its end comes no earlier.
 	Pause, For time.Duration
 }
 
@@ -47,14 +47,14 @@ func (s Step) String() string {
 	return text
 }
 
-// Bounds of a round.
+// Limits of a round.
 const (
 	mostFaults  = 2
 	mostChanges = 2
 	longPause   = 5 * time.Second
 )
 
-// Walk is a random walk over faults and changes. The same seed and the same things give the same walk.
+// Walk is a random walk over faults and changes. The same seed and the same things result in the same walk.
 type Walk struct {
 	random *rand.Rand
 	nodes  int
@@ -67,7 +67,7 @@ type Walk struct {
 	used          map[string]int
 }
 
-// NewWalk starts a walk of a seed over a cluster with so many nodes, which has the common things, and more.
+// NewWalk returns the walk of a seed on a cluster with this number of nodes. The cluster has the common things, and more.
 func NewWalk(seed uint64, nodes int, more ...Thing) *Walk {
 	w := &Walk{random: rand.New(rand.NewPCG(seed, 0)), nodes: nodes, used: map[string]int{}, round: 1}
 	w.has = append(slices.Clone(common), more...)
@@ -79,10 +79,10 @@ func NewWalk(seed uint64, nodes int, more ...Thing) *Walk {
 	return w
 }
 
-// WithACLs reports whether the campaign of a seed is one with a Consul that has TLS, ACLs and logins: every fourth.
+// WithACLs reports whether the campaign of a seed uses the Consul with TLS, ACLs and logins; every fourth does.
 func WithACLs(seed uint64) bool { return seed%4 == 0 }
 
-// Next is the next step. The walk takes it for done.
+// Next returns the next step, and assumes that the caller takes it.
 func (w *Walk) Next() Step {
 	step := w.choose()
 	w.number++
@@ -106,7 +106,8 @@ func (w *Walk) Next() Step {
 	return step
 }
 
-// choose a step: each round begins a fault or two, with changes before, beside and after, ends the faults, and comes to rest.
+// choose selects a step. Each round begins one or two faults, makes changes before, during and after them, ends the faults, and
+// waits for a quiet moment.
 func (w *Walk) choose() Step {
 	if w.changed < mostChanges && w.random.IntN(3) == 0 {
 		if step, ok := w.change(); ok {
@@ -126,7 +127,7 @@ func (w *Walk) choose() Step {
 	return Step{Kind: Quiet}
 }
 
-// whole reports whether a thing is there, and no fault has taken it.
+// whole reports whether the cluster has a thing and no active fault has broken it.
 func (w *Walk) whole(thing Thing) bool {
 	return slices.Contains(w.has, thing) &&
 		!slices.ContainsFunc(w.active, func(a Step) bool { return slices.Contains(taken(a), thing) })
@@ -144,7 +145,8 @@ func on(node int, things []Thing) []Thing {
 	return all
 }
 
-// possible reports whether a fault can begin: all that it needs or takes is whole, and it takes nothing that another one needs.
+// possible reports whether a fault can begin: all things that it needs or takes are whole, and no active fault needs what it
+// takes.
 func (w *Walk) possible(s Step) bool {
 	for _, thing := range append(needed(s), taken(s)...) {
 		if !w.whole(thing) {
@@ -156,7 +158,7 @@ func (w *Walk) possible(s Step) bool {
 	})
 }
 
-// begin chooses among the possible faults one of those that were seldom chosen.
+// begin selects one of the possible faults that were used least.
 func (w *Walk) begin() (Step, bool) {
 	var candidates []Step
 	for _, fault := range faults {
@@ -189,7 +191,7 @@ func (w *Walk) change() (Step, bool) {
 	return w.seldom(candidates)
 }
 
-// seldom picks one of those with the fewest uses, and draws what else a step has.
+// seldom selects one of the candidates with the fewest uses, and draws the step's other values.
 func (w *Walk) seldom(candidates []Step) (Step, bool) {
 	if len(candidates) == 0 {
 		return Step{}, false
@@ -202,7 +204,7 @@ func (w *Walk) seldom(candidates []Step) (Step, bool) {
 	return step, true
 }
 
-// between draws a duration in tenths of a second.
+// between returns a random duration, in tenths of a second.
 func between(random *rand.Rand, from, to time.Duration) time.Duration {
 	const unit = 100 * time.Millisecond
 	return from + time.Duration(random.Int64N(int64((to-from)/unit)+1))*unit

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// all are the things that a cluster with everything has.
+// all are the things of a cluster that has everything.
 var all = []Thing{ThreeServers, OneServer, OwnAgents, PacketFilter, MessageBus}
 
 func steps(w *Walk, n int) []Step {
@@ -58,7 +58,7 @@ func TestNoStepWithoutItsPrerequisites(t *testing.T) {
 			}
 		})
 	}
-	// The model of what is broken, apart from the walk's own.
+	// Keep a separate model of what is broken, independent of the walk's own.
 	for seed := range uint64(20) {
 		broken, needs := map[Thing]string{}, map[Thing]int{}
 		for _, step := range steps(NewWalk(seed, 3, all...), 2000) {

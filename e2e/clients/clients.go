@@ -1,5 +1,5 @@
-// Package clients runs what follows a service in Consul, with the configurations that docs/clients.md shows: nginx, with
-// upstreams that consul-template renders or that it looks up by DNS, and CoreDNS, which forwards Consul's names.
+// Package clients runs clients that follow a service in Consul, with the configurations of docs/clients.md: nginx, with upstreams
+// from consul-template or from DNS, and CoreDNS, which forwards Consul's names.
 package clients
 
 import (
@@ -13,8 +13,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// Example is a file of docs/clients, with what is replaced in it: pairs of old and new. It is an error when the file has no
-// such old text.
+// Example returns a file of docs/clients with replacements, as pairs of old and new text. A missing old text is an error.
 func Example(name string, pairs ...string) (string, error) {
 	e2e, err := toolchain.SourceRoot()
 	if err != nil {
@@ -41,8 +40,8 @@ func write(file, content string) error {
 	return nil
 }
 
-// CoreDNS starts one that answers names below consul. at an address (port 53 of it is used) as docs/clients.md shows, and
-// asks a Consul at its DNS port; at port 5353 of the address it keeps answers as the cache plugin does by default.
+// CoreDNS starts a CoreDNS that answers names below consul. at port 53 of an address, as in docs/clients.md, and forwards to
+// Consul's DNS port. At port 5353 it caches answers with the cache plugin's defaults.
 func CoreDNS(ctx context.Context, dir, address, consul string) (*daemon.Daemon, error) {
 	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.CoreDNS)
 	if err != nil {

@@ -13,9 +13,10 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// Nginx is one that runs in a folder of its own until Stop, with consul-template where it has upstreams of it.
+// Nginx is a running nginx with its own folder, and with consul-template if that renders its upstreams.
 type Nginx struct {
-	// Address where it takes requests, on the loopback. Its answers say by the header Upstream who has answered.
+	// Address is where it accepts requests, on the loopback interface. The header Upstream of its answers names the upstream that
+	// answered.
 	Address  string
 	dir      string
 	program  string
@@ -23,8 +24,8 @@ type Nginx struct {
 	template *daemon.Daemon
 }
 
-// findNginx is nginx's program; where it is not installed, that of Debian's package, which is not installed either: that
-// would start a server.
+// findNginx returns the path of nginx. If it is not installed, the program is taken from Debian's package, without installing
+// that, because the installation would start a server.
 func findNginx(ctx context.Context) (string, error) {
 	if program, err := exec.LookPath("nginx"); err == nil {
 		return program, nil
@@ -33,8 +34,8 @@ func findNginx(ctx context.Context) (string, error) {
 	return filepath.Join(dir, "usr/sbin/nginx"), err
 }
 
-// nginxConfig holds what Debian's own configuration would; nothing is kept outside of nginx's folder. A request that fails
-// is not tried at another upstream, so that each failure is seen.
+// nginxConfig corresponds to Debian's own configuration, but keeps all files in nginx's folder. A failed request is not retried
+// at another upstream, so that each failure is visible.
 const nginxConfig = `daemon off;
 pid nginx.pid;
 error_log error.log notice;
@@ -52,7 +53,7 @@ http {
 }
 `
 
-// newNginx prepares the folder, in which the configuration of a service belongs into conf.d.
+// newNginx prepares the folder. The configuration of a service belongs into its conf.d.
 func newNginx(ctx context.Context, dir string) (*Nginx, error) {
 	program, err := findNginx(ctx)
 	if err != nil {
@@ -69,20 +70,20 @@ func newNginx(ctx context.Context, dir string) (*Nginx, error) {
 	return n, write(filepath.Join(dir, "nginx.conf"), nginxConfig)
 }
 
-// arguments are those by which nginx finds its folder, and more.
+// arguments returns nginx's arguments for its folder, and more.
 func (n *Nginx) arguments(more ...string) []string {
 	return append([]string{"-p", n.dir, "-e", "error.log", "-c", "nginx.conf"}, more...)
 }
 
-// start returns when nginx takes requests, as far as its configuration says where, and can be reloaded.
+// start returns when nginx can be reloaded and accepts requests, if its configuration has an address.
 func (n *Nginx) start(ctx context.Context) (err error) {
 	ready := func(context.Context) error { _, err := os.Stat(filepath.Join(n.dir, "nginx.pid")); return err }
 	n.server, err = daemon.Start(ctx, ready, n.program, n.arguments()...)
 	return err
 }
 
-// Rendered starts an nginx whose upstreams consul-template renders of a service's passing instances, and reloads it for. It asks
-// the Consul at an HTTP address.
+// Rendered starts an nginx whose upstreams are a service's passing instances. consul-template renders them from the Consul at an
+// HTTP address, and reloads nginx.
 func Rendered(ctx context.Context, dir, consul, service string) (*Nginx, error) {
 	n, err := newNginx(ctx, dir)
 	if err != nil {
@@ -115,7 +116,7 @@ func Rendered(ctx context.Context, dir, consul, service string) (*Nginx, error) 
 	return n, nil
 }
 
-// Resolving starts an nginx that looks a service up at a Consul's DNS port.
+// Resolving starts an nginx that resolves a service through Consul's DNS port.
 func Resolving(ctx context.Context, dir, consul, service string) (*Nginx, error) {
 	n, err := newNginx(ctx, dir)
 	if err != nil {
@@ -129,7 +130,7 @@ func Resolving(ctx context.Context, dir, consul, service string) (*Nginx, error)
 	return n, errors.Join(write(filepath.Join(dir, "conf.d", "web.conf"), server), n.start(ctx))
 }
 
-// Reloads is how often nginx has read its configuration anew.
+// Reloads returns how often nginx has reloaded its configuration.
 func (n *Nginx) Reloads() (int, error) {
 	log, err := os.ReadFile(filepath.Join(n.dir, "error.log"))
 	if err != nil {
@@ -138,7 +139,7 @@ func (n *Nginx) Reloads() (int, error) {
 	return strings.Count(string(log), "reconfiguring"), nil
 }
 
-// Stop ends what Rendered and Resolving have started.
+// Stop stops the programs that Rendered and Resolving have started.
 func (n *Nginx) Stop() error {
 	var errs []error
 	for _, d := range []*daemon.Daemon{n.template, n.server} {

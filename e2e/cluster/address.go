@@ -1,4 +1,4 @@
 package cluster
 
-// HostIP is the address of this machine at which pods and nodes reach it.
+// HostIP is the address at which pods and nodes reach this machine.
 const HostIP = hostIP

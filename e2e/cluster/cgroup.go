@@ -16,7 +16,7 @@ import (
 
 const cgroupMount = "/sys/fs/cgroup"
 
-// cgroupRoots are the roots of the machine's cgroup hierarchies: one with cgroup v2, one per controller with v1.
+// cgroupRoots returns the roots of the machine's cgroup hierarchies: one with cgroup v2, one per controller with v1.
 func cgroupRoots() ([]string, error) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(cgroupMount, &stat); err != nil {
@@ -43,7 +43,7 @@ func cgroupRoots() ([]string, error) {
 	return roots, nil
 }
 
-// makeCgroup makes a cgroup and its parents in every hierarchy.
+// makeCgroup creates a cgroup and its parents in every hierarchy.
 func makeCgroup(cgroup string) error {
 	roots, err := cgroupRoots()
 	if err != nil {
@@ -65,8 +65,8 @@ func makeCgroup(cgroup string) error {
 	return nil
 }
 
-// inherit gives a new cgroup what it doesn't get by itself: with v1 a cpuset is empty, and takes no process; with v2
-// the parent must hand its controllers down.
+// inherit copies to a new cgroup what it doesn't inherit by itself. With v1 a new cpuset is empty and accepts no process; with v2
+// the parent must enable the controllers for its children.
 func inherit(parent, child string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		if _, err := os.Stat(filepath.Join(parent, "cgroup.controllers")); err == nil {
@@ -96,7 +96,7 @@ func inherit(parent, child string) error {
 	return nil
 }
 
-// joinCgroup moves a process into a cgroup in every hierarchy, and makes the cgroup when it is missing.
+// joinCgroup moves a process into a cgroup in every hierarchy, and creates the cgroup if it is missing.
 func joinCgroup(cgroup string, pid int) error {
 	if err := makeCgroup(cgroup); err != nil {
 		return err
@@ -114,8 +114,8 @@ func joinCgroup(cgroup string, pid int) error {
 	return nil
 }
 
-// removeCgroup kills every process in a cgroup and its children, and removes the folders. It is how containers and
-// their shims end, which outlive the kubelet and containerd.
+// removeCgroup kills every process in a cgroup and its children, and removes the folders. Containers and their shims outlive the
+// kubelet and containerd; this ends them.
 func removeCgroup(ctx context.Context, cgroup string) error {
 	roots, err := cgroupRoots()
 	if err != nil {
@@ -123,7 +123,7 @@ func removeCgroup(ctx context.Context, cgroup string) error {
 	}
 	for _, root := range roots {
 		dir := filepath.Join(root, cgroup)
-		err := poll(ctx, func(context.Context) error { // again: a shim may have started something meanwhile
+		err := poll(ctx, func(context.Context) error { // repeat: a shim may have started a process meanwhile
 			if err := killCgroup(dir, cgroup); err != nil {
 				return err
 			}
@@ -158,7 +158,7 @@ func killCgroup(dir, cgroup string) error {
 	})
 }
 
-// killMember kills a process unless, with the pid held, it turns out not to belong to the cgroup.
+// killMember kills a process if it belongs to the cgroup. It holds a pidfd during the check, so that the PID can't be reused.
 func killMember(pid int, cgroup string) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -170,7 +170,7 @@ func killMember(pid int, cgroup string) error {
 	defer func() { _ = unix.Close(fd) }()
 	membership, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
 	if err != nil || !memberOf(string(membership), cgroup) {
-		return nil // it has gone
+		return nil // it has ended
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill process %d: %w", pid, err)
@@ -178,7 +178,7 @@ func killMember(pid int, cgroup string) error {
 	return nil
 }
 
-// memberOf reads /proc/PID/cgroup, lines of ID:CONTROLLERS:PATH.
+// memberOf parses /proc/PID/cgroup, lines of ID:CONTROLLERS:PATH.
 func memberOf(membership, cgroup string) bool {
 	for line := range strings.Lines(membership) {
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -207,7 +207,7 @@ func removeFolders(dir string) error {
 	return nil
 }
 
-// walkFolders visits dir and the folders below it, parents first; that some vanish meanwhile is fine.
+// walkFolders visits dir and the folders below it, parents first. It ignores folders that vanish meanwhile.
 func walkFolders(dir string, visit func(string) error) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {

@@ -21,27 +21,27 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// ErrNotRunning means that there is no cluster of that name.
+// ErrNotRunning means that no cluster of that name runs.
 var ErrNotRunning = errors.New("no such cluster")
 
-// Cluster is a handle on a cluster, made by Up or Attach. It holds no connection, and needs no closing.
+// Cluster is a handle on a cluster, made by Up or Attach. It holds no connections and needs no closing.
 type Cluster struct {
 	Options      Options
 	Nodes        []*Node
-	ControlPlane []*Process // in the order in which they start, the Consul servers included
+	ControlPlane []*Process // in start order, Consul servers included
 
 	layout layout
 	tools  toolchain.Tools
-	added  []*Process // Consul servers of AddConsulServers
+	added  []*Process // servers that AddConsulServers has added
 }
 
-// state is what Attach needs; everything else follows from the name and the options.
+// state is what Attach needs. Everything else follows from the name and the options.
 type state struct {
 	Options Options         `json:"options"`
 	Tools   toolchain.Tools `json:"tools"`
 }
 
-// newCluster plans a cluster; it starts nothing.
+// newCluster describes a cluster without starting anything.
 func newCluster(l layout, options Options, tools toolchain.Tools) *Cluster {
 	c := &Cluster{Options: options, layout: l, tools: tools}
 	c.ControlPlane = append(l.controlPlane(tools), l.consulServers(tools, options)...)
@@ -75,8 +75,8 @@ func loadCluster(l layout) (*Cluster, error) {
 	return newCluster(l, s.Options, s.Tools), nil
 }
 
-// Attach returns a cluster that Up has started, in this process or another; ErrNotRunning when there is none. It
-// doesn't look whether the cluster is well: see Healthy.
+// Attach returns a cluster that Up has started, in this process or another one, or ErrNotRunning. It doesn't check the cluster's
+// health: see Healthy.
 func Attach(_ context.Context, name string) (*Cluster, error) {
 	if name == "" {
 		name = DefaultName
@@ -92,18 +92,18 @@ func Attach(_ context.Context, name string) (*Cluster, error) {
 	return c, nil
 }
 
-// Name is the cluster's name.
+// Name returns the cluster's name.
 func (c *Cluster) Name() string { return c.layout.name }
 
-// Dir is the cluster's folder: logs, configuration, data. Down removes it.
+// Dir returns the cluster's folder with logs, configuration and data. Down removes it.
 func (c *Cluster) Dir() string { return c.layout.dir }
 
-// Bridge is the network device of this machine that the nodes hang on.
+// Bridge returns the name of the network device that connects the nodes.
 func (c *Cluster) Bridge() string { return c.layout.bridge() }
 
-// Lock keeps other programs that take this lock off the cluster of this name, running or not, until release is called or
-// this program ends. Whoever uses a cluster that others use too holds it, from before Up. waiting, if not nil, is called
-// once when somebody else holds it.
+// Lock locks the cluster of this name, running or not, against other programs that call Lock. The lock is held until release is
+// called or this program ends. Programs that share a cluster take it before Up. If waiting is not nil, it is called once when
+// another program holds the lock.
 func Lock(ctx context.Context, name string, waiting func()) (release func() error, err error) {
 	if name == "" {
 		name = DefaultName
@@ -122,10 +122,10 @@ func Lock(ctx context.Context, name string, waiting func()) (release func() erro
 // Process returns a process of the control plane by name, or nil.
 func (c *Cluster) Process(name string) *Process { return findProcess(c.ControlPlane, name) }
 
-// APIServer is the API server's process.
+// APIServer returns the API server's process.
 func (c *Cluster) APIServer() *Process { return c.Process(APIServer) }
 
-// ConsulServers are the processes of the Consul servers.
+// ConsulServers returns the processes of the Consul servers.
 func (c *Cluster) ConsulServers() []*Process { return c.ControlPlane[len(c.ControlPlane)-c.servers():] }
 
 func (c *Cluster) servers() int {
@@ -145,21 +145,21 @@ func (c *Cluster) Node(name string) *Node {
 	return nil
 }
 
-// Kubeconfig is the path of the administrator's kubeconfig.
+// Kubeconfig returns the path of the administrator's kubeconfig.
 func (c *Cluster) Kubeconfig() string { return c.layout.kubeconfig(adminFile) }
 
-// RESTConfig is the administrator's access to the API server, throttled high enough for a test's bursts.
+// RESTConfig returns the administrator's access to the API server. Its rate limits are high enough for the bursts of tests.
 func (c *Cluster) RESTConfig() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
 	if err != nil {
 		return nil, fmt.Errorf("load kubeconfig: %w", err)
 	}
 	config.QPS, config.Burst = 200, 400
-	config.Proxy = http.ProxyURL(nil) // the address is this machine's own
+	config.Proxy = http.ProxyURL(nil) // no proxy: the address is this machine's own
 	return config, nil
 }
 
-// Client is the administrator's client of the API server.
+// Client returns the administrator's client of the API server.
 func (c *Cluster) Client() (kubernetes.Interface, error) {
 	config, err := c.RESTConfig()
 	if err != nil {
@@ -172,10 +172,10 @@ func (c *Cluster) Client() (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// ConsulAddr is the HTTP address of the first Consul server, as host and port.
+// ConsulAddr returns host and port of the first Consul server's HTTP API.
 func (c *Cluster) ConsulAddr() string { return consulHTTP(serverIPs(c.Options.ConsulServers)[0]) }
 
-// ConsulServerAddrs are the HTTP addresses of all Consul servers, in the order of ConsulServers.
+// ConsulServerAddrs returns the HTTP addresses of all Consul servers, in the order of ConsulServers.
 func (c *Cluster) ConsulServerAddrs() []string {
 	addresses := []string{}
 	for _, ip := range serverIPs(c.Options.ConsulServers)[:c.servers()] {
@@ -184,12 +184,12 @@ func (c *Cluster) ConsulServerAddrs() []string {
 	return addresses
 }
 
-// ConsulClient is a client of the agent or server at an address, such as ConsulAddr of the cluster or of a node.
+// ConsulClient returns a client of the agent or server at an address, such as ConsulAddr of the cluster or of a node.
 func ConsulClient(address string) (*api.Client, error) {
 	config := api.DefaultConfig()
 	config.Address, config.Scheme = address, "http"
 	config.Transport.Proxy = nil
-	// Whoever waits for something makes many clients; their idle connections would fill the server's limit.
+	// Close idle connections soon: waiting code creates many clients, whose connections would reach the server's limit.
 	config.Transport.IdleConnTimeout = 3 * time.Second
 	client, err := api.NewClient(config)
 	if err != nil {
@@ -198,5 +198,5 @@ func ConsulClient(address string) (*api.Client, error) {
 	return client, nil
 }
 
-// Kubectl is the path of kubectl; it needs --kubeconfig.
+// Kubectl returns the path of kubectl; it needs --kubeconfig.
 func (c *Cluster) Kubectl() string { return c.tools.Program(toolchain.Kubernetes, "kubectl") }

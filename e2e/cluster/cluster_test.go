@@ -222,7 +222,7 @@ func TestSmallDiskKeepsWhatIsThere(t *testing.T) {
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
-	// "full" is there, empty: to make a file takes no space.
+	// The file "full" is there, but empty: creating a file needs no block.
 	if !slices.Contains(names, "new") || slices.Contains(names, "old") || slices.Contains(names, filler) {
 		t.Errorf("the folder has %v afterwards, want what the disk had", names)
 	}

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// searchPath is PATH with the folders of system programs, which a user's PATH may lack.
+// searchPath returns PATH with the folders of system programs, which a user's PATH may lack.
 func searchPath() string {
 	return os.Getenv("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 }
 
-// lookPath finds a program along searchPath.
+// lookPath finds a program in searchPath.
 func lookPath(name string) (string, error) {
 	if filepath.IsAbs(name) {
 		return name, nil
@@ -29,13 +29,13 @@ func lookPath(name string) (string, error) {
 	return "", fmt.Errorf("find program %s: %w", name, exec.ErrNotFound)
 }
 
-// run runs a program to its end. The error holds what it printed.
+// run runs a program and waits for its end. The error contains its output.
 func run(ctx context.Context, name string, args ...string) error {
 	_, err := output(ctx, name, args...)
 	return err
 }
 
-// output is run, and returns what the program printed to stdout.
+// output runs a program as run does, and returns its stdout.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	path, err := lookPath(name)
 	if err != nil {
@@ -55,7 +55,7 @@ func output(ctx context.Context, name string, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// writeFile writes a file for its owner only, whole or not at all, and creates its folder.
+// writeFile writes a file atomically, readable by its owner only, and creates its folder.
 func writeFile(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("create folder: %w", err)

@@ -11,12 +11,12 @@ import (
 
 func consulHTTP(ip string) string { return ip + ":8500" }
 
-// consulProbe is content with a Consul that has no leader: whether it has one is not the agent's doing.
+// consulProbe also accepts a Consul agent without a leader, because an agent alone can't elect one.
 func consulProbe(ip string) probe {
 	return probe{URL: "http://" + consulHTTP(ip) + "/v1/status/leader", AnyStatus: true}
 }
 
-// serverName is the name of the n-th Consul server, counted from 1.
+// serverName returns the name of the n-th Consul server, counted from 1.
 func serverName(n int) string {
 	if n == 1 {
 		return ConsulServer
@@ -24,7 +24,7 @@ func serverName(n int) string {
 	return ConsulServer + "-" + strconv.Itoa(n)
 }
 
-// consulServers describes the Consul servers, which run on the host.
+// consulServers describes the processes of the Consul servers, which run on the host.
 func (l layout) consulServers(tools toolchain.Tools, options Options) []*Process {
 	if options.Consul != ConsulAgents {
 		return nil
@@ -58,17 +58,17 @@ func (l layout) writeServerConfigs(options Options) error {
 	return nil
 }
 
-// writeConsulConfig writes an agent's configuration: the common defaults, its own, and what the options add.
+// writeConsulConfig writes an agent's configuration: the common defaults, its own settings, and those of the options.
 func writeConsulConfig(path string, options Options, own map[string]any) error {
 	config := map[string]any{
 		"retry_join":           serverIPs(options.ConsulServers),
 		"retry_interval":       "1s",
-		"leave_on_terminate":   false, // a restarted agent comes back with the services that it had
+		"leave_on_terminate":   false, // keep the services across a restart of the agent
 		"disable_update_check": true,
-		// Many registrars may sit behind one address; the default of 200 would turn them away.
+		// Allow many registrars behind one address; they would exceed the default of 200.
 		"limits":      map[string]any{"http_max_conns_per_client": 2000},
-		"performance": map[string]any{"raft_multiplier": 1}, // what Consul recommends for production
-		// Counters since the start, in Prometheus' format; without it the agent shows the last ten seconds only.
+		"performance": map[string]any{"raft_multiplier": 1}, // Consul's recommendation for production
+		// Show counters since the start, in Prometheus' format. By default the agent shows only the last ten seconds.
 		"telemetry": map[string]any{"prometheus_retention_time": "1h", "disable_hostname": true},
 	}
 	maps.Copy(config, own)

@@ -18,7 +18,7 @@ func (l layout) controlPlane(tools toolchain.Tools) []*Process {
 			"--listen-peer-urls=http://127.0.0.1:2380",
 			"--initial-advertise-peer-urls=http://127.0.0.1:2380",
 			"--initial-cluster="+l.name+"=http://127.0.0.1:2380",
-			"--unsafe-no-fsync", // the data needn't survive a loss of power
+			"--unsafe-no-fsync", // the data need not survive a loss of power
 		),
 		l.control(tools, APIServer, apiServerURL+"/readyz",
 			"--bind-address="+hostIP,
@@ -40,9 +40,9 @@ func (l layout) controlPlane(tools toolchain.Tools) []*Process {
 			"--kubelet-client-key="+l.pki("apiserver-kubelet-client.key"),
 			"--kubelet-certificate-authority="+l.pki("ca.crt"),
 			"--kubelet-preferred-address-types=InternalIP",
-			"--enable-aggregator-routing=true", // webhooks are called at their pods' addresses: no kube-proxy on the host
+			"--enable-aggregator-routing=true", // call webhooks at their pods' addresses: the host has no kube-proxy
 			"--allow-privileged=true",
-			// Else open watches hold a stop up for a minute, until the server gives up on them.
+			// Without a short grace period, open watches delay the shutdown by a minute.
 			"--shutdown-watch-termination-grace-period=2s",
 		),
 		l.control(tools, ControllerManager, "https://127.0.0.1:10257/healthz",
@@ -63,7 +63,7 @@ func (l layout) controlPlane(tools toolchain.Tools) []*Process {
 	}
 }
 
-// kubernetesProgram is the path of a program of Kubernetes, in the release that the tools were chosen for.
+// kubernetesProgram returns the path of a Kubernetes program of the release that tools was chosen for.
 func kubernetesProgram(tools toolchain.Tools, name string) string {
 	if _, oldest := tools[toolchain.KubernetesOldest]; oldest && name != Etcd {
 		return tools.Program(toolchain.KubernetesOldest, name)
@@ -84,7 +84,7 @@ func (l layout) logFile(node, process string) string {
 
 func (l layout) pidFile(node, process string) string { return l.path("pids", qualified(node, process)) }
 
-// qualified makes a process's name unique in the cluster.
+// qualified returns a process's name that is unique in the cluster.
 func qualified(node, process string) string {
 	if node == "" {
 		return process

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskSize of the small disk under a Consul agent's files: enough for what the agents of tests know.
+// diskSize is the size of the small disk under a Consul agent's files. The agents of tests need less.
 const diskSize = "4m"
 
-// filler is the file that takes the disk's space.
+// filler is the file that fills the disk.
 const filler = ".filler"
 
-// FillConsulDisk has no space left under the folders in which the node's Consul agent keeps its services and checks, until
-// FreeConsulDisk. The first time it puts a small disk there, with all that was in them, which stays until Restore.
+// FillConsulDisk fills the disk below the folders in which the node's Consul agent keeps its services and checks, until
+// FreeConsulDisk. The first call moves these folders to a small disk, which stays until Restore.
 func (n *Node) FillConsulDisk() error {
 	for _, folder := range n.consulFolders() {
 		if err := n.fill(folder); err != nil {
@@ -69,7 +69,7 @@ func fillFolder(folder string) error {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	// In small pieces at the end, so that nothing is left.
+	// Write small pieces at the end, so that no space is left.
 	for _, size := range []int{64 << 10, 4 << 10, 1} {
 		for err = error(nil); err == nil; {
 			_, err = file.Write(make([]byte, size))
@@ -81,7 +81,7 @@ func fillFolder(folder string) error {
 	return nil
 }
 
-// whilePaused does something while the node's Consul agent, if it runs, writes nothing.
+// whilePaused runs do while the node's Consul agent is paused, so that the agent writes nothing.
 func (n *Node) whilePaused(do func() error) error {
 	agent := n.Process(ConsulAgent)
 	if _, running := agent.PID(); !running {
@@ -93,7 +93,7 @@ func (n *Node) whilePaused(do func() error) error {
 	return errors.Join(do(), agent.Resume())
 }
 
-// moveToDisk puts a small disk in the place of a folder, with all that was in it.
+// moveToDisk mounts a small disk over a folder and copies the folder's files to it.
 func moveToDisk(folder string) error {
 	place := folder + ".disk"
 	if err := os.MkdirAll(place, 0o755); err != nil {
@@ -111,7 +111,7 @@ func moveToDisk(folder string) error {
 	return errors.Join(unix.Unmount(place, unix.MNT_DETACH), os.Remove(place))
 }
 
-// restoreConsulDisk puts the folders themselves back, with all that is on the small disk.
+// restoreConsulDisk unmounts the small disks and copies their files back into the folders.
 func (n *Node) restoreConsulDisk() error {
 	if n.Process(ConsulAgent) == nil {
 		return nil
@@ -148,7 +148,7 @@ func moveFromDisk(folder string) error {
 	return os.Rename(kept, folder)
 }
 
-// copyFiles copies the files of a folder, but for the filler, with their rights and owners into another folder.
+// copyFiles copies the files of a folder, except the filler, with their modes and owners.
 func copyFiles(from, to string) error {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
@@ -187,7 +187,7 @@ func copyFile(from, to string) (err error) {
 	return err
 }
 
-// mounted reports whether something is mounted at exactly this folder.
+// mounted reports whether this folder itself is a mount point.
 func mounted(folder string) (bool, error) {
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {

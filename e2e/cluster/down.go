@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cniResults is where the CNI library keeps what it did.
+// cniResults is the folder in which the CNI library caches its results.
 const cniResults = "/var/lib/cni/results/"
 
-// Down removes the cluster of that name with every trace: processes, containers, mounts, network, files. It also
-// removes what is left of one that crashed, and does nothing when there is nothing.
+// Down removes the cluster of that name: processes, containers, mounts, network and files. It also removes the remains of a
+// crashed cluster. If there is nothing to remove, it does nothing.
 func Down(ctx context.Context, name string, log io.Writer) (err error) {
 	if name == "" {
 		name = DefaultName
@@ -45,8 +45,8 @@ func Down(ctx context.Context, name string, log io.Writer) (err error) {
 // Down removes the cluster: see the function Down.
 func (c *Cluster) Down(ctx context.Context) error { return Down(ctx, c.Name(), c.Options.Log) }
 
-// clean removes everything of the cluster, or everything but the logs. The order matters: no process may be left that
-// could make new containers or mounts.
+// clean removes everything of the cluster, optionally except the logs. The order matters: first the processes that could create
+// new containers or mounts.
 func (l layout) clean(ctx context.Context, keepLogs bool) error {
 	steps := []struct {
 		what string
@@ -68,7 +68,7 @@ func (l layout) clean(ctx context.Context, keepLogs bool) error {
 	return nil
 }
 
-// killProcesses kills every process with a pid file and waits until all have gone, and with them their ports.
+// killProcesses kills every process with a PID file, and waits until all have ended and released their ports.
 func (l layout) killProcesses(ctx context.Context) error {
 	files, err := filepath.Glob(l.path("pids", "*"))
 	if err != nil {
@@ -93,7 +93,7 @@ func (l layout) killProcesses(ctx context.Context) error {
 	return nil
 }
 
-// removeMounts unmounts what is mounted below dir, the newest first.
+// removeMounts unmounts everything below dir, the newest mount first.
 func removeMounts(dir string) error {
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -106,7 +106,7 @@ func removeMounts(dir string) error {
 	}
 	for _, mount := range slices.Backward(mounts) {
 		err := unix.Unmount(mount, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		// EINVAL: it went together with one above it.
+		// EINVAL: it was unmounted together with a mount above it.
 		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unmount %s: %w", mount, err)
 		}
@@ -114,8 +114,8 @@ func removeMounts(dir string) error {
 	return nil
 }
 
-// mountsBelow reads the mount points below dir out of a mountinfo file, whose fifth field they are. Spaces and the
-// like are escaped there as octal numbers.
+// mountsBelow parses the mount points below dir in a mountinfo file. They are its fifth field, in which spaces and similar
+// characters are escaped as octal numbers.
 func mountsBelow(mountinfo io.Reader, dir string) ([]string, error) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	mounts := []string{}
@@ -132,8 +132,8 @@ func mountsBelow(mountinfo io.Reader, dir string) ([]string, error) {
 	return mounts, lines.Err()
 }
 
-// removeContainerTraces removes what containers leave outside the cluster's folder: the sockets of their shims, and
-// what the CNI library remembers of their networks.
+// removeContainerTraces removes what containers leave outside the cluster's folder: the sockets of their shims, and the results
+// that the CNI library has cached for their networks.
 func (l layout) removeContainerTraces() error {
 	files, err := filepath.Glob(l.path("node*", "containerd-state", "io.containerd.runtime.v2.task", "*", "*", "address"))
 	if err != nil {
@@ -144,7 +144,7 @@ func (l layout) removeContainerTraces() error {
 		return err
 	}
 	for _, file := range files {
-		// The loopback network's name says nothing of the cluster, but the container's ID does.
+		// The file name of a loopback network doesn't contain the cluster's name, but it contains the container's ID.
 		id := filepath.Base(filepath.Dir(file))
 		results = append(results, cniResults+"cni-loopback-"+id+"-lo")
 		content, err := os.ReadFile(file)
@@ -165,7 +165,7 @@ func (l layout) removeContainerTraces() error {
 	return nil
 }
 
-// removeLinksInto removes the symbolic links in folder that lead below dir.
+// removeLinksInto removes the symbolic links in folder that point below dir.
 func removeLinksInto(folder, dir string) error {
 	links, err := filepath.Glob(filepath.Join(folder, "*"))
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// Cut takes the node off the network: nothing from outside reaches it or its pods, and they reach nothing outside.
-// Inside it all goes on, so its pods still reach its Consul agent.
+// Cut disconnects the node and its pods from the network. Traffic within the node goes on, so its pods still reach its Consul
+// agent.
 func (n *Node) Cut(ctx context.Context) error { return n.setLink(ctx, "down") }
 
 // Heal undoes Cut.
 func (n *Node) Heal(ctx context.Context) error { return n.setLink(ctx, "up") }
 
-// setLink changes the host's end of the node's link: a change of the node's end would lose its routes.
+// setLink changes the host's end of the node's link, because a change of the node's end would remove its routes.
 func (n *Node) setLink(ctx context.Context, to string) error {
 	if err := run(ctx, "ip", "link", "set", n.layout.hostLink(n.number), to); err != nil {
 		return fmt.Errorf("set link of %s %s: %w", n.Name, to, err)
@@ -25,14 +25,14 @@ func (n *Node) setLink(ctx context.Context, to string) error {
 	return nil
 }
 
-// Restore undoes what tests broke and forgot: it heals links, gives disks their space back, resumes and starts processes, gives
-// kubelets their own configuration, and waits until the cluster is healthy.
+// Restore undoes faults that tests left behind: it heals links, frees disks, resumes and starts processes, restores the kubelets'
+// configuration, and waits until the cluster is healthy.
 func (c *Cluster) Restore(ctx context.Context) error {
 	for _, n := range c.Nodes {
 		if err := n.Heal(ctx); err != nil {
 			return err
 		}
-		_ = n.Repair(ctx) // fails where nothing is to be repaired
+		_ = n.Repair(ctx) // fails if there is nothing to repair
 		if err := errors.Join(n.Deliver(ctx), n.restoreConsulDisk()); err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func (c *Cluster) Restore(ctx context.Context) error {
 // ErrNoNetem means that the machine's kernel can't impair a link.
 var ErrNoNetem = errors.New("the kernel has no netem")
 
-// Netem is how a bad network behaves, in each direction: a round trip has twice the delay.
+// Netem describes a bad network. The values apply in each direction, so a round trip has twice the delay.
 type Netem struct {
 	Delay  time.Duration
 	Jitter time.Duration
@@ -73,7 +73,7 @@ func (e Netem) args() []string {
 
 func microseconds(d time.Duration) string { return fmt.Sprintf("%dus", d.Microseconds()) }
 
-// Impair makes the node's link bad, until Repair or another Impair. ErrNoNetem means that this machine can't.
+// Impair degrades the node's link until Repair, or another Impair. ErrNoNetem means that this machine's kernel can't do it.
 func (n *Node) Impair(ctx context.Context, network Netem) error {
 	for _, qdisc := range n.qdiscs("replace") {
 		err := run(ctx, qdisc[0], append(append(qdisc[1:], "netem"), network.args()...)...)
@@ -87,7 +87,7 @@ func (n *Node) Impair(ctx context.Context, network Netem) error {
 	return nil
 }
 
-// Repair undoes Impair; there must have been one.
+// Repair undoes Impair. It fails without a preceding Impair.
 func (n *Node) Repair(ctx context.Context) error {
 	for _, qdisc := range n.qdiscs("delete") {
 		if err := run(ctx, qdisc[0], qdisc[1:]...); err != nil {
@@ -97,7 +97,7 @@ func (n *Node) Repair(ctx context.Context) error {
 	return nil
 }
 
-// qdiscs are the commands for the queueing disciplines of both ends of the node's link.
+// qdiscs returns the commands that change the queueing disciplines of both ends of the node's link.
 func (n *Node) qdiscs(verb string) [][]string {
 	return [][]string{
 		{"tc", "qdisc", verb, "dev", n.layout.hostLink(n.number), "root"},
@@ -105,8 +105,8 @@ func (n *Node) qdiscs(verb string) [][]string {
 	}
 }
 
-// Drop has the node lose a share of the packets that come from outside, and as many of those that go there, until Deliver: what
-// Impair can't do without netem. Traffic within the node is left alone.
+// Drop makes the node lose this share of the packets from and to the outside, until Deliver. It needs no netem, unlike Impair.
+// Traffic within the node is not affected.
 func (n *Node) Drop(ctx context.Context, share float64) error {
 	if err := n.Deliver(ctx); err != nil {
 		return err
@@ -132,7 +132,7 @@ func dropRules() []dropRule {
 	return []dropRule{{"raw", []string{"PREROUTING", "-i", "eth0"}}, {"mangle", []string{"POSTROUTING", "-o", "eth0"}}}
 }
 
-// Deliver undoes Drop, and does nothing where there is nothing to undo.
+// Deliver undoes Drop. Without a preceding Drop it does nothing.
 func (n *Node) Deliver(ctx context.Context) error {
 	for _, rule := range dropRules() {
 		listed, err := output(ctx, "nsenter", "--net="+n.Netns(), "iptables", "-w", "-t", rule.table, "-S", rule.match[0])
@@ -143,7 +143,7 @@ func (n *Node) Deliver(ctx context.Context) error {
 			if !strings.Contains(line, dropComment) {
 				continue
 			}
-			// "-A CHAIN …", as it is to be given to -D.
+			// Turn "-A CHAIN …" into the arguments of -D.
 			args := append([]string{"-w", "-t", rule.table, "-D"}, strings.Fields(line)[1:]...)
 			if err := n.iptables(ctx, args...); err != nil {
 				return fmt.Errorf("deliver packets of %s: %w", n.Name, err)
@@ -157,8 +157,7 @@ func (n *Node) iptables(ctx context.Context, args ...string) error {
 	return run(ctx, "nsenter", append([]string{"--net=" + n.Netns(), "iptables"}, args...)...)
 }
 
-// WipeConsulData removes everything that the node's Consul agent remembers, its node ID included. The agent must not
-// run.
+// WipeConsulData removes all data of the node's Consul agent, its node ID included. The agent must not run.
 func (n *Node) WipeConsulData() error {
 	agent := n.Process(ConsulAgent)
 	if agent == nil {
@@ -176,7 +175,7 @@ func (n *Node) WipeConsulData() error {
 	return nil
 }
 
-// WipeServerData removes everything that a Consul server remembers; it must not run.
+// WipeServerData removes all data of a Consul server. The server must not run.
 func (c *Cluster) WipeServerData(server *Process) error {
 	if pid, running := server.PID(); running {
 		return fmt.Errorf("wipe data of %s: it runs (pid %d)", server.Name, pid)

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	healthTimeout = 5 * time.Second // of one look
-	readyTimeout  = 2 * time.Minute // until a started cluster is healthy
+	healthTimeout = 5 * time.Second // of one health check
+	readyTimeout  = 2 * time.Minute // until a new cluster is healthy
 	memberAlive   = 1               // serf's number for an alive member
 )
 
-// Healthy looks once whether every process runs, the nodes are Ready, Consul has a leader and knows all its members
-// as alive. The error says everything that isn't so.
+// Healthy checks once that every process runs, that the nodes are Ready, and that Consul has a leader and sees all its members
+// alive. The error lists everything that is wrong.
 func (c *Cluster) Healthy(ctx context.Context) error {
 	var problems []error
 	for _, s := range c.Processes() {
@@ -28,26 +28,26 @@ func (c *Cluster) Healthy(ctx context.Context) error {
 		}
 	}
 	if len(problems) > 0 {
-		return errors.Join(problems...) // and what follows would only repeat it
+		return errors.Join(problems...) // the checks below would only repeat these errors
 	}
 	return errors.Join(c.kubernetesHealthy(ctx), c.consulHealthy(ctx))
 }
 
-// WaitHealthy waits until Healthy is content, for two minutes at most.
+// WaitHealthy waits up to two minutes until Healthy succeeds.
 func (c *Cluster) WaitHealthy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	return poll(ctx, c.Healthy)
 }
 
-// WaitConsul waits until Consul has a leader and all members are alive, for two minutes at most.
+// WaitConsul waits up to two minutes until Consul has a leader and all members are alive.
 func (c *Cluster) WaitConsul(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	return poll(ctx, c.consulHealthy)
 }
 
-// WaitKubernetes waits until all nodes are Ready, for two minutes at most.
+// WaitKubernetes waits up to two minutes until all nodes are Ready.
 func (c *Cluster) WaitKubernetes(ctx context.Context) error {
 	client, err := c.Client()
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *Cluster) kubernetesHealthy(ctx context.Context) error {
 	return c.nodesReady(ctx, client)
 }
 
-// nodesReady also looks for the default service account: no pod can be made before it is there.
+// nodesReady also checks for the default service account, without which no pod can be created.
 func (c *Cluster) nodesReady(ctx context.Context, client kubernetes.Interface) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
@@ -91,7 +91,7 @@ func nodeReady(node *corev1.Node) (ready bool, why string) {
 		if condition.Type != corev1.NodeReady {
 			continue
 		}
-		// A node that just became Ready keeps the taint a little longer, and takes no pods.
+		// A node that just became Ready has the not-ready taint a little longer, and accepts no pods.
 		for _, taint := range node.Spec.Taints {
 			if taint.Key == corev1.TaintNodeNotReady || taint.Key == corev1.TaintNodeUnreachable {
 				return false, "taint " + taint.Key
@@ -109,7 +109,7 @@ func (c *Cluster) consulHealthy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	query := (&api.QueryOptions{}).WithContext(ctx)
-	// Each agent is asked for the leader: one that doesn't know it can't serve its pods yet.
+	// Ask each agent for the leader: an agent that doesn't know it can't serve its pods yet.
 	for _, address := range c.consulAddresses() {
 		client, err := ConsulClient(address)
 		if err != nil {
@@ -147,7 +147,7 @@ func (c *Cluster) consulAddresses() []string {
 	return addresses
 }
 
-// ConsulMembers are the members of the Consul cluster as the first server sees them.
+// ConsulMembers returns the members of the Consul cluster as the first server sees them.
 func (c *Cluster) ConsulMembers() ([]*api.AgentMember, error) {
 	client, err := ConsulClient(c.ConsulAddr())
 	if err != nil {
@@ -160,14 +160,14 @@ func (c *Cluster) ConsulMembers() ([]*api.AgentMember, error) {
 	return members, nil
 }
 
-// NodeProcess is a process with the name of its node; empty: the control plane.
+// NodeProcess is a process with the name of its node; for the control plane the name is empty.
 type NodeProcess struct {
 	*Process
 
 	Node string
 }
 
-// Processes are all processes of the cluster, added Consul servers included.
+// Processes returns all processes of the cluster, added Consul servers included.
 func (c *Cluster) Processes() []NodeProcess {
 	all := []NodeProcess{}
 	for _, p := range c.ControlPlane {

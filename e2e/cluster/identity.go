@@ -14,15 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identity names a process for as long as the machine runs and beyond: a pid alone is recycled, a pid with the
-// moment of its start is not.
+// identity identifies a process by its PID and start time, because the kernel reuses PIDs.
 type identity struct {
 	PID    int    `json:"pid"`
 	Start  uint64 `json:"start"` // clock ticks between boot and the process's start
 	BootID string `json:"boot"`
 }
 
-// identify reads the identity of a process that runs now. A zombie counts as gone: os.ErrProcessDone.
+// identify reads the identity of a running process. For a zombie it returns os.ErrProcessDone.
 func identify(pid int) (identity, error) {
 	id, state, err := readIdentityOf(pid)
 	if err != nil {
@@ -34,7 +33,7 @@ func identify(pid int) (identity, error) {
 	return id, nil
 }
 
-// readIdentityOf reads the identity and the state of whatever has the pid now, zombies included.
+// readIdentityOf reads the identity and the state of the process with this PID, zombies included.
 func readIdentityOf(pid int) (identity, byte, error) {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
@@ -69,14 +68,14 @@ func parseStat(stat []byte) (state byte, start uint64, err error) {
 	return fields[0][0], start, nil
 }
 
-// alive tells whether this very process still runs.
+// alive reports whether this process still runs.
 func (i identity) alive() bool {
 	now, err := identify(i.PID)
 	return err == nil && now == i
 }
 
-// open returns a descriptor of this very process: once it is open and the identity still fits, the pid can't come to
-// mean another one. os.ErrProcessDone means that it has gone. A zombie opens: other threads of it may still be
+// open returns a pidfd of this process. The identity is compared after opening, so the descriptor can't refer to a later process
+// with the same PID. os.ErrProcessDone means that the process has ended. A zombie can be opened: its other threads may still be
 // ending, and hold its ports.
 func (i identity) open() (int, error) {
 	fd, err := unix.PidfdOpen(i.PID, 0)
@@ -92,7 +91,7 @@ func (i identity) open() (int, error) {
 	return fd, nil
 }
 
-// signal sends sig to this very process. os.ErrProcessDone means that it has gone.
+// signal sends sig to this process. os.ErrProcessDone means that it has ended.
 func (i identity) signal(sig unix.Signal) error {
 	fd, err := i.open()
 	if err != nil {
@@ -109,7 +108,7 @@ func (i identity) signal(sig unix.Signal) error {
 	return nil
 }
 
-// waitGone returns when the process has ended, all its threads included: its ports and files are free then.
+// waitGone waits until the process and all its threads have ended; its ports and files are free then.
 func (i identity) waitGone(ctx context.Context) error {
 	fd, err := i.open()
 	if errors.Is(err, os.ErrProcessDone) {
@@ -120,7 +119,7 @@ func (i identity) waitGone(ctx context.Context) error {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	for {
-		// The descriptor wakes the poll at once; the limit is there for ctx.
+		// The descriptor wakes the poll at once; the timeout only serves ctx.
 		const limit = 100 * time.Millisecond
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
 		if n > 0 {

@@ -69,7 +69,7 @@ func TestIdentityOutlivesItsProcess(t *testing.T) {
 	if id.alive() {
 		t.Error("a zombie is alive")
 	}
-	_ = command.Wait() // reports the kill
+	_ = command.Wait() // always an error: the process was killed
 	if err := id.signal(unix.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("signal after the end = %v, want ErrProcessDone", err)
 	}

@@ -14,11 +14,11 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// PauseImage is the sandbox image, which every node has. It also serves as a container that does nothing.
+// PauseImage is the sandbox image, which every node has. It is also used as a container that does nothing.
 const PauseImage = "agentlet.test/pause:e2e"
 
-// LoadImage imports an image tarball into every node, under the name that the tarball gives it. Pods use it with
-// imagePullPolicy IfNotPresent or Never.
+// LoadImage imports an image tarball into every node, under the name in the tarball. Pods use it with imagePullPolicy
+// IfNotPresent or Never.
 func (c *Cluster) LoadImage(ctx context.Context, tarball string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, n := range c.Nodes {
@@ -35,8 +35,8 @@ func (n *Node) loadImage(ctx context.Context, tarball string) error {
 	return nil
 }
 
-// BuildImage compiles a main package without cgo, puts the program into an image at /NAME, where NAME is the
-// package's last element, and writes a tarball for LoadImage. dir is a folder of the module that the package is of.
+// BuildImage compiles a main package without cgo, puts the program into an image at /NAME (the package's last element), and
+// writes a tarball for LoadImage. dir is a folder of the package's module.
 func BuildImage(ctx context.Context, dir, pkg, reference, tarball string) (err error) {
 	temporary, err := os.MkdirTemp("", "image-")
 	if err != nil {
@@ -56,10 +56,10 @@ func BuildImage(ctx context.Context, dir, pkg, reference, tarball string) (err e
 	return image.WriteTarball(tarball, reference, img)
 }
 
-// ConsulImage holds the program consul in its PATH. It is large, so that only the scenarios that need it load it.
+// ConsulImage contains the program consul in its PATH. It is large, so only the scenarios that need it load it.
 const ConsulImage = "agentlet.test/consul:e2e"
 
-// LoadConsul imports ConsulImage into every node. It is made once per version, beside the program.
+// LoadConsul imports ConsulImage into every node. The tarball is built once per version and cached beside the program.
 func (c *Cluster) LoadConsul(ctx context.Context) error {
 	program := c.tools.Program(toolchain.Consul, "consul")
 	tarball := program + ".tar"
@@ -79,7 +79,7 @@ func (c *Cluster) LoadConsul(ctx context.Context) error {
 	return c.LoadImage(ctx, tarball)
 }
 
-// buildPause makes the sandbox image's tarball.
+// buildPause builds the tarball of the sandbox image.
 func (l layout) buildPause(ctx context.Context) (string, error) {
 	source, err := toolchain.SourceRoot()
 	if err != nil {

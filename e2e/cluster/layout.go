@@ -7,20 +7,19 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// Addresses. They are the same for every cluster, hence one cluster at a time.
+// Addresses of the cluster. Every cluster uses the same ones, so only one cluster can run at a time.
 const (
-	hostIP      = "10.99.0.1" // of the bridge: API server, first Consul server, the nodes' way out
+	hostIP      = "10.99.0.1" // of the bridge: API server, first Consul server, the nodes' default gateway
 	podCIDR     = "10.244.0.0/16"
 	serviceCIDR = "10.96.0.0/16"
-	serviceIP   = "10.96.0.1" // of the API server in serviceCIDR
+	serviceIP   = "10.96.0.1" // of the API server within serviceCIDR
 )
 
 func nodeName(n int) string    { return fmt.Sprintf("node%d", n) }
 func nodeIP(n int) string      { return fmt.Sprintf("10.99.0.%d", 10+n) }
 func nodePodCIDR(n int) string { return fmt.Sprintf("10.244.%d.0/24", n) }
 
-// serverIPs are the addresses of n Consul servers. Three of them get addresses of their own, so that losing one
-// loses nothing else.
+// serverIPs returns the addresses of n Consul servers. Three servers get an address each, so that each can be cut off alone.
 func serverIPs(n int) []string {
 	if n == 1 {
 		return []string{hostIP}
@@ -32,14 +31,14 @@ func serverIPs(n int) []string {
 	return ips
 }
 
-// layout derives from a cluster's name every name that it takes on the machine. Down needs nothing else, so that it
-// also cleans up after a run that died before it could write its state.
+// layout derives all names that a cluster uses on the machine from its own name. Down needs nothing else, so it can also remove a
+// cluster that crashed before it wrote its state.
 type layout struct {
 	name string
 	dir  string
 }
 
-// clustersDir holds one folder for each cluster.
+// clustersDir returns the folder that contains a folder for each cluster.
 func clustersDir() (string, error) {
 	root, err := toolchain.CacheRoot()
 	if err != nil {
@@ -57,7 +56,7 @@ func newLayout(name string) (layout, error) {
 		return layout{}, err
 	}
 	l := layout{name: name, dir: filepath.Join(root, name)}
-	// Sockets below it must fit into the 108 bytes of a socket's address.
+	// Limit the path: the sockets below it must fit into the 108 bytes of a socket address.
 	if len(l.dir) > 64 {
 		return layout{}, fmt.Errorf("cluster folder %s: longer than 64 characters (set AGENTLET_CACHE)", l.dir)
 	}

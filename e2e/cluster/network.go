@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// netnsPath is where ip-netns keeps a named network namespace.
+// netnsPath returns the path at which ip-netns keeps a named network namespace.
 func netnsPath(name string) string { return filepath.Join("/run/netns", name) }
 
-// makeNetwork makes the bridge, and a network namespace with a link into it for each node. Nodes reach each other's
-// pods directly, and the host reaches pods for the API server's calls to webhooks.
+// makeNetwork creates the bridge, and for each node a network namespace with a link to it. Nodes have direct routes to each
+// other's pods. The host has them too, for the API server's calls to webhooks.
 func (l layout) makeNetwork(ctx context.Context, options Options) error {
 	bridge := l.bridge()
 	commands := [][]string{
@@ -28,7 +28,7 @@ func (l layout) makeNetwork(ctx context.Context, options Options) error {
 	for node := 1; node <= options.Nodes; node++ {
 		commands = append(commands, l.nodeNetwork(node, options.Nodes)...)
 	}
-	// A host that filters bridged traffic (Docker makes it drop by default) must let this bridge's pass.
+	// Accept this bridge's traffic on hosts that filter bridged traffic. Docker, for example, drops it by default.
 	commands = append(commands, append([]string{"iptables", "-w", "-I", "FORWARD"}, l.forwardRule()...))
 	for _, command := range commands {
 		if err := run(ctx, command[0], command[1:]...); err != nil {
@@ -42,7 +42,7 @@ func (l layout) forwardRule() []string {
 	return []string{"-i", l.bridge(), "-o", l.bridge(), "-j", "ACCEPT"}
 }
 
-// nodeNetwork are the commands that make one node's namespace, seen from the host.
+// nodeNetwork returns the commands that create one node's namespace, run on the host.
 func (l layout) nodeNetwork(node, nodes int) [][]string {
 	netns, host, peer := l.netns(node), l.hostLink(node), l.peerLink(node)
 	inside := func(args ...string) []string { return append([]string{"ip", "-n", netns}, args...) }
@@ -67,7 +67,8 @@ func (l layout) nodeNetwork(node, nodes int) [][]string {
 	return commands
 }
 
-// enableForwarding turns on the host's IPv4 forwarding. It stays on afterwards: others may have come to need it.
+// enableForwarding enables the host's IPv4 forwarding. It is not disabled afterwards, because other programs may rely on it by
+// then.
 func enableForwarding(proc string) error {
 	file := filepath.Join(proc, "sys/net/ipv4/ip_forward")
 	if value, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(value)) == "1" {
@@ -79,12 +80,11 @@ func enableForwarding(proc string) error {
 	return nil
 }
 
-// removeNetwork removes the namespaces, the links, and with the bridge its routes. It removes what it finds, and
-// needs nothing to be there.
+// removeNetwork removes the namespaces, the links, and the bridge with its routes. Missing parts are no error.
 func (l layout) removeNetwork(ctx context.Context) error {
 	for iptablesRule := append([]string{"-w", "-D", "FORWARD"}, l.forwardRule()...); ; {
 		if _, err := lookPath("iptables"); err != nil || run(ctx, "iptables", iptablesRule...) != nil {
-			break // no such rule any more
+			break // no such rule left
 		}
 	}
 	names, err := filepath.Glob(netnsPath(l.netnsPrefix()) + "*")
@@ -104,7 +104,7 @@ func (l layout) removeNetwork(ctx context.Context) error {
 		links = append(links, bridge)
 	}
 	for _, link := range links {
-		// A veth goes with its namespace, which the kernel takes apart in the background.
+		// The kernel deletes a veth in the background after its namespace, so it may vanish during this command.
 		if err := run(ctx, "ip", "link", "delete", filepath.Base(link)); err != nil && exists(link) {
 			return err
 		}

@@ -14,12 +14,11 @@ var templateFiles embed.FS
 
 var templates = template.Must(template.ParseFS(templateFiles, "templates/*"))
 
-// Node is a machine of the cluster: a network namespace with its own container runtime, kubelet, kube-proxy and
-// Consul agent.
+// Node is a machine of the cluster: a network namespace with its own container runtime, kubelet, kube-proxy and Consul agent.
 type Node struct {
-	Name      string // node1, node2, …; also of its Consul agent
+	Name      string // node1, node2, …; also the name of its Consul agent
 	IP        string
-	Processes []*Process // in the order in which they start
+	Processes []*Process // in start order
 
 	number int
 	layout layout
@@ -28,13 +27,13 @@ type Node struct {
 // Process returns a process of the node by name, or nil.
 func (n *Node) Process(name string) *Process { return findProcess(n.Processes, name) }
 
-// ConsulAddr is the HTTP address of the node's Consul agent, as host and port.
+// ConsulAddr returns host and port of the HTTP API of the node's Consul agent.
 func (n *Node) ConsulAddr() string { return consulHTTP(n.IP) }
 
-// ContainerdSocket is the address of the node's container runtime, for ctr -a.
+// ContainerdSocket returns the address of the node's container runtime, for ctr -a.
 func (n *Node) ContainerdSocket() string { return n.layout.containerdSocket(n.number) }
 
-// Netns is the path of the node's network namespace, for nsenter --net=.
+// Netns returns the path of the node's network namespace, for nsenter --net=.
 func (n *Node) Netns() string { return netnsPath(n.layout.netns(n.number)) }
 
 func findProcess(processes []*Process, name string) *Process {
@@ -99,15 +98,15 @@ func (n *Node) writeConfig(options Options) error {
 	}
 	return writeConsulConfig(dir+"/consul.json", options, map[string]any{
 		"node_name": n.Name, "data_dir": n.consulDataDir(), "bind_addr": n.IP, "client_addr": n.IP,
-		// An agent that lost its data keeps its ID, as one with a host's ID does; with a new one the servers refuse its
-		// name for as long as they take the old node for alive.
+		// Fix the node ID, so that an agent that lost its data keeps it, as with a host's ID. With a new ID the servers would
+		// reject the node's name for as long as they consider the old node alive.
 		"node_id": fmt.Sprintf("00000000-0000-4000-8000-%012d", n.number),
 	})
 }
 
 const kubeletTemplate = "kubelet.yaml"
 
-// fillIn makes a file of the node from a template.
+// fillIn renders a file of the node from a template.
 func (n *Node) fillIn(name string) ([]byte, error) {
 	l := n.layout
 	plugins, _ := cniPlugins()

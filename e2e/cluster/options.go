@@ -17,37 +17,37 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// DefaultName is the name of a cluster that nobody named.
+// DefaultName is the name of a cluster without a given one.
 const DefaultName = "e2e"
 
-// ConsulMode says where Consul runs.
+// ConsulMode selects where Consul runs.
 type ConsulMode string
 
 const (
 	// ConsulAgents runs Consul servers on the host and a client agent on each node. It is the default.
 	ConsulAgents ConsulMode = "agents"
-	// ConsulNone runs no Consul, and leaves the nodes' port 8500 to one that runs in pods.
+	// ConsulNone runs no Consul, and leaves the nodes' port 8500 to a Consul that runs in pods.
 	ConsulNone ConsulMode = "none"
 )
 
-// Options of a cluster. The zero value is a good default.
+// Options configures a cluster. The zero value is a good default.
 type Options struct {
 	Name  string // lower-case letters and digits, at most 10; default DefaultName
 	Nodes int    // 1 to 9; default 2
-	// Kubernetes is the tool set of its release: toolchain.Kubernetes, the default, or toolchain.KubernetesOldest.
+	// Kubernetes names the tool set of a release: toolchain.Kubernetes, the default, or toolchain.KubernetesOldest.
 	Kubernetes    string
 	Consul        ConsulMode // default ConsulAgents
 	ConsulServers int        // 1 or 3; default 1
-	// ConsulConfig is merged into the configuration of every Consul agent and server, over the defaults.
+	// ConsulConfig is merged over the default configuration of every Consul agent and server.
 	ConsulConfig map[string]any `json:",omitempty"`
 	// Log gets a line per step; nil discards them.
 	Log io.Writer `json:"-"`
 }
 
-// validName keeps what is derived from it below the 15 characters of a network interface.
+// validName limits a name so that derived names fit into the 15 characters of a network interface.
 var validName = regexp.MustCompile(`^[a-z][a-z0-9]{0,9}$`)
 
-// complete fills in the defaults and refuses what can't work.
+// complete fills in the defaults and rejects invalid options.
 func (o Options) complete() (Options, error) {
 	if o.Name == "" {
 		o.Name = DefaultName

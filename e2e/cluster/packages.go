@@ -12,7 +12,7 @@ import (
 
 const packagesTimeout = 10 * time.Minute
 
-// debianPackages maps what the nodes need to the packages that bring it.
+// debianPackages maps the programs that nodes need to the Debian packages that contain them.
 var debianPackages = []struct{ program, name string }{
 	{"containerd", "containerd"},
 	{"ctr", "containerd"},
@@ -22,12 +22,12 @@ var debianPackages = []struct{ program, name string }{
 	{"tc", "iproute2"},
 	{"conntrack", "conntrack"},
 	{"nsenter", "util-linux"},
-	// In an image of Consul, as in the official one.
+	// curl is for the image of Consul; the official image has it too.
 	{"curl", "curl"},
 	{"jq", "jq"},
 }
 
-// cniFolders are where distributions put the CNI plugins.
+// cniFolders are the folders in which distributions install the CNI plugins.
 var cniFolders = []string{"/usr/lib/cni", "/opt/cni/bin"}
 
 func cniPlugins() (string, bool) {
@@ -53,7 +53,7 @@ func missingPackages() []string {
 	return slices.Compact(missing)
 }
 
-// ensurePackages installs what is missing on the machine.
+// ensurePackages installs the packages that are missing on the machine.
 func ensurePackages(ctx context.Context) error {
 	missing := missingPackages()
 	if len(missing) == 0 {

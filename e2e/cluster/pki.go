@@ -16,13 +16,13 @@ import (
 
 const certificateLife = 365 * 24 * time.Hour
 
-// authority is the cluster's own CA. It signs for the API server and the kubelets, and for certificate requests.
+// authority is the cluster's own CA. It signs the certificates of the API server and the kubelets, and certificate requests.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// request is what a certificate says.
+// request describes a certificate.
 type request struct {
 	commonName   string
 	organization []string
@@ -31,7 +31,7 @@ type request struct {
 	usage        x509.ExtKeyUsage
 }
 
-// writePKI makes every key and certificate of a new cluster.
+// writePKI writes all keys and certificates of a new cluster.
 func (l layout) writePKI(nodes int) error {
 	ca, err := newAuthority("agentlet-" + l.name)
 	if err != nil {
@@ -104,7 +104,7 @@ func (a *authority) issue(r request) (*authority, error) {
 	return sign(template, a)
 }
 
-// sign makes a key and a certificate for it, signed by parent, or by itself without one.
+// sign creates a key and its certificate, signed by parent, or self-signed if parent is nil.
 func sign(template *x509.Certificate, parent *authority) (*authority, error) {
 	key, err := newKey()
 	if err != nil {
@@ -115,7 +115,7 @@ func sign(template *x509.Certificate, parent *authority) (*authority, error) {
 		return nil, fmt.Errorf("generate serial number: %w", err)
 	}
 	template.SerialNumber = serial
-	template.NotBefore = time.Now().Add(-time.Hour) // clocks of a suspended machine
+	template.NotBefore = time.Now().Add(-time.Hour) // allow for the clock of a suspended machine
 	template.NotAfter = time.Now().Add(certificateLife)
 	signer, signerKey := template, key
 	if parent != nil {
@@ -141,7 +141,7 @@ func (a *authority) write(l layout, name string) error {
 	return writeKey(l.pki(name+".key"), a.key)
 }
 
-// writeKey writes the form that the API server also takes for a service account key: it doesn't read PKCS #8.
+// writeKey writes a key in a form that the API server also accepts for service accounts: it can't read PKCS #8.
 func writeKey(path string, key *ecdsa.PrivateKey) error {
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
@@ -150,7 +150,7 @@ func writeKey(path string, key *ecdsa.PrivateKey) error {
 	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
 }
 
-// newToken is a bearer token that nobody guesses.
+// newToken returns a random bearer token.
 func newToken() string {
 	token := make([]byte, 16)
 	rand.Read(token) // documented never to fail

@@ -12,7 +12,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// PowerOff ends everything on the node at once, its pods' containers included, as a loss of power does. Disks stay.
+// PowerOff kills everything on the node at once, its pods' containers included, as a loss of power does. Its disks keep their
+// data.
 func (n *Node) PowerOff(ctx context.Context) error {
 	roots, err := cgroupRoots()
 	if err != nil {
@@ -40,7 +41,7 @@ func (n *Node) PowerOff(ctx context.Context) error {
 	return nil
 }
 
-// PowerOn starts the node's processes; the kubelet then starts its pods anew.
+// PowerOn starts the node's processes; the kubelet then restarts its pods.
 func (n *Node) PowerOn(ctx context.Context) error {
 	for _, p := range n.Processes {
 		if err := p.Start(ctx); err != nil {
@@ -50,8 +51,8 @@ func (n *Node) PowerOn(ctx context.Context) error {
 	return nil
 }
 
-// ConfigureKubelet restarts the kubelet with these fields over its own configuration, and with these variables in its
-// environment. None: its own again, as after Restore.
+// ConfigureKubelet restarts the kubelet with these fields merged over its own configuration, and with these environment
+// variables. Without any, it restores the kubelet's own configuration, as Restore does.
 func (n *Node) ConfigureKubelet(ctx context.Context, fields map[string]any, env ...string) error {
 	kubelet := n.Process(Kubelet)
 	if err := kubelet.Stop(ctx); err != nil {
@@ -95,7 +96,7 @@ func (n *Node) restoreKubelet(ctx context.Context) error {
 	return n.ConfigureKubelet(ctx, nil)
 }
 
-// ServerAddrs are the HTTP addresses of the first Consul server and of those that AddConsulServers has added.
+// ServerAddrs returns the HTTP addresses of the first Consul server and of the servers that AddConsulServers has added.
 func (c *Cluster) ServerAddrs() []string {
 	addresses := c.ConsulServerAddrs()
 	for i := range c.added {
@@ -104,8 +105,8 @@ func (c *Cluster) ServerAddrs() []string {
 	return addresses
 }
 
-// AddConsulServers starts servers beside the one there is, until there are three, and waits until all of them vote.
-// remove has them leave again; it also mends a quorum that was lost meanwhile.
+// AddConsulServers starts Consul servers until there are three, and waits until all of them vote. remove makes the added ones
+// leave; it also recovers a quorum that was lost meanwhile.
 func (c *Cluster) AddConsulServers(ctx context.Context) (added []*Process, remove func(context.Context) error, err error) {
 	if c.servers() != 1 {
 		return nil, nil, fmt.Errorf("add consul servers: there are %d, want 1", c.servers())
@@ -155,7 +156,7 @@ func (c *Cluster) AddConsulServers(ctx context.Context) (added []*Process, remov
 		}
 		err := writeConsulConfig(l.path(p.Name+".json"), three, map[string]any{
 			"node_name": p.Name, "data_dir": l.path(p.Name), "bind_addr": ip, "client_addr": ip, "server": true,
-			"node_id": fmt.Sprintf("00000000-0000-4000-8001-%012d", i+2), // so that one that lost its data is the same
+			"node_id": fmt.Sprintf("00000000-0000-4000-8001-%012d", i+2), // fixed: a server without data keeps its ID
 		})
 		if err != nil {
 			return added, remove, err
@@ -167,7 +168,7 @@ func (c *Cluster) AddConsulServers(ctx context.Context) (added []*Process, remov
 	return added, remove, c.waitVoters(ctx, 3)
 }
 
-// waitVoters waits until so many servers vote, for two minutes at most: a new one does so after ten seconds of calm.
+// waitVoters waits up to two minutes until this many servers vote. A new server gets its vote after ten stable seconds.
 func (c *Cluster) waitVoters(ctx context.Context, want int) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// probe says how to ask a process whether it is ready. It is data, so that it survives in the cluster's state.
+// probe describes how to check whether a process is ready. It is plain data, so that the cluster's state file can hold it.
 type probe struct {
-	URL string // http://, https:// (any certificate: the address is ours) or unix://
-	// AnyStatus takes every HTTP answer for ready: a Consul agent without a leader answers with errors, but it runs.
+	URL string // http://, https:// (without verification: the address is ours) or unix://
+	// AnyStatus accepts every HTTP status. A Consul agent without a leader answers with errors, although it runs.
 	AnyStatus bool `json:",omitempty"`
 }
 
@@ -25,7 +25,7 @@ const (
 	probeTimeout = 3 * time.Second
 )
 
-// try asks once.
+// try runs the check once.
 func (p probe) try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -55,14 +55,14 @@ func (p probe) try(ctx context.Context) error {
 	return nil
 }
 
-// permanentError ends a poll.
+// permanentError makes poll stop.
 type permanentError struct{ error }
 
 func permanent(err error) error { return permanentError{err} }
 
 func (e permanentError) Unwrap() error { return e.error }
 
-// poll calls try until it succeeds, fails permanently, or ctx ends; then the error is what try said last.
+// poll calls try until it succeeds, fails permanently, or ctx ends. In the last case it returns the last error of try.
 func poll(ctx context.Context, try func(context.Context) error) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
@@ -76,7 +76,7 @@ func poll(ctx context.Context, try func(context.Context) error) error {
 			return err
 		}
 		if ctx.Err() == nil || last == nil {
-			last = err // else the context's end only cut this try short, and the one before says more
+			last = err // keep the earlier error if ctx cut this try short: it says more
 		}
 		select {
 		case <-ctx.Done():
@@ -86,7 +86,7 @@ func poll(ctx context.Context, try func(context.Context) error) error {
 	}
 }
 
-// lastLines is the end of a log, for an error message.
+// lastLines returns the end of a log file, for an error message.
 func lastLines(path string) string {
 	const limit = 2000
 	file, err := os.Open(path)

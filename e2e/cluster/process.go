@@ -15,40 +15,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of the processes, as Cluster.Process and Node.Process know them.
+// Names of the processes, for Cluster.Process and Node.Process.
 const (
 	Etcd              = "etcd"
 	APIServer         = "kube-apiserver"
 	ControllerManager = "kube-controller-manager"
 	Scheduler         = "kube-scheduler"
-	ConsulServer      = "consul-server" // the first; with three: consul-server, consul-server-2, consul-server-3
+	ConsulServer      = "consul-server" // the first of up to three: consul-server, consul-server-2, consul-server-3
 	Containerd        = "containerd"
 	Kubelet           = "kubelet"
 	KubeProxy         = "kube-proxy"
 	ConsulAgent       = "consul"
 )
 
-// Bounds of the waits. They are generous: two cores may be busy with a build at the same time.
+// Time limits. They are generous, because a build may keep both cores busy.
 const (
 	startTimeout = 90 * time.Second
 	stopTimeout  = 90 * time.Second
 )
 
-// Process is one program of the cluster, running or not. Its methods may be called from any program that is
-// attached to the cluster, but not concurrently for the same process.
+// Process is one program of the cluster, running or not. Any program that is attached to the cluster may call its methods, but
+// not concurrently for the same process.
 type Process struct {
-	Name    string // see the constants; unique on its node
+	Name    string // one of the constants; unique on its node
 	Path    string
 	Args    []string
 	Env     []string `json:",omitempty"`
-	Netns   string   `json:",omitempty"` // name of its network namespace; empty: the host's
-	Cgroup  string   // below every cgroup controller's root
-	Probe   probe    // answers once it is ready
-	LogFile string   // stdout and stderr, appended
+	Netns   string   `json:",omitempty"` // name of its network namespace; empty for the host's
+	Cgroup  string   // path below every cgroup controller's root
+	Probe   probe    // succeeds once the process is ready
+	LogFile string   // gets stdout and stderr, appended
 	PIDFile string
 }
 
-// Start starts the process unless it runs, and waits until it is ready. It outlives the calling program.
+// Start starts the process unless it runs, and waits until it is ready. The process outlives the calling program.
 func (p *Process) Start(ctx context.Context) error {
 	if _, running := p.PID(); !running {
 		if err := p.launch(); err != nil {
@@ -69,7 +69,7 @@ func (p *Process) Start(ctx context.Context) error {
 	return nil
 }
 
-// launch starts the program in a session of its own and writes its pid file.
+// launch starts the program in a new session and writes its PID file.
 func (p *Process) launch() error {
 	log, err := os.OpenFile(p.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -78,8 +78,8 @@ func (p *Process) launch() error {
 	defer func() { _ = log.Close() }()
 	name, args := p.Path, p.Args
 	if p.Netns != "" {
-		// Not `ip netns exec`: that remounts /sys, and the kubelet then misses the cgroup mounts. nsenter replaces
-		// itself by the program, so that its pid is the program's.
+		// Don't use `ip netns exec`: it remounts /sys, which hides the cgroup mounts from the kubelet. nsenter execs the program,
+		// so the PID is the program's.
 		name, args = "nsenter", append([]string{"--net=" + netnsPath(p.Netns), p.Path}, p.Args...)
 	}
 	path, err := lookPath(name)
@@ -91,14 +91,14 @@ func (p *Process) launch() error {
 	}
 	command := exec.Command(path, args...) //nolint:noctx // it outlives every context
 	command.Dir = filepath.Dir(p.LogFile)
-	// Nothing else of the caller's environment: a proxy or a Consul token in it would change what is tested.
+	// Pass no other variable of the caller: a proxy or a Consul token in the environment would change what is tested.
 	command.Env = append([]string{"PATH=" + searchPath(), "HOME=" + command.Dir}, p.Env...)
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
 		return err
 	}
-	// Reaps it when it ends before this program does; its exit status is of no interest.
+	// Reap the process if it ends before this program does; its exit status is not needed.
 	go func() { _ = command.Wait() }()
 	if err := p.register(command.Process.Pid); err != nil {
 		return errors.Join(err, command.Process.Kill())
@@ -106,8 +106,8 @@ func (p *Process) launch() error {
 	return nil
 }
 
-// inheritNothing keeps the files that this program was started with from the programs that it starts, which outlive it: among
-// them may be the lock of whoever waits for its end.
+// inheritNothing sets close-on-exec on the files that this program inherited, because its child processes outlive it. One of
+// these files may be a lock that another program waits for.
 func inheritNothing() error {
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -121,7 +121,7 @@ func inheritNothing() error {
 	return nil
 }
 
-// register puts a new process where Down finds it: into its cgroup and its pid file.
+// register makes a new process known to Down: it moves it into its cgroup and writes its PID file.
 func (p *Process) register(pid int) error {
 	if err := joinCgroup(p.Cgroup, pid); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (p *Process) register(pid int) error {
 	return writeFile(p.PIDFile, content)
 }
 
-// PID returns the process id, and whether the process runs. A paused process runs.
+// PID returns the process ID, and whether the process runs. A paused process counts as running.
 func (p *Process) PID() (int, bool) {
 	id, ok := readIdentity(p.PIDFile)
 	if !ok || !id.alive() {
@@ -155,13 +155,13 @@ func readIdentity(file string) (identity, bool) {
 	return id, true
 }
 
-// Stop sends SIGTERM, and returns when the process has gone. It does nothing to a process that doesn't run. A
-// process that doesn't act on SIGTERM for 90 seconds is an error, and stays.
+// Stop sends SIGTERM, and returns when the process has ended. If the process doesn't run, Stop does nothing. If it doesn't end
+// within 90 seconds, Stop returns an error and leaves it.
 func (p *Process) Stop(ctx context.Context) error {
-	return p.end(ctx, "stop", unix.SIGTERM, unix.SIGCONT) // a paused process acts on SIGTERM only when continued
+	return p.end(ctx, "stop", unix.SIGTERM, unix.SIGCONT) // a paused process handles SIGTERM only after SIGCONT
 }
 
-// Kill sends SIGKILL, and returns when the process has gone. It does nothing to a process that doesn't run.
+// Kill sends SIGKILL, and returns when the process has ended. If the process doesn't run, Kill does nothing.
 func (p *Process) Kill(ctx context.Context) error {
 	return p.end(ctx, "kill", unix.SIGKILL)
 }
@@ -186,10 +186,10 @@ func (p *Process) end(ctx context.Context, verb string, signals ...unix.Signal) 
 	return nil
 }
 
-// Pause freezes the process with SIGSTOP: its connections stay open, and nobody answers on them.
+// Pause freezes the process with SIGSTOP: its connections stay open, but get no answers.
 func (p *Process) Pause() error { return p.send("pause", unix.SIGSTOP) }
 
-// Resume lets a paused process go on.
+// Resume continues a paused process.
 func (p *Process) Resume() error { return p.send("resume", unix.SIGCONT) }
 
 func (p *Process) send(verb string, sig unix.Signal) error {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shell is a process in no cgroup, which a test without root can't make: it is launched by hand.
+// shell starts a process without a cgroup, because a test without root can't create one.
 func shell(t *testing.T, script string) *Process {
 	t.Helper()
 	l := testLayout(t)
@@ -82,7 +82,7 @@ func TestProcessLifeInACgroup(t *testing.T) {
 	if now, running := p.PID(); running {
 		t.Errorf("pid %d runs as %d", pid, now)
 	}
-	// The child is left, as containers are: the cgroup's removal in the cleanup ends it.
+	// The child process stays, as containers do. The cleanup kills it by removing the cgroup.
 }
 
 func TestStartOfAProgramThatEnds(t *testing.T) {
@@ -120,7 +120,7 @@ func TestStartedProgramsInheritNothing(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// As a file that this program was started with: flock's is.
+	// Open the file as an inherited one is open, for example that of flock, without close-on-exec.
 	held, err := unix.Open(filepath.Join(t.TempDir(), "lock"), unix.O_CREAT|unix.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)

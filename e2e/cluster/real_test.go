@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// attachReal returns the running cluster that $AGENTLET_CLUSTER names, locked, and skips without one.
+// attachReal locks and returns the running cluster that $AGENTLET_CLUSTER names. Without the variable it skips the test.
 func attachReal(t *testing.T) *Cluster {
 	t.Helper()
 	name := os.Getenv("AGENTLET_CLUSTER")
@@ -80,7 +80,7 @@ func TestRealPodsRunOnEveryNode(t *testing.T) {
 			}
 		})
 		waitReady(t, client, pod.Name)
-		// The kubelet's API through the API server: what logs, exec and port-forward use.
+		// Use the kubelet's API through the API server, as logs, exec and port-forward do.
 		if _, err := pods.GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(t.Context()); err != nil {
 			t.Errorf("logs on %s: %v", n.Name, err)
 		}
@@ -204,7 +204,7 @@ func TestRealImpair(t *testing.T) {
 	if err := n.Repair(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// Connect and request are a round trip each, at twice the delay.
+	// Connecting and the request take one round trip each, with twice the delay.
 	if slow < 200*time.Millisecond {
 		t.Errorf("a request took %s over a link with 50 ms of delay", slow)
 	}
@@ -248,7 +248,7 @@ func TestRealDropAndDeliver(t *testing.T) {
 		defer cancel()
 		return n.Process(Kubelet).Probe.try(ctx)
 	}
-	for range 2 { // the second undoes the first
+	for range 2 { // the second run undoes the first
 		if err := n.Drop(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
@@ -277,7 +277,7 @@ func TestRealConsulDiskFull(t *testing.T) {
 	if err := register("before"); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second finds the small disk there
+	for range 2 { // in the second run the small disk already exists
 		if err := n.FillConsulDisk(); err != nil {
 			t.Fatal(err)
 		}

@@ -22,38 +22,38 @@ import (
 // SecuredPort is the HTTPS port of a secured Consul's agents.
 const SecuredPort = 9501
 
-// Other ports of a secured Consul, beside those of the cluster's own.
+// Other ports of a secured Consul, different from those of the cluster's own Consul.
 const (
 	securedServer = 9300
 	securedSerf   = 9301
 )
 
-// managementToken may do everything.
+// managementToken has the global-management policy.
 const managementToken = "00000000-0000-4000-8000-00000000acce"
 
-// SecuredOptions of a secured Consul.
+// SecuredOptions configures a secured Consul.
 type SecuredOptions struct {
-	// Mutual: the agents ask for client certificates.
+	// Mutual makes the agents require client certificates.
 	Mutual bool
-	// Powerless nodes' agents have a token without node:write.
+	// Powerless lists the nodes whose agents have a token without node:write.
 	Powerless []*Node
 }
 
 // Secured is a second Consul beside the cluster's own: a server on the host and an agent on each node, with TLS, and with ACLs
-// that deny by default. The agents' certificates are those that Consul's own tool makes: for localhost and client.dc1.consul.
+// that deny by default. Consul's own tool makes the agents' certificates, for localhost and client.dc1.consul.
 type Secured struct {
-	// Client of the server, with all rights.
+	// Client is a client of the server, with all rights.
 	Client *api.Client
-	// Dir has the authority, ca.crt, and a client certificate, client.crt and client.key.
+	// Dir contains the CA, ca.crt, and a client certificate, client.crt and client.key.
 	Dir string
-	// Agents by their node's name, and the server.
+	// Agents are the agents' processes by node name, and the server's.
 	Agents map[string]*Process
 	Server *Process
 
 	program string
 }
 
-// StartSecured starts one and returns when its agents know the leader. There can be one at a time.
+// StartSecured starts a secured Consul and returns when its agents know the leader. Only one can run at a time.
 func (c *Cluster) StartSecured(ctx context.Context, options SecuredOptions) (*Secured, error) {
 	s := &Secured{
 		Dir: c.layout.path("secured"), Agents: map[string]*Process{}, program: c.tools.Program(toolchain.Consul, "consul"),
@@ -154,7 +154,7 @@ func (s *Secured) start(ctx context.Context, c *Cluster, options SecuredOptions)
 	})
 }
 
-// securedPlain is the plain HTTP port, for this package's own requests.
+// securedPlain is the plain HTTP port for this package's own requests.
 const securedPlain = 9500
 
 func acls(agentToken string) map[string]any {
@@ -191,15 +191,15 @@ func (s *Secured) writeConfig(name, ip string, more map[string]any) error {
 	return writeFile(filepath.Join(s.Dir, name+".json"), content)
 }
 
-// agentToken of a node: with the right to keep it in the catalog, or without.
+// agentToken creates the token of a node's agent, with or without the right to register the node.
 func (s *Secured) agentToken(ctx context.Context, n *Node, options SecuredOptions) (secret string, err error) {
 	token := &api.ACLToken{NodeIdentities: []*api.ACLNodeIdentity{{NodeName: "secured-" + n.Name, Datacenter: "dc1"}}}
 	for _, powerless := range options.Powerless {
 		if powerless == n {
-			token.NodeIdentities, token.TemplatedPolicies = nil, []*api.ACLTemplatedPolicy{{TemplateName: "builtin/dns"}} // reads only
+			token.NodeIdentities, token.TemplatedPolicies = nil, []*api.ACLTemplatedPolicy{{TemplateName: "builtin/dns"}} // read-only
 		}
 	}
-	err = poll(ctx, func(ctx context.Context) error { // until there is a leader
+	err = poll(ctx, func(ctx context.Context) error { // repeat until there is a leader
 		made, _, err := s.Client.ACL().TokenCreate(token, (&api.WriteOptions{}).WithContext(ctx))
 		if err == nil {
 			secret = made.SecretID
@@ -225,10 +225,10 @@ func (s *Secured) client(ip string) (*api.Client, error) {
 	return client, nil
 }
 
-// AgentClient is a client of a node's agent, with all rights.
+// AgentClient returns a client of a node's agent, with all rights.
 func (s *Secured) AgentClient(n *Node) (*api.Client, error) { return s.client(n.IP) }
 
-// Environment lets the command consul, found by PATH, reach the server with all rights.
+// Environment returns variables with which the command consul, found in PATH, reaches the server with all rights.
 func (s *Secured) Environment() []string {
 	return []string{
 		"CONSUL_HTTP_ADDR=https://" + net.JoinHostPort(hostIP, strconv.Itoa(SecuredPort)), "CONSUL_HTTP_TOKEN=" + managementToken,
@@ -236,7 +236,7 @@ func (s *Secured) Environment() []string {
 	}
 }
 
-// Stop ends it, and removes what it knew.
+// Stop stops the secured Consul and removes its data.
 func (s *Secured) Stop(ctx context.Context) error {
 	var errs []error
 	for _, p := range s.Agents {

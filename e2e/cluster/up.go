@@ -20,12 +20,12 @@ import (
 
 const cleanupTimeout = time.Minute
 
-// ErrOtherOptions means that the cluster is up, and not as it was asked for.
+// ErrOtherOptions means that the cluster is up with other options than those asked for.
 var ErrOtherOptions = errors.New("up with other options: take it down first")
 
-// Up starts a cluster and returns when it is healthy. One that already is healthy is returned as it is, unless it
-// has other options: that is ErrOtherOptions. The remains of one that isn't healthy are removed first. When Up fails it
-// leaves only the logs behind.
+// Up starts a cluster and returns when it is healthy. A cluster that is already healthy is returned as it is; if it has other
+// options, the error is ErrOtherOptions. Up removes the remains of an unhealthy cluster first. If Up fails, it leaves only the
+// logs behind.
 func Up(ctx context.Context, options Options) (c *Cluster, err error) {
 	options, err = options.complete()
 	if err != nil {
@@ -52,14 +52,14 @@ func Up(ctx context.Context, options Options) (c *Cluster, err error) {
 	return start(ctx, l, options)
 }
 
-// lock keeps Up and Down of all clusters of this user apart.
+// lock serializes Up and Down of all clusters of this user.
 func (l layout) lock(ctx context.Context, log io.Writer) (*filelock.Lock, error) {
 	return filelock.Acquire(ctx, filepath.Join(filepath.Dir(l.dir), ".lock"), func() {
 		fmt.Fprintln(log, "waiting for another up or down")
 	})
 }
 
-// refuseOthers looks for another cluster: they would share addresses.
+// refuseOthers fails if another cluster exists, because all clusters share the same addresses.
 func (l layout) refuseOthers() error {
 	bridges, err := filepath.Glob("/sys/class/net/br-*")
 	if err != nil {
@@ -74,7 +74,7 @@ func (l layout) refuseOthers() error {
 	return nil
 }
 
-// reuse returns the running cluster if it is healthy, and nil if there is none or only remains.
+// reuse returns the running cluster if it is healthy, and nil if there is none or only remains of one.
 func reuse(ctx context.Context, l layout, options Options) (*Cluster, error) {
 	c, err := loadCluster(l)
 	if err != nil {
@@ -94,7 +94,7 @@ func reuse(ctx context.Context, l layout, options Options) (*Cluster, error) {
 	return c, nil
 }
 
-// sameOptions compares options that may have been through JSON, which turns every number into a float.
+// sameOptions compares options after a round trip through JSON, which turns every number into a float.
 func sameOptions(a, b Options) (bool, error) {
 	encodedA, errA := json.Marshal(a)
 	encodedB, errB := json.Marshal(b)
@@ -115,7 +115,7 @@ func start(ctx context.Context, l layout, options Options) (*Cluster, error) {
 	}
 	c := newCluster(l, options, tools)
 	if err := c.bringUp(ctx, &steps{log: options.Log}); err != nil {
-		// Even when ctx has ended: nothing may stay behind.
+		// Clean up even if ctx has ended: nothing may stay behind.
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
 		return nil, errors.Join(fmt.Errorf("start cluster: %w (logs: %s)", err, l.path("logs")), l.clean(cleanup, true))
@@ -123,7 +123,7 @@ func start(ctx context.Context, l layout, options Options) (*Cluster, error) {
 	return c, nil
 }
 
-// bringUp takes the steps from nothing to a healthy cluster.
+// bringUp runs all steps from nothing to a healthy cluster.
 func (c *Cluster) bringUp(ctx context.Context, steps *steps) error {
 	began := time.Now()
 	type step struct {
@@ -147,7 +147,7 @@ func (c *Cluster) bringUp(ctx context.Context, steps *steps) error {
 	return nil
 }
 
-// writeConfig writes the cluster's folder, and makes the cgroups that its processes join.
+// writeConfig writes the cluster's folder, and creates the cgroups that its processes join.
 func (c *Cluster) writeConfig() error {
 	l := c.layout
 	for _, dir := range []string{"logs", "pids"} {
@@ -184,7 +184,7 @@ func (c *Cluster) writeConfig() error {
 	return nil
 }
 
-// startBase starts the control plane, the Consul servers and the container runtimes, which don't need each other.
+// startBase starts the control plane, the Consul servers and the container runtimes concurrently; none needs another.
 func (c *Cluster) startBase(ctx context.Context, steps *steps) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -212,7 +212,7 @@ func (c *Cluster) startBase(ctx context.Context, steps *steps) error {
 	return c.LoadImage(ctx, tarball)
 }
 
-// startNodes starts what is left of the nodes.
+// startNodes starts the nodes' other processes.
 func (c *Cluster) startNodes(ctx context.Context, steps *steps) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, n := range c.Nodes {
@@ -223,7 +223,7 @@ func (c *Cluster) startNodes(ctx context.Context, steps *steps) error {
 	return group.Wait()
 }
 
-// steps prints a line for each step that was taken, from many goroutines.
+// steps prints a line for each finished step. It is safe for concurrent use.
 type steps struct {
 	mutex sync.Mutex
 	log   io.Writer

@@ -8,7 +8,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// user is somebody whom the API server knows by a token.
+// user is a user whom the API server authenticates by a token.
 type user struct {
 	file   string // of the kubeconfig
 	name   string
@@ -32,7 +32,7 @@ func users(nodes int) []user {
 
 func (l layout) tokensFile() string { return l.pki("tokens.csv") }
 
-// apiServerURL is where everybody reaches the API server, the nodes included.
+// apiServerURL is the API server's address for all clients, the nodes included.
 const apiServerURL = "https://" + hostIP + ":6443"
 
 // writeUsers gives each user a new token and a kubeconfig.

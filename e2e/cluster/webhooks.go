@@ -6,14 +6,15 @@ import (
 	"fmt"
 )
 
-// webhookFiles are what the API server shows to webhooks: a client certificate, by the name of the webhook's service.
-// docs/security.md describes it by the same templates.
+// webhookFiles configure the client certificate that the API server presents to webhooks, by the name of the webhook's service.
+// docs/security.md shows the same templates.
 var webhookFiles = map[string]string{"admission.yaml": "admission.yaml", "webhooks.kubeconfig": "kubeconfig"}
 
-// webhooksDir is the folder of those files.
+// webhooksDir returns the folder of those files.
 func (l layout) webhooksDir() string { return l.pki("webhooks") }
 
-// WebhookClientCA is the file of the authority that has signed what the API server shows to webhooks, and to nobody else.
+// WebhookClientCA returns the path of the CA certificate for the API server's client certificate. The API server presents that
+// certificate to webhooks only.
 func (c *Cluster) WebhookClientCA() string { return c.layout.pki("webhooks/ca.crt") }
 
 func (l layout) writeWebhookFiles() error {

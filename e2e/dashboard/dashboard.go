@@ -1,4 +1,4 @@
-// Package dashboard makes the Grafana dashboard of the repository, out of the panels below and Grafana's own types.
+// Package dashboard generates the repository's Grafana dashboard from the panels below, with Grafana's own types.
 package dashboard
 
 import (
@@ -15,11 +15,11 @@ import (
 
 //go:generate go run ../cmd/dashboard ../../dashboards/agentlet.json
 
-// panel is one panel of the dashboard. Queries are expressions by their legends.
+// panel is one panel of the dashboard. Queries are expressions by legend.
 type panel struct {
 	title, description, unit string
 	queries                  []query
-	// bad is from which value on a stat is red; a stat shows one number, and other panels lines.
+	// bad is the value from which on a stat is red. A stat shows one number; other panels show lines.
 	stat bool
 	bad  float64
 }
@@ -44,7 +44,7 @@ const (
 	lineWidth, lineHeight = 8, 8
 )
 
-// JSON is the dashboard as Grafana imports it.
+// JSON returns the dashboard in the form that Grafana imports.
 func JSON() ([]byte, error) {
 	built, err := build().Build()
 	if err != nil {
@@ -79,7 +79,7 @@ func build() *dashboard.DashboardBuilder {
 	return b
 }
 
-// source is the data source that the person has chosen.
+// source is the data source that the user selects.
 func source() common.DataSourceRef {
 	return common.DataSourceRef{Type: new("prometheus"), Uid: new("${datasource}")}
 }

@@ -24,7 +24,7 @@ func TestTheFileIsNotStale(t *testing.T) {
 	}
 }
 
-// TestGrafanaKnowsEveryField decodes the file with Grafana's types, which refuse what they don't know.
+// TestGrafanaKnowsEveryField decodes the file with Grafana's types, which reject unknown fields.
 func TestGrafanaKnowsEveryField(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	content, err := os.ReadFile(file)
@@ -53,7 +53,7 @@ func TestGrafanaKnowsEveryField(t *testing.T) {
 	}
 }
 
-// TestPrometheusUnderstandsEveryQuery checks the queries as those of recording rules.
+// TestPrometheusUnderstandsEveryQuery lets promtool check the queries as recording rules.
 func TestPrometheusUnderstandsEveryQuery(t *testing.T) {
 	promtool := os.Getenv("AGENTLET_TEST_PROMTOOL")
 	if promtool == "" {

@@ -2,10 +2,10 @@ package dashboard
 
 import "github.com/grafana/grafana-foundation-sdk/go/cog/variants"
 
-// queryModel is a query of any data source, in Grafana's words.
+// queryModel is a query of any data source, in Grafana's types.
 type queryModel = variants.Dataquery
 
-// in bounds a metric of the agentlets to the chosen namespaces.
+// in restricts an agentlet metric to the selected namespaces.
 const in = `{namespace=~"$namespace"}`
 
 func rows() []row {

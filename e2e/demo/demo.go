@@ -1,6 +1,6 @@
-// Package demo tells Agentlet's story on the test cluster: three pods come up, each Ready only once Consul has it, and are
-// then restarted under load without a failed request. It shows when each pod passes each station of its life, and
-// leaves everything running to be looked at.
+// Package demo demonstrates Agentlet on the test cluster. Three pods start, each Ready only when Consul has it, and are then
+// restarted under load without a failed request. The demo shows when each pod passes each station of its life, and leaves
+// everything running for inspection.
 package demo
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// ErrInterrupted is what Up and Down return when their context ended first.
+// ErrInterrupted means that the context of Up or Down ended first.
 var ErrInterrupted = errors.New("interrupted")
 
 const (
@@ -25,14 +25,14 @@ const (
 	// service is the name of the Deployment, of its pods' label app, and of the Consul service.
 	service  = "web"
 	replicas = 3
-	// rate of requests per second during the restart.
+	// rate is the number of requests per second during the restart.
 	rate = 100
-	// tail is how long the load goes on after the last old pod has gone, so that a late failure is seen.
+	// tail is how long the load continues after the last old pod is gone, so that late failures are seen.
 	tail = 2 * time.Second
 )
 
-// Up runs the demo. It goes on where an earlier run stopped: a cluster that is up is used, and the Deployment is made
-// anew. What it started keeps running, also after an error.
+// Up runs the demo. It uses a cluster that is already up, and recreates the Deployment. What it has started keeps running, also
+// after an error.
 func Up(ctx context.Context, out *os.File) error {
 	if err := requireRoot(); err != nil {
 		return err
@@ -62,7 +62,7 @@ func Up(ctx context.Context, out *os.File) error {
 	return d.judge()
 }
 
-// Down removes the cluster with everything in it, when nobody else uses it any more.
+// Down removes the cluster with everything in it, when no other program uses it any more.
 func Down(ctx context.Context, out *os.File) error {
 	if err := requireRoot(); err != nil {
 		return err
@@ -86,7 +86,7 @@ func requireRoot() error {
 	return nil
 }
 
-// explain says what became of a stage that failed, and how to go on.
+// explain adds to the error of a failed stage how to continue.
 func explain(ctx context.Context, stage string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (%s). What is there stays: `make demo` goes on from here, `make demo-down` removes all of it",
@@ -95,7 +95,7 @@ func explain(ctx context.Context, stage string, err error) error {
 	return fmt.Errorf("%s: %w\n`make demo` tries again, `make demo-down` removes what is there", stage, err)
 }
 
-// demo is one run.
+// demo is the state of one run.
 type demo struct {
 	screen   *screen
 	out      *os.File
@@ -113,7 +113,7 @@ func (d *demo) start(ctx context.Context) (err error) {
 	return openNamespace(ctx, d.env.Kube)
 }
 
-// deploy makes the Deployment and shows its pods until all are Ready. The watchers that it starts live as long as ctx.
+// deploy creates the Deployment, and shows its pods until all are Ready. Its watches last as long as ctx.
 func (d *demo) deploy(ctx context.Context) error {
 	if err := removeDeployment(ctx, d.env.Kube); err != nil {
 		return err
@@ -144,7 +144,7 @@ func (d *demo) deploy(ctx context.Context) error {
 	})
 }
 
-// restart restarts the Deployment under load, and shows the pods that come and those that go.
+// restart restarts the Deployment under load, and shows the new and the old pods.
 func (d *demo) restart(ctx context.Context) error {
 	d.first = map[string]bool{}
 	for _, life := range d.timeline.Lives() {
@@ -174,7 +174,7 @@ func (d *demo) restart(ctx context.Context) error {
 			return false, nil
 		}
 		enough()
-		<-ended // the last answers count
+		<-ended // count the last answers
 		return true, nil
 	})
 	if err != nil {
@@ -183,7 +183,7 @@ func (d *demo) restart(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// generations are the lives of the pods that the restart made, and of those that it replaced.
+// generations returns the lives of the new pods, and of those that the restart has replaced.
 func (d *demo) generations() (fresh, old []observe.Life) {
 	for _, life := range d.timeline.Lives() {
 		if d.first[life.UID] {
@@ -209,14 +209,14 @@ func (d *demo) loadLine() string {
 	return fmt.Sprintf("requests: %d  failed: %d  passing: %d", requests, failed, len(d.load.Instances()))
 }
 
-// passed prints a station where nothing can be redrawn. It is called under the timeline's lock.
+// passed prints a station if nothing can be redrawn. It is called under the timeline's lock.
 func (d *demo) passed(life observe.Life, station observe.Station) {
 	if !d.screen.live {
 		d.screen.say(passages(life, station)...)
 	}
 }
 
-// judge says what went wrong, after everything was shown.
+// judge returns everything that went wrong, after the output is complete.
 func (d *demo) judge() error {
 	var errs []error
 	if requests, failed := d.load.Counts(); failed > 0 {

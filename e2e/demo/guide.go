@@ -6,7 +6,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// guide says how to look around in what runs, and how to end it.
+// guide returns instructions for inspecting and for removing what runs.
 func guide(env *scenario.Env) []string {
 	c, consul := env.Cluster, "http://"+env.ConsulAddr()
 	return []string{

@@ -18,8 +18,8 @@ func all(lives []observe.Life, stations ...observe.Station) bool {
 	return true
 }
 
-// disorders are the promises that the pods' lives broke: Ready only once the catalog has the pod, and SIGTERM only once
-// it has let it go.
+// disorders returns the violations of the promised order: a pod is Ready only when the catalog has it, and gets SIGTERM only
+// after the catalog has removed it.
 func disorders(fresh, old []observe.Life) (errs []error) {
 	for _, life := range fresh {
 		if took, ok := life.Between(observe.InCatalog, observe.Ready); !ok || took < 0 {
@@ -34,8 +34,8 @@ func disorders(fresh, old []observe.Life) (errs []error) {
 	return errs
 }
 
-// passages are the lines about a station that a pod has just passed. The agents are asked every few milliseconds, while the
-// catalog tells by itself: what the catalog has the agent had before.
+// passages returns the lines about a station that a pod has just passed. The agents are polled, while the catalog's changes
+// arrive at once; if the catalog has an instance, its agent had it before.
 func passages(life observe.Life, station observe.Station) []string {
 	_, registered := life.At[observe.Registered]
 	_, inCatalog := life.At[observe.InCatalog]
@@ -48,7 +48,7 @@ func passages(life observe.Life, station observe.Station) []string {
 	return []string{passage(life, station)}
 }
 
-// passage is a line about a station that a pod has just passed, with the time since its admission or its deletion.
+// passage returns a line about a station that a pod has just passed, with the time since its admission or deletion.
 func passage(life observe.Life, station observe.Station) string {
 	from := observe.Admitted
 	if _, dying := life.At[observe.Deleted]; dying {
@@ -56,7 +56,7 @@ func passage(life observe.Life, station observe.Station) string {
 	}
 	name := life.Pod
 	if name == "" {
-		name = life.UID // seen in Consul before the API server told its name
+		name = life.UID // Consul showed it before the API server reported its name
 	}
 	line := fmt.Sprintf("%s  %-18s", name, station)
 	if took, ok := life.Between(from, station); ok {

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen shows a run: on a terminal with a block of lines that is redrawn in place, elsewhere line by line. It is safe for
+// screen shows a run. On a terminal it redraws a block of lines in place; elsewhere it writes line by line. It is safe for
 // concurrent use.
 type screen struct {
-	// live: lines can be redrawn.
+	// live is set if lines can be redrawn.
 	live  bool
 	style style
-	// size of the terminal in columns and rows; 0, 0 where it has none.
+	// size returns the terminal's columns and rows; 0, 0 without a terminal.
 	size func() (columns, rows int)
 
 	mu    sync.Mutex
@@ -35,7 +35,7 @@ func newScreen(out *os.File) *screen {
 	return s
 }
 
-// terminalSize is 0, 0 for what is no terminal.
+// terminalSize returns 0, 0 if the file is no terminal.
 func terminalSize(file *os.File) (columns, rows int) {
 	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
@@ -58,10 +58,10 @@ func (s style) title(text string) string { return s.paint("1;36", text) }
 func (s style) head(text string) string  { return s.paint("2", text) }
 func (s style) done(text string) string  { return s.paint("32", text) }
 
-// title starts a stage.
+// title prints the title of a stage.
 func (s *screen) title(text string) { s.say("", s.style.title("── "+text)) }
 
-// say writes lines that stay.
+// say prints permanent lines.
 func (s *screen) say(lines ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,7 @@ func (s *screen) say(lines ...string) {
 	}
 }
 
-// draw replaces the block that was drawn before. It writes nothing when nothing has changed.
+// draw replaces the previously drawn block. If nothing has changed, it writes nothing.
 func (s *screen) draw(lines []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,22 +90,22 @@ func (s *screen) draw(lines []string) {
 	s.drawn = lines
 }
 
-// settle lets the block stand as it is.
+// settle makes the drawn block permanent.
 func (s *screen) settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drawn = nil
 }
 
-// Intervals of follow: what a person takes for at once, and how often a log gets a line.
+// Intervals of follow: of redrawing, and of the lines in a log.
 const (
 	frame    = 100 * time.Millisecond
 	logEvery = 2 * time.Second
 	patience = 4 * time.Minute
 )
 
-// follow shows block until done says so, redrawn in place; where that can't be, pulse, if not nil, gives a line now and
-// then, and block is printed once at the end. It returns done's error, or that of ctx or of its own patience.
+// follow shows block, redrawn in place, until done returns true. If it can't be redrawn, pulse, if not nil, returns a line now
+// and then, and block is printed once at the end. follow returns done's error, or that of ctx or of its own time limit.
 func (s *screen) follow(ctx context.Context, block func(width int) []string, pulse func() string,
 	done func(context.Context) (bool, error),
 ) error {
@@ -139,8 +139,8 @@ func (s *screen) follow(ctx context.Context, block func(width int) []string, pul
 	}
 }
 
-// fit makes the block fit the terminal as it is now: a line that wraps, or a block that is higher than the terminal, could
-// not be redrawn. The last line is the cursor's.
+// fit shortens the block to the terminal's current size, because wrapped lines and a block that is higher than the terminal can't
+// be redrawn. The last line is for the cursor.
 func (s *screen) fit(block func(width int) []string) []string {
 	columns, rows := s.size()
 	lines := block(columns)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// testScreen is a terminal of this size, or none with 0, 0.
+// testScreen returns a screen on a terminal of this size, or without a terminal for 0, 0.
 func testScreen(columns, rows int) (*screen, *strings.Builder) {
 	var out strings.Builder
 	return &screen{live: columns > 0, size: func() (int, int) { return columns, rows }, out: &out}, &out
@@ -18,7 +18,7 @@ func testScreen(columns, rows int) (*screen, *strings.Builder) {
 func TestDrawReplacesTheBlock(t *testing.T) {
 	s, out := testScreen(80, 24)
 	s.draw([]string{"one", "two"})
-	s.draw([]string{"one", "two"}) // nothing changed, nothing written
+	s.draw([]string{"one", "two"}) // nothing has changed, so nothing is written
 	s.draw([]string{"three"})
 	s.settle()
 	s.draw([]string{"four"})

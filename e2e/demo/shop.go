@@ -21,11 +21,11 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// workload is the example that is deployed.
+// workload is the deployed example.
 const workload = "examples/web.yaml"
 
-// openNamespace makes the namespace, or opts in the one that is there, and waits for its service account, without which
-// it takes no pods.
+// openNamespace creates the namespace, or opts an existing one in. It waits for the default service account, without which no pod
+// can be created.
 func openNamespace(ctx context.Context, kube kubernetes.Interface) error {
 	labels := map[string]string{contract.InjectLabel: contract.InjectEnabled}
 	_, err := kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
@@ -44,7 +44,7 @@ func openNamespace(ctx context.Context, kube kubernetes.Interface) error {
 	})
 }
 
-// removeDeployment removes the Deployment of an earlier run, and waits until its pods have gone.
+// removeDeployment deletes the Deployment of an earlier run, and waits until its pods are gone.
 func removeDeployment(ctx context.Context, kube kubernetes.Interface) error {
 	background := metav1.DeletePropagationBackground
 	err := kube.AppsV1().Deployments(namespace).Delete(ctx, service, metav1.DeleteOptions{PropagationPolicy: &background})
@@ -57,8 +57,7 @@ func removeDeployment(ctx context.Context, kube kubernetes.Interface) error {
 	})
 }
 
-// createDeployment makes the Deployment of the example, with what the demo needs to see: the sample tells the collector
-// of its SIGTERM.
+// createDeployment creates the example's Deployment. For the demo, the sample also reports its SIGTERM to the collector.
 func createDeployment(ctx context.Context, env *scenario.Env, collector string) error {
 	content, err := os.ReadFile(filepath.Join(env.Root, workload))
 	if err != nil {
@@ -79,7 +78,7 @@ func createDeployment(ctx context.Context, env *scenario.Env, collector string) 
 	return nil
 }
 
-// await polls a condition for a minute. An error ends it.
+// await polls a condition for up to a minute. An error ends it.
 func await(ctx context.Context, what string, condition wait.ConditionWithContextFunc) error {
 	err := wait.PollUntilContextTimeout(ctx, frame, time.Minute, true, condition)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -9,13 +9,13 @@ import (
 	"github.com/agentlet/agentlet/internal/columns"
 )
 
-// column of a table: a station, with a shorter title for a narrow terminal.
+// column is a column of a table: a station, with a shorter title for a narrow terminal.
 type column struct {
 	station observe.Station
 	short   string
 }
 
-// table shows a life in each row, as the milliseconds from its first column's station to each other one.
+// table shows one life per row: the milliseconds from the first column's station to each other one.
 type table []column
 
 var (
@@ -38,15 +38,16 @@ var (
 // pending stands for a station that has not been passed.
 const pending = "·"
 
-// shortPod is how much of a pod's name a narrow terminal gets: its end, which tells pods of a Deployment apart.
+// shortPod is how many characters of a pod's name a narrow terminal shows: its end, which differs between the pods of a
+// Deployment.
 const shortPod = 12
 
-// render returns the table's lines, none wider than width characters; a width of 0 sets no bound. What doesn't fit goes
-// in this order: the nodes, the long titles, the start of the pods' names, and the end of the lines.
+// render returns the table's lines, at most width characters wide; 0 means no limit. To fit, it omits in this order: the nodes,
+// the long titles, the start of the pods' names, and the end of the lines.
 func (t table) render(lives []observe.Life, width int, style style) []string {
 	var lines []string
 	for _, fit := range []struct{ node, long, name bool }{{true, true, true}, {false, true, true}, {false, false, true}, {}} {
-		names := 1 // leading columns of words
+		names := 1 // number of leading text columns
 		if fit.node {
 			names = 2
 		}
@@ -55,7 +56,7 @@ func (t table) render(lives []observe.Life, width int, style style) []string {
 			rows = append(rows, t.row(life, fit.node, fit.name))
 		}
 		lines = columns.Align(rows, names, nil)
-		if width <= 0 || utf8.RuneCountInString(lines[0]) <= width { // as wide as all, since it ends with a number's title
+		if width <= 0 || utf8.RuneCountInString(lines[0]) <= width { // as wide as all lines, since it ends with a number's title
 			break
 		}
 	}
@@ -90,7 +91,7 @@ func (t table) head(node, long bool) []string {
 func (t table) row(life observe.Life, node, name bool) []string {
 	row := []string{life.Pod}
 	if excess := utf8.RuneCountInString(life.Pod) - shortPod; !name && excess > 0 {
-		row[0] = "…" + life.Pod[excess+1:] // a pod's name is ASCII
+		row[0] = "…" + life.Pod[excess+1:] // pod names are ASCII
 	}
 	if node {
 		row = append(row, life.Node)
@@ -106,8 +107,8 @@ func (t table) row(life observe.Life, node, name bool) []string {
 	return row
 }
 
-// sound corrects what can't have been: the agents are asked every few milliseconds, the catalog tells by itself, and what
-// the catalog has the agent had before.
+// sound corrects impossible orders: the agents are polled, while the catalog's changes arrive at once; if the catalog has an
+// instance, its agent had it before.
 func sound(life observe.Life) observe.Life {
 	inCatalog, shown := life.At[observe.InCatalog]
 	if registered, seen := life.At[observe.Registered]; shown && (!seen || registered.After(inCatalog)) {
@@ -117,7 +118,7 @@ func sound(life observe.Life) observe.Life {
 	return life
 }
 
-// clip cuts a line at width characters; a width of 0 sets no bound.
+// clip cuts a line at width characters; 0 means no limit.
 func clip(line string, width int) string {
 	if width <= 0 || utf8.RuneCountInString(line) <= width {
 		return line

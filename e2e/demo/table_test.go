@@ -11,7 +11,7 @@ import (
 	"github.com/agentlet/agentlet/internal/golden"
 )
 
-// life of a pod whose stations are so many milliseconds after a fixed moment.
+// life returns a pod's life, with its stations at these milliseconds after a fixed time.
 func life(pod, node string, at map[observe.Station]int) observe.Life {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	l := observe.Life{Pod: pod, Node: node, At: map[observe.Station]time.Time{}}
@@ -104,7 +104,7 @@ func TestPassage(t *testing.T) {
 }
 
 func TestPassagesKeepTheOrder(t *testing.T) {
-	full := someBirths()[0] // seen in the catalog before the agent was asked
+	full := someBirths()[0] // the catalog showed it before the agent was polled
 	early := life("web-1", "", map[observe.Station]int{observe.Admitted: 0, observe.InCatalog: 7})
 	for _, test := range []struct {
 		life    observe.Life

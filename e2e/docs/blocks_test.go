@@ -13,13 +13,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kinds are the tags that a fence may have, and how each is tried; docs/contributing.md describes them.
+// kinds are the possible tags of a fence, each with its test; docs/contributing.md describes them.
 var kinds = map[string]func(t *testing.T, block Block){
 	"sh run":          run,
 	"sh check":        check,
-	"sh cluster":      check, // the scenario TestDocs also runs these
+	"sh cluster":      check, // the scenario TestDocs also runs these blocks
 	"yaml pod":        accepted,
-	"yaml pod denied": nil, // held against the next block: see TestErrorsAreToldAsThePagesSay
+	"yaml pod denied": nil, // compared with the next block: see TestErrorsAreToldAsThePagesSay
 	"yaml pod warned": nil,
 	"text errors":     nil,
 	"text warnings":   nil,
@@ -28,9 +28,9 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"yaml apiserver":  configuring,
 	"yaml prometheus": scraped,
 	"json consul":     configured,
-	"yaml admission":  admitted,                  // the scenario TestTrustRatesAreBounded has an API server run with it
-	"hcl policy":      triedFile("docs/consul"),  // tests of agentlet/consul hold it against a real Consul
-	"nginx client":    triedFile("docs/clients"), // the scenarios TestClients… run these with the programs that they are for
+	"yaml admission":  admitted,                  // the scenario TestTrustRatesAreBounded runs an API server with it
+	"hcl policy":      triedFile("docs/consul"),  // tests of agentlet/consul use it with a real Consul
+	"nginx client":    triedFile("docs/clients"), // the scenarios TestClients… run these with their programs
 	"hcl client":      triedFile("docs/clients"),
 	"yaml client":     triedFile("docs/clients"),
 	"json client":     triedFile("docs/clients"),
@@ -38,7 +38,7 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"go cluster":      compiled,
 }
 
-// TestBlocks tries each fenced block as its tag says.
+// TestBlocks tests each fenced block by its tag.
 func TestBlocks(t *testing.T) {
 	for _, page := range all(t) {
 		for _, block := range page.Blocks {
@@ -55,7 +55,7 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// program is the path of a program that make unit names by a variable. Where it doesn't, the test is skipped.
+// program returns the path of a program from a variable that `make unit` sets. Without the variable the test is skipped.
 func program(t *testing.T, variable string) string {
 	t.Helper()
 	file := os.Getenv(variable)
@@ -65,10 +65,10 @@ func program(t *testing.T, variable string) string {
 	return file
 }
 
-// commandTimeout bounds each program that is run here. They all end within seconds when nothing else runs.
+// commandTimeout bounds each program. On an idle machine they all end within seconds.
 const commandTimeout = 5 * time.Minute
 
-// output runs a program in a folder and returns what it says, on either stream.
+// output runs a program in a folder and returns its stdout and stderr.
 func output(t *testing.T, folder string, env []string, name string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
@@ -79,7 +79,7 @@ func output(t *testing.T, folder string, env []string, name string, args ...stri
 	return string(out), err
 }
 
-// written is the path of a new file with that content.
+// written writes a new file with this content, and returns its path.
 func written(t *testing.T, name, content string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
@@ -89,7 +89,7 @@ func written(t *testing.T, name, content string) string {
 	return file
 }
 
-// values renders the chart with them, beside those of values.yaml; the schema refuses typos.
+// values renders the chart with the block's values over those of values.yaml. The schema rejects typos.
 func values(t *testing.T, block Block) {
 	helm := program(t, "AGENTLET_TEST_HELM")
 	out, err := output(t, root, nil, helm, "template", "agentlet", "charts/agentlet", "-f", written(t, "values.yaml", block.Text))
@@ -98,8 +98,8 @@ func values(t *testing.T, block Block) {
 	}
 }
 
-// scraped has promtool check a Prometheus configuration; the rule file that it names is the chart's. Debian's promtool knows no
-// discovery by Kubernetes, so that part, which has to be there, is replaced by another.
+// scraped checks a Prometheus configuration with promtool; its rule file is the chart's. Debian's promtool has no Kubernetes
+// service discovery, so that part, which must exist, is replaced by static targets.
 func scraped(t *testing.T, block Block) {
 	promtool := program(t, "AGENTLET_TEST_PROMTOOL")
 	var config map[string]any
@@ -132,7 +132,7 @@ func scraped(t *testing.T, block Block) {
 	}
 }
 
-// configuring wants a file of the API server that the scenarios run with, in a folder of its own.
+// configuring requires that the block equals a configuration file of the scenarios' API server, in another folder.
 func configuring(t *testing.T, block Block) {
 	files, err := filepath.Glob(filepath.Join(root, "e2e/cluster/templates/*"))
 	if err != nil {
@@ -150,7 +150,7 @@ func configuring(t *testing.T, block Block) {
 	t.Error("no file of e2e/cluster/templates is like this, in /etc/kubernetes/webhooks")
 }
 
-// configured has Consul validate an agent's configuration, with an address for the placeholder IP.
+// configured validates a Consul agent's configuration with Consul, with an address for the placeholder IP.
 func configured(t *testing.T, block Block) {
 	consul := program(t, "AGENTLET_TEST_CONSUL")
 	text := strings.ReplaceAll(block.Text, `"IP"`, `"192.0.2.1"`)
@@ -170,7 +170,7 @@ func admitted(t *testing.T, block Block) {
 	}
 }
 
-// triedFile is the text of a file of that folder, which other tests try.
+// triedFile requires that the block equals a file of that folder, which other tests use.
 func triedFile(folder string) func(t *testing.T, block Block) {
 	return func(t *testing.T, block Block) {
 		files, err := filepath.Glob(filepath.Join(root, folder, "*"))
@@ -186,7 +186,7 @@ func triedFile(folder string) func(t *testing.T, block Block) {
 	}
 }
 
-// compiled builds the body of a function with a context, an error, and the packages of e2e that it names.
+// compiled compiles the block as the body of a function with a context, an error, and the e2e packages that it names.
 func compiled(t *testing.T, block Block) {
 	file := written(t, "main.go", "package main\n\nimport (\n\t\"context\"\n\n\t\"github.com/agentlet/agentlet/e2e/cluster\"\n)\n\n"+
 		"func main() {\n\tctx := context.Background()\n"+block.Text+"\t_, _ = release, err\n}\n")

@@ -22,14 +22,14 @@ func run(t *testing.T, block Block) {
 	}
 }
 
-// check has each command's program say whether it knows the subcommand and the flags.
+// check makes each command's program verify its subcommand and flags.
 func check(t *testing.T, block Block) {
 	if err := wrong(t, block.Text); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestInlineCommands tries the commands that stand in the middle of a text.
+// TestInlineCommands tests the commands in inline code.
 func TestInlineCommands(t *testing.T) {
 	found := 0
 	for _, page := range all(t) {
@@ -63,17 +63,17 @@ func TestWrongCommandsAreFound(t *testing.T) {
 	}
 }
 
-// checks are the programs whose arguments are looked at, and how.
+// checks are the programs whose arguments are checked, each with its test.
 var checks = map[string]func(t *testing.T, args []string) error{
 	"kubectl": checkKubectl, "helm": checkHelm, "make": checkMake, "consul": checkConsul, "go": checkGo,
 }
 
-// others are the programs that pages may use besides, and shell's own words.
+// others are further programs that pages may use, and shell built-ins.
 var others = []string{
 	"base64", "cat", "cd", "crane", "curl", "docker", "echo", "eval", "jq", "mkdir", "rm", "sed", "tar", "xargs",
 }
 
-// wrong says what is wrong with the commands of a piece of shell.
+// wrong returns the errors in the commands of a shell script.
 func wrong(t *testing.T, script string) error {
 	t.Helper()
 	commands, err := Commands(script)
@@ -94,7 +94,7 @@ func wrong(t *testing.T, script string) error {
 	return errors.Join(errs...)
 }
 
-// plugin is the path of kubectl-agentlet, built once from this tree.
+// plugin returns the path of kubectl-agentlet, built once from this tree.
 func plugin(t *testing.T) string {
 	t.Helper()
 	file, err := built()
@@ -105,17 +105,17 @@ func plugin(t *testing.T) string {
 }
 
 var (
-	scratch string // a folder for the whole run of the tests
+	scratch string // a folder for the whole test run
 	built   = sync.OnceValues(func() (string, error) {
 		file := filepath.Join(scratch, "kubectl-agentlet")
 		return file, build(file)
 	})
 )
 
-// usage is the line of a help text that says what the help is about.
+// usage matches the line of a help text that names the command.
 var usage = regexp.MustCompile(`(?m)^\s+((?:kubectl|helm)[ a-z-]*)`)
 
-// checkCobra has a program of cobra's parse its flags, and say of which subcommand it shows the help.
+// checkCobra makes a cobra program parse its flags, and returns an error unless it shows the help of the given subcommand.
 func checkCobra(t *testing.T, file string, args []string) error {
 	t.Helper()
 	out, err := output(t, t.TempDir(), []string{"KUBECONFIG=/dev/null"}, file, append(slices.Clone(args), "--help")...)
@@ -127,7 +127,7 @@ func checkCobra(t *testing.T, file string, args []string) error {
 	if match == nil {
 		return fmt.Errorf("its help says no usage: %s", out)
 	}
-	// Where subcommands are known, what comes after the one that was found is none of them.
+	// If the program lists subcommands, the words after the one that was found are none of them.
 	path := strings.Fields(match[1])
 	next := slices.Index(args, path[len(path)-1]) + 1
 	if strings.Contains(out, "Available Commands:") && next < len(args) && !strings.HasPrefix(args[next], "-") {
@@ -136,7 +136,7 @@ func checkCobra(t *testing.T, file string, args []string) error {
 	return nil
 }
 
-// checkKubectl also tries the command of Consul's that is run in a pod.
+// checkKubectl also checks a consul command that is run in a pod.
 func checkKubectl(t *testing.T, args []string) error {
 	t.Helper()
 	var inPod []string
@@ -152,7 +152,7 @@ func checkKubectl(t *testing.T, args []string) error {
 	return checkConsul(t, inPod[1:])
 }
 
-// checkHelm also renders the chart with the values that an installation or an upgrade sets.
+// checkHelm also renders the chart with the values of an installation or an upgrade.
 func checkHelm(t *testing.T, args []string) error {
 	t.Helper()
 	helm := program(t, "AGENTLET_TEST_HELM")
@@ -161,7 +161,7 @@ func checkHelm(t *testing.T, args []string) error {
 	}
 	template := []string{"template", "agentlet", "charts/agentlet"}
 	for i, arg := range args {
-		if arg == "--set-file" && i+1 < len(args) { // the reader has the file
+		if arg == "--set-file" && i+1 < len(args) { // only the reader has the file
 			key, _, _ := strings.Cut(args[i+1], "=")
 			template = append(template, arg, key+"="+written(t, "set-file.crt", "-----BEGIN CERTIFICATE-----"))
 			continue
@@ -179,7 +179,7 @@ func checkHelm(t *testing.T, args []string) error {
 	return nil
 }
 
-// checkMake looks for the targets and variables in the Makefile.
+// checkMake checks that the targets and variables are in the Makefile.
 func checkMake(t *testing.T, args []string) error {
 	t.Helper()
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
@@ -198,7 +198,7 @@ func checkMake(t *testing.T, args []string) error {
 	return nil
 }
 
-// checkConsul runs the command with the address of no Consul: it gets no further than its flags.
+// checkConsul runs the command with an address at which no Consul runs, so that it only parses its flags.
 func checkConsul(t *testing.T, args []string) error {
 	t.Helper()
 	consul := program(t, "AGENTLET_TEST_CONSUL")
@@ -206,7 +206,7 @@ func checkConsul(t *testing.T, args []string) error {
 		return errors.New("an agent is not started here")
 	}
 	folder := t.TempDir()
-	for _, name := range []string{"registrar.hcl", "method.json"} { // those that the pages' commands have made before
+	for _, name := range []string{"registrar.hcl", "method.json"} { // files that earlier commands of the page have created
 		if err := os.WriteFile(filepath.Join(folder, name), []byte("{}"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +218,7 @@ func checkConsul(t *testing.T, args []string) error {
 	return nil
 }
 
-// checkGo looks for the packages that go run and go test name, in the repository and in e2e.
+// checkGo checks that the packages of go run and go test exist, in the repository or in e2e.
 func checkGo(t *testing.T, args []string) error {
 	t.Helper()
 	for _, arg := range args {

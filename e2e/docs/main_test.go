@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(inScratch(m)) }
 
-// inScratch runs the tests with a folder for what several of them need.
+// inScratch runs the tests with a folder for files that several of them need.
 func inScratch(m *testing.M) int {
 	var err error
 	if scratch, err = os.MkdirTemp("", "agentlet-docs-"); err != nil {

@@ -17,7 +17,7 @@ var (
 	valueName = regexp.MustCompile(`^[a-z]\w*(?:\.\w+)+(?:[=: ]|$)`)
 )
 
-// TestNamedKeysAreOfTheContract holds that no page names an annotation, a label or a condition that isn't there.
+// TestNamedKeysAreOfTheContract checks that every annotation, label and condition that a page names exists.
 func TestNamedKeysAreOfTheContract(t *testing.T) {
 	found := 0
 	known := func(place, text string) {
@@ -34,7 +34,7 @@ func TestNamedKeysAreOfTheContract(t *testing.T) {
 			known(page.Path, code.Text)
 		}
 		for _, block := range page.Blocks {
-			if block.Kind() != "yaml pod warned" && block.Language != "text" { // these show what is wrong
+			if block.Kind() != "yaml pod warned" && block.Language != "text" { // these blocks show errors
 				known(block.Place(), block.Text)
 			}
 		}
@@ -44,12 +44,12 @@ func TestNamedKeysAreOfTheContract(t *testing.T) {
 	}
 }
 
-// schema is what is read here of the chart's JSON schema.
+// schema contains the fields of the chart's JSON schema that the tests read.
 type schema struct {
 	Properties map[string]schema `json:"properties"`
 }
 
-// has reports whether the schema knows a dotted path, or stops describing before its end.
+// has reports whether the schema contains a dotted path, or ends with an unspecified object before.
 func (s schema) has(path []string) bool {
 	if len(path) == 0 || s.Properties == nil {
 		return true
@@ -58,7 +58,7 @@ func (s schema) has(path []string) bool {
 	return ok && below.has(path[1:])
 }
 
-// TestNamedValuesAreOfTheChart holds that no page names a value of the chart, such as consul.acl.mode, that isn't there.
+// TestNamedValuesAreOfTheChart checks that every chart value that a page names, such as consul.acl.mode, exists.
 func TestNamedValuesAreOfTheChart(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(root, "charts/agentlet/values.schema.json"))
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package docs holds the documentation to its word: every fenced block says by a tag after its language how it is tried, and
-// every link leads somewhere. docs/contributing.md has the list of tags; a block without one is a failure.
+// Package docs tests the documentation. A tag after the language of every fenced block selects its test, and every link must have
+// a target. docs/contributing.md lists the tags; a block without a tag is an error.
 package docs
 
 import (
@@ -18,14 +18,14 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// Page is a Markdown file, taken apart.
+// Page is a parsed Markdown file.
 type Page struct {
-	// Path in the repository, with slashes.
+	// Path is the path in the repository, with slashes.
 	Path   string
 	Blocks []Block
-	// Links are where links and pictures lead to, and Code the inline pieces of code.
+	// Links are the targets of links and pictures. Code is the inline code.
 	Links, Code []Piece
-	// Anchors are what links may name after a #.
+	// Anchors are the anchors that links may name after a #.
 	Anchors map[string]bool
 }
 
@@ -38,16 +38,16 @@ type Piece struct {
 // Block is a fenced block of a page.
 type Block struct {
 	Page string
-	Line int // of its first line within the fence
+	Line int // of the first line inside the fence
 	// Language is the first word after the fence, Tag the others.
 	Language, Tag string
 	Text          string
 }
 
-// Place says where it stands.
+// Place returns the block's page and line.
 func (b Block) Place() string { return fmt.Sprintf("%s:%d", b.Page, b.Line) }
 
-// Kind is language and tag.
+// Kind returns language and tag.
 func (b Block) Kind() string { return strings.TrimSpace(b.Language + " " + b.Tag) }
 
 // Pages reads the documentation of the repository whose folder is root.
@@ -79,11 +79,11 @@ func Pages(root string) ([]*Page, error) {
 	return pages, nil
 }
 
-// Parse takes a page apart as GitHub reads it. An indented block is an error: it can't say what it is.
+// Parse parses a page as GitHub does. An indented block is an error, because it has no language.
 func Parse(name string, source []byte) (*Page, error) {
 	page := &Page{Path: name, Anchors: map[string]bool{}}
 	line := func(offset int) int { return 1 + bytes.Count(source[:offset], []byte("\n")) }
-	last := 0 // the offset that a node without a place of its own is at, or after
+	last := 0 // the last known offset, for nodes without a position
 	tree := goldmark.New(goldmark.WithExtensions(extension.GFM)).Parser().Parse(text.NewReader(source))
 	err := ast.Walk(tree, func(node ast.Node, entering bool) (ast.WalkStatus, error) {
 		if !entering {
@@ -117,7 +117,7 @@ func Parse(name string, source []byte) (*Page, error) {
 	return page, err
 }
 
-// plain is a node's text without its marks.
+// plain returns a node's text without markup.
 func plain(node ast.Node, source []byte) string {
 	var out strings.Builder
 	for child := node.FirstChild(); child != nil; child = child.NextSibling() {
@@ -133,7 +133,7 @@ func plain(node ast.Node, source []byte) string {
 	return out.String()
 }
 
-// anchor adds a heading's: its letters in lower case, with hyphens for spaces and without punctuation, as GitHub makes them.
+// anchor adds the anchor of a heading as GitHub forms it: lower case, with hyphens for spaces and without punctuation.
 func (p *Page) anchor(heading string) {
 	slug := strings.Map(func(r rune) rune {
 		switch {
@@ -151,7 +151,7 @@ func (p *Page) anchor(heading string) {
 	p.Anchors[name] = true
 }
 
-// pictures adds what the attributes src and srcset of raw HTML lead to.
+// pictures adds the targets of the attributes src and srcset in raw HTML.
 func (p *Page) pictures(html string, line int) {
 	for _, attribute := range []string{`src="`, `srcset="`} {
 		for _, after := range strings.Split(html, attribute)[1:] {
@@ -161,8 +161,7 @@ func (p *Page) pictures(html string, line int) {
 	}
 }
 
-// Dead returns the links of the pages that lead nowhere in the repository, each with its place. Links to other hosts are not
-// looked at.
+// Dead returns the links without a target in the repository, each with its place. Links to other hosts are not checked.
 func Dead(root string, pages []*Page) (dead []string) {
 	for _, page := range pages {
 		for _, link := range page.Links {

@@ -11,7 +11,7 @@ import (
 
 const root = "../.."
 
-// all reads the documentation once for a test.
+// all returns the parsed documentation.
 func all(t *testing.T) []*Page {
 	t.Helper()
 	pages, err := Pages(root)

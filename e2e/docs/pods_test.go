@@ -25,7 +25,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/manifests"
 )
 
-// judge has the injector judge a manifest, as kubectl agentlet does.
+// judge makes the injector decide about a manifest, as kubectl agentlet does.
 func judge(t *testing.T, place string, text []byte) (pods []manifests.Result, diagnostics []manifests.Diagnostic) {
 	t.Helper()
 	decider, err := injector.New(injector.Config{
@@ -40,8 +40,8 @@ func judge(t *testing.T, place string, text []byte) (pods []manifests.Result, di
 	return pods, append(diagnostics, file.Warnings()...)
 }
 
-// deployment is one around a template of which a page shows a part: metadata, or spec, or annotations alone. What is left
-// out is that of an ordinary pod.
+// deployment returns a Deployment around a part of a template: its metadata, its spec, or annotations only. The rest is that of
+// an ordinary pod.
 func deployment(t *testing.T, block Block) []byte {
 	t.Helper()
 	var template corev1.PodTemplateSpec
@@ -80,7 +80,7 @@ func deployment(t *testing.T, block Block) []byte {
 	return whole
 }
 
-// accepted is a part of a pod that gets an agentlet, without a warning.
+// accepted requires that the block's pod gets an agentlet, without a warning.
 func accepted(t *testing.T, block Block) {
 	pods, diagnostics := judge(t, block.Place(), deployment(t, block))
 	contented(t, pods, diagnostics)
@@ -98,8 +98,8 @@ func contented(t *testing.T, pods []manifests.Result, diagnostics []manifests.Di
 	}
 }
 
-// manifest is YAML of whole objects, which Kubernetes' own types know every field of. Pods in it that ask for an agentlet
-// get one, without a warning.
+// manifest requires that the block consists of whole objects without unknown fields. Pods in it that request an agentlet get one,
+// without a warning.
 func manifest(t *testing.T, block Block) {
 	decoder := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme, json.SerializerOptions{Yaml: true, Strict: true})
 	found := 0
@@ -130,7 +130,7 @@ func manifest(t *testing.T, block Block) {
 	}
 }
 
-// TestExamples tries the manifests of examples as the pages' own.
+// TestExamples tests the manifests of examples like those of the pages.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "examples/*.yaml"))
 	if err != nil || len(files) == 0 {
@@ -147,8 +147,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestConsulExamples has kubectl make each variant of examples/consul, tries the objects as the other examples', and has Consul
-// validate the configuration that their agents get.
+// TestConsulExamples renders each variant of examples/consul with kubectl, tests the objects like the other examples, and
+// validates the agents' configuration with Consul.
 func TestConsulExamples(t *testing.T) {
 	kubectl, consul := program(t, "AGENTLET_TEST_KUBECTL"), program(t, "AGENTLET_TEST_CONSUL")
 	variants, err := filepath.Glob(filepath.Join(root, "examples/consul/*/kustomization.yaml"))
@@ -170,7 +170,7 @@ func TestConsulExamples(t *testing.T) {
 			if len(agents) != 2 {
 				t.Fatalf("the configurations of %d kinds of agents, want servers' and clients'", len(agents))
 			}
-			shared["arguments.json"] = `{"bind_addr": "192.0.2.1"}` // which the pods give by -bind
+			shared["arguments.json"] = `{"bind_addr": "192.0.2.1"}` // the pods set this with -bind
 			for agent, text := range agents {
 				folder := filepath.Dir(written(t, agent, text))
 				for file, text := range shared {
@@ -186,7 +186,7 @@ func TestConsulExamples(t *testing.T) {
 	}
 }
 
-// consulVersion is the version of the Consul that everything here is tried with.
+// consulVersion returns the version of the Consul that all tests use.
 func consulVersion(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "e2e/tools/consul/go.mod"))
@@ -200,7 +200,7 @@ func consulVersion(t *testing.T) string {
 	return string(match[1])
 }
 
-// agentConfigurations takes the files out of ConfigMaps: those that are one kind of agents' alone, and those that all have.
+// agentConfigurations returns the configuration files in ConfigMaps: those of one kind of agents, and those that all share.
 func agentConfigurations(t *testing.T, manifests string) (shared, agents map[string]string) {
 	t.Helper()
 	shared, agents = map[string]string{}, map[string]string{}
@@ -220,7 +220,7 @@ func agentConfigurations(t *testing.T, manifests string) (shared, agents map[str
 	return shared, agents
 }
 
-// TestErrorsAreToldAsThePagesSay holds each block that is denied, or warned of, against what the next block shows.
+// TestErrorsAreToldAsThePagesSay compares the errors or warnings of each such block with the next block.
 func TestErrorsAreToldAsThePagesSay(t *testing.T) {
 	tried := 0
 	for _, page := range all(t) {
@@ -246,7 +246,7 @@ func TestErrorsAreToldAsThePagesSay(t *testing.T) {
 	}
 }
 
-// told is what kubectl shows of the webhook's word on a Deployment with that template.
+// told returns what kubectl shows of the webhook's response to a Deployment with that template.
 func told(t *testing.T, block Block) string {
 	t.Helper()
 	pods, diagnostics := judge(t, block.Place(), deployment(t, block))

@@ -8,8 +8,8 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// Commands returns the words of every command in a piece of shell, those in pipes, substitutions and behind xargs too. What
-// the shell would put in for a variable or a command is "X" there.
+// Commands returns the words of every command in a shell script, including those in pipes, in substitutions and behind xargs. "X"
+// replaces the value of a variable or a command.
 func Commands(script string) (commands [][]string, err error) {
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(script), "")
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package figures keeps measured numbers in one flat JSON file, name → number, into which runs merge.
+// Package figures keeps measured numbers in a flat JSON file, from name to number. Each run merges its own figures into the file.
 package figures
 
 import (
@@ -14,7 +14,7 @@ import (
 
 var mu sync.Mutex
 
-// Merge adds figures to the file, over older ones of the same name. It makes the folder when it isn't there.
+// Merge adds figures to the file, and replaces older ones of the same name. It creates the folder if it is missing.
 func Merge(file string, figures map[string]float64) error {
 	mu.Lock()
 	defer mu.Unlock()
@@ -39,7 +39,7 @@ func Merge(file string, figures map[string]float64) error {
 	return nil
 }
 
-// read returns what a file holds; nothing, and a folder for it, where it isn't there yet.
+// read returns a file's content. If the file is missing, it creates its folder and returns nothing.
 func read(file string) ([]byte, error) {
 	content, err := os.ReadFile(file)
 	switch {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// MergeRow adds a row to a Markdown table in a file of its own, over an older row with the same first cell, and keeps the
-// rows sorted by it. The columns are the table's head; a file with another head is begun anew.
+// MergeRow adds a row to a Markdown table in a file. It replaces an older row with the same first cell, and keeps the rows sorted
+// by that cell. columns are the table's heading; a file with another heading is overwritten.
 func MergeRow(file string, columns []string, cells ...string) error {
 	if len(cells) != len(columns) || len(cells) == 0 {
 		return fmt.Errorf("merge row: %d cells for %d columns", len(cells), len(columns))
@@ -41,7 +41,7 @@ func MergeRow(file string, columns []string, cells ...string) error {
 	return nil
 }
 
-// line of a Markdown table; a cell can't hold what would end it.
+// line formats a line of a Markdown table. It replaces characters that would end a cell.
 func line(cells []string) string {
 	escape := strings.NewReplacer("|", `\|`, "\n", " ")
 	escaped := make([]string, len(cells))

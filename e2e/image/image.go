@@ -1,5 +1,5 @@
-// Package image makes container images out of static programs, without a base image and without a registry. The same
-// files give the same bytes.
+// Package image creates container images from static programs, without a base image and without a registry. The same files result
+// in the same bytes.
 package image
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// DefaultUser is the user that images run as: not root, and the number that distroless images made customary.
+// DefaultUser is the user of images: not root, and the usual number of distroless images.
 const DefaultUser = "65532:65532"
 
 // epoch is the time of every file and of the image itself, so that a build is reproducible.
@@ -35,18 +35,18 @@ type File struct {
 	Mode   int64  // permission bits; 0 means 0755
 }
 
-// Spec says what an image holds.
+// Spec describes an image.
 type Spec struct {
 	Files      []File
 	Entrypoint []string // default: the first file
 	User       string   // default: DefaultUser
 	Env        []string // KEY=VALUE
 	Labels     map[string]string
-	// Architecture is Go's name of it; default: that of this program.
+	// Architecture is in Go's spelling; default: that of this program.
 	Architecture string
 }
 
-// Build makes an image of one layer for linux.
+// Build builds a Linux image with one layer.
 func Build(spec Spec) (v1.Image, error) {
 	if len(spec.Files) == 0 {
 		return nil, errors.New("build image: no files")

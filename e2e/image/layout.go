@@ -10,11 +10,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// refName is where an OCI layout says a manifest's tag.
+// refName is the annotation with the tag of a manifest in an OCI layout.
 const refName = "org.opencontainers.image.ref.name"
 
-// WriteLayout writes images of one program, one for each architecture, as one index into the folder of an OCI layout, under
-// a tag, and returns the index's digest.
+// WriteLayout writes images of one program, one per architecture, as an index into an OCI layout, under a tag. It returns the
+// index's digest.
 func WriteLayout(folder, tag string, images ...v1.Image) (v1.Hash, error) {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, img := range images {

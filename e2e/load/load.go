@@ -1,5 +1,5 @@
-// Package load sends requests to a service the way a client of Consul does: it follows the passing instances with a
-// blocking query, and opens a new connection for each request, at a steady rate that doesn't wait for answers.
+// Package load sends requests to a service like a client of Consul. It follows the passing instances with a blocking query, and
+// opens a new connection for each request, at a steady rate that doesn't depend on the answers.
 package load
 
 import (
@@ -22,7 +22,7 @@ import (
 type Client struct {
 	consul  []*api.Client
 	service string
-	// Failed, if not nil, is called for each request that fails, from many goroutines.
+	// Failed, if not nil, is called for each failed request, concurrently.
 	Failed func(Failure)
 
 	mu        sync.Mutex
@@ -35,41 +35,40 @@ type Client struct {
 // Failure is a request that failed.
 type Failure struct {
 	Began, Ended time.Time
-	// Instance that it was sent to; empty: there was none.
+	// Instance is the target's address; empty if there was no instance.
 	Instance string
 	Err      error
 }
 
-// New returns a client that follows the service at a Consul agent or server. Where it is given several, it asks the next one
+// New returns a client that follows the service at a Consul agent or server. If it is given several, it switches to the next one
 // when one doesn't answer.
 func New(consul *api.Client, service string, others ...*api.Client) *Client {
 	return &Client{consul: append([]*api.Client{consul}, others...), service: service, errors: map[string]int{}}
 }
 
-// Fixed returns a client that sends to one address, as to a virtual one that others follow the instances for.
+// Fixed returns a client that sends to one address, for example a virtual IP.
 func Fixed(address string) *Client {
 	return &Client{instances: []string{address}, errors: map[string]int{}}
 }
 
-// Counts are the requests so far, and those that failed.
+// Counts returns the number of requests so far, and of those that failed.
 func (c *Client) Counts() (requests, failed int64) { return c.requests.Load(), c.failed.Load() }
 
-// Errors counts the failures by what they were.
+// Errors returns the number of failures by error.
 func (c *Client) Errors() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.errors)
 }
 
-// Instances are the addresses that the client would send to now.
+// Instances returns the addresses to which the client sends requests now.
 func (c *Client) Instances() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.instances...)
 }
 
-// Follow keeps the list of instances until ctx ends. It returns when there is a first list; a service without passing
-// instances is one.
+// Follow updates the list of instances until ctx ends. It returns after the first list, which may be empty.
 func (c *Client) Follow(ctx context.Context) error {
 	index, err := c.look(ctx, c.consul[0], 0)
 	if err != nil {
@@ -83,7 +82,7 @@ func (c *Client) Follow(ctx context.Context) error {
 				continue
 			}
 			if len(c.consul) > 1 {
-				at, index = (at+1)%len(c.consul), 0 // no two need have the same state
+				at, index = (at+1)%len(c.consul), 0 // another server may have another state, so reset the index
 			}
 			timer := time.NewTimer(100 * time.Millisecond)
 			select {
@@ -95,7 +94,7 @@ func (c *Client) Follow(ctx context.Context) error {
 	return nil
 }
 
-// Bounds of a look where there are other Consuls to ask: one that is frozen answers nothing for ever.
+// Time limits of a query if there are other Consuls: a frozen one never answers.
 const (
 	lookWait    = 5 * time.Second
 	lookTimeout = 8 * time.Second // Consul adds a sixteenth to the wait
@@ -121,18 +120,18 @@ func (c *Client) look(ctx context.Context, consul *api.Client, index uint64) (ui
 	c.instances = instances
 	c.mu.Unlock()
 	if meta.LastIndex < index {
-		return 0, nil // the servers' state was restored: start anew
+		return 0, nil // the servers' state was restored: reset the index
 	}
 	return meta.LastIndex, nil
 }
 
-// requestTimeout is what a client waits for an answer; a slower one has failed.
+// requestTimeout is a request's time limit; a slower answer counts as a failure.
 const requestTimeout = 3 * time.Second
 
-// catchUp is how much of the time in which nothing was sent, because this process got no processor, is made up for at once.
+// catchUp is how much of a pause, in which this process got no CPU time, is made up for at once.
 const catchUp = 100 * time.Millisecond
 
-// Run sends rate requests a second until ctx ends, none with a rate of 0, and returns when the last answer is there.
+// Run sends rate requests per second until ctx ends, or none if rate is 0, and returns after the last answer.
 func (c *Client) Run(ctx context.Context, rate int) {
 	if rate == 0 {
 		return
@@ -157,7 +156,7 @@ func (c *Client) Run(ctx context.Context, rate int) {
 			due = behind
 		}
 		for ; !due.After(now); due = due.Add(every) {
-			// A request under way at the end gets its answer, or it would count as failed.
+			// Don't cancel a request in flight at the end, or it would count as failed.
 			group.Go(func() { c.request(context.WithoutCancel(ctx), client) })
 		}
 	}

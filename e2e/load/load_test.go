@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// consul is one that knows instances, or has failed.
+// consul is a fake Consul that has instances, or fails.
 type consul struct {
 	mu        sync.Mutex
 	addresses []string

@@ -1,5 +1,5 @@
-// Package logind plays systemd-logind on a D-Bus of its own, as far as a kubelet needs it: a kubelet whose
-// DBUS_SYSTEM_BUS_ADDRESS is Address holds an inhibitor lock, and shuts its node down gracefully when it is told to.
+// Package logind imitates systemd-logind on its own D-Bus, as far as a kubelet needs it. A kubelet whose DBUS_SYSTEM_BUS_ADDRESS
+// is Address takes an inhibitor lock, and shuts its node down gracefully when Shutdown announces it.
 package logind
 
 import (
@@ -21,7 +21,7 @@ const (
 	object  = dbus.ObjectPath("/org/freedesktop/login1")
 )
 
-// maxDelay is how long an inhibitor may hold a shutdown up; a kubelet that wants more writes into /etc.
+// maxDelay is how long an inhibitor may delay a shutdown. A kubelet that needs more would write a configuration below /etc.
 const maxDelay = 10 * time.Minute
 
 const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -39,9 +39,9 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 </busconfig>
 `
 
-// Logind is a running one.
+// Logind is a running logind.
 type Logind struct {
-	// Address of the bus, for DBUS_SYSTEM_BUS_ADDRESS.
+	// Address is the bus's address, for DBUS_SYSTEM_BUS_ADDRESS.
 	Address string
 
 	bus  *dbus.Conn
@@ -98,22 +98,23 @@ func (l *Logind) serve() error {
 	return err
 }
 
-// inhibitor is what callers of the bus see.
+// inhibitor is the object that the bus exports.
 type inhibitor struct{ held chan<- *os.File }
 
-// Inhibit hands out a lock, which is one end of a pipe.
+// Inhibit returns a lock, which is one end of a pipe.
 func (i inhibitor) Inhibit(_, _, _, _ string) (dbus.UnixFD, *dbus.Error) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return 0, dbus.MakeFailedError(err)
 	}
 	i.held <- reader
-	// The reply is sent after the return; our own copy of the writing end would keep the lock held.
+	// Close our copy of the write end, which would keep the lock held. The reply, which needs it, is sent after this method
+	// returns.
 	time.AfterFunc(time.Second, func() { _ = writer.Close() })
 	return dbus.UnixFD(writer.Fd()), nil
 }
 
-// Shutdown tells that the machine shuts down, and waits until the kubelet has given its lock back.
+// Shutdown announces a shutdown of the machine, and waits until the kubelet has released its lock.
 func (l *Logind) Shutdown(ctx context.Context) error {
 	var lock *os.File
 	select {
@@ -128,7 +129,7 @@ func (l *Logind) Shutdown(ctx context.Context) error {
 	released := make(chan struct{})
 	go func() {
 		defer close(released)
-		_, _ = lock.Read(make([]byte, 1)) // the end of the pipe
+		_, _ = lock.Read(make([]byte, 1)) // the end of file: the lock was released
 	}()
 	select {
 	case <-released:

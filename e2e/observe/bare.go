@@ -8,32 +8,32 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// Bare is a client of Consul that knows nothing of pods: it registers one instance of a service at a node's agent, and sees it
-// in the catalog by a blocking query, as Timeline sees pods. How long that takes is the floor under an agentlet's times: the
-// part of Consul and of the network, which no agentlet can save. It is for one caller at a time.
+// Bare is a Consul client without pods. It registers one instance of a service at a node's agent, and observes it in the catalog
+// with a blocking query, as Timeline does for pods. Its times are the lower bound of an agentlet's: the share of Consul and of
+// the network. It is not safe for concurrent use.
 type Bare struct {
 	agent   *api.Agent
 	service string
 	seen    chan sight
 }
 
-// sight is how the catalog had the instance, and when that was seen.
+// sight is the instance's state in the catalog, and when it was observed.
 type sight struct {
-	health string // of its checks together; absent where it isn't there
+	health string // of all checks together; absent if the instance isn't there
 	at     time.Time
 }
 
 const absent = "absent"
 
-// NewBare follows the service of that name, which nobody else registers, at a Consul server until ctx ends.
+// NewBare watches the service of that name at a Consul server until ctx ends. Nothing else may register the service.
 func NewBare(ctx context.Context, agent, server *api.Client, service string) *Bare {
 	b := &Bare{agent: agent.Agent(), service: service, seen: make(chan sight, 16)}
 	go b.follow(ctx, server.Health())
 	return b
 }
 
-// Register puts the instance with a check that is critical. Like the others it returns the time from the call until the
-// catalog was seen to have it so.
+// Register registers the instance with a critical check. Register, Pass and Deregister return the time from the call until the
+// catalog showed the new state.
 func (b *Bare) Register(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	err := b.agent.ServiceRegisterOpts(&api.AgentServiceRegistration{
@@ -66,7 +66,7 @@ func (b *Bare) Deregister(ctx context.Context) (time.Duration, error) {
 
 func (b *Bare) check() string { return b.service + ":check" }
 
-// await skips what was seen of earlier states.
+// await waits until the catalog shows the wanted health, and skips earlier states.
 func (b *Bare) await(ctx context.Context, op string, began time.Time, err error, health string) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s %s: %w", op, b.service, err)
@@ -83,7 +83,7 @@ func (b *Bare) await(ctx context.Context, op string, began time.Time, err error,
 	}
 }
 
-// follow sends each change of the instance's health, in its order.
+// follow sends each change of the instance's health, in order.
 func (b *Bare) follow(ctx context.Context, server *api.Health) {
 	last := absent
 	for index := uint64(0); ctx.Err() == nil; {
@@ -96,7 +96,7 @@ func (b *Bare) follow(ctx context.Context, server *api.Health) {
 		index = meta.LastIndex
 		now := sight{healthOf(entries), time.Now()}
 		if now.health == last {
-			continue // woken by something else
+			continue // the query returned for another reason
 		}
 		last = now.health
 		select {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Milliseconds of a duration.
+// Milliseconds converts a duration to milliseconds.
 func Milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// Spans returns the times in milliseconds that all lives with both stations took from one to the other.
+// Spans returns the times in milliseconds between two stations, of all lives that have both.
 func Spans(lives []Life, from, to Station) []float64 {
 	var spans []float64
 	for _, life := range lives {
@@ -21,7 +21,7 @@ func Spans(lives []Life, from, to Station) []float64 {
 	return spans
 }
 
-// Quantile of values by the nearest rank; q from 0 to 1. It returns 0 for no values.
+// Quantile returns a quantile of values by the nearest rank, with q from 0 to 1, and 0 for no values.
 func Quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -31,8 +31,8 @@ func Quantile(values []float64, q float64) float64 {
 	return sorted[min(max(rank, 0), len(sorted)-1)]
 }
 
-// Ratio is a quantile of values over the same quantile of others. Take as many of both where q is near 0 or 1: the extreme of few
-// values is nearer to the middle than that of many.
+// Ratio divides a quantile of values by the same quantile of others. If q is near 0 or 1, use as many values on both sides: the
+// extreme of few values is nearer to the median.
 func Ratio(values, over []float64, q float64) (float64, error) {
 	base := Quantile(over, q)
 	if len(values) == 0 || base <= 0 {
@@ -42,7 +42,7 @@ func Ratio(values, over []float64, q float64) (float64, error) {
 	return Quantile(values, q) / base, nil
 }
 
-// Added is what the median of values has more than that of others.
+// Added returns the difference of two medians: that of values minus that of the others.
 func Added(values, than []float64) (float64, error) {
 	if len(values) == 0 || len(than) == 0 {
 		return 0, fmt.Errorf("difference of medians: %d values and %d: want both", len(values), len(than))
@@ -50,7 +50,7 @@ func Added(values, than []float64) (float64, error) {
 	return Quantile(values, 0.5) - Quantile(than, 0.5), nil
 }
 
-// Sums of what was measured together, one by one.
+// Sums adds the values of two series pairwise.
 func Sums(a, b []float64) ([]float64, error) {
 	if len(a) != len(b) {
 		return nil, fmt.Errorf("sums: %d values and %d: want as many", len(a), len(b))

@@ -1,5 +1,5 @@
-// Package observe watches pods and Consul's catalog from outside, as a user of both would, and keeps when each pod
-// passed each station of its life. All times are those of this machine, on which everything runs.
+// Package observe watches pods and Consul's catalog from outside, as their users do, and records when each pod passes each
+// station of its life. All times are of this machine's clock; the whole cluster runs on it.
 package observe
 
 import (
@@ -11,37 +11,37 @@ import (
 	"time"
 )
 
-// Station of a pod's life, in the usual order.
+// Station is a point in a pod's life. The constants are in the usual order.
 type Station string
 
-// The stations.
+// Stations of a pod's life.
 const (
-	Admitted        Station = "admitted"         // the pod was seen for the first time
-	ContainersReady Station = "containers ready" // the application's containers are ready, by the kubelet's word
-	Registered      Station = "registered"       // the node's Consul agent has it
-	InCatalog       Station = "in the catalog"   // Consul's servers show it passing
+	Admitted        Station = "admitted"         // the pod was observed for the first time
+	ContainersReady Station = "containers ready" // the kubelet reports the application's containers as ready
+	Registered      Station = "registered"       // the node's Consul agent has the instance
+	InCatalog       Station = "in the catalog"   // Consul's servers show the instance as passing
 	GateOpen        Station = "gate open"
 	Ready           Station = "Ready"
-	Deleted         Station = "deleted"            // deletionTimestamp was seen
-	OutOfCatalog    Station = "out of the catalog" // Consul's servers have dropped it
-	Terminated      Station = "SIGTERM"            // the application's SIGTERM
-	Gone            Station = "gone"               // the API server has dropped the pod
+	Deleted         Station = "deleted"            // deletionTimestamp was observed
+	OutOfCatalog    Station = "out of the catalog" // Consul's servers have removed the instance
+	Terminated      Station = "SIGTERM"            // the application received SIGTERM
+	Gone            Station = "gone"               // the API server has removed the pod
 )
 
-// Life is one pod's times. A station that wasn't seen has no entry.
+// Life is the times of one pod. A station that wasn't observed has no entry.
 type Life struct {
 	Pod, UID, Node string
 	At             map[Station]time.Time
 }
 
-// Between is the time from one station to another; ok is false when one of them wasn't seen.
+// Between returns the time from one station to another; ok is false if one of them wasn't observed.
 func (l Life) Between(from, to Station) (took time.Duration, ok bool) {
 	a, seenA := l.At[from]
 	b, seenB := l.At[to]
 	return b.Sub(a), seenA && seenB
 }
 
-// Timeline collects lives. It is safe for concurrent use.
+// Timeline records lives. It is safe for concurrent use.
 type Timeline struct {
 	mu      sync.Mutex
 	lives   map[string]*Life
@@ -49,12 +49,13 @@ type Timeline struct {
 	watcher func(Life, Station)
 }
 
-// NewTimeline returns an empty one. passed, if not nil, is called for each station that a pod passes, one at a time.
+// NewTimeline returns an empty timeline. If passed is not nil, it is called for each station that a pod passes, never
+// concurrently.
 func NewTimeline(passed func(Life, Station)) *Timeline {
 	return &Timeline{lives: map[string]*Life{}, changed: make(chan struct{}), watcher: passed}
 }
 
-// Pass notes that a pod has passed a station; only the first time counts.
+// Pass records that a pod has passed a station. Only the first time counts.
 func (t *Timeline) Pass(uid string, station Station, at time.Time) {
 	t.note(uid, station, at, func(*Life) {})
 }
@@ -95,7 +96,7 @@ func (t *Timeline) Await(ctx context.Context, uid string, stations ...Station) (
 	}
 }
 
-// look returns a copy of a life, and what is closed when one changes.
+// look returns a copy of a life, and a channel that is closed when any life changes.
 func (t *Timeline) look(uid string) (Life, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -106,7 +107,7 @@ func (t *Timeline) look(uid string) (Life, <-chan struct{}) {
 	return life, t.changed
 }
 
-// Lives returns a copy of all lives, in the order of their admission.
+// Lives returns a copy of all lives, in the order of admission.
 func (t *Timeline) Lives() []Life {
 	t.mu.Lock()
 	defer t.mu.Unlock()

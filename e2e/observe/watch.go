@@ -19,8 +19,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// Pods follows the pods of a namespace with a label until ctx ends. It returns when the first list is there; done is
-// closed when it has ended.
+// Pods watches the pods of a namespace with a label until ctx ends. It returns after the first list; done is closed when the
+// watch has ended.
 func (t *Timeline) Pods(
 	ctx context.Context,
 	client kubernetes.Interface,
@@ -92,7 +92,7 @@ func (t *Timeline) seePod(pod *corev1.Pod, now time.Time) {
 	}
 }
 
-// Catalog follows a service in the catalog until ctx ends, with a blocking query at the address of a Consul server.
+// Catalog watches a service in the catalog until ctx ends, with blocking queries to a Consul server.
 func (t *Timeline) Catalog(ctx context.Context, client *api.Client, service string) (done <-chan struct{}) {
 	ended := make(chan struct{})
 	go func() {
@@ -135,7 +135,7 @@ func (t *Timeline) seeCatalog(entries []*api.ServiceEntry, known map[string]bool
 	return there
 }
 
-// Agent follows a service at one node's Consul agent until ctx ends.
+// Agent polls a service at one node's Consul agent until ctx ends.
 func (t *Timeline) Agent(ctx context.Context, client *api.Client, service string) (done <-chan struct{}) {
 	ended := make(chan struct{})
 	go func() {
@@ -149,14 +149,14 @@ func (t *Timeline) Agent(ctx context.Context, client *api.Client, service string
 					}
 				}
 			}
-			pause(ctx, 10*time.Millisecond) // the agent has no blocking query for a list of services
+			pause(ctx, 10*time.Millisecond) // the agent's list of services supports no blocking queries
 		}
 	}()
 	return ended
 }
 
-// Collect receives the samples' reports of their SIGTERM on an address of this machine until ctx ends, and returns the
-// address with its port.
+// Collect receives the samples' reports of their SIGTERM until ctx ends. It listens on an address of this machine, and returns
+// the address with its port.
 func (t *Timeline) Collect(ctx context.Context, host string) (address string, err error) {
 	connection, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", net.JoinHostPort(host, "0"))
 	if err != nil {

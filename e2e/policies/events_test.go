@@ -14,7 +14,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// ownEvent is one as an agentlet writes it, and as the API server completes it.
+// ownEvent returns an event as an agentlet writes it and the API server completes it.
 func ownEvent() *corev1.Event {
 	now := metav1.NewTime(time.Unix(1e9, 0))
 	return &corev1.Event{

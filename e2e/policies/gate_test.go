@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// bigPod has as much of everything as a pod may well have.
+// bigPod returns a pod with as much of everything as is realistic.
 func bigPod() *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "shop", Name: "web", UID: "uid-of-web", Labels: map[string]string{}, Annotations: map[string]string{}, Finalizers: []string{"a.b/c"},
@@ -35,7 +35,7 @@ func bigPod() *corev1.Pod {
 	return pod
 }
 
-// token is what the API server says of a service account's token.
+// token returns the user info of a service account's token, as the API server provides it.
 func token(name string, extra map[string]string) user.Info {
 	info := &user.DefaultInfo{Name: name, Groups: []string{"system:serviceaccounts"}, Extra: map[string][]string{}}
 	for key, value := range extra {
@@ -162,7 +162,7 @@ func TestOwnPodGate(t *testing.T) {
 				operation: admission.Update, kind: corev1.SchemeGroupVersion.WithKind("Pod"), resource: "pods/status",
 				old: bigPod(), now: now, user: test.user, authorizes: test.authorizes, namespace: &corev1.Namespace{}, asked: &asked,
 			})
-			// Kubelets write most of what is written, and an authorizer may be a webhook far away.
+			// Kubelets make most of the writes, and an authorizer may be a remote webhook. So limit the authorizer calls.
 			if most, known := map[string]int{"a kubelet": 0, "who may update": 1}[name]; known && asked > most {
 				t.Errorf("%s: the authorizers were asked %d times, want at most %d", name, asked, most)
 			}
@@ -176,7 +176,7 @@ func TestOwnPodGate(t *testing.T) {
 	})
 }
 
-// What others wrote into a gate of theirs is no concern of the agentlet's own write.
+// TestOwnPodGateIsNotAskedOfWhatStays checks that unchanged conditions of others don't affect the agentlet's own write.
 func TestOwnPodGateIsNotAskedOfWhatStays(t *testing.T) {
 	before := bigPod()
 	for range 2 {

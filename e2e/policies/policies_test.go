@@ -1,5 +1,5 @@
-// Package policies tries the chart's admission policies by the rules of the oldest and of the newest Kubernetes that the chart
-// is for, with the API server's own compiler and its limits on costs.
+// Package policies tests the chart's admission policies with the rules of the oldest and the newest supported Kubernetes, with
+// the API server's own compiler and cost limits.
 package policies
 
 import (
@@ -33,10 +33,10 @@ import (
 	"k8s.io/apiserver/pkg/cel/environment"
 )
 
-// versions of Kubernetes: the chart's kubeVersion, and that of the cluster that the scenarios run on.
+// versions are the tested Kubernetes versions: the chart's kubeVersion, and that of the scenarios' cluster.
 var versions = []*utilversion.Version{utilversion.MajorMinor(1, 30), utilversion.MajorMinor(1, 37)}
 
-// render is the chart's policies by name.
+// render returns the chart's policies by name.
 func render(t *testing.T, values ...string) map[string]*admissionregistrationv1.ValidatingAdmissionPolicy {
 	t.Helper()
 	helm := os.Getenv("AGENTLET_TEST_HELM")
@@ -73,13 +73,13 @@ func render(t *testing.T, values ...string) map[string]*admissionregistrationv1.
 	}
 }
 
-// compiled is a policy by one version's rules.
+// compiled is a policy compiled with one version's rules.
 type compiled struct {
 	rules                   []admissionregistrationv1.NamedRuleWithOperations
 	conditions, validations cel.ConditionEvaluator
 }
 
-// matches says whether the policy is asked about such a request at all.
+// matches reports whether the policy applies to a request.
 func (c compiled) matches(r request) bool {
 	return slices.ContainsFunc(c.rules, func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
 		return slices.Contains(rule.APIGroups, r.kind.Group) && slices.Contains(rule.APIVersions, r.kind.Version) &&
@@ -87,7 +87,7 @@ func (c compiled) matches(r request) bool {
 	})
 }
 
-// compile fails the test on each expression that this version's API server would refuse.
+// compile fails the test for each expression that this version's API server would reject.
 func compile(t *testing.T, policy *admissionregistrationv1.ValidatingAdmissionPolicy, version *utilversion.Version) compiled {
 	t.Helper()
 	compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(version))
@@ -121,7 +121,7 @@ func compile(t *testing.T, policy *admissionregistrationv1.ValidatingAdmissionPo
 	}
 }
 
-// request is one that the policy is asked about.
+// request is a request to which the policy is applied.
 type request struct {
 	operation  admission.Operation
 	kind       schema.GroupVersionKind
@@ -130,7 +130,7 @@ type request struct {
 	user       user.Info
 	namespace  *corev1.Namespace
 	authorizes map[string]bool // verb resource
-	asked      *int            // how often the authorizers were; or nil
+	asked      *int            // counts the authorizer calls; may be nil
 }
 
 func (r request) Authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
@@ -147,7 +147,7 @@ func (r request) Authorize(_ context.Context, a authorizer.Attributes) (authoriz
 	return authorizer.DecisionNoOpinion, "", nil
 }
 
-// judge returns the messages of the validations that fail, none where the policy does not match, and the cost.
+// judge returns the messages of the failed validations, none if the policy does not match, and the cost.
 func (c compiled) judge(t *testing.T, r request) (denials []string, cost int64) {
 	t.Helper()
 	if !c.matches(r) {
@@ -204,7 +204,7 @@ func metaOf(r request) (metav1.Object, error) {
 	return nil, fmt.Errorf("no object in %+v", r)
 }
 
-// each runs a test for one of the chart's policies by each version's rules.
+// each runs a test for one of the chart's policies with each version's rules.
 func each(t *testing.T, policy string, do func(t *testing.T, c compiled)) {
 	t.Helper()
 	policies := render(t, "policy.conditionTypes={example.com/ours}")

@@ -16,7 +16,7 @@ import (
 
 const webhookAccount = "system:serviceaccount:agentlet-system:agentlet-webhook"
 
-// configuration has as many webhooks as one may well have.
+// configuration returns a webhook configuration with as many webhooks as is realistic.
 func configuration() *admissionregistrationv1.MutatingWebhookConfiguration {
 	fail, path := admissionregistrationv1.Fail, "/mutate"
 	c := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "agentlet", Labels: map[string]string{"a": "b"}}}
@@ -112,7 +112,8 @@ func TestWebhookSecrets(t *testing.T) {
 	})
 }
 
-// Helm takes whatever has its labels for a release, and an administrator's upgrade goes by the last one.
+// TestWebhookMarksNoSecret checks that the webhook can't add metadata to a Secret. Helm considers every Secret with its labels a
+// release, and an administrator's upgrade uses the latest one.
 func TestWebhookMarksNoSecret(t *testing.T) {
 	written := func(by string) *corev1.Secret {
 		return &corev1.Secret{
@@ -149,7 +150,7 @@ func TestWebhookMarksNoSecret(t *testing.T) {
 				}
 			}
 		}
-		theirs, now := written("webhook"), written("webhook") // what somebody else has labelled stays so
+		theirs, now := written("webhook"), written("webhook") // labels of others stay
 		theirs.Labels["team"], now.Labels["team"] = "platform", "platform"
 		if denials, _ := c.judge(t, request{
 			operation: admission.Update, kind: corev1.SchemeGroupVersion.WithKind("Secret"), resource: "secrets", user: token(webhookAccount, nil),

@@ -21,8 +21,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/kube"
 )
 
-// TestTheAgentletsOwnWritesPass has the agentlet's adapter write every reason that there is, with the longest message,
-// and holds what arrives at the API server against the policies.
+// TestTheAgentletsOwnWritesPass makes the agentlet's adapter write every reason, with the longest message, and checks the
+// requests against the policies.
 func TestTheAgentletsOwnWritesPass(t *testing.T) {
 	var sent []byte
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +89,7 @@ func TestTheAgentletsOwnWritesPass(t *testing.T) {
 			if !ok {
 				t.Fatalf("%T was sent", object)
 			}
-			// The API server adds these.
+			// Set the fields that the API server adds.
 			event.TypeMeta, event.UID, event.CreationTimestamp = metav1.TypeMeta{APIVersion: "v1", Kind: "Event"}, "u", metav1.Now()
 			r := ask()
 			r.operation, r.kind, r.resource, r.now = admission.Create, corev1.SchemeGroupVersion.WithKind("Event"), "events", event

@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestTheOperatorKnowsWhatIsRendered reads what the chart renders for the Prometheus operator as the operator does, but refuses
-// what its types don't have: an API server would drop that in silence.
+// TestTheOperatorKnowsWhatIsRendered decodes what the chart renders for the Prometheus operator with the operator's types. Unlike
+// an API server, which silently drops unknown fields, it rejects them.
 func TestTheOperatorKnowsWhatIsRendered(t *testing.T) {
 	helm := os.Getenv("AGENTLET_TEST_HELM")
 	if helm == "" {

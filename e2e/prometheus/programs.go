@@ -1,4 +1,4 @@
-// Package prometheus takes Debian's Prometheus and runs it: promtool for the alerts, the server for scenarios.
+// Package prometheus runs Debian's Prometheus: promtool for the alerts, the server for scenarios.
 package prometheus
 
 import (
@@ -12,8 +12,8 @@ import (
 // Programs are the paths of Prometheus' two programs.
 type Programs struct{ Server, Promtool string }
 
-// Find returns the programs that are installed; where there are none, those of Debian's package, 20 MB to load. The error is
-// toolchain.ErrNotDebian where there is no such package, either.
+// Find returns the installed programs, or else those of Debian's package, a download of 20 MB. The error is
+// toolchain.ErrNotDebian if there is no such package either.
 func Find(ctx context.Context) (Programs, error) {
 	if server, err := exec.LookPath("prometheus"); err == nil {
 		if promtool, err := exec.LookPath("promtool"); err == nil {

@@ -19,14 +19,13 @@ import (
 // Server is a Prometheus that runs until Stop.
 type Server struct {
 	*daemon.Daemon
-	// URL of its HTTP server, on the loopback address.
+	// URL is the server's address, on the loopback interface.
 	URL string
 }
 
 const callTimeout = 10 * time.Second
 
-// Start starts a Prometheus with this configuration, whose data and configuration are kept in dir, and waits until it is
-// ready.
+// Start starts a Prometheus with this configuration, with its files in dir, and waits until it is ready.
 func Start(ctx context.Context, program, dir string, config []byte) (*Server, error) {
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, config, 0o600); err != nil {
@@ -43,7 +42,7 @@ func Start(ctx context.Context, program, dir string, config []byte) (*Server, er
 	return s, err
 }
 
-// get reads a path, and the data of its answer into what is given, unless that is nil.
+// get requests a path, and decodes the answer's data into a value, unless that is nil.
 func (s *Server) get(ctx context.Context, path string, query url.Values, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -74,13 +73,13 @@ func (s *Server) get(ctx context.Context, path string, query url.Values, into an
 	return nil
 }
 
-// Sample is one series with its value now.
+// Sample is a series with its current value.
 type Sample struct {
 	Labels map[string]string
 	Value  float64
 }
 
-// Query evaluates an expression now.
+// Query evaluates an expression at the current time.
 func (s *Server) Query(ctx context.Context, expression string) ([]Sample, error) {
 	var data struct {
 		Result []struct {
@@ -111,7 +110,7 @@ type Rule struct {
 	Error  string `json:"lastError"`
 }
 
-// Rules are the alerts that the server has loaded.
+// Rules returns the alerts that the server has loaded.
 func (s *Server) Rules(ctx context.Context) ([]Rule, error) {
 	var data struct {
 		Groups []struct {
@@ -128,7 +127,7 @@ func (s *Server) Rules(ctx context.Context) ([]Rule, error) {
 	return rules, nil
 }
 
-// Targets are what the server scrapes now, each by the labels that its discovery has told of it.
+// Targets returns the current targets, each as the labels from its discovery.
 func (s *Server) Targets(ctx context.Context) ([]map[string]string, error) {
 	var data struct {
 		ActiveTargets []struct {

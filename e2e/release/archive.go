@@ -21,14 +21,14 @@ import (
 // epoch is the time of every file.
 var epoch = time.Unix(0, 0).UTC()
 
-// entry is a file of an archive. Its content is source's, or where that is empty, data.
+// entry is a file of an archive. Its content is that of the file source, or data if source is empty.
 type entry struct {
 	name, source string
 	data         []byte
 	mode         int64
 }
 
-// within are the files of a folder.
+// within returns the files of a folder.
 func within(folder string) (files []entry, err error) {
 	err = filepath.WalkDir(folder, func(path string, item fs.DirEntry, err error) error {
 		if err != nil || item.IsDir() {
@@ -44,7 +44,7 @@ func within(folder string) (files []entry, err error) {
 	return files, nil
 }
 
-// writeTar writes files, in the order of their names, into an archive; one whose name doesn't end in .tar is compressed.
+// writeTar writes files, sorted by name, into an archive. The archive is compressed unless its name ends in .tar.
 func writeTar(file string, files []entry) (err error) {
 	out, err := os.Create(file)
 	if err != nil {
@@ -79,7 +79,7 @@ func writeTar(file string, files []entry) (err error) {
 	return nil
 }
 
-// repack writes the files of a compressed archive into another, without their times.
+// repack copies the files of a compressed archive into another one, without their times.
 func repack(from, to string) error {
 	compressed, err := os.ReadFile(from)
 	if err != nil {
@@ -106,7 +106,7 @@ func repack(from, to string) error {
 	}
 }
 
-// checksums writes those of all files as sha256sum does.
+// checksums writes the checksums of all files, in the format of sha256sum.
 func (r *release) checksums(context.Context) error {
 	files, err := within(r.Out)
 	if err != nil {
@@ -126,5 +126,5 @@ func (r *release) checksums(context.Context) error {
 	return nil
 }
 
-// Checksums is the file with the checksums of all others.
+// Checksums is the name of the file with the checksums of all others.
 const Checksums = "SHA256SUMS"

@@ -1,5 +1,5 @@
-// Package release makes what a release consists of: archives of the programs, the image for each architecture, the chart, the
-// bill of materials and the checksums. The same tree and version give the same bytes.
+// Package release builds the parts of a release: archives of the programs, the image for each architecture, the chart, the bill
+// of materials and the checksums. The same tree and version result in the same bytes.
 package release
 
 import (
@@ -25,22 +25,22 @@ var Architectures = []string{"amd64", "arm64"}
 // programs are the commands of the repository; those of the image come first.
 var programs = []string{"agentlet", "agentlet-webhook", "kubectl-agentlet"}
 
-// inImage is how many of programs the image holds.
+// inImage is how many of programs are in the image.
 const inImage = 2
 
-// Options of a release.
+// Options configures a release.
 type Options struct {
-	// Root of the repository.
+	// Root is the repository's folder.
 	Root string
-	// Out is the folder for the release; what was in it goes.
+	// Out is the folder for the release; its previous content is removed.
 	Out string
-	// Version, such as 1.2.3: of each program, the image, the chart and its application.
+	// Version, such as 1.2.3, is the version of each program, the image, the chart and its application.
 	Version string
-	// LDFlags of the Go linker, which put the version into the programs.
+	// LDFlags are flags of the Go linker that set the programs' version.
 	LDFlags string
 	// Helm is the helm program.
 	Helm string
-	// Created is the time that the bill of materials says.
+	// Created is the time in the bill of materials.
 	Created time.Time
 	// Env is added to the environment of the compiler.
 	Env []string
@@ -48,7 +48,7 @@ type Options struct {
 
 var semver = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$`)
 
-// Build makes a release.
+// Build builds a release.
 func Build(ctx context.Context, o Options) (err error) {
 	if !semver.MatchString(o.Version) {
 		return fmt.Errorf("version %q: want one such as 1.2.3 or 1.2.3-rc.1", o.Version)
@@ -73,18 +73,18 @@ func Build(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-// release is one under way.
+// release is the state of one build.
 type release struct {
 	Options
 	work string
 }
 
-// program is where a program of an architecture is.
+// program returns the path of a program for an architecture.
 func (r *release) program(architecture, name string) string {
 	return filepath.Join(r.work, architecture, name)
 }
 
-// out is the path of a released file.
+// out returns the path of a released file.
 func (r *release) out(format string, args ...any) string {
 	return filepath.Join(r.Out, fmt.Sprintf(format, args...))
 }
@@ -113,7 +113,7 @@ func (r *release) compile(ctx context.Context) error {
 	return nil
 }
 
-// versions asks each program that can run here for its version.
+// versions checks the version of each program that can run on this machine.
 func (r *release) versions(ctx context.Context) error {
 	if runtime.GOOS != "linux" {
 		return nil
@@ -180,7 +180,7 @@ func (r *release) images(context.Context) error {
 	return writeTar(r.out("agentlet-%s-image-oci.tar", r.Version), files)
 }
 
-// chart packages the chart. Helm writes the files' times into the package, so it is packed again.
+// chart packages the chart. Helm writes the files' times into the package, so it is repacked without them.
 func (r *release) chart(ctx context.Context) error {
 	command := exec.CommandContext(ctx, r.Helm, "package", filepath.Join(r.Root, "charts", "agentlet"), "--destination", r.work,
 		"--version", r.Version, "--app-version", r.Version)

@@ -16,7 +16,7 @@ import (
 	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
 )
 
-// materials writes the bill of materials: every module that is linked into a program, as the program itself says.
+// materials writes the bill of materials: every module that is linked into a program, read from the program's build information.
 func (r *release) materials(context.Context) error {
 	modules := map[string]string{}
 	toolchain := ""
@@ -46,7 +46,7 @@ func (r *release) materials(context.Context) error {
 	return nil
 }
 
-// bill is the SPDX document of the release and the modules, whose versions are given by their paths.
+// bill returns the SPDX document of the release and its modules, given as versions by path.
 func bill(version string, created time.Time, modules map[string]string) *spdx.Document {
 	const own = common.ElementID("agentlet")
 	document := &spdx.Document{

@@ -18,16 +18,16 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// Times of the election. A lease is told in whole seconds; one that was given up is taken at the next look.
+// Times of the election. A lease's duration is in whole seconds; a released lease is taken at the next attempt.
 const (
 	leaseDuration = 2 * time.Second
 	renewDeadline = 1500 * time.Millisecond
 	lookEvery     = 100 * time.Millisecond
-	// restAfter a stepdown is how long a member leaves the lease to others.
+	// restAfter is how long a member doesn't compete for the lease after a stepdown.
 	restAfter = time.Second
 )
 
-// member is a pod that may be the primary. It says which it is by the label "role" of its own pod.
+// member is a pod that may become the primary. It writes its role into its own pod's label "role".
 type member struct {
 	pods    core.PodInterface
 	leases  coordination.CoordinationV1Interface
@@ -36,12 +36,12 @@ type member struct {
 	space   string
 	primary atomic.Bool
 
-	mu       sync.Mutex // around the label, so that the last role stays
-	stepping sync.Mutex // around stepDown
+	mu       sync.Mutex // held while the label is written, so that the last role stays
+	stepping sync.Mutex // held by stepDown
 	stepDown context.CancelFunc
 }
 
-// newMember is nil where LEASE names none.
+// newMember returns nil if LEASE is not set.
 func newMember() (*member, error) {
 	lease := os.Getenv("LEASE")
 	if lease == "" {
@@ -51,7 +51,7 @@ func newMember() (*member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the API server: %w", err)
 	}
-	config.QPS, config.Burst = 100, 100 // or the client would slow the looks down
+	config.QPS, config.Burst = 100, 100 // high, so that client-side throttling doesn't delay the election
 	pods, err := core.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make client: %w", err)
@@ -104,7 +104,7 @@ func (m *member) run(ctx context.Context) error {
 	return nil
 }
 
-// label writes the role that the member has by then, until that has worked or a context ends.
+// label writes the member's current role, until that succeeds or a context ends.
 func (m *member) label(term, ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -119,11 +119,11 @@ func (m *member) label(term, ctx context.Context) {
 	}
 }
 
-// serve adds what a member answers.
+// serve adds a member's handlers.
 func (m *member) serve(mux *http.ServeMux) {
 	mux.HandleFunc("GET /role", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, m.role()) })
 	mux.HandleFunc("PUT /stepdown", func(http.ResponseWriter, *http.Request) {
-		m.primary.Store(false) // first: the lease is others' from then on
+		m.primary.Store(false) // first, because others may hold the lease from then on
 		m.stepping.Lock()
 		defer m.stepping.Unlock()
 		m.stepDown()

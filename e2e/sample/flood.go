@@ -20,20 +20,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// sent are the things that a flood's connections can send.
+// sent is what a flood's connections can send.
 var sent = map[string]string{
 	"silent":  "",
-	"half":    "GET / HTTP/1.1\r\nHost: x\r\nX-Half: " + strings.Repeat("x", 2000), // a header that doesn't end
-	"metrics": "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",                          // an answer that isn't read
+	"half":    "GET / HTTP/1.1\r\nHost: x\r\nX-Half: " + strings.Repeat("x", 2000), // a header without an end
+	"metrics": "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",                          // a request whose answer isn't read
 }
 
-// Flooded is what a flood prints when it has ended.
+// Flooded is what a flood prints at its end.
 type Flooded struct {
 	Opened, Failed int64
-	Most           int64 // connections that were open at once
+	Most           int64 // maximum number of open connections
 }
 
-// flood keeps connections open to an address for a while, and opens another one for each that is closed.
+// flood keeps connections to an address open for a while, and replaces each that is closed.
 func flood(args []string) error {
 	flags := flag.NewFlagSet("flood", flag.ContinueOnError)
 	to := flags.String("to", "", "host:port")
@@ -100,7 +100,7 @@ type flooder struct {
 	opened, failed, open, most atomic.Int64
 }
 
-// one connection's life.
+// one opens a connection and keeps it until it is closed.
 func (f *flooder) one(ctx context.Context, dialer *net.Dialer) {
 	c, err := dialer.DialContext(ctx, "tcp", f.to)
 	if err != nil {
@@ -132,10 +132,11 @@ func (f *flooder) one(ctx context.Context, dialer *net.Dialer) {
 	}
 }
 
-// unread is how long an answer isn't read.
+// unread is how long an answer is not read.
 const unread = 5 * time.Second
 
-// smallBuffer has a machine take next to nothing of an answer that its program doesn't read.
+// smallBuffer sets a minimal receive buffer, so that the machine accepts almost nothing of an answer that its program doesn't
+// read.
 func smallBuffer(_, _ string, raw syscall.RawConn) error {
 	return raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1) })
 }

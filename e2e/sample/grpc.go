@@ -9,7 +9,7 @@ import (
 	health "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// healthServer answers gRPC's health protocol by the application's readiness.
+// healthServer serves gRPC's health protocol with the application's readiness.
 type healthServer struct {
 	health.UnimplementedHealthServer
 	ready func() bool
@@ -23,7 +23,7 @@ func (h healthServer) Check(context.Context, *health.HealthCheckRequest) (*healt
 	return &health.HealthCheckResponse{Status: status}, nil
 }
 
-// serveGRPC serves that on a port until the program's end.
+// serveGRPC serves the health protocol on a port until the program ends.
 func serveGRPC(port string, ready func() bool) error {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", ":"+port)
 	if err != nil {

@@ -1,24 +1,24 @@
-// Command sample is the application of scenarios and the demo: an HTTP server that says who it is.
+// Command sample is the application of scenarios and the demo: an HTTP server that answers with its pod's name.
 //
-//	GET /         the pod's name; with UPSTREAM (host:port) what is said there, on a new connection
-//	GET /ready    200, or 503 until READY_AFTER has passed since the start and while /unready was the last word; with
-//	              DEAF_TO_ITSELF always 503 for whoever asks from within the pod, as where a mesh or a policy is in the way
-//	PUT /ready    ready, and whole, from now on
+//	GET /         the pod's name; with UPSTREAM (host:port) that server's answer, over a new connection
+//	GET /ready    200, or 503 until READY_AFTER has passed since the start, and after /unready; with DEAF_TO_ITSELF always 503
+//	              for clients inside the pod, as if a mesh or a network policy blocked them
+//	PUT /ready    ready from now on; also ends /broken
 //	PUT /unready  not ready from now on
-//	PUT /broken   500 to every GET from now on
-//	GET /lookup   the addresses behind ?name=, as JSON: by the pod's resolver, or by the name server at ?server=host:port
-//	PUT /v1/…     said to the pod's agentlet over the loopback; its answer is the answer
+//	PUT /broken   answer 500 to every GET from now on
+//	GET /lookup   the addresses of ?name= as JSON, from the pod's resolver, or from the name server at ?server=host:port
+//	PUT /v1/…     forwarded to the pod's agentlet over the loopback interface
 //
-// With LEASE it takes part in the elections of that Lease in its namespace, and labels its pod with the outcome:
+// With LEASE it takes part in the election for that Lease in its namespace, and labels its pod with its role:
 //
 //	GET /role      primary or replica
-//	PUT /stepdown  a primary gives the lease up
+//	PUT /stepdown  a primary releases the lease
 //
-// With GRPC_PORT it serves gRPC's health protocol there, which says the same as /ready. "sample true" succeeds at once, for
-// exec probes. "sample flood" opens many connections to somebody, as a stranger on the network may.
+// With GRPC_PORT it serves gRPC's health protocol there, with the same result as /ready. "sample true" succeeds at once, for
+// exec probes. "sample flood" opens many connections to an address, as any client on the network could.
 //
-// On SIGTERM it tells the collector (COLLECTOR, host:port, UDP) and exits at once, as an application does that knows
-// nothing of draining; with LINGER only after that time. With RUN_FOR it exits by itself with 0 after that time, like a Job.
+// On SIGTERM it reports to the collector (COLLECTOR, host:port, UDP) and exits at once, like an application without graceful
+// shutdown; with LINGER only after that time. With RUN_FOR it exits by itself with 0 after that time, like a Job.
 package main
 
 import (
@@ -36,7 +36,7 @@ import (
 	"time"
 )
 
-// Report is what the collector receives.
+// Report is the body of the sample's report to the collector.
 type Report struct {
 	Pod, UID string
 	At       time.Time
@@ -148,7 +148,7 @@ func duration(name string) time.Duration {
 	return d
 }
 
-// report tells the collector that SIGTERM came.
+// report reports the SIGTERM to the collector.
 func report(at time.Time) error {
 	collector := os.Getenv("COLLECTOR")
 	if collector == "" {
@@ -162,7 +162,7 @@ func report(at time.Time) error {
 	return json.NewEncoder(connection).Encode(Report{Pod: os.Getenv("POD_NAME"), UID: os.Getenv("POD_UID"), At: at})
 }
 
-// lookUp answers 404 where there is no such name, or nothing behind it.
+// lookUp resolves a name. It answers 404 if there is no such name, or no address for it.
 func lookUp(w http.ResponseWriter, r *http.Request) {
 	resolver := net.Resolver{PreferGo: true}
 	if server := r.FormValue("server"); server != "" {
@@ -179,10 +179,10 @@ func lookUp(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	_ = json.NewEncoder(w).Encode(addresses) // the client has gone
+	_ = json.NewEncoder(w).Encode(addresses) // the client may be gone
 }
 
-// relay has the answer from somewhere else, on a new connection.
+// relay answers with another server's answer, over a new connection.
 func relay(w http.ResponseWriter, r *http.Request, url string) {
 	request, err := http.NewRequestWithContext(r.Context(), r.Method, url, r.Body)
 	if err != nil {
@@ -198,5 +198,5 @@ func relay(w http.ResponseWriter, r *http.Request, url string) {
 	}
 	defer response.Body.Close()
 	w.WriteHeader(response.StatusCode)
-	_, _ = io.Copy(w, response.Body) // the client has gone
+	_, _ = io.Copy(w, response.Body) // the client may be gone
 }

@@ -28,18 +28,19 @@ import (
 	"github.com/agentlet/agentlet/agentlet/probe"
 )
 
-// Config of a fleet. All fields but Annotations are required.
+// Config configures a fleet. All fields but Annotations are required.
 type Config struct {
 	Kube kubernetes.Interface
-	// REST is what each registrar makes a connection of its own from.
+	// REST is the configuration from which each registrar makes its own connection.
 	REST *rest.Config
-	// Namespace of the pods; it has not opted in, because no kubelet would run what the webhook adds.
+	// Namespace is the pods' namespace. It has not opted in, because no kubelet would run the injected containers.
 	Namespace string
-	// Consul is the program; ServerIP is where agents join; Bridge is the network device that gets the nodes' addresses.
+	// Consul is the path of the program. ServerIP is the server that agents join. Bridge is the network device to which the
+	// nodes' addresses are added.
 	Consul, ServerIP, Bridge string
-	// Dir is for the agents' data and logs.
+	// Dir is the folder for the agents' data and logs.
 	Dir string
-	// Annotations of all pods, beside those that name the service and leave the drain delay out.
+	// Annotations are added to all pods, beside the service's name and a drain delay of 0.
 	Annotations map[string]string
 }
 
@@ -49,19 +50,19 @@ const (
 	floorLabel = "app=scale-floor"
 )
 
-// services that the pods spread over.
+// services is the number of services over which the pods are spread.
 const services = 50
 
-// Fleet is a growing number of pods with their registrars. Its methods are called by one goroutine.
+// Fleet is a growing number of pods with their registrars. It is not safe for concurrent use.
 type Fleet struct {
 	Config
 	nodes []*node
 	pods  []*pod
 	made  int
-	// transport of the newest registrar.
+	// transport is that of the newest registrar.
 	transport http.RoundTripper
 
-	mu      sync.Mutex // of nodes, for renew
+	mu      sync.Mutex // guards nodes, for renew
 	running sync.WaitGroup
 	stop    context.CancelFunc
 	ctx     context.Context //nolint:containedctx // the registrars' life is the fleet's
@@ -75,10 +76,10 @@ func New(ctx context.Context, config Config) *Fleet {
 	return f
 }
 
-// Size is the number of pods.
+// Size returns the number of pods.
 func (f *Fleet) Size() int { return len(f.pods) }
 
-// Grow adds pods, perSecond of them a second, until there are size.
+// Grow adds pods, perSecond per second, until there are size.
 func (f *Fleet) Grow(ctx context.Context, size, perSecond int) error {
 	for len(f.nodes)*PodsPerNode < size {
 		f.mu.Lock()
@@ -149,7 +150,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// pace does a thing n times at a steady rate, however long one takes; it ends with the first error.
+// pace calls do n times at a steady rate, regardless of its duration. The first error ends it.
 func (f *Fleet) pace(ctx context.Context, n, perSecond int, do func(context.Context) error) error {
 	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer ticker.Stop()
@@ -215,7 +216,7 @@ func (f *Fleet) setStatus(ctx context.Context, p *pod, ready bool) error {
 	return nil
 }
 
-// manifest of the newest pod.
+// manifest returns the manifest of the newest pod.
 func (f *Fleet) manifest(n *node) *corev1.Pod {
 	annotations := map[string]string{contract.ServiceNames: fmt.Sprintf("scale-%02d", f.made%services), contract.DrainDelay: "0s"}
 	maps.Copy(annotations, f.Annotations)
@@ -281,11 +282,11 @@ func (f *Fleet) register(p *pod, object *corev1.Pod) error {
 	return nil
 }
 
-// sharing is how many registrars share one connection to the API server. A process of its own has one of its own, but
-// this process may not open as many files as thousands of them have.
+// sharing is how many registrars share a connection to the API server. In reality each has its own connection, but this process
+// may not open enough files for thousands of them.
 const sharing = 4
 
-// access to the API server for one more registrar.
+// access returns the API server's configuration for one more registrar.
 func (f *Fleet) access() (*rest.Config, error) {
 	if f.made%sharing == 1 || f.transport == nil {
 		transport, err := f.connect()
@@ -311,8 +312,8 @@ func (f *Fleet) connect() (http.RoundTripper, error) {
 // drainBound is what the kubelet's part waits for a registrar's drain.
 const drainBound = 30 * time.Second
 
-// delete deletes a pod, and does the kubelet's part of its end in the background: it waits for the drain, ends the
-// registrar and drops the pod.
+// delete deletes a pod, and acts as its kubelet in the background: it waits for the drain, ends the registrar, and removes the
+// pod.
 func (f *Fleet) delete(ctx context.Context, p *pod) error {
 	pods := f.Kube.CoreV1().Pods(f.Namespace)
 	if err := pods.Delete(ctx, p.name, metav1.DeleteOptions{}); err != nil {
@@ -347,7 +348,7 @@ func (f *Fleet) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Agents are the process IDs of the nodes' Consul agents.
+// Agents returns the process IDs of the nodes' Consul agents.
 func (f *Fleet) Agents() []int {
 	pids := make([]int, 0, len(f.nodes))
 	for _, n := range f.nodes {
@@ -356,7 +357,7 @@ func (f *Fleet) Agents() []int {
 	return pids
 }
 
-// ForceLeave makes the catalog forget the nodes, whose agents have ended, where the server still knows them.
+// ForceLeave removes the nodes from the catalog after their agents have ended.
 func (f *Fleet) ForceLeave(server *api.Client) error {
 	members, err := server.Agent().Members(false)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package scale runs many registrars in one process against a real API server and real Consul agents. Their pods live on
-// simulated nodes: each has a Consul client agent of its own and a Node object with its lease, and a kubelet's part is
-// played for its pods. What is measured with it depends on the number of pods, and on nothing that pods do.
+// Package scale runs many registrars in one process against a real API server and real Consul agents. Their pods are on simulated
+// nodes: each has its own Consul client agent, and a Node object with a lease; the package acts as the kubelet of its pods. So
+// the measured figures depend on the number of pods only, not on their load.
 package scale
 
 import (
@@ -22,8 +22,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// PodsPerNode is how many pods a simulated node has at most. It stays the same at every size: a bigger cluster has more
-// nodes, not fuller ones.
+// PodsPerNode is the maximum number of pods on a simulated node. It is the same at every size: a bigger cluster has more nodes,
+// not fuller ones.
 const PodsPerNode = 200
 
 const (
@@ -32,12 +32,12 @@ const (
 	simulated      = "agentlet.test/simulated"
 	nodeStart      = 30 * time.Second
 	agentHTTP      = "8500"
-	// maxAgentClients: a node's pods have one address here, where each has its own in a cluster, with Consul's default of 200.
-	// More than the process may have files open is refused.
+	// maxAgentClients is an agent's limit of connections per client address. Here all pods of a node have the same address; in a
+	// real cluster each has its own, with Consul's default of 200. The limit must not exceed the process's limit of open files.
 	maxAgentClients = 40 * PodsPerNode
 )
 
-// node is a simulated one.
+// node is a simulated node.
 type node struct {
 	name, ip string
 	agent    *exec.Cmd
@@ -47,7 +47,7 @@ type node struct {
 
 func (n *node) consulAddress() string { return net.JoinHostPort(n.ip, agentHTTP) }
 
-// addNode starts the agent of one more node, and tells the API server of the node.
+// addNode starts the agent of another node, and registers the node with the API server.
 func (f *Fleet) addNode(ctx context.Context) error {
 	number := len(f.nodes) + 1
 	n := &node{name: fmt.Sprintf("simulated-%03d", number), ip: fmt.Sprintf("10.99.1.%d", number), ended: make(chan struct{})}
@@ -64,7 +64,7 @@ func (f *Fleet) addNode(ctx context.Context) error {
 	return f.announce(ctx, n)
 }
 
-// address gives the host's end of the cluster's network one more address, or takes it away.
+// address adds an address to the host's end of the cluster's network, or deletes it.
 func address(ctx context.Context, verb, ip, bridge string) error {
 	out, err := exec.CommandContext(ctx, "ip", "address", verb, ip+"/32", "dev", bridge).CombinedOutput()
 	if err != nil {
@@ -127,7 +127,7 @@ func awaitAgent(ctx context.Context, n *node) error {
 	return nil
 }
 
-// announce creates the Node and its lease. Nothing else is scheduled there.
+// announce creates the Node and its lease. The node is unschedulable, so that no other pods run there.
 func (f *Fleet) announce(ctx context.Context, n *node) error {
 	labels := map[string]string{simulated: "true"}
 	object, err := f.Kube.CoreV1().Nodes().Create(ctx, &corev1.Node{
@@ -137,7 +137,7 @@ func (f *Fleet) announce(ctx context.Context, n *node) error {
 	if err != nil {
 		return fmt.Errorf("create node %s: %w", n.name, err)
 	}
-	object.ResourceVersion = "" // whatever controllers have changed meanwhile
+	object.ResourceVersion = "" // overwrite what controllers have changed meanwhile
 	now := metav1.Now()
 	object.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.ip}}
 	object.Status.Conditions = []corev1.NodeCondition{{
@@ -158,7 +158,7 @@ func (f *Fleet) announce(ctx context.Context, n *node) error {
 	return nil
 }
 
-// renew keeps the nodes' leases until ctx ends.
+// renew renews the nodes' leases until ctx ends.
 func (f *Fleet) renew(ctx context.Context) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		f.mu.Lock()
@@ -168,7 +168,7 @@ func (f *Fleet) renew(ctx context.Context) {
 			leases := f.Kube.CoordinationV1().Leases(leaseNamespace)
 			lease, err := leases.Get(ctx, n.name, metav1.GetOptions{})
 			if err != nil {
-				continue // it is being made, or the next turn finds it
+				continue // it is just being created, or the next round renews it
 			}
 			lease.Spec.RenewTime = new(metav1.NowMicro())
 			_, _ = leases.Update(ctx, lease, metav1.UpdateOptions{})
@@ -176,7 +176,7 @@ func (f *Fleet) renew(ctx context.Context) {
 	}, leaseSeconds/4*time.Second)
 }
 
-// removeNode ends the agent and takes everything away that addNode has made.
+// removeNode ends the agent, and removes everything that addNode has created.
 func (f *Fleet) removeNode(ctx context.Context, n *node) error {
 	var errs []error
 	if n.agent != nil && n.agent.Process != nil {

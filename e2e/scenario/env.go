@@ -1,6 +1,6 @@
-// Package scenario runs stories on the real cluster: Given, When, Then. One test binary shares one cluster with Agentlet
-// installed; each scenario has a namespace of its own. Scenarios that break nodes, or that measure, run one at a time;
-// the others call Parallel.
+// Package scenario runs scenarios on a real cluster, in steps Given, When, Then. All scenarios of a test binary share one cluster
+// with Agentlet installed; each has its own namespace. Scenarios that break nodes, or that measure, run one at a time; the others
+// call Parallel.
 package scenario
 
 import (
@@ -28,39 +28,39 @@ import (
 // SampleImage is the application of e2e/sample.
 const SampleImage = "agentlet.test/sample:e2e"
 
-// Namespace and Release of the installation.
+// Namespace and Release are those of the Helm installation.
 const (
 	SystemNamespace = "agentlet-system"
 	Release         = "agentlet"
 )
 
-// Env is what the scenarios of a run share.
+// Env is what all scenarios of a run share.
 type Env struct {
 	Cluster *cluster.Cluster
 	Kube    kubernetes.Interface
-	// Consul is a client of a Consul server, or of an agent where Consul runs in pods.
+	// Consul is a client of a Consul server, or of an agent if Consul runs in pods.
 	Consul *api.Client
-	// Root is the repository's folder, Out the folder for figures and reports, Helm the helm program.
+	// Root is the repository's folder, Out the folder for figures and reports, Helm the path of helm.
 	Root, Out, Helm string
 
 	release func() error
 }
 
-// Release lets other runs have the cluster.
+// Release releases the cluster's lock, so that other runs can use it.
 func (e *Env) Release() error { return e.release() }
 
-// FiguresFile is where figures are merged into.
+// FiguresFile is the path of the file into which figures are merged.
 func (e *Env) FiguresFile() string { return filepath.Join(e.Out, "figures.json") }
 
-// BenchFile is where the figures of make bench are merged into.
+// BenchFile is the path of the file into which the figures of `make bench` are merged.
 func (e *Env) BenchFile() string { return filepath.Join(e.Out, "bench.json") }
 
-// shared is the environment of this test binary, made by Main.
+// shared is this test binary's environment, set by Main.
 var shared *Env
 
-// Main is a test binary's TestMain: it starts the cluster if it isn't up, installs what was built from this tree, runs
-// the tests, and with CI=true takes the cluster down. Without AGENTLET_SCENARIOS all scenarios are skipped: they need root
-// and a machine of their own.
+// Main is the TestMain of a test binary. It starts the cluster unless it is up, installs this tree's build, and runs the tests;
+// with CI=true it also takes the cluster down. Without AGENTLET_SCENARIOS all scenarios are skipped, because they need root and a
+// dedicated machine.
 func Main(m *testing.M) int {
 	if os.Getenv("AGENTLET_SCENARIOS") == "" {
 		fmt.Println("SKIPPED: scenarios need a cluster; run them with make e2e")
@@ -85,9 +85,8 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Start brings a cluster up with Agentlet installed from this tree and the sample's image loaded, in the place of one
-// that is up with other options. Each step is logged. It keeps other runs off the cluster until Release or the
-// program's end.
+// Start brings up a cluster with Agentlet installed from this tree and the sample's image loaded. A running cluster with other
+// options is replaced. Each step is logged. Start holds the cluster's lock until Release, or until the program ends.
 func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	root, err := toolchain.SourceRoot()
 	if err != nil {
@@ -115,7 +114,7 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	}
 	env.Helm = tools.Program(toolchain.Helm, "helm")
 	env.Cluster, err = cluster.Up(ctx, options)
-	if errors.Is(err, cluster.ErrOtherOptions) { // nobody uses it: we have the lock
+	if errors.Is(err, cluster.ErrOtherOptions) { // nobody uses the cluster: its lock is ours
 		if err := cluster.Down(ctx, options.Name, log); err != nil {
 			return nil, err
 		}
@@ -172,7 +171,7 @@ func (e *Env) loadImages(ctx context.Context) error {
 	)
 }
 
-// clearPendingRelease forgets an installation that was interrupted half-way: helm would refuse to go on from there.
+// clearPendingRelease deletes an interrupted installation, because helm refuses to continue it.
 func (e *Env) clearPendingRelease(ctx context.Context) error {
 	err := e.Kube.CoreV1().Secrets(SystemNamespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{
 		LabelSelector: "owner=helm,name=" + Release + ",status in (pending-install,pending-upgrade,pending-rollback)",
@@ -183,16 +182,16 @@ func (e *Env) clearPendingRelease(ctx context.Context) error {
 	return nil
 }
 
-// Install installs or upgrades the chart, as a user would, and restarts the webhook's pods, whose image may have been
-// built anew under the same name. values are helm's --set pairs.
+// Install installs or upgrades the chart, as a user would. It then restarts the webhook's pods, because their image may have been
+// rebuilt under the same name. values are helm's --set pairs.
 func (e *Env) Install(ctx context.Context, values ...string) error {
 	return e.InstallChart(ctx, e.Chart(), values...)
 }
 
-// Chart is the folder of this tree's chart.
+// Chart returns the folder of this tree's chart.
 func (e *Env) Chart() string { return filepath.Join(e.Root, "charts", "agentlet") }
 
-// InstallChart installs a chart as Install does.
+// InstallChart installs a chart from another folder, as Install does.
 func (e *Env) InstallChart(ctx context.Context, chart string, values ...string) error {
 	args := []string{
 		"upgrade", "--install", Release, chart,
@@ -205,17 +204,17 @@ func (e *Env) InstallChart(ctx context.Context, chart string, values ...string) 
 	return e.Command(ctx, e.Helm, args...)
 }
 
-// Kubectl runs kubectl as the administrator and returns what it printed.
+// Kubectl runs kubectl as the administrator and returns its output.
 func (e *Env) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return e.output(ctx, e.Cluster.Kubectl(), args...)
 }
 
-// HelmOutput runs helm in the namespace of the installation and returns what it printed.
+// HelmOutput runs helm in the installation's namespace and returns its output.
 func (e *Env) HelmOutput(ctx context.Context, args ...string) (string, error) {
 	return e.output(ctx, e.Helm, append(args, "-n", SystemNamespace)...)
 }
 
-// Command runs a program with the cluster's kubeconfig; its output is part of the error when it fails.
+// Command runs a program with the cluster's kubeconfig. If it fails, the error contains its output.
 func (e *Env) Command(ctx context.Context, name string, args ...string) error {
 	_, err := e.output(ctx, name, args...)
 	return err

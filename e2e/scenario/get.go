@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// oneShot keeps no connections: pods come and go.
+// oneShot keeps no idle connections, because pods come and go.
 var oneShot = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 
-// Get asks for a URL over a connection of its own, for ten seconds at the most, and returns the body, of 4 MiB at the most. Any
-// answer but 200 is an error; the body is returned with it.
+// Get requests a URL over a new connection, with a timeout of ten seconds, and returns at most 4 MiB of the body. Any status but
+// 200 is an error; the body is returned with it.
 func Get(ctx context.Context, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -23,22 +23,22 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// InClusterConsul is the value of AGENTLET_CONSUL with which Consul runs in pods, as examples/consul has it.
+// InClusterConsul is the value of AGENTLET_CONSUL that runs Consul in pods, as in examples/consul.
 const InClusterConsul = "in-cluster"
 
 // ConsulNamespace is the namespace of the Consul that runs in pods.
 const ConsulNamespace = "consul"
 
-// consulImage is the image of examples/consul. No registry is asked for it: it is made here, under the same name.
+// consulImage is the image of examples/consul. It is built here under the same name, so it is not pulled.
 const consulImage = "hashicorp/consul:1.22.7"
 
-// ClusterOptions are those of the cluster that Start brings up, by AGENTLET_KUBERNETES and AGENTLET_CONSUL.
+// ClusterOptions returns the options of the cluster that Start brings up, from AGENTLET_KUBERNETES and AGENTLET_CONSUL.
 func ClusterOptions(log io.Writer) (cluster.Options, error) {
 	options := cluster.Options{Kubernetes: os.Getenv("AGENTLET_KUBERNETES"), Log: log}
 	switch where := os.Getenv("AGENTLET_CONSUL"); where {
 	case "":
 	case InClusterConsul:
-		options.Consul, options.Nodes = cluster.ConsulNone, 3 // a node for each server
+		options.Consul, options.Nodes = cluster.ConsulNone, 3 // one node for each server
 	default:
 		return options, fmt.Errorf("AGENTLET_CONSUL=%s: want nothing, or %s", where, InClusterConsul)
 	}
@@ -48,7 +48,7 @@ func ClusterOptions(log io.Writer) (cluster.Options, error) {
 // InCluster reports whether Consul runs in pods.
 func (e *Env) InCluster() bool { return e.Cluster.Options.Consul == cluster.ConsulNone }
 
-// ConsulAddr is where Consul is asked: host and port of its HTTP API.
+// ConsulAddr returns host and port of the Consul HTTP API that scenarios use.
 func (e *Env) ConsulAddr() string {
 	if e.InCluster() {
 		return e.Cluster.Nodes[0].ConsulAddr()
@@ -56,7 +56,7 @@ func (e *Env) ConsulAddr() string {
 	return e.Cluster.ConsulAddr()
 }
 
-// startConsul makes what the Consul in pods needs of the cluster, and installs it, unless it is there.
+// startConsul prepares the cluster for the Consul in pods, and installs it unless it is there.
 func (e *Env) startConsul(ctx context.Context, log io.Writer) error {
 	if _, err := e.Kube.AppsV1().DaemonSets(ConsulNamespace).Get(ctx, "consul-client", metav1.GetOptions{}); err == nil {
 		return e.AwaitConsul(ctx)
@@ -75,7 +75,7 @@ func (e *Env) startConsul(ctx context.Context, log io.Writer) error {
 	return e.InstallConsul(ctx, "base")
 }
 
-// buildConsulImage packs Consul, and those programs of its official image that the examples use, as this machine has them.
+// buildConsulImage builds an image from this machine's consul and the programs of the official image that the examples use.
 func buildConsulImage(ctx context.Context, consul, tarball string) error {
 	files := []image.File{{Path: "/bin/consul", Source: consul}}
 	for _, name := range []string{"sh", "cat", "sleep", "curl", "jq"} {
@@ -102,10 +102,10 @@ func buildConsulImage(ctx context.Context, consul, tarball string) error {
 	return image.WriteTarball(tarball, consulImage, img)
 }
 
-// library is a line of ldd's that names a file.
+// library matches a line of ldd that names a file.
 var library = regexp.MustCompile(`(/\S+) \(0x`)
 
-// libraries are those that a program is linked with.
+// libraries returns the shared libraries of a program.
 func libraries(ctx context.Context, program string) (paths []string, err error) {
 	out, err := exec.CommandContext(ctx, "ldd", program).Output()
 	if err != nil {
@@ -117,7 +117,7 @@ func libraries(ctx context.Context, program string) (paths []string, err error) 
 	return paths, nil
 }
 
-// InstallConsul applies a variant of examples/consul to a cluster that has no Consul, and waits until its agents have joined.
+// InstallConsul applies a variant of examples/consul to a cluster without Consul, and waits until its agents have joined.
 func (e *Env) InstallConsul(ctx context.Context, variant string) error {
 	overlay, err := e.PrepareConsul(ctx, variant)
 	if err != nil {
@@ -129,8 +129,8 @@ func (e *Env) InstallConsul(ctx context.Context, variant string) error {
 	return e.AwaitConsul(ctx)
 }
 
-// PrepareConsul makes volumes, which nobody provisions here, and returns the folder of an overlay over the variant: the nodes
-// share this machine's disk, so the clients' data goes into a folder for each node.
+// PrepareConsul creates the volumes, because the cluster has no provisioner. It returns the folder of an overlay over the
+// variant: the nodes share this machine's disk, so each node's client gets its own data folder.
 func (e *Env) PrepareConsul(ctx context.Context, variant string) (overlay string, err error) {
 	if err := e.makeVolumes(ctx); err != nil {
 		return "", err
@@ -169,7 +169,7 @@ func (e *Env) AwaitConsul(ctx context.Context) error {
 	return nil
 }
 
-// consulState is what there is to see of the Consul in pods.
+// consulState describes the Consul in pods, for error messages.
 func (e *Env) consulState(ctx context.Context) string {
 	pods, _ := e.Kubectl(ctx, "-n", ConsulNamespace, "get", "pods,persistentvolumeclaims", "-o", "wide")
 	events, _ := e.Kubectl(ctx, "-n", ConsulNamespace, "get", "events", "--field-selector=type!=Normal")
@@ -189,7 +189,7 @@ func (e *Env) RemoveConsul(ctx context.Context) error {
 	return os.RemoveAll(e.consulDir(""))
 }
 
-// volumesPerNode is one more than a node has servers, so that a lost one has a successor.
+// volumesPerNode is one more than the servers of a node, so that the successor of a lost server gets a volume.
 const volumesPerNode = 2
 
 func (e *Env) makeVolumes(ctx context.Context) error {

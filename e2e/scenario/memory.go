@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// AnonymousMemory is the resident anonymous memory, in bytes, of the process on this machine whose command line holds
-// words and whose environment holds the pod's UID.
+// AnonymousMemory returns the resident anonymous memory, in bytes, of a container's process on this machine. The process is the
+// one whose command line contains words and whose environment contains the pod's UID.
 func AnonymousMemory(words, uid string) (int64, error) {
 	pid, err := find(words, uid)
 	if err != nil {
@@ -22,7 +22,7 @@ func AnonymousMemory(words, uid string) (int64, error) {
 	return rssAnon(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 }
 
-// Kill ends that process with SIGKILL.
+// Kill sends SIGKILL to the process that AnonymousMemory would measure.
 func Kill(words, uid string) error {
 	pid, err := find(words, uid)
 	if err != nil {
@@ -31,7 +31,7 @@ func Kill(words, uid string) error {
 	return syscall.Kill(pid, syscall.SIGKILL)
 }
 
-// ReadFile reads a file as the container of that process sees it.
+// ReadFile reads a file as the container of that process sees it, through its root in /proc.
 func ReadFile(words, uid, path string) ([]byte, error) {
 	pid, err := find(words, uid)
 	if err != nil {
@@ -40,8 +40,8 @@ func ReadFile(words, uid, path string) ([]byte, error) {
 	return os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "root", path))
 }
 
-// find the process of a container by its command line and its pod's UID, which is in the environment of the containers
-// that scenarios look for.
+// find returns the PID of a container's process, by its command line and its pod's UID. The containers that scenarios look for
+// have the UID in their environment.
 func find(words, uid string) (int, error) {
 	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Sum adds up the counters, and the observations counted by summaries and histograms, of the metric of that name in
-// Prometheus' text format, as far as their labels are counted in. A metric that is not there is 0.
+// Sum adds up all series of a metric, in Prometheus' text format, whose labels counts accepts. Of summaries and histograms it
+// adds the counts of observations. A missing metric is 0.
 func Sum(text []byte, name string, counts func(labels map[string]string) bool) (sum float64, err error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))

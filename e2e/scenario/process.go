@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Process is a process of a container, seen from this machine.
+// Process is a container's process, seen from this machine.
 type Process struct{ PID int }
 
-// FindProcess finds the process whose command line holds words and whose environment holds the pod's UID.
+// FindProcess returns the process whose command line contains words and whose environment contains the pod's UID.
 func FindProcess(words, uid string) (Process, error) {
 	pid, err := find(words, uid)
 	return Process{pid}, err
@@ -21,10 +21,10 @@ func FindProcess(words, uid string) (Process, error) {
 
 func (p Process) file(name string) string { return filepath.Join("/proc", strconv.Itoa(p.PID), name) }
 
-// AnonymousMemory is the resident anonymous memory in bytes.
+// AnonymousMemory returns the resident anonymous memory in bytes.
 func (p Process) AnonymousMemory() (int64, error) { return rssAnon(p.file("status")) }
 
-// Opened are how many files, sockets among them, the process has open, and how many threads it has.
+// Opened returns how many files (sockets included) the process has open, and how many threads it has.
 func (p Process) Opened() (files, threads int, err error) {
 	descriptors, err := os.ReadDir(p.file("fd"))
 	if err != nil {
@@ -37,7 +37,7 @@ func (p Process) Opened() (files, threads int, err error) {
 	return len(descriptors), len(tasks), nil
 }
 
-// ProcessorTime is what all threads that still run have used.
+// ProcessorTime returns the CPU time of all running threads.
 func (p Process) ProcessorTime() (time.Duration, error) {
 	files, err := filepath.Glob(p.file("task/*/schedstat"))
 	if err != nil || len(files) == 0 {
@@ -59,7 +59,7 @@ func (p Process) ProcessorTime() (time.Duration, error) {
 	return used, nil
 }
 
-// CgroupMemory is what the kernel charges the container for, in bytes, page cache included.
+// CgroupMemory returns the memory in bytes that the kernel charges to the container, page cache included.
 func (p Process) CgroupMemory() (int64, error) {
 	file, err := p.memoryFile("memory.usage_in_bytes", "memory.current")
 	if err != nil {
@@ -72,7 +72,7 @@ func (p Process) CgroupMemory() (int64, error) {
 	return strconv.ParseInt(strings.TrimSpace(string(value)), 10, 64)
 }
 
-// LimitMemory sets how much of it the container may have, until it is started anew.
+// LimitMemory sets the memory limit of the container's cgroup, until the container restarts.
 func (p Process) LimitMemory(bytes int64) error {
 	file, err := p.memoryFile("memory.limit_in_bytes", "memory.max")
 	if err != nil {
@@ -81,7 +81,7 @@ func (p Process) LimitMemory(bytes int64) error {
 	return os.WriteFile(file, strconv.AppendInt(nil, bytes, 10), 0o600)
 }
 
-// memoryFile is a file of the container's cgroup, by its names in the first and the second version.
+// memoryFile returns the path of a file of the container's cgroup, by its name in cgroup v1 and in v2.
 func (p Process) memoryFile(first, second string) (string, error) {
 	content, err := os.ReadFile(p.file("cgroup"))
 	if err != nil {

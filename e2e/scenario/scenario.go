@@ -17,19 +17,19 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// S is one scenario under way.
+// S is a running scenario.
 type S struct {
 	*testing.T
 	*Env
-	// Ctx ends with the scenario.
+	// Ctx is cancelled when the scenario ends.
 	Ctx context.Context
-	// Namespace is the scenario's own: opted in, and so the webhook grants its injected pods what they need.
+	// Namespace is the scenario's own. It is opted in, so the webhook grants its injected pods what they need.
 	Namespace string
-	// Placement of the agentlet in the scenario's pods; empty where it is left to the default.
+	// Placement is where the agentlet runs in the scenario's pods; empty for the default.
 	Placement contract.PlacementMode
 }
 
-// Option of a scenario.
+// Option configures a scenario.
 type Option func(*settings)
 
 type settings struct {
@@ -42,23 +42,23 @@ type settings struct {
 	placed   contract.PlacementMode
 }
 
-// Parallel lets the scenario run beside others. It may not break what they use, nor measure.
+// Parallel lets the scenario run beside others. Such a scenario must not break what others use, and must not measure.
 func Parallel() Option { return func(s *settings) { s.parallel = true } }
 
-// Long marks a scenario that takes minutes; it runs in make soak, or when chosen by make e2e.
+// Long marks a scenario that takes minutes. It runs in `make soak`, or when `make e2e` names it.
 func Long() Option { return func(s *settings) { s.long = true } }
 
-// Bench marks a scenario that measures; it runs in make bench, and elsewhere only where it is Long, too.
+// Bench marks a scenario that measures. It runs in `make bench`; if it is also Long, in `make soak` too.
 func Bench() Option { return func(s *settings) { s.bench = true } }
 
-// Placed has the agentlet run there in the scenario's pods.
+// Placed sets where the agentlet runs in the scenario's pods.
 func Placed(place contract.PlacementMode) Option { return func(s *settings) { s.placed = place } }
 
-// Lasting gives the scenario so much time instead of what others have.
+// Lasting sets the scenario's time limit.
 func Lasting(d time.Duration) Option { return func(s *settings) { s.lasting = d } }
 
-// ConsulInPods marks a scenario about the Consul of examples/consul; it runs with AGENTLET_CONSUL=in-cluster alone, as
-// a long one.
+// ConsulInPods marks a scenario about the Consul of examples/consul. It is a long one, and runs only with
+// AGENTLET_CONSUL=in-cluster.
 func ConsulInPods() Option { return func(s *settings) { s.inPods, s.long = true, true } }
 
 // Label sets a label of the scenario's namespace; an empty value removes it.
@@ -72,13 +72,13 @@ func Label(key, value string) Option {
 	}
 }
 
-// Bounds of one scenario, and of one that is long or measures.
+// Default time limits: of a scenario, and of a long or measuring one.
 const (
 	scenarioTimeout = 8 * time.Minute
 	longTimeout     = 30 * time.Minute
 )
 
-// New starts a scenario in a namespace of its own, which goes with it.
+// New starts a scenario in a new namespace, which is deleted when the scenario ends.
 func New(t *testing.T, options ...Option) *S {
 	t.Helper()
 	if shared == nil {
@@ -113,8 +113,8 @@ func New(t *testing.T, options ...Option) *S {
 	return s
 }
 
-// Afterwards has something done within this time when the scenario is over, also when it failed. The scenario's own
-// context has ended by then. What was said last is done first.
+// Afterwards runs do when the scenario is over, also after a failure, with this time limit. The scenario's own context is
+// cancelled by then. The functions run in the reverse order of their registration.
 func (s *S) Afterwards(within time.Duration, do func(ctx context.Context)) {
 	s.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), within)
@@ -123,7 +123,7 @@ func (s *S) Afterwards(within time.Duration, do func(ctx context.Context)) {
 	})
 }
 
-// name makes a namespace's name of a test's.
+// name derives a namespace's name from a test's.
 func name(test string) string {
 	var suffix [3]byte
 	_, _ = rand.Read(suffix[:]) // never fails
@@ -136,19 +136,19 @@ func (s *S) createNamespace(set settings) error {
 	if _, err := s.Kube.CoreV1().Namespaces().Create(s.Ctx, namespace, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	// The service account admission refuses pods before the namespace has its own.
+	// Wait for the service account: until the namespace has its default one, admission rejects pods.
 	return s.poll(patience, "the default service account", func(ctx context.Context) (bool, error) {
 		_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil, nil
 	})
 }
 
-// end shows what there was to see if the scenario failed, and removes the namespace.
+// end dumps the state of a failed scenario, and deletes the namespace.
 func (s *S) end(ctx context.Context) {
 	if s.Failed() {
 		s.dump(ctx)
 	}
-	// The workloads first: a namespace that goes with its pods takes its rights from them while they drain.
+	// Delete the workloads first. A namespace's deletion also deletes the pods' RBAC grants while they drain.
 	if _, err := s.Kubectl(ctx, "-n", s.Namespace, "delete", "deployments,statefulsets,jobs,pods", "--all",
 		"--timeout=90s"); err != nil {
 		s.Errorf("remove workloads: %v", err)
@@ -158,10 +158,10 @@ func (s *S) end(ctx context.Context) {
 	}
 }
 
-// dumpedAgentlets is how many pods' logs a failure shows.
+// dumpedAgentlets limits how many pods' logs a failure prints.
 const dumpedAgentlets = 4
 
-// dump logs the namespace's pods, events and agentlets' logs.
+// dump logs the namespace's pods and events, and the agentlets' logs.
 func (s *S) dump(ctx context.Context) {
 	for _, args := range [][]string{
 		{"get", "pods", "-o", "wide"},
@@ -184,13 +184,14 @@ func (s *S) dump(ctx context.Context) {
 	}
 }
 
-// Given is a step of a scenario, as When and Then are; each is logged with its duration, and a failure in one ends the scenario.
+// Given runs a step that sets up the scenario. Given, When and Then log each step with its duration; a failure in a step ends the
+// scenario.
 func (s *S) Given(what string, do func()) { s.Helper(); s.step("Given", what, do) }
 
-// When is the step that is looked at.
+// When runs the step whose effect is tested.
 func (s *S) When(what string, do func()) { s.Helper(); s.step("When", what, do) }
 
-// Then is what must be so afterwards.
+// Then runs a step that verifies the effect.
 func (s *S) Then(what string, do func()) { s.Helper(); s.step("Then", what, do) }
 
 func (s *S) step(kind, what string, do func()) {
@@ -203,7 +204,7 @@ func (s *S) step(kind, what string, do func()) {
 	}
 }
 
-// must ends the scenario on an error.
+// must ends the scenario if err is not nil; doing names the failed action.
 func (s *S) must(doing string, err error) {
 	s.Helper()
 	if err != nil {
@@ -211,7 +212,7 @@ func (s *S) must(doing string, err error) {
 	}
 }
 
-// Must ends the scenario on an error.
+// Must ends the scenario if err is not nil.
 func (s *S) Must(err error) {
 	s.Helper()
 	if err != nil {
@@ -219,7 +220,7 @@ func (s *S) Must(err error) {
 	}
 }
 
-// Pause lets time pass in which something must not happen.
+// Pause waits while something must not happen.
 func (s *S) Pause(d time.Duration) {
 	s.Helper()
 	select {
@@ -229,19 +230,19 @@ func (s *S) Pause(d time.Duration) {
 	}
 }
 
-// pollInterval of Eventually.
+// pollInterval is how often Eventually evaluates its condition.
 const pollInterval = 50 * time.Millisecond
 
-// patience of Eventually.
+// patience is the time limit of Eventually.
 const patience = 2 * time.Minute
 
-// Eventually waits for a condition, for two minutes at the most; the last reason why not is in the failure.
+// Eventually waits up to two minutes for a condition. The failure contains the condition's last error.
 func (s *S) Eventually(what string, condition func(ctx context.Context) (bool, error)) {
 	s.Helper()
 	s.Within(patience, what, condition)
 }
 
-// Within is Eventually with a bound of its own.
+// Within is Eventually with another time limit.
 func (s *S) Within(bound time.Duration, what string, condition func(ctx context.Context) (bool, error)) {
 	s.Helper()
 	s.must("wait for "+what, s.poll(bound, what, condition))

@@ -18,8 +18,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// Annotations of a pod that registers one service with the name of the scenario's namespace, and what pairs add:
-// keys without their prefix, and values. A pair with an empty value removes the key.
+// Annotations returns the annotations of a pod that registers one service, named after the scenario's namespace. pairs adds to
+// them: keys without their prefix, each followed by its value. An empty value removes the key.
 func (s *S) Annotations(pairs ...string) map[string]string {
 	annotations := map[string]string{contract.ServiceNames: s.Service()}
 	if s.Placement != "" {
@@ -35,10 +35,10 @@ func (s *S) Annotations(pairs ...string) map[string]string {
 	return annotations
 }
 
-// Service is the name of the scenario's service.
+// Service returns the name of the scenario's service.
 func (s *S) Service() string { return s.Namespace }
 
-// Sample is a pod template with the sample application and these annotations.
+// Sample returns a pod template with the sample application and these annotations.
 func (s *S) Sample(annotations map[string]string) corev1.PodTemplateSpec {
 	field := func(name, path string) corev1.EnvVar {
 		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
@@ -81,7 +81,7 @@ func (s *S) Deployment(replicas int32, template corev1.PodTemplateSpec) *appsv1.
 	return deployment
 }
 
-// Rollout waits until the Deployment "sample" has only ready pods of its newest revision.
+// Rollout waits until all pods of the Deployment "sample" are ready and of its newest revision.
 func (s *S) Rollout() {
 	s.Helper()
 	s.Eventually("the rollout", func(ctx context.Context) (bool, error) {
@@ -97,7 +97,7 @@ func (s *S) Rollout() {
 	})
 }
 
-// Restart begins a rolling restart of the Deployment "sample", as kubectl rollout restart does.
+// Restart begins a rolling restart of the Deployment "sample", as `kubectl rollout restart` does.
 func (s *S) Restart() {
 	s.Helper()
 	_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "rollout", "restart", "deployment/sample")
@@ -112,7 +112,7 @@ func (s *S) Scale(replicas int) {
 	s.must("scale", err)
 }
 
-// Pods of the scenario, by name.
+// Pods returns the scenario's pods, sorted by name.
 func (s *S) Pods(ctx context.Context) []corev1.Pod {
 	s.Helper()
 	list, err := s.Kube.CoreV1().Pods(s.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=sample"})
@@ -121,14 +121,14 @@ func (s *S) Pods(ctx context.Context) []corev1.Pod {
 	return list.Items
 }
 
-// CreatePod creates a pod of the template; the error is the admission's.
+// CreatePod creates a pod from the template. The error is that of the API server, admission included.
 func (s *S) CreatePod(name string, template corev1.PodTemplateSpec) (*corev1.Pod, error) {
 	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
 	pod.Name = name
 	return s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, pod, metav1.CreateOptions{})
 }
 
-// Pod is the pod as it is now.
+// Pod reads the pod from the API server.
 func (s *S) Pod(name string) *corev1.Pod {
 	s.Helper()
 	pod, err := s.Kube.CoreV1().Pods(s.Namespace).Get(s.Ctx, name, metav1.GetOptions{})
@@ -136,7 +136,7 @@ func (s *S) Pod(name string) *corev1.Pod {
 	return pod
 }
 
-// Condition of a pod; the zero condition when it has none of this type.
+// Condition returns a pod's condition of this type, or the zero condition.
 func Condition(pod *corev1.Pod, kind corev1.PodConditionType) corev1.PodCondition {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == kind {
@@ -171,7 +171,7 @@ func (s *S) Delete(name string) {
 	s.must("delete pod", s.Kube.CoreV1().Pods(s.Namespace).Delete(s.Ctx, name, metav1.DeleteOptions{}))
 }
 
-// AwaitGone waits until the API server has dropped the pod with this UID.
+// AwaitGone waits until the API server has removed the pod with this UID.
 func (s *S) AwaitGone(pod *corev1.Pod) {
 	s.Helper()
 	s.Eventually(pod.Name+" to be gone", func(ctx context.Context) (bool, error) {
@@ -180,7 +180,7 @@ func (s *S) AwaitGone(pod *corev1.Pod) {
 	})
 }
 
-// Catalog returns the service's entries as Consul's servers have them, in the order of their IDs.
+// Catalog returns the service's entries in the catalog of Consul's servers, sorted by ID.
 func (s *S) Catalog(service string) []*api.ServiceEntry {
 	s.Helper()
 	entries, _, err := s.Consul.Health().Service(service, "", false, (&api.QueryOptions{}).WithContext(s.Ctx))
@@ -189,7 +189,7 @@ func (s *S) Catalog(service string) []*api.ServiceEntry {
 	return entries
 }
 
-// Passing returns those whose checks all pass.
+// Passing returns the service's entries whose checks all pass.
 func (s *S) Passing(service string) []*api.ServiceEntry {
 	s.Helper()
 	return slices.DeleteFunc(s.Catalog(service), func(e *api.ServiceEntry) bool {
@@ -209,12 +209,13 @@ func (s *S) AwaitCatalog(service string, n int) {
 // Injected reports whether a pod has the agentlet.
 func Injected(pod *corev1.Pod) bool { return registration.Agentlet(pod) != nil }
 
-// AgentletStatus is the status of a pod's agentlet, wherever it is in the pod; empty where there is none yet.
+// AgentletStatus returns the status of a pod's agentlet, wherever it is placed in the pod, or the zero status.
 func AgentletStatus(pod *corev1.Pod) corev1.ContainerStatus {
 	return ContainerStatus(pod, contract.ContainerName)
 }
 
-// ContainerStatus is the status of a pod's container; empty where there is none yet. The kubelet sorts them by name.
+// ContainerStatus returns the status of a pod's container, or the zero status. The kubelet sorts statuses by name, not by their
+// order in the spec.
 func ContainerStatus(pod *corev1.Pod, name string) corev1.ContainerStatus {
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if status.Name == name {

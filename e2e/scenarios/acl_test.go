@@ -23,14 +23,14 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// guarded is a scenario whose Consul has TLS, and ACLs that deny by default. It is a Consul of its own beside the cluster's.
+// guarded is a scenario with its own Consul, beside the cluster's, that has TLS and ACLs that deny by default.
 type guarded struct {
 	*scenario.S
 	secured *cluster.Secured
 	ca      string
 }
 
-// guard starts the Consul. What a scenario needs of it before pods come, it makes with run; then install has the pods use it.
+// guard starts the Consul. The scenario then prepares it with run, and makes the pods use it with install.
 func guard(s *scenario.S, options cluster.SecuredOptions) guarded {
 	s.Helper()
 	secured, err := s.Cluster.StartSecured(s.Ctx, options)
@@ -48,7 +48,7 @@ func guard(s *scenario.S, options cluster.SecuredOptions) guarded {
 	return guarded{s, secured, string(ca)}
 }
 
-// install has the chart use this Consul, with more values, until the scenario's end.
+// install makes the chart use this Consul, with more values, until the scenario's end.
 func (g guarded) install(values ...string) {
 	g.Helper()
 	g.Afterwards(3*time.Minute, func(ctx context.Context) {
@@ -57,7 +57,7 @@ func (g guarded) install(values ...string) {
 			log, _ := g.Kubectl(ctx, "-n", g.Namespace, "logs", "-l", "app=sample", "-c", contract.ContainerName, "--prefix", "--tail=40")
 			g.Logf("%s\n%s", out, log)
 		}
-		// The pods first, while their webhook is as it was when they came.
+		// Delete the pods first, while the webhook still has the settings with which they were injected.
 		if _, err := g.Kubectl(ctx, "-n", g.Namespace, "delete", "deployments,pods", "--all", "--timeout=90s"); err != nil {
 			g.Errorf("remove workloads: %v", err)
 		}
@@ -68,17 +68,17 @@ func (g guarded) install(values ...string) {
 	g.Must(g.Install(g.Ctx, append([]string{"consul.port=" + strconv.Itoa(cluster.SecuredPort), "consul.scheme=https"}, values...)...))
 }
 
-// inline is the value with which pods carry the authority themselves.
+// inline returns the chart value with which pods contain the CA certificate themselves.
 func (g guarded) inline() string { return "consul.tls.ca=" + g.ca }
 
-// run runs a script of the documentation with this Consul, with words replaced.
+// run runs a script of the documentation against this Consul, with words replaced.
 func (g guarded) run(script string, replace ...string) {
 	g.Helper()
 	runDocs(g.S, g.TempDir(), script, g.secured.Environment(), replace...)
 }
 
-// runDocs runs a script of docs/consul in a folder: for the scenario's namespace and service where it and the policy
-// say shop and web, with other words replaced, and with kubectl and consul at hand.
+// runDocs runs a script of docs/consul in a folder, with kubectl and consul in PATH. It replaces shop and web in the script and
+// the policy by the scenario's namespace and service, and other words as given.
 func runDocs(s *scenario.S, folder, script string, env []string, replace ...string) {
 	s.Helper()
 	read := func(name string) string {
@@ -99,7 +99,7 @@ func runDocs(s *scenario.S, folder, script string, env []string, replace ...stri
 	}
 }
 
-// forget removes what the documentation's scripts made for the whole cluster.
+// forget removes the cluster-wide objects that the documentation's scripts have created.
 func (g guarded) forget() {
 	g.Afterwards(time.Minute, func(ctx context.Context) {
 		_, err := g.Kubectl(ctx, "delete", "--ignore-not-found", "--wait=false", "clusterrolebinding/service-account-issuer-discovery-for-all",
@@ -110,7 +110,7 @@ func (g guarded) forget() {
 	})
 }
 
-// logins are the tokens that logins have made and nobody has ended.
+// logins returns the tokens of logins that were not logged out.
 func (g guarded) logins() (tokens []*api.ACLTokenListEntry) {
 	g.Helper()
 	all, _, err := g.secured.Client.ACL().TokenList((&api.QueryOptions{}).WithContext(g.Ctx))
@@ -118,7 +118,7 @@ func (g guarded) logins() (tokens []*api.ACLTokenListEntry) {
 	return slices.DeleteFunc(all, func(token *api.ACLTokenListEntry) bool { return token.AuthMethod == "" })
 }
 
-// awaitLogins waits until there are so many of them.
+// awaitLogins waits until there are n such tokens.
 func (g guarded) awaitLogins(n int) {
 	g.Helper()
 	g.Eventually(fmt.Sprintf("%d tokens of logins", n), func(context.Context) (bool, error) {
@@ -127,7 +127,7 @@ func (g guarded) awaitLogins(n int) {
 	})
 }
 
-// account makes a service account, and a template of pods that run under it and register its name.
+// account creates a service account, and returns a template of pods that run under it and register its name.
 func (g guarded) account(name string, annotations ...string) corev1.PodTemplateSpec {
 	g.Helper()
 	_, err := g.Kube.CoreV1().ServiceAccounts(g.Namespace).Create(g.Ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
@@ -137,7 +137,7 @@ func (g guarded) account(name string, annotations ...string) corev1.PodTemplateS
 	return template
 }
 
-// awaitGate waits until a pod's closed gate has this reason, and says all of this.
+// awaitGate waits until a pod's gate is closed with this reason and a message that contains these texts.
 func (g guarded) awaitGate(pod string, reason contract.Reason, says ...string) {
 	g.Helper()
 	g.Eventually("the gate of "+pod, func(context.Context) (bool, error) {
@@ -151,7 +151,7 @@ func (g guarded) awaitGate(pod string, reason contract.Reason, says ...string) {
 func TestFaultACLLogin(t *testing.T) {
 	g := guard(scenario.New(t), cluster.SecuredOptions{})
 	g.forget()
-	g.Given("a Consul with TLS and ACLs, an auth method of type jwt, and agentlets that log in with a token for it", func() {
+	g.Given("a Consul with TLS and ACLs, a JWT auth method, and agentlets that log in with a token for it", func() {
 		g.run("method-jwt.sh")
 		g.run("rule-jwt.sh")
 		g.install(g.inline(), "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul", "log.level=debug")
@@ -172,7 +172,8 @@ func TestFaultACLLoginByKubernetes(t *testing.T) {
 	g.loginLives("login by an auth method of type kubernetes, over TLS")
 }
 
-// loginLives is what a login gives: the service of the account, that one alone, and nothing once the pods have gone.
+// loginLives checks the rights of a login: it may register the service account's own service, nothing else, and its token is gone
+// after the pod.
 func (g guarded) loginLives(fault string) {
 	const web = "acl-web"
 	var pod *corev1.Pod
@@ -190,14 +191,14 @@ func (g guarded) loginLives(fault string) {
 			g.Errorf("tokens of logins: %+v", tokens)
 		}
 	})
-	g.When("another one asks for a name that is not its account's", func() {
+	g.When("another pod requests a name that is not its service account's", func() {
 		_, err := g.CreatePod("thief", g.account("acl-thief", "service-names", "acl-pay"))
 		g.Must(err)
 	})
-	g.Then("its gate says that the name is denied, and what to do", func() {
+	g.Then("its gate says that the name is denied, and how to fix it", func() {
 		g.awaitGate("thief", contract.RegistrationRejected, `service:write`, `"acl-pay"`, "binding rule")
 	})
-	g.Then("no token is in sight", func() {
+	g.Then("no output contains a token", func() {
 		tokens := g.logins()
 		if len(tokens) == 0 || len(tokens[0].SecretID) < 8 {
 			g.Fatalf("no tokens to look for: %+v", tokens)
@@ -213,14 +214,14 @@ func (g guarded) loginLives(fault string) {
 			}
 		}
 	})
-	g.When("both are deleted", func() { g.Delete("web"); g.Delete("thief"); g.AwaitGone(pod) })
-	g.Then("neither an instance nor a token is left", func() {
+	g.When("both pods are deleted", func() { g.Delete("web"); g.Delete("thief"); g.AwaitGone(pod) })
+	g.Then("no instance and no token is left", func() {
 		g.AwaitCatalog(web, 0)
 		g.awaitLogins(0)
 	})
 }
 
-// TestFaultACLRenewal has tokens live for the minute that Consul gives them at least, so that each pod logs in anew a few times.
+// TestFaultACLRenewal makes tokens expire after a minute, Consul's minimum, so that each pod logs in again several times.
 func TestFaultACLRenewal(t *testing.T) {
 	g := guard(scenario.New(t, scenario.Long()), cluster.SecuredOptions{})
 	g.forget()
@@ -249,8 +250,8 @@ func TestFaultACLRenewal(t *testing.T) {
 	})
 	before := uids(f.timeline.Lives())
 	began := time.Now()
-	g.When("they are restarted under load", func() { f.restart(restartRate) })
-	g.Then("no request failed, each pod came and went in order, and each has one token", func() {
+	g.When("the pods are restarted under load", func() { f.restart(restartRate) })
+	g.Then("no request failed, each pod started and ended in the right order, and each has one token", func() {
 		f.judge(livesAfter(f.timeline, before))
 		if gone := gaps(); len(gone) > 0 {
 			g.Errorf("nothing passed for %v", gone)
@@ -258,7 +259,7 @@ func TestFaultACLRenewal(t *testing.T) {
 		requests, failed := f.client.Counts()
 		told(g.S, "rolling restart with ACLs, TLS and tokens of a minute", fmt.Sprintf("%d of %d requests failed; every token was renewed", failed, requests), time.Since(began))
 	})
-	g.When("they go", func() { g.Scale(0) })
+	g.When("the pods are deleted", func() { g.Scale(0) })
 	g.Then("no token is left", func() { g.AwaitCatalog(g.Service(), 0); g.awaitLogins(0) })
 }
 
@@ -272,13 +273,13 @@ func TestFaultACLStaticTokenAndClientCertificate(t *testing.T) {
 		g.Must(err)
 	})
 	g.Then("the gate says that the agent isn't trusted", func() { g.awaitGate("web", contract.ConsulUnreachable, "--consul-ca-file") })
-	g.When("the Secret with authority and client certificate comes", func() {
+	g.When("the Secret with CA and client certificate is created", func() {
 		_, err := g.Kubectl(g.Ctx, "-n", g.Namespace, "create", "secret", "generic", "consul-tls",
 			"--from-file=ca.crt="+pem("ca.crt"), "--from-file=tls.crt="+pem("client.crt"), "--from-file=tls.key="+pem("client.key"))
 		g.Must(err)
 	})
 	g.Then("the gate says that a token is missing", func() { g.awaitGate("web", contract.LoginFailed, "--consul-token-file") })
-	g.When("the token comes, made as the documentation says", func() { g.run("token.sh") })
+	g.When("the token is created as documented", func() { g.run("token.sh") })
 	g.Then("the gate opens without a restart", func() {
 		g.AwaitReady("web")
 		g.AwaitCatalog(g.Service(), 1)
@@ -314,15 +315,15 @@ func TestFaultACLStaticTokenAndClientCertificate(t *testing.T) {
 	})
 }
 
-// TestFaultACLAgentMayNotRemove is about a Consul agent without node:write: it removes its services for itself alone, and doesn't
-// say so.
+// TestFaultACLAgentMayNotRemove tests a Consul agent without node:write. It deregisters services only locally, and reports
+// success.
 func TestFaultACLAgentMayNotRemove(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	node := s.Cluster.Nodes[1]
 	g := guard(s, cluster.SecuredOptions{Powerless: []*cluster.Node{node}})
 	g.forget()
 	var pod *corev1.Pod
-	g.Given("a registered pod on a node whose Consul agent may not write its node", func() {
+	g.Given("a registered pod on a node whose Consul agent lacks node:write", func() {
 		g.run("method-jwt.sh")
 		g.run("rule-jwt.sh", "${value.account}", "${value.namespace}")
 		g.install(g.inline(), "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul")
@@ -330,7 +331,7 @@ func TestFaultACLAgentMayNotRemove(t *testing.T) {
 	})
 	var said string
 	began := time.Now()
-	g.When("it is deleted", func() {
+	g.When("the pod is deleted", func() {
 		g.Delete("pod")
 		g.Eventually("its gate to say why it stays in the catalog", func(context.Context) (bool, error) {
 			said = gateOf(g.S, "pod").Message
@@ -338,7 +339,7 @@ func TestFaultACLAgentMayNotRemove(t *testing.T) {
 		})
 		g.AwaitGone(pod)
 	})
-	g.Then("the catalog keeps it, and not as passing", func() {
+	g.Then("the catalog keeps the instance, but not as passing", func() {
 		if passing := g.Passing(g.Service()); len(passing) > 0 {
 			g.Errorf("clients are still sent to %s", passing[0].Service.Address)
 		}
@@ -363,7 +364,7 @@ func TestFaultACLAgentMayNotRemove(t *testing.T) {
 func TestFaultACLUntrustedAgent(t *testing.T) {
 	g := guard(scenario.New(t, scenario.Long()), cluster.SecuredOptions{})
 	began := time.Now()
-	g.Given("agentlets that trust another authority than the agents'", func() {
+	g.Given("agentlets that trust another CA than the agents'", func() {
 		other, err := os.ReadFile(filepath.Join(filepath.Dir(g.Cluster.Kubeconfig()), "..", "pki", "ca.crt"))
 		g.Must(err)
 		g.install("consul.tls.ca=" + string(other))
@@ -372,19 +373,19 @@ func TestFaultACLUntrustedAgent(t *testing.T) {
 		_, err := g.CreatePod("web", g.Sample(g.Annotations()))
 		g.Must(err)
 	})
-	g.Then("the gate says so, in words that don't change", func() {
+	g.Then("the gate says so, and its message doesn't change", func() {
 		g.awaitGate("web", contract.ConsulUnreachable, "authority", "--consul-ca-file")
 		g.Pause(10 * time.Second)
 		metrics, err := g.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", g.Namespace, "pods", "web:19500", "proxy", "metrics").DoRaw(g.Ctx)
 		g.Must(err)
 		writes, err := scenario.Sum(metrics, "agentlet_requests_total", func(labels map[string]string) bool { return labels["operation"] == "patch_status" })
 		g.Must(err)
-		if writes < 1 || writes > 2 { // it may have said before that a container isn't ready
+		if writes < 1 || writes > 2 { // an earlier write may say that a container is not ready
 			g.Errorf("the gate was written %g times", writes)
 		}
 		told(g.S, "the Consul agent's certificate is of another authority", "gate False, ConsulUnreachable, with what to do; one write", time.Since(began))
 	})
-	g.When("the server name is one that the agents' certificates don't have", func() {
+	g.When("the server name is not in the agents' certificates", func() {
 		g.Must(g.Install(g.Ctx, "consul.port="+strconv.Itoa(cluster.SecuredPort), "consul.scheme=https", g.inline(), "consul.tls.serverName=consul.example"))
 		_, err := g.CreatePod("named", g.Sample(g.Annotations()))
 		g.Must(err)
@@ -392,12 +393,12 @@ func TestFaultACLUntrustedAgent(t *testing.T) {
 	g.Then("the gate says which names they have", func() {
 		g.awaitGate("named", contract.ConsulUnreachable, "client.dc1.consul", "--consul-tls-server-name")
 	})
-	g.When("all is trusted, and no token is sent", func() {
+	g.When("the certificates are trusted, and no token is sent", func() {
 		g.Must(g.Install(g.Ctx, "consul.port="+strconv.Itoa(cluster.SecuredPort), "consul.scheme=https", g.inline()))
 		_, err := g.CreatePod("anonymous", g.Sample(g.Annotations()))
 		g.Must(err)
 	})
-	g.Then("the gate says that", func() {
+	g.Then("the gate says that a token is missing", func() {
 		g.awaitGate("anonymous", contract.RegistrationRejected, "anonymous token", "--consul-token-file")
 	})
 }

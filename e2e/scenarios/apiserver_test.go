@@ -24,7 +24,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// sink keeps what a watch of the own pod has seen.
+// sink records what a watch of the agentlet's own pod reports.
 type sink struct {
 	mu   sync.Mutex
 	pod  *corev1.Pod
@@ -40,7 +40,7 @@ func (s *sink) last() (*corev1.Pod, bool) {
 	return s.pod, s.gone
 }
 
-// held keeps a pod from being scheduled, so that nobody but the scenario writes its status.
+// held prevents a pod from being scheduled, so that only the scenario writes its status.
 func held(s *scenario.S) corev1.PodTemplateSpec {
 	template := s.Sample(nil)
 	template.Spec.SchedulerName = "nobody"
@@ -63,13 +63,13 @@ func TestBasicAPIServerAdapter(t *testing.T) {
 	condition := func(status corev1.ConditionStatus) []corev1.PodCondition {
 		return []corev1.PodCondition{{Type: contract.Condition, Status: status, Reason: "Tried", LastTransitionTime: metav1.Now()}}
 	}
-	s.Given("a pod that is watched by its UID", func() {
+	s.Given("a watch of a pod by its UID", func() {
 		pod, err = s.CreatePod("own", held(s))
 		s.Must(err)
 		own = follow(pod.UID, watched)
 		s.Eventually("the first sight", func(context.Context) (bool, error) { seen, _ := watched.last(); return seen != nil, nil })
 	})
-	s.Then("the one condition is written, and seen", func() {
+	s.Then("the agentlet's condition is written, and the watch reports it", func() {
 		for _, status := range []corev1.ConditionStatus{corev1.ConditionFalse, corev1.ConditionTrue} {
 			_, err := own.SetConditions(s.Ctx, condition(status))
 			s.Must(err)
@@ -89,7 +89,7 @@ func TestBasicAPIServerAdapter(t *testing.T) {
 		}
 		s.Eventually("the news", func(context.Context) (bool, error) { seen, gone := stranger.last(); return gone && seen == nil, nil })
 	})
-	s.Then("a deletion is told", func() {
+	s.Then("the watch reports the deletion", func() {
 		none := int64(0)
 		s.Must(s.Kube.CoreV1().Pods(s.Namespace).Delete(s.Ctx, "own", metav1.DeleteOptions{GracePeriodSeconds: &none}))
 		s.Eventually("the news", func(context.Context) (bool, error) { _, gone := watched.last(); return gone, nil })
@@ -106,11 +106,11 @@ func TestBasicGoldenPodsAreAccepted(t *testing.T) {
 	if len(files) == 0 {
 		s.Fatal("no golden pods")
 	}
-	_, err = s.Kubectl(s.Ctx, "-n", s.Namespace, "create", "serviceaccount", "web") // one golden pod's
+	_, err = s.Kubectl(s.Ctx, "-n", s.Namespace, "create", "serviceaccount", "web") // for one of the golden pods
 	s.Must(err)
 	for _, file := range files {
 		name := filepath.Base(filepath.Dir(file))
-		s.Then("the API server takes the patched pod "+name, func() {
+		s.Then("the API server accepts the patched pod "+name, func() {
 			original, err := os.ReadFile(filepath.Join(filepath.Dir(file), "pod.yaml"))
 			s.Must(err)
 			if out, err := dryRun(s, original); err != nil {
@@ -130,7 +130,7 @@ func TestBasicOnlyTheOwnGate(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var own, other *corev1.Pod
 	var bound, unbound kubernetes.Interface
-	s.Given("two pods, a token that is bound to one of them, and one that is bound to none", func() {
+	s.Given("two pods, a token that is bound to one of them, and an unbound token", func() {
 		var err error
 		injected := held(s)
 		injected.Annotations = s.Annotations()
@@ -147,7 +147,7 @@ func TestBasicOnlyTheOwnGate(t *testing.T) {
 		return err
 	}
 	gate := `{"status":{"conditions":[{"type":"` + contract.Condition + `","status":"True"}]}}`
-	s.Then("the own gate passes", func() {
+	s.Then("the pod's own gate is accepted", func() {
 		s.Eventually("the grant to be in force", func(context.Context) (bool, error) {
 			err := patch(bound, own, gate)
 			return err == nil, err
@@ -186,7 +186,7 @@ func TestBasicOnlyTheOwnGate(t *testing.T) {
 	})
 }
 
-// dryRun asks the API server whether it would create the pod in the scenario's namespace.
+// dryRun asks the API server, in a dry run, whether it would create the pod in the scenario's namespace.
 func dryRun(s *scenario.S, manifest []byte) (string, error) {
 	var pod map[string]any
 	s.Must(yaml.Unmarshal(manifest, &pod))
@@ -198,13 +198,13 @@ func dryRun(s *scenario.S, manifest []byte) (string, error) {
 	return s.Kubectl(s.Ctx, "create", "--dry-run=server", "--validate=ignore", "-f", file)
 }
 
-// as is a client with a token of the namespace's default service account, bound to an object or to none.
+// as returns a client with a token of the namespace's default service account, bound to an object, or unbound.
 func as(s *scenario.S, object *authenticationv1.BoundObjectReference) kubernetes.Interface {
 	s.Helper()
 	return withToken(s, tokenOf(s, s.Namespace, "default", object))
 }
 
-// tokenOf is a new token of a service account, bound to an object or to none.
+// tokenOf returns a new token of a service account, bound to an object, or unbound.
 func tokenOf(s *scenario.S, namespace, account string, object *authenticationv1.BoundObjectReference) string {
 	s.Helper()
 	token, err := s.Kube.CoreV1().ServiceAccounts(namespace).CreateToken(s.Ctx, account,
@@ -213,7 +213,7 @@ func tokenOf(s *scenario.S, namespace, account string, object *authenticationv1.
 	return token.Status.Token
 }
 
-// withToken is a client that has nothing but this token.
+// withToken returns a client with this token as its only credential.
 func withToken(s *scenario.S, token string) kubernetes.Interface {
 	s.Helper()
 	config, err := s.Cluster.RESTConfig()

@@ -12,10 +12,10 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// admissionRepeats of each Go benchmark.
+// admissionRepeats is the -count of each Go benchmark.
 const admissionRepeats = "5"
 
-// admissionFigure is a unit of a Go benchmark of package webhook, and the figure that it becomes.
+// admissionFigure maps a unit of a Go benchmark of package webhook to a figure.
 type admissionFigure struct {
 	benchmark, unit string
 	name            string

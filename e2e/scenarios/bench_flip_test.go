@@ -20,7 +20,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// Two pods get that many requests a second for so long; in the middle one of them begins to answer 500.
+// The client's request rate, and its duration. In the middle, one of the two pods begins to answer 500.
 const (
 	flipRate    = 1000
 	flipTime    = 20 * time.Second
@@ -40,7 +40,7 @@ func TestBenchFlip(t *testing.T) {
 		})
 	}
 	if last == nil || len(failed["probe"]) == 0 || len(failed[viaClusterIP]) == 0 {
-		return // not run, or failed
+		return // the scenario was skipped, or it failed
 	}
 	ratio, err := observe.Ratio(failed["probe"], failed[viaClusterIP], 0.5)
 	if err != nil {
@@ -51,10 +51,10 @@ func TestBenchFlip(t *testing.T) {
 	}
 }
 
-// viaClusterIP is the variant whose requests go through a ClusterIP Service. Those of the others go through Consul.
+// viaClusterIP is the variant whose requests go through a ClusterIP Service. All others go through Consul.
 const viaClusterIP = "clusterip"
 
-// flipVariants are annotations by the figure's name. The default is what a pod gets that says nothing.
+// flipVariants are annotations by the figure's name. The variant "default" has none.
 var flipVariants = map[string][]string{
 	viaClusterIP: {"readiness", "kubelet"},
 	"default":    nil,
@@ -62,7 +62,7 @@ var flipVariants = map[string][]string{
 	"probe":      {"readiness", "probe"},
 }
 
-// flips is how many requests failed, each time.
+// flips returns the number of failed requests of each repetition.
 func flips(s *scenario.S, variant string) (failed []float64) {
 	virtual := variant == viaClusterIP
 	address := ""
@@ -92,7 +92,7 @@ func flips(s *scenario.S, variant string) (failed []float64) {
 	return failed
 }
 
-// flip is how many requests failed when the pod broke under load.
+// flip returns how many requests failed when the pod broke under load.
 func flip(s *scenario.S, client *load.Client, pod *corev1.Pod, follow bool) float64 {
 	s.Helper()
 	following, stop := context.WithCancel(s.Ctx)
@@ -112,8 +112,8 @@ func flip(s *scenario.S, client *load.Client, pod *corev1.Pod, follow bool) floa
 	return float64(failed)
 }
 
-// virtualIP makes a ClusterIP Service of the pods, once, and a route to it through a node's kube-proxy, as a load balancer
-// outside the cluster has one.
+// virtualIP creates a ClusterIP Service of the pods, once, and a route to it through a node's kube-proxy, like that of a load
+// balancer outside the cluster.
 func virtualIP(s *scenario.S) string {
 	s.Helper()
 	services := s.Kube.CoreV1().Services(s.Namespace)
@@ -147,7 +147,7 @@ func virtualIP(s *scenario.S) string {
 	return service.Spec.ClusterIP
 }
 
-// awaitEndpoints waits until both pods, and only they, answer at the virtual IP.
+// awaitEndpoints waits until exactly the two pods answer at the virtual IP.
 func awaitEndpoints(s *scenario.S) {
 	s.Helper()
 	pods := s.Pods(s.Ctx)

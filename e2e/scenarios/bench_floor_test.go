@@ -11,21 +11,21 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// So many pods are measured, one at a time, each after a measurement of the floor. The application is ready so long after its
-// start that its agentlet has registered before, wherever in the pod it starts.
+// Number of measured pods; a measurement of the floor precedes each. The application becomes ready so late that its agentlet has
+// registered before, wherever it is placed in the pod.
 const (
 	floorSamples = 100
 	floorAfter   = time.Second
 )
 
-// floors are what bare clients have taken, in milliseconds, one after the other.
+// floors are the times of bare clients in milliseconds, in order of measurement.
 type floors struct {
 	register, update, deregister, patch []float64
 }
 
-// TestBenchFloor measures an agentlet's times against what nobody can save: bare clients' calls of the same node's Consul agent
-// and of the same API server, between the pods. The pods have readiness: kubelet. Where the agentlet probes the application
-// itself, its times begin at a moment that is not seen from outside.
+// TestBenchFloor compares an agentlet's times with their lower bound: calls of bare clients to the same Consul agent and the same
+// API server, between the pods. The pods have readiness: kubelet, because the start of the agentlet's own probes can't be
+// observed from outside.
 func TestBenchFloor(t *testing.T) {
 	s := scenario.New(t, scenario.Bench())
 	var pods *singles
@@ -34,19 +34,19 @@ func TestBenchFloor(t *testing.T) {
 	s.Given("a namespace with a pod, and bare clients of the node's Consul agent and of the API server", func() {
 		pods = newSingles(s)
 		measure = newFloor(s, pods, &floor)
-		measure() // fills caches
+		measure() // a warm-up that fills caches
 		floor = floors{}
 	})
 	var lives []observe.Life
 	s.When("pods start and end, one at a time, each after a measurement of the floor", func() {
 		for range floorSamples {
-			s.Pause(time.Second) // the node has cleaned up after the last pod
+			s.Pause(time.Second) // let the node clean up after the last pod
 			measure()
 			life, _ := pods.start(pinned(s, pods.node, "readiness", "kubelet", "drain-delay", "0s"), floorAfter, time.Second)
 			lives = append(lives, pods.end(life, observe.InCatalog, observe.GateOpen, observe.OutOfCatalog))
 		}
 	})
-	s.Then("their times are known, and how often the floor goes into them", func() {
+	s.Then("their times are known, also as multiples of the floor", func() {
 		gate, err := observe.Sums(floor.update, floor.patch)
 		s.Must(err)
 		for name, under := range map[string][]float64{
@@ -74,8 +74,8 @@ func TestBenchFloor(t *testing.T) {
 	})
 }
 
-// newFloor returns a function that adds one measurement of each call to the floor. It patches the status of a pod without an
-// agentlet, which would write the gate too, with a token that is bound to the pod as an agentlet's is.
+// newFloor returns a function that measures each call once. To measure the gate's patch, it patches the status of a pod without
+// an agentlet, because an agentlet would write the gate too. Its token is bound to the pod, as an agentlet's is.
 func newFloor(s *scenario.S, pods *singles, floor *floors) (measure func()) {
 	s.Helper()
 	const name = "floor"
@@ -98,7 +98,7 @@ func newFloor(s *scenario.S, pods *singles, floor *floors) (measure func()) {
 	})
 	agent := consulOf(s, pod)
 	bare := observe.NewBare(s.Ctx, agent, s.Consul, s.Service()+"-"+name)
-	s.Cleanup(func() { _ = agent.Agent().ServiceDeregister(s.Service() + "-" + name) }) // it is there only after a failure
+	s.Cleanup(func() { _ = agent.Agent().ServiceDeregister(s.Service() + "-" + name) }) // needed only after a failure
 	return func() {
 		ctx, cancel := context.WithTimeout(s.Ctx, time.Minute)
 		defer cancel()

@@ -27,7 +27,7 @@ func TestBenchIdle(t *testing.T) {
 	node := s.Cluster.Nodes[0]
 	var processes []scenario.Process
 	s.Given("twenty pods on one node", func() { processes = idle(s, node) })
-	// everything in the catalog and every check's state, of anybody; Consul's own coordinates aside.
+	// Read the index of all of Consul's services and checks, whoever writes them; exclude network coordinates.
 	index := func() uint64 {
 		_, meta, err := s.Consul.Health().State(api.HealthAny, (&api.QueryOptions{}).WithContext(s.Ctx))
 		s.Must(err)
@@ -43,7 +43,7 @@ func TestBenchIdle(t *testing.T) {
 		after, memoryAfter, indexAfter = lookQuietly(s, node, processes), anonymousMiB(s, processes), index()
 	})
 	cost := after.since(before)
-	s.Then("nobody has written anything, and it cost next to nothing", func() {
+	s.Then("nothing was written, and the cost is minimal", func() {
 		if indexAfter != indexBefore || cost.catalogWrites > 0 {
 			s.Errorf("Consul was written: its checks' index went from %d to %d", indexBefore, indexAfter)
 		}
@@ -53,7 +53,7 @@ func TestBenchIdle(t *testing.T) {
 		if most := targetOf(s, "quiet_agent_rpm"); cost.agentRPM > most {
 			s.Errorf("%.1f requests per pod and minute to the agent, want %g at the most", cost.agentRPM, most)
 		}
-		if most := 4 * targetOf(s, "agentlet_millicores"); cost.millicores > most { // this machine may be busy
+		if most := 4 * targetOf(s, "agentlet_millicores"); cost.millicores > most { // allow for a busy machine
 			s.Errorf("%.2f millicores for each agentlet, want %g at the most", cost.millicores, most)
 		}
 		if growth := memoryAfter - memoryBefore; growth > 1 {
@@ -62,7 +62,7 @@ func TestBenchIdle(t *testing.T) {
 		told(s, "nothing happens, twenty pods", fmt.Sprintf("no write to Consul or Kubernetes; %.1f requests to the agent per pod and minute; %.2f millicores each; memory %.2f MiB, then %.2f",
 			cost.agentRPM, cost.millicores, memoryBefore, memoryAfter), cost.window)
 	})
-	s.Then("what they cost is known", func() {
+	s.Then("their memory and start time are known", func() {
 		cost.record(s)
 		var cgroup, starts []float64
 		for _, process := range processes {
@@ -71,7 +71,7 @@ func TestBenchIdle(t *testing.T) {
 			cgroup = append(cgroup, float64(bytes)/(1<<20))
 		}
 		s.Logf("cgroups in MiB: %.1f", cgroup)
-		// The first on the node pays for the page cache; it is the largest.
+		// Sort, because the first agentlet on a node is charged for the page cache, and so is the largest.
 		slices.Sort(cgroup)
 		rest := cgroup[:len(cgroup)-1]
 		record(s, "agentlet_anon_mib", memoryAfter, len(processes))
@@ -86,7 +86,7 @@ func TestBenchIdle(t *testing.T) {
 	})
 }
 
-// idleTime is how long the pods are left alone; AGENTLET_QUIET shortens or lengthens it.
+// idleTime is how long the pods are left alone. AGENTLET_QUIET overrides it.
 func idleTime(s *scenario.S) time.Duration {
 	s.Helper()
 	text := os.Getenv("AGENTLET_QUIET")
@@ -98,9 +98,8 @@ func idleTime(s *scenario.S) time.Duration {
 	return d
 }
 
-// startTime is the time in milliseconds from the first line that a new agentlet's process writes, after the old one was killed,
-// until it knows its own pod again. The kernel's time of a container's process begins before the program, with the container
-// runtime's work.
+// startTime kills an agentlet and returns the time in milliseconds from the first log line of its successor until that has read
+// its own pod. The kernel's start time of the process can't be used: it includes work of the container runtime.
 func startTime(s *scenario.S, pod *corev1.Pod) float64 {
 	s.Helper()
 	s.Must(scenario.Kill("agentlet run", string(pod.UID)))
@@ -127,7 +126,7 @@ func startTime(s *scenario.S, pod *corev1.Pod) float64 {
 	return float64(answered.Sub(first.Time)) / float64(time.Millisecond)
 }
 
-// initTime is what the program takes in milliseconds before it does anything, and to end.
+// initTime returns the time in milliseconds that the program takes to initialize and exit.
 func initTime(s *scenario.S) float64 {
 	s.Helper()
 	var took []float64

@@ -16,22 +16,22 @@ import (
 	"github.com/agentlet/agentlet/internal/bench"
 )
 
-// record keeps a figure of make bench with the number of samples behind it.
+// record writes a figure of `make bench` with its number of samples.
 func record(s *scenario.S, name string, value float64, samples int) {
 	s.Helper()
 	s.Logf("%-26s %10.2f  (%d)", name, value, samples)
 	s.Must(figures.Merge(s.BenchFile(), map[string]float64{name: value, name + "_n": float64(samples)}))
 }
 
-// recordSpans keeps the median and the 99th percentile of times in milliseconds.
+// recordSpans writes the median and the 99th percentile of times in milliseconds.
 func recordSpans(s *scenario.S, name string, spans []float64) {
 	s.Helper()
 	record(s, name+"_p50", observe.Quantile(spans, 0.5), len(spans))
 	record(s, name+"_p99", observe.Quantile(spans, 0.99), len(spans))
 }
 
-// The life of pods is measured in rolling restarts, first in that many without load, then in that many with so many requests
-// a second: on a machine that runs everything, the load's own work is in the times.
+// Number of rolling restarts without and with load, and the load's requests per second. The loaded times are kept apart, because
+// the load generator runs on the same machine.
 const (
 	lifeRestarts   = 10
 	loadedRestarts = 30
@@ -79,7 +79,7 @@ func TestBenchLife(t *testing.T) {
 			s.Logf("restart %d of %d: %d requests, %d failed", restart+1, loadedRestarts, requests, failed)
 		}
 	})
-	s.Then("no request failed, and each pod came and went in order", func() {
+	s.Then("no request failed, and each pod started and ended in the right order", func() {
 		lives := livesAfter(f.timeline, unloaded)
 		recordSpans(s, "loaded_gate_ms", observe.Spans(lives, observe.ContainersReady, observe.GateOpen))
 		recordSpans(s, "loaded_gone_ms", observe.Spans(lives, observe.Deleted, observe.OutOfCatalog))
@@ -92,7 +92,7 @@ func TestBenchLife(t *testing.T) {
 	})
 }
 
-// unreadyTimes is how often a pod is turned unready and ready again.
+// unreadyTimes is how often a pod becomes unready and ready again.
 const unreadyTimes = 30
 
 func TestBenchUnready(t *testing.T) {
@@ -104,7 +104,7 @@ func TestBenchUnready(t *testing.T) {
 		kubelet, catalog = readinessTurns(s, pod.Name), catalogTurns(s)
 	})
 	var spans []float64
-	s.When("it turns unready again and again", func() {
+	s.When("it becomes unready again and again", func() {
 		for range unreadyTimes {
 			s.Must(put(s, pod, "/unready"))
 			seen, critical := await(s, kubelet, false), await(s, catalog, false)
@@ -114,18 +114,18 @@ func TestBenchUnready(t *testing.T) {
 			await(s, catalog, true)
 		}
 	})
-	s.Then("the time until the catalog has it is known", func() {
+	s.Then("the time until the catalog shows it is known", func() {
 		record(s, "unready_ms_p50", observe.Quantile(spans, 0.5), len(spans))
 	})
 }
 
-// turn is a change of readiness that was seen.
+// turn is an observed change of readiness.
 type turn struct {
 	ready bool
 	at    time.Time
 }
 
-// await returns when the next turn in that direction was seen.
+// await waits for the next turn in that direction, and returns its time.
 func await(s *scenario.S, turns <-chan turn, ready bool) time.Time {
 	s.Helper()
 	timeout := time.After(time.Minute)
@@ -141,7 +141,7 @@ func await(s *scenario.S, turns <-chan turn, ready bool) time.Time {
 	}
 }
 
-// turnsOf sends each change of what look says until the scenario ends.
+// turnsOf sends each change that look reports until the scenario ends.
 func turnsOf(s *scenario.S, look func(ctx context.Context, changed func(ready bool)) error) <-chan turn {
 	turns := make(chan turn, 64)
 	go func() {

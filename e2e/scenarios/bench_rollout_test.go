@@ -10,16 +10,16 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// The application of all rollouts is ready so long after its start.
+// rolloutStart is how long the application takes to become ready, in all rollouts.
 const rolloutStart = "2s"
 
-// rollout is how many replicas are rolled out, and how often for each variant: annotations by the figure's name.
+// rollout defines the number of replicas, the number of repetitions, and the variants: annotations by the figure's name.
 type rollout struct {
 	replicas, repeats int
 	variants          map[string][]string
 }
 
-// Many replicas at once are bound by the machine's processors as well.
+// With many replicas at once, the machine's processors limit the rollout as well.
 var (
 	manyReplicas = rollout{20, 3, map[string][]string{
 		"plain":      notInjected,
@@ -34,12 +34,12 @@ func TestBenchRollout(t *testing.T) { manyReplicas.run(t, "rollout_s_plain") }
 
 func TestBenchRolloutOfThree(t *testing.T) { fewReplicas.run(t, "rollout_s_plain_3") }
 
-// run records the time of the variant "plain" under that name, and the others' ratios to it.
+// run records the time of the variant "plain" under that name, and the ratio of each other variant to it.
 func (r rollout) run(t *testing.T, plain string) {
 	s := scenario.New(t, scenario.Bench())
 	took := map[string][]float64{}
 	s.When("each variant is rolled out again and again", func() {
-		// Interleaved, so that what else the machine does hits all alike.
+		// Interleave the variants, so that other work of the machine affects all alike.
 		for range r.repeats {
 			for _, name := range slices.Sorted(maps.Keys(r.variants)) {
 				seconds := rolloutOf(s, r.replicas, r.variants[name])
@@ -60,7 +60,7 @@ func (r rollout) run(t *testing.T, plain string) {
 	})
 }
 
-// rolloutOf creates a Deployment of the variant, and is the time in seconds that its restart takes.
+// rolloutOf creates a Deployment of the variant, and returns the time in seconds of its restart.
 func rolloutOf(s *scenario.S, replicas int, annotations []string) float64 {
 	s.Helper()
 	template := s.Sample(s.Annotations(annotations...))

@@ -16,10 +16,10 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// notInjected are annotations of a pod that the webhook leaves alone.
+// notInjected are annotations of a pod that opts out.
 var notInjected = []string{contract.InjectLabel[len(contract.Prefix):], contract.InjectDisabled}
 
-// singles are pods that come and go one at a time, on one node, each watched.
+// singles creates and deletes pods one at a time, on one node, and watches each.
 type singles struct {
 	*scenario.S
 	timeline *observe.Timeline
@@ -27,8 +27,8 @@ type singles struct {
 	created  int
 }
 
-// newSingles also keeps an injected pod on another node: so the webhook's grant for the namespace is in force before each single
-// pod, as it is where pods are replaced.
+// newSingles also creates an injected pod on another node, and keeps it. So the webhook's grant for the namespace is in force
+// before each single pod, as it is when pods are replaced.
 func newSingles(s *scenario.S) *singles {
 	s.Helper()
 	p := &singles{S: s, timeline: observe.NewTimeline(nil), node: s.Cluster.Nodes[0]}
@@ -41,8 +41,8 @@ func newSingles(s *scenario.S) *singles {
 	return p
 }
 
-// start creates a pod of the template, whose application is ready so long after its start and is probed so often. It returns
-// how long it took from the request until the pod was Ready: admission counts.
+// start creates a pod of the template, with the application's start-up time and its probe period. It returns the time from the
+// request until the pod was Ready, admission included.
 func (p *singles) start(template corev1.PodTemplateSpec, readyAfter, probePeriod time.Duration) (life observe.Life, took time.Duration) {
 	p.Helper()
 	scenario.SetEnv(&template, "READY_AFTER", readyAfter.String())
@@ -55,7 +55,7 @@ func (p *singles) start(template corev1.PodTemplateSpec, readyAfter, probePeriod
 	return life, life.At[observe.Ready].Sub(began)
 }
 
-// end deletes the pod, and returns its whole life when it is gone.
+// end deletes the pod, waits until it is gone, and returns its life.
 func (p *singles) end(life observe.Life, stations ...observe.Station) observe.Life {
 	p.Helper()
 	p.Delete(life.Pod)
@@ -74,7 +74,7 @@ func (p *singles) await(uid string, stations ...observe.Station) observe.Life {
 // startRepeats is how often single pods of each variant are started.
 const startRepeats = 11
 
-// startVariants are annotations by the figure's name. The default is what a pod gets that says nothing.
+// startVariants are annotations by the figure's name. The variant "default" has none.
 var startVariants = map[string][]string{
 	"plain":      notInjected,
 	"default":    nil,
@@ -103,17 +103,17 @@ func TestBenchStart(t *testing.T) {
 			s.Given("a namespace with a pod", func() { pods = newSingles(s) })
 			s.When("pods of each variant start and end, one at a time, again and again", func() {
 				for round := range startRepeats + 1 {
-					// Interleaved, so that what else the machine does hits all alike.
+					// Interleave the variants, so that other work of the machine affects all alike.
 					for _, name := range slices.Sorted(maps.Keys(startVariants)) {
-						// The kubelet looks once a second, and a pod's end is seen just after it looked: the starts are spread over
-						// that second, each variant's in the same way.
+						// Spread the starts over a second, in the same way for each variant: the kubelet syncs once a second, and
+						// each pod's end is observed just after a sync.
 						s.Pause(time.Duration(round) * time.Second / (startRepeats + 1))
 						template := pinned(s, pods.node, startVariants[name]...)
 						template.Annotations[contract.DrainDelay] = "0s" // for the time between two pods alone
 						life, ready := pods.start(template, c.after, c.period)
 						pods.end(life)
 						s.Logf("%d %-10s %.2f s", round, name, ready.Seconds())
-						if round > 0 { // the first of each fills caches
+						if round > 0 { // the first pod of each variant fills caches
 							took[name] = append(took[name], ready.Seconds())
 						}
 					}

@@ -16,7 +16,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// certManager runs cert-manager's controllers for a scenario, with the kinds that they need.
+// certManager runs cert-manager's controllers for a scenario, with their CRDs.
 func certManager(s *scenario.S) {
 	s.Helper()
 	tools, err := toolchain.Ensure(s.Ctx, os.Stderr, toolchain.CertManager)
@@ -44,13 +44,13 @@ func certManager(s *scenario.S) {
 	s.Must(program.Start())
 	s.Cleanup(func() {
 		s.Must(program.Process.Signal(os.Interrupt))
-		_ = program.Wait() // it was ended
+		_ = program.Wait() // always an error: it was signalled
 		log.Close()
 	})
 }
 
-// awaitIssued waits until two replicas serve a certificate that the API server trusts, that this authority has signed, and that
-// is none of those before.
+// awaitIssued waits until two replicas serve certificates that the API server trusts, that this CA has signed, and that are not
+// among the previous ones.
 func awaitIssued(s *scenario.S, authority string, before map[string]*x509.Certificate) {
 	s.Helper()
 	s.Eventually("certificates of "+authority, func(ctx context.Context) (bool, error) {
@@ -85,7 +85,7 @@ func awaitIssued(s *scenario.S, authority string, before map[string]*x509.Certif
 	})
 }
 
-// renew asks cert-manager for another certificate, as `cmctl renew` does.
+// renew requests a new certificate from cert-manager, as `cmctl renew` does.
 func renew(s *scenario.S, certificate string) {
 	s.Helper()
 	_, err := s.Kubectl(s.Ctx, "-n", scenario.SystemNamespace, "patch", "certificate", certificate, "--subresource=status", "--type=merge", "-p",
@@ -94,10 +94,10 @@ func renew(s *scenario.S, certificate string) {
 	s.Must(err)
 }
 
-// TestCertManager has the real controllers issue, renew, and change the authority, while pods are created.
+// TestCertManager makes the real controllers issue certificates, renew them, and change the CA, while pods are created.
 func TestCertManager(t *testing.T) {
 	s := scenario.New(t)
-	const own = scenario.Release + "-webhook" // the common name of the chart's authority
+	const own = scenario.Release + "-webhook" // the common name of the chart's CA
 	s.Given("cert-manager", func() { certManager(s) })
 	reinstalled(s)
 	s.Given("the chart with certs.source=cert-manager", func() {
@@ -133,7 +133,7 @@ func TestCertManager(t *testing.T) {
 		})
 		renew(s, own)
 	})
-	s.Given("a ClusterIssuer of the platform's", func() {
+	s.Given("a ClusterIssuer of the platform", func() {
 		file := filepath.Join(s.TempDir(), "issuer.yaml")
 		s.Must(os.WriteFile(file, fmt.Appendf(nil, platformIssuer, s.Namespace), 0o600))
 		_, err := s.Kubectl(s.Ctx, "apply", "-f", file)
@@ -144,7 +144,7 @@ func TestCertManager(t *testing.T) {
 	change("the chart is upgraded to that", "cert_manager_issuer", "platform", func() {
 		s.Must(s.Install(s.Ctx, "certs.source=cert-manager", "certs.certManager.issuerRef.name=platform", "certs.certManager.issuerRef.kind=ClusterIssuer"))
 	})
-	s.When("the chart goes back to its own authority, pods are admitted", func() {
+	s.When("the chart uses its own CA again, pods are admitted", func() {
 		during := admitWhile(s, 10*time.Second, func() { s.Must(s.Install(s.Ctx)) })
 		awaitConverged(s)
 		during.judge(s, "from_cert_manager")

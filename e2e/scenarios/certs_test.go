@@ -20,19 +20,19 @@ import (
 )
 
 const (
-	// caSecret holds the webhook's authority.
+	// caSecret is the Secret with the webhook's CA.
 	caSecret = scenario.Release + "-webhook-ca"
-	// webhookName is how the API server calls the webhook.
+	// webhookName is the server name under which the API server calls the webhook.
 	webhookName = scenario.Release + "." + scenario.SystemNamespace + ".svc"
-	// clockSkew is by how much an API server's clock may differ from the webhook's.
+	// clockSkew is how far an API server's clock may differ from the webhook's.
 	clockSkew = 5 * time.Minute
 )
 
-// served is the certificate that a replica of the webhook shows.
+// served returns the certificate that a replica of the webhook presents.
 func served(ctx context.Context, pod *corev1.Pod) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	// It is judged afterwards, against the bundle of the webhook configuration.
+	// Skip the verification here: the certificate is verified later, against the bundle of the webhook configuration.
 	dialer := tls.Dialer{Config: &tls.Config{ServerName: webhookName, InsecureSkipVerify: true}}
 	connection, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(pod.Status.PodIP, "9443"))
 	if err != nil {
@@ -42,7 +42,7 @@ func served(ctx context.Context, pod *corev1.Pod) (*x509.Certificate, error) {
 	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
 }
 
-// servedBy returns the certificates of replicas by the pods' names.
+// servedBy returns the replicas' certificates by pod name.
 func servedBy(s *scenario.S, pods []corev1.Pod) map[string]*x509.Certificate {
 	s.Helper()
 	all := map[string]*x509.Certificate{}
@@ -54,7 +54,7 @@ func servedBy(s *scenario.S, pods []corev1.Pod) map[string]*x509.Certificate {
 	return all
 }
 
-// bundleNow is the caBundle of the webhook configuration's one webhook.
+// bundleNow returns the caBundle of the webhook configuration's only webhook.
 func bundleNow(ctx context.Context, s *scenario.S) ([]byte, error) {
 	configuration, err := s.Kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, scenario.Release, metav1.GetOptions{})
 	if err != nil {
@@ -66,8 +66,8 @@ func bundleNow(ctx context.Context, s *scenario.S) ([]byte, error) {
 	return configuration.Webhooks[0].ClientConfig.CABundle, nil
 }
 
-// converged is nil when the secret holds an authority, and each of two replicas serves a certificate that this authority has
-// signed and that the API server trusts, also with a clock that is behind or ahead.
+// converged returns nil if the Secret contains a CA, and each of two replicas serves a certificate that this CA has signed and
+// that the API server trusts, even if its clock is slow or fast.
 func converged(ctx context.Context, s *scenario.S) error {
 	secret, err := s.Kube.CoreV1().Secrets(scenario.SystemNamespace).Get(ctx, caSecret, metav1.GetOptions{})
 	if err != nil {
@@ -100,7 +100,7 @@ func converged(ctx context.Context, s *scenario.S) error {
 	return nil
 }
 
-// awaitConverged waits until converged.
+// awaitConverged waits until converged returns nil.
 func awaitConverged(s *scenario.S) {
 	s.Helper()
 	s.Eventually("trusted certificates of one authority", func(ctx context.Context) (bool, error) {
@@ -109,7 +109,7 @@ func awaitConverged(s *scenario.S) {
 	})
 }
 
-// awaitRenewed waits until the same replicas serve other certificates, which are trusted.
+// awaitRenewed waits until the same replicas serve new, trusted certificates.
 func awaitRenewed(s *scenario.S, before map[string]*x509.Certificate) {
 	s.Helper()
 	s.Eventually("other certificates", func(ctx context.Context) (bool, error) {
@@ -140,7 +140,7 @@ func admitted(s *scenario.S) {
 	})
 }
 
-// wipe takes the caBundle away, as a tool does that applies the chart as it was rendered.
+// wipe empties the caBundle, as a tool does that applies the rendered chart.
 func wipe(s *scenario.S) {
 	s.Helper()
 	_, err := s.Kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Patch(s.Ctx, scenario.Release, types.JSONPatchType,
@@ -148,7 +148,7 @@ func wipe(s *scenario.S) {
 	s.Must(err)
 }
 
-// backWithin says whether the bundle comes back in this time.
+// backWithin reports whether the bundle is restored within the limit.
 func backWithin(s *scenario.S, limit time.Duration) bool {
 	s.Helper()
 	for began := time.Now(); time.Since(began) < limit; s.Pause(10 * time.Millisecond) {
@@ -164,7 +164,7 @@ func backWithin(s *scenario.S, limit time.Duration) bool {
 func TestTrustCertBundleWiped(t *testing.T) {
 	s := scenario.New(t)
 	installed(s)
-	s.When("the caBundle is taken away, it is back within a second", func() {
+	s.When("the caBundle is removed, it is restored within a second", func() {
 		began := time.Now()
 		wipe(s)
 		if !backWithin(s, time.Second) {
@@ -175,7 +175,7 @@ func TestTrustCertBundleWiped(t *testing.T) {
 		admitted(s)
 		s.Logf("back after %s", took.Round(time.Millisecond))
 	})
-	s.When("it is taken away again and again, the fight gets slow", func() {
+	s.When("it is removed again and again, the webhook restores it more slowly", func() {
 		for wipes := 2; ; wipes++ {
 			wipe(s)
 			if !backWithin(s, time.Second) {
@@ -187,7 +187,7 @@ func TestTrustCertBundleWiped(t *testing.T) {
 			}
 		}
 	})
-	s.Then("/readyz of each replica says why nobody can call it", func() {
+	s.Then("/readyz of each replica says why the API server can't call it", func() {
 		s.Eventually("it", func(ctx context.Context) (bool, error) {
 			pods, err := webhooks(ctx, s)
 			if err != nil {
@@ -202,7 +202,7 @@ func TestTrustCertBundleWiped(t *testing.T) {
 			return true, nil
 		})
 	})
-	s.Then("once it is left alone it is back, and pods are admitted", func() {
+	s.Then("once nobody removes it, it is restored, and pods are admitted", func() {
 		if !backWithin(s, 15*time.Second) {
 			s.Error("it is not back")
 		}
@@ -221,7 +221,7 @@ func TestTrustCertSecretEdited(t *testing.T) {
 		"so the key is broken": `{"data":{"tls.key":"cnViYmlzaA=="}}`,
 	} {
 		var during *admissions
-		s.When("the authority's secret is edited "+name+", a new authority comes", func() {
+		s.When("the CA's Secret is edited"+name+", a new CA is created", func() {
 			before := servedBy(s, awaitWebhooks(s))
 			during = admitWhile(s, 0, func() {
 				began := time.Now()
@@ -238,17 +238,17 @@ func TestTrustCertSecretEdited(t *testing.T) {
 func TestTrustCertTwoReplicasAtOnce(t *testing.T) {
 	s := scenario.New(t)
 	installed(s)
-	s.Given("neither a replica nor a secret", func() {
+	s.Given("no replica and no CA Secret", func() {
 		scaleWebhook(s.Ctx, s, 0)
 		s.Must(s.Kube.CoreV1().Secrets(scenario.SystemNamespace).Delete(s.Ctx, caSecret, metav1.DeleteOptions{}))
 	})
 	s.When("two replicas start at once", func() { scaleWebhook(s.Ctx, s, 2) })
-	s.Then("they agree on one authority, which is trusted, and pods are admitted", func() {
+	s.Then("they agree on one CA, which is trusted, and pods are admitted", func() {
 		awaitConverged(s)
 		awaitWebhooks(s)
 		admitted(s)
 	})
-	s.Then("it stays so", func() {
+	s.Then("the CA doesn't change afterwards", func() {
 		s.Pause(5 * time.Second)
 		s.Must(converged(s.Ctx, s))
 	})

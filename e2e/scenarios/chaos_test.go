@@ -17,12 +17,12 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// afterChaos is how much longer than its duration a campaign may take: its begin, the round that is under way when the time is
-// over, and a quiet moment that doesn't come.
+// afterChaos is how much longer than its duration a campaign may take: for its start, for the round that runs when the time is
+// over, and for a quiet moment that times out.
 const afterChaos = 15 * time.Minute
 
-// TestChaos causes faults at random for as long as AGENTLET_CHAOS_DURATION says, from the seed AGENTLET_CHAOS_SEED. Without a
-// duration it runs the kept seeds.
+// TestChaos causes random faults for AGENTLET_CHAOS_DURATION, from the seed AGENTLET_CHAOS_SEED. Without a duration it runs the
+// kept seeds.
 func TestChaos(t *testing.T) {
 	runs, err := chosenRuns()
 	if err != nil {
@@ -52,7 +52,7 @@ func chosenRuns() ([]chaos.Run, error) {
 func campaign(t *testing.T, run chaos.Run) {
 	s := scenario.New(t, scenario.Long(), scenario.Lasting(run.Duration+afterChaos))
 	whole(s)
-	// An interruption ends the campaign, not the program, so that everything is undone.
+	// Let an interruption end the campaign instead of the program, so that all faults are undone.
 	ctx, enough := signal.NotifyContext(s.Ctx, os.Interrupt, syscall.SIGTERM)
 	defer enough()
 	log, err := chaosLog(s, run)
@@ -62,7 +62,7 @@ func campaign(t *testing.T, run chaos.Run) {
 		log("with TLS, ACLs and logins, at a Consul of its own")
 		g := guard(s, cluster.SecuredOptions{})
 		g.forget()
-		// The shortest life, so that a token whose agentlet was killed is soon over.
+		// Set Consul's shortest token TTL, so that the token of a killed agentlet expires soon.
 		g.run("method-jwt.sh", "-max-token-ttl 1h", "-max-token-ttl 1m")
 		g.run("rule-jwt.sh")
 		g.install(g.inline(), "consul.acl.mode=login", "consul.acl.authMethod=agentlet", "consul.acl.audience=consul")
@@ -91,12 +91,12 @@ func campaign(t *testing.T, run chaos.Run) {
 	log(run.Name() + " held")
 }
 
-// chaosFile has the steps of a campaign.
+// chaosFile returns the path of the file with a campaign's steps.
 func chaosFile(s *scenario.S, run chaos.Run) string {
 	return filepath.Join(s.Out, "chaos", run.Name()+".log")
 }
 
-// chaosLog writes lines to the campaign's file, and shows them.
+// chaosLog returns a function that writes lines to the campaign's file, and shows them.
 func chaosLog(s *scenario.S, run chaos.Run) (log func(line string), err error) {
 	if err := os.MkdirAll(filepath.Dir(chaosFile(s, run)), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)

@@ -18,7 +18,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// reinstalled installs the chart as it was after a scenario that changes it.
+// reinstalled restores the chart's original installation after a scenario that changes it.
 func reinstalled(s *scenario.S) {
 	s.Helper()
 	s.Afterwards(4*time.Minute, func(ctx context.Context) {
@@ -28,7 +28,7 @@ func reinstalled(s *scenario.S) {
 	})
 }
 
-// dryPod is what the API server makes of the sample's pod, which is not created.
+// dryPod returns the sample's pod as the API server would create it, from a dry run.
 func dryPod(s *scenario.S) *corev1.Pod {
 	s.Helper()
 	template := s.Sample(s.Annotations())
@@ -42,7 +42,7 @@ func dryPod(s *scenario.S) *corev1.Pod {
 	return pod
 }
 
-// TestChartIsAccepted has the real API server judge what comes of several sets of values.
+// TestChartIsAccepted makes the real API server validate the manifests of several sets of values.
 func TestChartIsAccepted(t *testing.T) {
 	s := scenario.New(t)
 	for name, values := range map[string]string{
@@ -86,7 +86,7 @@ func TestChartTest(t *testing.T) {
 			s.Errorf("helm test says:\n%s", out)
 		}
 	})
-	s.Then("nothing of it stays", func() {
+	s.Then("the test leaves nothing behind", func() {
 		s.Eventually("the end of its namespace", func(ctx context.Context) (bool, error) {
 			left, err := s.Kubectl(ctx, "get", "namespace/agentlet-helm-test", "pod/agentlet-helm-test", "serviceaccount/agentlet-helm-test",
 				"-n", scenario.SystemNamespace, "--ignore-not-found", "-o", "name")
@@ -95,17 +95,17 @@ func TestChartTest(t *testing.T) {
 	})
 }
 
-// TestChartTestFails holds that the chart's own test can fail.
+// TestChartTestFails checks that the chart's own test can fail.
 func TestChartTestFails(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	reinstalled(s)
-	s.Given("no replica of the webhook", func() { scaleWebhook(s.Ctx, s, 0) })
+	s.Given("a webhook without replicas", func() { scaleWebhook(s.Ctx, s, 0) })
 	s.Then("helm test fails", func() {
 		if out, err := s.HelmOutput(s.Ctx, "test", scenario.Release, "--timeout=20s"); err == nil {
 			s.Errorf("helm test says:\n%s", out)
 		}
 	})
-	s.When("the webhook is back, it passes, and takes away what the failed one has left", func() {
+	s.When("the webhook is back, it passes, and removes what the failed run has left", func() {
 		scaleWebhook(s.Ctx, s, 2)
 		awaitWebhooks(s)
 		_, err := s.HelmOutput(s.Ctx, "test", scenario.Release, "--timeout=90s")
@@ -113,7 +113,7 @@ func TestChartTestFails(t *testing.T) {
 	})
 }
 
-// TestChartOnTheHostsNetwork is for API servers that can't reach pods.
+// TestChartOnTheHostsNetwork tests the installation for API servers that can't reach pods.
 func TestChartOnTheHostsNetwork(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	reinstalled(s)
@@ -134,7 +134,7 @@ func TestChartOnTheHostsNetwork(t *testing.T) {
 	s.Then("no creation is lost, and each pod is injected", func() { during.judge(s, "upgrade_host_network") })
 }
 
-// TestUpgradeAndRollback begins with a package of another version and other values.
+// TestUpgradeAndRollback starts from a package with another version and other values.
 func TestUpgradeAndRollback(t *testing.T) {
 	s := scenario.New(t)
 	reinstalled(s)
@@ -172,7 +172,7 @@ func TestUpgradeAndRollback(t *testing.T) {
 	judge("helm_rollback", during)
 }
 
-// injectedFor waits until pods get what the installation with this word gives them.
+// injectedFor waits until pods are injected by the installation that this word identifies.
 func injectedFor(s *scenario.S, word string) {
 	s.Helper()
 	s.Eventually("injection as "+word, func(context.Context) (bool, error) {
@@ -183,7 +183,7 @@ func injectedFor(s *scenario.S, word string) {
 	})
 }
 
-// leftovers names what of the release, and of the webhook's own, is in the cluster, but for its authority's secret.
+// leftovers returns the names of all objects of the release, and of the webhook's own, except the CA's Secret.
 func leftovers(ctx context.Context, s *scenario.S) (names []string, err error) {
 	const clusterWide = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations," +
 		"validatingadmissionpolicies,validatingadmissionpolicybindings"
@@ -203,7 +203,7 @@ func leftovers(ctx context.Context, s *scenario.S) (names []string, err error) {
 	return names, nil
 }
 
-// TestUninstall removes the chart for a while, so it runs alone.
+// TestUninstall runs alone, because it removes the chart for a while.
 func TestUninstall(t *testing.T) {
 	s := scenario.New(t)
 	reinstalled(s)
@@ -231,7 +231,7 @@ func TestUninstall(t *testing.T) {
 		s.Must(err)
 	}
 	s.When("the chart is removed", uninstall)
-	s.Then("what running pods need is there, and nothing else", func() {
+	s.Then("only what running pods need is left", func() {
 		want := []string{
 			"clusterrole.rbac.authorization.k8s.io/" + grantRole,
 			"rolebinding.rbac.authorization.k8s.io/" + grantBinding,
@@ -248,7 +248,7 @@ func TestUninstall(t *testing.T) {
 			return slices.Equal(left, want), errors.Join(err, fmt.Errorf("left: %q", left))
 		})
 	})
-	s.Then("the pod goes on, keeps its rights, bounded as before, and drains", func() {
+	s.Then("the pod keeps its rights, within the same policies, and drains", func() {
 		if !may(s, s.Namespace, "default", "patch pods/status") {
 			s.Error("the pod may no longer write its gate")
 		}
@@ -266,14 +266,14 @@ func TestUninstall(t *testing.T) {
 		s.Delete("again")
 		s.AwaitGone(pod)
 	})
-	s.When("it is removed when no injected pod is left, and the rest as the notes say", func() {
+	s.When("it is removed after the last injected pod, and the rest as the notes say", func() {
 		uninstall()
 		for _, line := range removal {
 			_, err := s.Kubectl(s.Ctx, strings.Fields(line)[1:]...)
 			s.Must(err)
 		}
 	})
-	s.Then("nothing is left but the authority's secret", func() {
+	s.Then("only the CA's Secret is left", func() {
 		s.Eventually("it", func(ctx context.Context) (bool, error) {
 			now, err := leftovers(ctx, s)
 			if err == nil {
@@ -282,7 +282,7 @@ func TestUninstall(t *testing.T) {
 			return len(left) == 0, errors.Join(err, fmt.Errorf("left: %q", left))
 		})
 	})
-	s.Then("pods that ask for an agentlet are created without one", func() {
+	s.Then("pods that request an agentlet are created without one", func() {
 		template := s.Sample(s.Annotations())
 		template.GenerateName = "plain-"
 		created, err := s.Kube.CoreV1().Pods(s.Namespace).Create(s.Ctx, &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec},

@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// consulDNS is Consul's port for DNS.
+// consulDNS is Consul's DNS port.
 const consulDNS = "8600"
 
 // passingReplicas are more than Consul puts into an answer of 512 bytes.
@@ -37,7 +37,7 @@ func TestClientsAskDNS(t *testing.T) {
 	for where, server := range map[string]string{
 		"a Consul server": net.JoinHostPort(cluster.HostIP, consulDNS), "a node's agent": net.JoinHostPort(s.Cluster.Nodes[0].IP, consulDNS),
 	} {
-		s.Then(where+" answers with those that pass and that warn, to be kept by nobody", func() {
+		s.Then(where+" answers with the passing and the warning instances, with a TTL of 0", func() {
 			answer := askDNS(s, server, name, dns.TypeA, dns.DefaultMsgSize)
 			addresses := addressesOf(answer.Answer)
 			if len(addresses) != passingReplicas+1 || !slices.Contains(addresses, warning.Status.PodIP) || slices.Contains(addresses, critical.Status.PodIP) {
@@ -49,12 +49,12 @@ func TestClientsAskDNS(t *testing.T) {
 				}
 			}
 		})
-		s.Then(where+" answers one who takes 512 bytes with three of them, and does not say that there are more", func() {
+		s.Then(where+" returns three of them to a client limited to 512 bytes, without the truncated flag", func() {
 			if answer := askDNS(s, server, name, dns.TypeA, 0); len(answer.Answer) != 3 || answer.Truncated {
 				s.Errorf("%d answers, truncated %v", len(answer.Answer), answer.Truncated)
 			}
 		})
-		s.Then(where+" tells ports by SRV, and the addresses with them", func() {
+		s.Then(where+" returns ports in SRV records, with the addresses", func() {
 			answer := askDNS(s, server, name, dns.TypeSRV, dns.DefaultMsgSize)
 			if n := len(addressesOf(answer.Extra)); len(answer.Answer) != passingReplicas+1 || n != passingReplicas+1 {
 				s.Errorf("%d answers with %d addresses", len(answer.Answer), n)
@@ -66,7 +66,7 @@ func TestClientsAskDNS(t *testing.T) {
 			}
 		})
 	}
-	s.When("a prepared query asks for those that pass", func() {
+	s.When("a prepared query selects the passing instances", func() {
 		text, err := clients.Example("query.json", `"web"`, `"`+s.Service()+`"`)
 		s.Must(err)
 		var definition api.PreparedQueryDefinition
@@ -79,7 +79,7 @@ func TestClientsAskDNS(t *testing.T) {
 			}
 		})
 	})
-	s.Then("its name leads to them alone", func() {
+	s.Then("its name resolves to them only", func() {
 		answer := askDNS(s, net.JoinHostPort(cluster.HostIP, consulDNS), s.Service()+".query.consul.", dns.TypeA, dns.DefaultMsgSize)
 		addresses := addressesOf(answer.Answer)
 		if len(addresses) != passingReplicas || slices.Contains(addresses, warning.Status.PodIP) {
@@ -88,7 +88,7 @@ func TestClientsAskDNS(t *testing.T) {
 	})
 }
 
-// askDNS asks a name server by UDP. The client takes that many bytes; with 0 it does not say how many, which means 512.
+// askDNS sends a query over UDP. size is the answer size that the client advertises by EDNS0; 0 means none, and so 512 bytes.
 func askDNS(s *scenario.S, server, name string, kind, size uint16) *dns.Msg {
 	s.Helper()
 	question := new(dns.Msg).SetQuestion(name, kind)

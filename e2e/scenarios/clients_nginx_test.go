@@ -41,7 +41,7 @@ func TestClientsNginxRollingRestart(t *testing.T) {
 	reloads, err := nginx.Reloads()
 	s.Must(err)
 	s.When("they are restarted under load", func() { f.restart(restartRate) })
-	s.Then("no request failed, and each pod came and went in order", func() {
+	s.Then("no request failed, and each pod started and ended in the right order", func() {
 		requests, failed := f.client.Counts()
 		after, err := nginx.Reloads()
 		s.Must(err)

@@ -47,7 +47,7 @@ func TestClientsPrometheus(t *testing.T) {
 	})
 	var pod *corev1.Pod
 	turns := readinessTurns(s.S, "scraped")
-	s.When("a pod comes, whose metrics are its agentlet's", func() {
+	s.When("a pod starts whose metrics are its agentlet's", func() {
 		_, err := s.CreatePod("scraped", s.Sample(s.Annotations("service-port", "19500", "drain-delay", "0s")))
 		s.Must(err)
 	})
@@ -59,14 +59,14 @@ func TestClientsPrometheus(t *testing.T) {
 			net.JoinHostPort(pod.Status.PodIP, "19500")), 1)
 	})
 	s.When("it turns unready", func() { s.Must(put(s.S, pod, "/unready")) })
-	s.Then("it is scraped as before, known as critical", func() {
+	s.Then("it is still scraped, with critical health", func() {
 		began := await(s.S, turns, false)
 		s.awaitTarget(began, "critical", func(health string) bool { return health == api.HealthCritical })
 		s.becomes(fmt.Sprintf("up{pod=%q}", pod.Name), 1)
 	})
 	began := time.Now()
 	s.When("it is deleted", func() { s.Delete(pod.Name) })
-	s.Then("it is no target any more", func() {
+	s.Then("it is no longer a target", func() {
 		s.awaitTarget(began, "dropped", func(health string) bool { return health == "" })
 	})
 	s.Then("the other instance never was one", func() {
@@ -74,7 +74,7 @@ func TestClientsPrometheus(t *testing.T) {
 	})
 }
 
-// awaitTarget waits until the health of the only target, by Consul's word, is as it should be; it is empty without a target.
+// awaitTarget waits until the only target has the wanted health, as Consul reports it; the health is empty without a target.
 func (s *scraped) awaitTarget(began time.Time, what string, good func(health string) bool) {
 	s.Helper()
 	s.Eventually("the target to be "+what, func(ctx context.Context) (bool, error) {

@@ -26,19 +26,19 @@ import (
 )
 
 const (
-	// lookEvery is the pace of each client: what it sees is known to that.
+	// lookEvery is each client's polling interval, and so the resolution of its times.
 	lookEvery = 25 * time.Millisecond
-	// lostAfter is how long a client has to look without seeing an address until it has lost it.
+	// lostAfter is how long a client must not see an address before it counts as lost.
 	lostAfter = 2 * time.Second
-	// seenDrainDelay is longer than any of the clients needs, and seenRounds how often a pod comes and goes for the table.
+	// seenDrainDelay is longer than the slowest client needs. seenRounds is how often a pod starts and ends for the table.
 	seenDrainDelay = 12 * time.Second
 	seenRounds     = 10
 )
 
-// client is one that follows the scenario's service in its own way, and remembers when it saw which address.
+// client follows the scenario's service in its own way, and records when it saw each address.
 type client struct {
 	name string
-	// look returns the address that the client would send a request to, or all that it has to choose from.
+	// look returns the address to which the client would send a request, or all addresses among which it would choose.
 	look func(ctx context.Context) ([]string, error)
 
 	mu          sync.Mutex
@@ -47,7 +47,7 @@ type client struct {
 	err         error
 }
 
-// follow has the client look until the scenario ends.
+// follow calls look until the scenario ends.
 func (c *client) follow(ctx context.Context) {
 	c.forget()
 	go func() {
@@ -79,14 +79,14 @@ func (c *client) see(addresses []string, err error, now time.Time) {
 	}
 }
 
-// forget begins anew.
+// forget clears the recorded times.
 func (c *client) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.first, c.last = map[string]time.Time{}, map[string]time.Time{}
 }
 
-// found is when the client saw the address for the first time.
+// found returns when the client saw the address first.
 func (c *client) found(address string) (at time.Time, found bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,7 +94,7 @@ func (c *client) found(address string) (at time.Time, found bool, err error) {
 	return at, found, c.err
 }
 
-// lost is when the client saw the address for the last time, once it has looked in vain for long enough.
+// lost returns when the client saw the address last, once it has not seen it for lostAfter.
 func (c *client) lost(address string) (at time.Time, lost bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,14 +102,14 @@ func (c *client) lost(address string) (at time.Time, lost bool, err error) {
 	return at, c.looked.Sub(at) > lostAfter, c.err
 }
 
-// watched are the clients of a scenario with what they took for each event, in seconds.
+// watched are the clients of a scenario with their times for each event, in seconds.
 type watched struct {
 	*scenario.S
 	clients []*client
 	took    map[string]map[event][]float64
 }
 
-// event is what happens to a pod.
+// event is an event in a pod's life.
 type event string
 
 const (
@@ -119,7 +119,7 @@ const (
 	goes         event = "is deleted"
 )
 
-// await waits until each client says when, and keeps how long after the beginning that was.
+// await waits until when returns a time for each client, and records the time since the beginning.
 func (w *watched) await(what event, began time.Time, when func(c *client) (time.Time, bool, error)) {
 	w.Helper()
 	for _, c := range w.clients {
@@ -137,7 +137,7 @@ func (w *watched) await(what event, began time.Time, when func(c *client) (time.
 	}
 }
 
-// forget what the clients have seen: an address that they have lost is to be found anew.
+// forget clears what the clients have seen, so that lost addresses can be found again.
 func (w *watched) forget() {
 	for _, c := range w.clients {
 		c.forget()
@@ -155,7 +155,7 @@ func (w *watched) awaitLost(what event, began time.Time, address string) {
 }
 
 func TestClientsSeeWhatHappens(t *testing.T) {
-	s := scenario.New(t) // it measures
+	s := scenario.New(t) // alone, because it measures
 	seeAll(s, 1)
 }
 
@@ -170,7 +170,7 @@ func TestClientsSeeWhatHappensTenTimes(t *testing.T) {
 	}
 }
 
-// seeAll has pods come and go, one after the other, and all clients watch.
+// seeAll creates and deletes pods, one after the other, while all clients watch.
 func seeAll(s *scenario.S, rounds int) map[string]map[event][]float64 {
 	s.Helper()
 	w := &watched{S: s, took: map[string]map[event][]float64{}}
@@ -187,9 +187,9 @@ func seeAll(s *scenario.S, rounds int) map[string]map[event][]float64 {
 			c.follow(s.Ctx)
 		}
 	})
-	s.Then("CoreDNS has its clients keep what Consul has nobody keep", func() {
+	s.Then("CoreDNS sets a TTL on Consul's answers, which have a TTL of 0", func() {
 		for port, want := range map[string]uint32{"53": 1, "5353": 5} {
-			// Nobody has asked for this kind before, so the answer's time is whole.
+			// Query a record type that was not queried before, so that the answer has its whole TTL.
 			answer := askDNS(s, net.JoinHostPort(cluster.HostIP, port), s.Service()+".service.consul.", dns.TypeSRV, dns.DefaultMsgSize)
 			if len(answer.Answer) != 1 || answer.Answer[0].Header().Ttl != want {
 				s.Errorf("at port %s: %v, want a TTL of %d s", port, answer.Answer, want)
@@ -210,7 +210,7 @@ func seeAll(s *scenario.S, rounds int) map[string]map[event][]float64 {
 			w.awaitFound(comes, began, pod.Status.PodIP)
 		})
 		s.When("it turns unready", func() { s.Must(put(s, pod, "/unready")) })
-		s.Then("all clients leave it alone", func() {
+		s.Then("all clients stop using it", func() {
 			began := await(s, turns, false)
 			w.awaitLost(turnsUnready, began, pod.Status.PodIP)
 		})
@@ -224,7 +224,7 @@ func seeAll(s *scenario.S, rounds int) map[string]map[event][]float64 {
 		})
 		began := time.Now()
 		s.When("it is deleted", func() { s.Delete(pod.Name) })
-		s.Then("all clients have left it before its SIGTERM, which drain-delay put off", func() {
+		s.Then("all clients have stopped using it before its SIGTERM, which drain-delay has delayed", func() {
 			w.awaitLost(goes, began, pod.Status.PodIP)
 			s.Eventually("SIGTERM", func(context.Context) (bool, error) { return !sigterm(timeline, pod).IsZero(), nil })
 			for _, c := range w.clients {
@@ -237,7 +237,7 @@ func seeAll(s *scenario.S, rounds int) map[string]map[event][]float64 {
 	return w.took
 }
 
-// sigterm is when the application got it; zero before.
+// sigterm returns when the application received SIGTERM, or the zero time.
 func sigterm(timeline *observe.Timeline, pod *corev1.Pod) time.Time {
 	for _, life := range timeline.Lives() {
 		if life.UID == string(pod.UID) {
@@ -247,7 +247,7 @@ func sigterm(timeline *observe.Timeline, pod *corev1.Pod) time.Time {
 	return time.Time{}
 }
 
-// allClients are those that docs/clients.md compares. Some of them ask from within the pod.
+// allClients returns the clients that docs/clients.md compares. Some of them send their queries from within the pod.
 func allClients(s *scenario.S, pod *corev1.Pod) []*client {
 	s.Helper()
 	agent := s.Cluster.Nodes[0]
@@ -280,7 +280,7 @@ func allClients(s *scenario.S, pod *corev1.Pod) []*client {
 	}
 }
 
-// instancesOf is what a blocking query has told last.
+// instancesOf returns the last result of a blocking query.
 func instancesOf(s *scenario.S, c *load.Client) func(context.Context) ([]string, error) {
 	s.Must(c.Follow(s.Ctx))
 	return func(context.Context) ([]string, error) {
@@ -296,7 +296,7 @@ func instancesOf(s *scenario.S, c *load.Client) func(context.Context) ([]string,
 	}
 }
 
-// lookUpIn looks a name up from within a pod of the sample, at a name server, or the one of the pod's resolver.
+// lookUpIn resolves a name from within a pod of the sample, with a given name server, or with the pod's resolver.
 func lookUpIn(pod *corev1.Pod, name, server string) func(context.Context) ([]string, error) {
 	query := url.Values{"name": {name}, "server": {server}}
 	return func(ctx context.Context) (addresses []string, err error) {
@@ -314,7 +314,7 @@ func lookUpIn(pod *corev1.Pod, name, server string) func(context.Context) ([]str
 	}
 }
 
-// sentBy is whom nginx sends a request to.
+// sentBy returns the instance to which nginx sends a request.
 func sentBy(nginx *clients.Nginx) func(context.Context) ([]string, error) {
 	return func(ctx context.Context) ([]string, error) {
 		response, err := get(ctx, "http://"+nginx.Address+"/")
@@ -322,7 +322,7 @@ func sentBy(nginx *clients.Nginx) func(context.Context) ([]string, error) {
 			return nil, err
 		}
 		defer response.Body.Close()
-		_, _ = io.Copy(io.Discard, response.Body) // the connection is used again
+		_, _ = io.Copy(io.Discard, response.Body) // so that the connection is reused
 		host, _, err := net.SplitHostPort(response.Header.Get("Upstream"))
 		return []string{host}, err
 	}

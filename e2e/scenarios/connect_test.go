@@ -32,7 +32,7 @@ const (
 // mesh is a scenario with pods in Consul's mesh. Their proxies are Consul's built-in one.
 type mesh struct{ *scenario.S }
 
-// install has the chart add that proxy, with more values, until the scenario's end.
+// install makes the chart add that proxy, with more values, until the scenario's end.
 func (m mesh) install(values ...string) {
 	m.Helper()
 	m.Must(m.Cluster.LoadConsul(m.Ctx))
@@ -41,7 +41,7 @@ func (m mesh) install(values ...string) {
 			log, _ := m.Kubectl(ctx, "-n", m.Namespace, "logs", "-l", "mesh=yes", "-c", contract.ProxyContainerName, "--prefix", "--tail=40")
 			m.Log(log)
 		}
-		// The pods first, while their webhook is as it was when they came.
+		// Delete the pods first, while the webhook still has the settings with which they were injected.
 		if _, err := m.Kubectl(ctx, "-n", m.Namespace, "delete", "deployments,pods", "--all", "--timeout=90s"); err != nil {
 			m.Errorf("remove workloads: %v", err)
 		}
@@ -52,7 +52,7 @@ func (m mesh) install(values ...string) {
 	m.Must(m.Install(m.Ctx, append([]string{"connect.image=" + cluster.ConsulImage, "connect.proxy=builtin"}, values...)...))
 }
 
-// member is a template of pods that register a service of the mesh, with upstreams as in Consul's definition.
+// member returns a template of pods that register a service in the mesh, with upstreams in the form of Consul's definition.
 func (m mesh) member(service, upstreams string) corev1.PodTemplateSpec {
 	template := m.Sample(m.Annotations("service-names", "", "connect-inject", "true",
 		"services", fmt.Sprintf("[{name: %s, port: http, connect: {sidecar_service: {proxy: {upstreams: %s}}}}]", service, upstreams)))
@@ -60,7 +60,7 @@ func (m mesh) member(service, upstreams string) corev1.PodTemplateSpec {
 	return template
 }
 
-// caller makes a pod, which runs under this account, whose application answers with what it hears from the scenario's service.
+// caller creates a pod under this service account. Its application calls the scenario's service, and returns the answer.
 func (m mesh) caller(account string) *corev1.Pod {
 	m.Helper()
 	template := m.member(m.Service()+"-caller", fmt.Sprintf("[{destination_name: %s, local_bind_port: 9191}]", m.Service()))
@@ -72,7 +72,7 @@ func (m mesh) caller(account string) *corev1.Pod {
 	return m.AwaitReady("caller")
 }
 
-// ask asks the caller, and returns what the callee said, or nothing.
+// ask sends a request to the caller, and returns the callee's answer, or "".
 func (m mesh) ask(caller *corev1.Pod) string {
 	m.Helper()
 	request, err := http.NewRequestWithContext(m.Ctx, http.MethodGet, "http://"+net.JoinHostPort(caller.Status.PodIP, "8080")+"/", nil)
@@ -88,11 +88,11 @@ func (m mesh) ask(caller *corev1.Pod) string {
 	return strings.TrimSpace(string(body))
 }
 
-// inARow are so many requests that every callee, and so each node's Consul agent, has most likely answered for itself:
-// an agent hears of an intention in its own time.
+// inARow is the number of requests in a row that most likely reach every callee. Each node's Consul agent learns of an intention
+// at a different time.
 const inARow = 20
 
-// awaitAnswer waits until the caller always has one, or none.
+// awaitAnswer waits until the caller always gets an answer, or never.
 func (m mesh) awaitAnswer(caller *corev1.Pod, answers bool) {
 	m.Helper()
 	m.Eventually(fmt.Sprintf("answer: %t", answers), func(context.Context) (bool, error) {
@@ -120,7 +120,7 @@ func (m mesh) intend(action api.IntentionAction) {
 	})
 }
 
-// hear has the callees' agents ask what the intention says now: by themselves they may not.
+// hear makes the callees' agents check the intention now, because they may not do so by themselves.
 func (m mesh) hear() {
 	m.Helper()
 	for _, pod := range m.Pods(m.Ctx) {
@@ -128,7 +128,7 @@ func (m mesh) hear() {
 	}
 }
 
-// proxies are the instances by which the mesh reaches a service, if their checks pass.
+// proxies returns the service's mesh proxies whose checks pass.
 func (m mesh) proxies(service string) []*api.ServiceEntry {
 	m.Helper()
 	entries, _, err := m.Consul.Health().Connect(service, "", true, (&api.QueryOptions{}).WithContext(m.Ctx))
@@ -136,11 +136,11 @@ func (m mesh) proxies(service string) []*api.ServiceEntry {
 	return entries
 }
 
-// identity is what a proxy's certificate says it is. It doesn't let anybody in who has none.
+// identity returns the identity in a proxy's certificate. The proxy rejects connections without a client certificate.
 func (m mesh) identity(proxy *api.ServiceEntry) string {
 	m.Helper()
 	address := net.JoinHostPort(proxy.Service.Address, fmt.Sprint(proxy.Service.Port))
-	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}} // it is looked at, not trusted
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}} // it is read, not verified
 	connection, err := dialer.DialContext(m.Ctx, "tcp", address)
 	m.Must(err)
 	defer connection.Close()
@@ -152,12 +152,13 @@ func (m mesh) identity(proxy *api.ServiceEntry) string {
 	return peer.URIs[0].Path
 }
 
-// loginsOf are the tokens that an auth method has made and nobody has ended.
+// loginsOf returns an auth method's login tokens that were not logged out.
 func (g guarded) loginsOf(method string) []*api.ACLTokenListEntry {
 	return slices.DeleteFunc(g.logins(), func(token *api.ACLTokenListEntry) bool { return token.AuthMethod != method })
 }
 
-// TestConnectLogin has a Consul that trusts nobody: TLS, ACLs, and two auth methods, for agentlets and for their proxies.
+// TestConnectLogin uses a Consul with TLS, ACLs that deny by default, and two auth methods: one for agentlets and one for their
+// proxies.
 func TestConnectLogin(t *testing.T) {
 	g := guard(scenario.New(t, scenario.Long()), cluster.SecuredOptions{})
 	m := mesh{g.S}
@@ -192,14 +193,14 @@ func TestConnectLogin(t *testing.T) {
 		g.AwaitReady("sample-0")
 		m.intend(api.IntentionActionAllow)
 	})
-	g.Then("it does, and each pod has a token of its own, and its proxy another one", func() {
+	g.Then("the call succeeds, and each pod and each proxy has its own token", func() {
 		m.awaitAnswer(caller, true)
 		if own, proxies := len(g.loginsOf("agentlet")), len(g.loginsOf("proxies")); own != 2 || proxies != 2 {
 			g.Errorf("%d tokens of agentlets and %d of proxies, want two each", own, proxies)
 		}
 	})
 	g.When("they are deleted", func() { g.Delete("sample-0"); g.Delete("caller"); g.AwaitGone(caller) })
-	g.Then("neither an instance nor a token is left", func() {
+	g.Then("no instance and no token is left", func() {
 		g.AwaitCatalog(contract.ProxyName(g.Service()), 0)
 		g.awaitLogins(0)
 	})
@@ -263,7 +264,7 @@ func TestConnectMesh(t *testing.T) {
 		}
 	})
 	last := load.Fixed(net.JoinHostPort(caller.Status.PodIP, "8080"))
-	m.When("the caller is deleted, and asked to its end", func() {
+	m.When("the caller is deleted, and gets requests until its end", func() {
 		loading, enough := context.WithCancel(m.Ctx)
 		defer enough()
 		done := make(chan struct{})
@@ -273,7 +274,7 @@ func TestConnectMesh(t *testing.T) {
 		enough()
 		<-done
 	})
-	m.Then("it has had its upstream for as long as it ran", func() {
+	m.Then("it could reach its upstream as long as it ran", func() {
 		requests, failed := last.Counts()
 		for what, times := range last.Errors() {
 			if strings.HasPrefix(what, "answered") {
@@ -296,7 +297,7 @@ func TestConnectMesh(t *testing.T) {
 			changed = time.Now()
 			m.hear()
 		})
-		m.Then("it is heeded by the proxies that run", func() {
+		m.Then("the running proxies enforce it", func() {
 			m.awaitAnswer(caller, action == api.IntentionActionAllow)
 			m.Logf("%s: heeded in %d requests in a row, the last of them %s after the change", action, inARow, time.Since(changed).Round(time.Millisecond))
 		})

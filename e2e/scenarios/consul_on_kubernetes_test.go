@@ -20,15 +20,15 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// These scenarios are about the Consul of examples/consul, and about the words of docs/consul-on-kubernetes.md.
+// These scenarios test the Consul of examples/consul, and the procedures of docs/consul-on-kubernetes.md.
 
-// servers is a scenario that breaks the three servers, and has them whole again.
+// servers is a scenario that breaks the three servers, and restores them afterwards.
 type servers struct{ *scenario.S }
 
-// mark is a key whose value tells that Consul's data is that of the scenario's start.
+// mark is a key whose value proves that Consul's data is that of the scenario's start.
 const mark = "consul-on-kubernetes"
 
-// onServers starts a scenario with three servers that are well, a marked datacenter, and a pod that is registered there.
+// onServers starts a scenario with three healthy servers, a marked datacenter, and a registered pod.
 func onServers(t *testing.T) (s servers, pod *corev1.Pod) {
 	t.Helper()
 	s = servers{scenario.New(t, scenario.ConsulInPods())}
@@ -46,7 +46,7 @@ func (s servers) mark() {
 	s.Must(err)
 }
 
-// keeps holds that the data is there, that the pod is as it was, and that another one gets Ready.
+// keeps checks that the data is there, that the pod is unchanged, and that another pod becomes Ready.
 func (s servers) keeps(first *corev1.Pod) {
 	s.Helper()
 	pair, _, err := s.Consul.KV().Get(mark, nil)
@@ -78,7 +78,7 @@ func (s servers) pod(name string) *corev1.Pod {
 	return pod
 }
 
-// raft is who takes part in the servers' decisions.
+// raft returns the Raft peers.
 func (s servers) raft(ctx context.Context) ([]*api.RaftServer, error) {
 	configuration, err := s.Consul.Operator().RaftGetConfiguration((&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
@@ -87,7 +87,7 @@ func (s servers) raft(ctx context.Context) ([]*api.RaftServer, error) {
 	return configuration.Servers, nil
 }
 
-// awaitVoters waits until there are so many servers, each with a pod, a vote and its pod's address, and Consul calls them well.
+// awaitVoters waits until there are n healthy servers, each with a pod, a vote and its pod's address.
 func (s servers) awaitVoters(n int) {
 	s.Helper()
 	s.Within(4*time.Minute, fmt.Sprintf("%d voters", n), func(ctx context.Context) (bool, error) {
@@ -111,7 +111,7 @@ func (s servers) awaitVoters(n int) {
 	})
 }
 
-// leader is the name of the leader's pod.
+// leader returns the name of the leader's pod.
 func (s servers) leader() string {
 	s.Helper()
 	voters, err := s.raft(s.Ctx)
@@ -123,7 +123,7 @@ func (s servers) leader() string {
 	return voters[i].Node
 }
 
-// followers are the names of the other servers' pods.
+// followers returns the names of the other servers' pods.
 func (s servers) followers() (names []string) {
 	s.Helper()
 	voters, err := s.raft(s.Ctx)
@@ -136,7 +136,7 @@ func (s servers) followers() (names []string) {
 	return names
 }
 
-// lose ends pods of Consul as a lost machine does, with their volumes where asked for, and waits until they are gone.
+// lose removes pods of Consul as the loss of their machines does, with their volumes if requested, and waits until they are gone.
 func (s servers) lose(names []string, volumes bool) {
 	s.Helper()
 	var gone []*corev1.Pod
@@ -165,7 +165,7 @@ func (s servers) awaitReplaced(old []*corev1.Pod) {
 	})
 }
 
-// hasLeader reports whether the servers have one.
+// hasLeader reports whether the servers have a leader.
 func (s servers) hasLeader(ctx context.Context) (bool, error) {
 	leader, err := s.Consul.Status().LeaderWithQueryOptions((&api.QueryOptions{}).WithContext(ctx))
 	return err == nil && leader != "", err
@@ -181,7 +181,7 @@ func TestConsulOnKubernetes(t *testing.T) {
 	})
 	before := uids(f.timeline.Lives())
 	s.When("they are restarted under load", func() { f.restart(100) })
-	s.Then("no request failed, and each pod came and went in order", func() {
+	s.Then("no request failed, and each pod started and ended in the right order", func() {
 		f.judge(livesAfter(f.timeline, before))
 		requests, failed := f.client.Counts()
 		s.Logf("%d of %d requests failed", failed, requests)
@@ -217,7 +217,7 @@ func TestConsulOnKubernetesServersRestarted(t *testing.T) {
 	const election = 45 * time.Second
 	s, pod := onServers(t)
 	gaps := followStatus(s.S)
-	s.When("the servers are restarted as documented, and somebody writes all the time", func() {
+	s.When("the servers are restarted as documented, under continuous writes", func() {
 		runDocs(s.S, s.TempDir(), "kubernetes-restart.sh", nil)
 		began := time.Now()
 		written, longest := began, time.Duration(0)
@@ -242,7 +242,7 @@ func TestConsulOnKubernetesServersRestarted(t *testing.T) {
 			s.Errorf("nothing could be written for %s: an election takes seconds", longest)
 		}
 	})
-	s.Then("the three are well, nobody missed the pod, and Consul is as it was", func() {
+	s.Then("the three are healthy, the pod was always in the catalog, and Consul is as before", func() {
 		s.awaitVoters(3)
 		if gone := gaps(); len(gone) > 0 {
 			s.Errorf("nothing passed for %v", gone)
@@ -266,7 +266,7 @@ func TestConsulOnKubernetesRestartedWhole(t *testing.T) {
 		}
 		s.awaitReplaced(old)
 	})
-	s.Then("the three are a datacenter again, with their data", func() {
+	s.Then("the three form a datacenter again, with their data", func() {
 		s.awaitVoters(3)
 		s.Must(s.AwaitConsul(s.Ctx))
 		s.Logf("three voters after %s", time.Since(began))
@@ -293,10 +293,10 @@ func TestConsulOnKubernetesQuorumLost(t *testing.T) {
 		}
 	})
 	began := time.Now()
-	s.When("the one that is left is repaired as documented", func() {
+	s.When("the remaining server is repaired as documented", func() {
 		runDocs(s.S, s.TempDir(), "kubernetes-repair.sh", nil, "consul-server-0", survivor)
 	})
-	s.Then("it leads, the empty ones are its voters, and the data is there", func() {
+	s.Then("it leads, the empty servers vote, and the data is there", func() {
 		s.awaitVoters(3)
 		s.Logf("three voters after %s", time.Since(began))
 		s.keeps(pod)
@@ -319,7 +319,7 @@ func TestConsulOnKubernetesAllLost(t *testing.T) {
 		s.Must(err)
 		s.Must(s.AwaitConsul(s.Ctx))
 	})
-	s.Then("the empty servers are a datacenter, and the agents' services are there", func() {
+	s.Then("the empty servers form a datacenter, and the agents' services are there", func() {
 		s.awaitVoters(3)
 		s.AwaitCatalog(s.Service(), 1)
 	})
@@ -330,7 +330,7 @@ func TestConsulOnKubernetesAllLost(t *testing.T) {
 	})
 }
 
-// scale sets how many servers there are to be.
+// scale sets the number of servers.
 func (s servers) scale(n int) {
 	s.Helper()
 	_, err := s.Kubectl(s.Ctx, "-n", scenario.ConsulNamespace, "scale", "statefulset/consul-server", fmt.Sprintf("--replicas=%d", n))
@@ -339,7 +339,7 @@ func (s servers) scale(n int) {
 
 func TestConsulOnKubernetesScaled(t *testing.T) {
 	s, pod := onServers(t)
-	s.When("a server is deleted, and so restarted", func() {
+	s.When("a server's pod is deleted, which restarts it", func() {
 		old := s.pod("consul-server-2")
 		s.Must(s.Kube.CoreV1().Pods(scenario.ConsulNamespace).Delete(s.Ctx, old.Name, metav1.DeleteOptions{}))
 		s.Eventually("its successor", func(ctx context.Context) (bool, error) {
@@ -365,7 +365,7 @@ func TestConsulOnKubernetesScaled(t *testing.T) {
 			s.Errorf("members: %+v", members)
 		}
 	})
-	s.When("it is scaled up again", func() { s.scale(3) })
+	s.When("the StatefulSet is scaled up again", func() { s.scale(3) })
 	s.Then("it is there again", func() { s.awaitVoters(3) })
 	s.When("all are stopped by scaling to none, and started again", func() {
 		s.scale(0)
@@ -375,16 +375,16 @@ func TestConsulOnKubernetesScaled(t *testing.T) {
 		})
 		s.scale(3)
 	})
-	s.Then("none has left", func() { s.awaitVoters(3); s.keeps(pod) })
+	s.Then("no server has left the cluster", func() { s.awaitVoters(3); s.keeps(pod) })
 }
 
 // left is serf's number for a member that has left.
 const left = 3
 
-// secured is where a Consul with TLS and ACLs is asked, and with what; management may do everything.
+// secured is the address of a Consul with TLS and ACLs, its CA file, and its management token.
 type secured struct{ address, authority, management string }
 
-// securedIn is the one whose authority is in the folder.
+// securedIn returns the access to the Consul whose CA is in the folder.
 func (s servers) securedIn(folder string) secured {
 	s.Helper()
 	secret, err := s.Kube.CoreV1().Secrets(scenario.ConsulNamespace).Get(s.Ctx, "consul-server-tokens", metav1.GetOptions{})
@@ -454,7 +454,7 @@ func TestConsulOnKubernetesSecured(t *testing.T) {
 			s.Errorf("a request without a token is answered: %v", err)
 		}
 	})
-	s.When("Agentlet is told of it, and a pod starts", func() {
+	s.When("Agentlet is configured for it, and a pod starts", func() {
 		authority, err := os.ReadFile(consul.authority)
 		s.Must(err)
 		runDocs(s.S, folder, "token.sh", consul.environment())

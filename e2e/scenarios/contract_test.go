@@ -21,14 +21,14 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// promise is one part of the contract: a pod, and what must come of it. says is asked again until it returns nothing.
+// promise is one part of the contract: a pod, and its expected effect. says is called repeatedly until it returns "".
 type promise struct {
 	annotations []string
 	change      func(*corev1.PodTemplateSpec)
 	says        func(s *scenario.S, pod *corev1.Pod, entries []*api.ServiceEntry) string
 }
 
-// gateSays is a promise about the gate and the instance's health.
+// gateSays returns a promise about the gate and the instance's health.
 func gateSays(status corev1.ConditionStatus, reason contract.Reason, health string) func(*scenario.S, *corev1.Pod, []*api.ServiceEntry) string {
 	return func(_ *scenario.S, pod *corev1.Pod, entries []*api.ServiceEntry) string {
 		gate := scenario.Condition(pod, contract.Condition)
@@ -157,7 +157,7 @@ func TestContract(t *testing.T) {
 		s.Must(err)
 	})
 	for _, key := range slices.Sorted(maps.Keys(all)) {
-		s.Then(key+" is as it was promised", func() {
+		s.Then(key+" is as promised", func() {
 			s.Eventually(key, func(context.Context) (bool, error) {
 				why := all[key].says(s, s.Pod(key), s.Catalog(name(key)))
 				return why == "", fmt.Errorf("%s", why)
@@ -185,14 +185,14 @@ func TestContractGatePolicy(t *testing.T) {
 			s.AwaitReady(policy)
 		}
 	})
-	s.When("the catalog loses the instances, behind the agents' backs", func() {
+	s.When("the instances are deregistered in the catalog, without the agents", func() {
 		for _, policy := range policies {
 			entry := s.Catalog(name(policy))[0]
 			_, err := s.Consul.Catalog().Deregister(&api.CatalogDeregistration{Node: entry.Node.Node, ServiceID: entry.Service.ID}, nil)
 			s.Must(err)
 		}
 	})
-	s.Then("the continuous one closes and says why, the other one stays open", func() {
+	s.Then("the continuous gate closes with a reason, the other stays open", func() {
 		s.Eventually("the gate to close", func(context.Context) (bool, error) {
 			gate := gateOf(s, string(contract.GateContinuous))
 			return gate.Status == corev1.ConditionFalse && gate.Reason == string(contract.CatalogLost), fmt.Errorf("%+v", gate)
@@ -215,7 +215,7 @@ func TestContractDrain(t *testing.T) {
 		"no-hook": {[]string{"drain-hook", "false", "drain-delay", "20s"}, 0, 4 * time.Second},
 	}
 	timeline := observe.NewTimeline(nil)
-	asked := map[string]time.Time{} // the watch tells of a deletion later than the kubelet may act on it
+	asked := map[string]time.Time{} // a watch reports a deletion later than the kubelet may act on it
 	s.Given("pods with drain settings", func() {
 		collector, err := timeline.Collect(s.Ctx, cluster.HostIP)
 		s.Must(err)
@@ -242,7 +242,7 @@ func TestContractDrain(t *testing.T) {
 			s.AwaitGone(&pods[i])
 		}
 	})
-	s.Then("SIGTERM came when it was asked for, and nothing is left in the catalog", func() {
+	s.Then("SIGTERM came at the requested time, and nothing is left in the catalog", func() {
 		for _, life := range timeline.Lives() {
 			c := cases[life.Pod]
 			terminated, ok := life.At[observe.Terminated]

@@ -24,10 +24,10 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// docsNamespace is the one in the docs' commands.
+// docsNamespace is the namespace in the docs' commands.
 const docsNamespace = "shop"
 
-// TestDocs does what the pages say, command by command; it looks at a whole installation, so it runs alone.
+// TestDocs follows the pages command by command. It runs alone, because it checks the whole installation.
 func TestDocs(t *testing.T) {
 	s := scenario.New(t)
 	p := newPlugin(s)
@@ -62,8 +62,8 @@ func TestDocs(t *testing.T) {
 			removeDocsNamespace(ctx, s)
 		})
 	})
-	s.When("a namespace is opened, "+blocks[0].Place(), func() { shell(blocks[0]) })
-	s.Given("a Deployment there that says nothing of Consul", func() { plainWeb(s) })
+	s.When("a namespace is opted in,"+blocks[0].Place(), func() { shell(blocks[0]) })
+	s.Given("a Deployment there without annotations for Consul", func() { plainWeb(s) })
 	s.When("its service is named, "+blocks[1].Place(), func() {
 		out := shell(blocks[1])
 		if !strings.Contains(out, "READINESS GATES") {
@@ -72,7 +72,7 @@ func TestDocs(t *testing.T) {
 	})
 	s.Then("its pods are in Consul and their gates open", func() { s.AwaitCatalog("web", 3) })
 	for _, block := range blocks[2:] {
-		s.Then("it goes on as it stands there, "+block.Place(), func() { shell(block) })
+		s.Then("the commands succeed as documented,"+block.Place(), func() { shell(block) })
 	}
 	s.Then("the namespace's pods are what Consul has", func() {
 		out, ok := p.run("", "status", "-n", docsNamespace, "-o", "json")
@@ -89,7 +89,7 @@ func TestDocs(t *testing.T) {
 	})
 }
 
-// removeDocsNamespace waits until it has gone.
+// removeDocsNamespace deletes the namespace and waits until it is gone.
 func removeDocsNamespace(ctx context.Context, s *scenario.S) {
 	s.Helper()
 	_, err := s.Kubectl(ctx, "delete", "namespace", docsNamespace, "--ignore-not-found", "--timeout=60s")
@@ -98,7 +98,7 @@ func removeDocsNamespace(ctx context.Context, s *scenario.S) {
 	}
 }
 
-// plainWeb creates examples/web.yaml without its annotations, when the namespace's service account is there.
+// plainWeb creates examples/web.yaml without its annotations, once the namespace's default service account exists.
 func plainWeb(s *scenario.S) {
 	s.Helper()
 	text, err := os.ReadFile(filepath.Join(s.Root, "examples", "web.yaml"))
@@ -114,13 +114,14 @@ func plainWeb(s *scenario.S) {
 	s.Must(err)
 }
 
-// closed is a template whose gate stays closed: a check of its service goes to a port that nothing listens on.
+// closed returns a template of pods whose gate stays closed, because a check of their service targets a port that nothing listens
+// on.
 func closed(s *scenario.S) corev1.PodTemplateSpec {
 	s.Helper()
 	return s.Sample(s.Annotations("service-names", "", "services", fmt.Sprintf("[{name: %s, port: 8080, checks: [{tcp: ':1', interval: 1s}]}]", s.Service())))
 }
 
-// awaitClosed waits for pods that run, with their containers ready and their gates closed.
+// awaitClosed waits for n running pods with ready containers and closed gates.
 func awaitClosed(s *scenario.S, n int) {
 	s.Helper()
 	s.Eventually("closed gates", func(ctx context.Context) (bool, error) {
@@ -135,7 +136,7 @@ func awaitClosed(s *scenario.S, n int) {
 	})
 }
 
-// TestDocsBudget tries what docs/applications.md says of budgets.
+// TestDocsBudget tests what docs/applications.md says about PodDisruptionBudgets.
 func TestDocsBudget(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	budgets := s.Kube.PolicyV1().PodDisruptionBudgets(s.Namespace)
@@ -143,7 +144,7 @@ func TestDocsBudget(t *testing.T) {
 		s.Helper()
 		return s.Kube.PolicyV1().Evictions(s.Namespace).Evict(s.Ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: s.Pods(s.Ctx)[0].Name, Namespace: s.Namespace}})
 	}
-	s.Given("a pod whose gate stays closed, and a budget that takes no word on unhealthy pods", func() {
+	s.Given("a pod whose gate stays closed, and a budget without unhealthyPodEvictionPolicy", func() {
 		s.Deployment(1, closed(s))
 		awaitClosed(s, 1)
 		least := intstr.FromInt32(1)
@@ -157,7 +158,7 @@ func TestDocsBudget(t *testing.T) {
 			return err == nil && budget.Status.ObservedGeneration == budget.Generation && budget.Status.ExpectedPods == 1, err
 		})
 	})
-	s.Then("it may not be evicted", func() {
+	s.Then("the eviction is rejected", func() {
 		if err := evict(); !apierrors.IsTooManyRequests(err) {
 			s.Errorf("the eviction is answered: %v", err)
 		}
@@ -166,7 +167,7 @@ func TestDocsBudget(t *testing.T) {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "patch", "pdb/sample", "--type=merge", "-p", `{"spec":{"unhealthyPodEvictionPolicy":"AlwaysAllow"}}`)
 		s.Must(err)
 	})
-	s.Then("it may", func() {
+	s.Then("the eviction is accepted", func() {
 		s.Eventually("the eviction", func(context.Context) (bool, error) {
 			err := evict()
 			return err == nil, err
@@ -174,7 +175,7 @@ func TestDocsBudget(t *testing.T) {
 	})
 }
 
-// TestDocsDeadline tries what docs/applications.md says of progressDeadlineSeconds.
+// TestDocsDeadline tests what docs/applications.md says about progressDeadlineSeconds.
 func TestDocsDeadline(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	s.Given("a Deployment that is rolled out, with a deadline of five seconds", func() {

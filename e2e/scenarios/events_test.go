@@ -25,7 +25,7 @@ func TestEventsTellAPodsLife(t *testing.T) {
 		pod = s.AwaitReady("pod")
 		awaitEvents(s, pod, "Normal Registered")
 	})
-	s.When("the agentlet dies, so that the next one finds the gate open", func() {
+	s.When("the agentlet is killed, so that its successor finds the gate open", func() {
 		s.Must(scenario.Kill("agentlet run", string(pod.UID)))
 		s.Eventually("its restart", func(context.Context) (bool, error) {
 			status := scenario.AgentletStatus(s.Pod("pod"))
@@ -47,7 +47,7 @@ func TestEventsTellAPodsLife(t *testing.T) {
 		s.Delete("pod")
 		s.AwaitGone(pod)
 	})
-	s.Then("there is one event for each turn, in the form of Kubernetes' own", func() {
+	s.Then("there is one event for each change, in the form of Kubernetes' own", func() {
 		events := awaitEvents(s, pod, "Normal Registered", "Warning InvalidConfiguration", "Normal Drained")
 		for _, e := range events {
 			if e.InvolvedObject.Name != pod.Name || e.InvolvedObject.Kind != "Pod" || e.Count != 1 || e.Message == "" ||
@@ -63,7 +63,7 @@ func TestEventsTellAPodsLife(t *testing.T) {
 	})
 }
 
-// awaitEvents waits until the agentlet of a pod has told exactly these things, each a type and a reason, in this order.
+// awaitEvents waits until a pod's agentlet has created exactly these events, each a type and a reason, in this order.
 func awaitEvents(s *scenario.S, pod *corev1.Pod, want ...string) []corev1.Event {
 	s.Helper()
 	var events []corev1.Event

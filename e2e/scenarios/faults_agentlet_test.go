@@ -30,7 +30,7 @@ func TestFaultAgentletOutOfMemory(t *testing.T) {
 			gaps = followStatus(s)
 		})
 		began := time.Now()
-		s.When("its agentlet has 2 MiB left, which are less than what strangers can take, and they take it", func() {
+		s.When("strangers use more than the 2 MiB of memory that its agentlet has left", func() {
 			process, err := scenario.FindProcess("agentlet run", string(pod.UID))
 			s.Must(err)
 			held, err := process.AnonymousMemory()
@@ -48,7 +48,7 @@ func TestFaultAgentletOutOfMemory(t *testing.T) {
 				return false, nil
 			})
 		})
-		s.Then("the next one adopts the instance: no gap in passing, and the gate never moved", func() {
+		s.Then("its successor adopts the instance: it is always passing, and the gate never changes", func() {
 			s.Eventually("the restart", func(context.Context) (bool, error) {
 				status := scenario.AgentletStatus(s.Pod("pod"))
 				return status.RestartCount > 0 && status.State.Running != nil, nil
@@ -67,7 +67,7 @@ func TestFaultAgentletOutOfMemory(t *testing.T) {
 	})
 }
 
-// awaitBeat waits until a pod's agentlet, however young, has written a heartbeat.
+// awaitBeat waits until a pod's agentlet has sent a heartbeat, even if it has just started.
 func awaitBeat(s *scenario.S, pod string) {
 	s.Helper()
 	s.Eventually("a heartbeat", func(ctx context.Context) (bool, error) {
@@ -83,9 +83,9 @@ func TestFaultAgentletCrashLoop(t *testing.T) {
 		s.Given("a registered pod with a heartbeat of 6 s", func() {
 			pod = running(s, "pod", s.Sample(s.Annotations("heartbeat-ttl", "6s")))
 		})
-		s.When("its agentlet is killed until the kubelet waits longer than that", func() {
+		s.When("its agentlet is killed until the kubelet's back-off is longer than that", func() {
 			s.Eventually("an instance that is not passing", func(context.Context) (bool, error) {
-				_ = scenario.Kill("agentlet run", string(pod.UID)) // none runs while the kubelet waits
+				_ = scenario.Kill("agentlet run", string(pod.UID)) // no process runs during the kubelet's restart back-off
 				return len(s.Passing(s.Service())) == 0, nil
 			})
 		})
@@ -116,7 +116,7 @@ func TestFaultAgentletCrashLoop(t *testing.T) {
 }
 
 func TestFaultUnreadyForLong(t *testing.T) {
-	const unready = 110 * time.Second // deregister-after, and more than one of Consul's looks, each 30 s
+	const unready = 110 * time.Second // longer than deregister-after plus Consul's reap interval of 30 s
 	s := scenario.New(t, scenario.Long())
 	var pod *corev1.Pod
 	var id string
@@ -124,7 +124,7 @@ func TestFaultUnreadyForLong(t *testing.T) {
 		pod = running(s, "pod", s.Sample(s.Annotations("deregister-after", "1m")))
 		id = s.Catalog(s.Service())[0].Service.ID
 	})
-	s.When("it is not ready for almost two", func() {
+	s.When("it is not ready for almost two minutes", func() {
 		s.Must(put(s, pod, "/unready"))
 		began := time.Now()
 		s.Eventually("critical", func(context.Context) (bool, error) { return len(s.Passing(s.Service())) == 0, nil })
@@ -137,7 +137,7 @@ func TestFaultUnreadyForLong(t *testing.T) {
 			}
 		}
 	})
-	s.Then("it was never reaped, and passes at once", func() {
+	s.Then("it is never reaped, and passes at once when it is ready", func() {
 		s.Must(put(s, pod, "/ready"))
 		began := time.Now()
 		s.AwaitCatalog(s.Service(), 1)
@@ -188,7 +188,7 @@ func TestFaultAnnotationsChanged(t *testing.T) {
 		}
 		s.AwaitCatalog(s.Service(), 1)
 		told(s, "annotations of a running pod changed", "tags, meta, port, a service added, a service removed: each in the catalog; the time is the slowest's", slowest)
-		if slowest > 5*time.Second { // a second is usual
+		if slowest > 5*time.Second { // usually about a second
 			s.Errorf("the slowest change took %s", slowest)
 		}
 	})
@@ -218,7 +218,7 @@ func TestFaultAnnotationsChanged(t *testing.T) {
 			s.Errorf("gaps in passing: %v", g)
 		}
 	})
-	s.When("they are valid again, they are followed", func() {
+	s.When("they are valid again, the catalog follows", func() {
 		annotate("service-port", "8080")
 		s.Eventually("the new definition", func(context.Context) (bool, error) {
 			now := s.Catalog(s.Service())[0].Service

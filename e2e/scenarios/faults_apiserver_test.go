@@ -15,8 +15,8 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestFaultAPIServerAwayAtTheEnd ends pods while the API server is away: one was deleted just before, one has a deadline
-// that the kubelet enforces by itself. A third one's agentlet is killed meanwhile.
+// TestFaultAPIServerAwayAtTheEnd ends pods while the API server is away. One pod was deleted just before; the kubelet ends
+// another by its activeDeadlineSeconds. The agentlet of a third is killed meanwhile.
 func TestFaultAPIServerAwayAtTheEnd(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	whole(s)
@@ -44,7 +44,7 @@ func TestFaultAPIServerAwayAtTheEnd(t *testing.T) {
 		}
 		gaps = followService(s, service("restarted"))
 	})
-	s.When("one is deleted, the API server goes, and another one's agentlet is killed", func() {
+	s.When("one is deleted, the API server stops, and another one's agentlet is killed", func() {
 		s.Delete("deleted")
 		s.Eventually("its removal", func(context.Context) (bool, error) { return len(s.Catalog(service("deleted"))) == 0, nil })
 		s.Must(s.Cluster.APIServer().Kill(s.Ctx))
@@ -74,13 +74,13 @@ func TestFaultAPIServerAwayAtTheEnd(t *testing.T) {
 			_, err := scenario.FindProcess("agentlet run", uids["restarted"])
 			return err == nil, err
 		})
-		const outage = 20 * time.Second // two lives of the heartbeat
+		const outage = 20 * time.Second // twice the heartbeat-ttl
 		s.Pause(outage)
 		if g := gaps(); len(g) > 0 {
 			s.Errorf("gaps in passing: %v", g)
 		}
 	})
-	s.When("the API server is back, all is as it was", func() {
+	s.When("the API server is back, all is as before", func() {
 		began := time.Now()
 		s.Must(s.Cluster.APIServer().Start(s.Ctx))
 		s.Must(s.Cluster.Restore(s.Ctx))
@@ -93,14 +93,14 @@ func TestFaultAPIServerAwayAtTheEnd(t *testing.T) {
 	})
 }
 
-// TestFaultAPIServerInterrupted restarts the API server, which cuts every watch, and then has it hang.
+// TestFaultAPIServerInterrupted restarts the API server, which breaks every watch, and later freezes it.
 func TestFaultAPIServerInterrupted(t *testing.T) {
 	for name, interrupt := range map[string]struct {
 		do   func(*scenario.S) error
 		most time.Duration
 	}{
 		"restarted": {func(s *scenario.S) error { return s.Cluster.APIServer().Restart(s.Ctx) }, time.Minute},
-		// Half-open connections: client-go gives one up when pings have gone unanswered for 45 s.
+		// Test half-open connections: client-go closes one when pings were unanswered for 45 s.
 		"hanging for 50 s": {func(s *scenario.S) error {
 			if err := s.Cluster.APIServer().Pause(); err != nil {
 				return err
@@ -135,22 +135,22 @@ func TestFaultAPIServerInterrupted(t *testing.T) {
 	}
 }
 
-// TestFaultGrantLate gives the right to write gates only when a pod has long been waiting for it.
+// TestFaultGrantLate grants the right to patch the status long after the pod needs it.
 func TestFaultGrantLate(t *testing.T) {
 	s := scenario.New(t, scenario.Label(contract.InjectLabel, ""))
 	log := func(ctx context.Context) (string, error) {
 		return s.Kubectl(ctx, "-n", s.Namespace, "logs", "deployment/sample", "-c", contract.ContainerName)
 	}
-	s.Given("a pod with an agentlet in a namespace that is granted nothing", func() {
+	s.Given("a pod with an agentlet in a namespace without RBAC grants", func() {
 		p := newPlugin(s)
 		p.inject(p.manifest(s.Sample(s.Annotations())))
 		s.Eventually("its agentlet's complaint", func(ctx context.Context) (bool, error) {
 			text, err := log(ctx)
 			return strings.Contains(text, "forbidden"), err
 		})
-		s.Pause(8 * time.Second) // it tries on, and says no more of it
+		s.Pause(8 * time.Second) // the agentlet retries, without logging it again
 	})
-	s.When("the grant comes, the pod gets Ready", func() {
+	s.When("the grant is created, the pod becomes Ready", func() {
 		began := time.Now()
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "create", "rolebinding", grantRole, "--clusterrole="+grantRole, "--group=system:serviceaccounts:"+s.Namespace)
 		s.Must(err)

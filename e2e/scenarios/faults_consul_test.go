@@ -17,10 +17,10 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// away is how long an agent stays away: long enough for serf to declare the node failed.
+// away is how long an agent is away: long enough for serf to declare the node failed.
 const away = 8 * time.Second
 
-// serving is a pod on a node whose agent suffers, and one on another node that must not notice.
+// serving is a pod on a node whose agent fails, and a pod on another node that must not be affected.
 type serving struct {
 	*scenario.S
 
@@ -42,7 +42,7 @@ func serve(s *scenario.S) *serving {
 	return v
 }
 
-// back waits until the node's agent reaches a leader, and then until the instance passes, and returns the time between.
+// back waits until the node's agent has a leader, and then until the instance passes. It returns the time between the two.
 func (v *serving) back() time.Duration {
 	client, err := cluster.ConsulClient(v.node.ConsulAddr())
 	v.Must(err)
@@ -55,7 +55,7 @@ func (v *serving) back() time.Duration {
 	return time.Since(began)
 }
 
-// judge tells the fault's row, and fails where the gate moved or the other instance was touched.
+// judge writes the fault's row, and fails if the gate has changed or the other instance was affected.
 func (v *serving) judge(fault string, took, most time.Duration) {
 	gaps := v.gaps()
 	if others := v.others(); len(others) > 0 {
@@ -84,7 +84,7 @@ func TestFaultConsulAgentRestart(t *testing.T) {
 			}
 			return n.WipeConsulData()
 		},
-		// What leave_on_terminate does on SIGTERM.
+		// With leave_on_terminate an agent leaves the cluster in this way on SIGTERM.
 		"having left": func(ctx context.Context, n *cluster.Node) error {
 			client, err := cluster.ConsulClient(n.ConsulAddr())
 			if err != nil {
@@ -105,8 +105,8 @@ func TestFaultConsulAgentRestart(t *testing.T) {
 				s.Pause(away)
 				s.Must(v.node.Process(cluster.ConsulAgent).Start(s.Ctx))
 			})
-			// Twice the five seconds that are usual: this machine may be busy.
-			s.Then("the pod is passing again, and nothing else has moved", func() {
+			// Allow twice the usual five seconds, because this machine may be busy.
+			s.Then("the pod is passing again, and nothing else has changed", func() {
 				v.judge("Consul agent restarted "+name, v.back(), 10*time.Second)
 			})
 		})
@@ -117,16 +117,16 @@ func TestFaultConsulAgentHangs(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	var v *serving
 	s.Given("a registered pod on each node", func() { v = serve(s) })
-	s.When("one node's Consul agent answers nothing until the agentlet tells of it, and then goes on", func() {
+	s.When("one node's Consul agent is frozen until the agentlet reports it, and then continues", func() {
 		agent := v.node.Process(cluster.ConsulAgent)
 		s.Must(agent.Pause())
 		awaitEvents(s, v.pod, "Normal Registered", "Warning ConsulUnreachable")
 		s.Must(agent.Resume())
 	})
-	// The pause between two late heartbeats, and that for a busy machine once more.
-	s.Then("the pod is passing again, and nothing else has moved", func() {
+	// Allow the pause between two late heartbeats, and as much again for a busy machine.
+	s.Then("the pod is passing again, and nothing else has changed", func() {
 		took := v.back()
-		// The updates that it kept waiting pass without the agentlet, which has to have an answer of its own.
+		// The updates that are queued in the agent pass even without the agentlet; wait until the agentlet itself gets an answer.
 		v.Eventually("the agentlet to reach it", func(ctx context.Context) (bool, error) {
 			metrics, err := v.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", v.Namespace, "pods", "pod:19500", "proxy", "metrics").DoRaw(ctx)
 			return strings.Contains(string(metrics), "\nagentlet_consul_reachable 1\n"), err
@@ -154,7 +154,7 @@ func TestFaultConsulAgentRestartWithoutServers(t *testing.T) {
 	})
 }
 
-// requestsOf are all requests that a pod's agentlet has made, to Consul and to the API server.
+// requestsOf returns the number of all requests of a pod's agentlet, to Consul and to the API server.
 func requestsOf(s *scenario.S, pod string) float64 {
 	s.Helper()
 	metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", pod+":19500", "proxy", "metrics").DoRaw(s.Ctx)
@@ -261,7 +261,7 @@ func TestFaultConsulServersLost(t *testing.T) {
 			s.Errorf("Ready in the outage: steady %v, late %v", scenario.IsReady(s.Pod("steady")), scenario.IsReady(s.Pod("late")))
 		}
 	})
-	s.Then("nobody hurried", func() {
+	s.Then("no agentlet sends more than a request a second", func() {
 		worst := 0.0
 		for _, name := range names {
 			worst = max(worst, (after[name]-before[name])/watched.Seconds())
@@ -293,7 +293,7 @@ func TestFaultConsulServersLost(t *testing.T) {
 		requests, failed := client.Counts()
 		told(s, "Consul's quorum lost for a minute", fmt.Sprintf("running pods served, %d of %d requests failed; a new pod Ready %s after a leader's return; the time is from that return until the catalog was right of all changes meanwhile",
 			failed, requests, registered.Round(10*time.Millisecond)), right)
-		// An agent that its servers hold up for longer than heartbeat-ttl has its instances as critical for an instant
+		// If an agent was blocked on its servers for longer than heartbeat-ttl, its instances are critical for a moment
 		// (docs/faults.md).
 		if failed > rate/2 {
 			s.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())

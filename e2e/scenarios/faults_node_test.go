@@ -18,7 +18,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// conditions are the states that a pod goes through, as its watch shows them, with the address in the gate's message.
+// conditions records the states of a pod as its watch shows them, with the address in the gate's message.
 func conditions(s *scenario.S, pod string) (stop func() []string) {
 	s.Helper()
 	watcher, err := s.Kube.CoreV1().Pods(s.Namespace).Watch(s.Ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + pod})
@@ -54,7 +54,7 @@ func TestFaultNodeReboot(t *testing.T) {
 			states = conditions(s, "pod")
 		})
 		began := time.Now()
-		s.When("its node loses its power and boots again", func() {
+		s.When("its node loses power and boots again", func() {
 			s.Must(node.PowerOff(s.Ctx))
 			s.Must(node.PowerOn(s.Ctx))
 			s.Eventually("a new address", func(context.Context) (bool, error) {
@@ -67,7 +67,7 @@ func TestFaultNodeReboot(t *testing.T) {
 			})
 		})
 		took := time.Since(began)
-		s.Then("the catalog has the same pod at its new address, and it was Ready with no other", func() {
+		s.Then("the catalog has the same pod at its new address, and it was Ready with no other address", func() {
 			s.AwaitCatalog(s.Service(), 1)
 			now := s.Pod("pod")
 			if now.UID != before.UID {
@@ -79,7 +79,8 @@ func TestFaultNodeReboot(t *testing.T) {
 			closed := false
 			for _, state := range states() {
 				s.Log(state)
-				// An agentlet that is the last container starts after the application, and closes the gate of before then.
+				// As the last container, an agentlet starts after the application, and first closes the gate, which is still open
+				// from before.
 				early := s.Placement == contract.PlacementContainer && !closed
 				closed = closed || strings.Contains(state, "gate False")
 				if strings.HasPrefix(state, now.Status.PodIP) && strings.Contains(state, "Ready true") && !strings.HasSuffix(state, now.Status.PodIP) && !early {
@@ -100,18 +101,18 @@ func TestFaultNodeGone(t *testing.T) {
 	node, other := s.Cluster.Nodes[1], s.Cluster.Nodes[0]
 	var first *corev1.Pod
 	s.Given("a registered pod", func() { first = running(s, "db-0", pinned(s, node, "deregister-after", "1m")) })
-	s.When("its node is gone for good, and its instance out of passing", func() {
+	s.When("its node is gone for good, and its instance no longer passes", func() {
 		began := time.Now()
 		s.Must(node.PowerOff(s.Ctx))
 		s.Eventually("no passing instance", func(context.Context) (bool, error) { return len(s.Passing(s.Service())) == 0, nil })
 		told(s, "node gone", "its instance out of passing when serf declared the node failed", time.Since(began))
 	})
-	s.When("a successor of the same name comes on another node", func() {
+	s.When("a successor of the same name starts on another node", func() {
 		none := int64(0)
 		s.Must(s.Kube.CoreV1().Pods(s.Namespace).Delete(s.Ctx, "db-0", metav1.DeleteOptions{GracePeriodSeconds: &none}))
 		s.AwaitGone(first)
 		began := time.Now()
-		// The node may have had a replica of the webhook, which the API server asks until its endpoint is taken out.
+		// Retry, because the node may have had a replica of the webhook: the API server calls it until its endpoint is removed.
 		s.Eventually("its creation", func(context.Context) (bool, error) {
 			_, err := s.CreatePod("db-0", pinned(s, other))
 			return err == nil, err
@@ -165,14 +166,14 @@ func (e *ending) begin(s *scenario.S, node *cluster.Node) {
 	e.pod = running(s, "pod", template)
 }
 
-// await waits for SIGTERM and returns how long before it the catalog had dropped the instance.
+// await waits for SIGTERM, and returns how long before it the catalog had removed the instance.
 func (e *ending) await(s *scenario.S) (held time.Duration) {
 	s.Helper()
 	s.Eventually("SIGTERM", func(context.Context) (ended bool, err error) {
 		held, ended = e.timeline.Lives()[0].Between(observe.OutOfCatalog, observe.Terminated)
 		_, terminated := e.timeline.Lives()[0].At[observe.Terminated]
 		if terminated && !ended {
-			return true, nil // before it was dropped
+			return true, nil // before the instance was removed
 		}
 		return ended, fmt.Errorf("seen: %v", e.timeline.Lives()[0].At)
 	})
@@ -182,7 +183,7 @@ func (e *ending) await(s *scenario.S) (held time.Duration) {
 	return held
 }
 
-// pressure are configurations with which a kubelet finds its node short of memory.
+// pressure are kubelet configurations that cause memory pressure on the node.
 var pressure = map[string]map[string]any{
 	"soft": {
 		"evictionSoft": map[string]string{"memory.available": "95%"}, "evictionSoftGracePeriod": map[string]string{"memory.available": "1s"},
@@ -191,8 +192,8 @@ var pressure = map[string]map[string]any{
 	"hard": {"evictionHard": map[string]string{"memory.available": "95%"}, "evictionPressureTransitionPeriod": "1s"},
 }
 
-// TestFaultNodePressure has the kubelet want 95% of the memory free, so that the node is short of it. A soft threshold
-// leaves a pod its grace period, a hard one leaves it one second.
+// TestFaultNodePressure makes the kubelet require 95% of the memory to be free. A soft threshold leaves a pod its grace period, a
+// hard threshold one second.
 func TestFaultNodePressure(t *testing.T) {
 	for name, fields := range pressure {
 		t.Run(name, func(t *testing.T) {
@@ -219,8 +220,8 @@ func TestFaultNodePressure(t *testing.T) {
 	}
 }
 
-// TestFaultEvictionForgotten restarts the kubelet in the middle of an eviction. It remembers nothing of it, and starts the
-// application again, beside an agentlet that has drained the pod.
+// TestFaultEvictionForgotten restarts the kubelet during an eviction. The kubelet forgets the eviction, and restarts the
+// application beside an agentlet that has drained the pod.
 func TestFaultEvictionForgotten(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, scenario.Long(), placed)
@@ -240,7 +241,7 @@ func TestFaultEvictionForgotten(t *testing.T) {
 			s.AwaitCatalog(s.Service(), 0)
 			s.Must(node.ConfigureKubelet(s.Ctx, nil))
 		})
-		s.Then("the pod is served again when the end that was announced has not come", func() {
+		s.Then("the pod gets traffic again, because the announced end did not come", func() {
 			now := s.AwaitReady("pod")
 			if now.UID != pod.UID || now.DeletionTimestamp != nil {
 				s.Errorf("it is another pod, or one that ends: %+v", now.ObjectMeta)
@@ -251,7 +252,7 @@ func TestFaultEvictionForgotten(t *testing.T) {
 	})
 }
 
-// TestFaultNodeShutdown shuts a node down gracefully: its kubelet is told so by a logind of this test's.
+// TestFaultNodeShutdown triggers a graceful node shutdown through the test's own logind.
 func TestFaultNodeShutdown(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, scenario.Long(), placed)
@@ -268,7 +269,7 @@ func TestFaultNodeShutdown(t *testing.T) {
 			s.Must(s.Cluster.WaitHealthy(s.Ctx))
 			e.begin(s, node)
 		})
-		s.When("the machine is told to shut down", func() { s.Must(machine.Shutdown(s.Ctx)) })
+		s.When("logind announces a shutdown", func() { s.Must(machine.Shutdown(s.Ctx)) })
 		s.Then("the pod was drained before SIGTERM, without a deletionTimestamp", func() {
 			held := e.await(s)
 			if pod := s.Pod("pod"); pod.DeletionTimestamp != nil {

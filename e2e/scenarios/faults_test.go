@@ -26,13 +26,13 @@ import (
 func told(s *scenario.S, fault, happened string, took time.Duration) {
 	s.Logf("%s: %s (%s)", fault, happened, took.Round(time.Millisecond))
 	if s.Placement == contract.PlacementSidecar {
-		return // the table has the default's row
+		return // only the row of the default placement is in the table
 	}
 	s.Must(figures.MergeRow(filepath.Join(s.Out, "faults.md"), []string{"fault", "what happened", "how long"},
 		fault, happened, took.Round(time.Millisecond).String()))
 }
 
-// pinned is a pod of the sample on one node.
+// pinned returns a template of the sample for one node.
 func pinned(s *scenario.S, node *cluster.Node, annotations ...string) corev1.PodTemplateSpec {
 	template := s.Sample(s.Annotations(annotations...))
 	template.Spec.NodeName = node.Name
@@ -48,7 +48,7 @@ func running(s *scenario.S, name string, template corev1.PodTemplateSpec) *corev
 	return pod
 }
 
-// whole sees to it that the cluster is whole again after the scenario, whatever happened in it.
+// whole restores the whole cluster after the scenario, whatever happened in it.
 func whole(s *scenario.S) {
 	s.Afterwards(2*time.Minute, func(ctx context.Context) {
 		if err := s.Cluster.Restore(ctx); err != nil {
@@ -65,18 +65,18 @@ func whole(s *scenario.S) {
 	})
 }
 
-// agentOf is the API of the Consul agent of a pod's node.
+// agentOf returns the API of the Consul agent on a pod's node.
 func agentOf(s *scenario.S, pod *corev1.Pod) *api.Agent { return consulOf(s, pod).Agent() }
 
-// consulOf is a client of that agent.
+// consulOf returns a client of that agent.
 func consulOf(s *scenario.S, pod *corev1.Pod) *api.Client {
 	client, err := cluster.ConsulClient(s.Cluster.Node(pod.Spec.NodeName).ConsulAddr())
 	s.Must(err)
 	return client
 }
 
-// followStatus notes each time at which the service has no passing instance, until stop is called, which returns them. It
-// asks for what one server knows, so that it also sees what clients see while there is no leader.
+// followStatus records each time in which the service has no passing instance, until stop is called, which returns them. It reads
+// one server's state (stale reads), and so sees what clients see without a leader.
 func followStatus(s *scenario.S) (stop func() (gaps []time.Duration)) {
 	return followService(s, s.Service())
 }
@@ -157,7 +157,8 @@ func TestFaultConsulAgentDownAtTheEnd(t *testing.T) {
 		min, max time.Duration
 	}{
 		"refuses": {(*cluster.Process).Stop, 0, 4 * time.Second},
-		// A grace period of 12 s: a third for Consul, at most two thirds in all, and the delay of 5 s in between.
+		// The grace period is 12 s: a third is for Consul, at most two thirds for the whole drain, with a delay of 5 s in
+		// between.
 		"hangs": {func(p *cluster.Process, _ context.Context) error { return p.Pause() }, 3500 * time.Millisecond, 9500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -204,12 +205,12 @@ func TestFaultAPIServerAway(t *testing.T) {
 		s.Must(s.Cluster.APIServer().Kill(s.Ctx))
 		select {
 		case <-s.Ctx.Done():
-		case <-time.After(outage): // the outage's length is the scenario's point
+		case <-time.After(outage): // wait for the length of the outage, which is what the scenario tests
 		}
 		s.Must(s.Cluster.APIServer().Start(s.Ctx))
 		s.Must(s.Cluster.Restore(s.Ctx))
 	})
-	s.Then("the instance passed all the time, and its gate stayed open", func() {
+	s.Then("the instance was always passing, and its gate stayed open", func() {
 		if g := gaps(); len(g) > 0 {
 			s.Errorf("gaps in passing: %v", g)
 		}
@@ -225,7 +226,7 @@ func TestFaultAPIServerAway(t *testing.T) {
 	})
 }
 
-// put calls the sample in a pod.
+// put sends a PUT request to the sample in a pod.
 func put(s *scenario.S, pod *corev1.Pod, path string) error {
 	request, err := http.NewRequestWithContext(s.Ctx, http.MethodPut, "http://"+pod.Status.PodIP+":8080"+path, nil)
 	if err != nil {
@@ -257,7 +258,7 @@ func TestFaultAgentletKilled(t *testing.T) {
 				return status.RestartCount > 0 && status.State.Running != nil, nil
 			})
 		})
-		s.Then("it adopts the instance: no gap in passing, and the gate never moved", func() {
+		s.Then("it adopts the instance: always passing, and the gate never changes", func() {
 			s.Eventually("a heartbeat of the new one", func(ctx context.Context) (bool, error) {
 				metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", "pod:19500", "proxy", "metrics").DoRaw(ctx)
 				return strings.Contains(string(metrics), `operation="update_heartbeat",outcome="ok"`), err
@@ -283,7 +284,7 @@ func TestFaultForcedDeletion(t *testing.T) {
 		s.Must(s.Kube.CoreV1().Pods(s.Namespace).Delete(s.Ctx, "pod", metav1.DeleteOptions{GracePeriodSeconds: &none}))
 		s.AwaitGone(pod)
 	})
-	s.Then("the catalog drops it", func() {
+	s.Then("it is removed from the catalog", func() {
 		s.AwaitCatalog(s.Service(), 0)
 		told(s, "pod deleted by force", "out of the catalog", time.Since(began))
 	})
@@ -299,7 +300,7 @@ func TestFaultApplicationRestartedAlone(t *testing.T) {
 			id = s.Catalog(s.Service())[0].Service.ID
 		})
 		began := time.Now()
-		s.When("its application dies alone and is back", func() {
+		s.When("only its application is killed, and restarts", func() {
 			s.Must(scenario.Kill("/sample", string(pod.UID)))
 			s.Eventually("the restart", func(context.Context) (bool, error) {
 				now := s.Pod("pod")
@@ -333,17 +334,17 @@ func TestFaultMeddlers(t *testing.T) {
 	s.When("somebody deregisters it at its agent", func() {
 		s.Must(agentOf(s, pod).ServiceDeregister(id))
 	})
-	s.Then("it is put back within a second", func() {
+	s.Then("it is registered again within a second", func() {
 		began := time.Now()
 		s.AwaitCatalog(s.Service(), 1)
 		told(s, "somebody deregisters the instance at the agent", "put back, passing", time.Since(began))
 	})
-	s.When("somebody edits it at its agent", func() {
+	s.When("somebody changes it at its agent", func() {
 		service, _, err := agentOf(s, pod).Service(id, nil)
 		s.Must(err)
 		s.Must(agentOf(s, pod).ServiceRegister(&api.AgentServiceRegistration{ID: id, Name: service.Service, Port: 1, Address: service.Address, Tags: []string{"edited"}}))
 	})
-	s.Then("it is put right", func() {
+	s.Then("the change is reverted", func() {
 		began := time.Now()
 		s.Eventually("the old definition", func(context.Context) (bool, error) {
 			got := s.Catalog(s.Service())
@@ -352,7 +353,7 @@ func TestFaultMeddlers(t *testing.T) {
 		s.AwaitCatalog(s.Service(), 1)
 		told(s, "somebody edits the instance at the agent", "put right", time.Since(began))
 	})
-	s.When("an operator puts it into maintenance, it is left alone, and comes back when they say so", func() {
+	s.When("an operator sets maintenance mode, it is kept until the operator ends it", func() {
 		s.Must(agentOf(s, pod).EnableServiceMaintenance(id, "being mended"))
 		s.Eventually("maintenance", func(context.Context) (bool, error) { return len(s.Passing(s.Service())) == 0, nil })
 		s.Must(put(s, pod, "/unready"))
@@ -364,7 +365,7 @@ func TestFaultMeddlers(t *testing.T) {
 		s.Must(agentOf(s, pod).DisableServiceMaintenance(id))
 		s.AwaitCatalog(s.Service(), 1)
 	})
-	s.When("anybody calls /drain a thousand times", func() {
+	s.When("strangers call /drain a thousand times", func() {
 		var group sync.WaitGroup
 		slots := make(chan struct{}, 50)
 		for i := range 1000 {
@@ -375,7 +376,7 @@ func TestFaultMeddlers(t *testing.T) {
 				if err != nil {
 					return
 				}
-				if i%2 == 0 { // half of them know the nonce: it is written in the pod
+				if i%2 == 0 { // half of the calls know the nonce, which is in the pod's spec
 					request.Header.Set(contract.NonceHeader, pod.Spec.Containers[0].Lifecycle.PreStop.HTTPGet.HTTPHeaders[0].Value)
 				}
 				if response, err := http.DefaultClient.Do(request); err == nil {
@@ -385,7 +386,7 @@ func TestFaultMeddlers(t *testing.T) {
 		}
 		group.Wait()
 	})
-	s.Then("the registration is as it was", func() {
+	s.Then("the registration is unchanged", func() {
 		if n := len(s.Passing(s.Service())); n != 1 {
 			s.Errorf("%d passing instances, want 1", n)
 		}
@@ -442,7 +443,7 @@ func TestFaultFlappingReadiness(t *testing.T) {
 			<-ticker.C
 		}
 	})
-	s.Then("it ends passing, and Consul was written to no more often than the kubelet looked", func() {
+	s.Then("it is passing at the end, with no more writes to Consul than kubelet probes", func() {
 		s.AwaitCatalog(s.Service(), 1)
 		writes := changes() - before
 		told(s, "application flaps 5 times a second for 10 s", fmt.Sprintf("passing at the end; the service's checks moved Consul's index by %d", writes), time.Since(began))
@@ -455,11 +456,11 @@ func TestFaultFlappingReadiness(t *testing.T) {
 func TestFaultOverlappingNames(t *testing.T) {
 	s := scenario.New(t)
 	var first *corev1.Pod
-	s.Given("a pod whose end takes a while", func() {
+	s.Given("a pod that terminates slowly", func() {
 		template := s.Sample(s.Annotations("drain-delay", "8s"))
 		first = running(s, "db-0", template)
 	})
-	s.When("it is deleted by force, and another of the same name comes at once", func() {
+	s.When("it is deleted by force, and another of the same name is created at once", func() {
 		none := int64(0)
 		s.Must(s.Kube.CoreV1().Pods(s.Namespace).Delete(s.Ctx, "db-0", metav1.DeleteOptions{GracePeriodSeconds: &none}))
 		s.AwaitGone(first)
@@ -467,7 +468,7 @@ func TestFaultOverlappingNames(t *testing.T) {
 		s.Must(err)
 		s.AwaitReady("db-0")
 	})
-	s.Then("the catalog has the second alone, and it stays", func() {
+	s.Then("the catalog has only the second, and keeps it", func() {
 		second := s.Pod("db-0")
 		s.AwaitCatalog(s.Service(), 1)
 		if got := s.Catalog(s.Service())[0].Service.Meta[contract.MetaPodUID]; got != string(second.UID) {
@@ -480,7 +481,7 @@ func TestFaultOverlappingNames(t *testing.T) {
 	})
 }
 
-// TestFaultDeadline ends a pod in a way that sets no deletionTimestamp.
+// TestFaultDeadline ends a pod without a deletionTimestamp, by activeDeadlineSeconds.
 func TestFaultDeadline(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, scenario.Parallel(), placed)

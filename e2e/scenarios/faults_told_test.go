@@ -16,20 +16,20 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestFaultGateClosedByAnother has somebody with the right to do so close an open gate, twice in a row, so that the
-// second time meets the answer to the agentlet's own write.
+// TestFaultGateClosedByAnother closes an open gate twice in a row by another user with that right, so that the second time
+// collides with the agentlet's own write.
 func TestFaultGateClosedByAnother(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	const tries = 13
 	var slowest time.Duration
 	s.Given("an open gate", func() { running(s, "pod", s.Sample(s.Annotations())) })
-	s.When("another closes it twice in a row, again and again", func() {
+	s.When("another user closes it twice in a row, again and again", func() {
 		for try := range tries {
 			for range 2 {
 				patch := fmt.Appendf(nil, `{"status":{"conditions":[{"type":%q,"status":"False","reason":"ByHand","message":"try %d"}]}}`, contract.Condition, try)
 				_, err := s.Kube.CoreV1().Pods(s.Namespace).Patch(s.Ctx, "pod", types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 				s.Must(err)
-				time.Sleep(time.Duration(try) * 3 * time.Millisecond) // where the second one meets the answer differs from machine to machine
+				time.Sleep(time.Duration(try) * 3 * time.Millisecond) // machines differ in when it collides, so vary it
 			}
 			began := time.Now()
 			s.Within(20*time.Second, fmt.Sprintf("the gate to be open again after try %d", try), func(context.Context) (bool, error) {
@@ -44,7 +44,7 @@ func TestFaultGateClosedByAnother(t *testing.T) {
 	})
 }
 
-// TestFaultOwnCheckFails has a service's own check fail while its containers are ready.
+// TestFaultOwnCheckFails makes a service's own check fail while its containers are ready.
 func TestFaultOwnCheckFails(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var pod *corev1.Pod
@@ -57,7 +57,7 @@ func TestFaultOwnCheckFails(t *testing.T) {
 	answered := fmt.Sprintf("web (HTTP GET http://%s:8080/ready: 503 Service Unavailable)", pod.Status.PodIP)
 	s.When("the check fails", func() { s.Must(put(s, pod, "/unready")) })
 	began := time.Now()
-	s.Then("gate and event name it with its answer, and the gate stays open", func() {
+	s.Then("gate and event name the check with its output, and the gate stays open", func() {
 		events := awaitEvents(s, pod, "Normal Registered", "Warning CheckFailing")
 		if got := events[1].Message; !strings.Contains(got, answered) {
 			s.Errorf("the event says %q, want %q", got, answered)
@@ -74,7 +74,7 @@ func TestFaultOwnCheckFails(t *testing.T) {
 		}
 	})
 	s.When("the check passes again", func() { s.Must(put(s, pod, "/ready")) })
-	s.Then("the gate says so; the event waits, as each is told once in five minutes", func() {
+	s.Then("the gate says so; the event is delayed, as each is created once in five minutes", func() {
 		s.Eventually("the gate's message", func(context.Context) (bool, error) {
 			gate := gateOf(s, "pod")
 			return !strings.Contains(gate.Message, "failing"), fmt.Errorf("%s", gate.Message)
@@ -82,7 +82,7 @@ func TestFaultOwnCheckFails(t *testing.T) {
 	})
 }
 
-// TestFaultConsulDiskFull has a pod start at an agent that can't write its registration down.
+// TestFaultConsulDiskFull starts a pod at an agent that can't write its registration to disk.
 func TestFaultConsulDiskFull(t *testing.T) {
 	s := scenario.New(t)
 	whole(s)
@@ -93,7 +93,7 @@ func TestFaultConsulDiskFull(t *testing.T) {
 		_, err := s.CreatePod("pod", pinned(s, node))
 		s.Must(err)
 	})
-	s.Then("its gate and an event hold the agent's answer, and are written once", func() {
+	s.Then("its gate and an event contain the agent's answer, and are written once", func() {
 		s.Eventually("the gate's reason", func(context.Context) (bool, error) {
 			gate := gateOf(s, "pod")
 			return gate.Reason == string(contract.RegistrationFailed) && strings.Contains(gate.Message, "no space left on device"),
@@ -117,7 +117,7 @@ func TestFaultConsulDiskFull(t *testing.T) {
 	})
 }
 
-// statusOf is what a pod's agentlet says of itself.
+// statusOf returns the status of a pod's agentlet.
 func statusOf(s *scenario.S, pod *corev1.Pod) contract.Status {
 	s.Helper()
 	text, err := scenario.Get(s.Ctx, "http://"+pod.Status.PodIP+":19500"+contract.StatusPath)

@@ -18,31 +18,30 @@ import (
 )
 
 const (
-	// admissionRate is how many pods are created each second while something happens to the webhook.
+	// admissionRate is how many pods are created per second during a fault of the webhook.
 	admissionRate = 15
-	// admissionLead is how long before and after.
+	// admissionLead is how long pods are also created before and after it.
 	admissionLead = 2 * time.Second
 )
 
-// admissions are what came of the pods that were created, in dry runs, while something happened to the webhook. A dry run is
-// admitted as any creation is, and nobody tries it again.
+// admissions counts the results of pods that were created, in dry runs, during a fault of the webhook. A dry run is admitted like
+// any creation, but no controller retries it.
 type admissions struct {
 	mu         sync.Mutex
 	created    int
 	uninjected int
-	failed     map[string]int // attempts, by what the error says
-	lost       int            // creations that failed for good
-	last       time.Time      // when the last attempt that failed was made
-	slowest    time.Duration  // attempt
-	longest    time.Duration  // from the first attempt of a creation to its success
+	failed     map[string]int // attempts, by the text of the error
+	lost       int            // creations that failed after all retries
+	last       time.Time      // time of the last failed attempt
+	slowest    time.Duration  // longest attempt
+	longest    time.Duration  // longest time from a creation's first attempt to its success
 }
 
-// attemptPause is how long a creation that failed waits before the next attempt. A ReplicaSet's controller begins with less,
-// and ends with more.
+// attemptPause is the time before a failed creation is retried. A ReplicaSet's controller starts with less, and ends with more.
 const attemptPause = time.Second
 
-// admitWhile creates pods at a steady rate, whether earlier ones are answered or not, from a while before do to a while after
-// it, and waits for all answers. A creation that fails is tried again for as long as patience says.
+// admitWhile creates pods at a steady rate, whether or not earlier ones are answered, from admissionLead before do until
+// admissionLead after it, and waits for all answers. A failed creation is retried until patience is over.
 func admitWhile(s *scenario.S, patience time.Duration, do func()) *admissions {
 	s.Helper()
 	a := &admissions{failed: map[string]int{}}
@@ -62,7 +61,7 @@ func admitWhile(s *scenario.S, patience time.Duration, do func()) *admissions {
 			}
 		}
 	})
-	// do may end the scenario.
+	// Wait in a defer, because do may end the scenario.
 	defer group.Wait()
 	defer close(enough)
 	s.Pause(admissionLead)
@@ -71,7 +70,7 @@ func admitWhile(s *scenario.S, patience time.Duration, do func()) *admissions {
 	return a
 }
 
-// create counts one creation.
+// create executes one creation, with its retries.
 func (a *admissions) create(s *scenario.S, patience time.Duration) {
 	began := time.Now()
 	for {
@@ -87,7 +86,7 @@ func (a *admissions) create(s *scenario.S, patience time.Duration) {
 	}
 }
 
-// attempt counts one attempt of a creation, and says whether there is to be another.
+// attempt executes one attempt of a creation, and reports whether to retry.
 func (a *admissions) attempt(s *scenario.S, began time.Time, patience time.Duration) (again bool) {
 	template := s.Sample(s.Annotations())
 	template.GenerateName = "admitted-"
@@ -116,7 +115,7 @@ func (a *admissions) attempt(s *scenario.S, began time.Time, patience time.Durat
 	return false
 }
 
-// failures is how many attempts failed.
+// failures returns the number of failed attempts.
 func (a *admissions) failures() (n int) {
 	for _, count := range a.failed {
 		n += count
@@ -124,7 +123,7 @@ func (a *admissions) failures() (n int) {
 	return n
 }
 
-// only fails the scenario where an attempt failed with an error that says none of these.
+// only fails the scenario if an attempt failed with an error that contains none of these texts.
 func (a *admissions) only(s *scenario.S, reasons ...string) {
 	s.Helper()
 	for message := range a.failed {
@@ -134,7 +133,7 @@ func (a *admissions) only(s *scenario.S, reasons ...string) {
 	}
 }
 
-// String tells it for the log.
+// String formats the results for the log.
 func (a *admissions) String() string {
 	text := fmt.Sprintf("%d creations, %d attempts failed, %d creations lost, %d not injected; the slowest attempt took %s, the slowest creation %s",
 		a.created, a.failures(), a.lost, a.uninjected, a.slowest.Round(time.Millisecond), a.longest.Round(time.Millisecond))
@@ -144,7 +143,7 @@ func (a *admissions) String() string {
 	return text
 }
 
-// judge writes the figures of a fault, and fails the scenario where a creation was lost or a pod was not injected.
+// judge writes the figures of a fault. It fails the scenario if a creation was lost or a pod was not injected.
 func (a *admissions) judge(s *scenario.S, fault string) {
 	s.Helper()
 	s.Logf("%s: %s", fault, a)
@@ -164,7 +163,7 @@ func (a *admissions) judge(s *scenario.S, fault string) {
 // webhookSelector selects the webhook's pods.
 const webhookSelector = "app.kubernetes.io/component=webhook"
 
-// webhooks are the webhook's pods that are not being deleted.
+// webhooks returns the webhook's pods that are not being deleted.
 func webhooks(ctx context.Context, s *scenario.S) ([]corev1.Pod, error) {
 	pods, err := s.Kube.CoreV1().Pods(scenario.SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: webhookSelector})
 	if err != nil {
@@ -173,7 +172,7 @@ func webhooks(ctx context.Context, s *scenario.S) ([]corev1.Pod, error) {
 	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil }), nil
 }
 
-// awaitWebhooks waits until the webhook has two replicas, both ready and trusted, and returns them.
+// awaitWebhooks waits until the webhook has exactly two replicas, both ready and trusted, and returns them.
 func awaitWebhooks(s *scenario.S) (pods []corev1.Pod) {
 	s.Helper()
 	s.Eventually("two replicas of the webhook", func(ctx context.Context) (bool, error) {
@@ -192,7 +191,7 @@ func awaitWebhooks(s *scenario.S) (pods []corev1.Pod) {
 	return pods
 }
 
-// installed sees to it that the webhook is as it was installed after the scenario, whatever happened in it.
+// installed restores the webhook's original installation after the scenario, whatever happened in it.
 func installed(s *scenario.S) {
 	s.Helper()
 	awaitWebhooks(s)
@@ -230,10 +229,9 @@ func TestHAReplicaDeletedByForce(t *testing.T) {
 	s.Then("no creation is lost, and each pod is injected", func() { during.judge(s, "force") })
 }
 
-// A process that is gone at once takes with it what it was asked and had not answered, and until the kubelet has seen its end,
-// and the endpoints have followed, the API server may call its address: the answer is a refusal, after which the API server
-// tries no other replica. So attempts fail for about a second; the caller's next one comes through, and every controller
-// makes it.
+// TestHAReplicaKilled kills a replica's process. The requests in flight are lost. Until the kubelet has noticed, and the
+// endpoints are updated, the API server may still call the address; the connection is refused, and the API server tries no other
+// replica. So attempts fail for about a second. The caller's next attempt succeeds, and every controller retries.
 func TestHAReplicaKilled(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	installed(s)
@@ -243,7 +241,7 @@ func TestHAReplicaKilled(t *testing.T) {
 		victim := awaitWebhooks(s)[0]
 		during = admitWhile(s, 10*time.Second, func() {
 			killed = time.Now()
-			// The pod's name is its host name, which is in the environment.
+			// The pod's name is its host name, which is in the process's environment.
 			s.Must(scenario.Kill("/agentlet-webhook", victim.Name))
 			s.Eventually("its restart", func(ctx context.Context) (bool, error) {
 				pod, err := s.Kube.CoreV1().Pods(victim.Namespace).Get(ctx, victim.Name, metav1.GetOptions{})
@@ -252,12 +250,12 @@ func TestHAReplicaKilled(t *testing.T) {
 			awaitWebhooks(s)
 		})
 	})
-	s.Then("every creation comes through in the end, with its agentlet", func() {
+	s.Then("every creation succeeds in the end, with its agentlet", func() {
 		during.judge(s, "kill")
 		during.only(s, "connection refused", "EOF", "connection reset")
 		if n := during.failures(); n > 0 {
 			s.Logf("the last attempt that failed was made %s after the kill", during.last.Sub(killed).Round(time.Millisecond))
-			// Half of the attempts in two seconds, if each met a new connection.
+			// Half of the attempts in two seconds may fail if each needs a new connection.
 			if n > admissionRate || during.last.Sub(killed) > 3*time.Second {
 				s.Errorf("%d attempts failed", n)
 			}
@@ -286,9 +284,10 @@ func TestHALeafRotation(t *testing.T) {
 	installed(s)
 	before := servedBy(s, awaitWebhooks(s))
 	var during *admissions
-	s.When("each replica signs itself another certificate", func() {
+	s.When("each replica renews its certificate", func() {
 		during = admitWhile(s, 0, func() {
-			// The same authority in other bytes: that is signed with anew, as at two thirds of a certificate's life.
+			// Write the same CA in other bytes. The replicas then sign new certificates, as at two thirds of a certificate's
+			// life.
 			secret, err := s.Kube.CoreV1().Secrets(scenario.SystemNamespace).Get(s.Ctx, caSecret, metav1.GetOptions{})
 			s.Must(err)
 			for _, key := range []string{corev1.TLSCertKey, "ca.crt"} {
@@ -307,7 +306,7 @@ func TestHAAuthorityRotation(t *testing.T) {
 	installed(s)
 	before := servedBy(s, awaitWebhooks(s))
 	var during *admissions
-	s.When("the authority's secret is deleted", func() {
+	s.When("the CA's Secret is deleted", func() {
 		during = admitWhile(s, 0, func() {
 			began := time.Now()
 			s.Must(s.Kube.CoreV1().Secrets(scenario.SystemNamespace).Delete(s.Ctx, caSecret, metav1.DeleteOptions{}))
@@ -333,11 +332,11 @@ func apart(s *scenario.S) []corev1.Pod {
 	return nil
 }
 
-// A replica whose node is cut off neither answers nor refuses. Until the node is declared lost, which takes the control plane
-// 40 to 50 seconds, and with it the endpoint goes, the API server goes on spreading its calls over both replicas: each that
-// goes to the lost one hangs until webhook.timeoutSeconds is over, and no other replica is tried. So about half of the attempts
-// fail, and nothing that the webhook does can help it; what can be had is that a controller's next attempts come through, and
-// that no pod slips through without an agentlet.
+// TestHANodeCutOff cuts off the node of a replica, which then neither answers nor refuses. The control plane takes 40 to 50
+// seconds to declare the node lost and to remove the endpoint. Until then the API server calls both replicas in turn: a call of
+// the lost one hangs until webhook.timeoutSeconds, and no other replica is tried. So about half of the attempts fail, and the
+// webhook can't prevent that. The test checks that a controller's retries succeed, and that no pod is created without an
+// agentlet.
 func TestHANodeCutOff(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	installed(s)
@@ -360,7 +359,7 @@ func TestHANodeCutOff(t *testing.T) {
 		})
 		s.Must(node.Heal(s.Ctx))
 	})
-	s.Then("every creation comes through in the end, with its agentlet", func() {
+	s.Then("every creation succeeds in the end, with its agentlet", func() {
 		s.Logf("the replica was taken out %s after the cut; the last attempt that failed was made %s after it",
 			noticed.Round(time.Millisecond), during.last.Sub(cut).Round(time.Millisecond))
 		during.judge(s, "cut")

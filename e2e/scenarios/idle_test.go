@@ -16,21 +16,21 @@ import (
 	"github.com/agentlet/agentlet/internal/bench"
 )
 
-// idlePods are on one node.
+// idlePods is the number of pods, all on one node.
 const idlePods = 20
 
-// idle is that many pods that have come to rest.
+// idle creates that many pods and waits until nothing changes any more.
 func idle(s *scenario.S, node *cluster.Node) []scenario.Process {
 	s.Helper()
 	s.Deployment(idlePods, pinned(s, node))
 	s.Rollout()
 	s.AwaitCatalog(s.Service(), idlePods)
 	processes := agentletsOf(s, s.Pods(s.Ctx))
-	s.Pause(30 * time.Second) // the kubelet's last words on the pods, and the registrars' first looks, are over
+	s.Pause(30 * time.Second) // until the kubelet's last status updates and the registrars' first catalog reads are over
 	return processes
 }
 
-// agentletsOf are the processes of these pods' agentlets.
+// agentletsOf returns the processes of these pods' agentlets.
 func agentletsOf(s *scenario.S, pods []corev1.Pod) (processes []scenario.Process) {
 	s.Helper()
 	for i := range pods {
@@ -41,7 +41,7 @@ func agentletsOf(s *scenario.S, pods []corev1.Pod) (processes []scenario.Process
 	return processes
 }
 
-// anonymousMiB is their anonymous memory, the median.
+// anonymousMiB returns the median of their anonymous memory.
 func anonymousMiB(s *scenario.S, processes []scenario.Process) float64 {
 	s.Helper()
 	var all []float64
@@ -53,7 +53,7 @@ func anonymousMiB(s *scenario.S, processes []scenario.Process) float64 {
 	return observe.Quantile(all, 0.5)
 }
 
-// targetOf is what the benchmark's figure of that name shall not exceed.
+// targetOf returns the target of the benchmark's figure of that name.
 func targetOf(s *scenario.S, name string) float64 {
 	s.Helper()
 	i := slices.IndexFunc(bench.Rows(), func(row bench.Row) bool { return row.Name == name })
@@ -63,15 +63,15 @@ func targetOf(s *scenario.S, name string) float64 {
 	return bench.Rows()[i].Target
 }
 
-// quiet is what a moment of an idle namespace looks like from outside.
+// quiet is a snapshot of an idle namespace, taken from outside.
 type quiet struct {
 	at              time.Time
 	processor       time.Duration
 	catalog         uint64            // index of the service in Consul's catalog
 	versions        map[string]string // resource versions of the pods
 	events          int
-	agentRequests   float64 // of the node's Consul agent, by anyone
-	clusterRequests float64 // for pods of a namespace or a single pod, by anyone
+	agentRequests   float64 // of the node's Consul agent, from all clients
+	clusterRequests float64 // for pods of a namespace or for a single pod, from all clients
 }
 
 func lookQuietly(s *scenario.S, node *cluster.Node, processes []scenario.Process) quiet {
@@ -96,14 +96,14 @@ func lookQuietly(s *scenario.S, node *cluster.Node, processes []scenario.Process
 	return q
 }
 
-// costs of the idle pods between two moments.
+// costs are the costs of the idle pods between two snapshots.
 type costs struct {
 	window        time.Duration
 	catalogWrites uint64  // changes of the service's index
 	kubeWrites    int     // changes of a pod's resource version, and events
-	millicores    float64 // of each agentlet
-	agentRPM      float64 // requests a pod and minute to the Consul agent
-	kubeRPM       float64 // and to the API server
+	millicores    float64 // per agentlet
+	agentRPM      float64 // requests per pod and minute to the Consul agent
+	kubeRPM       float64 // requests per pod and minute to the API server
 }
 
 func (q quiet) since(before quiet) costs {
@@ -129,8 +129,8 @@ func (c costs) record(s *scenario.S) {
 	record(s, "quiet_kube_rpm", c.kubeRPM, idlePods)
 }
 
-// agentRequests are the requests that the node's Consul agent has answered. Nobody but agentlets asks it for anything
-// but this count.
+// agentRequests returns how many requests the node's Consul agent has answered. Only agentlets call it, apart from the reads of
+// this count.
 func agentRequests(s *scenario.S, node *cluster.Node) float64 {
 	s.Helper()
 	request, err := http.NewRequestWithContext(s.Ctx, http.MethodGet, "http://"+node.ConsulAddr()+"/v1/agent/metrics?format=prometheus", nil)
@@ -148,8 +148,8 @@ func agentRequests(s *scenario.S, node *cluster.Node) float64 {
 	return sum
 }
 
-// clusterRequests are the requests for pods of one namespace or for one pod that the API server has answered: the
-// agentlets', and the webhook's watch of the namespace. The kubelets ask for those of their node.
+// clusterRequests returns how many requests for pods of one namespace, or for one pod, the API server has answered. They are the
+// agentlets' and the webhook's watch of the namespace; kubelets list the pods of their node.
 func clusterRequests(s *scenario.S) float64 {
 	s.Helper()
 	text, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(s.Ctx)

@@ -9,7 +9,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestInjectLeavesHostProcessPodsAlone: no node of the cluster could run them, but its API server says what it would create.
+// TestInjectLeavesHostProcessPodsAlone uses dry runs, because no node of the cluster could run a HostProcess pod.
 func TestInjectLeavesHostProcessPodsAlone(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	hostProcess := &corev1.WindowsSecurityContextOptions{HostProcess: new(true), RunAsUserName: new(`NT AUTHORITY\SYSTEM`)}

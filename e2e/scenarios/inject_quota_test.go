@@ -17,7 +17,7 @@ func resources(cpu, memory string) corev1.ResourceList {
 	return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
 }
 
-// quota counts what the namespace's pods request and may take at most, once the controller has counted for the first time.
+// quota limits the namespace's requests and limits, and waits until the controller has counted them for the first time.
 func quota(s *scenario.S) {
 	s.Helper()
 	limit(s, "all", corev1.ResourceList{
@@ -55,7 +55,7 @@ func TestInjectWithinALimitRangeAndAQuota(t *testing.T) {
 			quota(s)
 		})
 		var pod *corev1.Pod
-		s.When("a pod without resources of its own is created", func() {
+		s.When("a pod without resource settings is created", func() {
 			_, err := s.CreatePod("web", s.Sample(s.Annotations()))
 			s.Must(err)
 		})
@@ -87,23 +87,23 @@ func TestInjectWithinAQuotaOnLimits(t *testing.T) {
 		template.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: resources("10m", "16Mi"), Limits: resources("100m", "64Mi")}
 		return template
 	}
-	s.Then("a pod whose agentlet has no CPU limit is refused by the quota, which names it", func() {
+	s.Then("a pod whose agentlet has no CPU limit is rejected by the quota, whose message names it", func() {
 		pod := &corev1.Pod{ObjectMeta: template().ObjectMeta, Spec: template().Spec}
 		pod.Name = "none"
-		// The API server hears of the count by a watch.
+		// The API server learns of the count through a watch.
 		s.Eventually("the refusal", func(ctx context.Context) (bool, error) {
 			_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			return err != nil && strings.Contains(err.Error(), "limits.cpu for: agentlet"), err
 		})
 	})
-	s.When("the pod's annotation gives it one", func() {
+	s.When("the pod's annotation sets one", func() {
 		_, err := s.CreatePod("web", template("cpu-limit", "100m"))
 		s.Must(err)
 	})
-	s.Then("it is Ready", func() { s.AwaitReady("web") })
+	s.Then("the pod is Ready", func() { s.AwaitReady("web") })
 }
 
-// TestInjectIntoABestEffortPod: the agentlet's requests make the pod Burstable, which quotas by scope tell from BestEffort.
+// TestInjectIntoABestEffortPod tests scoped quotas: the agentlet's requests make a BestEffort pod Burstable.
 func TestInjectIntoABestEffortPod(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	template := func(pairs ...string) corev1.PodTemplateSpec {
@@ -114,7 +114,7 @@ func TestInjectIntoABestEffortPod(t *testing.T) {
 	none := []string{"cpu-request", "0", "memory-request", "0", "memory-limit", "0"}
 	refused := func(quota, says string) {
 		s.Helper()
-		// The API server hears of quotas by a watch.
+		// The API server learns of quotas through a watch.
 		s.Eventually("the refusal", func(context.Context) (bool, error) {
 			err := admit(s, template())
 			return err != nil && strings.Contains(err.Error(), "quota: "+quota) && strings.Contains(err.Error(), says), err
@@ -122,24 +122,24 @@ func TestInjectIntoABestEffortPod(t *testing.T) {
 		s.Must(admit(s, template(append(none, "inject", "false")...)))
 		s.Must(admit(s, template(none...)))
 	}
-	s.Given("a namespace for BestEffort pods alone", func() {
+	s.Given("a namespace for BestEffort pods only", func() {
 		limit(s, "no-others", corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}, corev1.ResourceQuotaScopeNotBestEffort)
 	})
-	s.Then("a pod with an agentlet is refused, without one it is not, nor where the agentlet requests nothing", func() {
+	s.Then("a pod with an agentlet is rejected, unless the agentlet has no requests", func() {
 		refused("no-others", "requested: pods=1, used: pods=0, limited: pods=0")
 	})
-	s.When("others are counted by what they request", func() {
+	s.When("a quota on requests applies to all other pods", func() {
 		s.Must(s.Kube.CoreV1().ResourceQuotas(s.Namespace).Delete(s.Ctx, "no-others", metav1.DeleteOptions{}))
 		limit(s, "others", corev1.ResourceList{"requests.cpu": resource.MustParse("1")}, corev1.ResourceQuotaScopeNotBestEffort)
 	})
-	s.Then("it is refused because the application requests nothing", func() {
+	s.Then("a pod is rejected because the application has no requests", func() {
 		refused("others", "must specify requests.cpu for: app")
 	})
-	s.When("a pod whose agentlet requests nothing is created", func() {
+	s.When("a pod whose agentlet has no requests is created", func() {
 		_, err := s.CreatePod("web", template(none...))
 		s.Must(err)
 	})
-	s.Then("it is Ready, and BestEffort as before", func() {
+	s.Then("it is Ready, and still BestEffort", func() {
 		if pod := s.AwaitReady("web"); pod.Status.QOSClass != corev1.PodQOSBestEffort {
 			s.Errorf("it is %s", pod.Status.QOSClass)
 		}

@@ -24,7 +24,7 @@ func TestBasicUnlabelledNamespaceIsUntouched(t *testing.T) {
 		s.Must(err)
 		s.AwaitReady("plain")
 	})
-	s.Then("it is as it was written", func() {
+	s.Then("it is unchanged", func() {
 		pod := s.Pod("plain")
 		if scenario.Injected(pod) || len(pod.Spec.ReadinessGates) > 0 || pod.Spec.Containers[0].Lifecycle != nil {
 			s.Errorf("the pod was patched: %+v", pod.Spec)
@@ -89,7 +89,7 @@ func TestBasicJobCompletes(t *testing.T) {
 		s.Must(err)
 		s.AwaitCatalog(s.Service(), 1)
 	})
-	s.Then("the Job completes, and nothing stays in the catalog", func() {
+	s.Then("the Job completes, and the catalog has no instance", func() {
 		s.Eventually("the Job to complete", func(ctx context.Context) (bool, error) {
 			job, err := s.Kube.BatchV1().Jobs(s.Namespace).Get(ctx, "sample", metav1.GetOptions{})
 			if err != nil {
@@ -123,7 +123,7 @@ func TestBasicStatefulSetPodIsReplacedWithoutConfusion(t *testing.T) {
 		s.Eventually("the successor", func(ctx context.Context) (bool, error) { return len(s.Pods(ctx)) == 1, nil })
 		s.AwaitReady("db-0")
 	})
-	s.Then("the catalog has the successor alone", func() {
+	s.Then("the catalog has only the successor", func() {
 		s.AwaitCatalog(s.Service(), 1)
 		second := s.Pod("db-0")
 		entry := s.Catalog(s.Service())[0]
@@ -139,7 +139,7 @@ func TestBasicStatefulSetPodIsReplacedWithoutConfusion(t *testing.T) {
 func TestBasicRestrictedNamespaceWithoutAutomount(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, scenario.Parallel(), scenario.Label("pod-security.kubernetes.io/enforce", "restricted"), placed)
-		s.When("a restricted pod without a service account token of its own is created", func() {
+		s.When("a restricted pod without a service account token is created", func() {
 			template := s.Sample(s.Annotations())
 			restrict(&template)
 			no := false
@@ -157,7 +157,7 @@ func TestBasicRestrictedNamespaceWithoutAutomount(t *testing.T) {
 	})
 }
 
-// restrict makes a template fit for the Pod Security level restricted.
+// restrict changes a template so that it complies with the Pod Security level restricted.
 func restrict(template *corev1.PodTemplateSpec) {
 	yes, no, user := true, false, int64(1000)
 	template.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{
@@ -181,7 +181,7 @@ func TestBasicHostNetwork(t *testing.T) {
 			s.Must(err)
 			pod = s.AwaitReady("host")
 		})
-		s.Then("the catalog has it at the node's address", func() {
+		s.Then("the catalog has the instance at the node's address", func() {
 			s.AwaitCatalog(s.Service(), 1)
 			if got := s.Catalog(s.Service())[0].Service; got.Address != pod.Status.HostIP || got.Port != 18080 {
 				s.Errorf("the catalog has %s:%d, want %s:18080", got.Address, got.Port, pod.Status.HostIP)
@@ -195,7 +195,7 @@ func TestBasicHostNetwork(t *testing.T) {
 			s.Delete("host")
 			s.AwaitGone(pod)
 		})
-		s.Then("the catalog has dropped it", func() { s.AwaitCatalog(s.Service(), 0) })
+		s.Then("the catalog has removed the instance", func() { s.AwaitCatalog(s.Service(), 0) })
 	})
 }
 
@@ -221,7 +221,7 @@ func TestBasicScaleToZeroAndBack(t *testing.T) {
 func TestBasicTwoServicesOnOnePod(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	web, admin := s.Service()+"-web", s.Service()+"-admin"
-	s.When("a pod registers two services with ports of their own", func() {
+	s.When("a pod registers two services with different ports", func() {
 		template := s.Sample(s.Annotations(
 			"service-names", web+","+admin, "service-port."+web, "http", "service-port."+admin, "9090",
 			"service-tags."+web, `v1,a\,b`, "service-meta."+admin, "team:core"))
@@ -229,7 +229,7 @@ func TestBasicTwoServicesOnOnePod(t *testing.T) {
 		s.Must(err)
 		s.AwaitReady("two")
 	})
-	s.Then("both are in the catalog as they were written", func() {
+	s.Then("both are in the catalog as annotated", func() {
 		s.AwaitCatalog(web, 1)
 		s.AwaitCatalog(admin, 1)
 		if got := s.Catalog(web)[0].Service; got.Port != 8080 || !slices.Equal(got.Tags, []string{"v1", "a,b"}) {
@@ -241,7 +241,7 @@ func TestBasicTwoServicesOnOnePod(t *testing.T) {
 	})
 }
 
-// TestBasicEviction holds the order of an eviction: the catalog has dropped the pod before its application gets SIGTERM.
+// TestBasicEviction checks the order of an eviction: the catalog removes the pod before its application gets SIGTERM.
 func TestBasicEviction(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, scenario.Parallel(), placed)
@@ -255,7 +255,7 @@ func TestBasicEviction(t *testing.T) {
 			s.Must(s.Kube.PolicyV1().Evictions(s.Namespace).Evict(s.Ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: s.Namespace}}))
 			s.AwaitGone(&pod)
 		})
-		s.Then("the catalog dropped it before it got SIGTERM, and has its successor alone", func() {
+		s.Then("the catalog removed it before it got SIGTERM, and has only its successor", func() {
 			if share := sigtermAfterGone(f.timeline.Lives()); share != 1 {
 				s.Errorf("SIGTERM came before the catalog had dropped it: %+v", f.timeline.Lives())
 			}
@@ -268,7 +268,7 @@ func TestBasicEviction(t *testing.T) {
 	})
 }
 
-// TestBasicKubectlDrain cordons a node, so it runs alone.
+// TestBasicKubectlDrain runs alone, because it cordons a node.
 func TestBasicKubectlDrain(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, placed)

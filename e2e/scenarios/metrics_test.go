@@ -47,8 +47,8 @@ func TestMetricsAreScrapedByPrometheus(t *testing.T) {
 		s.Rollout()
 		s.AwaitCatalog(s.Service(), metricsReplicas)
 	})
-	s.Then("the agentlets' series say so", func() {
-		s.becomes("count(agentlet_gate_open"+in+")", metricsReplicas) // the old ones have gone
+	s.Then("the agentlets' series show it", func() {
+		s.becomes("count(agentlet_gate_open"+in+")", metricsReplicas) // the old pods' series are gone
 		s.becomes("sum(agentlet_gate_open"+in+")", metricsReplicas)
 		s.becomes(`sum(agentlet_gate_reason{namespace="`+s.Namespace+`",reason="Registered"})`, metricsReplicas)
 		s.becomes("sum(agentlet_consul_reachable"+in+")", metricsReplicas)
@@ -58,7 +58,7 @@ func TestMetricsAreScrapedByPrometheus(t *testing.T) {
 		s.becomes(`count(last_over_time(agentlet_time_to_drain_seconds{namespace="`+s.Namespace+`",outcome="dropped"}[10m]) < 5)`, metricsReplicas)
 		s.Logf("series of an agentlet: %v", s.value(`max(count by (pod) ({job="agentlet",namespace="`+s.Namespace+`"}))`))
 	})
-	s.Then("the webhook's do, too", func() {
+	s.Then("the webhook's series show it, too", func() {
 		s.becomes("sum(agentlet_webhook_ready)", 2)
 		s.becomes("min(agentlet_webhook_ca_bundle_in_sync)", 1)
 		if n := s.value(`sum(agentlet_webhook_admissions_total{type="mutating",outcome="injected"})`); n < 2*metricsReplicas {
@@ -99,7 +99,7 @@ func TestMetricsAreScrapedByPrometheus(t *testing.T) {
 	})
 }
 
-// start starts the Prometheus, which ends with the scenario.
+// start starts Prometheus, and stops it with the scenario.
 func (s *scraped) start() {
 	programs, err := prometheus.Find(s.Ctx)
 	s.Must(err)
@@ -111,7 +111,7 @@ func (s *scraped) start() {
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			_ = s.target(ctx) // what is not found now is found in a moment
+			_ = s.target(ctx) // a failure is retried in a moment
 			select {
 			case <-ctx.Done():
 			case <-time.After(500 * time.Millisecond):
@@ -127,8 +127,8 @@ func (s *scraped) start() {
 	})
 }
 
-// config is the configuration that docs/metrics.md shows, with the cluster's pods in a file: Debian's Prometheus has no
-// Kubernetes service discovery. What that would tell of a pod is in the file, so that the docs' relabelling is tried.
+// config returns the configuration of docs/metrics.md, with the cluster's pods in a file, because Debian's Prometheus has no
+// Kubernetes service discovery. The file contains the meta labels that it would add, so that the docs' relabelling is tested.
 func (s *scraped) config() []byte {
 	page, err := os.ReadFile(filepath.Join(s.Root, "docs", "metrics.md"))
 	s.Must(err)
@@ -154,7 +154,7 @@ func (s *scraped) config() []byte {
 
 func (s *scraped) targets() string { return filepath.Join(s.dir, "targets.json") }
 
-// target writes what Prometheus' discovery would find: each port of each container.
+// target writes the targets that Kubernetes service discovery would find: each port of each container.
 func (s *scraped) target(ctx context.Context) error {
 	type target struct {
 		Targets []string          `json:"targets"`
@@ -193,7 +193,7 @@ func (s *scraped) target(ctx context.Context) error {
 	return os.Rename(s.targets()+".new", s.targets())
 }
 
-// listed are the series that docs/metrics.md says there are.
+// listed returns the names of the series in docs/metrics.md.
 func (s *scraped) listed() (names []string) {
 	page, err := os.ReadFile(filepath.Join(s.Root, "docs", "metrics.md"))
 	s.Must(err)
@@ -210,7 +210,7 @@ func (s *scraped) listed() (names []string) {
 	return names
 }
 
-// becomes waits until an expression has this one value.
+// becomes waits until the expression has exactly one value, and that is want.
 func (s *scraped) becomes(expression string, want float64) {
 	s.Helper()
 	s.Eventually(expression, func(ctx context.Context) (bool, error) {
@@ -222,7 +222,7 @@ func (s *scraped) becomes(expression string, want float64) {
 	})
 }
 
-// value of an expression now; the scenario ends if it has not one.
+// value evaluates an expression; the scenario fails unless it has exactly one value.
 func (s *scraped) value(expression string) float64 {
 	s.Helper()
 	samples, err := s.server.Query(s.Ctx, expression)

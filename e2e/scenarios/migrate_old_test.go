@@ -22,13 +22,13 @@ const (
 	oldPrefix = "katalog-sync.wish.com/"
 	oldGate   = corev1.PodConditionType(oldPrefix + "synced")
 	oldSource = "external-sync-source"
-	// oldPoll is how often it looks, oldTTL the TTL of its checks.
+	// oldPoll is the old registrar's polling interval, oldTTL the TTL of its checks.
 	oldPoll = 500 * time.Millisecond
 	oldTTL  = 5 * time.Second
 )
 
-// oldRegistrar plays katalog-sync's part for a scenario's namespace: it polls, registers pods with a TTL check at their
-// node's agent under IDs of its own, writes its gate, and leaves everything where it is when it ends.
+// oldRegistrar imitates katalog-sync for a scenario's namespace. It polls, registers pods with a TTL check at their node's agent
+// under its own IDs, and writes its own gate. When it ends, it leaves everything behind.
 type oldRegistrar struct {
 	*scenario.S
 	agents map[string]*api.Client // by node
@@ -44,7 +44,7 @@ func newOldRegistrar(s *scenario.S) *oldRegistrar {
 	return old
 }
 
-// start runs it; end returns when it has ended.
+// start runs the registrar; end stops it and waits until it has ended.
 func (o *oldRegistrar) start() (end func()) {
 	ctx, cancel := context.WithCancel(o.Ctx)
 	done := make(chan struct{})
@@ -95,7 +95,7 @@ func (o *oldRegistrar) id(pod string) string {
 	return strings.Join([]string{"katalog-sync", o.Service(), o.Namespace, pod}, "_")
 }
 
-// entries are the IDs of the service that the old registrar has put at an agent.
+// entries returns the IDs under which the old registrar has registered the service at an agent.
 func (o *oldRegistrar) entries(agent *api.Client) (ids []string) {
 	services, err := agent.Agent().ServicesWithFilterOpts(
 		fmt.Sprintf("Service == %q and Meta[%q] == \"katalog-sync\"", o.Service(), oldSource), (&api.QueryOptions{}).WithContext(o.Ctx))
@@ -133,7 +133,7 @@ func (o *oldRegistrar) register(ctx context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
-// open writes the gate.
+// open opens the old registrar's gate.
 func (o *oldRegistrar) open(ctx context.Context, pod *corev1.Pod) error {
 	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{
 		map[string]any{"type": oldGate, "status": "True", "reason": "Done", "message": "Done"},

@@ -20,13 +20,13 @@ import (
 
 const (
 	migrateReplicas = 4
-	// migrateFloor are the replicas less the Deployment's maxUnavailable.
+	// migrateFloor is the number of replicas minus the Deployment's maxUnavailable.
 	migrateFloor = migrateReplicas - 1
 	migrateRate  = 100
 )
 
-// TestMigrateFromKatalogSync walks docs/migrate.md: it turns the dialect on, rolls a Deployment with katalog-sync's annotations
-// and gate, ends the old registrar, and at last writes the template in the contract's words.
+// TestMigrateFromKatalogSync follows docs/migrate.md. It enables the dialect, rolls out a Deployment with katalog-sync's
+// annotations and gate, ends the old registrar, and finally rewrites the template with Agentlet's annotations.
 func TestMigrateFromKatalogSync(t *testing.T) {
 	s := scenario.New(t, scenario.Label(contract.InjectLabel, ""))
 	old := newOldRegistrar(s)
@@ -42,7 +42,7 @@ func TestMigrateFromKatalogSync(t *testing.T) {
 		floor = watchFloor(s)
 		stop = underLoad(s, client)
 	})
-	s.When("the dialect is turned on and the namespace opts in", func() {
+	s.When("the dialect is enabled and the namespace opts in", func() {
 		reinstalled(s)
 		s.Must(s.Install(s.Ctx, "dialects={katalog-sync}"))
 		_, err := s.Kubectl(s.Ctx, "label", "namespace", s.Namespace, contract.InjectLabel+"="+contract.InjectEnabled)
@@ -55,7 +55,7 @@ func TestMigrateFromKatalogSync(t *testing.T) {
 			}
 		}
 	})
-	s.When("it is rolled", func() { s.Restart(); rolledOut(s) })
+	s.When("the Deployment is restarted", func() { s.Restart(); rolledOut(s) })
 	s.Then("both registrars have each pod, and both gates are open", func() {
 		s.Eventually("both entries of each pod", func(context.Context) (bool, error) {
 			n := len(s.Passing(s.Service()))
@@ -64,7 +64,7 @@ func TestMigrateFromKatalogSync(t *testing.T) {
 		bothOpen(s)
 	})
 	s.When("the old registrar ends", func() { end() })
-	s.Then("its entries stop passing, and what is left of them can be taken out", func() {
+	s.Then("its entries stop passing, and can be deregistered", func() {
 		s.Eventually("their TTL to end", func(context.Context) (bool, error) {
 			n := len(s.Passing(s.Service()))
 			return n == migrateReplicas, fmt.Errorf("%d passing", n)
@@ -76,10 +76,10 @@ func TestMigrateFromKatalogSync(t *testing.T) {
 		}
 		s.AwaitCatalog(s.Service(), migrateReplicas)
 	})
-	s.When("it is rolled with nobody but the agentlets there", func() { s.Restart(); rolledOut(s) })
-	s.Then("both gates are open all the same", func() { bothOpen(s) })
-	s.When("the template is written in the contract's words", func() { ownWords(s); rolledOut(s) })
-	s.Then("no request has failed, there were always enough instances, and there is no ghost", func() {
+	s.When("the Deployment is restarted with only the agentlets there", func() { s.Restart(); rolledOut(s) })
+	s.Then("both gates open nevertheless", func() { bothOpen(s) })
+	s.When("the template is rewritten with Agentlet's annotations", func() { ownWords(s); rolledOut(s) })
+	s.Then("no request has failed, there were always enough instances, and no stale entry is left", func() {
 		s.AwaitCatalog(s.Service(), migrateReplicas)
 		stop()
 		requests, failed := client.Counts()
@@ -102,8 +102,8 @@ func TestMigrateFromKatalogSync(t *testing.T) {
 	})
 }
 
-// oldDeployment is as people have it who use katalog-sync: with its annotations and its gate, and a preStop hook that sleeps
-// until the next poll has taken the pod out of Consul.
+// oldDeployment is a typical Deployment for katalog-sync: with its annotations and its gate, and with a preStop hook that sleeps
+// until the next poll has removed the pod from Consul.
 func oldDeployment(s *scenario.S) {
 	s.Helper()
 	template := s.Sample(map[string]string{
@@ -118,7 +118,7 @@ func oldDeployment(s *scenario.S) {
 	patch(s, `{"spec":{"strategy":{"rollingUpdate":{"maxUnavailable":1,"maxSurge":2}}}}`)
 }
 
-// ownWords writes the template anew, as one would without katalog-sync.
+// ownWords rewrites the template with Agentlet's annotations, as for a Deployment that never used katalog-sync.
 func ownWords(s *scenario.S) {
 	s.Helper()
 	patch(s, fmt.Sprintf(`{"spec":{"template":{"metadata":{"annotations":{
@@ -126,7 +126,7 @@ func ownWords(s *scenario.S) {
 		"spec":{"readinessGates":null,"containers":[{"name":"app","lifecycle":null}]}}}}`, oldPrefix, contract.ServiceNames, s.Service()))
 }
 
-// rolledOut waits until the new pods are Ready and the former ones gone.
+// rolledOut waits until the new pods are Ready and the old ones gone.
 func rolledOut(s *scenario.S) {
 	s.Helper()
 	s.Rollout()
@@ -142,7 +142,7 @@ func patch(s *scenario.S, text string) {
 	s.Must(err)
 }
 
-// bothOpen sees that every pod has an agentlet, the annotations in its words, and both gates open.
+// bothOpen checks that every pod has an agentlet, the translated annotations, and two open gates.
 func bothOpen(s *scenario.S) {
 	s.Helper()
 	for _, pod := range s.Pods(s.Ctx) {
@@ -166,14 +166,14 @@ func underLoad(s *scenario.S, client *load.Client) (stop func()) {
 	return stop
 }
 
-// floor is the lowest number of pods that Consul showed passing.
+// floor is the lowest number of pods that Consul has shown as passing.
 type floor struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	lowest int
 }
 
-// watchFloor follows the service from now on. A pod counts once, whoever has registered it.
+// watchFloor watches the service from now on. A pod counts once, even if both registrars have registered it.
 func watchFloor(s *scenario.S) *floor {
 	ctx, cancel := context.WithCancel(s.Ctx)
 	f := &floor{cancel: cancel, done: make(chan struct{}), lowest: migrateReplicas}
@@ -197,7 +197,7 @@ func watchFloor(s *scenario.S) *floor {
 	return f
 }
 
-// end of the watch; the lowest number.
+// end ends the watch, and returns the lowest number.
 func (f *floor) end() int {
 	f.cancel()
 	<-f.done

@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// inBothPlaces runs a scenario once with the agentlet as one of the pod's containers, and once with a native sidecar.
+// inBothPlaces runs a scenario twice: with the agentlet as one of the pod's containers, and as a native sidecar.
 func inBothPlaces(t *testing.T, run func(t *testing.T, placed scenario.Option)) {
 	t.Helper()
 	for _, place := range []contract.PlacementMode{contract.PlacementContainer, contract.PlacementSidecar} {
@@ -23,11 +23,11 @@ func inBothPlaces(t *testing.T, run func(t *testing.T, placed scenario.Option)) 
 	}
 }
 
-// TestPlacementIsLast: what people do with a pod without naming a container, they do with the application's.
+// TestPlacementIsLast checks that kubectl commands without a container name mean the application's container.
 func TestPlacementIsLast(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var pod *corev1.Pod
-	s.Given("a pod that says nothing of the placement", func() { pod = running(s, "pod", s.Sample(s.Annotations())) })
+	s.Given("a pod without a placement annotation", func() { pod = running(s, "pod", s.Sample(s.Annotations())) })
 	s.Then("the agentlet is the last of its containers", func() {
 		if n := len(pod.Spec.InitContainers); n > 0 {
 			s.Errorf("%d init containers", n)
@@ -36,7 +36,7 @@ func TestPlacementIsLast(t *testing.T) {
 			s.Errorf("the last container is %s", last)
 		}
 	})
-	s.Then("kubectl logs and exec mean the application's", func() {
+	s.Then("kubectl logs and exec use the application's container", func() {
 		log, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "logs", "pod")
 		s.Must(err)
 		if !strings.Contains(log, "Defaulted container \"app\"") || strings.Contains(log, "registered") {
@@ -50,8 +50,8 @@ func TestPlacementIsLast(t *testing.T) {
 	})
 }
 
-// TestPlacementSlowPostStart: the kubelet starts a container when the hooks of those before it are over, so that an agentlet
-// which comes last starts late. Nothing is registered before, and nothing is left of a pod that ends meanwhile.
+// TestPlacementSlowPostStart tests slow postStart hooks: the kubelet starts a container after the hooks of those before it, so an
+// agentlet that comes last starts late. Nothing is registered before, and nothing is left of a pod that ends meanwhile.
 func TestPlacementSlowPostStart(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, scenario.Parallel(), placed)
@@ -92,15 +92,15 @@ func TestPlacementSlowPostStart(t *testing.T) {
 	})
 }
 
-// TestPlacementOutlivesItsGracePeriod: an application that goes on after SIGTERM is killed when its grace period is over, and the
-// agentlet, whose drain is over long before, keeps nothing up.
+// TestPlacementOutlivesItsGracePeriod tests an application that ignores SIGTERM: it is killed after its grace period. The
+// agentlet, whose drain is long over, does not delay this.
 func TestPlacementOutlivesItsGracePeriod(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
 		s := scenario.New(t, scenario.Parallel(), placed)
 		timeline := observe.NewTimeline(nil)
 		var pod *corev1.Pod
 		const grace = 12
-		s.Given("a registered pod whose application goes on after SIGTERM", func() {
+		s.Given("a registered pod whose application ignores SIGTERM", func() {
 			collector, err := timeline.Collect(s.Ctx, cluster.HostIP)
 			s.Must(err)
 			template := s.Sample(s.Annotations("drain-delay", "1s"))

@@ -21,7 +21,8 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// everyKindOf is a stream of objects "kind" with the template, one of each kind; without kinds, of all that hold a template.
+// everyKindOf returns a stream of objects named "kind" with the template, one of each of these kinds, or, without kinds, of all
+// that contain a template.
 func everyKindOf(s *scenario.S, template corev1.PodTemplateSpec, kinds ...string) string {
 	s.Helper()
 	once := *template.DeepCopy()
@@ -56,7 +57,7 @@ func everyKindOf(s *scenario.S, template corev1.PodTemplateSpec, kinds ...string
 func TestPluginInjectsEveryKind(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel(), scenario.Label(contract.InjectLabel, ""))
 	p := newPlugin(s)
-	s.Then("the API server takes each kind as inject makes it", func() {
+	s.Then("the API server accepts each kind as inject writes it", func() {
 		const kinds = 8
 		out, ok := p.run(everyKindOf(s, s.Sample(s.Annotations())), "inject", "-f", "-")
 		if n := strings.Count(out, "readinessGates:"); !ok || n != kinds {
@@ -77,7 +78,7 @@ func TestPluginCheckMissesAConsulAgent(t *testing.T) {
 	p := newPlugin(s)
 	node := s.Cluster.Nodes[0]
 	agent := node.Process("consul")
-	s.When("the Consul agent of a node ends", func() {
+	s.When("the Consul agent of a node stops", func() {
 		s.Afterwards(time.Minute, func(ctx context.Context) {
 			if _, runs := agent.PID(); !runs {
 				if err := agent.Start(ctx); err != nil {
@@ -91,7 +92,7 @@ func TestPluginCheckMissesAConsulAgent(t *testing.T) {
 		p.fails("consul", "no Consul agent answers at the node's address, port 8500", "run a Consul client agent")
 	})
 	s.When("it runs again", func() { s.Must(agent.Start(s.Ctx)) })
-	s.Then("check is content", func() {
+	s.Then("check finds no problem", func() {
 		s.Eventually("a check without failures", func(context.Context) (bool, error) {
 			findings, ok := p.check()
 			return ok, fmt.Errorf("%+v", findings)

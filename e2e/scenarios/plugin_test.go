@@ -37,7 +37,7 @@ func newPlugin(s *scenario.S) *plugin {
 	return p
 }
 
-// run runs it as a person would, with stdin, and returns what it printed and whether its exit code is 0.
+// run runs the plugin with stdin, and returns its output and whether its exit code is 0.
 func (p *plugin) run(stdin string, args ...string) (out string, ok bool) {
 	p.Helper()
 	command := exec.CommandContext(p.Ctx, p.file, args...)
@@ -52,7 +52,7 @@ func (p *plugin) run(stdin string, args ...string) (out string, ok bool) {
 	return string(text), err == nil
 }
 
-// finding is one of check's, as its JSON has it.
+// finding is a finding in check's JSON.
 type finding struct{ Level, Check, Subject, Message, Remedy string }
 
 // check runs check for the scenario's namespace.
@@ -64,7 +64,7 @@ func (p *plugin) check() (findings []finding, ok bool) {
 	return result.Findings, ok
 }
 
-// fails expects check to fail, with a failure that says and advises so.
+// fails expects check to fail with a finding of this check, message and remedy.
 func (p *plugin) fails(check, says, remedy string) {
 	p.Helper()
 	findings, ok := p.check()
@@ -78,7 +78,7 @@ func (p *plugin) fails(check, says, remedy string) {
 	}
 }
 
-// well expects check to find nothing wrong. What it skips is the call of the webhook, where no namespace is opted in.
+// well expects check to find no problem. Without an opted-in namespace it skips the call of the webhook.
 func (p *plugin) well() {
 	p.Helper()
 	findings, ok := p.check()
@@ -92,10 +92,10 @@ func (p *plugin) well() {
 	}
 }
 
-// patience is what check is given for a gate, and a little.
+// patience is how long a gate must be closed before check, with --patience=2s, reports it.
 const patience = 3 * time.Second
 
-// manifest is a Deployment "sample" as a person would write it.
+// manifest returns the manifest of a Deployment "sample", as a person would write it.
 func (p *plugin) manifest(template corev1.PodTemplateSpec) string {
 	p.Helper()
 	text, err := yaml.Marshal(&appsv1.Deployment{
@@ -109,7 +109,7 @@ func (p *plugin) manifest(template corev1.PodTemplateSpec) string {
 	return "# The sample.\n" + string(text)
 }
 
-// inject applies what inject prints for a manifest.
+// inject applies the output of inject for a manifest.
 func (p *plugin) inject(manifest string) {
 	p.Helper()
 	out, ok := p.run(manifest, "inject", "-f", "-", "--image=agentlet/agentlet:dev")
@@ -129,7 +129,7 @@ func TestPluginInjectWorksWithoutTheWebhook(t *testing.T) {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "create", "rolebinding", grantRole, "--clusterrole="+grantRole, "--group=system:serviceaccounts:"+s.Namespace)
 		s.Must(err)
 	})
-	s.When("the injected manifest of a Deployment is applied where the webhook does nothing", func() {
+	s.When("the injected manifest of a Deployment is applied where the webhook is not active", func() {
 		p.inject(p.manifest(s.Sample(s.Annotations())))
 	})
 	s.Then("its pod is registered and Ready", func() {
@@ -154,18 +154,18 @@ func TestPluginInjectWorksWithoutTheWebhook(t *testing.T) {
 			s.Errorf("%q", table)
 		}
 	})
-	s.Then("check is content", p.well)
+	s.Then("check finds no problem", p.well)
 }
 
 func TestPluginInjectSaysWhatTheWebhookSays(t *testing.T) {
 	s := scenario.New(t)
 	p := newPlugin(s)
-	s.Given("a pod of the webhook's, and the same manifest through inject", func() {
+	s.Given("a pod injected by the webhook, and the same manifest through inject", func() {
 		_, err := s.CreatePod("web", s.Sample(s.Annotations("drain-delay", "1s")))
 		s.Must(err)
 		s.AwaitReady("web")
 	})
-	s.Then("both have the same agentlet, but for the nonce and what the API server fills in", func() {
+	s.Then("both have the same agentlet, except for the nonce and the API server's defaults", func() {
 		pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}}
 		template := s.Sample(s.Annotations("drain-delay", "1s"))
 		pod.ObjectMeta, pod.Spec, pod.Name = template.ObjectMeta, template.Spec, "web"
@@ -188,7 +188,7 @@ func TestPluginInjectSaysWhatTheWebhookSays(t *testing.T) {
 			s.Errorf("%v, %s", ok, out)
 		}
 	})
-	s.When("the namespace allows other names only", func() {
+	s.When("the namespace allows only other names", func() {
 		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"=other-*")
 		s.Must(err)
 	})
@@ -201,7 +201,7 @@ func TestPluginInjectSaysWhatTheWebhookSays(t *testing.T) {
 			s.Errorf("%v, %s", ok, out)
 		}
 	})
-	s.Then("check is content", p.well)
+	s.Then("check finds no problem", p.well)
 }
 
 func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
@@ -215,16 +215,16 @@ func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
 		s.Then("check says to label it", func() {
 			p.fails("pods", "the namespace is not opted in", "kubectl label namespace "+s.Namespace+" "+contract.InjectLabel+"="+contract.InjectEnabled)
 		})
-		s.When("that is done, but the pod stays", func() {
+		s.When("the namespace is labelled, but the pod stays", func() {
 			_, err := s.Kubectl(s.Ctx, "label", "namespace", s.Namespace, contract.InjectLabel+"="+contract.InjectEnabled)
 			s.Must(err)
 		})
-		s.Then("check says to create it anew", func() { p.fails("pods", "but has no agentlet", "delete pod lost") })
+		s.Then("check says to recreate it", func() { p.fails("pods", "but has no agentlet", "delete pod lost") })
 	})
 	t.Run("no grant", func(t *testing.T) {
 		s := scenario.New(t, scenario.Label(contract.InjectLabel, ""))
 		p := newPlugin(s)
-		s.Given("an injected pod in a namespace that nobody granted", func() {
+		s.Given("an injected pod in a namespace without grants", func() {
 			p.inject(p.manifest(s.Sample(s.Annotations())))
 			s.Eventually("the pod to run", func(ctx context.Context) (bool, error) {
 				pods := s.Pods(ctx)
@@ -242,12 +242,12 @@ func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
 		p := newPlugin(s)
 		var restore func(context.Context) error
 		s.When("the policies' bindings are deleted", func() { restore = unbindPolicies(s) })
-		s.Then("check says what any pod of a granted namespace may do now", func() {
+		s.Then("check says what a granted pod's token could do now", func() {
 			p.fails("policy", "no binding makes it deny: a granted service account can patch the status of every pod", "policy.enabled=true")
 			p.fails("policy", "no binding makes it deny: a granted service account can write any event", "policy.enabled=true")
 		})
 		s.When("they are back", func() { s.Must(restore(s.Ctx)) })
-		s.Then("check is content again", func() {
+		s.Then("check finds no problem again", func() {
 			s.Eventually("a check without failures", func(context.Context) (bool, error) {
 				findings, ok := p.check()
 				return ok, fmt.Errorf("%+v", findings)
@@ -257,21 +257,21 @@ func TestPluginCheckFindsWhatIsBroken(t *testing.T) {
 	t.Run("webhook scaled to 0", func(t *testing.T) {
 		s := scenario.New(t)
 		p := newPlugin(s)
-		s.Then("check is content", p.well)
+		s.Then("check finds no problem", p.well)
 		s.Afterwards(2*time.Minute, func(ctx context.Context) {
 			scaleWebhook(ctx, s, 2)
 		})
 		s.When("the webhook is scaled to 0", func() { scaleWebhook(s.Ctx, s, 0) })
-		s.Then("check says that there is no replica, and what follows", func() {
+		s.Then("check says that there is no replica, and the consequence", func() {
 			p.fails("webhook", "no replica is ready", "scale")
 			p.fails("webhook", "the API server can't use the webhook", "")
 		})
 		s.When("it is back", func() { scaleWebhook(s.Ctx, s, 2) })
-		s.Then("check is content again", p.well)
+		s.Then("check finds no problem again", p.well)
 	})
 }
 
-// TestTrustForgedReport has a pod write a row of check's report into its own gate's message, which its token may do.
+// TestTrustForgedReport makes a pod write a forged row of check's report into its own gate's message, which its token allows.
 func TestTrustForgedReport(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	p := newPlugin(s)
@@ -297,7 +297,7 @@ func TestTrustForgedReport(t *testing.T) {
 		s.Must(attack{held, "own", "status", string(patch)}.try(s))
 		s.Pause(patience)
 	})
-	s.Then("check tells of the gate in one line, in which nothing is a control character", func() {
+	s.Then("check reports the gate in one line without control characters", func() {
 		control := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
 		out, _ := p.run("", "check", "-n", s.Namespace, "--patience=2s")
 		told := 0
@@ -314,7 +314,7 @@ func TestTrustForgedReport(t *testing.T) {
 			s.Errorf("told %d times:\n%s", told, out)
 		}
 	})
-	s.Then("its JSON holds exactly the message", func() {
+	s.Then("its JSON contains exactly the message", func() {
 		findings, _ := p.check()
 		if !slices.ContainsFunc(findings, func(f finding) bool {
 			return f.Check == "gates" && strings.HasSuffix(f.Message, "ContainersNotReady: "+message)
@@ -324,11 +324,12 @@ func TestTrustForgedReport(t *testing.T) {
 	})
 }
 
-// A container that can't start is told of as such, and not as a right that is missing.
+// TestPluginCheckSaysWhyAnAgentletDoesNotRun checks that a container that can't start is reported as such, not as a missing
+// right.
 func TestPluginCheckSaysWhyAnAgentletDoesNotRun(t *testing.T) {
 	s := scenario.New(t, scenario.Label(contract.InjectLabel, ""), scenario.Parallel())
 	p := newPlugin(s)
-	s.Given("an injected pod whose agentlet's image is nowhere", func() {
+	s.Given("an injected pod whose agentlet's image doesn't exist", func() {
 		out, ok := p.run(p.manifest(s.Sample(s.Annotations())), "inject", "-f", "-",
 			"--image=agentlet/agentlet:absent", "--image-pull-policy=Never")
 		if !ok {

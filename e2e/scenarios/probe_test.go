@@ -20,11 +20,11 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// grpcPort is where the sample serves gRPC's health protocol in these scenarios.
+// grpcPort is the port of the sample's gRPC health service in these scenarios.
 const grpcPort = 9090
 
-// slowly is a sample that is ready 2 s after its start and whose readiness probe has the usual period of 10 s, with a
-// service of its own.
+// slowly returns a sample that is ready 2 s after its start. Its readiness probe has the default period of 10 s, and it registers
+// its own service.
 func slowly(s *scenario.S, name string, annotations ...string) corev1.PodTemplateSpec {
 	template := s.Sample(s.Annotations(append([]string{"service-names", s.Service() + "-" + name, "drain-delay", "0s"}, annotations...)...))
 	scenario.SetEnv(&template, "READY_AFTER", "2s")
@@ -76,7 +76,7 @@ func TestProbeKinds(t *testing.T) {
 			}
 		}
 	})
-	s.Then("the broken one is not", func() {
+	s.Then("the broken one is not in the catalog", func() {
 		if n := len(s.Passing(s.Service() + "-broken")); n > 0 {
 			s.Error("it is passing in the catalog")
 		}
@@ -105,8 +105,8 @@ func TestProbeKinds(t *testing.T) {
 	})
 }
 
-// TestProbeKeepsNobodyOut is about readiness: start, the default, where the agentlet's probes can't succeed, and the kubelet's do:
-// the pod is as ready as the kubelet says.
+// TestProbeKeepsNobodyOut tests the default, readiness: start, where only the kubelet's probes can succeed. The pod is then ready
+// as the kubelet reports.
 func TestProbeKeepsNobodyOut(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	kinds := []string{"deaf", "exec"}
@@ -132,14 +132,14 @@ func TestProbeKeepsNobodyOut(t *testing.T) {
 		return n
 	}
 	before := map[string]float64{}
-	s.Then("they are Ready, and passing", func() {
+	s.Then("the pods are Ready and passing", func() {
 		for _, name := range kinds {
 			s.AwaitReady(name)
 			s.AwaitCatalog(s.Service()+"-"+name, 1)
 			before[name] = probes(name)
 		}
 	})
-	s.Then("they stay so, and nothing is probed any more", func() {
+	s.Then("they stay so, and the agentlet has stopped probing", func() {
 		s.Pause(5 * time.Second)
 		for _, name := range kinds {
 			if n := probes(name) - before[name]; n > 0 {
@@ -155,7 +155,7 @@ func TestProbeKeepsNobodyOut(t *testing.T) {
 	})
 }
 
-// createFromFile creates a pod with kubectl, which prints the admission's warnings.
+// createFromFile creates a pod with kubectl, whose output contains the admission warnings.
 func createFromFile(s *scenario.S, name string, template corev1.PodTemplateSpec) string {
 	s.Helper()
 	pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: template.ObjectMeta, Spec: template.Spec}
@@ -169,7 +169,7 @@ func createFromFile(s *scenario.S, name string, template corev1.PodTemplateSpec)
 	return out
 }
 
-// TestProbeAgainstTheKubelet measures both with the usual period of 10 s, side by side.
+// TestProbeAgainstTheKubelet compares the agentlet's probes with the kubelet's, with the default period of 10 s.
 func TestProbeAgainstTheKubelet(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	names := []string{"kubelet", "probe"}
@@ -193,7 +193,7 @@ func TestProbeAgainstTheKubelet(t *testing.T) {
 			s.AwaitReady(name)
 		}
 	})
-	s.Then("the one that its agentlet probes was in the catalog before the kubelet looked", func() {
+	s.Then("the pod that its agentlet probes was in the catalog before the kubelet's probe", func() {
 		for _, name := range names {
 			s.Eventually("the timeline", func(context.Context) (bool, error) {
 				lives[name] = timelines[name].Lives()[0]
@@ -206,7 +206,7 @@ func TestProbeAgainstTheKubelet(t *testing.T) {
 				numbers["probe_"+name+"_"+strings.ReplaceAll(string(station), " ", "_")+"_s"] = took.Seconds()
 			}
 		}
-		// The kubelet looks whenever the pod's status changes, and so right after the gate has opened.
+		// The kubelet also probes when the pod's status changes, and so right after the gate has opened.
 		if early, ok := lives["probe"].Between(observe.InCatalog, observe.ContainersReady); !ok || early <= 0 {
 			s.Errorf("in the catalog %s before the kubelet's word", early)
 		}
@@ -245,7 +245,7 @@ func TestProbeAgainstTheKubelet(t *testing.T) {
 	s.Must(figures.Merge(s.FiguresFile(), numbers))
 }
 
-// usage is what a pod's agentlet has used of the processor, and holds of memory, in MiB.
+// usage returns the CPU time of a pod's agentlet, and its memory in MiB.
 func usage(s *scenario.S, pod string) (time.Duration, float64) {
 	s.Helper()
 	process, err := scenario.FindProcess("agentlet run", string(s.Pod(pod).UID))
@@ -257,7 +257,7 @@ func usage(s *scenario.S, pod string) (time.Duration, float64) {
 	return used, float64(memory) / (1 << 20)
 }
 
-// TestProbeRollout compares a rolling restart under both.
+// TestProbeRollout compares rolling restarts with either kind of probes.
 func TestProbeRollout(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	numbers := map[string]float64{}

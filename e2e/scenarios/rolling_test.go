@@ -22,14 +22,15 @@ const (
 	restartRate     = 400
 )
 
-// followed is a Deployment whose pods are watched, and whose service a client follows through Consul.
+// followed is a Deployment whose pods are watched, with a client that follows its service through Consul.
 type followed struct {
 	*scenario.S
 	timeline *observe.Timeline
 	client   *load.Client
 }
 
-// follow creates the Deployment "sample", with these edits, and waits until it is in the catalog. Watching ends with the scenario.
+// follow creates the Deployment "sample" with these edits, and waits until it is in the catalog. The watches end with the
+// scenario.
 func follow(s *scenario.S, replicas int32, edits ...func(*corev1.PodTemplateSpec)) followed {
 	f := followed{s, observe.NewTimeline(nil), load.New(s.Consul, s.Service())}
 	collector, err := f.timeline.Collect(s.Ctx, cluster.HostIP)
@@ -49,7 +50,7 @@ func follow(s *scenario.S, replicas int32, edits ...func(*corev1.PodTemplateSpec
 	return f
 }
 
-// restart restarts the Deployment under so many requests a second, and ends when the old pods are gone.
+// restart restarts the Deployment under a load of rate requests per second, and returns when the old pods are gone.
 func (f followed) restart(rate int) {
 	gone := func() int { return len(observe.Spans(f.timeline.Lives(), observe.Deleted, observe.Gone)) }
 	before, replicas := gone(), len(f.Pods(f.Ctx))
@@ -64,7 +65,7 @@ func (f followed) restart(rate int) {
 	<-done
 }
 
-// judge fails the scenario where a request failed or a pod came or went out of order.
+// judge fails the scenario if a request failed, or if a pod started or ended in a wrong order.
 func (f followed) judge(fresh []observe.Life) {
 	if requests, failed := f.client.Counts(); failed > 0 {
 		f.Errorf("%d of %d requests failed: %v", failed, requests, f.client.Errors())
@@ -86,7 +87,7 @@ func TestBasicRollingRestart(t *testing.T) {
 		s.Given("ten replicas that a client follows through Consul", func() { f = follow(s, restartReplicas) })
 		before := uids(f.timeline.Lives())
 		s.When("they are restarted under load", func() { f.restart(restartRate) })
-		s.Then("no request failed, and each pod came and went in order", func() {
+		s.Then("no request failed, and each pod started and ended in the right order", func() {
 			requests, failed := f.client.Counts()
 			lives, fresh := f.timeline.Lives(), livesAfter(f.timeline, before)
 			gates := observe.Spans(fresh, observe.ContainersReady, observe.GateOpen)
@@ -114,7 +115,7 @@ func TestBasicRollingRestart(t *testing.T) {
 	})
 }
 
-// livesAfter are the lives of the pods that were not there before.
+// livesAfter returns the lives of pods that didn't exist before.
 func livesAfter(timeline *observe.Timeline, before map[string]bool) []observe.Life {
 	return slices.DeleteFunc(timeline.Lives(), func(l observe.Life) bool { return before[l.UID] })
 }
@@ -127,8 +128,7 @@ func uids(lives []observe.Life) map[string]bool {
 	return seen
 }
 
-// sigtermAfterGone is the share of the terminations in which the application's SIGTERM came after the catalog had
-// dropped the instance.
+// sigtermAfterGone returns the share of terminations in which SIGTERM came after the catalog had removed the instance.
 func sigtermAfterGone(lives []observe.Life) float64 {
 	ended, after := 0, 0
 	for _, life := range lives {

@@ -17,8 +17,8 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// What is done at each size. The rates are such that two processors carry them beside everything else at the largest one,
-// or its figures would be the machine's queue.
+// Work at each size. The rates are low enough for two processors at the largest size; otherwise the figures would measure the
+// machine's queue.
 const (
 	growPerSecond = 50
 	rollPerSecond = 3
@@ -31,15 +31,16 @@ const (
 // scaleSizes are the numbers of pods.
 var scaleSizes = []int{500, 1000, 2000, 5000}
 
-// rareBeats are annotations for all sizes, which the largest needs. With the default TTL of 30s the heartbeats alone of
-// 5,000 registrars and of their agents, which in a cluster are on many machines, fill two processors; a heartbeat
-// touches no server.
+// rareBeats are annotations for all sizes; the largest needs them. With the default TTL of 30s, only the heartbeats of 5,000
+// registrars and their agents would fill two processors. In a real cluster they are spread over many machines. A heartbeat causes
+// no load on the servers.
 var rareBeats = map[string]string{contract.HeartbeatTTL: "5m", contract.DeregisterAfter: "10m"}
 
-// emptyFleet is closed when the scenario ends.
+// emptyFleet creates a fleet without pods, and closes it when the scenario ends.
 func emptyFleet(s *scenario.S, dir string, annotations map[string]string) *scale.Fleet {
 	s.Helper()
-	// Thousands of registrars have one heap here, which is marked seldom, as each one's own of a few MiB would be.
+	// Collect garbage less often: thousands of registrars share this heap, while each one's own heap of a few MiB would seldom be
+	// collected.
 	usual := debug.SetGCPercent(400)
 	s.Cleanup(func() { debug.SetGCPercent(usual) })
 	rest, err := s.Cluster.RESTConfig()
@@ -153,7 +154,7 @@ func TestScaleStorm(t *testing.T) {
 	})
 	var began time.Time
 	var peak func() float64
-	s.When("all of them lose their agents at once, and get them back", func() {
+	s.When("all of them lose their Consul agents at once, and get them back", func() {
 		signal := func(sig syscall.Signal) {
 			for _, pid := range fleet.Agents() {
 				s.Must(syscall.Kill(pid, sig))
@@ -166,7 +167,7 @@ func TestScaleStorm(t *testing.T) {
 		signal(syscall.SIGCONT)
 	})
 	s.Then("every instance is passing again", func() {
-		const first = 5 * time.Second // what the agents take to say what they have missed
+		const first = 5 * time.Second // until the agents have synced what they missed
 		s.Within(10*time.Minute, "no critical check", func(ctx context.Context) (bool, error) {
 			n, err := notPassing(ctx, s)
 			return err == nil && n == 0 && time.Since(began) > first, fmt.Errorf("%d checks are critical, %w", n, err)
@@ -176,11 +177,11 @@ func TestScaleStorm(t *testing.T) {
 	})
 }
 
-// serverUse is what the servers hold and have used.
+// serverUse is the resource use of the servers.
 type serverUse struct {
 	at     time.Time
-	consul time.Duration // processor time of the Consul server
-	agents int64         // anonymous bytes of the nodes' Consul agents
+	consul time.Duration // CPU time of the Consul server
+	agents int64         // anonymous memory of the nodes' Consul agents, in bytes
 }
 
 func use(s *scenario.S, agents []int) serverUse {
@@ -204,7 +205,8 @@ func use(s *scenario.S, agents []int) serverUse {
 	return u
 }
 
-// liveBytes are those of the API server's heap after a collection, which is asked for with a profile, and of its stacks.
+// liveBytes returns the size of the API server's heap and stacks after a garbage collection, which the request for a profile
+// triggers.
 func liveBytes(s *scenario.S) (live float64) {
 	s.Helper()
 	get := s.Kube.CoreV1().RESTClient().Get
@@ -238,14 +240,13 @@ func awaitAllOpen(s *scenario.S, timeline *observe.Timeline, fleet *scale.Fleet)
 	})
 }
 
-// notPassing counts the critical checks that the catalog has.
+// notPassing returns the number of critical checks in the catalog.
 func notPassing(ctx context.Context, s *scenario.S) (int, error) {
 	checks, _, err := s.Consul.Health().State(api.HealthCritical, (&api.QueryOptions{}).WithContext(ctx))
 	return len(checks), err
 }
 
-// watchRequests looks each second at how many requests the Consul server has answered, until its result is called, which
-// is the highest number in a second.
+// watchRequests samples each second how many requests the Consul server has answered. peak returns the highest number per second.
 func watchRequests(s *scenario.S) (peak func() float64) {
 	ctx, stop := context.WithCancel(s.Ctx)
 	highest := make(chan float64, 1)

@@ -12,7 +12,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// crowd is how many pods of one node start and end together: a kubelet takes 110, some of which are the node's own.
+// crowd is how many pods of one node start and end together. A kubelet runs at most 110, some of which are the node's own.
 const crowd = 100
 
 func TestFaultHundredPodsAtOnce(t *testing.T) {

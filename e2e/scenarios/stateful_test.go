@@ -39,7 +39,7 @@ func statefulSet(s *scenario.S, replicas int32, policy appsv1.PodManagementPolic
 	s.Must(err)
 }
 
-// lookUp asks Consul's DNS for the addresses behind a name below the service's; none where there is no such name.
+// lookUp returns the addresses that Consul's DNS has for a name below the service's; none if the name doesn't exist.
 func lookUp(s *scenario.S, name string) []string {
 	s.Helper()
 	addresses, err := addressesBehind(s.Ctx, name+"."+s.Service()+".service.consul.")
@@ -47,7 +47,7 @@ func lookUp(s *scenario.S, name string) []string {
 	return addresses
 }
 
-// addressesBehind a name, as a Consul server's DNS says; none where there is no such name.
+// addressesBehind returns the addresses that a Consul server's DNS has for a name; none if the name doesn't exist.
 func addressesBehind(ctx context.Context, name string) ([]string, error) {
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(cluster.HostIP, consulDNS))
@@ -59,7 +59,7 @@ func addressesBehind(ctx context.Context, name string) ([]string, error) {
 	return addresses, err
 }
 
-// tagged are the UIDs of the pods whose instances have the tag, as the catalog says after index, and when it said so.
+// tagged returns the UIDs of the pods whose instances have the tag, from a blocking query after index, with the next index.
 func tagged(ctx context.Context, s *scenario.S, tag string, index uint64) (uids []string, next uint64, err error) {
 	q := (&api.QueryOptions{WaitIndex: index, WaitTime: time.Minute}).WithContext(ctx)
 	entries, meta, err := s.Consul.Health().Service(s.Service(), tag, false, q)
@@ -80,7 +80,7 @@ func TestStatefulServiceOrdinals(t *testing.T) {
 		s.AwaitCatalog(s.Service(), 3)
 	})
 	ip := func(pod string) string { return s.AwaitReady(pod).Status.PodIP }
-	s.Then("each pod is found by its name and by its ordinal, and all of them by the service's", func() {
+	s.Then("each pod resolves by its name and its ordinal, and all of them by the service's name", func() {
 		for i, pod := range []string{"db-0", "db-1", "db-2"} {
 			for _, name := range []string{pod, fmt.Sprint(i)} {
 				if got := lookUp(s, name); !slices.Equal(got, []string{ip(pod)}) {
@@ -97,7 +97,7 @@ func TestStatefulServiceOrdinals(t *testing.T) {
 		s.Eventually("the successor", func(context.Context) (bool, error) { return len(s.Pods(s.Ctx)) == 3, nil })
 		s.AwaitReady("db-1")
 	})
-	s.Then("the name leads to the successor, and by meta it is found, too", func() {
+	s.Then("the name resolves to the successor, which is also found by its meta", func() {
 		if got := lookUp(s, "db-1"); !slices.Equal(got, []string{ip("db-1")}) {
 			s.Errorf("db-1 leads to %v, want %s", got, ip("db-1"))
 		}
@@ -108,14 +108,14 @@ func TestStatefulServiceOrdinals(t *testing.T) {
 			s.Errorf("%d entries by meta", len(entries))
 		}
 	})
-	s.Then("a name that is no pod's leads nowhere", func() {
+	s.Then("a name that is no pod's does not resolve", func() {
 		if got := lookUp(s, "db-3"); got != nil {
 			s.Errorf("db-3 leads to %v", got)
 		}
 	})
 }
 
-// Numbers of the failovers: every fifth is the primary's deletion, the others its stepping down.
+// Number of failovers. Every fifth deletes the primary; in the others it steps down.
 const (
 	failovers       = 20
 	deletedEach     = 5
@@ -123,7 +123,7 @@ const (
 )
 
 func TestStatefulServiceRoles(t *testing.T) {
-	s := scenario.New(t) // it measures
+	s := scenario.New(t) // alone, because it measures
 	var tags, labels func() []moment
 	s.Given("a StatefulSet of three that elects its primary, and labels it", func() {
 		grantElections(s)
@@ -152,7 +152,7 @@ func TestStatefulServiceRoles(t *testing.T) {
 			s.Errorf("%.3f s at the most", most)
 		}
 	})
-	s.Then("who follows the tag reaches another than the primary only between its loss and its successor's tag", func() {
+	s.Then("clients of the tag reach a replica only between the primary's loss and its successor's tag", func() {
 		stale, wrong, longest := 0, 0, time.Duration(0)
 		for _, w := range windows {
 			longest = max(longest, w.to.Sub(w.from))
@@ -181,8 +181,8 @@ func TestStatefulServiceRoles(t *testing.T) {
 	})
 }
 
-// failOver takes the role from the primary, and returns when another one has it in Consul: the time from the loss until then, and
-// how much later than the label the tag came.
+// failOver takes the role from the primary, and waits until another pod has it in Consul. It returns the window from the loss
+// until then, and the delay of the tag after the label.
 func failOver(s *scenario.S, i int, tags, labels func() []moment) (window, time.Duration) {
 	before := sole(tags())
 	pods := s.Pods(s.Ctx)
@@ -210,15 +210,15 @@ func failOver(s *scenario.S, i int, tags, labels func() []moment) (window, time.
 		s.AwaitGone(&primary)
 		s.AwaitCatalog(s.Service(), 3)
 	} else {
-		s.Pause(1200 * time.Millisecond) // until the one that stepped down takes part again
+		s.Pause(1200 * time.Millisecond) // until the pod that stepped down takes part in elections again
 	}
 	return window{began, now.at}, lag
 }
 
-// window is a time in which a replica may be reached as the primary.
+// window is a time in which a replica may still be reached as the primary.
 type window struct{ from, to time.Time }
 
-// moment is which pods had the role from then on.
+// moment is the set of pods with the role, from a time on.
 type moment struct {
 	at   time.Time
 	uids []string
@@ -231,7 +231,7 @@ func last(moments []moment) moment {
 	return moments[len(moments)-1]
 }
 
-// sole is the one pod that has the role by now; empty where there is none, or several.
+// sole returns the only pod with the role; "" if there is none, or several.
 func sole(moments []moment) string {
 	if now := last(moments); len(now.uids) == 1 {
 		return now.uids[0]
@@ -239,7 +239,7 @@ func sole(moments []moment) string {
 	return ""
 }
 
-// gathered are values that one goroutine adds, and others read.
+// gathered are values that one goroutine appends and others read.
 type gathered[T any] struct{ all chan []T }
 
 func gather[T any]() gathered[T] {
@@ -256,7 +256,7 @@ func (g gathered[T]) get() []T {
 	return slices.Clone(all)
 }
 
-// followTag watches who has the tag primary in the catalog.
+// followTag watches which pods have the tag primary in the catalog.
 func followTag(s *scenario.S) func() []moment {
 	g := gather[moment]()
 	go func() {
@@ -289,7 +289,7 @@ func followLabel(s *scenario.S) func() []moment {
 				continue
 			}
 			next := slices.DeleteFunc(slices.Clone(now), func(uid string) bool { return uid == string(pod.UID) })
-			if e.Type != "DELETED" { // it was deleted, or has lost the label
+			if e.Type != "DELETED" { // a deletion, or a lost label, removes the pod
 				next = append(next, string(pod.UID))
 			}
 			if !slices.Equal(now, next) {
@@ -301,15 +301,15 @@ func followLabel(s *scenario.S) func() []moment {
 	return g.get
 }
 
-// request is one of a client's: when it asked Consul, and what it heard of whom it was led to. No role: it was led nowhere, or
-// not answered.
+// request is a client's request: when it queried Consul, and the role in the answer. An empty role means that it found no
+// instance, or got no answer.
 type request struct {
 	asked, done time.Time
 	role        string
 }
 
-// followPrimary asks Consul who is passing with the tag primary, asks that one for its role, and again. It ends when it is
-// asked what it has seen.
+// followPrimary repeatedly queries Consul for the passing instance with the tag primary, and asks that instance for its role. The
+// returned function ends it, and returns the requests.
 func followPrimary(s *scenario.S) func() []request {
 	g := gather[request]()
 	ctx, enough := context.WithCancel(s.Ctx)
@@ -325,7 +325,7 @@ func followPrimary(s *scenario.S) func() []request {
 			}
 			r.done = time.Now()
 			g.add(r)
-			time.Sleep(10 * time.Millisecond) // the client's own pace
+			time.Sleep(10 * time.Millisecond) // the pause between a client's requests
 		}
 	}()
 	return func() []request { enough(); <-done; return g.get() }
@@ -345,7 +345,7 @@ func roleOf(ctx context.Context, client *http.Client, address string) string {
 	return strings.TrimSpace(string(role))
 }
 
-// grantElections lets the service account "member" elect, and label pods.
+// grantElections allows the service account "member" to take part in elections, and to label pods.
 func grantElections(s *scenario.S) {
 	s.Helper()
 	_, err := s.Kube.CoreV1().ServiceAccounts(s.Namespace).Create(s.Ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "member"}}, metav1.CreateOptions{})
@@ -371,7 +371,7 @@ func TestStatefulServiceBrokenRevisionParallel(t *testing.T) {
 	breakRevision(t, appsv1.ParallelPodManagement)
 }
 
-// breakRevision updates a StatefulSet to a revision whose pods never get ready, and finds the way out.
+// breakRevision updates a StatefulSet to a revision whose pods never become ready, and follows the way out.
 func breakRevision(t *testing.T, policy appsv1.PodManagementPolicyType) {
 	t.Helper()
 	s := scenario.New(t, scenario.Parallel())
@@ -398,7 +398,7 @@ func breakRevision(t *testing.T, policy appsv1.PodManagementPolicyType) {
 		s.AwaitCatalog(s.Service(), 3)
 		good = s.AwaitReady("db-2")
 	})
-	s.When("a revision comes whose pods never get ready", func() {
+	s.When("a revision is applied whose pods never become ready", func() {
 		revise("1h")
 		s.AwaitGone(good)
 		s.Eventually("its first pod to run", func(ctx context.Context) (bool, error) {
@@ -417,9 +417,9 @@ func breakRevision(t *testing.T, policy appsv1.PodManagementPolicyType) {
 		})
 		s.Eventually("two passing instances", func(context.Context) (bool, error) { return len(s.Passing(s.Service())) == 2, nil })
 	})
-	s.When("the revision is taken back", func() { revise("0s") })
+	s.When("the revision is reverted", func() { revise("0s") })
 	if policy == appsv1.OrderedReadyPodManagement {
-		s.Then("the broken pod stays all the same", func() {
+		s.Then("the broken pod stays nevertheless", func() {
 			s.Pause(20 * time.Second)
 			if now := s.Pod("db-2"); now.UID != broken.UID || now.DeletionTimestamp != nil {
 				s.Errorf("it was replaced: %s is now %s; the documentation says otherwise", broken.UID, now.UID)
@@ -435,7 +435,7 @@ func breakRevision(t *testing.T, policy appsv1.PodManagementPolicyType) {
 	})
 }
 
-// tell has the sample in a pod say something to its agentlet, and returns the answer.
+// tell makes the sample in a pod send a request to its agentlet, and returns the answer.
 func tell(s *scenario.S, address, path, body string) (code int, answer string) {
 	s.Helper()
 	request, err := http.NewRequestWithContext(s.Ctx, http.MethodPut, "http://"+address+path, strings.NewReader(body))
@@ -471,12 +471,12 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 		}
 		return "", ""
 	}
-	s.Given("a pod that may speak for itself", func() {
+	s.Given("a pod whose application may use the local API", func() {
 		_, err := s.CreatePod("db", s.Sample(s.Annotations("local-api", "enabled", "drain-delay", "0s")))
 		s.Must(err)
 		pod = s.AwaitReady("db")
 	})
-	s.When("the application wants into maintenance", func() { say(contract.MaintenancePath, `{"enabled": true, "reason": "compaction"}`) })
+	s.When("the application sets maintenance", func() { say(contract.MaintenancePath, `{"enabled": true, "reason": "compaction"}`) })
 	s.Then("it is critical with its reason, and Ready as before, with an open gate", func() {
 		if health, output := readiness(); health != api.HealthCritical || output != "maintenance: compaction" {
 			s.Errorf("%s with %q", health, output)
@@ -486,7 +486,7 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 			s.Errorf("the pod is %+v", now.Status)
 		}
 	})
-	s.When("its agentlet is killed, with a tag that the application has said", func() {
+	s.When("its agentlet is killed, with a tag that the application has set", func() {
 		say(contract.TagsPath, `{"tags": ["primary"]}`)
 		s.Must(scenario.Kill("agentlet run", string(pod.UID)))
 		s.Eventually("the restart", func(context.Context) (bool, error) {
@@ -494,7 +494,7 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 			return status.RestartCount > 0 && status.State.Running != nil, nil
 		})
 	})
-	s.Then("the tag is withdrawn, and the maintenance goes on", func() {
+	s.Then("the tag is removed, and maintenance mode continues", func() {
 		s.Eventually("the withdrawal", func(ctx context.Context) (bool, error) {
 			uids, _, err := tagged(ctx, s, "primary", 0)
 			return len(uids) == 0, err
@@ -504,11 +504,11 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 			s.Errorf("%s with %q", health, output)
 		}
 	})
-	s.When("the application wants back, as the primary", func() {
+	s.When("the application ends maintenance mode, as the primary", func() {
 		say(contract.MaintenancePath, `{"enabled": false}`)
 		say(contract.TagsPath, `{"tags": ["primary"]}`)
 	})
-	s.Then("clients are led to it", func() {
+	s.Then("the tag resolves to it", func() {
 		if got := lookUp(s, "primary"); !slices.Equal(got, []string{pod.Status.PodIP}) {
 			s.Errorf("primary leads to %v", got)
 		}
@@ -516,13 +516,13 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 			s.Errorf("%d passing", n)
 		}
 	})
-	s.When("it withdraws the tag", func() { say(contract.TagsPath, `{"tags": []}`) })
-	s.Then("nobody is", func() {
+	s.When("it removes the tag", func() { say(contract.TagsPath, `{"tags": []}`) })
+	s.Then("the tag does not resolve", func() {
 		if got := lookUp(s, "primary"); got != nil {
 			s.Errorf("primary leads to %v", got)
 		}
 	})
-	s.Then("errors are told, and the network is refused", func() {
+	s.Then("invalid requests get errors, and requests from the network are rejected", func() {
 		for name, c := range map[string]struct {
 			address, body string
 			code          int
@@ -539,7 +539,7 @@ func TestStatefulServiceSpeaksForItself(t *testing.T) {
 			s.Errorf("%d passing", n)
 		}
 	})
-	s.Then("a pod that did not ask for it is refused, and one on its node's network is not admitted with it", func() {
+	s.Then("the local API rejects pods without the annotation, and admission rejects it for host-network pods", func() {
 		_, err := s.CreatePod("silent", s.Sample(s.Annotations("service-names", s.Service()+"-silent", "drain-delay", "0s")))
 		s.Must(err)
 		if code, answer := tell(s, s.AwaitReady("silent").Status.PodIP+":8080", contract.TagsPath, `{"tags": ["a"]}`); code != 403 || !strings.Contains(answer, contract.LocalAPI) {

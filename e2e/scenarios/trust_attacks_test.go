@@ -19,15 +19,15 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// ownGate opens a gate.
+// ownGate is a patch that opens a gate.
 const ownGate = `{"status":{"conditions":[{"type":"` + contract.Condition + `","status":"True"}]}}`
 
-// attack is a patch that somebody has no right to.
+// attack is a patch that the user has no right to make.
 type attack struct {
 	client      kubernetes.Interface
 	pod         string
 	subresource string
-	body        string // a JSON patch where it begins with [, else a strategic merge patch
+	body        string // a JSON patch if it begins with [, or else a strategic merge patch
 }
 
 func (a attack) try(s *scenario.S) error {
@@ -39,22 +39,22 @@ func (a attack) try(s *scenario.S) error {
 	return err
 }
 
-// refused reports whether the API server refused for want of a right: by its roles, by a policy, or because the token is
-// no more.
+// refused reports whether the API server rejected a request for lack of rights: by RBAC, by an admission policy, or because the
+// token is no longer valid.
 func refused(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || refusedBy(gatePolicy, err) || refusedBy(eventsPolicy, err)
 }
 
-// refusedBy reports whether it was this policy that refused.
+// refusedBy reports whether this policy rejected the request.
 func refusedBy(policy string, err error) bool {
 	return err != nil && strings.Contains(err.Error(), "ValidatingAdmissionPolicy '"+policy+"'") && strings.Contains(err.Error(), "denied request")
 }
 
-// TestTrustAttacks tries, with the token that lies in a pod, what is not its business.
+// TestTrustAttacks uses a pod's token for requests that are none of an agentlet's.
 func TestTrustAttacks(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var held kubernetes.Interface
-	s.Given("two pods on two nodes that are not ready, and the token that lies in one of them", func() {
+	s.Given("two unready pods on two nodes, and the token of one of them", func() {
 		serviceAccount(s, "web")
 		for name, node := range map[string]string{"own": "node1", "other": "node2"} {
 			createUnready(s, name, node)
@@ -62,7 +62,7 @@ func TestTrustAttacks(t *testing.T) {
 		awaitAccounts(s, "web")
 		held = withToken(s, tokenInside(s, "own"))
 	})
-	s.Then("the own gate passes", func() {
+	s.Then("a write of the pod's own gate is accepted", func() {
 		s.Eventually("the grant to be in force", func(context.Context) (bool, error) {
 			err := attack{held, "own", "status", ownGate}.try(s)
 			return err == nil, err
@@ -71,20 +71,20 @@ func TestTrustAttacks(t *testing.T) {
 	before := s.Pod("own")
 	attacks := fieldAttacks(held)
 	maps.Copy(attacks, tokenAttacks(s, held))
-	s.Then("nothing else does", func() {
+	s.Then("every other write is rejected", func() {
 		for name, a := range attacks {
 			if err := a.try(s); !refused(err) {
 				s.Errorf("%s: %v, want a refusal", name, err)
 			}
 		}
 	})
-	s.Then("the API server ignores owners that are written with the status", func() {
+	s.Then("the API server ignores ownerReferences in a status update", func() {
 		owner := fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"other","uid":%q}]}}`, s.Pod("other").UID)
 		if err := (attack{held, "own", "status", owner}).try(s); err != nil && !refused(err) {
 			s.Error(err)
 		}
 	})
-	s.Then("the pod is as it was", func() {
+	s.Then("the pod is unchanged", func() {
 		now := s.Pod("own")
 		if len(now.Labels) != len(before.Labels) || len(now.Annotations) != len(before.Annotations) || len(now.OwnerReferences)+len(now.Finalizers) > 0 {
 			s.Errorf("changed: %+v", now.ObjectMeta)
@@ -98,7 +98,7 @@ func TestTrustAttacks(t *testing.T) {
 	})
 }
 
-// createUnready creates an injected pod on a node and waits until its containers run; they do not get ready.
+// createUnready creates an injected pod on a node and waits until its containers run; they don't become ready.
 func createUnready(s *scenario.S, name, node string) *corev1.Pod {
 	s.Helper()
 	template := under("web", s.Sample(s.Annotations()))
@@ -114,7 +114,7 @@ func createUnready(s *scenario.S, name, node string) *corev1.Pod {
 	return pod
 }
 
-// tokenInside is the token that lies in the agentlet's container of a pod.
+// tokenInside returns the token in the agentlet's container of a pod.
 func tokenInside(s *scenario.S, name string) string {
 	s.Helper()
 	token, err := scenario.ReadFile("agentlet run", string(s.Pod(name).UID), contract.IdentityPath+"/token")
@@ -122,7 +122,7 @@ func tokenInside(s *scenario.S, name string) string {
 	return string(token)
 }
 
-// fieldAttacks are changes of the own pod, and of others, with the token of own.
+// fieldAttacks are changes of own's pod and of other pods, with own's token.
 func fieldAttacks(own kubernetes.Interface) map[string]attack {
 	attacks := map[string]attack{
 		"another pod's gate, on another node": {own, "other", "status", ownGate},
@@ -140,7 +140,7 @@ func fieldAttacks(own kubernetes.Interface) map[string]attack {
 		"another system's gate":    `{"status":{"conditions":[{"type":"example.com/gate","status":"True"}]}}`,
 		"the removal of a status":  `[{"op":"remove","path":"/status/startTime"}]`,
 		"the agentlet's restarts":  `[{"op":"replace","path":"/status/containerStatuses/0/restartCount","value":9}]`,
-		"the application's health": `[{"op":"replace","path":"/status/containerStatuses/1/ready","value":true}]`, // sorted by name
+		"the application's health": `[{"op":"replace","path":"/status/containerStatuses/1/ready","value":true}]`, // statuses are sorted by name
 	} {
 		attacks[name] = attack{own, "own", "status", body}
 	}
@@ -152,7 +152,7 @@ func fieldAttacks(own kubernetes.Interface) map[string]attack {
 	return attacks
 }
 
-// tokenAttacks open the gate of own with tokens that are not its own.
+// tokenAttacks open own's gate with tokens other than its own.
 func tokenAttacks(s *scenario.S, own kubernetes.Interface) map[string]attack {
 	s.Helper()
 	secret, err := s.Kube.CoreV1().Secrets(s.Namespace).Create(s.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "any"}}, metav1.CreateOptions{})
@@ -170,12 +170,12 @@ func tokenAttacks(s *scenario.S, own kubernetes.Interface) map[string]attack {
 		"another namespace's account, bound by hand": {withToken(s, tokenOf(s, "default", "default", nil)), "own", "status", ownGate},
 		"nobody's token":                             {withToken(s, ""), "own", "status", ownGate},
 	}
-	if s.Cluster.Options.Kubernetes == toolchain.Kubernetes { // 1.30 binds no token to a node
+	if s.Cluster.Options.Kubernetes == toolchain.Kubernetes { // 1.30 can't bind tokens to nodes
 		node, err := s.Kube.CoreV1().Nodes().Get(s.Ctx, "node1", metav1.GetOptions{})
 		s.Must(err)
 		attacks["a token of the node"] = attack{bound("Node", node.Name, node.UID), "own", "status", ownGate}
 	}
-	// A StatefulSet's pod and its successor share their name; the token that the first one had is copied in time.
+	// A StatefulSet's pod and its successor have the same name. Copy the first one's token before it is deleted.
 	first := createUnready(s, "web-0", "node1")
 	old := withToken(s, tokenInside(s, "web-0"))
 	none := int64(0)
@@ -187,10 +187,11 @@ func tokenAttacks(s *scenario.S, own kubernetes.Interface) map[string]attack {
 	return attacks
 }
 
-// TestTrustOthersAreLeftAlone: who writes the status by a right that is not ours is not bounded by our policy.
+// TestTrustOthersAreLeftAlone checks that the policy doesn't restrict those who write statuses by other rights than the
+// agentlet's role.
 func TestTrustOthersAreLeftAlone(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
-	s.Given("an account that somebody else allows to patch pods/status, and a pod", func() {
+	s.Given("a service account with another right to patch pods/status, and a pod", func() {
 		serviceAccount(s, "operator")
 		for _, args := range [][]string{
 			{"create", "role", "theirs", "--verb=patch", "--resource=pods/status"},
@@ -204,10 +205,10 @@ func TestTrustOthersAreLeftAlone(t *testing.T) {
 	})
 	operator := withToken(s, tokenOf(s, s.Namespace, "operator", nil))
 	condition := attack{operator, "any", "status", `{"status":{"conditions":[{"type":"example.com/gate","status":"True"}]}}`}
-	s.Then("it may write its own condition into any pod", func() {
+	s.Then("it may write its own condition type into any pod", func() {
 		s.Eventually("the role to be in force", func(context.Context) (bool, error) { err := condition.try(s); return err == nil, err })
 	})
-	s.When("it is bound to the agentlet's role, too", func() {
+	s.When("it is also bound to the agentlet's role", func() {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "create", "rolebinding", "ours", "--clusterrole="+grantRole, "--serviceaccount="+s.Namespace+":operator")
 		s.Must(err)
 	})

@@ -24,7 +24,7 @@ import (
 	"github.com/agentlet/agentlet/internal/pkitest"
 )
 
-// strangersBodies are reviews of a pod with these fields. Each kind has killed a webhook, or kept it busy for minutes.
+// strangersBodies are fields of hostile reviews of a pod. Each kind once crashed a webhook, or kept it busy for minutes.
 var strangersBodies = map[string]string{
 	"a far exponent":   `"spec":{"containers":[{"name":"a","resources":{"limits":{"cpu":"1e-999999999"}}}]}`,
 	"null containers":  `"spec":{"containers":[null` + strings.Repeat(",null", 900_000) + `]}`,
@@ -42,23 +42,23 @@ func unknownLabels(n int) string {
 	return out.String()
 }
 
-// strangersTime is for how long they are sent, and strangersSenders how many send each kind to each replica.
+// strangersTime is how long they are sent. strangersSenders is how many clients send each kind to each replica.
 const (
 	strangersTime    = 8 * time.Second
 	strangersSenders = 2
 )
 
-// TestTrustStrangersBodies sends what no API server would to the port that is open to all pods.
+// TestTrustStrangersBodies sends hostile bodies to the webhook's port, which all pods can reach.
 func TestTrustStrangersBodies(t *testing.T) {
 	s := scenario.New(t)
 	var replicas []corev1.Pod
 	var during *admissions
-	answers := map[string]map[int]int{} // how often each kind was answered with each status; 0: not at all
+	answers := map[string]map[int]int{} // the number of answers by kind and status; status 0 means no answer
 	s.Given("two replicas of the webhook", func() {
 		installed(s)
 		replicas = awaitWebhooks(s)
 	})
-	s.When("strangers send bodies that take more than they look like, for some time", func() {
+	s.When("strangers send bodies that use far more memory than their size, for some time", func() {
 		during = admitWhile(s, 0, func() {
 			ctx, cancel := context.WithTimeout(s.Ctx, strangersTime)
 			defer cancel()
@@ -106,7 +106,7 @@ func restarts(pod *corev1.Pod) (n int) {
 	return n
 }
 
-// restartsOf the pod with that UID; -1 where there is none.
+// restartsOf returns the restarts of the pod with that UID; -1 if there is no such pod.
 func restartsOf(pods []corev1.Pod, uid types.UID) int {
 	for i := range pods {
 		if pods[i].UID == uid {
@@ -131,9 +131,9 @@ func sendReviews(ctx context.Context, replica *corev1.Pod, namespace, fields str
 	}
 }
 
-// strangersClient is one that shows a certificate, or none.
+// strangersClient returns a client that presents this certificate, or none.
 func strangersClient(shown *tls.Certificate) *http.Client {
-	config := &tls.Config{ServerName: webhookName, InsecureSkipVerify: true} // the webhook's certificate is not the matter here
+	config := &tls.Config{ServerName: webhookName, InsecureSkipVerify: true} // the webhook's certificate is not tested here
 	if shown != nil {
 		config.Certificates = []tls.Certificate{*shown}
 	}
@@ -155,7 +155,7 @@ func sendReview(ctx context.Context, client *http.Client, replica *corev1.Pod, b
 	return response.StatusCode, errors.Join(err, response.Body.Close())
 }
 
-// TestTrustClientCertificate is of a webhook that demands the certificate that the API server shows to it.
+// TestTrustClientCertificate tests a webhook that requires the API server's client certificate.
 func TestTrustClientCertificate(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	reinstalled(s)
@@ -164,13 +164,13 @@ func TestTrustClientCertificate(t *testing.T) {
 		s.Must(err)
 		s.Must(s.Install(s.Ctx, "webhook.clientCA="+string(authority)))
 	})
-	s.Then("the API server shows one: pods are injected, and helm test passes", func() {
+	s.Then("the API server presents one: pods are injected, and helm test passes", func() {
 		dryPod(s)
 		_, err := s.HelmOutput(s.Ctx, "test", scenario.Release, "--timeout=90s")
 		s.Must(err)
 	})
 	review := []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"stranger","operation":"DELETE"}}`)
-	s.Then("nobody else is answered, with another certificate or without one", func() {
+	s.Then("all other clients are rejected, with another certificate or without one", func() {
 		certificate, key := pkitest.Sign(s, &x509.Certificate{
 			Subject: pkix.Name{CommonName: "kube-apiserver"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),

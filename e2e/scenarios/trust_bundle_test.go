@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestTrustWebhookWritesOnlyTheBundle: everything is a dry run, which is admitted as what it stands for.
+// TestTrustWebhookWritesOnlyTheBundle uses dry runs, which admission treats like real requests.
 func TestTrustWebhookWritesOnlyTheBundle(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	webhook := webhookClient(s)
@@ -37,7 +37,7 @@ func TestTrustWebhookWritesOnlyTheBundle(t *testing.T) {
 				}
 			}
 		})
-		s.Then("it may touch no other "+kind, func() {
+		s.Then("it may change no other"+kind, func() {
 			mutating, validating := webhook.AdmissionregistrationV1().MutatingWebhookConfigurations(), webhook.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 			_, patched := mutating.Patch(s.Ctx, "theirs", types.JSONPatchType, []byte(`[]`), metav1.PatchOptions{})
 			_, patchedToo := validating.Patch(s.Ctx, "theirs", types.JSONPatchType, []byte(`[]`), metav1.PatchOptions{})
@@ -54,7 +54,8 @@ func TestTrustWebhookWritesOnlyTheBundle(t *testing.T) {
 	}
 }
 
-// configurationPatches send a JSON patch, in a dry run, to each of the chart's webhook configurations, by its kind.
+// configurationPatches returns functions, by kind, that send a JSON patch, in a dry run, to the chart's webhook configuration of
+// that kind.
 func configurationPatches(s *scenario.S, webhook kubernetes.Interface) map[string]func(body string) error {
 	s.Helper()
 	options := metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}
@@ -67,7 +68,7 @@ func configurationPatches(s *scenario.S, webhook kubernetes.Interface) map[strin
 	}
 	_, err := s.Kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(s.Ctx, scenario.Release, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return patches // the chart can do without one
+		return patches // the chart can be installed without it
 	}
 	s.Must(err)
 	patches["ValidatingWebhookConfiguration"] = func(body string) error {
@@ -78,8 +79,8 @@ func configurationPatches(s *scenario.S, webhook kubernetes.Interface) map[strin
 	return patches
 }
 
-// configurationAttacks are JSON patches by which the webhook would be asked for more, or somebody else instead. The failure
-// policy is one that the configuration does not have.
+// configurationAttacks are JSON patches that would extend what the webhook gets, or redirect it to another service. policy is a
+// failure policy that the configuration doesn't have.
 func configurationAttacks(policy admissionregistrationv1.FailurePolicyType) map[string]string {
 	set := func(path, value string) string {
 		return fmt.Sprintf(`[{"op":"add","path":%q,"value":%s}]`, path, value)

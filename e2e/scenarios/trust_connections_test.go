@@ -22,7 +22,7 @@ import (
 	"github.com/agentlet/agentlet/webhook"
 )
 
-// strangers is a pod that nobody has injected, from which connections come, and whose program runs elsewhere, too.
+// strangers is a pod without injection that opens connections. Its program also runs in other network namespaces.
 type strangers struct {
 	*scenario.S
 	process scenario.Process
@@ -40,19 +40,19 @@ func newStrangers(s *scenario.S) strangers {
 	return strangers{s, process}
 }
 
-// Addresses that a node has for a while, as if there were a pod at each: of those that are for measurements of networks.
+// Addresses that a node has meanwhile, as if there were a pod at each. They are in the range reserved for network benchmarks.
 const (
 	manyAddresses = "198.18.0.0/16"
 	firstAddress  = "198.18.0.1"
 	manySources   = 1000
 )
 
-// onePod and manyPods are where connections come from: the network namespace, and arguments.
+// onePod returns the pod's network namespace, and no arguments.
 func (s strangers) onePod() (netns string, args []string) {
 	return filepath.Join("/proc", strconv.Itoa(s.process.PID), "ns", "net"), nil
 }
 
-// manyPods is that of the node of a pod that is called.
+// manyPods returns the network namespace of the node of the target pod, and arguments for many source addresses.
 func (s strangers) manyPods(node *cluster.Node) (netns string, args []string) {
 	s.Helper()
 	route := func(ctx context.Context, verb string) error {
@@ -63,7 +63,7 @@ func (s strangers) manyPods(node *cluster.Node) (netns string, args []string) {
 	return node.Netns(), []string{"-from", firstAddress, "-sources", strconv.Itoa(manySources)}
 }
 
-// flood runs the sample's flood in a network namespace until stop, which checks that there was one.
+// flood runs the sample's flood in a network namespace until stop is called, which checks that it opened connections.
 func (s strangers) flood(netns, to string, args ...string) (stop func()) {
 	s.Helper()
 	program := filepath.Join("/proc", strconv.Itoa(s.process.PID), "root", "sample")
@@ -88,14 +88,14 @@ func (s strangers) flood(netns, to string, args ...string) (stop func()) {
 	}
 }
 
-// ask returns the answer to a GET, on a connection of its own.
+// ask returns the answer to a GET request on a new connection.
 func ask(s *scenario.S, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(s.Ctx, 5*time.Second)
 	defer cancel()
 	return scenario.Get(ctx, url)
 }
 
-// askWhile asks for each URL again and again, and fails where there is no answer.
+// askWhile requests each URL again and again for this time, and fails if one isn't answered.
 func askWhile(s *scenario.S, lasts time.Duration, urls ...string) {
 	s.Helper()
 	var took []float64
@@ -111,7 +111,7 @@ func askWhile(s *scenario.S, lasts time.Duration, urls ...string) {
 	s.Logf("answers after %v ms at the median, %v ms at most, of %d", observe.Quantile(took, 0.5), slices.Max(took), len(took))
 }
 
-// metric is the sum of a metric's values.
+// metric returns the sum of a metric's series.
 func metric(s *scenario.S, url, name string) float64 {
 	s.Helper()
 	text, err := ask(s, url)
@@ -121,8 +121,8 @@ func metric(s *scenario.S, url, name string) float64 {
 	return sum
 }
 
-// TestTrustConnectionFloodOfAnAgentlet has one pod and a thousand addresses open 10,000 connections to an agentlet, and
-// close none.
+// TestTrustConnectionFloodOfAnAgentlet opens 10,000 connections to an agentlet, from one pod and from a thousand addresses, and
+// closes none.
 func TestTrustConnectionFloodOfAnAgentlet(t *testing.T) {
 	s := scenario.New(t)
 	floodAgentlet(s, 8*time.Second, func(strangers strangers, node *cluster.Node, to string) (stops []func()) {
@@ -152,7 +152,7 @@ func TestTrustConnectionFloodOfAnAgentletForAMinute(t *testing.T) {
 	}
 }
 
-// floodAgentlet looks at an agentlet for a while under a flood, and has its pod end then.
+// floodAgentlet observes an agentlet under a flood for a while, and then deletes its pod.
 func floodAgentlet(s *scenario.S, lasts time.Duration, begin func(strangers strangers, node *cluster.Node, to string) (stops []func())) {
 	s.Helper()
 	timeline := observe.NewTimeline(nil)
@@ -178,7 +178,7 @@ func floodAgentlet(s *scenario.S, lasts time.Duration, begin func(strangers stra
 	s.Then("it answers all the same", func() {
 		askWhile(s, lasts, url+contract.LivezPath, url+contract.MetricsPath)
 	})
-	s.Then("it was not restarted, has missed no heartbeat, and its instance has passed all the time", func() {
+	s.Then("it was not restarted, missed no heartbeat, and its instance was always passing", func() {
 		if n := scenario.AgentletStatus(s.Pod("pod")).RestartCount; n > 0 {
 			s.Errorf("%d restarts", n)
 		}
@@ -196,7 +196,7 @@ func floodAgentlet(s *scenario.S, lasts time.Duration, begin func(strangers stra
 		}
 		s.Logf("%v connections evicted; %d KiB of anonymous memory", evicted, memory>>10)
 	})
-	s.When("the pod is deleted meanwhile, its drain is answered: SIGTERM comes when the catalog has dropped it", func() {
+	s.When("the pod is deleted meanwhile, its drain hook is answered: SIGTERM comes when the catalog has removed it", func() {
 		s.Delete("pod")
 		s.AwaitGone(pod)
 		for _, stop := range stops {
@@ -215,8 +215,8 @@ func floodAgentlet(s *scenario.S, lasts time.Duration, begin func(strangers stra
 	})
 }
 
-// TestTrustConnectionFloodOfTheWebhook has one pod and a thousand addresses open 10,000 connections to the ports of
-// both replicas.
+// TestTrustConnectionFloodOfTheWebhook opens 10,000 connections to the ports of both replicas, from one pod and from a thousand
+// addresses.
 func TestTrustConnectionFloodOfTheWebhook(t *testing.T) {
 	floodWebhook(scenario.New(t), 8*time.Second, "-connections=2500")
 }
@@ -225,7 +225,7 @@ func TestTrustConnectionFloodOfTheWebhookForAMinute(t *testing.T) {
 	floodWebhook(scenario.New(t, scenario.Long()), time.Minute, "-connections=10000")
 }
 
-// floodWebhook has pods admitted while both replicas are under a flood.
+// floodWebhook checks admission while both replicas are flooded.
 func floodWebhook(s *scenario.S, lasts time.Duration, connections string) {
 	s.Helper()
 	installed(s)
@@ -265,7 +265,7 @@ func floodWebhook(s *scenario.S, lasts time.Duration, connections string) {
 		})
 	})
 	s.Then("every pod is admitted at once, with its agentlet", func() { during.judge(s, "flood") })
-	s.Then("no replica was restarted, or has been unready", func() {
+	s.Then("no replica was restarted or unready", func() {
 		for i, pod := range awaitWebhooks(s) {
 			was, is := scenario.Condition(&before[i], corev1.PodReady), scenario.Condition(&pod, corev1.PodReady)
 			if pod.UID != before[i].UID || pod.Status.ContainerStatuses[0].RestartCount != before[i].Status.ContainerStatuses[0].RestartCount {

@@ -26,7 +26,7 @@ const (
 
 func TestTrustGrantsNeedOnlyTheLabel(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
-	s.Given("three service accounts, and a pod without an agentlet under the one that is idle", func() {
+	s.Given("three service accounts, and a pod without an agentlet under one of them", func() {
 		for _, name := range []string{"web", "idle"} {
 			serviceAccount(s, name)
 		}
@@ -46,7 +46,7 @@ func TestTrustGrantsNeedOnlyTheLabel(t *testing.T) {
 			s.Logf("%s was bound %s after its pod's creation", account, time.Since(began).Round(time.Millisecond))
 		}
 	})
-	s.Then("both get Ready, and none was ever refused", func() {
+	s.Then("both become Ready, and no request was ever rejected", func() {
 		for _, name := range []string{"default", "web"} {
 			s.AwaitReady(name)
 			logs, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "logs", name, "-c", contract.ContainerName)
@@ -81,7 +81,7 @@ func TestTrustGrantsNeedOnlyTheLabel(t *testing.T) {
 			s.AwaitGone(pod)
 		}
 	})
-	s.Then("the binding goes too", func() { awaitNoGrant(s) })
+	s.Then("the binding is deleted, too", func() { awaitNoGrant(s) })
 }
 
 func TestTrustGrantsOutliveTheLabel(t *testing.T) {
@@ -98,16 +98,16 @@ func TestTrustGrantsOutliveTheLabel(t *testing.T) {
 		s.Must(err)
 		s.Pause(40 * time.Second)
 	})
-	s.Then("the binding is there, and the pod still drains", func() {
+	s.Then("the binding still exists, and the pod drains", func() {
 		if grantOf(s) == nil {
 			s.Fatal("the binding has gone")
 		}
 		drains(s, pod)
 	})
-	s.Then("the binding goes after the pod", func() { awaitNoGrant(s) })
+	s.Then("the binding is deleted after the pod", func() { awaitNoGrant(s) })
 }
 
-// TestTrustGrantsFindWhatTheyMissed takes the webhook away for a while, so it runs alone.
+// TestTrustGrantsFindWhatTheyMissed runs alone, because it stops the webhook for a while.
 func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
 	s := scenario.New(t)
 	var stays, goes, comes *corev1.Pod
@@ -121,7 +121,7 @@ func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
 		}
 		stays, goes = s.AwaitReady("stays"), s.AwaitReady("goes")
 	})
-	s.When("the webhook is away, one goes and another comes", func() {
+	s.When("the webhook is stopped, one pod is deleted and another created", func() {
 		scaleWebhook(s.Ctx, s, 0)
 		s.Afterwards(2*time.Minute, func(ctx context.Context) {
 			scaleWebhook(ctx, s, 2)
@@ -130,7 +130,7 @@ func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
 		s.AwaitGone(goes)
 		createPastTheWebhook(s, comes)
 	})
-	s.Then("nothing of the grant has changed", func() {
+	s.Then("the grant is unchanged", func() {
 		if !may(s, s.Namespace, "goes", "patch pods/status") || may(s, s.Namespace, "comes", "patch pods/status") {
 			s.Error("somebody changed it")
 		}
@@ -139,7 +139,7 @@ func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
 		}
 	})
 	s.When("it is back", func() { scaleWebhook(s.Ctx, s, 2) })
-	s.Then("who is needed is bound, and who isn't is not", func() {
+	s.Then("exactly the accounts of running pods are bound", func() {
 		s.AwaitReady("comes")
 		s.Eventually("two accounts", func(context.Context) (bool, error) {
 			binding := grantOf(s)
@@ -149,7 +149,7 @@ func TestTrustGrantsFindWhatTheyMissed(t *testing.T) {
 	})
 }
 
-// scaleWebhook waits until the webhook has this many ready replicas, and no others.
+// scaleWebhook scales the webhook, and waits until it has exactly this many ready replicas.
 func scaleWebhook(ctx context.Context, s *scenario.S, replicas int) {
 	s.Helper()
 	name := "deployment/" + scenario.Release + "-webhook"
@@ -169,8 +169,8 @@ func scaleWebhook(ctx context.Context, s *scenario.S, replicas int) {
 	})
 }
 
-// drains deletes the pod and sees it say that it drains, which takes the right to write its condition, leave the catalog,
-// and go.
+// drains deletes the pod, and checks that it announces its drain, which needs the right to write its condition, that it leaves
+// the catalog, and that it ends.
 func drains(s *scenario.S, pod *corev1.Pod) {
 	s.Helper()
 	s.Delete(pod.Name)
@@ -186,7 +186,7 @@ func drains(s *scenario.S, pod *corev1.Pod) {
 	s.AwaitGone(pod)
 }
 
-// serviceAccount creates one in the scenario's namespace.
+// serviceAccount creates a service account in the scenario's namespace.
 func serviceAccount(s *scenario.S, name string) {
 	s.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -194,13 +194,13 @@ func serviceAccount(s *scenario.S, name string) {
 	s.Must(err)
 }
 
-// under makes a template run under a service account.
+// under sets a template's service account.
 func under(account string, template corev1.PodTemplateSpec) corev1.PodTemplateSpec {
 	template.Spec.ServiceAccountName = account
 	return template
 }
 
-// grantOf is the webhook's binding in the scenario's namespace, or nil.
+// grantOf returns the webhook's RoleBinding in the scenario's namespace, or nil.
 func grantOf(s *scenario.S) *rbacv1.RoleBinding {
 	s.Helper()
 	binding, err := s.Kube.RbacV1().RoleBindings(s.Namespace).Get(s.Ctx, grantBinding, metav1.GetOptions{})
@@ -211,7 +211,7 @@ func grantOf(s *scenario.S) *rbacv1.RoleBinding {
 	return binding
 }
 
-// awaitAccounts waits until these service accounts are bound; others may be.
+// awaitAccounts waits until these service accounts are bound, possibly among others.
 func awaitAccounts(s *scenario.S, accounts ...string) {
 	s.Helper()
 	s.Eventually("the grant of "+strings.Join(accounts, " and "), func(context.Context) (bool, error) {
@@ -240,8 +240,8 @@ func awaitNoGrant(s *scenario.S) {
 	})
 }
 
-// may asks the API server whether a service account of the scenario's namespace may do a thing, such as "patch pods/status",
-// in a namespace.
+// may asks the API server whether a service account of the scenario's namespace has a right, such as "patch pods/status", in a
+// namespace.
 func may(s *scenario.S, namespace, account, what string) bool {
 	s.Helper()
 	verb, resource, _ := strings.Cut(what, " ")

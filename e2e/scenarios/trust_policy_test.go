@@ -23,15 +23,15 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// unbindPolicies deletes the bindings of the policies that bound agentlets. restore makes those that are not there
-// again; it is also done when the scenario is over.
+// unbindPolicies deletes the bindings of the policies that restrict agentlets. restore recreates the missing ones; it also runs
+// at the scenario's end.
 func unbindPolicies(s *scenario.S) (restore func(context.Context) error) {
 	s.Helper()
 	bindings := s.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
 	var deleted []*admissionregistrationv1.ValidatingAdmissionPolicyBinding
 	restore = func(ctx context.Context) error {
 		for _, binding := range deleted {
-			// As Helm applies them, or the next upgrade would meet a conflict over their labels.
+			// Apply with Helm's field manager; otherwise the next upgrade would have a conflict over the labels.
 			object, err := json.Marshal(binding)
 			if err != nil {
 				return err
@@ -59,18 +59,18 @@ func unbindPolicies(s *scenario.S) (restore func(context.Context) error) {
 	return restore
 }
 
-// TestTrustGrantsWaitForThePolicies takes the policies' bindings away, so it runs alone.
+// TestTrustGrantsWaitForThePolicies runs alone, because it removes the policies' bindings.
 func TestTrustGrantsWaitForThePolicies(t *testing.T) {
 	s := scenario.New(t)
 	var restore func(context.Context) error
-	s.Given("a pod that was granted before", func() {
+	s.Given("a pod with an earlier grant", func() {
 		_, err := s.CreatePod("before", s.Sample(s.Annotations()))
 		s.Must(err)
 		s.AwaitReady("before")
 		serviceAccount(s, "web")
 	})
 	var late *corev1.Pod
-	s.Given("a pod under another account as it is after injection", func() {
+	s.Given("an already injected pod under another account", func() {
 		late = injectedBefore(s, "late", under("web", s.Sample(s.Annotations("service-names", s.Service()+"-late"))))
 	})
 	s.When("the policies' bindings are deleted", func() { restore = unbindPolicies(s) })
@@ -90,15 +90,15 @@ func TestTrustGrantsWaitForThePolicies(t *testing.T) {
 		}
 	})
 	s.When("they are back", func() { s.Must(restore(s.Ctx)) })
-	s.Then("the pod that waited gets Ready, and so does the webhook", func() {
+	s.Then("the waiting pod becomes Ready, and so does the webhook", func() {
 		s.AwaitReady("late")
 		awaitReadyz(s, "[+] grants: ok")
 		s.Must(s.Command(s.Ctx, s.Cluster.Kubectl(), "-n", scenario.SystemNamespace, "rollout", "status", "deployment", "--timeout=60s"))
 	})
 }
 
-// injectedBefore is what the template's pod is after injection, to be created where the webhook is not to be asked: while it
-// is not ready, for example.
+// injectedBefore returns the template's pod after injection, to be created while the webhook must not be called, for example
+// because it is not ready.
 func injectedBefore(s *scenario.S, name string, template corev1.PodTemplateSpec) *corev1.Pod {
 	s.Helper()
 	template.Name = name
@@ -133,7 +133,7 @@ func awaitReadyz(s *scenario.S, line string) {
 		if err != nil || len(pods.Items) == 0 {
 			return false, errors.Join(err, errors.New("no pods of the webhook"))
 		}
-		// A pod that ends may have lost its address: its answer would be waited for in vain.
+		// A terminating pod may have lost its address; don't wait long for its answer.
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		for _, pod := range pods.Items {
@@ -182,7 +182,7 @@ func TestTrustWebhookCanGrantNothingElse(t *testing.T) {
 	}
 }
 
-// bindingAttempts are role bindings that the webhook has no business with.
+// bindingAttempts are RoleBindings that the webhook must not create.
 func bindingAttempts(s *scenario.S, webhook kubernetes.Interface, closed string) map[string]func() error {
 	ours, all := s.Namespace, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	account := func(namespace string) *apply.SubjectApplyConfiguration {
@@ -236,7 +236,7 @@ func bindingAttempts(s *scenario.S, webhook kubernetes.Interface, closed string)
 	}
 }
 
-// otherAttempts are ways around the bindings.
+// otherAttempts are ways to get around the restrictions of RoleBindings.
 func otherAttempts(s *scenario.S, webhook kubernetes.Interface) map[string]func() error {
 	patch := func(do func(body []byte) error) func() error {
 		return func() error { return do([]byte(`{"metadata":{"labels":{"a":"b"}}}`)) }
@@ -275,7 +275,7 @@ func otherAttempts(s *scenario.S, webhook kubernetes.Interface) map[string]func(
 	}
 }
 
-// applyBinding asks for a binding with server-side apply, as the webhook does; nothing is kept of it.
+// applyBinding applies a RoleBinding with server-side apply, as the webhook does, in a dry run.
 func applyBinding(s *scenario.S, client kubernetes.Interface, namespace, name, kind, role string, subject *apply.SubjectApplyConfiguration) error {
 	binding := apply.RoleBinding(name, namespace).WithSubjects(subject).
 		WithRoleRef(apply.RoleRef().WithAPIGroup(rbacv1.GroupName).WithKind(kind).WithName(role))
@@ -284,7 +284,7 @@ func applyBinding(s *scenario.S, client kubernetes.Interface, namespace, name, k
 	return err
 }
 
-// webhookClient has a token of the webhook's own service account.
+// webhookClient returns a client with a token of the webhook's own service account.
 func webhookClient(s *scenario.S) kubernetes.Interface {
 	s.Helper()
 	return withToken(s, tokenOf(s, scenario.SystemNamespace, scenario.Release+"-webhook", nil))

@@ -26,20 +26,19 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestTrustRatesAreBounded holds the two bounds on rates of docs/security.md to their word. It restarts the API server,
-// so it runs alone.
+// TestTrustRatesAreBounded verifies the two rate limits of docs/security.md. It runs alone, because it restarts the API server.
 func TestTrustRatesAreBounded(t *testing.T) {
 	const flood = 10 * time.Second
 	s := scenario.New(t, scenario.Long())
 	var held *flooder
-	s.Given("a pod that is not ready, and the token that lies in it", func() {
+	s.Given("an unready pod, and its token", func() {
 		serviceAccount(s, "web")
 		createUnready(s, "own", "node1")
 		awaitAccounts(s, "web")
 		held = newFlooder(s, tokenInside(s, "own"))
 		s.Eventually("the grant to be in force", func(context.Context) (bool, error) { _, err := held.patch(); return err == nil, err })
 	})
-	s.When("nothing bounds it, it writes as fast as it can", func() {
+	s.When("nothing limits it, it writes as fast as it can", func() {
 		s.Logf("statuses: %s", held.statuses(flood))
 		s.Logf("events: %s", held.events(flood))
 	})
@@ -67,10 +66,10 @@ func TestTrustRatesAreBounded(t *testing.T) {
 			s.Error("so has its reading of pods")
 		}
 	})
-	s.Then("it writes an event a second", func() {
+	s.Then("it can write an event per second", func() {
 		f := held.events(flood)
 		s.Logf("events: %s", f)
-		// 25 at once, one in each second, and one for either end.
+		// 25 in the burst, one per second, and one more at either end.
 		if most := int64(25 + flood/time.Second + 2); f.written > most || f.refused < 100 {
 			s.Errorf("events: %s, want at most %d", f, most)
 		}
@@ -92,7 +91,7 @@ func TestTrustRatesAreBounded(t *testing.T) {
 	})
 }
 
-// limitEvents restarts the API server with the configuration that docs/security.md gives; it gets its own back when the
+// limitEvents restarts the API server with the configuration of docs/security.md. The original configuration is restored when the
 // scenario is over.
 func limitEvents(s *scenario.S) {
 	s.Helper()
@@ -124,7 +123,7 @@ func limitEvents(s *scenario.S) {
 	s.Must(s.Cluster.Restore(s.Ctx))
 }
 
-// flooder writes what a pod's token may write, as fast as it can.
+// flooder writes as fast as it can with a pod's token.
 type flooder struct {
 	s      *scenario.S
 	client kubernetes.Interface
@@ -133,7 +132,7 @@ type flooder struct {
 	n      atomic.Int64
 }
 
-// flooded is what came of it.
+// flooded is the result of a flood.
 type flooded struct {
 	written, refused, bytes int64
 	over                    time.Duration
@@ -171,7 +170,7 @@ func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 
 func (f *flooder) level() string { return *f.last.Load() }
 
-// patch writes the pod's own condition, each time another one, with the longest message.
+// patch writes the pod's own condition, each time with a different text of the maximum length.
 func (f *flooder) patch() (size int, err error) {
 	message := fmt.Sprintf("%d %s", f.n.Add(1), strings.Repeat("m", contract.MaxConditionMessage))[:contract.MaxConditionMessage]
 	body := fmt.Appendf(nil, `{"status":{"conditions":[{"type":%q,"message":%q}]}}`, contract.Condition, message)
@@ -191,11 +190,11 @@ func (f *flooder) event() (size int, err error) {
 	return event.Size(), err
 }
 
-// statuses come from few connections: more of them stand in each other's way, since they change one object.
+// statuses floods with few connections, because they all change one object: more of them would conflict with each other.
 func (f *flooder) statuses(d time.Duration) flooded { return f.during(d, 3, f.patch) }
 func (f *flooder) events(d time.Duration) flooded   { return f.during(d, 16, f.event) }
 
-// during writes as often as it can at once, and counts what etcd keeps of it.
+// during calls write as often as possible, with this concurrency, and counts what etcd stores.
 func (f *flooder) during(d time.Duration, at int, write func() (size int, err error)) flooded {
 	ctx, cancel := context.WithTimeout(f.s.Ctx, d)
 	defer cancel()

@@ -26,8 +26,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestTrustNoSecretLeaks looks for secrets wherever something is shown. It installs the chart with another log level, so it
-// runs alone.
+// TestTrustNoSecretLeaks searches all outputs for secrets. It runs alone, because it installs the chart with another log level.
 func TestTrustNoSecretLeaks(t *testing.T) {
 	s := scenario.New(t)
 	literal, referred := "literal-"+rand.Text(), "referred-"+rand.Text()
@@ -49,7 +48,7 @@ func TestTrustNoSecretLeaks(t *testing.T) {
 		s.AwaitReady("web")
 	})
 	secrets := planted(s, literal, referred)
-	s.When("things go wrong, too: an annotation that is no good, a pod that is refused", func() {
+	s.When("errors occur as well: an invalid annotation, a rejected pod", func() {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServicePort+"=no-such-port")
 		s.Must(err)
 		s.Eventually("the error to be seen", func(context.Context) (bool, error) {
@@ -62,7 +61,7 @@ func TestTrustNoSecretLeaks(t *testing.T) {
 			s.Error("a pod with an error was admitted")
 		}
 	})
-	s.Then("no secret stands anywhere", func() {
+	s.Then("no output contains a secret", func() {
 		for place, text := range shown(s, s.Service(), template) {
 			if len(text) < 20 {
 				s.Errorf("%s: only %q", place, text)
@@ -77,7 +76,7 @@ func TestTrustNoSecretLeaks(t *testing.T) {
 	})
 }
 
-// The places where something is shown.
+// Outputs that are searched.
 const (
 	thePatch     = "the admission's patch"
 	theCatalog   = "Consul's catalog"
@@ -87,8 +86,8 @@ const (
 	ofWebhook    = " of the webhook"
 )
 
-// planted are the secrets of the pod web and of the installation. Wherever more come they belong here; Consul's tokens
-// are looked for where there are some, in loginLives.
+// planted are the secrets of the pod web and of the installation. Add new secrets here. Consul's tokens are searched for in
+// loginLives, where there are some.
 func planted(s *scenario.S, literal, referred string) map[string]string {
 	s.Helper()
 	pod := s.Pod("web")
@@ -123,7 +122,8 @@ func planted(s *scenario.S, literal, referred string) map[string]string {
 	return secrets
 }
 
-// shown is all that can be seen of the pod web, which registers the service, and of the webhook, by place. Both log all they can.
+// shown returns everything that can be seen of the pod web, which registers the service, and of the webhook, by place. Both log
+// at the most verbose level.
 func shown(s *scenario.S, service string, template corev1.PodTemplateSpec) map[string]string {
 	s.Helper()
 	places := map[string]string{}
@@ -153,7 +153,7 @@ func shown(s *scenario.S, service string, template corev1.PodTemplateSpec) map[s
 	for place, text := range places {
 		about := s.Namespace
 		if strings.Contains(place, "metrics") || strings.Contains(place, "readyz") || place == theCondition || place == thePatch {
-			about = "" // these name no pod
+			about = "" // these outputs don't name the pod
 		}
 		if !strings.Contains(text, about) {
 			s.Errorf("%s says nothing of %s: the wrong thing was looked at", place, about)
@@ -169,7 +169,7 @@ func toJSON(s *scenario.S, value any) string {
 	return string(text)
 }
 
-// answeredPatch is what a replica of the webhook answers when it is asked as the API server asks.
+// answeredPatch returns a webhook replica's response to a request like the API server's.
 func answeredPatch(s *scenario.S, template corev1.PodTemplateSpec) string {
 	s.Helper()
 	pod := &corev1.Pod{
@@ -186,7 +186,7 @@ func answeredPatch(s *scenario.S, template corev1.PodTemplateSpec) string {
 		},
 	}
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{ServerName: webhookName, InsecureSkipVerify: true}, // its certificate is not the matter here
+		TLSClientConfig: &tls.Config{ServerName: webhookName, InsecureSkipVerify: true}, // not tested here
 	}}
 	url := "https://" + net.JoinHostPort(awaitWebhooks(s)[0].Status.PodIP, "9443") + "/mutate"
 	request, err := http.NewRequestWithContext(s.Ctx, http.MethodPost, url, bytes.NewReader([]byte(toJSON(s, review))))

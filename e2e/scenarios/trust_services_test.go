@@ -22,7 +22,7 @@ func TestTrustAllowedServices(t *testing.T) {
 	s.Given("a namespace that allows some names", func() {
 		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"="+globs)
 		s.Must(err)
-		// The webhook hears of the annotation a moment later.
+		// The webhook learns of the annotation a moment later.
 		s.Eventually("the annotation to be in force", func(context.Context) (bool, error) {
 			_, err := s.CreatePod("early", s.Sample(s.Annotations("service-names", forbidden)))
 			if err == nil {
@@ -35,7 +35,7 @@ func TestTrustAllowedServices(t *testing.T) {
 		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
 		s.Must(err)
 	})
-	s.Then("it comes up", func() {
+	s.Then("the pod becomes Ready", func() {
 		s.AwaitReady("web")
 		s.AwaitCatalog(s.Service(), 1)
 	})
@@ -64,7 +64,7 @@ func TestTrustAllowedServices(t *testing.T) {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServiceNames+"=also-"+s.Service()+"-2")
 		s.Must(err)
 	})
-	s.Then("it is followed", func() {
+	s.Then("the catalog follows", func() {
 		s.AwaitCatalog("also-"+s.Service()+"-2", 1)
 		s.AwaitCatalog(s.Service(), 0)
 	})
@@ -82,7 +82,7 @@ func TestTrustAllowedServices(t *testing.T) {
 	})
 }
 
-// TestTrustAllowedTags: whatever says a tag, one that the namespace denies is not registered.
+// TestTrustAllowedTags checks that a tag that the namespace denies is never registered, from whatever source.
 func TestTrustAllowedTags(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	const refusal = "pods of this namespace may not register urlprefix-* ("
@@ -93,7 +93,7 @@ func TestTrustAllowedTags(t *testing.T) {
 		template.Labels["route"] = "urlprefix-label"
 		return template
 	}
-	s.Given("a namespace whose pods may have no routes of Fabio's", func() {
+	s.Given("a namespace whose pods may not register Fabio routes", func() {
 		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedTags+"=!urlprefix-*")
 		s.Must(err)
 		s.Eventually("the annotation to be in force", func(context.Context) (bool, error) {
@@ -140,7 +140,7 @@ func TestTrustAllowedTags(t *testing.T) {
 			stays()
 		}
 	})
-	s.Then("nor can the application", func() {
+	s.Then("neither can the application", func() {
 		code, answer := tell(s, pod.Status.PodIP+":8080", contract.TagsPath, `{"tags": ["primary", "urlprefix-/said"]}`)
 		if code != http.StatusForbidden {
 			s.Errorf("answered with %d", code)
@@ -148,11 +148,11 @@ func TestTrustAllowedTags(t *testing.T) {
 		mentions(s, answer, "tags[1]", "urlprefix-/said", refusal)
 		stays()
 	})
-	s.When("it asks for an allowed one", func() {
+	s.When("the application sets an allowed tag", func() {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServiceTags+"=v2", contract.TagsFromLabels+"-")
 		s.Must(err)
 	})
-	s.Then("it is followed", func() {
+	s.Then("the catalog follows", func() {
 		s.Eventually("the tag", func(context.Context) (bool, error) {
 			entries := s.Passing(s.Service())
 			return len(entries) == 1 && slices.Equal(entries[0].Service.Tags, []string{"v2"}), nil
@@ -160,7 +160,7 @@ func TestTrustAllowedTags(t *testing.T) {
 	})
 }
 
-// TestTrustNobodyIsConsul: no pod gets among Consul's servers, whatever the namespace allows.
+// TestTrustNobodyIsConsul checks that no pod can register as Consul's servers, even if the namespace allows the name.
 func TestTrustNobodyIsConsul(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	servers := func() (found []string) {
@@ -173,7 +173,7 @@ func TestTrustNobodyIsConsul(t *testing.T) {
 		return found
 	}
 	var before []string
-	s.Given("a namespace that would allow the name", func() {
+	s.Given("a namespace that allows the name", func() {
 		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"=*,consul")
 		s.Must(err)
 		if before = servers(); len(before) == 0 {
@@ -198,7 +198,7 @@ func TestTrustNobodyIsConsul(t *testing.T) {
 		_, err = s.Kubectl(s.Ctx, "-n", s.Namespace, "annotate", "--overwrite", "pod/web", contract.ServiceNames+"=Consul")
 		s.Must(err)
 	})
-	s.Then("its gate says why not, and the servers stay among themselves", func() {
+	s.Then("its gate gives the reason, and the service consul has only the servers", func() {
 		s.Eventually("the refusal", func(context.Context) (bool, error) {
 			gate := scenario.Condition(s.Pod("web"), contract.Condition)
 			return gate.Reason == string(contract.InvalidConfiguration) && strings.Contains(gate.Message, "Consul's own servers"), fmt.Errorf("the gate: %+v", gate)
@@ -209,7 +209,7 @@ func TestTrustNobodyIsConsul(t *testing.T) {
 	})
 }
 
-// admit is the API server's answer to a pod of the template that is not created.
+// admit returns the API server's response to a dry-run creation of the template's pod.
 func admit(s *scenario.S, template corev1.PodTemplateSpec) error {
 	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 	pod.GenerateName = "tried-"
@@ -217,7 +217,7 @@ func admit(s *scenario.S, template corev1.PodTemplateSpec) error {
 	return err
 }
 
-// mentions sees that a text holds all of these.
+// mentions checks that a text contains all parts.
 func mentions(s *scenario.S, text string, parts ...string) {
 	s.Helper()
 	for _, part := range parts {
@@ -227,14 +227,14 @@ func mentions(s *scenario.S, text string, parts ...string) {
 	}
 }
 
-// TestTrustAllowedServicesOfTheChart installs the chart with other values, so it runs alone.
+// TestTrustAllowedServicesOfTheChart runs alone, because it installs the chart with other values.
 func TestTrustAllowedServicesOfTheChart(t *testing.T) {
 	s := scenario.New(t)
 	s.Given("an installation that allows one name and denies tags, and where the webhook grants nothing", func() {
 		reinstalled(s)
 		s.Must(s.Install(s.Ctx, "grants.mode=list", "grants.namespaces={"+s.Namespace+"}", "allowedServices="+s.Service(), "allowedTags=!urlprefix-*"))
 	})
-	s.Then("a pod with that name comes up", func() {
+	s.Then("a pod with that name becomes Ready", func() {
 		_, err := s.CreatePod("web", s.Sample(s.Annotations()))
 		s.Must(err)
 		s.AwaitReady("web")
@@ -253,7 +253,7 @@ func TestTrustAllowedServicesOfTheChart(t *testing.T) {
 		}
 		mentions(s, err.Error(), `tag "urlprefix-/"`, "the webhook's --allowed-tags")
 	})
-	s.Then("a namespace's own word is the last", func() {
+	s.Then("a namespace's own annotation has precedence", func() {
 		_, err := s.Kubectl(s.Ctx, "annotate", "namespace", s.Namespace, contract.AllowedServices+"=other")
 		s.Must(err)
 		s.Eventually("the annotation to be in force", func(context.Context) (bool, error) {

@@ -21,28 +21,28 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// TestTrustWritesAreBounded tries to fill etcd with the token that lies in a pod, and to write what nobody should read.
+// TestTrustWritesAreBounded tries to fill etcd with a pod's token, and to write misleading objects.
 func TestTrustWritesAreBounded(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	var held kubernetes.Interface
 	var token string
-	s.Given("a pod that is not ready, and the token that lies in it", func() {
+	s.Given("an unready pod, and its token", func() {
 		serviceAccount(s, "web")
 		createUnready(s, "own", "node1")
 		awaitAccounts(s, "web")
 		token = tokenInside(s, "own")
 		held = withToken(s, token)
 	})
-	s.Then("what the agentlet itself may come to write passes", func() { ownWritesPass(s, token) })
+	s.Then("all writes of the agentlet itself are accepted", func() { ownWritesPass(s, token) })
 	pod := s.Pod("own")
-	s.Then("no other condition does", func() {
+	s.Then("every other condition is rejected", func() {
 		for name, a := range conditionAttacks(held) {
 			if err := a.try(s); !refusedBy(gatePolicy, err) {
 				s.Errorf("%s: %.300v, want the policy's refusal", name, err)
 			}
 		}
 	})
-	s.Then("nobody becomes a new manager of fields by server-side apply", func() {
+	s.Then("server-side apply can't add a field manager", func() {
 		body := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"own"},"status":{"conditions":[{"type":"` + contract.Condition + `","status":"True"}]}}`
 		_, err := held.CoreV1().Pods(s.Namespace).Patch(s.Ctx, "own", types.ApplyPatchType, []byte(body),
 			metav1.PatchOptions{FieldManager: "another", Force: new(true)}, "status")
@@ -50,13 +50,13 @@ func TestTrustWritesAreBounded(t *testing.T) {
 			s.Errorf("%v, want the policy's refusal", err)
 		}
 	})
-	s.Then("the API server ignores managedFields that are written with the status", func() {
+	s.Then("the API server ignores managedFields in a status update", func() {
 		fields := fmt.Sprintf(`{"f:%s":{}}`, strings.Repeat("x", 1<<20))
 		body := fmt.Sprintf(`{"metadata":{"managedFields":[{"manager":"any","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":%s}]},
 			"status":{"conditions":[{"type":%q,"status":"Unknown"}]}}`, fields, contract.Condition)
 		s.Must(attack{held, "own", "status", body}.try(s))
 	})
-	s.Then("no other event does", func() {
+	s.Then("every other event is rejected", func() {
 		for name, event := range eventAttacks(s, pod) {
 			_, err := held.CoreV1().Events(s.Namespace).Create(s.Ctx, event, metav1.CreateOptions{})
 			if !refusedBy(eventsPolicy, err) {
@@ -64,7 +64,7 @@ func TestTrustWritesAreBounded(t *testing.T) {
 			}
 		}
 	})
-	s.Then("the pod is as small as it was, and there are no events but the agentlet's", func() {
+	s.Then("the pod has not grown, and there are only the agentlet's events", func() {
 		size := func(pod *corev1.Pod) int {
 			text, err := json.Marshal(pod)
 			s.Must(err)
@@ -83,7 +83,7 @@ func TestTrustWritesAreBounded(t *testing.T) {
 	})
 }
 
-// ownWritesPass writes, by the agentlet's own adapter, all that an agentlet has to say, at full length.
+// ownWritesPass makes all writes of an agentlet, through its own adapter, at their maximum length.
 func ownWritesPass(s *scenario.S, token string) {
 	s.Helper()
 	config, err := s.Cluster.RESTConfig()
@@ -117,7 +117,7 @@ func ownWritesPass(s *scenario.S, token string) {
 	}
 }
 
-// conditionAttacks write the pod's own condition, so that it fills etcd or a terminal.
+// conditionAttacks are writes of the pod's own condition that would fill etcd or control a terminal.
 func conditionAttacks(own kubernetes.Interface) map[string]attack {
 	condition := func(fields string) string {
 		return fmt.Sprintf(`{"status":{"conditions":[{"type":%q,%s}]}}`, contract.Condition, fields)
@@ -142,10 +142,10 @@ func conditionAttacks(own kubernetes.Interface) map[string]attack {
 	return attacks
 }
 
-// attacked begins the names of events that nobody should be able to write.
+// attacked is the name prefix of events that must not be created.
 const attacked = "attacked."
 
-// eventAttacks are events that the agentlet of a pod would not write.
+// eventAttacks are events that a pod's agentlet would not create.
 func eventAttacks(s *scenario.S, pod *corev1.Pod) map[string]*corev1.Event {
 	huge := strings.Repeat("x", 250<<10)
 	fields := func(text string) []metav1.ManagedFieldsEntry {
@@ -198,8 +198,8 @@ func eventAttacks(s *scenario.S, pod *corev1.Pod) map[string]*corev1.Event {
 	return events
 }
 
-// TestTrustOthersEventsAreLeftAlone: an application that writes events by rights of its own goes on with that when its
-// account is bound to the agentlet's role. One that may only create them can't be told from an agentlet.
+// TestTrustOthersEventsAreLeftAlone tests an application that creates and patches events by other rights: it can continue when
+// its account is bound to the agentlet's role. An account that can only create events is indistinguishable from an agentlet.
 func TestTrustOthersEventsAreLeftAlone(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
 	verbs := map[string]string{"operator": "create,patch", "creator": "create", "plain": ""}
@@ -239,7 +239,7 @@ func TestTrustOthersEventsAreLeftAlone(t *testing.T) {
 		return err
 	}
 	for form, create := range map[string]func(account string) error{"v1": core, "events.k8s.io/v1": other} {
-		s.Then("in the form of "+form+" the first writes what it likes, and the others don't", func() {
+		s.Then("in the form of "+form+"  the first may write any event, and the others may not", func() {
 			s.Eventually("its role to be in force", func(context.Context) (bool, error) { err := create("operator"); return err == nil, err })
 			s.Eventually("the other's role to be in force", func(context.Context) (bool, error) {
 				err := create("creator")

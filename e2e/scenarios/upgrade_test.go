@@ -20,10 +20,10 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// olderCommit is of the last tree that called the sync generation agentlet-nudge.
+// olderCommit is the last commit in which the sync generation was called agentlet-nudge.
 const olderCommit = "4b98f489c6387d4224bf7f000ac8095792523605"
 
-// older builds the image and the chart of olderCommit, and loads the image; it needs the repository's history.
+// older builds the image and the chart of olderCommit, and loads the image. It needs the repository's history.
 func older(s *scenario.S) (chart string) {
 	s.Helper()
 	folder := s.TempDir()
@@ -39,7 +39,8 @@ func older(s *scenario.S) (chart string) {
 	return filepath.Join(tree, "charts", "agentlet")
 }
 
-// entered are the catalog's entries of the service, by pod: when each was created and changed, and the definition's fingerprint.
+// entered returns the catalog's entries of the service, by pod: their create and modify indexes, and the definition's
+// fingerprint.
 func entered(s *scenario.S) map[string]string {
 	s.Helper()
 	entries := map[string]string{}
@@ -59,7 +60,7 @@ func notesOf(checks api.HealthChecks, id string) string {
 	return ""
 }
 
-// TestUpgradeFromAnOlderTree upgrades an installation with pods that run, whose agentlets know the older names alone.
+// TestUpgradeFromAnOlderTree upgrades an installation with running pods, whose agentlets only know the older names.
 func TestUpgradeFromAnOlderTree(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	reinstalled(s)
@@ -68,9 +69,9 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 		s.Must(s.InstallChart(s.Ctx, chart, "image.tag=older"))
 	})
 	var f followed
-	s.Given("four pods of it that a client follows", func() {
+	s.Given("four of its pods, followed by a client", func() {
 		f = follow(s, 4, func(template *corev1.PodTemplateSpec) {
-			// A frozen agentlet is killed when the grace period is over, and sends no heartbeat until then.
+			// Keep the grace period short: a frozen agentlet is killed only after it, and sends no heartbeats until then.
 			template.Spec.TerminationGracePeriodSeconds = new(int64(5))
 			template.Annotations[contract.HeartbeatTTL] = "2m"
 		})
@@ -86,7 +87,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 	go func() { defer close(done); f.client.Run(loading, 100) }()
 	before := entered(s)
 	unchanged := func(what string) {
-		s.Then("no instance is registered anew, "+what, func() {
+		s.Then("no instance is registered again,"+what, func() {
 			now := entered(s)
 			if len(now) != len(before) {
 				s.Errorf("%d instances, before there were %d", len(now), len(before))
@@ -108,7 +109,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 		awaitWebhooks(s)
 	})
 	unchanged("while the older agentlets go on")
-	s.When("this tree's agentlet takes over in the pods that run, whose older one is frozen, so that it can't drain them", func() {
+	s.When("this tree's agentlet takes over in the running pods; the older one is frozen, so that it can't drain them", func() {
 		for _, pod := range s.Pods(s.Ctx) {
 			started := scenario.AgentletStatus(&pod).RestartCount
 			process, err := scenario.FindProcess("agentlet run", string(pod.UID))
@@ -127,7 +128,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 			})
 		}
 	})
-	s.Then("each has adopted its instance, and registered nothing", func() {
+	s.Then("each agentlet has adopted its instance, and registered nothing", func() {
 		for _, pod := range s.Pods(s.Ctx) {
 			n, err := adopted(s.Ctx, &pod)
 			s.Must(err)
@@ -138,7 +139,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 	})
 	unchanged("after the newer agentlets have taken over")
 	s.When("the pods are replaced by those of this tree", func() { f.restart(0) })
-	s.Then("the catalog has exactly the new ones, and nothing of the old is left", func() {
+	s.Then("the catalog has exactly the new pods, and nothing of the old ones", func() {
 		s.AwaitCatalog(s.Service(), 4)
 		running := uids(f.timeline.Lives())
 		for _, entry := range s.Catalog(s.Service()) {
@@ -163,7 +164,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 	})
 }
 
-// adopted is how many registrations a pod's agentlet has made since it started; an error before its gate is open.
+// adopted returns how many registrations a pod's agentlet has made since its start, or an error before its gate is open.
 func adopted(ctx context.Context, pod *corev1.Pod) (registrations float64, err error) {
 	text, err := scenario.Get(ctx, "http://"+pod.Status.PodIP+":19500"+contract.MetricsPath)
 	if err != nil {

@@ -20,10 +20,10 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// judged is the workloads that are judged when they are applied.
+// judged are the kinds of workloads that the webhook validates.
 var judged = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"}
 
-// applyText applies manifests as a person would, and returns what kubectl said.
+// applyText applies manifests with kubectl, and returns its output.
 func applyText(s *scenario.S, manifests string) (said string, ok bool) {
 	s.Helper()
 	file := filepath.Join(s.TempDir(), "manifests.yaml")
@@ -32,7 +32,7 @@ func applyText(s *scenario.S, manifests string) (said string, ok bool) {
 	return said, err == nil
 }
 
-// withErrors is a template with three.
+// withErrors returns a template with three errors.
 func withErrors(s *scenario.S) corev1.PodTemplateSpec {
 	template := s.Sample(s.Annotations("gate", "ajar", "drain-delay", "soon"))
 	template.Spec.Containers[0].Ports[0].ContainerPort = 19500
@@ -41,8 +41,8 @@ func withErrors(s *scenario.S) corev1.PodTemplateSpec {
 
 func TestWorkloadsErrorsAreToldAtApply(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel())
-	s.Then("each kind with three errors is refused at once, with all of them and their places", func() {
-		s.Eventually("the first refusal", func(ctx context.Context) (bool, error) { // the API server may not know the webhook yet
+	s.Then("each kind with three errors is rejected at once, with all errors and their fields", func() {
+		s.Eventually("the first refusal", func(ctx context.Context) (bool, error) { // the API server learns of the webhook by a watch
 			_, err := s.Kube.AppsV1().Deployments(s.Namespace).Create(ctx, &appsv1.Deployment{
 				ObjectMeta: metav1.ObjectMeta{Name: "first"},
 				Spec:       appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "sample"}}, Template: withErrors(s)},
@@ -66,7 +66,7 @@ func TestWorkloadsErrorsAreToldAtApply(t *testing.T) {
 			}
 		}
 	})
-	s.Then("without errors each is accepted, with warnings of what is probably not meant", func() {
+	s.Then("without errors each is accepted, with warnings of probable mistakes", func() {
 		template := s.Sample(s.Annotations("service-tgas", "x"))
 		grace := int64(3)
 		template.Spec.TerminationGracePeriodSeconds = &grace
@@ -82,17 +82,18 @@ func TestWorkloadsErrorsAreToldAtApply(t *testing.T) {
 	})
 }
 
-// What was accepted stays so: nothing that a controller or a scaler does is refused, though no pod of it could be created now.
+// TestWorkloadsStopNoController checks that accepted workloads stay valid: no change by a controller or an autoscaler is
+// rejected, although none of their pods could be created now.
 func TestWorkloadsStopNoController(t *testing.T) {
 	s := scenario.New(t, scenario.Parallel(), scenario.Label(contract.InjectLabel, ""))
 	deployments := s.Kube.AppsV1().Deployments(s.Namespace)
-	s.Given("a Deployment with errors, of the time before the namespace was opted in", func() {
+	s.Given("a Deployment with errors, created before the namespace was opted in", func() {
 		s.Deployment(1, withErrors(s))
 		s.Eventually("its pod", func(ctx context.Context) (bool, error) { return len(s.Pods(ctx)) == 1, nil })
 		_, err := s.Kubectl(s.Ctx, "label", "namespace", s.Namespace, contract.InjectLabel+"="+contract.InjectEnabled)
 		s.Must(err)
 	})
-	s.Given("the webhook judges here", func() {
+	s.Given("the webhook validates workloads of the namespace", func() {
 		s.Eventually("a refusal of a new error", func(ctx context.Context) (bool, error) {
 			_, err := deployments.Patch(ctx, "sample", types.MergePatchType, patchOf("gate-policy", "never"), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
 			if err == nil {
@@ -115,11 +116,11 @@ func TestWorkloadsStopNoController(t *testing.T) {
 		run("scale", "deployment/sample", "--replicas=3")
 		scale, err := deployments.GetScale(s.Ctx, "sample", metav1.GetOptions{})
 		s.Must(err)
-		scale.Spec.Replicas, scale.ResourceVersion = 2, "" // whatever its controller has written meanwhile
+		scale.Spec.Replicas, scale.ResourceVersion = 2, "" // overwrite whatever its controller has written meanwhile
 		_, err = deployments.UpdateScale(s.Ctx, "sample", scale, metav1.UpdateOptions{})
 		s.Must(err)
 	})
-	s.Then("it is labelled, annotated, paused, and restarted; the restart warns that no pod will come", func() {
+	s.Then("it is labelled, annotated, paused, and restarted; the restart warns that no pod will be created", func() {
 		run("label", "deployment/sample", "a=b")
 		run("annotate", "deployment/sample", "a=b")
 		run("rollout", "pause", "deployment/sample")
@@ -158,7 +159,7 @@ func TestWorkloadsStopNoController(t *testing.T) {
 	})
 }
 
-// patchOf sets an annotation of the template.
+// patchOf returns a patch that sets an annotation of the template.
 func patchOf(key, value string) []byte {
 	return fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{%q:%q}}}}}`, contract.Prefix+key, value)
 }
@@ -175,7 +176,7 @@ func TestWorkloadsAreAcceptedWithoutTheWebhook(t *testing.T) {
 		if n := strings.Count(said, " created"); !ok || n != len(judged) {
 			s.Errorf("%d created: %s", n, said)
 		}
-		// Each waits at most timeoutSeconds of the webhook.
+		// Each request waits at most the webhook's timeoutSeconds.
 		if took := time.Since(began); took > 30*time.Second {
 			s.Errorf("took %s", took)
 		} else {
@@ -183,7 +184,7 @@ func TestWorkloadsAreAcceptedWithoutTheWebhook(t *testing.T) {
 		}
 	})
 	s.When("it is back", func() { scaleWebhook(s.Ctx, s, 2) })
-	s.Then("what was accepted is updated still, and what is new is refused", func() {
+	s.Then("accepted workloads can still be updated, and new ones with errors are rejected", func() {
 		_, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "set", "image", "deployment/kind", "app=other")
 		s.Must(err)
 		s.Eventually("a refusal", func(ctx context.Context) (bool, error) {

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// CacheRoot is the folder for what is built or kept outside the tree: $AGENTLET_CACHE, or agentlet below the user's
-// cache folder.
+// CacheRoot returns the folder for everything that is built or kept outside the tree: $AGENTLET_CACHE, or agentlet below the
+// user's cache folder.
 func CacheRoot() (string, error) {
 	if root := os.Getenv("AGENTLET_CACHE"); root != "" {
 		return filepath.Abs(root)
@@ -45,11 +45,11 @@ func SourceRoot() (string, error) {
 	}
 }
 
-// key is a short hash over everything that decides what a build yields.
+// key returns a short hash of everything that determines the result of a build.
 func key(parts ...[]byte) string {
 	hash := sha256.New()
 	for _, part := range parts {
-		fmt.Fprintf(hash, "%d\n", len(part)) // the length keeps {"ab","c"} apart from {"a","bc"}
+		fmt.Fprintf(hash, "%d\n", len(part)) // the length distinguishes {"ab","c"} from {"a","bc"}
 		hash.Write(part)
 	}
 	return hex.EncodeToString(hash.Sum(nil))[:12]

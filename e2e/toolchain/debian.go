@@ -13,13 +13,13 @@ import (
 	"github.com/agentlet/agentlet/e2e/internal/filelock"
 )
 
-// ErrNotDebian is where a package of Debian is not to be had.
+// ErrNotDebian means that Debian packages are not available.
 var ErrNotDebian = errors.New("no apt-get here to get a package of Debian with")
 
 const downloadTimeout = 5 * time.Minute
 
-// Debian returns the folder with the files of a package of Debian. Where the tools' cache doesn't hold it, it is loaded and
-// unpacked there: to install the package might start a server on the machine. What the package depends on is not loaded.
+// Debian returns the folder with the files of a Debian package. If the cache doesn't contain it, the package is downloaded and
+// unpacked there. It is not installed, because that might start a server on the machine. Its dependencies are not downloaded.
 func Debian(ctx context.Context, name string) (dir string, err error) {
 	cache, err := CacheRoot()
 	if err != nil {
@@ -37,7 +37,7 @@ func Debian(ctx context.Context, name string) (dir string, err error) {
 	return dir, unpack(ctx, name, dir)
 }
 
-// unpack loads a package and unpacks it into dir, which appears only when it is complete.
+// unpack downloads a package and unpacks it into dir, which appears only when it is complete.
 func unpack(ctx context.Context, name, dir string) (err error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return ErrNotDebian
@@ -72,7 +72,7 @@ func unpack(ctx context.Context, name, dir string) (err error) {
 	return nil
 }
 
-// runIn runs a program in a folder to its end. The error holds what it printed.
+// runIn runs a program in a folder. The error contains its output.
 func runIn(ctx context.Context, dir, name string, args ...string) error {
 	command := exec.CommandContext(ctx, name, args...)
 	command.Dir = dir

@@ -11,7 +11,7 @@ import (
 // Names of the tool sets.
 const (
 	Kubernetes = "kubernetes"
-	// KubernetesOldest is the oldest release that is supported; etcd and kubectl are those of Kubernetes.
+	// KubernetesOldest is the oldest supported release. Its etcd and kubectl are those of Kubernetes.
 	KubernetesOldest = "kubernetes-1.30"
 	Consul           = "consul"
 	Helm             = "helm"
@@ -23,13 +23,13 @@ const (
 	GolangciLint     = "golangci-lint"
 )
 
-// set is a group of programs that come out of one nested module, tools/NAME.
+// set is a group of programs that are built from one nested module, tools/NAME.
 type set struct {
 	name     string
 	programs []program
-	// versionOf is the module whose version the programs are stamped with, or empty.
+	// versionOf is the module whose version is linked into the programs, or empty.
 	versionOf string
-	// tags of the build, beside tools.
+	// tags are build tags beside the tag tools.
 	tags []string
 	// names under which the only program is called: hard links to it, which its main tells apart.
 	names []string
@@ -39,10 +39,10 @@ type set struct {
 
 type program struct{ name, pkg string }
 
-// ownMain is the package of a program whose main stands in the nested module itself.
+// ownMain is the package of a program whose main package is the nested module itself.
 const ownMain = "."
 
-// own reports whether the nested module has sources that decide what is built.
+// own reports whether the nested module has its own sources, which then determine the build's result.
 func (s set) own() bool {
 	return slices.ContainsFunc(s.programs, func(p program) bool { return p.pkg == ownMain })
 }
@@ -78,7 +78,7 @@ var sets = []set{
 	{name: CoreDNS, programs: []program{{"coredns", ownMain}}},
 	{
 		name: Prometheus, programs: []program{{"prometheus", "github.com/prometheus/prometheus/cmd/prometheus"}},
-		tags: []string{"remove_all_sd", "enable_consul_sd"}, // the others would be most of what there is to build
+		tags: []string{"remove_all_sd", "enable_consul_sd"}, // the other plugins would be most of the build
 	},
 	{name: GolangciLint, programs: []program{
 		{"golangci-lint", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
@@ -102,8 +102,8 @@ func findSet(name string) (set, error) {
 	return sets[i], nil
 }
 
-// ldflags strips debug information, and stamps Kubernetes' programs: unstamped they call themselves v0.0.0-master,
-// which the kubeVersion of a chart refuses.
+// ldflags returns linker flags that strip debug information, and set the version of Kubernetes' programs. Without that their
+// version is v0.0.0-master, which a chart's kubeVersion rejects.
 func (s set) ldflags(goMod []byte) (string, error) {
 	flags := "-s -w"
 	if s.versionOf == "" {
@@ -122,7 +122,7 @@ func (s set) ldflags(goMod []byte) (string, error) {
 		variable + "gitMinor=" + numbers[1], nil
 }
 
-// requiredVersion reads the version that a go.mod requires of a module.
+// requiredVersion returns the version of a module that a go.mod requires.
 func requiredVersion(goMod []byte, module string) (string, error) {
 	line := regexp.MustCompile(`(?m)^(?:require)?\s*` + regexp.QuoteMeta(module) + `\s+(v\S+)`)
 	match := line.FindSubmatch(goMod)

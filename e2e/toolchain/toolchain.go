@@ -1,5 +1,5 @@
-// Package toolchain builds the programs that the test cluster and the linters need from nested Go modules
-// (tools/NAME), and keeps them in a cache folder outside the tree, so that only the first start pays for them.
+// Package toolchain builds the programs of the test cluster and the linters from nested Go modules (tools/NAME). It keeps them in
+// a cache folder outside the tree, so that only the first start takes long.
 package toolchain
 
 import (
@@ -18,7 +18,7 @@ import (
 // Tools maps a tool set's name to the folder with its programs.
 type Tools map[string]string
 
-// Program is the path of a program of a tool set.
+// Program returns the path of a program of a tool set.
 func (t Tools) Program(set, program string) string { return filepath.Join(t[set], program) }
 
 // Job is something that is built after tool sets, and numbered with them. The label says which of all it is.
@@ -101,11 +101,11 @@ func prepare(ctx context.Context, source, cache, name string) (*build, error) {
 	return b, nil
 }
 
-// build is one tool set with the place where its programs belong.
+// build is a tool set with its target folder.
 type build struct {
 	set
 	source  string // the nested module
-	dir     string // where the programs go
+	dir     string // the programs' target folder
 	ldflags string
 }
 
@@ -167,7 +167,7 @@ func (b *build) ensure(ctx context.Context, log io.Writer, label string) (err er
 	if b.cached() {
 		return nil
 	}
-	// The lock is ours, so a temporary folder with this prefix is the remains of a build that was killed.
+	// Remove temporary folders with this prefix. We hold the lock, so they are the remains of a killed build.
 	temporary := filepath.Join(filepath.Dir(b.dir), ".building-"+b.name)
 	if err := os.RemoveAll(temporary); err != nil {
 		return fmt.Errorf("remove unfinished build: %w", err)

@@ -1,5 +1,5 @@
-// Package bench says what make bench measures and which target each figure has, in one place: the table on the terminal and
-// those in the docs are made from it.
+// Package bench defines the figures that `make bench` measures, each with its target. The table on the terminal and those in the
+// docs are made from it.
 package bench
 
 import (
@@ -14,18 +14,18 @@ import (
 
 // Row is one figure.
 type Row struct {
-	// Name of the figure; NAME_n is the number of samples behind it.
+	// Name of the figure. The figure NAME_n is its number of samples.
 	Name string
 	Unit string
-	// Target is what the figure shall not exceed; NaN where it is only reported, as all times in milliseconds are, because they
-	// depend on the machine. With AtLeast it shall not fall short of it.
+	// Target is the upper limit of the figure, or with AtLeast the lower limit. NaN means that it is only reported, as all times
+	// in milliseconds are, because they depend on the machine.
 	Target  float64
 	AtLeast bool
-	// What is measured, for a reader who sees only this row.
+	// What describes the figure for a reader who sees only this row.
 	What string
 }
 
-// Spans of a pod's life: the medians, in milliseconds, of which the picture in docs/benchmarks.md is drawn.
+// Spans of a pod's life: medians in milliseconds, for the picture in docs/benchmarks.md.
 const (
 	SpanStart   = "span_start_ms"   // created → containers ready
 	SpanPassing = "span_passing_ms" //nolint:gosec // → passing in the catalog
@@ -251,7 +251,7 @@ var rows = []Row{
 // Rows returns all figures in the order of the table. The caller owns the slice.
 func Rows() []Row { return append([]Row(nil), rows...) }
 
-// Met reports whether a value meets the row's target; it is true where there is none.
+// Met reports whether a value meets the row's target. Without a target it is true.
 func (r Row) Met(value float64) bool {
 	switch {
 	case math.IsNaN(r.Target):
@@ -263,7 +263,7 @@ func (r Row) Met(value float64) bool {
 	}
 }
 
-// TargetText is the target as a table says it.
+// TargetText returns the target as text for a table.
 func (r Row) TargetText() string {
 	switch {
 	case math.IsNaN(r.Target):
@@ -275,7 +275,7 @@ func (r Row) TargetText() string {
 	}
 }
 
-// Read returns the figures of a file that make bench has written.
+// Read returns the figures in a file that `make bench` has written.
 func Read(file string) (map[string]float64, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -288,7 +288,7 @@ func Read(file string) (map[string]float64, error) {
 	return figures, nil
 }
 
-// Print writes the table of those figures that there are, for a terminal.
+// Print writes a table of the existing figures, for a terminal.
 func Print(to io.Writer, figures map[string]float64) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "FIGURE\tVALUE\tTARGET\t\tSAMPLES\tWHAT")
@@ -310,7 +310,7 @@ func Print(to io.Writer, figures map[string]float64) error {
 	return table.Flush()
 }
 
-// Number is a value with three digits that count.
+// Number formats a value with three significant digits.
 func Number(value float64) string {
 	if value == math.Trunc(value) {
 		return fmt.Sprintf("%.0f", value)

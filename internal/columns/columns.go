@@ -1,5 +1,5 @@
-// Package columns aligns the columns of a table for a terminal. It does what text/tabwriter doesn't: words and numbers may stand
-// in one table, and colours take no room.
+// Package columns aligns the columns of a table for a terminal. Unlike text/tabwriter, it supports text and number columns in one
+// table, and colours don't change the alignment.
 package columns
 
 import (
@@ -9,9 +9,9 @@ import (
 
 const gap = "  "
 
-// Align returns a line for each row, with two spaces between columns. Columns hold words, which are aligned to the
-// left; those from the index numbers on hold numbers, which are aligned to the right. 0: there are none. paint returns
-// what is written for a cell, such as its text in a colour; nil writes the text.
+// Align returns a line for each row, with two spaces between columns. Text columns are aligned to the left. The columns from the
+// index numbers on are aligned to the right; with 0 there are none. paint returns the output for a cell, such as its text in a
+// colour; if it is nil, the text is written.
 func Align(rows [][]string, numbers int, paint func(row, column int, text string) string) []string {
 	widths := map[int]int{}
 	for _, row := range rows {

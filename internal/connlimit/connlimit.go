@@ -1,8 +1,8 @@
-// Package connlimit bounds the connections of an HTTP server that anybody on the network can reach, in all and for each source
-// address. It never turns a newcomer away: it closes the connection that has made no progress for the longest time.
+// Package connlimit limits the connections of an HTTP server that is open to the whole network, in total and per source address.
+// It never rejects a new connection. Instead it closes the connection that has made no progress for the longest time.
 //
-// So a client that sends its request at once is served however many others come: it loses its place only when as many others have
-// come after it as there are places, in all or for its source. Connections that are kept, by Keep, are not closed for others.
+// So a client that sends its request at once is served, however many others connect: it loses its place only after as many new
+// connections as there are places, in total or for its source. Connections that Keep has marked are not closed for others.
 package connlimit
 
 import (
@@ -18,22 +18,23 @@ import (
 	"time"
 )
 
-// takeTimeout is how long a peer may take to read the last answer. Until then its connection keeps its place: closed at
-// once, it would be the kernel that holds the answer for a peer that doesn't read, for minutes and out of bounds.
+// takeTimeout is how long a peer may take to read the last answer. Until then its connection keeps its place. If it were closed
+// at once, the kernel would hold the answer for a slow peer, for minutes and outside the limits.
 const takeTimeout = 5 * time.Second
 
-// Limits of a server. A connection was measured to take 15 to 30 KiB of memory, and over TLS 32 to 70, with what the
-// garbage collector has not collected yet.
+// Limits of a server. A connection was measured to take 15 to 30 KiB of memory, and 32 to 70 KiB over TLS, including garbage that
+// is not collected yet.
 type Limits struct {
-	// Total is the number of connections, without those that are kept.
+	// Total is the maximum number of connections, without the kept ones.
 	Total int
-	// PerSource is the same for one source: an IPv4 address, or the /64 of an IPv6 address, which is what one machine is given.
+	// PerSource is the maximum number for one source: an IPv4 address, or the /64 of an IPv6 address, which is the usual prefix
+	// of one machine.
 	PerSource int
-	// Kept is the number of connections that can be kept, KeptPerSource the same for one source.
+	// Kept is the maximum number of kept connections, KeptPerSource that for one source.
 	Kept, KeptPerSource int
 }
 
-// Limiter bounds the connections of one server.
+// Limiter limits the connections of one server.
 type Limiter struct {
 	limits      Limits
 	takeTimeout time.Duration
@@ -42,10 +43,11 @@ type Limiter struct {
 	mu      sync.Mutex
 	open    tally
 	sources map[netip.Prefix]*tally
-	order   list.List // of *conn, without those that are kept: that whose last progress is the longest ago comes first
+	order   list.List // of *conn, without the kept ones; the one with the oldest progress is first
 }
 
-// tally counts connections. A waiting one has sent no whole request header since it was opened or answered, a served one has.
+// tally counts connections. A waiting connection has sent no complete request header since it was opened or last answered. A
+// served connection has.
 type tally struct{ waiting, served, kept int }
 
 func (t *tally) evictable() int { return t.waiting + t.served }
@@ -55,11 +57,10 @@ func New(limits Limits) *Limiter {
 	return &Limiter{limits: limits, takeTimeout: takeTimeout, sources: map[netip.Prefix]*tally{}}
 }
 
-// Evicted is how many connections were closed to make room for others.
+// Evicted returns how many connections were closed to make room for others.
 func (l *Limiter) Evicted() uint64 { return l.evicted.Load() }
 
-// Serve has the server serve a listener's connections within the limits. The server's ConnState and ConnContext are the
-// limiter's.
+// Serve makes the server accept a listener's connections within the limits. It replaces the server's ConnState and ConnContext.
 func (l *Limiter) Serve(server *http.Server, on *net.TCPListener) error {
 	l.hook(server)
 	return server.Serve(&listener{on, l})
@@ -71,8 +72,8 @@ func (l *Limiter) ServeTLS(server *http.Server, on *net.TCPListener) error {
 	return server.ServeTLS(&listener{on, l}, "", "")
 }
 
-// Listen opens a TCP port for Serve or ServeTLS. It sends no keep-alive probes, which cost each connection three system
-// calls: what is silent is closed by the server's timeouts.
+// Listen opens a TCP port for Serve or ServeTLS. It disables keep-alive probes, which cost three system calls per connection; the
+// server's timeouts close silent connections.
 func Listen(ctx context.Context, address string) (*net.TCPListener, error) {
 	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", address)
 	if err != nil {
@@ -98,7 +99,7 @@ func (l *Limiter) hook(server *http.Server) {
 	}
 }
 
-// plain is the connection below TLS.
+// plain returns the connection below TLS.
 func plain(c net.Conn) *conn {
 	if over, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = over.NetConn()
@@ -106,8 +107,8 @@ func plain(c net.Conn) *conn {
 	return c.(*conn) //nolint:forcetypeassert // of the limiter's own listener
 }
 
-// Keep has the connection of a request's context not be closed for others, as long as there is a place for one that is
-// kept; until release, or the connection's end. It does nothing for a server without a limiter.
+// Keep protects the connection of a request's context from being closed for others, until release or the connection's end. It
+// does nothing if the maximum of kept connections is reached, or if the server has no limiter.
 func Keep(request context.Context) (release func()) {
 	c, ok := request.Value(contextKey{}).(*conn)
 	if !ok || !c.keep() {
@@ -116,14 +117,14 @@ func Keep(request context.Context) (release func()) {
 	return c.release
 }
 
-// listener hands out connections that count.
+// listener returns connections that count towards the limits.
 type listener struct {
 	*net.TCPListener
 	limiter *Limiter
 }
 
 func (l *listener) Accept() (net.Conn, error) {
-	// Each connection is looked at, for a request that is there already, before the next one can take its place.
+	// Let the server read a request that is already there, before the next connection can take this one's place.
 	runtime.Gosched()
 	accepted, err := l.AcceptTCP()
 	if err != nil {
@@ -132,20 +133,20 @@ func (l *listener) Accept() (net.Conn, error) {
 	return l.limiter.admit(accepted), nil
 }
 
-// conn is a connection that counts. Its limiter's lock guards its fields.
+// conn is a connection that counts towards the limits. Its limiter's lock guards its fields.
 type conn struct {
 	*net.TCPConn
 	limiter *Limiter
 	source  netip.Prefix
-	place   *list.Element // nil when it is kept or gone
+	place   *list.Element // nil if the connection is kept or closed
 	served  bool
 	kept    bool
 	closing bool
 	gone    bool
-	look    *time.Timer // for the answer's being taken
+	look    *time.Timer // for checks whether the answer was taken
 }
 
-// admit counts a new connection, and closes another one where there are too many now.
+// admit counts a new connection, and closes another one if there are now too many.
 func (l *Limiter) admit(accepted *net.TCPConn) *conn {
 	c := &conn{TCPConn: accepted, limiter: l, source: sourceOf(accepted.RemoteAddr())}
 	l.mu.Lock()
@@ -168,10 +169,10 @@ func (l *Limiter) admit(accepted *net.TCPConn) *conn {
 	return c
 }
 
-// sourceOf is the IPv4 address, or the /64 of the IPv6 address.
+// sourceOf returns the IPv4 address, or the /64 of the IPv6 address.
 func sourceOf(remote net.Addr) netip.Prefix {
 	at, ok := remote.(*net.TCPAddr)
-	if !ok { // of a connection that was reset before it was accepted
+	if !ok { // the connection was reset before it was accepted
 		return netip.Prefix{}
 	}
 	address := at.AddrPort().Addr().Unmap().WithZone("")
@@ -182,9 +183,9 @@ func sourceOf(remote net.Addr) netip.Prefix {
 	return netip.PrefixFrom(address, address.BitLen())
 }
 
-// victim is the connection that is to be closed among more than most, of which the newest is one that waits. Of the
-// others, those that wait or those that are served, whichever are more, give their oldest. Were it always one that
-// waits, requests that never end would leave newcomers no place to send theirs from.
+// victim returns the connection to close if there are more than most; the newest is a waiting one. It takes the oldest of the
+// waiting connections or of the served ones, whichever are more. Always taking a waiting one would let endless requests leave
+// newcomers no place to send theirs.
 func (l *Limiter) victim(among *tally, most int, is func(*conn) bool) *conn {
 	if among.evictable() <= most {
 		return nil
@@ -232,7 +233,7 @@ func (l *Limiter) count(c *conn, by int) {
 	}
 }
 
-// change has a connection that is not gone counted as something else, from now on.
+// change updates the counts when a connection that is not closed changes its kind.
 func (c *conn) change(to func()) {
 	l := c.limiter
 	l.count(c, -1)
@@ -249,7 +250,7 @@ func (c *conn) change(to func()) {
 	}
 }
 
-// progress notes that a request's header is complete, or that it has been answered.
+// progress records that a request's header is complete, or that the request was answered.
 func (c *conn) progress(served bool) {
 	c.limiter.mu.Lock()
 	defer c.limiter.mu.Unlock()
@@ -277,8 +278,8 @@ func (c *conn) release() {
 	}
 }
 
-// Close ends the connection when the peer's machine has all of the answer, in takeTimeout at the latest. It returns
-// before that; until then the connection keeps its place.
+// Close ends the connection when the peer's machine has the whole answer, after takeTimeout at the latest. It returns before
+// that; until then the connection keeps its place.
 func (c *conn) Close() error {
 	c.limiter.mu.Lock()
 	if c.gone || c.closing {
@@ -293,11 +294,11 @@ func (c *conn) Close() error {
 	if c.CloseWrite() != nil {
 		return c.end((*net.TCPConn).Close)
 	}
-	_ = c.SetReadDeadline(time.Unix(1, 0)) // whoever still reads is told of the end
+	_ = c.SetReadDeadline(time.Unix(1, 0)) // pending reads end at once
 	return c.endWhenTaken(0, 5*time.Millisecond)
 }
 
-// endWhenTaken ends a connection, or looks again after a pause.
+// endWhenTaken closes a connection if its answer was taken, or checks again after a pause.
 func (c *conn) endWhenTaken(waited, pause time.Duration) error {
 	if taken(c.TCPConn) {
 		return c.end((*net.TCPConn).Close)
@@ -314,7 +315,7 @@ func (c *conn) endWhenTaken(waited, pause time.Duration) error {
 	return nil
 }
 
-// end closes a connection and gives its place back.
+// end closes a connection and frees its place.
 func (c *conn) end(how func(*net.TCPConn) error) error {
 	c.limiter.mu.Lock()
 	if !c.gone {
@@ -324,7 +325,7 @@ func (c *conn) end(how func(*net.TCPConn) error) error {
 	return how(c.TCPConn)
 }
 
-// abort closes a connection by a reset: what its peer hasn't taken is dropped.
+// abort closes a connection with a reset: data that the peer hasn't acknowledged is dropped.
 func abort(c *net.TCPConn) error {
 	return errors.Join(c.SetLinger(0), c.Close())
 }

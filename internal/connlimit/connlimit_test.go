@@ -31,26 +31,26 @@ const (
 	keep     = "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n"
 	released = "GET /released HTTP/1.1\r\nHost: x\r\n\r\n"
 	endless  = "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
-	large    = "GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" // and its answer isn't read
+	large    = "GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" // and don't read the answer
 )
 
-// largeAnswer fits into the buffer of the server's machine, but not into that of a client that doesn't read.
+// largeAnswer fits into the send buffer of the server's machine, but not into the receive buffer of a client that doesn't read.
 var largeAnswer = strings.Repeat("x", 12<<10)
 
-// patience of a test with what should come at once.
+// patience is a test's time limit for what should happen at once.
 const patience = 10 * time.Second
 
-// target is a server within limits.
+// target is a server with limits.
 type target struct {
 	*testing.T
 	limiter *Limiter
 	server  *http.Server
 	address string
-	held    chan struct{} // has one for each request whose handler waits
-	release chan struct{} // ends them
+	held    chan struct{} // one value for each request whose handler waits
+	release chan struct{} // ends the waiting handlers
 }
 
-// listening returns a target that accepts nothing before serve.
+// listening returns a target that accepts no connections before serve.
 func listening(t *testing.T, limits Limits) (*target, *net.TCPListener) {
 	t.Helper()
 	on, err := Listen(t.Context(), "127.0.0.1:0")
@@ -109,7 +109,7 @@ func serving(t *testing.T, limits Limits) *target {
 	return s
 }
 
-// open opens a connection from an address of the loopback, and sends a request.
+// open opens a connection from a loopback address, and sends a request.
 func (s *target) open(from, request string) *net.TCPConn {
 	s.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
@@ -123,7 +123,7 @@ func (s *target) open(from, request string) *net.TCPConn {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() { c.Close() })
-	_, _ = io.WriteString(c, request) // it may be closed by now
+	_, _ = io.WriteString(c, request) // fails if it is already closed
 	_ = c.SetDeadline(time.Now().Add(patience))
 	return c.(*net.TCPConn)
 }
@@ -142,7 +142,7 @@ func (s *target) await(what string, is func(open tally) bool) {
 	s.Fatalf("never %s: %+v", what, now)
 }
 
-// answer is what comes on a connection.
+// answer returns the data that arrives on a connection.
 func answer(c net.Conn) (string, error) {
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -153,7 +153,7 @@ func answer(c net.Conn) (string, error) {
 	return string(body), err
 }
 
-// answered fails without this answer.
+// answered fails the test unless this answer arrives.
 func (s *target) answered(who string, c net.Conn, want string) {
 	s.Helper()
 	if got, err := answer(c); err != nil || got != want {
@@ -161,7 +161,7 @@ func (s *target) answered(who string, c net.Conn, want string) {
 	}
 }
 
-// closed reports whether the server has closed a connection, for which it waits a while.
+// closed reports whether the server closes a connection within wait.
 func closed(c net.Conn, wait time.Duration) bool {
 	_ = c.SetReadDeadline(time.Now().Add(wait))
 	_, err := c.Read(make([]byte, 1))
@@ -169,12 +169,12 @@ func closed(c net.Conn, wait time.Duration) bool {
 	return err != nil && (!ok || !timeout.Timeout())
 }
 
-// several is an address for each number, one the same for all.
+// several returns a different address for each number; one returns the same for all.
 func several(i int) string { return fmt.Sprintf("127.9.%d.%d", i/250, i%250+1) }
 
 func one(int) string { return "127.9.0.1" }
 
-// TestWhoGivesWay opens connections, one after the other, until there is one too many.
+// TestWhoGivesWay opens connections, one after the other, until one has to be closed.
 func TestWhoGivesWay(t *testing.T) {
 	const mine, others = "127.9.0.1", "127.9.0.2"
 	type opened struct {
@@ -185,7 +185,7 @@ func TestWhoGivesWay(t *testing.T) {
 	two := Limits{Total: 2, PerSource: 2, Kept: 2, KeptPerSource: 1}
 	for name, test := range map[string]struct {
 		limits Limits
-		opened []opened // and then one more of mine, silent
+		opened []opened // and then one more silent one from the client's address
 		closed int
 	}{
 		"the oldest":                     {two, []opened{{others, half, waiting}, {mine, half, waiting}}, 0},
@@ -242,7 +242,7 @@ func TestWhoGivesWay(t *testing.T) {
 	}
 }
 
-// TestAnAnswerMakesAConnectionYoung: between its requests a connection waits since its last answer.
+// TestAnAnswerMakesAConnectionYoung checks that between requests a connection's waiting time starts with its last answer.
 func TestAnAnswerMakesAConnectionYoung(t *testing.T) {
 	s := serving(t, Limits{Total: 2, PerSource: 2})
 	first := s.open(one(0), silent)
@@ -258,8 +258,8 @@ func TestAnAnswerMakesAConnectionYoung(t *testing.T) {
 	}
 }
 
-// TestFloods opens many connections of a kind, from one source and from many. What is kept stays; newcomers are
-// answered, from elsewhere and from among the flood; and there are no more connections than places.
+// TestFloods opens many connections of a kind, from one source and from many. Kept connections stay; newcomers are answered, from
+// other sources and from the flood's; and the number of connections stays within the limits.
 func TestFloods(t *testing.T) {
 	const connections, each = 400, 20
 	limits := Limits{Total: 32, PerSource: 8, Kept: 2, KeptPerSource: 2}
@@ -291,7 +291,7 @@ func TestFloods(t *testing.T) {
 	}
 }
 
-// TestARequestThatIsThereIsAnswered has more connections come at once than there are places, each with its request.
+// TestARequestThatIsThereIsAnswered opens more connections at once than there are places, each with its request.
 func TestARequestThatIsThereIsAnswered(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // as an agentlet does
 	s, on := listening(t, Limits{Total: 4, PerSource: 4})
@@ -305,8 +305,8 @@ func TestARequestThatIsThereIsAnswered(t *testing.T) {
 	}
 }
 
-// TestASlowReaderKeepsItsPlace: an answer that the kernel holds for a peer that doesn't read counts as a connection,
-// whatever the peer does, and not for ever.
+// TestASlowReaderKeepsItsPlace checks that an answer that the kernel holds for a peer that doesn't read counts as a connection,
+// for a limited time.
 func TestASlowReaderKeepsItsPlace(t *testing.T) {
 	closing := func(s *target) {
 		s.Helper()
@@ -355,7 +355,7 @@ func TestASlowReaderKeepsItsPlace(t *testing.T) {
 	})
 }
 
-// TestOverTLS: a connection that was kept is used again after a flood of handshakes that don't end.
+// TestOverTLS checks that a kept connection can be used after a flood of TLS handshakes that don't end.
 func TestOverTLS(t *testing.T) {
 	leaf, key := pkitest.Sign(t, &x509.Certificate{
 		DNSNames: []string{"x"}, NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},

@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tcpClose is the state of a connection that is over, also by a reset.
+// tcpClose is the state of a closed connection, also after a reset.
 const tcpClose = 7
 
-// taken reports whether the peer's machine has acknowledged everything, the end of the connection among it, or can't any more.
+// taken reports whether the peer's machine has acknowledged everything, including the FIN, or can no longer do so.
 func taken(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {

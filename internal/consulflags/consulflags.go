@@ -1,5 +1,5 @@
-// Package consulflags are the flags that say how agentlets and mesh proxies reach their Consul agent, alike in each
-// program that injects.
+// Package consulflags defines the flags for the connection of agentlets and mesh proxies to their Consul agent. All programs that
+// inject have the same flags.
 package consulflags
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/agentlet/agentlet/injector"
 )
 
-// Add adds them. Their defaults are those of the chart, whatever the configuration holds.
+// Add adds the flags. Their defaults are those of the chart; it ignores the values in config.
 func Add(flags *pflag.FlagSet, config *injector.Config) {
 	flags.IntVar(&config.ConsulPort, "consul-port", 8500, "HTTP or HTTPS port of the Consul agent on each node")
 	flags.StringVar(&config.ConsulScheme, "consul-scheme", "http", "http or https")

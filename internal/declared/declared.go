@@ -1,5 +1,5 @@
-// Package declared makes Prometheus' collectors of the metrics that a program has declared, so that each name, help and label is
-// said once.
+// Package declared creates Prometheus collectors for the metrics that a program has declared, so that each name, help text and
+// label is defined once.
 package declared
 
 import (
@@ -8,10 +8,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// Metrics by name. To ask for one that is not declared makes a collector that can't be registered.
+// Metrics are declarations by name. For an undeclared name the collector can't be registered.
 type Metrics map[string]contract.Metric
 
-// By returns declarations by name.
+// By returns the declarations by name.
 func By(all []contract.Metric) Metrics {
 	metrics := make(Metrics, len(all))
 	for _, m := range all {
@@ -20,12 +20,12 @@ func By(all []contract.Metric) Metrics {
 	return metrics
 }
 
-// Gauge asks for its value when it is collected.
+// Gauge returns a gauge that calls value when it is collected.
 func (m Metrics) Gauge(name string, value func() float64) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m[name].Name, Help: m[name].Help}, value)
 }
 
-// Flag is a gauge of 1 or 0.
+// Flag returns a gauge with the value 1 or 0.
 func (m Metrics) Flag(name string, is func() bool) prometheus.Collector {
 	return m.Gauge(name, func() float64 {
 		if is() {
@@ -35,22 +35,22 @@ func (m Metrics) Flag(name string, is func() bool) prometheus.Collector {
 	})
 }
 
-// Counter asks for its value when it is collected. It is the one with these values of its labels.
+// Counter returns a counter with these label values that calls value when it is collected.
 func (m Metrics) Counter(name string, labels prometheus.Labels, value func() float64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: m[name].Name, Help: m[name].Help, ConstLabels: labels}, value)
 }
 
-// Gauges by their labels.
+// Gauges returns a gauge vector.
 func (m Metrics) Gauges(name string) *prometheus.GaugeVec {
 	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: m[name].Name, Help: m[name].Help}, m[name].LabelNames())
 }
 
-// Counters by their labels.
+// Counters returns a counter vector.
 func (m Metrics) Counters(name string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: m[name].Name, Help: m[name].Help}, m[name].LabelNames())
 }
 
-// Histograms by their labels.
+// Histograms returns a histogram vector.
 func (m Metrics) Histograms(name string, buckets ...float64) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: m[name].Name, Help: m[name].Help, Buckets: buckets},
 		m[name].LabelNames())

@@ -10,16 +10,16 @@ import (
 	"github.com/agentlet/agentlet/internal/bench"
 )
 
-// benchmarksFile holds the figures of the run that the docs show, with the machine and the date.
+// benchmarksFile contains the figures of the run that the docs show, with the machine and the date.
 const benchmarksFile = "docs/benchmarks.json"
 
-// The picture of where a pod's milliseconds go.
+// The picture of the time that each step of a pod's life takes.
 const (
 	lightSpans = "docs/images/spans-light.svg"
 	darkSpans  = "docs/images/spans-dark.svg"
 )
 
-// benchmarks are what was measured, when and on what.
+// benchmarks are the measured figures, with their date and machine.
 type benchmarks struct {
 	Date    string             `json:"date"`
 	Machine string             `json:"machine"`
@@ -39,7 +39,7 @@ func parseBenchmarks(data []byte) (benchmarks, error) {
 	return b, nil
 }
 
-// headline are the figures that the README shows.
+// headline are the figures in the README.
 var headline = []string{
 	"start_added_s_default", "single_gate_ms_p50", "gate_over_floor_p50", "single_passing_ms_p50", "passing_over_floor_p50",
 	"single_gone_ms_p50", "gone_over_floor_p50",
@@ -47,13 +47,13 @@ var headline = []string{
 	"agentlet_anon_mib", "agentlet_millicores", "quiet_consul_writes", "quiet_agent_rpm",
 }
 
-// sizing are those that tell what an installation needs.
+// sizing are the figures for sizing an installation.
 var sizing = []string{
 	"agentlet_anon_mib", "agentlet_cgroup_mib", "agentlet_millicores", "quiet_consul_writes", "quiet_kube_writes", "quiet_agent_rpm",
 	"quiet_kube_rpm", "admission_rps",
 }
 
-// table of all figures that were measured, or of the named ones among them.
+// table returns the table of all measured figures, or of the named ones.
 func (b benchmarks) table(names ...string) string {
 	var table strings.Builder
 	table.WriteString("| figure | measured | target | samples | what |\n|---|---|---|---|---|\n")
@@ -75,7 +75,8 @@ func (b benchmarks) table(names ...string) string {
 	return table.String()
 }
 
-// segment of a pod's start or end: from one station to the next, by the figure's name, and whose time it is.
+// segment is a part of a pod's start or end, from one station to the next: the figure's name, and the component that takes the
+// time.
 type segment struct {
 	figure, text string
 	whose        func(theme) string
@@ -85,7 +86,7 @@ func ofKube(t theme) string     { return t.kube }
 func ofAgentlet(t theme) string { return t.agentlet }
 func ofApp(t theme) string      { return t.app }
 
-// The stations of both bars, in their order.
+// Stations of both bars, in order.
 var (
 	birthSegments = []segment{
 		{bench.SpanStart, "kubelet: pulls, starts, probes", ofKube},
@@ -100,7 +101,7 @@ var (
 	}
 )
 
-// Measures of the picture of spans, in pixels. It is to scale, but for a width that a segment has at the least.
+// Sizes in the picture of spans, in pixels. The segments are to scale, but have a minimum width.
 const (
 	spansWidth, spansHeight = 980, 250
 	spansX, spansBar        = 90, 26

@@ -64,7 +64,7 @@ func TestBenchmarksWithoutTheirCircumstancesAreRefused(t *testing.T) {
 func TestSpansAreDrawnToScale(t *testing.T) {
 	b := benchmarks{Figures: map[string]float64{bench.SpanStart: 300, bench.SpanReady: 100}}
 	picture := b.drawSpans(light)
-	// Of 870 pixels three quarters, and a quarter.
+	// The widths are three quarters and one quarter of 870 pixels.
 	for _, want := range []string{`width="652.5"`, `width="217.5"`, "300 ms", "agentlet: gate"} {
 		if !strings.Contains(picture, want) {
 			t.Errorf("the picture has no %s:\n%s", want, picture)

@@ -22,7 +22,7 @@ const (
 // documented begins the comment that describes a value.
 const documented = "# --"
 
-// valuesTable is the table of a chart's values, each described by a comment above it that begins with documented.
+// valuesTable returns the table of a chart's values. A comment that begins with documented describes each value.
 func valuesTable(values []byte) (string, error) {
 	var file yaml.Node
 	if err := yaml.Unmarshal(values, &file); err != nil {
@@ -35,7 +35,7 @@ func valuesTable(values []byte) (string, error) {
 	return t.String(), nil
 }
 
-// values adds the values of a mapping: those that are described, and what is in those that are not.
+// values adds the values of a mapping: the documented ones, and those inside the others.
 func (t *table) values(path string, mapping *yaml.Node) error {
 	var problems []error
 	for i := 0; i < len(mapping.Content); i += 2 {
@@ -62,7 +62,7 @@ func describe(comment string) (description string, found bool) {
 	return strings.Join(strings.Fields(strings.ReplaceAll(text, "\n#", "\n")), " "), found
 }
 
-// compact writes a default in one line.
+// compact formats a default in one line.
 func compact(value *yaml.Node) (string, error) {
 	var decoded any
 	if err := value.Decode(&decoded); err != nil {
@@ -75,10 +75,10 @@ func compact(value *yaml.Node) (string, error) {
 	return code(string(text)), nil
 }
 
-// defaultsSchema is where the chart's schema says what `defaults` may hold.
+// defaultsSchema matches the part of the chart's schema about the contents of `defaults`.
 var defaultsSchema = regexp.MustCompile(`(?ms)^    "defaults": \{$.*?^    \}`)
 
-// fillDefaults writes the contract's keys into the chart's schema, so that Helm refuses others before anything is installed.
+// fillDefaults writes the contract's keys into the chart's schema, so that Helm rejects other keys before it installs anything.
 func fillDefaults(schema string) (string, error) {
 	if n := len(defaultsSchema.FindAllString(schema, -1)); n != 1 {
 		return "", fmt.Errorf(`"defaults" is there %d times`, n)

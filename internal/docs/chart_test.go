@@ -35,14 +35,14 @@ func TestEveryValueIsDescribed(t *testing.T) {
 	}
 }
 
-// schema is what the tests read of a JSON schema.
+// schema contains the fields of a JSON schema that the tests read.
 type schema struct {
 	Type                 string            `json:"type"`
 	Properties           map[string]schema `json:"properties"`
 	AdditionalProperties any               `json:"additionalProperties"`
 }
 
-// TestTheSchemaKnowsTheValues holds that values.yaml and its schema have the same keys, so that a typo is refused.
+// TestTheSchemaKnowsTheValues checks that values.yaml and its schema have the same keys, so that Helm rejects typos.
 func TestTheSchemaKnowsTheValues(t *testing.T) {
 	var top schema
 	values := map[string]any{}
@@ -77,10 +77,10 @@ func same(t *testing.T, path string, s *schema, values map[string]any) {
 		}
 	}
 	if len(values) == 0 {
-		return // a map that is empty by default
+		return // a map whose default is empty
 	}
 	if path == "resources." {
-		return // Kubernetes says what may be there
+		return // Kubernetes defines the contents
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Properties)) {
 		if _, known := values[key]; !known {

@@ -16,7 +16,7 @@ import (
 
 //go:generate go run ./generate ../..
 
-// pages are the Markdown files that hold generated tables.
+// pages are the Markdown files with generated tables.
 var pages = []string{
 	"README.md",
 	"docs/annotations.md",
@@ -32,15 +32,15 @@ var pages = []string{
 	chartFolder + "README.md",
 }
 
-// The picture of a pod's life: what was measured, and what is drawn from it.
+// The picture of a pod's life: the measured data, and the pictures drawn from it.
 const (
 	lifeFile     = "docs/images/life.json"
 	lightPicture = "docs/images/life-light.svg"
 	darkPicture  = "docs/images/life-dark.svg"
 )
 
-// Files returns the content that every file with something generated should have, by its path in the repository, whose
-// folder is root. It writes nothing.
+// Files returns the expected content of every file with generated parts, by its path in the repository whose folder is root. It
+// writes nothing.
 func Files(root string) (map[string]string, error) {
 	files := map[string]string{}
 	all := tables()
@@ -78,7 +78,7 @@ func Files(root string) (map[string]string, error) {
 	}
 	all["capacity"] = measured.capacity()
 	all["benchmarks"], all["headline"], all["sizing"] = measured.table(), measured.table(headline...), measured.table(sizing...)
-	if measured.Figures[bench.SpanStart] > 0 { // a picture of nothing would say that it takes no time
+	if measured.Figures[bench.SpanStart] > 0 { // without figures the picture would show times of zero
 		files[lightSpans], files[darkSpans] = measured.drawSpans(light), measured.drawSpans(dark)
 	}
 	data, err = os.ReadFile(filepath.Join(root, lifeFile))
@@ -112,7 +112,7 @@ func Files(root string) (map[string]string, error) {
 	return files, nil
 }
 
-// tagged are the languages of snippets with the tags by which e2e/docs tries them, by their folder in docs and the file's suffix.
+// tagged maps the languages of snippets to the tags by which e2e/docs tests them, by folder in docs and by file suffix.
 var tagged = map[string]map[string]string{
 	"consul": {".sh": "sh check", ".hcl": "hcl policy"},
 	"clients": {
@@ -125,7 +125,7 @@ var tagged = map[string]map[string]string{
 	},
 }
 
-// snippets adds the files of these folders, which tests use too, each as a block of code by its path.
+// snippets adds the files of these folders, each as a block of code by its path. Tests use the same files.
 func snippets(root string, all map[string]string) error {
 	for folder, tags := range tagged {
 		names, err := filepath.Glob(filepath.Join(root, "docs", folder, "*"))

@@ -79,7 +79,7 @@ func TestPictureIsXML(t *testing.T) {
 	}
 }
 
-// wordsOf is the text of a picture, which has to be XML.
+// wordsOf returns the text of a picture, which must be valid XML.
 func wordsOf(t *testing.T, picture string) string {
 	t.Helper()
 	var words strings.Builder

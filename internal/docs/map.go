@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The map of the parts: what is drawn, and the pictures.
+// The map of the components: its definition, and the pictures.
 const (
 	mapFile  = "docs/images/map.json"
 	lightMap = "docs/images/map-light.svg"
@@ -36,15 +36,15 @@ type arrow struct {
 	From   [2]int `json:"from"`
 	To     [2]int `json:"to"`
 	Text   string `json:"text"`
-	At     [2]int `json:"at"`     // where the text stands
-	Anchor string `json:"anchor"` // of the text; middle when empty
-	Dashed bool   `json:"dashed"` // only where it is asked for
+	At     [2]int `json:"at"`     // the text's position
+	Anchor string `json:"anchor"` // the text's; default: middle
+	Dashed bool   `json:"dashed"` // only on request
 }
 
-// frame is the kind of a box that holds others.
+// frame is the kind of a box that contains others.
 const frame = "frame"
 
-// of is the colour of a kind of boxes.
+// of returns the colour of a kind of boxes.
 func (t theme) of(kind string) (colour string, ok bool) {
 	colour, ok = map[string]string{
 		"kube": t.kube, "agentlet": t.agentlet, "app": t.app, "consul": t.consul, "other": t.faint, frame: t.line,
@@ -52,7 +52,7 @@ func (t theme) of(kind string) (colour string, ok bool) {
 	return colour, ok
 }
 
-// parseDiagram refuses a kind that has no colour, and what would lie outside the picture.
+// parseDiagram rejects a kind without a colour, and shapes outside the picture.
 func parseDiagram(data []byte) (diagram, error) {
 	var d diagram
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -81,7 +81,7 @@ func parseDiagram(data []byte) (diagram, error) {
 
 func (d diagram) holds(x, y int) bool { return x >= 0 && x <= d.Width && y >= 0 && y <= d.Height }
 
-// touches reports whether a point lies on the border of a box that is no frame.
+// touches reports whether a point lies on the border of a box that is not a frame.
 func (d diagram) touches(point [2]int) bool {
 	for _, b := range d.Boxes {
 		x, y := point[0], point[1]

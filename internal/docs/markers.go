@@ -11,7 +11,7 @@ const (
 	end      = "<!-- end -->"
 )
 
-// fill puts each table between its markers. It refuses a marker without a table or without an end.
+// fill writes each table between its markers. A marker without a table or without an end is an error.
 func fill(page string, tables map[string]string) (string, error) {
 	var filled strings.Builder
 	for {

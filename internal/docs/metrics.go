@@ -12,13 +12,13 @@ import (
 	"github.com/agentlet/agentlet/webhook/grants"
 )
 
-// alertsFile holds the alerts.
+// alertsFile is the file with the alerts.
 const alertsFile = chartFolder + "files/alerts.yaml"
 
-// webhookMetrics are what the webhook's program declares.
+// webhookMetrics returns the metrics that the webhook's program declares.
 func webhookMetrics() []contract.Metric { return slices.Concat(webhook.Metrics(), grants.Metrics()) }
 
-// fewValues are as many values of a label as a table shows; more are told by the text.
+// fewValues is the maximum number of label values that a table lists; the text describes longer lists.
 const fewValues = 11
 
 func metricTable(metrics []contract.Metric) string {
@@ -37,7 +37,7 @@ func metricTable(metrics []contract.Metric) string {
 	return t.String()
 }
 
-// alertTable is the table of the alerts in a rule file.
+// alertTable returns the table of the alerts in a rule file.
 func alertTable(rules []byte) (string, error) {
 	var file struct {
 		Groups []struct {

@@ -15,7 +15,7 @@ import (
 // dashboardFile is the Grafana dashboard.
 const dashboardFile = "dashboards/agentlet.json"
 
-// TestQueriesNameWhatExists holds the alerts and the dashboard against what the programs declare.
+// TestQueriesNameWhatExists checks that the alerts and the dashboard use only declared metrics and reasons.
 func TestQueriesNameWhatExists(t *testing.T) {
 	known := map[string]bool{}
 	for _, m := range append(api.Metrics(), webhookMetrics()...) {

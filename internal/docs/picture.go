@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// life is one pod's, as the demo showed it.
+// life is the life of one pod, as the demo has measured it.
 type life struct {
 	Birth []passage `json:"birth"` // milliseconds since admission
 	Death []passage `json:"death"` // milliseconds since deletion
@@ -19,7 +19,7 @@ type passage struct {
 	MS      int    `json:"ms"`
 }
 
-// The stations that the bars of the picture begin and end at.
+// Stations at which the picture's bars begin and end.
 const (
 	admitted = "admitted"
 	ready    = "containers ready"
@@ -47,7 +47,7 @@ func parseLife(data []byte) (life, error) {
 	return l, nil
 }
 
-// decides says what a station's time depends on, as seen from the one before it.
+// decides says what determines the time from the previous station to this one.
 var decides = map[string]string{
 	admitted:     "the webhook has added agentlet, gate and drain hooks",
 	ready:        "the scheduler, the image, your application's start and its readiness probe",
@@ -61,7 +61,7 @@ var decides = map[string]string{
 	gone:         "your application's own shutdown, then the agentlet's",
 }
 
-// table of the life, in words.
+// table returns the life as a Markdown table.
 func (l life) table() string {
 	var table strings.Builder
 	for _, part := range []struct {
@@ -79,8 +79,8 @@ func (l life) table() string {
 	return table.String()
 }
 
-// Measures of the picture, in pixels. Stations stand at equal distances: to scale, a wait of five milliseconds beside one
-// of five seconds could not be seen.
+// Sizes in the picture, in pixels. Stations have equal distances: to scale, a wait of five milliseconds beside one of five
+// seconds would be invisible.
 const (
 	width, height = 980, 344
 	firstX        = 168 // of the first station
@@ -91,7 +91,7 @@ const (
 	barHeight     = 24
 )
 
-// places are the stations' x.
+// places returns the stations' x coordinates.
 func (l life) places() map[string]int {
 	places := map[string]int{}
 	x := firstX
@@ -115,7 +115,7 @@ var (
 	dark  = theme{"#f0f6fc", "#9198a1", "#3d444d", "#4493f8", "#ab7df8", "#db61a2", "#3fb950"}
 )
 
-// bar of a lane, from one x to another. faded: the thing is not yet, or no longer, in force.
+// bar is a bar of a lane, from one x to another. faded is set if the thing is not yet, or no longer, in effect.
 type bar struct {
 	from, to int
 	faded    bool
@@ -129,7 +129,7 @@ type lane struct {
 
 func (l life) lanes(t theme) []lane {
 	at := l.places()
-	const soon = stepX / 3 // a container starts somewhat after the admission
+	const soon = stepX / 3 // a container starts some time after the admission
 	return []lane{
 		{"agentlet", t.agentlet, []bar{{at[admitted] + soon/2, at[gone] - soon/2, false, "starts first, ends last"}}},
 		{"application", t.app, []bar{
@@ -195,7 +195,7 @@ func draw(l life, t theme) string {
 	return svg.String()
 }
 
-// label is a station's name above its line, in two lines where it is long.
+// label writes a station's name above its line, in two lines if it is long.
 func label(svg *strings.Builder, x int, station, colour string) {
 	lines := []string{station}
 	if i := strings.LastIndexByte(station, ' '); len(station) > 9 && i > 0 {

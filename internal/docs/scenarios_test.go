@@ -14,7 +14,7 @@ var (
 	declared  = regexp.MustCompile(`(?m)^func (Test[A-Z][A-Za-z]*)\(t \*testing\.T\)`)
 )
 
-// What a page names as a proof is there to be run.
+// TestMentionedScenariosExist checks that every scenario that a page names exists.
 func TestMentionedScenariosExist(t *testing.T) {
 	glob := func(pattern string) []string {
 		t.Helper()

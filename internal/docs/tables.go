@@ -12,10 +12,10 @@ import (
 	"github.com/agentlet/agentlet/webhook"
 )
 
-// notInForce says of keys what the code does not do yet. It goes when the code does it.
+// notInForce marks keys that the code does not implement yet. Remove an entry when the code does.
 var notInForce = map[string]string{}
 
-// advice is what a person does about a pod whose gate has this reason.
+// advice says how to fix a pod whose gate has this reason.
 var advice = map[contract.Reason]string{
 	contract.Starting: "Wait a moment: the pod has no IP yet, or the agentlet has not seen it. If it stays, look at the " +
 		"agentlet's log.",
@@ -47,7 +47,7 @@ var advice = map[contract.Reason]string{
 		"container `agentlet` and its gate: the webhook then adds its own.",
 }
 
-// tables by their name.
+// tables returns the tables by name.
 func tables() map[string]string {
 	return map[string]string{
 		"contract":      contractTable(false),
@@ -66,7 +66,7 @@ func tables() map[string]string {
 	}
 }
 
-// connectionTable is of the connections that each port has at the most.
+// connectionTable returns the table of each port's connection limits.
 func connectionTable() string {
 	t := newTable("port", "in all", "of one source", "and beside these, never closed for others")
 	admission, health := webhook.ConnectionLimits()
@@ -185,7 +185,7 @@ func newTable(head ...string) *table {
 	return t
 }
 
-// row adds a row. A bar in a cell would end it.
+// row adds a row. It escapes bars, which would end a cell.
 func (t *table) row(cells ...string) {
 	for _, cell := range cells {
 		t.WriteString("| " + strings.ReplaceAll(cell, "|", `\|`) + " ")

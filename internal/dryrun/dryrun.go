@@ -1,5 +1,5 @@
-// Package dryrun has the API server call the webhook, by a pod that is created as a dry run. Nothing else shows that the API
-// server reaches the webhook and trusts what it serves.
+// Package dryrun makes the API server call the webhook, by creating a pod in a dry run. Only this proves that the API server
+// reaches the webhook and trusts its certificate.
 package dryrun
 
 import (
@@ -17,10 +17,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// Service is what the pod asks to register.
+// Service is the service name that the pod requests.
 const Service = "agentlet-check"
 
-// ErrNotInjected is a pod that was accepted without an agentlet.
+// ErrNotInjected means that the pod was accepted without an agentlet.
 var ErrNotInjected = errors.New("the pod is not injected")
 
 const (
@@ -29,8 +29,8 @@ const (
 	callTimeout = 35 * time.Second
 )
 
-// Once creates one such pod, with these labels. It returns nil where the pod was injected, ErrNotInjected where it was not,
-// and the API server's own error where it refuses the pod.
+// Once creates one such pod, with these labels. It returns nil if the pod was injected, ErrNotInjected if it was not, and the API
+// server's own error if it rejects the pod.
 func Once(ctx context.Context, client kubernetes.Interface, namespace string, labels map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -45,8 +45,8 @@ func Once(ctx context.Context, client kubernetes.Interface, namespace string, la
 	}
 }
 
-// Until tries it until a pod is injected or the time is over, since a namespace that was just made is not known to everybody
-// at once. The last reason why not is in the error.
+// Until repeats Once until a pod is injected or the time is over, because all components may not know a new namespace at once.
+// The error contains the last reason.
 func Until(
 	ctx context.Context,
 	timeout time.Duration,
@@ -68,7 +68,7 @@ func Until(
 	return nil
 }
 
-// probe is a pod that asks for an agentlet, and that any Pod Security Standard lets pass. It never runs.
+// probe returns a pod that requests an agentlet, and that every Pod Security Standard allows. It never runs.
 func probe(labels map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{

@@ -14,7 +14,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// answering is an API server that injects, does not, or refuses; the answers come in turn, the last one for ever.
+// answering returns a client whose API server injects (nil) or returns these errors, one after the other; it repeats the last
+// one.
 func answering(answers ...error) *fake.Clientset {
 	client := fake.NewClientset()
 	client.PrependReactor("create", "pods", func(action k8stesting.Action) (bool, runtime.Object, error) {

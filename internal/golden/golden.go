@@ -1,4 +1,4 @@
-// Package golden holds texts against the files in which tests keep what they should be. Tests use it alone.
+// Package golden compares texts with golden files. Only tests use it.
 package golden
 
 import (
@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// Check reports a difference between a file and the text that it should hold. With -update it writes the file.
+// Check reports a difference between a text and its golden file. With -update it writes the file instead.
 func Check(t testing.TB, path, text string) {
 	t.Helper()
 	if *update {
@@ -31,7 +31,7 @@ func Check(t testing.TB, path, text string) {
 	}
 }
 
-// CheckAbsent reports a file that should not be there. With -update it removes it.
+// CheckAbsent reports a golden file that should not exist. With -update it removes the file.
 func CheckAbsent(t testing.TB, path string) {
 	t.Helper()
 	if *update {

@@ -1,4 +1,4 @@
-// Package logs makes the loggers of this project's programs, so that their lines read alike.
+// Package logs creates the loggers of all programs of this project, so that their lines have the same form.
 package logs
 
 import (
@@ -12,8 +12,8 @@ const (
 	Text = "text"
 )
 
-// New returns a logger of this format, JSON by default, that leaves out what is below the level. It writes a duration as
-// "1m30s" in either: as a number, which is slog's way in JSON, it would be one of nanoseconds that doesn't say so.
+// New returns a logger of this format, JSON by default, that drops records below the level. In both formats it writes a duration
+// as "1m30s": slog's JSON would write a number without the unit, nanoseconds.
 func New(to io.Writer, format string, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	if format == Text {

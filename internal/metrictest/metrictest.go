@@ -1,4 +1,4 @@
-// Package metrictest holds metrics that are served against their declarations. Tests use it alone.
+// Package metrictest compares served metrics with their declarations. Only tests use it.
 package metrictest
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// Check reports what is served and not declared, or not as it is declared.
+// Check reports metrics that are served but not declared, or that differ from their declaration.
 func Check(t *testing.T, families []*dto.MetricFamily, declared []contract.Metric) {
 	t.Helper()
 	for _, family := range families {

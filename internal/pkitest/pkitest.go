@@ -1,4 +1,4 @@
-// Package pkitest makes certificates. Tests use it alone.
+// Package pkitest creates certificates. Only tests use it.
 package pkitest
 
 import (
@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// Sign makes a key and a certificate for it, with a serial number of its own, which the parent signs; without one it
-// signs itself.
+// Sign creates a key and a certificate with a random serial number, signed by the parent, or self-signed if parent is nil.
 func Sign(t testing.TB, template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

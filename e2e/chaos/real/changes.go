@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/chaos"
 )
 
-// changes says how each change of the table is made.
+// changes maps each change of the table to its function.
 func changes() map[string]change {
 	return map[string]change{
 		"rollout":             rollout,
@@ -28,7 +28,7 @@ func changes() map[string]change {
 	}
 }
 
-// patch changes the workload.
+// patch patches the Deployment.
 func (w *World) patch(ctx context.Context, patch map[string]any) error {
 	body, err := json.Marshal(map[string]any{"spec": patch})
 	if err != nil {
@@ -41,7 +41,7 @@ func (w *World) patch(ctx context.Context, patch map[string]any) error {
 	})
 }
 
-// rollout replaces the pods by those of another variant, which the step's pick says.
+// rollout replaces the pods by those of another variant; the step's Pick selects it.
 func rollout(ctx context.Context, w *World, step chaos.Step) (string, error) {
 	policy, readiness := contract.GateOnce, contract.ReadinessKubelet
 	if step.Pick&1 > 0 {
@@ -62,7 +62,7 @@ func scaling(ctx context.Context, w *World, step chaos.Step) (string, error) {
 	return fmt.Sprintf("to %d replicas", replicas), w.patch(ctx, map[string]any{"replicas": replicas})
 }
 
-// any Ready pod of the workload.
+// any returns a Ready pod of the workload.
 func (w *World) any(ctx context.Context, step chaos.Step) (*corev1.Pod, error) {
 	var all []*corev1.Pod
 	for node := range w.Cluster.Nodes {
@@ -78,7 +78,7 @@ func (w *World) any(ctx context.Context, step chaos.Step) (*corev1.Pod, error) {
 	return all[step.Pick%len(all)], nil
 }
 
-// eviction of a pod, as by kubectl drain. The budget may not allow it.
+// eviction evicts a pod, as kubectl drain does. The PodDisruptionBudget may not allow it.
 func eviction(ctx context.Context, w *World, step chaos.Step) (string, error) {
 	pod, err := w.any(ctx, step)
 	if err != nil {
@@ -112,10 +112,10 @@ func deletion(grace float64) change {
 	}
 }
 
-// overdue is the label of pods that end by a deadline.
+// overdue is the label of pods with an activeDeadlineSeconds.
 const overdue = "overdue"
 
-// deadline makes a pod that the kubelet ends by itself after a while.
+// deadline creates a pod that the kubelet ends by itself when its activeDeadlineSeconds are over.
 func deadline(ctx context.Context, w *World, step chaos.Step) (string, error) {
 	pod := &corev1.Pod{ObjectMeta: *w.Template.ObjectMeta.DeepCopy(), Spec: *w.Template.Spec.DeepCopy()}
 	pod.Name, pod.Labels = fmt.Sprintf("overdue-%d", step.Number), map[string]string{"app": overdue}
@@ -131,7 +131,7 @@ func deadline(ctx context.Context, w *World, step chaos.Step) (string, error) {
 	return fmt.Sprintf("%s after %d s", pod.Name, *pod.Spec.ActiveDeadlineSeconds), err
 }
 
-// annotated gives a running pod another tag.
+// annotated changes a running pod's tags by its annotation.
 func annotated(ctx context.Context, w *World, step chaos.Step) (string, error) {
 	pod, err := w.any(ctx, step)
 	if err != nil {

@@ -25,7 +25,7 @@ type consul struct {
 	nodes   []*api.Client // of the agents, by node
 }
 
-// chooseConsul takes the secured one, or adds servers to the cluster's own.
+// chooseConsul selects the secured Consul, or adds servers to the cluster's own.
 func (w *World) chooseConsul(ctx context.Context) ([]chaos.Thing, error) {
 	c := &w.consul
 	if w.Secured != nil {
@@ -68,7 +68,7 @@ func (w *World) chooseConsul(ctx context.Context) ([]chaos.Thing, error) {
 	return []chaos.Thing{chaos.ThreeServers, chaos.OwnAgents}, nil
 }
 
-// leader is the index of the server that leads.
+// leader returns the index of the leading server.
 func (c *consul) leader(ctx context.Context) (leader int, err error) {
 	err = eventually(ctx, "find Consul's leader", func(ctx context.Context) error {
 		var errs []error
@@ -91,7 +91,7 @@ func (c *consul) leader(ctx context.Context) (leader int, err error) {
 	return leader, err
 }
 
-// led waits until there is a leader, and says who.
+// led waits until there is a leader, and names it.
 func (w *World) led(ctx context.Context) (string, error) {
 	began := time.Now()
 	leader, err := w.consul.leader(ctx)
@@ -101,7 +101,7 @@ func (w *World) led(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s leads after %s", w.consul.servers[leader].Name, time.Since(began).Round(time.Millisecond)), nil
 }
 
-// serversLost ends or freezes servers, and brings them back.
+// serversLost builds a fault that ends or freezes servers, and restores them.
 func serversLost(
 	choose func(servers []*cluster.Process, leader, pick int) []*cluster.Process,
 	stop, back func(context.Context, *World, *cluster.Process) error,
@@ -133,12 +133,12 @@ func serversLost(
 	}
 }
 
-// theLeader chooses it.
+// theLeader selects the leader.
 func theLeader(servers []*cluster.Process, leader, _ int) []*cluster.Process {
 	return servers[leader : leader+1]
 }
 
-// aFollower chooses one of the added servers, which keep their ID when they lose their data, and doesn't lead.
+// aFollower selects one of the added servers that doesn't lead. The added servers keep their ID when they lose their data.
 func aFollower(servers []*cluster.Process, leader, pick int) []*cluster.Process {
 	followers := slices.Clone(servers)
 	followers = slices.Delete(followers, leader, leader+1)
@@ -149,7 +149,7 @@ func aFollower(servers []*cluster.Process, leader, pick int) []*cluster.Process 
 	return followers[i : i+1]
 }
 
-// twoOfThree chooses all but the first one.
+// twoOfThree selects all servers but the first.
 func twoOfThree(servers []*cluster.Process, _, pick int) []*cluster.Process {
 	left := pick % len(servers)
 	return slices.Delete(slices.Clone(servers), left, left+1)
@@ -161,7 +161,7 @@ func start(ctx context.Context, _ *World, p *cluster.Process) error { return p.S
 func pause(_ context.Context, _ *World, p *cluster.Process) error   { return p.Pause() }
 func resume(_ context.Context, _ *World, p *cluster.Process) error  { return p.Resume() }
 
-// agentLost ends or freezes a node's Consul agent, and brings it back.
+// agentLost builds a fault that ends or freezes a node's Consul agent, and restores it.
 func agentLost(
 	stop func(ctx context.Context, w *World, node int) error,
 	back func(context.Context, *World, *cluster.Process) error,
@@ -193,7 +193,7 @@ func diskFull(_ context.Context, w *World, step chaos.Step) (string, undo, error
 	return "", func(context.Context) (string, error) { return "", node.FreeConsulDisk() }, node.FillConsulDisk()
 }
 
-// ownInstance is one of the campaign's instances that a node's agent knows.
+// ownInstance returns one of the campaign's instances at a node's agent.
 func (w *World) ownInstance(ctx context.Context, node, pick int) (instance *api.AgentService, err error) {
 	err = eventually(ctx, "list the agent's services", func(ctx context.Context) error {
 		services, err := w.consul.nodes[node].Agent().ServicesWithFilterOpts("Service == `"+w.Namespace+"`", query(ctx))

@@ -8,7 +8,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/cluster"
 )
 
-// faults says how each fault of the table is caused.
+// faults maps each fault of the table to the function that begins it.
 func faults() map[string]begin {
 	agent := func(do func(context.Context, *World, *cluster.Process) error) func(context.Context, *World, int) error {
 		return func(ctx context.Context, w *World, node int) error { return do(ctx, w, w.consul.agents[node]) }
@@ -66,7 +66,7 @@ func faults() map[string]begin {
 	}
 }
 
-// control does something to a process of the control plane, and undoes it.
+// control builds a fault from a pair of actions on a process of the control plane: do begins it, back ends it.
 func control(name string, do, back func(context.Context, *World, *cluster.Process) error) begin {
 	return func(ctx context.Context, w *World, _ chaos.Step) (string, undo, error) {
 		process := w.Cluster.Process(name)
@@ -74,7 +74,7 @@ func control(name string, do, back func(context.Context, *World, *cluster.Proces
 	}
 }
 
-// restarted ends a process of the control plane and starts it at once.
+// restarted builds a fault that ends a process of the control plane and starts it at once.
 func restarted(name string, end func(context.Context, *World, *cluster.Process) error) begin {
 	return func(ctx context.Context, w *World, _ chaos.Step) (string, undo, error) {
 		process := w.Cluster.Process(name)
@@ -112,7 +112,7 @@ func frozenInBursts(ctx context.Context, w *World, _ chaos.Step) (string, undo, 
 	return "", func(context.Context) (string, error) { return "", end() }, nil
 }
 
-// inBackground does something until end is called, which returns its error.
+// inBackground runs do until end is called; end returns its error.
 func inBackground(ctx context.Context, do func(ctx context.Context) error) (end func() error) {
 	ctx, enough := context.WithCancel(context.WithoutCancel(ctx))
 	failed := make(chan error, 1)
@@ -120,7 +120,7 @@ func inBackground(ctx context.Context, do func(ctx context.Context) error) (end 
 	return func() error {
 		enough()
 		err := <-failed
-		failed <- nil // for whoever ends it again
+		failed <- nil // for further calls of end
 		return err
 	}
 }

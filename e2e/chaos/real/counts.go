@@ -12,7 +12,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// counts are what leaks would make grow, by what is counted: the most of all processes of a kind.
+// counts are numbers that a leak would increase, by kind. Each is the maximum over all processes of that kind.
 type counts map[string]int
 
 // Kinds of counts.
@@ -23,7 +23,7 @@ const (
 	agentGoroutines   = "goroutines of a Consul agent"
 )
 
-// spare is by how much a count may exceed the first one: connections and watches come and go.
+// spare is how far a count may exceed its first value, because connections and watches come and go.
 var spare = counts{webhookGoroutines: 60, agentletFiles: 12, agentletThreads: 12, agentGoroutines: 80}
 
 func (c counts) note(what string, n int) { c[what] = max(c[what], n) }
@@ -36,7 +36,7 @@ func (c counts) String() string {
 	return strings.Join(texts, ", ")
 }
 
-// leaks says which counts have grown by too much.
+// leaks returns an error that names the counts that have grown too much.
 func (c counts) leaks(before counts) error {
 	var errs []error
 	for _, what := range slices.Sorted(maps.Keys(c)) {

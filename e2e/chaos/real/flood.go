@@ -23,22 +23,22 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// Bounds of a flood of connections.
+// Limits of a connection flood.
 const (
 	floodConnections = 2000
-	floodRate        = 1000 // opened a second
+	floodRate        = 1000 // opened per second
 	floodLasts       = 10 * time.Second
 )
 
-// Addresses that connections come from where they come from many: of those that are for measurements of networks.
+// Source addresses of a flood from many addresses. They are in the range reserved for network benchmarks.
 const (
 	manyAddresses = "198.18.0.0/16"
 	firstAddress  = "198.18.0.1"
 	manySources   = 500
 )
 
-// flood runs the sample's flood, which keeps connections open, against a port of a pod: from another pod, or from many
-// addresses that the pod's node has meanwhile.
+// flood runs the sample's flood, which opens connections and keeps them open, against a pod's port. The connections come from
+// another pod, or from many addresses that the pod's node has meanwhile.
 func (w *World) flood(ctx context.Context, step chaos.Step, pod *corev1.Pod, port string, more ...string) (string, error) {
 	stranger, err := w.stranger(pod)
 	if err != nil {
@@ -78,7 +78,7 @@ func (w *World) flood(ctx context.Context, step chaos.Step, pod *corev1.Pod, por
 	return fmt.Sprintf("%s: %q: %s", pod.Name, args[1:], bytes.TrimSpace(out)), nil
 }
 
-// stranger is another pod than this one: files of its process.
+// stranger returns the process files of a pod other than this one.
 func (w *World) stranger(than *corev1.Pod) (file func(name string) string, err error) {
 	for _, pod := range w.watch.pods(w.Namespace) {
 		if pod.UID == than.UID {
@@ -113,14 +113,14 @@ func floodWebhook(ctx context.Context, w *World, step chaos.Step) (string, undo,
 	return seen, nil, err
 }
 
-// Bounds of a flood of reviews.
+// Limits of a flood of admission reviews.
 const (
 	floodReviewCount   = 200
 	floodReviewCallers = 20
 	floodReviewSize    = 400 << 10
 )
 
-// floodReviews has a replica of the webhook review large pods.
+// floodReviews makes a replica of the webhook review large pods.
 func floodReviews(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
 	pod, err := w.aWebhook(step)
 	if err != nil {
@@ -146,7 +146,7 @@ func floodReviews(ctx context.Context, w *World, step chaos.Step) (string, undo,
 	return pod.Name + ": " + answers, nil, nil
 }
 
-// review of a pod with many variables.
+// review returns an admission review of a pod with many environment variables.
 func (w *World) review() ([]byte, error) {
 	pod := &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -154,7 +154,7 @@ func (w *World) review() ([]byte, error) {
 		Spec:       *w.Template.Spec.DeepCopy(),
 	}
 	pod.Namespace = w.Namespace
-	const size = 40 // of a variable in JSON
+	const size = 40 // bytes of one variable in JSON
 	for i := range floodReviewSize / size {
 		pod.Spec.Containers[0].Env = append(pod.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("V%d", i), Value: "0123456789"})
 	}

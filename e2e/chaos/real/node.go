@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/logind"
 )
 
-// ofNode does something to a process of a node, and undoes it.
+// ofNode builds a fault from a pair of actions on a process of a node: do begins it, back ends it.
 func ofNode(name string, do, back func(context.Context, *World, *cluster.Process) error) begin {
 	return func(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
 		process := w.Cluster.Nodes[step.Node].Process(name)
@@ -23,7 +23,7 @@ func ofNode(name string, do, back func(context.Context, *World, *cluster.Process
 	}
 }
 
-// onNode does something to a node, and undoes it.
+// onNode builds a fault from a pair of actions on a node.
 func onNode(do, back func(*cluster.Node, context.Context) error) begin {
 	return func(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
 		node := w.Cluster.Nodes[step.Node]
@@ -31,7 +31,7 @@ func onNode(do, back func(*cluster.Node, context.Context) error) begin {
 	}
 }
 
-// lostPackets is the share of packets that are dropped, in each direction.
+// lostPackets is the share of packets dropped in each direction.
 const lostPackets = 0.1
 
 func drop(node *cluster.Node, ctx context.Context) error { //nolint:revive // in the form of a method's expression
@@ -44,12 +44,12 @@ func rebooted(ctx context.Context, w *World, step chaos.Step) (string, undo, err
 		if err := node.PowerOn(ctx); err != nil {
 			return "", err
 		}
-		return "", w.consul.agents[step.Node].Start(ctx) // where it is none of the node's own
+		return "", w.consul.agents[step.Node].Start(ctx) // if it isn't one of the node's own processes
 	}
 	return fmt.Sprintf("%d pods were Ready there", len(w.readyOn(ctx, step.Node))), on, node.PowerOff(ctx)
 }
 
-// Thresholds by which a kubelet finds its node short of memory.
+// Eviction thresholds at which a kubelet reports memory pressure.
 var (
 	softThreshold = map[string]any{
 		"evictionSoft": map[string]string{
@@ -76,7 +76,7 @@ func pressed(threshold map[string]any) begin {
 	}
 }
 
-// shutDown shuts a node down gracefully, as its kubelet hears it from a logind, and has it stay up: its pods end.
+// shutDown triggers the kubelet's graceful node shutdown through a fake logind. The pods end, but the node stays up.
 func shutDown(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
 	node := w.Cluster.Nodes[step.Node]
 	folder, err := os.MkdirTemp(w.Folder, "logind-")
@@ -92,24 +92,24 @@ func shutDown(ctx context.Context, w *World, step chaos.Step) (string, undo, err
 	if err != nil {
 		return "", back, err
 	}
-	began := time.Now().Truncate(time.Second) // as heartbeats are
+	began := time.Now().Truncate(time.Second) // heartbeats have a resolution of one second
 	err = node.ConfigureKubelet(ctx, map[string]any{"shutdownGracePeriod": "60s", "shutdownGracePeriodCriticalPods": "10s"},
 		"DBUS_SYSTEM_BUS_ADDRESS="+machine.Address)
 	if err != nil {
 		return "", back, err
 	}
-	// It hears of a shutdown when it has told of itself.
+	// The kubelet watches for shutdowns once it has reported its status.
 	if err := eventually(ctx, "wait for the kubelet",
 		func(ctx context.Context) error { return w.nodeReady(ctx, node, began) }); err != nil {
 		return "", back, err
 	}
 	ready := len(w.readyOn(ctx, step.Node))
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second) // more than the shutdown's grace period
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second) // longer than the shutdown's grace period
 	defer cancel()
 	return fmt.Sprintf("%d pods were Ready there", ready), back, machine.Shutdown(ctx)
 }
 
-// nodeReady wants the node's kubelet to have said since then that it is Ready.
+// nodeReady checks that the node's kubelet has reported Ready since then.
 func (w *World) nodeReady(ctx context.Context, node *cluster.Node, since time.Time) error {
 	now, err := w.Kube.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
 	if err != nil {

@@ -18,21 +18,22 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// Words of the command lines of the containers' processes.
+// Parts of the command lines by which the containers' processes are found.
 const (
 	agentletWords    = "agentlet run"
 	applicationWords = "/sample"
 	webhookWords     = "/agentlet-webhook"
 )
 
-// readyOn are the campaign's Ready pods on a node that nobody has deleted, as the watch has them: the API server may be away.
+// readyOn returns the campaign's Ready pods on a node that are not being deleted. It reads the watch's cache, because the API
+// server may be down.
 func (w *World) readyOn(_ context.Context, node int) (ready []*corev1.Pod) {
 	for _, pod := range w.watch.pods(w.Namespace) {
 		if pod.Spec.NodeName == w.Cluster.Nodes[node].Name && scenario.IsReady(pod) && pod.DeletionTimestamp == nil {
 			ready = append(ready, pod)
 		}
 	}
-	// Those that have restarted least come first: the kubelet waits long before it restarts the others.
+	// Prefer pods with few restarts: the kubelet waits long before it restarts the others.
 	slices.SortFunc(ready, func(a, b *corev1.Pod) int {
 		if n := restarts(a) - restarts(b); n != 0 {
 			return n
@@ -49,7 +50,7 @@ func restarts(pod *corev1.Pod) (n int) {
 	return n
 }
 
-// one of the campaign's Ready pods on a node: among those with the fewest restarts.
+// one returns one of the campaign's Ready pods on a node, among those with the fewest restarts.
 func (w *World) one(ctx context.Context, step chaos.Step) (*corev1.Pod, error) {
 	ready := w.readyOn(ctx, step.Node)
 	if len(ready) == 0 {
@@ -76,7 +77,7 @@ func killed(ctx context.Context, w *World, step chaos.Step, words string) (strin
 		return "", nil, err
 	}
 	if err := scenario.Kill(words, string(pod.UID)); err != nil {
-		return pod.Name, nil, fmt.Errorf("%w: %w", chaos.ErrNothing, err) // the watch was behind
+		return pod.Name, nil, fmt.Errorf("%w: %w", chaos.ErrNothing, err) // the watch's cache was out of date
 	}
 	return pod.Name, nil, nil
 }
@@ -89,7 +90,7 @@ func agentletKilledAgain(ctx context.Context, w *World, step chaos.Step) (string
 	kills := 0
 	end := inBackground(ctx, func(ctx context.Context) error {
 		for ctx.Err() == nil {
-			if scenario.Kill(agentletWords, string(pod.UID)) == nil { // none runs while the kubelet waits
+			if scenario.Kill(agentletWords, string(pod.UID)) == nil { // no process runs during the kubelet's restart back-off
 				kills++
 			}
 			sleep(ctx, time.Second)
@@ -110,7 +111,7 @@ func agentletFrozen(ctx context.Context, w *World, step chaos.Step) (string, und
 	return frozen(pod.Name, agentletWords, string(pod.UID))
 }
 
-// frozen stops the process of a container, and has it go on.
+// frozen builds a fault that stops a container's process with SIGSTOP, and continues it at the end.
 func frozen(name, words, environment string) (string, undo, error) {
 	process, err := scenario.FindProcess(words, environment)
 	if err != nil {
@@ -147,7 +148,7 @@ func applicationUnready(ctx context.Context, w *World, step chaos.Step) (string,
 	return pod.Name, back, put(ctx, pod.Status.PodIP, "/unready")
 }
 
-// flaps of an application, so many at a time.
+// flaps is how many times an application changes its readiness in one step.
 const flaps = 20
 
 func applicationFlaps(ctx context.Context, w *World, step chaos.Step) (string, undo, error) {
@@ -164,7 +165,7 @@ func applicationFlaps(ctx context.Context, w *World, step chaos.Step) (string, u
 	return pod.Name, nil, nil
 }
 
-// Calls of a drain that nobody has a right to.
+// Limits of unauthorized calls of /drain.
 const (
 	drainCalls   = 300
 	drainCallers = 20
@@ -184,7 +185,7 @@ func drainCalled(ctx context.Context, w *World, step chaos.Step) (string, undo, 
 		if err != nil {
 			return err.Error()
 		}
-		if i%2 == 0 { // half of them know the nonce: it is written in the pod
+		if i%2 == 0 { // half of the calls know the nonce, which is in the pod's spec
 			request.Header.Set(contract.NonceHeader, nonce)
 		}
 		return answer(http.DefaultClient, request)
@@ -192,7 +193,7 @@ func drainCalled(ctx context.Context, w *World, step chaos.Step) (string, undo, 
 	return pod.Name + ": " + answers, nil, nil
 }
 
-// answer is the status of a request, or that it failed.
+// answer returns the status of a request, or its error.
 func answer(client *http.Client, request *http.Request) string {
 	response, err := client.Do(request)
 	if err != nil {
@@ -202,7 +203,7 @@ func answer(client *http.Client, request *http.Request) string {
 	return response.Status
 }
 
-// concurrently does something so many times, so many at once, and counts what came of it.
+// concurrently runs do the given number of times, with limited concurrency, and counts the results.
 func concurrently(ctx context.Context, times, atOnce int, do func(ctx context.Context, i int) string) string {
 	var mu sync.Mutex
 	counts := map[string]int{}
@@ -229,7 +230,7 @@ func concurrently(ctx context.Context, times, atOnce int, do func(ctx context.Co
 	return strings.Join(texts, ", ")
 }
 
-// webhooks are the webhook's Ready pods.
+// webhooks returns the webhook's Ready pods.
 func (w *World) webhooks() (ready []*corev1.Pod) {
 	for _, pod := range w.watch.pods(scenario.SystemNamespace) {
 		if isWebhook(pod) && scenario.IsReady(pod) && pod.DeletionTimestamp == nil {
@@ -254,7 +255,7 @@ func webhookKilled(_ context.Context, w *World, step chaos.Step) (string, undo, 
 	if err != nil {
 		return "", nil, err
 	}
-	// The pod's name is its host name, which is in the environment.
+	// The pod's name is its host name, which is in the process's environment.
 	return pod.Name, nil, scenario.Kill(webhookWords, pod.Name)
 }
 

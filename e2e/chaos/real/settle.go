@@ -21,21 +21,23 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// settleTimeout bounds the way to a quiet moment. What takes longest is an ended pod's instance that its agent has kept:
-// deregister-after, and up to half a minute more; and a container that the kubelet restarts after a minute or more.
+// settleTimeout bounds the wait for a quiet moment. Two things take longest: an ended pod's instance that its agent has kept,
+// which takes deregister-after and up to half a minute more; and a container that the kubelet restarts only after a minute or
+// more.
 const settleTimeout = 4 * time.Minute
 
-// settleNews is how often it is told what a quiet moment waits for.
+// settleNews is how often the log says what a quiet moment waits for.
 const settleNews = 20 * time.Second
 
-// Settle waits until all of this holds, and says how much there is of it: nodes and processes are well; the Deployment has its
-// pods, all Ready, and no others are left; the catalog passes exactly these, as do the nodes' agents; each gate is open, and
-// says so; each heartbeat goes on; nothing is left over. A container that was killed for want of memory fails at once.
+// Settle waits until all of the following holds, and returns a summary. Nodes and processes are healthy. The Deployment has its
+// pods, all Ready, and no other pods are left. The catalog and the nodes' agents have exactly these instances, all passing. Each
+// gate is open, and its status agrees. Each heartbeat continues. Nothing is left over. An out-of-memory kill of a container fails
+// at once.
 func (w *World) Settle(ctx context.Context) (seen string, err error) {
 	told := time.Now()
 	err = within(ctx, settleTimeout, "no quiet moment came", func(ctx context.Context) error {
 		if killed := w.watch.outOfMemory(); len(killed) > 0 {
-			return nil // told below
+			return nil // reported below
 		}
 		seen, err = w.quiet(ctx)
 		if err != nil && time.Since(told) > settleNews {
@@ -83,8 +85,8 @@ func (w *World) quiet(ctx context.Context) (seen string, err error) {
 	return fmt.Sprintf("%d pods Ready and passing; %s", len(pods), now), nil
 }
 
-// removeEndedWebhooks removes replicas that a fault has ended for good, such as an eviction, as an operator would:
-// whoever comes after the campaign counts them. An error says that there were some.
+// removeEndedWebhooks deletes replicas that a fault has ended for good, for example by an eviction, as an operator would. Later
+// scenarios count the replicas. The error names the deleted ones.
 func (w *World) removeEndedWebhooks(ctx context.Context) error {
 	var errs []error
 	for _, pod := range w.watch.pods(scenario.SystemNamespace) {
@@ -97,8 +99,8 @@ func (w *World) removeEndedWebhooks(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// settledPods are the workload's, all Ready and on their newest revision. Pods that have failed are removed, as an
-// operator would.
+// settledPods returns the workload's pods if all are Ready and of the newest revision. It deletes failed pods, as an operator
+// would.
 func (w *World) settledPods(ctx context.Context) ([]corev1.Pod, error) {
 	deployment, err := w.Kube.AppsV1().Deployments(w.Namespace).Get(ctx, workload, metav1.GetOptions{})
 	if err != nil {
@@ -160,7 +162,7 @@ func notReady(pods []corev1.Pod) string {
 	return strings.Join(texts, "; ")
 }
 
-// catalogIsRight wants one passing entry for each pod, with its address and its tags, and no other.
+// catalogIsRight checks that the catalog has exactly one passing entry for each pod, with its address and tags.
 func (w *World) catalogIsRight(ctx context.Context, pods []corev1.Pod) error {
 	entries, _, err := w.consul.clients[0].Health().Service(w.Namespace, "", false, query(ctx))
 	if err != nil {
@@ -204,7 +206,7 @@ func failing(checks api.HealthChecks) string {
 	return strings.Join(texts, "; ")
 }
 
-// agentsAreRight wants each node's Consul agent to know the instances of the node's pods, and no other.
+// agentsAreRight checks that each node's Consul agent has exactly the instances of the node's pods.
 func (w *World) agentsAreRight(ctx context.Context, pods []corev1.Pod) error {
 	var errs []error
 	for i, node := range w.Cluster.Nodes {
@@ -241,7 +243,7 @@ func gatesAreOpen(pods []corev1.Pod) error {
 	return errors.Join(errs...)
 }
 
-// grantsAreRight wants one binding of the webhook's in the namespace, of the one account.
+// grantsAreRight checks that the webhook has one binding in the namespace, for the one service account.
 func (w *World) grantsAreRight(ctx context.Context) error {
 	bindings, err := w.Kube.RbacV1().RoleBindings(w.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -260,7 +262,7 @@ func (w *World) account() string {
 	return "default"
 }
 
-// tokensAreRight wants no tokens of logins but the pods', one of each, or two while it is renewed.
+// tokensAreRight checks that only the pods have login tokens: one each, or two during a renewal.
 func (w *World) tokensAreRight(ctx context.Context, pods []corev1.Pod) error {
 	if w.Secured == nil {
 		return nil
@@ -269,7 +271,7 @@ func (w *World) tokensAreRight(ctx context.Context, pods []corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	left := map[string]int{} // by pod, how many more there may be
+	left := map[string]int{} // remaining permitted tokens by pod
 	for _, pod := range pods {
 		left[pod.Name] = 2
 	}
@@ -286,12 +288,13 @@ func (w *World) tokensAreRight(ctx context.Context, pods []corev1.Pod) error {
 	return nil
 }
 
-// beatsWithin bounds how long an agentlet's next heartbeat may take: one goes each third of its life.
+// beatsWithin bounds the wait for an agentlet's next heartbeat; heartbeats are sent each third of the TTL.
 const beatsWithin = chaos.HeartbeatTTL
 
-// agentletsAreWell wants each agentlet to say what the pod's gate says, to reach Consul, and to send its next heartbeat.
+// agentletsAreWell checks that each agentlet's status agrees with the pod's gate, and that it reaches Consul and sends its next
+// heartbeat.
 func (w *World) agentletsAreWell(ctx context.Context, pods []corev1.Pod) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatsWithin+callTimeout) // more than one call's time
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatsWithin+callTimeout) // longer than one call
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, pod := range pods {
@@ -336,7 +339,7 @@ func agentletIsWell(ctx context.Context, ip string) error {
 	})
 }
 
-// heartbeats are the heartbeats that an agentlet's agent has taken.
+// heartbeats returns how many heartbeats of an agentlet its agent has accepted.
 func heartbeats(ctx context.Context, ip string) (float64, error) {
 	text, err := get(ctx, ip, contract.MetricsPath)
 	if err != nil {

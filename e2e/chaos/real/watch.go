@@ -15,18 +15,18 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// watcher follows pods, also those that come and go between two looks.
+// watcher watches pods, so that it also sees pods that exist only between two checks.
 type watcher struct {
 	began time.Time
 	end   context.CancelFunc
 
 	mu      sync.Mutex
 	known   map[types.UID]*corev1.Pod
-	holders map[string]string // the last pod that had an address
-	killed  map[string]bool   // containers that the kernel has killed for want of memory
+	holders map[string]string // by address, the last pod that had it
+	killed  map[string]bool   // containers that were OOM-killed
 }
 
-// watchPods follows the pods of namespaces until stop.
+// watchPods watches the pods of namespaces until stop is called.
 func watchPods(ctx context.Context, client kubernetes.Interface, namespaces ...string) *watcher {
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	w := &watcher{
@@ -39,7 +39,7 @@ func watchPods(ctx context.Context, client kubernetes.Interface, namespaces ...s
 	for _, namespace := range namespaces {
 		factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
 		informer := factory.Core().V1().Pods().Informer()
-		_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{ // fails only for a stopped one
+		_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{ // fails only on a stopped informer
 			AddFunc:    func(object any) { w.see(object, false) },
 			UpdateFunc: func(_, object any) { w.see(object, false) },
 			DeleteFunc: func(object any) { w.see(object, true) },
@@ -80,7 +80,7 @@ func (w *watcher) see(object any, deleted bool) {
 	}
 }
 
-// pods of a namespace, by name.
+// pods returns the pods of a namespace, by name.
 func (w *watcher) pods(namespace string) (pods []*corev1.Pod) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -99,14 +99,14 @@ func (w *watcher) pod(uid types.UID) *corev1.Pod {
 	return w.known[uid]
 }
 
-// holder is the pod that has an address, or had it last.
+// holder returns the pod that has an address, or had it last.
 func (w *watcher) holder(ip string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.holders[ip]
 }
 
-// lives reports whether a pod that is not ending has an address.
+// lives reports whether a pod that is not terminating has an address.
 func (w *watcher) lives(ip string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -119,7 +119,7 @@ func (w *watcher) lives(ip string) bool {
 	return false
 }
 
-// outOfMemory are the containers that the kernel has killed since the watch began.
+// outOfMemory returns the containers that were OOM-killed since the watch began.
 func (w *watcher) outOfMemory() (killed []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package real does the steps of a campaign to a real cluster: a World of e2e/chaos. It keeps for each fault that has begun how
-// it is undone, and looks at each quiet moment whether the invariants hold.
+// Package real executes the steps of a campaign on a real cluster: it implements the World of e2e/chaos. It keeps an undo
+// function for each active fault, and checks the invariants at each quiet moment.
 package real
 
 import (
@@ -31,27 +31,27 @@ import (
 // workload is the name of the campaign's Deployment.
 const workload = "sample"
 
-// Replicas of it: at first, and the bounds of a scaling.
+// Replicas of the Deployment: the initial number, and the bounds of scaling.
 const (
 	firstReplicas = 6
 	fewReplicas   = 3
 	manyReplicas  = 8
 )
 
-// Rate of the client's requests a second.
+// Rate is the client's requests per second.
 const Rate = 100
 
-// Options of a world.
+// Options configures a World.
 type Options struct {
-	// Namespace of the campaign, which is opted in. The service has its name.
+	// Namespace is the campaign's, and opted in. The service has the same name.
 	Namespace string
-	// Template of the application's pods.
+	// Template is the template of the application's pods.
 	Template corev1.PodTemplateSpec
 	// Secured, if not nil, is the Consul that the pods use instead of the cluster's own.
 	Secured *cluster.Secured
-	// Folder for files, which somebody else removes.
+	// Folder is for files; the caller removes it.
 	Folder string
-	// Log gets what is worth telling beside the steps.
+	// Log gets lines about events other than the steps.
 	Log func(line string)
 }
 
@@ -71,17 +71,18 @@ type World struct {
 	removeAll []func(context.Context) error
 }
 
-// undo ends a fault, and says what was seen.
+// undo ends a fault, and describes what happened.
 type undo func(ctx context.Context) (seen string, err error)
 
-// begin of a fault: what was seen, and how it is undone. The undo of one that failed half-way is not nil, either.
+// begin begins a fault, describes what happened, and returns the function that ends it. If it fails half-way, undo is not nil
+// either.
 type begin func(ctx context.Context, w *World, step chaos.Step) (seen string, undo undo, err error)
 
-// change is something that people do.
+// change executes a change that people make.
 type change func(ctx context.Context, w *World, step chaos.Step) (seen string, err error)
 
-// Start makes the workload and waits until it is quiet; the client's requests begin then. Things are those of this cluster that a
-// walk may count on beside the common ones. Stop ends everything, also when Start has failed.
+// Start creates the workload, waits until it is quiet, and starts the client's requests. things are those of this cluster beside
+// the common ones. Call Stop in any case, also after a failed Start.
 func Start(ctx context.Context, env *scenario.Env, options Options) (w *World, things []chaos.Thing, err error) {
 	w = &World{Env: env, Options: options, undo: map[string]undo{}, finish: func() {}}
 	if things, err = w.prepare(ctx); err != nil {
@@ -110,7 +111,7 @@ func Start(ctx context.Context, env *scenario.Env, options Options) (w *World, t
 	return w, things, nil
 }
 
-// prepare chooses the Consul, and finds out what this machine and this cluster can do.
+// prepare selects the Consul, and detects what this machine and this cluster support.
 func (w *World) prepare(ctx context.Context) (things []chaos.Thing, err error) {
 	if installed("iptables") {
 		if err := w.tryDrop(ctx); err != nil {
@@ -126,7 +127,7 @@ func (w *World) prepare(ctx context.Context) (things []chaos.Thing, err error) {
 	return append(things, more...), err
 }
 
-// installed looks for a program also where root's PATH may not lead.
+// installed reports whether a program is installed, also in folders outside root's PATH.
 func installed(program string) bool {
 	folders := append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin", "/usr/bin")
 	return slices.ContainsFunc(folders, func(folder string) bool { return executable(filepath.Join(folder, program)) })
@@ -137,13 +138,13 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// tryDrop finds out whether packets can be dropped here.
+// tryDrop checks whether this machine can drop packets.
 func (w *World) tryDrop(ctx context.Context) error {
 	node := w.Cluster.Nodes[0]
 	return errors.Join(node.Drop(ctx, 0.0001), node.Deliver(ctx))
 }
 
-// deploy makes the Deployment, which is spread over the nodes, and a budget for evictions.
+// deploy creates the Deployment, spread over the nodes, and a PodDisruptionBudget.
 func (w *World) deploy(ctx context.Context) error {
 	template := *w.Template.DeepCopy()
 	if template.Annotations == nil {
@@ -178,7 +179,7 @@ func (w *World) deploy(ctx context.Context) error {
 	return nil
 }
 
-// Do does a step.
+// Do executes a step.
 func (w *World) Do(ctx context.Context, step chaos.Step) (seen string, err error) {
 	key := fmt.Sprintf("%s@%d", step.Name, step.Node)
 	switch step.Kind {
@@ -223,7 +224,7 @@ func (w *World) failed(f load.Failure) {
 	})
 }
 
-// describe adds to an instance's address which pod has or had it.
+// describe adds to an instance's address the pod that has it, or had it last.
 func (w *World) describe(instance string) string {
 	if instance == "" {
 		return "nobody"
@@ -241,7 +242,7 @@ func (w *World) Failures() []chaos.Failure {
 	return failures
 }
 
-// Requests is how many were sent so far.
+// Requests returns how many requests were sent so far.
 func (w *World) Requests() int64 {
 	if w.client == nil {
 		return 0
@@ -250,11 +251,12 @@ func (w *World) Requests() int64 {
 	return requests
 }
 
-// Stop ends the client, and gives back what was taken for the campaign; the workload goes with its namespace.
+// Stop ends the client, and undoes what the campaign has changed outside its namespace. The workload is deleted with the
+// namespace.
 func (w *World) Stop(ctx context.Context) error {
 	w.finish()
 	var errs []error
-	for _, back := range w.undo { // what the campaign's own undoing could not
+	for _, back := range w.undo { // ended here if the campaign could not end it
 		_, err := back(ctx)
 		errs = append(errs, err)
 	}
@@ -267,14 +269,14 @@ func (w *World) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Bounds of what the steps do at the API server and at Consul, which may just have come back.
+// Limits of calls of the API server and of Consul, which may have just restarted.
 const (
 	callTimeout = 10 * time.Second
 	tryTimeout  = time.Minute
 	tryPause    = 200 * time.Millisecond
 )
 
-// eventually does something until it succeeds, for a minute at most. ErrNothing ends it.
+// eventually repeats do until it succeeds, for up to a minute. ErrNothing ends it at once.
 func eventually(ctx context.Context, what string, do func(ctx context.Context) error) error {
 	return within(ctx, tryTimeout, what, do)
 }
@@ -293,7 +295,7 @@ func within(ctx context.Context, bound time.Duration, what string, do func(ctx c
 			return err
 		}
 		if ctx.Err() == nil || last == nil {
-			last = err // else the end only cut this try short, and the one before says more
+			last = err // keep the earlier error if the end cut this try short: it says more
 		}
 		select {
 		case <-ctx.Done():
@@ -303,7 +305,7 @@ func within(ctx context.Context, bound time.Duration, what string, do func(ctx c
 	}
 }
 
-// put calls the sample in a pod.
+// put sends a PUT request to the sample in a pod.
 func put(ctx context.Context, ip, path string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+ip+":8080"+path, nil)
 	if err != nil {
@@ -316,5 +318,5 @@ func put(ctx context.Context, ip, path string) error {
 	return response.Body.Close()
 }
 
-// query for Consul that ends with ctx.
+// query returns options for a Consul query that ends with ctx.
 func query(ctx context.Context) *api.QueryOptions { return (&api.QueryOptions{}).WithContext(ctx) }

@@ -26,8 +26,8 @@ func chart(ctx context.Context, t *tree) error {
 	)
 }
 
-// rendersAlike renders the chart twice, as tools do that apply what they have rendered themselves: a random value, or one
-// that is looked up, would be another change each time.
+// rendersAlike renders the chart twice and compares the results. Some tools apply the rendered chart themselves: a random or
+// looked-up value would cause a change each time.
 func rendersAlike(ctx context.Context, helm, folder string) error {
 	var renderings [2][]byte
 	for i := range renderings {

@@ -1,16 +1,16 @@
-// Command check runs everything that must hold before a change lands, a step at a time, with each step's duration:
+// Command check runs the checks that a change must pass, one after the other, and prints each one's duration:
 //
 //	check lint | unit | verify | chart  one step
 //	check e2e --run REGEXP           chosen scenarios
-//	check test                       all steps, and the scenarios that are not long
-//	check soak                       all steps, and all scenarios; then as check consul and check oldest
-//	check consul                     the scenarios about a Consul in pods, as examples/consul has it
-//	check oldest                     the main scenarios on the oldest Kubernetes that is supported
-//	check chaos --duration D --seed N  faults at random for so long; without a seed, one at random
-//	check bench --run REGEXP         what make bench measures, by the names of its scenarios
-//	check bench-scale                what make bench-scale measures
+//	check test                       all steps, and the scenarios except the long ones
+//	check soak                       all steps, and all scenarios; then check consul and check oldest
+//	check consul                     the scenarios about a Consul in pods, as in examples/consul
+//	check oldest                     the main scenarios on the oldest supported Kubernetes
+//	check chaos --duration D --seed N  random faults for this time; without a seed, a random one
+//	check bench --run REGEXP         the measurements of make bench, by the names of its scenarios
+//	check bench-scale                the measurements of make bench-scale
 //
-// Where scenarios can't run (no root, not Linux) they are skipped loudly; with CI=true that is a failure.
+// Without root or Linux the scenarios are skipped with a message; with CI=true that is a failure.
 package main
 
 import (
@@ -89,7 +89,7 @@ func command() *cobra.Command {
 	return root
 }
 
-// checkPrerequisites says why scenarios can't run on this machine, or nil.
+// checkPrerequisites returns why scenarios can't run on this machine, or nil.
 func checkPrerequisites() error {
 	if runtime.GOOS != "linux" {
 		return errors.New("the cluster needs Linux")

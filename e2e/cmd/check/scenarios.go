@@ -20,7 +20,7 @@ import (
 	"github.com/agentlet/agentlet/internal/bench"
 )
 
-// scenarios runs those whose names match on the real cluster; long ones only where asked for.
+// scenarios returns a step that runs the scenarios whose names match on the real cluster, the long ones only if long is set.
 func scenarios(pattern string, long bool) step {
 	return step{"scenarios", func(ctx context.Context, t *tree) error {
 		if long {
@@ -30,7 +30,7 @@ func scenarios(pattern string, long bool) step {
 	}}
 }
 
-// chaosStep causes faults at random. Seeds that are chosen here are small, to be typed again.
+// chaosStep returns a step that causes random faults. A seed that is chosen here is small, so that it is easy to type.
 func chaosStep(duration time.Duration, seed string) (step, error) {
 	if seed == "" {
 		seed = strconv.Itoa(rand.IntN(1_000_000))
@@ -42,7 +42,7 @@ func chaosStep(duration time.Duration, seed string) (step, error) {
 		return step{}, fmt.Errorf("--duration=%s: want more than that", duration)
 	}
 	return step{"chaos, seed " + seed, func(ctx context.Context, t *tree) error {
-		timeout := duration + time.Hour // for what surrounds it
+		timeout := duration + time.Hour // allow for the set-up and the end
 		return t.runScenarios(
 			ctx,
 			"chaos.log",
@@ -55,25 +55,26 @@ func chaosStep(duration time.Duration, seed string) (step, error) {
 	}}, nil
 }
 
-// benchmarks runs the scenarios that measure.
+// benchmarks returns a step that runs the measuring scenarios.
 func benchmarks(pattern string) step {
 	return step{"benchmarks", func(ctx context.Context, t *tree) error {
 		return t.runScenarios(ctx, "bench.log", pattern, "3h", "AGENTLET_BENCH=1")
 	}}
 }
 
-// onOldest are the scenarios that are run on the oldest Kubernetes too: whatever its API server and kubelet may do in
-// another way.
+// onOldest selects the scenarios that also run on the oldest Kubernetes: those that depend on the API server's and the kubelet's
+// behaviour.
 const onOldest = "TestBasic|TestTrust|TestInject|TestWorkloads|TestContract|TestProbe|TestEvents|TestPlugin|TestChart|TestUpgrade"
 
-// oldestStep runs them there.
+// oldestStep runs the scenarios of onOldest on the oldest Kubernetes.
 var oldestStep = instead("oldest kubernetes", "oldest.log", onOldest, "AGENTLET_KUBERNETES="+toolchain.KubernetesOldest)
 
 // inPodsStep runs the scenarios about the Consul of examples/consul.
 var inPodsStep = instead("consul on kubernetes", "consul-on-kubernetes.log", "TestConsulOnKubernetes",
 	"AGENTLET_CONSUL="+scenario.InClusterConsul, "AGENTLET_LONG=1")
 
-// instead runs scenarios on a cluster of another kind, in the place of the one that may be up, and removes it.
+// instead returns a step that runs scenarios on another kind of cluster, which replaces a running one, and removes that cluster
+// afterwards.
 func instead(name, log, pattern string, env ...string) step {
 	return step{name, func(ctx context.Context, t *tree) error {
 		if err := checkPrerequisites(); err != nil {
@@ -84,7 +85,7 @@ func instead(name, log, pattern string, env ...string) step {
 	}}
 }
 
-// figuresStep prints what make bench has measured, now and before.
+// figuresStep prints the figures of `make bench`, with the previous ones.
 var figuresStep = step{"figures", func(_ context.Context, t *tree) error {
 	figures, err := bench.Read(filepath.Join(t.root, ".out", "bench.json"))
 	if err != nil {
@@ -106,22 +107,22 @@ func (t *tree) runScenarios(ctx context.Context, log, pattern, timeout string, e
 	return runCommand(command, filepath.Join(t.root, ".out", log))
 }
 
-// undoTimeout is what scenarios get to undo what they have broken, when they are interrupted.
+// undoTimeout is how long interrupted scenarios may take to undo what they have broken.
 const undoTimeout = 10 * time.Minute
 
-// interruptible has the tests hear of an interruption, and end by themselves: whoever breaks a cluster mends it then. They are in
-// a group of processes of their own, so that they hear of it once, however it came.
+// interruptible makes an interruption reach the tests once, so that they end by themselves and repair the cluster. They run in
+// their own process group, because a terminal would otherwise signal them, too.
 func interruptible(command *exec.Cmd) {
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGINT) }
 	command.WaitDelay = undoTimeout
 }
 
-// told are the lines of a run that a reader wants to see while it goes on; the log has them all.
+// told matches the lines of a run that are shown while it runs; the log contains all lines.
 var told = regexp.MustCompile(
 	`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|^waiting|SKIPPED|_test\.go:\d+:`)
 
-// runCommand runs the tests and tells what happens; all of the output goes to the log, and a failure's end to the terminal.
+// runCommand runs the tests and shows their progress. The log gets the whole output, and the terminal the end of a failure.
 func runCommand(command *exec.Cmd, logFile string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
 		return fmt.Errorf("make folder for the log: %w", err)
@@ -147,7 +148,7 @@ func runCommand(command *exec.Cmd, logFile string) (err error) {
 	return nil
 }
 
-// tailLines of a failed run are shown.
+// tailLines is how many lines of a failed run are shown.
 const tailLines = 400
 
 func stream(reader io.Reader, log io.Writer) (tail []string) {
@@ -163,6 +164,6 @@ func stream(reader io.Reader, log io.Writer) (tail []string) {
 			tail = tail[1:]
 		}
 	}
-	_, _ = io.Copy(log, reader) // a line beyond the buffer; the writer must not block
+	_, _ = io.Copy(log, reader) // for a line longer than the buffer: the writer must not block
 	return tail
 }

@@ -16,19 +16,19 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
-// step is one part of a check.
+// step is a part of a check.
 type step struct {
 	name string
 	do   func(context.Context, *tree) error
 }
 
-// tree is the repository that is checked.
+// tree is the checked repository.
 type tree struct{ root, e2e string }
 
-// errSkipped is a step that this machine can't do.
+// errSkipped means that this machine can't run a step.
 var errSkipped = errors.New("SKIPPED")
 
-// run takes the steps in order, ends at the first failure, and prints how long each took.
+// run runs the steps in order, ends at the first failure, and prints the duration of each.
 func run(ctx context.Context, steps []step) error {
 	e2e, err := toolchain.SourceRoot()
 	if err != nil {
@@ -104,7 +104,7 @@ func lint(ctx context.Context, t *tree) error {
 	return nil
 }
 
-// verify generates everything anew and fails if that changes the tree, or if a module is untidy.
+// verify regenerates all generated files. It fails if that changes the tree, or if a module is not tidy.
 func verify(ctx context.Context, t *tree) error {
 	for _, dir := range []string{t.root, t.e2e} {
 		if err := show(ctx, dir, nil, "go", "mod", "tidy", "-diff"); err != nil {
@@ -128,7 +128,7 @@ func verify(ctx context.Context, t *tree) error {
 	return nil
 }
 
-// changes is what the working tree has that the last commit hasn't.
+// changes returns the difference between the working tree and the last commit.
 func changes(ctx context.Context, t *tree) ([]byte, error) {
 	var all bytes.Buffer
 	for _, args := range [][]string{{"status", "--porcelain"}, {"diff", "HEAD"}} {

@@ -95,7 +95,7 @@ func consulStates(c *cluster.Cluster) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := map[int]string{1: "alive", 2: "leaving", 3: "left", 4: "failed"} // serf's numbers
+	names := map[int]string{1: "alive", 2: "leaving", 3: "left", 4: "failed"} // the numbers of serf's member states
 	states := map[string]string{}
 	for _, member := range members {
 		states[member.Name] = names[member.Status]

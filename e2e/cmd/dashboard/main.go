@@ -1,4 +1,4 @@
-// Command dashboard writes the Grafana dashboard into the file that is its argument.
+// Command dashboard writes the Grafana dashboard into the file that its argument names.
 package main
 
 import (

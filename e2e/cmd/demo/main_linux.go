@@ -1,4 +1,4 @@
-// Command demo shows Agentlet at work on a real cluster: see package demo.
+// Command demo demonstrates Agentlet on a real cluster: see package demo.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/demo"
 )
 
-// interruptedCode is what a shell reports of a program that SIGINT ended.
+// interruptedCode is the exit code that a shell reports for a program that SIGINT has ended.
 const interruptedCode = 130
 
 func main() {

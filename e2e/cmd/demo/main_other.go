@@ -1,6 +1,6 @@
 //go:build !linux
 
-// Command demo shows Agentlet at work on a real cluster. It needs Linux.
+// Command demo demonstrates Agentlet on a real cluster. It needs Linux.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command release makes a release, twice, the second time with an empty build cache, and fails unless both are equal.
+// Command release builds a release twice, the second time with an empty build cache, and fails unless both are equal.
 package main
 
 import (
@@ -70,7 +70,7 @@ func run(ctx context.Context) error {
 	return compare(string(sums), again)
 }
 
-// repeat makes the release elsewhere, compiled anew, and returns its checksums.
+// repeat builds the release again in another folder, with an empty build cache, and returns its checksums.
 func repeat(ctx context.Context, o release.Options) (checksums string, err error) {
 	elsewhere, err := os.MkdirTemp("", "agentlet-again-")
 	if err != nil {
@@ -85,7 +85,7 @@ func repeat(ctx context.Context, o release.Options) (checksums string, err error
 	return string(sums), err
 }
 
-// compare fails with what differs.
+// compare returns an error with the differences.
 func compare(first, second string) error {
 	before, after := strings.Split(strings.TrimSpace(first), "\n"), strings.Split(strings.TrimSpace(second), "\n")
 	var differ []error

@@ -25,7 +25,7 @@ type Daemon struct {
 	ended   chan struct{}
 }
 
-// Start starts a program and waits until ready says nothing against it, for 30 seconds at the most.
+// Start starts a program, and waits up to 30 seconds until ready returns nil.
 func Start(ctx context.Context, ready func(context.Context) error, program string, args ...string) (*Daemon, error) {
 	d := &Daemon{command: exec.Command(program, args...), ended: make(chan struct{})} //nolint:noctx // Stop ends it
 	d.command.Stdout, d.command.Stderr = &d.output, &d.output
@@ -34,7 +34,7 @@ func Start(ctx context.Context, ready func(context.Context) error, program strin
 	}
 	go func() {
 		defer close(d.ended)
-		_ = d.command.Wait() // how it ended is in its output
+		_ = d.command.Wait() // its output says how it ended
 	}()
 	if err := d.await(ctx, ready); err != nil {
 		return nil, errors.Join(err, d.Stop())
@@ -68,9 +68,9 @@ func (d *Daemon) await(ctx context.Context, ready func(context.Context) error) e
 	}
 }
 
-// Stop ends the process and waits until it has gone.
+// Stop ends the process and waits for it.
 func (d *Daemon) Stop() error {
-	_ = d.command.Process.Signal(syscall.SIGTERM) // it may have ended
+	_ = d.command.Process.Signal(syscall.SIGTERM) // it may have ended already
 	select {
 	case <-d.ended:
 		return nil
@@ -79,7 +79,7 @@ func (d *Daemon) Stop() error {
 	}
 }
 
-// FreeAddress is one on the loopback on which nobody listens now.
+// FreeAddress returns a loopback address on which no program listens now.
 func FreeAddress(ctx context.Context) (string, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -88,7 +88,7 @@ func FreeAddress(ctx context.Context) (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-// Listening is a ready for Start: the program accepts connections at an address.
+// Listening returns a ready function for Start: the program accepts connections at an address.
 func Listening(address string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)

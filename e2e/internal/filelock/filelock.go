@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// retryInterval is how often a taken lock is tried again: flock has no wait that a context could cancel.
+// retryInterval is how often a lock that is held is retried: a blocking flock can't be cancelled by a context.
 const retryInterval = 200 * time.Millisecond
 
 // Lock is a held lock.
 type Lock struct{ file *os.File }
 
-// Acquire takes the exclusive lock on path, which is created when missing, and waits for it until ctx ends.
-// waiting, if not nil, is called once when somebody else holds it.
+// Acquire takes the exclusive lock on path, and waits for it until ctx ends. It creates a missing file. If waiting is not nil, it
+// is called once when another program holds the lock.
 func Acquire(ctx context.Context, path string, waiting func()) (*Lock, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("create lock folder: %w", err)
@@ -51,7 +51,8 @@ func Acquire(ctx context.Context, path string, waiting func()) (*Lock, error) {
 	}
 }
 
-// Release gives the lock back. The file stays: removing it would let two programs hold "the" lock.
+// Release releases the lock. The file stays: if it were removed, two programs could hold locks on different files of the same
+// path.
 func (l *Lock) Release() error {
 	if err := l.file.Close(); err != nil {
 		return fmt.Errorf("release lock: %w", err)

@@ -1,5 +1,5 @@
-// Package apiproxy asks what runs in a cluster through the API server's proxies, so that a person needs no way to the pods'
-// or the nodes' addresses.
+// Package apiproxy calls pods and nodes through the API server's proxies, so that the user's machine needs no route to their
+// addresses.
 package apiproxy
 
 import (
@@ -22,22 +22,22 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// callTimeout bounds one call: what is well answers at once.
+// callTimeout bounds one call; a healthy target answers at once.
 const callTimeout = 5 * time.Second
 
-// ErrForbidden says that the person may not use the API server's proxy; it tells nothing of what is behind it.
+// ErrForbidden means that the user may not use the API server's proxy. It says nothing about the target.
 var ErrForbidden = errors.New("the API server's proxy is not allowed")
 
-// ErrStarting is an agentlet that has nothing to say yet.
+// ErrStarting means that the agentlet has no status yet.
 var ErrStarting = errors.New("the agentlet has just started")
 
-// Cluster is a cluster behind its API server. The client's transport should be one of BoundAPI.
+// Cluster calls a cluster's pods and nodes through its API server. The client's transport should be one of BoundAPI.
 type Cluster struct {
 	Client kubernetes.Interface
 }
 
-// Pod gets a path from a pod's port by HTTP. A refusal by the API server itself is ErrForbidden; what the pod answers
-// with an error's status is an AnswerError.
+// Pod sends a GET request to a pod's port by HTTP. If the API server itself rejects it, the error is ErrForbidden; an error
+// status from the pod is an AnswerError.
 func (c Cluster) Pod(ctx context.Context, namespace, pod, port, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -48,7 +48,7 @@ func (c Cluster) Pod(ctx context.Context, namespace, pod, port, path string) ([]
 	return body, nil
 }
 
-// Node gets a path from a port of a node's own address.
+// Node sends a GET request to a port of a node's own address.
 func (c Cluster) Node(ctx context.Context, scheme, node string, port int, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -59,7 +59,7 @@ func (c Cluster) Node(ctx context.Context, scheme, node string, port int, path s
 	return body, nil
 }
 
-// get gets a path through the API server's proxy for a resource. The API server's own errors come in JSON.
+// get sends a GET request through the API server's proxy for a resource. The API server's own errors are JSON.
 func (c Cluster) get(ctx context.Context, request *rest.Request, resource, name, path string) ([]byte, error) {
 	body, err := request.Resource(resource).Name(name).SubResource("proxy").Suffix(path).
 		SetHeader("Accept", runtime.ContentTypeJSON).DoRaw(asProxied(ctx))
@@ -69,7 +69,7 @@ func (c Cluster) get(ctx context.Context, request *rest.Request, resource, name,
 	return body, nil
 }
 
-// AnswerError is an answer with an error's status by what is behind the API server's proxy.
+// AnswerError is an error status from a target behind the API server's proxy.
 type AnswerError struct {
 	Status int
 	Body   string
@@ -79,14 +79,14 @@ func (e *AnswerError) Error() string {
 	return fmt.Sprintf("the answer has status %d: %s", e.Status, excerpt(e.Body))
 }
 
-// excerpt is as much of an answer as a message quotes, on one line.
+// excerpt returns the beginning of an answer on one line, for a message.
 func excerpt(text string) string {
 	const most = 300 // bytes
 	return registration.Truncate(strings.Join(strings.Fields(text), " "), most)
 }
 
-// refusal tells the API server's own errors, which are Status objects, from answers of what is behind it. The client's error
-// holds the words of neither.
+// refusal distinguishes the API server's own errors, which are Status objects, from answers of the target. The client's error
+// contains the text of neither.
 func refusal(err error, body []byte, resource string) error {
 	var own metav1.Status
 	if json.Unmarshal(body, &own) == nil && own.Kind == "Status" && own.Message != "" {
@@ -103,7 +103,7 @@ func refusal(err error, body []byte, resource string) error {
 	return err
 }
 
-// Status is what the pod's agentlet says of itself.
+// Status returns the status that the pod's agentlet reports.
 func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*contract.Status, error) {
 	container := registration.Agentlet(pod)
 	if container == nil || len(container.Ports) == 0 {
@@ -120,13 +120,13 @@ func (c Cluster) Status(ctx context.Context, pod *corev1.Pod) (*contract.Status,
 	if status == nil {
 		return nil, ErrStarting
 	}
-	if n, most := len(status.Services), 2*registration.MaxServices; n > most { // each with a proxy
+	if n, most := len(status.Services), 2*registration.MaxServices; n > most { // each may have a proxy
 		return nil, fmt.Errorf("the status of pod %s/%s names %d services, and a pod has at most %d", pod.Namespace, pod.Name, n, most)
 	}
 	return status, nil
 }
 
-// Gated reports whether the pod waits for its gate.
+// Gated reports whether the pod has Agentlet's readiness gate.
 func Gated(pod *corev1.Pod) bool {
 	for _, gate := range pod.Spec.ReadinessGates {
 		if gate.ConditionType == contract.Condition {
@@ -136,7 +136,7 @@ func Gated(pod *corev1.Pod) bool {
 	return false
 }
 
-// Condition is the pod's condition of this type, or nil.
+// Condition returns the pod's condition of this type, or nil.
 func Condition(pod *corev1.Pod, of corev1.PodConditionType) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {
 		if pod.Status.Conditions[i].Type == of {

@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// cluster is one whose API server answers by path.
+// cluster returns a Cluster whose API server answers by path.
 func cluster(t *testing.T, answers map[string]func(w http.ResponseWriter)) Cluster {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +45,7 @@ func says(status int, body string) func(w http.ResponseWriter) {
 	}
 }
 
-// endless answers with more than anybody should read, until nobody does.
+// endless answers until the client stops reading.
 func endless(t *testing.T, status int) func(w http.ResponseWriter) {
 	t.Helper()
 	return func(w http.ResponseWriter) {
@@ -61,7 +61,7 @@ func endless(t *testing.T, status int) func(w http.ResponseWriter) {
 	}
 }
 
-// redirect leads to where the test's server knows nothing.
+// redirect redirects to an address for which the test's server has no answer.
 func redirect(w http.ResponseWriter) {
 	w.Header().Set("Location", "/elsewhere")
 	w.WriteHeader(http.StatusTemporaryRedirect)
@@ -101,7 +101,8 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// TestAnswerError holds that what is behind the proxy is told from the API server without a look at its words.
+// TestAnswerError checks that answers from behind the proxy are distinguished from the API server's own without parsing their
+// text.
 func TestAnswerError(t *testing.T) {
 	const path = "/api/v1/namespaces/shop/pods/http:web:80/proxy/readyz"
 	for name, test := range map[string]struct {

@@ -9,22 +9,23 @@ import (
 )
 
 const (
-	// maxAnswer is the most that is read of what a pod, a node or Consul answers, in bytes; what is asked here says far less.
+	// maxAnswer limits what is read of the answer of a pod, a node or Consul, in bytes. Honest answers are far smaller.
 	maxAnswer = 1 << 20
-	// maxList is the same for the API server itself: 50,000 pods are some 500 MB.
+	// maxList is the limit for the API server itself: 50,000 pods are about 500 MB.
 	maxList = 1 << 30
 )
 
-// ErrTooLarge is an answer of more than 1 MiB, of which the rest was not read.
+// ErrTooLarge means that an answer has more than 1 MiB. The rest was not read.
 var ErrTooLarge = errors.New("the answer holds more than 1 MiB")
 
-// ErrRedirected is an answer that leads elsewhere. It is not followed: a client would take the person's token there.
+// ErrRedirected means that an answer is a redirect. It is not followed, because the client would send the user's token to its
+// target.
 var ErrRedirected = errors.New("the answer is a redirect, which is not followed")
 
 var errListTooLarge = errors.New("the API server's answer holds more than 1 GiB")
 
-// BoundAPI bounds a client of the API server. What it reads through the server's proxies, it reads as Bound does: whoever
-// answers there is not the API server.
+// BoundAPI limits a client of the API server. Answers through the server's proxies are limited as by Bound, because they don't
+// come from the API server itself.
 func BoundAPI(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
 		if request.Context().Value(proxied{}) != nil {
@@ -34,7 +35,7 @@ func BoundAPI(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// Bound returns a transport that reads no more than 1 MiB of an answer, and follows no redirect.
+// Bound returns a transport that reads at most 1 MiB of an answer, and follows no redirects.
 func Bound(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
 		response, err := bounded(next, request, maxAnswer, ErrTooLarge)
@@ -46,7 +47,7 @@ func Bound(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// proxied is the key, in a request's context, of one that the API server hands on.
+// proxied is the context key of requests that the API server forwards.
 type proxied struct{}
 
 func asProxied(ctx context.Context) context.Context { return context.WithValue(ctx, proxied{}, true) }
@@ -63,7 +64,7 @@ func bounded(next http.RoundTripper, request *http.Request, most int64, tooLarge
 	return response, err
 }
 
-// body is one of which at most so many bytes are read.
+// body limits how many bytes are read.
 type body struct {
 	io.ReadCloser
 	left     int64
@@ -71,7 +72,7 @@ type body struct {
 }
 
 func (b *body) Read(into []byte) (int, error) {
-	if int64(len(into)) > b.left+1 { // one byte more than is left shows that there is more
+	if int64(len(into)) > b.left+1 { // a byte more than allowed shows that the answer is too large
 		into = into[:b.left+1]
 	}
 	n, err := b.ReadCloser.Read(into)

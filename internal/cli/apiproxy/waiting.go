@@ -13,26 +13,26 @@ import (
 )
 
 const (
-	// justStarted is how long a container may have run before it has to answer.
+	// justStarted is how long a started container may take until it answers.
 	justStarted = 10 * time.Second
-	// ClockSkew is how far a cluster's clock may be ahead of the person's.
+	// ClockSkew is how far a cluster's clock may be ahead of the user's.
 	ClockSkew = time.Minute
 )
 
-// Waiting is why a pod's agentlet, or another container, does not run.
+// Waiting describes why a pod's agentlet, or another container, does not run.
 type Waiting struct {
-	// Why says it, such as "the container agentlet waits: ImagePullBackOff: …".
+	// Why is the description, such as "the container agentlet waits: ImagePullBackOff: …".
 	Why string
-	// Stuck: it does not pass by itself. Otherwise the pod is starting.
+	// Stuck is set if the state needs an intervention. Otherwise the pod is starting.
 	Stuck bool
-	// Running: it does run, for so short a time that it may not answer yet.
+	// Running is set if the container has run for so short a time that it may not answer yet.
 	Running bool
-	// crashed is the container that has run and ended, so that its last log says more; or empty.
+	// crashed is the container whose previous log tells more, because it has run and ended; or empty.
 	crashed string
 }
 
-// AgentletWaits says why the pod's agentlet does not run, as the kubelet reports it; nil where it runs, or where nothing is
-// known of it.
+// AgentletWaits returns why the pod's agentlet does not run, as the kubelet reports it, or nil if it runs or if nothing is known
+// of it.
 func AgentletWaits(pod *corev1.Pod, now time.Time) *Waiting {
 	if pod.Spec.NodeName == "" && pod.Status.Phase == corev1.PodPending {
 		waiting := &Waiting{Why: "the pod is not scheduled"}
@@ -42,7 +42,7 @@ func AgentletWaits(pod *corev1.Pod, now time.Time) *Waiting {
 		return waiting
 	}
 	agentlet := registration.Agentlet(pod)
-	// The kubelet starts them in this order. One that is no sidecar has to end before the next one is started.
+	// The kubelet starts init containers in this order. One that is no sidecar has to end before the next is started.
 	for i := range pod.Spec.InitContainers {
 		name := pod.Spec.InitContainers[i].Name
 		status := statusOf(pod.Status.InitContainerStatuses, name)
@@ -77,8 +77,8 @@ func agentletWaits(pod *corev1.Pod, status *corev1.ContainerStatus, now time.Tim
 	return waits(status)
 }
 
-// ContainerWaits says which of the pod's own containers does not run, and why: the first that does not pass by itself, or
-// else the first. It is nil where all run.
+// ContainerWaits returns which of the pod's own containers does not run, and why: the first stuck one, or else the first. It is
+// nil if all run.
 func ContainerWaits(pod *corev1.Pod) (first *Waiting) {
 	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range statuses {
@@ -98,7 +98,7 @@ func ContainerWaits(pod *corev1.Pod) (first *Waiting) {
 	return first
 }
 
-// waits says why a container does not run; nil where it runs.
+// waits returns why a container does not run, or nil if it runs.
 func waits(status *corev1.ContainerStatus) *Waiting {
 	last := status.LastTerminationState.Terminated
 	switch {
@@ -133,7 +133,7 @@ func ended(state *corev1.ContainerStateTerminated) string {
 	return text
 }
 
-// Remedy is the command that shows more of it.
+// Remedy returns the command that shows more about the problem.
 func (w *Waiting) Remedy(pod *corev1.Pod) string {
 	if w.crashed != "" {
 		return fmt.Sprintf("kubectl -n %s logs %s -c %s --previous", pod.Namespace, pod.Name, w.crashed)
@@ -150,7 +150,7 @@ func statusOf(statuses []corev1.ContainerStatus, name string) *corev1.ContainerS
 	return nil
 }
 
-// StartOf is when the pod was started, or else created; false where neither is known.
+// StartOf returns when the pod was started, or else created; ok is false if neither is known.
 func StartOf(pod *corev1.Pod) (time.Time, bool) {
 	for _, at := range []*metav1.Time{pod.Status.StartTime, &pod.CreationTimestamp} {
 		if !at.IsZero() {
@@ -160,8 +160,8 @@ func StartOf(pod *corev1.Pod) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Since is how long ago something of the pod happened, at most as long as there is the pod: what a condition says of it is
-// the word of whoever wrote the condition. It is false where that is not known.
+// Since returns how long ago something happened to the pod, at most the pod's age: a condition's time is only as reliable as the
+// condition's writer. It returns false if the time is unknown.
 func Since(at metav1.Time, pod *corev1.Pod, now time.Time) (time.Duration, bool) {
 	start, known := StartOf(pod)
 	when := at.Time

@@ -134,7 +134,7 @@ func TestSince(t *testing.T) {
 	}
 }
 
-// amongContainers makes the agentlet one of the pod's containers.
+// amongContainers moves the agentlet to the pod's containers.
 func amongContainers(pod *corev1.Pod) {
 	pod.Spec.InitContainers, pod.Spec.Containers = pod.Spec.InitContainers[:1], pod.Spec.InitContainers[1:]
 	pod.Spec.Containers[0].RestartPolicy = nil

@@ -18,8 +18,8 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// agentlets asks one running agentlet on each node whether it reaches the node's Consul agent from where pods are. That it
-// answers shows that its port is open for the API server; what the kubelet met there is said by hooks.
+// agentlets asks one running agentlet on each node whether it reaches the node's Consul agent from the pod network. Its answer
+// proves that the API server can reach its port; whether the kubelet can is checked by hooks.
 func (r *run) agentlets(ctx context.Context) {
 	var asked []*corev1.Pod
 	nodes := map[string]bool{}
@@ -29,7 +29,7 @@ func (r *run) agentlets(ctx context.Context) {
 			continue
 		}
 		if waiting := apiproxy.AgentletWaits(pod, r.Now); waiting != nil {
-			if waiting.Stuck && !closedGate(pod) { // of a closed gate it is said with the gates
+			if waiting.Stuck && !closedGate(pod) { // a closed gate is reported by gates
 				r.add(Fail, "agentlets", "pod/"+pod.Namespace+"/"+pod.Name, "its agentlet does not run: "+waiting.Why, waiting.Remedy(pod))
 			}
 			continue
@@ -69,7 +69,7 @@ func (r *run) agentlet(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// inOneLine is what an agentlet tries again.
+// inOneLine formats the errors that an agentlet reports.
 func inOneLine(all map[string]string) string {
 	var parts []string
 	for _, what := range slices.Sorted(maps.Keys(all)) {
@@ -81,7 +81,7 @@ func inOneLine(all map[string]string) string {
 // isYoung reports whether a pod may still be starting.
 func (r *run) isYoung(pod *corev1.Pod) bool { return r.youngerThan(pod, r.Patience) }
 
-// isNew reports whether a pod was made a moment ago, so that others may not be ready with what it needs.
+// isNew reports whether a pod was just created, so that other components may not be ready for it.
 func (r *run) isNew(pod *corev1.Pod) bool {
 	const moment = 10 * time.Second
 	return r.youngerThan(pod, min(r.Patience, moment))
@@ -92,11 +92,11 @@ func (r *run) youngerThan(pod *corev1.Pod, age time.Duration) bool {
 	return known && r.Now.Sub(start) < age
 }
 
-// hookPatience is how old an event may be to say something of now.
+// hookPatience is the maximum age of an event that is still relevant.
 const hookPatience = time.Hour
 
-// hooks looks for preStop hooks of opted-in namespaces' pods that nobody answered: if that was the drain hook, SIGTERM came
-// without waiting for Consul. The pods are gone as a rule, and the kubelet doesn't say which hook it was.
+// hooks finds failed preStop hooks of pods in opted-in namespaces. If it was the drain hook, SIGTERM came without waiting for
+// Consul. The pods are usually gone, and the kubelet doesn't say which hook failed.
 func (r *run) hooks(ctx context.Context) {
 	events, err := r.Kube.CoreV1().Events(r.Namespace).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("reason", failedHook).String(),
@@ -133,7 +133,7 @@ func (r *run) hooks(ctx context.Context) {
 	}
 }
 
-// happened is when an event happened last. Which of its times are set depends on who wrote it.
+// happened returns when an event happened last. Its writer decides which of its times are set.
 func happened(event *corev1.Event) time.Time {
 	times := []time.Time{event.LastTimestamp.Time, event.EventTime.Time}
 	if event.Series != nil {

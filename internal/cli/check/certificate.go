@@ -19,21 +19,22 @@ import (
 const (
 	expiryMetric = "agentlet_webhook_certificate_expiry_timestamp_seconds"
 	layout       = "2006-01-02 15:04"
-	// soon is when a certificate should have been renewed: with certs.source=self-signed that happens eight hours before its end.
+	// soon is when a certificate should have been renewed: with certs.source=self-signed that is done eight hours before it
+	// expires.
 	soon = time.Hour
-	// lastSecond is the first that no date of four digits has.
+	// lastSecond is the first second after the year 9999, whose dates don't have four-digit years.
 	lastSecond = 253402300800
 )
 
-// certificate looks at the end of what a replica serves, by its own metric. Whether it fits the caBundle is said by the
-// replica's readiness.
+// certificate checks when the certificate that a replica serves expires, by the replica's metric. Whether it matches the caBundle
+// is part of the replica's readiness.
 func (r *run) certificate(ctx context.Context, pod *corev1.Pod) {
 	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "metrics")
 	if errors.Is(err, apiproxy.ErrTooLarge) {
 		r.add(Skip, "webhook", "pod/"+pod.Namespace+"/"+pod.Name, "can't read its certificate's end: "+err.Error(), "")
 	}
 	if err != nil {
-		return // its readiness was said already
+		return // already reported with its readiness
 	}
 	until, ok := expiry(body)
 	if !ok {
@@ -51,7 +52,7 @@ func (r *run) certificate(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// expiry is the end of the certificate in a replica's metrics.
+// expiry returns the expiry of the certificate in a replica's metrics.
 func expiry(metrics []byte) (time.Time, bool) {
 	for line := range bytes.Lines(metrics) {
 		if value, found := strings.CutPrefix(string(line), expiryMetric+" "); found {
@@ -62,7 +63,7 @@ func expiry(metrics []byte) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// workloads looks at the webhook that judges workloads. Nothing stops without it, so nothing about it is a failure.
+// workloads checks the webhook that validates workloads. Nothing depends on it, so its findings are never failures.
 func (r *run) workloads(ctx context.Context) {
 	list, err := r.Kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
 	if !r.read("validating webhook configurations", err) || r.facts.hook == nil {

@@ -1,6 +1,5 @@
-// Package check finds out whether an installation of Agentlet works, from where a person stands: through the API server
-// alone, and through Consul's API where an address of it is known. It changes nothing; the one pod that it creates is a dry
-// run. Every finding that is not well says what to do.
+// Package check verifies an installation of Agentlet from a user's machine: through the API server, and through Consul's API if
+// its address is given. It changes nothing; the only pod that it creates is a dry run. Every finding of a problem has a remedy.
 package check
 
 import (
@@ -15,10 +14,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// Level of a finding.
+// Level is the severity of a finding.
 type Level string
 
-// The levels, from good to bad. Skip is what could not be looked at.
+// The levels, from good to bad. Skip marks a check that was not possible.
 const (
 	OK   Level = "ok"
 	Skip Level = "skip"
@@ -26,55 +25,55 @@ const (
 	Fail Level = "fail"
 )
 
-// Finding is what one look has shown.
+// Finding is a result of a check.
 type Finding struct {
 	Level Level `json:"level"`
-	// Check that made it: kubernetes, webhook, policy, grants, consul, agentlets, pods, gates or hooks.
+	// Check is the check that made the finding: kubernetes, webhook, policy, grants, consul, agentlets, pods, gates or hooks.
 	Check string `json:"check"`
-	// Subject is the object concerned, empty for the installation as a whole.
+	// Subject is the object concerned; empty for the installation as a whole.
 	Subject string `json:"subject,omitempty"`
 	Message string `json:"message"`
-	// Remedy is what to do, empty where there is nothing to do.
+	// Remedy says how to fix the problem; empty if there is none.
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Cluster asks what runs in the cluster; apiproxy.Cluster does.
+// Cluster calls pods and nodes of the cluster; apiproxy.Cluster implements it.
 type Cluster interface {
 	Pod(ctx context.Context, namespace, pod, port, path string) ([]byte, error)
 	Node(ctx context.Context, scheme, node string, port int, path string) ([]byte, error)
 	Status(ctx context.Context, pod *corev1.Pod) (*contract.Status, error)
 }
 
-// Consul is Consul's API at an address that the person gave.
+// Consul is Consul's API at an address that the user gave.
 type Consul interface {
-	// Version of the agent at that address.
+	// Version returns the version of the agent at that address.
 	Version(ctx context.Context) (string, error)
-	// Nodes are the catalog's nodes with these addresses, by address; the value is whether Consul takes the node for alive.
+	// Nodes returns the catalog's nodes with these addresses, by address; the value is whether Consul considers the node alive.
 	Nodes(ctx context.Context, addresses []string) (map[string]bool, error)
 }
 
-// Config of a run.
+// Config configures a run.
 type Config struct {
 	Kube    kubernetes.Interface
 	Cluster Cluster
-	// Consul is nil where no address was given.
+	// Consul is nil if no address was given.
 	Consul Consul
-	// Namespace bounds what is said of pods; empty for all.
+	// Namespace restricts the findings about pods; empty for all namespaces.
 	Namespace string
-	// Patience is how long a gate may be closed.
+	// Patience is how long a gate may be closed before it is reported.
 	Patience time.Duration
-	// Now is the time to which ages are taken.
+	// Now is the time from which ages are computed.
 	Now time.Time
 }
 
-// run is one run under way.
+// run is the state of one run.
 type run struct {
 	Config
 	facts    facts
 	findings []Finding
 }
 
-// Run looks at everything, until ctx ends. The findings are in the order of the looks.
+// Run runs all checks, until ctx ends. The findings are in the order of the checks.
 func Run(ctx context.Context, config Config) []Finding {
 	r := &run{Config: config}
 	if !r.kubernetes(ctx) {
@@ -98,10 +97,10 @@ func Run(ctx context.Context, config Config) []Finding {
 	return r.findings
 }
 
-// parallel looks at nodes and agentlets: enough for a big cluster, few enough for the API server.
+// parallel is the number of concurrent checks of nodes and agentlets: enough for a large cluster, few enough for the API server.
 const parallel = 16
 
-// each has look called for every number below n, several at once. The findings are in the numbers' order.
+// each calls look concurrently for every number below n. The findings are in the order of the numbers.
 func (r *run) each(n int, look func(r *run, i int)) {
 	runs := make([]run, n)
 	var group sync.WaitGroup
@@ -124,7 +123,7 @@ func (r *run) add(level Level, check, subject, message, remedy string) {
 	r.findings = append(r.findings, Finding{level, check, subject, message, remedy})
 }
 
-// Worst is the worst level of all; what was skipped is not bad.
+// Worst returns the worst level of all findings, except skipped checks.
 func Worst(findings []Finding) Level {
 	worst := OK
 	for _, f := range findings {

@@ -29,7 +29,7 @@ import (
 	"github.com/agentlet/agentlet/internal/pkitest"
 )
 
-// world is a cluster that is well; tests break it.
+// world is a healthy cluster; tests break it.
 type world struct {
 	version     string
 	caBundle    []byte
@@ -39,7 +39,7 @@ type world struct {
 	noHook      bool
 	noBinding   bool
 	noPolicy    bool
-	// noEvents and noEventsBinding are the same for the policy about events.
+	// noEvents and noEventsBinding remove the policy about events, and its binding.
 	noEvents, noEventsBinding bool
 
 	denied    map[string]bool // verbs, and accounts
@@ -47,7 +47,7 @@ type world struct {
 	readyz    func() ([]byte, error)
 	readyzOf  map[string]func() ([]byte, error) // of single replicas
 	expires   time.Time                         // the served certificate
-	workloads []byte                            // the caBundle of the webhook that judges workloads; nil: there is none
+	workloads []byte                            // the caBundle of the webhook that validates workloads; nil if there is none
 	events    []corev1.Event
 	agents    map[string]func(path string) ([]byte, error)
 	statuses  map[string]*contract.Status
@@ -102,7 +102,7 @@ func webhookPod() corev1.Pod {
 	}
 }
 
-// injectedPod is a pod with its agentlet and an open gate.
+// injectedPod returns a pod with its agentlet and an open gate.
 func injectedPod(name string, change func(*corev1.Pod)) corev1.Pod {
 	pod := corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Annotations: map[string]string{contract.ServiceNames: "web"}},
@@ -157,7 +157,7 @@ func (w *world) Status(_ context.Context, pod *corev1.Pod) (*contract.Status, er
 	return nil, errors.New("no answer")
 }
 
-// client is the world's API server.
+// client returns a client of the world's API server.
 func (w *world) client() *kubefake.Clientset {
 	objects := []runtime.Object{
 		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node1"}, Status: corev1.NodeStatus{
@@ -236,7 +236,7 @@ func (w *world) configurations() (objects []runtime.Object) {
 	return objects
 }
 
-// policyFor is a policy that bounds what agentlets write to a resource, as far as it is looked at.
+// policyFor returns a policy that restricts agentlets' writes to a resource, with the fields that check reads.
 func policyFor(name, resource string) *admissionregistrationv1.ValidatingAdmissionPolicy {
 	rule := admissionregistrationv1.NamedRuleWithOperations{}
 	rule.Resources = []string{resource}
@@ -258,7 +258,7 @@ func bindingOf(policy string) *admissionregistrationv1.ValidatingAdmissionPolicy
 	}
 }
 
-// nodes is a Consul with these nodes.
+// nodes is a fake Consul with these nodes.
 type nodes map[string]bool
 
 func (nodes) Version(context.Context) (string, error) { return "1.22.7", nil }
@@ -277,7 +277,7 @@ func failing(message string) func(*corev1.Pod) error {
 	return func(*corev1.Pod) error { return errors.New(message) }
 }
 
-// prestop is an event of the pod "web", so long ago.
+// prestop returns an event of the pod "web", of this age.
 func prestop(reason string, ago time.Duration) []corev1.Event {
 	return []corev1.Event{{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: reason, Message: "connection refused",
@@ -523,10 +523,10 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// timeless has nobody say when the gate closed.
+// timeless removes the time at which the gate closed.
 func timeless(pod *corev1.Pod) { pod.Status.Conditions[0].LastTransitionTime = metav1.Time{} }
 
-// waits has the kubelet say why the agentlet does not run.
+// waits sets the kubelet's reason why the agentlet does not run.
 func waits(reason, message string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
@@ -535,7 +535,7 @@ func waits(reason, message string) func(*corev1.Pod) {
 	}
 }
 
-// ended has the kubelet say how the agentlet ended before.
+// ended sets how the agentlet ended before, as the kubelet reports it.
 func ended(reason string, code int32) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		pod.Status.InitContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: reason, ExitCode: code}
@@ -579,8 +579,8 @@ func TestTheTimeIsOver(t *testing.T) {
 	}
 }
 
-// FuzzReport holds that whatever strangers say, each finding is one line, with one more for its remedy, and without control
-// characters.
+// FuzzReport checks that each finding is one line, with one more for its remedy, and without control characters, whatever the
+// untrusted texts are.
 func FuzzReport(f *testing.F) {
 	for _, text := range []string{"because", "no\nok    gates       forged", "\x1b[2J", "\u009b2J", "a\xff", "\u202ek\u2066o", "\u2028", "\r\x7f\x00", "{\"", ""} {
 		f.Add(text)
@@ -598,7 +598,7 @@ func FuzzReport(f *testing.F) {
 		w.events, w.catalog = prestop("FailedPreStopHook", time.Minute), hostileConsul(text)
 		w.events[0].Message, w.events[0].InvolvedObject.Name = text, text
 		findings := Run(t.Context(), Config{Kube: w.client(), Cluster: w, Consul: w.catalog, Patience: time.Minute, Now: now})
-		want := len(findings) + 2 // an empty line and the sum
+		want := len(findings) + 2 // an empty line and the summary
 		for _, f := range findings {
 			if f.Remedy != "" {
 				want++
@@ -619,7 +619,7 @@ func FuzzReport(f *testing.F) {
 	})
 }
 
-// hostileConsul says this text wherever it can.
+// hostileConsul returns this text in every answer.
 type hostileConsul string
 
 func (c hostileConsul) Version(context.Context) (string, error) { return string(c), nil }
@@ -627,8 +627,8 @@ func (c hostileConsul) Nodes(context.Context, []string) (map[string]bool, error)
 	return nil, errors.New(string(c))
 }
 
-// TestByWebhook holds that our webhook is found in what API servers say today. Where it fails with another version's words, or
-// where their status has got a field for the webhook, byWebhook is to follow.
+// TestByWebhook checks that byWebhook recognizes the errors of today's API servers. If it fails with another version's text, or
+// if their Status gets a field for the webhook, adapt byWebhook.
 func TestByWebhook(t *testing.T) {
 	for name, test := range map[string]struct {
 		message      string
@@ -648,7 +648,7 @@ func TestByWebhook(t *testing.T) {
 	}
 }
 
-// TestDeniedByACL holds that Consul's own refusal is found in its answer alone.
+// TestDeniedByACL checks that only Consul's own rejection is recognized.
 func TestDeniedByACL(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error

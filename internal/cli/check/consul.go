@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
-// self is what is read of a Consul agent's configuration.
+// self contains the fields of a Consul agent's configuration that are read.
 type self struct {
 	Config struct {
 		Version  string
@@ -27,8 +27,8 @@ type self struct {
 	}
 }
 
-// consul looks for a Consul agent on each node: at the node's own port, else by the word of an agentlet there. Where
-// Consul's address is known, its catalog has to have the node, too.
+// consul checks that each node has a Consul agent: at the node's own port, or else as an agentlet on the node reports. If
+// Consul's address is known, its catalog must have the node, too.
 func (r *run) consul(ctx context.Context) {
 	alive := r.catalog(ctx)
 	agentlets := map[string][]*corev1.Pod{} // by node
@@ -46,7 +46,7 @@ func (r *run) consul(ctx context.Context) {
 	})
 }
 
-// inCatalog looks for a node in Consul's view of them.
+// inCatalog checks a node in Consul's catalog.
 func (r *run) inCatalog(node *corev1.Node, alive map[string]bool) {
 	known, living := false, false
 	for _, address := range node.Status.Addresses {
@@ -65,7 +65,7 @@ func (r *run) inCatalog(node *corev1.Node, alive map[string]bool) {
 	}
 }
 
-// catalog is Consul's view of its nodes, nil where it is not known.
+// catalog returns the nodes in Consul's catalog and whether each is alive, or nil if that is unknown.
 func (r *run) catalog(ctx context.Context) map[string]bool {
 	if r.Consul == nil {
 		return nil
@@ -90,7 +90,7 @@ func (r *run) catalog(ctx context.Context) map[string]bool {
 	return alive
 }
 
-// agent looks at one node's agent. The agentlets are those of the node.
+// agent checks one node's Consul agent. agentlets are the pods with an agentlet on the node.
 func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.Pod) {
 	subject, port, scheme := "node/"+node.Name, r.consulPort(), r.flag("consul-scheme", "http")
 	body, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/agent/self")
@@ -128,17 +128,17 @@ func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.
 	}
 }
 
-// deniedByACL reports whether an error is a refusal by Consul's ACL system: there is an agent, which wants a token. Consul says
-// it in words alone, with a status that others use as well.
+// deniedByACL reports whether an error is a rejection by Consul's ACL system, so that there is an agent which requires a token.
+// Only the text of Consul's answer shows that; others use the same status code.
 func deniedByACL(err error) bool {
 	answer := (*apiproxy.AnswerError)(nil)
 	return errors.As(err, &answer) && answer.Status == http.StatusForbidden && strings.Contains(answer.Body, "Permission denied")
 }
 
-// askedOfNode is how many agentlets of a node are asked, where the first ones don't answer.
+// askedOfNode is how many agentlets of a node are asked until one answers.
 const askedOfNode = 3
 
-// agentByAgentlet asks agentlets of the node, where the agent itself could not be asked.
+// agentByAgentlet asks agentlets of the node, if the agent itself could not be asked.
 func (r *run) agentByAgentlet(ctx context.Context, node *corev1.Node, agentlets []*corev1.Pod, why error) {
 	subject := "node/" + node.Name
 	for _, pod := range agentlets[:min(len(agentlets), askedOfNode)] {
@@ -158,7 +158,7 @@ func (r *run) agentByAgentlet(ctx context.Context, node *corev1.Node, agentlets 
 		"run a Consul client agent on the node with -client set to the node's IP, or set consul.port in the chart")
 }
 
-// registered reports whether the agent has every service of the pod, and answers: what the agentlet tries again may be old.
+// registered reports whether the agent answers and has every service of the pod; the errors that the agentlet reports may be old.
 func registered(status *contract.Status) bool {
 	if len(status.Failing) > 0 {
 		return false

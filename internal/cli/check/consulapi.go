@@ -18,18 +18,18 @@ import (
 // consulTimeout bounds one call of Consul's API.
 const consulTimeout = 10 * time.Second
 
-// API is Consul's API by its client.
+// API is Consul's HTTP API through its client library.
 type API struct {
 	client *api.Client
 }
 
 var _ Consul = API{}
 
-// NewAPI returns the API at an address. Everything else is said by Consul's own environment variables.
+// NewAPI returns the API at an address. All other settings come from Consul's own environment variables.
 func NewAPI(address string) (API, error) {
 	settings := api.DefaultConfig()
 	settings.Address = address
-	if socket, found := strings.CutPrefix(address, "unix://"); found { // the library would make a client of its own for it
+	if socket, found := strings.CutPrefix(address, "unix://"); found { // or else the library would create its own client for it
 		settings.Transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}
@@ -48,7 +48,7 @@ func NewAPI(address string) (API, error) {
 	return API{consul}, nil
 }
 
-// Version of the agent that the client speaks to.
+// Version returns the version of the agent at the client's address.
 func (a API) Version(ctx context.Context) (string, error) {
 	type config struct {
 		Config struct{ Version string }
@@ -63,10 +63,10 @@ func (a API) Version(ctx context.Context) (string, error) {
 	return is.Config.Version, nil
 }
 
-// addressesAtOnce is how many nodes one query asks for: a catalog of thousands would be more than is read of an answer.
+// addressesAtOnce is how many nodes one query selects: the answer for a catalog of thousands would exceed the size limit.
 const addressesAtOnce = 50
 
-// Nodes of the catalog with these addresses.
+// Nodes returns the catalog's nodes with these addresses.
 func (a API) Nodes(ctx context.Context, addresses []string) (map[string]bool, error) {
 	filtered := func(filter string) *api.QueryOptions { return (&api.QueryOptions{Filter: filter}).WithContext(ctx) }
 	critical, _, err := a.client.Health().State(api.HealthCritical, filtered(`CheckID == "serfHealth"`))
@@ -77,7 +77,7 @@ func (a API) Nodes(ctx context.Context, addresses []string) (map[string]bool, er
 	for _, c := range critical {
 		failed[c.Node] = true
 	}
-	// Consul's filters have no escape sequences; an address that would need one is none.
+	// Consul's filters have no escape sequences. An address that needs one is invalid.
 	addresses = slices.DeleteFunc(slices.Clone(addresses), func(address string) bool {
 		return strconv.Quote(address) != `"`+address+`"`
 	})

@@ -18,7 +18,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
-// fakeConsul has a node at each of 10.0.0.1 to 10.0.0.120, but for every tenth; 10.0.0.2's has failed.
+// fakeConsul has nodes at 10.0.0.1 to 10.0.0.120, except every tenth. The one at 10.0.0.2 has failed.
 func fakeConsul(t *testing.T, queries *[]string) http.Handler {
 	t.Helper()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -98,7 +98,7 @@ func TestConsulIsReadToABound(t *testing.T) {
 	}
 }
 
-// A real Consul understands the filters.
+// TestNodesOfARealConsul checks that a real Consul understands the filters.
 func TestNodesOfARealConsul(t *testing.T) {
 	agent := consultest.Start(t)
 	nodes := []*api.CatalogRegistration{

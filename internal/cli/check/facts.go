@@ -17,13 +17,14 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/installation"
 )
 
-// workloadsName is the name of the webhook that judges workloads, in its configuration.
+// workloadsName is the name of the webhook that validates workloads, in its configuration.
 const workloadsName = "workloads.agentlet.dev"
 
-// oldest Kubernetes that has all that the chart needs: native sidecars, matchConditions and ValidatingAdmissionPolicy.
+// oldest is the oldest Kubernetes version with everything that the chart needs: native sidecars, matchConditions and
+// ValidatingAdmissionPolicy.
 const oldest = "1.30.0"
 
-// facts are what is read once, for all looks. What could not be read is empty, and has a finding.
+// facts are read once, for all checks. What could not be read is empty, and has a finding.
 type facts struct {
 	podsRead, hooksRead bool
 
@@ -32,7 +33,7 @@ type facts struct {
 	replicas      []corev1.Pod                             // of the webhook
 	selector      labels.Selector                          // of the namespaces that are opted in
 	namespaces    map[string]*corev1.Namespace
-	pods          []corev1.Pod // that are meant to run
+	pods          []corev1.Pod // that are expected to run
 	nodes         []corev1.Node
 	ungranted     map[account]string // rights that service accounts of injected pods lack
 }
@@ -58,7 +59,7 @@ func (r *run) gather(ctx context.Context) {
 	r.gatherHook(ctx)
 }
 
-// gatherHook finds the webhook and its pods.
+// gatherHook reads the webhook and its pods.
 func (r *run) gatherHook(ctx context.Context) {
 	r.facts.selector = labels.SelectorFromSet(labels.Set{contract.InjectLabel: contract.InjectEnabled})
 	list, err := r.Kube.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
@@ -80,7 +81,7 @@ func (r *run) gatherHook(ctx context.Context) {
 	}
 }
 
-// read reports whether something could be read, and says so if not.
+// read reports whether a read succeeded, and adds a finding if not.
 func (r *run) read(what string, err error) bool {
 	if err != nil {
 		r.add(Fail, "kubernetes", "", fmt.Sprintf("can't read %s: %v", what, err),
@@ -89,7 +90,7 @@ func (r *run) read(what string, err error) bool {
 	return err == nil
 }
 
-// kubernetes looks at the version, and reports whether the API server answers: without it there is nothing to look at.
+// kubernetes checks the version, and reports whether the API server answers; without it no other check is possible.
 func (r *run) kubernetes(ctx context.Context) bool {
 	info, err := discovery.ToServerVersionInterfaceWithContext(r.Kube.Discovery()).ServerVersionWithContext(ctx)
 	if err != nil {
@@ -112,7 +113,7 @@ func (r *run) optedIn(namespace string) bool {
 	return n != nil && r.facts.selector.Matches(labels.Set(n.Labels))
 }
 
-// flag is the value of a flag of the webhook's, or fallback.
+// flag returns the value of a flag of the webhook, or fallback.
 func (r *run) flag(name, fallback string) string {
 	for i := range r.facts.replicas {
 		for _, container := range r.facts.replicas[i].Spec.Containers {
@@ -126,7 +127,7 @@ func (r *run) flag(name, fallback string) string {
 	return fallback
 }
 
-// consulPort of the agents on the nodes.
+// consulPort returns the port of the nodes' Consul agents.
 func (r *run) consulPort() int {
 	port, err := strconv.Atoi(r.flag("consul-port", "8500"))
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// bound is what an admission policy keeps an agentlet from.
+// bound describes what an admission policy prevents an agentlet from doing.
 type bound struct {
 	resource string
-	// kept is what the policy leaves, and open what a granted service account can do without it.
+	// kept is what the policy permits. open is what a granted service account can do without it.
 	kept, open string
 }
 
@@ -31,7 +31,7 @@ var bounds = []bound{
 	{"events", "a pod may write events about itself only", "a granted service account can write any event in its namespace"},
 }
 
-// policies looks for the admission policies that bound what an agentlet writes, and for their bindings.
+// policies checks the admission policies that restrict what an agentlet writes, and their bindings.
 func (r *run) policies(ctx context.Context) {
 	policies, err := r.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
 	if !r.read("admission policies", err) {
@@ -69,10 +69,10 @@ func (r *run) policy(
 	}
 }
 
-// roleMark is in the match conditions of policies that bound the holders of the agentlet's role.
+// roleMark occurs in the match conditions of policies that restrict the holders of the agentlet's role.
 const roleMark = `group("` + contract.RoleGroup + `").resource("` + contract.RoleResource + `")`
 
-// boundsAgentlets reports whether a policy is about what holders of the agentlet's role write to a resource.
+// boundsAgentlets reports whether a policy restricts what holders of the agentlet's role write to a resource.
 func boundsAgentlets(policy *admissionregistrationv1.ValidatingAdmissionPolicy, resource string) bool {
 	return policy.Spec.MatchConstraints != nil &&
 		slices.ContainsFunc(
@@ -86,13 +86,13 @@ func boundsAgentlets(policy *admissionregistrationv1.ValidatingAdmissionPolicy, 
 		})
 }
 
-// right is what an agentlet needs.
+// right is a permission that an agentlet needs.
 type right struct{ verb, subresource string }
 
 // account is a service account.
 type account struct{ namespace, name string }
 
-// accountOf is the one that a pod runs under.
+// accountOf returns the service account of a pod.
 func accountOf(pod *corev1.Pod) account {
 	if name := pod.Spec.ServiceAccountName; name != "" {
 		return account{pod.Namespace, name}
@@ -100,7 +100,7 @@ func accountOf(pod *corev1.Pod) account {
 	return account{pod.Namespace, "default"}
 }
 
-// grants asks the API server what the service accounts of injected pods may do, however they are granted it.
+// grants asks the API server what the service accounts of injected pods may do, regardless of how it was granted.
 func (r *run) grants(ctx context.Context) {
 	if !r.facts.podsRead {
 		return
@@ -110,7 +110,7 @@ func (r *run) grants(ctx context.Context) {
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
 		a := accountOf(pod)
-		if registration.Agentlet(pod) != nil && !known[a] && !r.isNew(pod) { // the webhook may be granting it just now
+		if registration.Agentlet(pod) != nil && !known[a] && !r.isNew(pod) { // the webhook may be about to grant it
 			accounts, known[a] = append(accounts, a), true
 		}
 	}
@@ -145,7 +145,7 @@ func (r *run) grants(ctx context.Context) {
 	}
 }
 
-// grantRemedy depends on who grants in this installation.
+// grantRemedy depends on how this installation grants rights.
 func (r *run) grantRemedy(namespace string) string {
 	list := fmt.Sprintf("add %s to grants.namespaces of the chart", namespace)
 	switch {

@@ -16,8 +16,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
-// registrations looks for pods that ask for a registration and have no agentlet. Whether a pod would get one is the
-// injector's word.
+// registrations finds pods that request a registration and have no agentlet. The injector decides whether a pod would get one.
 func (r *run) registrations(context.Context) {
 	if !r.facts.podsRead {
 		return
@@ -75,7 +74,7 @@ func (r *run) registrations(context.Context) {
 	r.add(OK, "pods", "", fmt.Sprintf("pods with an agentlet: %d", injected), "")
 }
 
-// dialects are the other systems whose annotations the webhook reads.
+// dialects returns the other systems whose annotations the webhook reads.
 func (r *run) dialects() []dialect.Dialect {
 	names := r.flag("dialect", "")
 	if names == "" {
@@ -84,7 +83,7 @@ func (r *run) dialects() []dialect.Dialect {
 	return dialect.Named(strings.Split(names, ","))
 }
 
-// namespaceAnnotations are nil where the namespace is not known.
+// namespaceAnnotations returns nil if the namespace is unknown.
 func (r *run) namespaceAnnotations(namespace string) map[string]string {
 	n := r.facts.namespaces[namespace]
 	if n == nil {
@@ -93,7 +92,7 @@ func (r *run) namespaceAnnotations(namespace string) map[string]string {
 	return n.Annotations
 }
 
-// outside says that annotated pods run in a namespace that the webhook doesn't see.
+// outside reports annotated pods in a namespace that the webhook doesn't see.
 func (r *run) outside(pods []*corev1.Pod) {
 	namespace := pods[0].Namespace
 	names := make([]string, 0, len(pods))
@@ -124,7 +123,7 @@ func (r *run) outside(pods []*corev1.Pod) {
 	)
 }
 
-// notOptedIn says of a namespace why the webhook doesn't see it.
+// notOptedIn describes why the webhook doesn't see a namespace.
 func (r *run) notOptedIn(namespace string) string {
 	if value, there := r.injectLabel(namespace); there {
 		return fmt.Sprintf("the namespace has the label %s=%s, which must be %s", contract.InjectLabel, value, contract.InjectEnabled)
@@ -135,7 +134,7 @@ func (r *run) notOptedIn(namespace string) string {
 	return "the namespace is not opted in"
 }
 
-// optInCommand is the one that opts a namespace in.
+// optInCommand returns the command that opts a namespace in.
 func (r *run) optInCommand(namespace string) string {
 	command := fmt.Sprintf("kubectl label namespace %s %s=%s", namespace, contract.InjectLabel, contract.InjectEnabled)
 	if _, there := r.injectLabel(namespace); there {
@@ -151,7 +150,7 @@ func (r *run) injectLabel(namespace string) (value string, there bool) {
 	return value, there
 }
 
-// recreate is the command that has a pod made anew.
+// recreate returns the command that recreates a pod.
 func recreate(pod *corev1.Pod) string {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
@@ -168,7 +167,7 @@ func recreate(pod *corev1.Pod) string {
 	return fmt.Sprintf("kubectl -n %s delete pod %s", pod.Namespace, pod.Name)
 }
 
-// remedies for a gate that stays closed, by its reason. Those that pass by themselves have none.
+// remedies for a closed gate, by its reason. Reasons that pass by themselves have none.
 var remedies = map[contract.Reason]string{
 	contract.Starting:             "kubectl -n %s logs %s -c agentlet",
 	contract.ContainersNotReady:   "the application is not ready: kubectl -n %s describe pod %s",
@@ -183,7 +182,7 @@ var remedies = map[contract.Reason]string{
 	contract.CatalogLost:          "see who took the instance out of Consul; then kubectl -n %s logs %s -c agentlet",
 }
 
-// gates looks for gates that have been closed for longer than one should wait.
+// gates finds gates that have been closed for too long.
 func (r *run) gates(context.Context) {
 	if !r.facts.podsRead {
 		return
@@ -208,7 +207,7 @@ func (r *run) gates(context.Context) {
 	r.add(OK, "gates", "", fmt.Sprintf("%d of %d gates are open", open, gated), "")
 }
 
-// unwritten is for a gate that nobody has ever written.
+// unwritten reports a gate that was never written.
 func (r *run) unwritten(pod *corev1.Pod) {
 	start, known := apiproxy.StartOf(pod)
 	if !known || r.isYoung(pod) || pod.Spec.NodeName == "" {
@@ -221,7 +220,7 @@ func (r *run) unwritten(pod *corev1.Pod) {
 		return
 	}
 	unwritten := fmt.Sprintf("its agentlet has not written the gate for %s: ", age)
-	// One that runs writes the gate within seconds, unless something keeps it from that.
+	// A running agentlet writes the gate within seconds, unless something prevents it.
 	if waiting := apiproxy.AgentletWaits(pod, r.Now); waiting != nil && !waiting.Running {
 		r.add(Fail, "gates", subject, unwritten+waiting.Why, waiting.Remedy(pod))
 		return
@@ -241,7 +240,7 @@ func closedGate(pod *corev1.Pod) bool {
 	return apiproxy.Gated(pod) && (gate == nil || gate.Status != corev1.ConditionTrue)
 }
 
-// closed is for a gate with a reason.
+// closed reports a closed gate with a reason.
 func (r *run) closed(pod *corev1.Pod, gate *corev1.PodCondition) {
 	age, known := apiproxy.Since(gate.LastTransitionTime, pod, r.Now)
 	if !known || age < r.Patience {
@@ -263,7 +262,7 @@ func (r *run) closed(pod *corev1.Pod, gate *corev1.PodCondition) {
 		level = Warn // as is right for a copy that is there to be looked into
 	}
 	if reason == contract.ContainersNotReady {
-		level = Warn // Agentlet does what it should
+		level = Warn // Agentlet works as intended
 		if waiting := apiproxy.ContainerWaits(pod); waiting != nil {
 			text, remedy = text+"; "+waiting.Why, waiting.Remedy(pod)
 		}

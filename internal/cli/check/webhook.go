@@ -21,8 +21,8 @@ import (
 	"github.com/agentlet/agentlet/internal/dryrun"
 )
 
-// webhook looks at the configuration, the authority that it trusts, and the replicas. What a replica serves against that
-// authority is what its own readiness says.
+// webhook checks the configuration, its CA bundle, and the replicas. Each replica's readiness reports whether its certificate
+// matches the bundle.
 func (r *run) webhook(ctx context.Context) {
 	hook := r.facts.hook
 	if !r.facts.hooksRead {
@@ -62,7 +62,7 @@ func (r *run) webhook(ctx context.Context) {
 	}
 }
 
-// trust says until when the API server has an authority to trust.
+// trust returns until when the CA bundle is valid.
 func (r *run) trust(bundle []byte) (string, error) {
 	if len(bundle) == 0 {
 		return "", errors.New("its caBundle is empty: the API server trusts no certificate")
@@ -83,7 +83,7 @@ func (r *run) trust(bundle []byte) (string, error) {
 	return "trusts an authority until " + last.NotAfter.Format("2006-01-02 15:04"), nil
 }
 
-// replica says what keeps one replica from being ready, and reports whether nothing does.
+// replica reports what prevents one replica from being ready, and returns whether it is ready.
 func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 	if pod.DeletionTimestamp != nil {
 		return false
@@ -118,13 +118,14 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 	return isReady
 }
 
-// starts reports whether a replica has been there for a moment only, and nothing but time is missing.
+// starts reports whether a replica is just starting, and nothing is wrong but that.
 func (r *run) starts(pod *corev1.Pod) bool {
 	waiting := apiproxy.ContainerWaits(pod)
 	return r.isNew(pod) && (waiting == nil || !waiting.Stuck)
 }
 
-// healthPort is the number of the port named so, which has the metrics too: the proxy of pods knows no names.
+// healthPort returns the number of the port with the health endpoints, which also serves the metrics. The pod proxy accepts no
+// port names.
 func healthPort(pod *corev1.Pod) string {
 	for _, container := range pod.Spec.Containers {
 		for _, port := range container.Ports {
@@ -136,7 +137,7 @@ func healthPort(pod *corev1.Pod) string {
 	return "8080"
 }
 
-// parts are the parts of a readiness answer with this mark, in one line. Such an answer has a line for each part, of the form
+// parts returns the parts of a readiness answer with this mark, in one line. The answer has a line for each part, of the form
 // "[+] NAME: ok" or "[-] NAME: PROBLEM".
 func parts(answer, mark string) string {
 	var found []string
@@ -148,10 +149,10 @@ func parts(answer, mark string) string {
 	return registration.Truncate(strings.Join(found, ", "), maxParts)
 }
 
-// maxParts bounds what is shown of a readiness answer, in bytes.
+// maxParts limits what is shown of a readiness answer, in bytes.
 const maxParts = 300
 
-// admission has the API server itself call the webhook.
+// admission makes the API server itself call the webhook.
 func (r *run) admission(ctx context.Context) {
 	if r.facts.hook == nil {
 		return
@@ -203,8 +204,8 @@ func (r *run) admission(ctx context.Context) {
 	}
 }
 
-// byWebhook reports whether an API server's error comes from its call of our webhook, and whether the webhook answered with a
-// denial. The API server names a webhook in the message alone: its status has no field for it. Nothing else reads that message.
+// byWebhook reports whether an API server's error comes from its call of our webhook, and whether the webhook denied the request.
+// The API server names the webhook only in the message: its Status has no field for it. No other code parses that message.
 func byWebhook(err error) (ours, denied bool) {
 	if err == nil {
 		return false, false

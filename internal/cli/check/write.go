@@ -7,7 +7,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// Write prints findings for a person, and the sum of them.
+// Write prints findings and their summary for a person.
 func Write(out *printer.Printer, findings []Finding) {
 	of := map[Level]printer.Colour{OK: printer.Green, Skip: printer.Faint, Warn: printer.Yellow, Fail: printer.Red}
 	count := map[Level]int{}

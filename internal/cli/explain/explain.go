@@ -1,5 +1,4 @@
-// Package explain says in a person's words what manifests would register in Consul, and how their pods would start and
-// end.
+// Package explain describes in words what manifests would register in Consul, and how their pods would start and end.
 package explain
 
 import (
@@ -20,7 +19,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// Write explains one judgement about a pod of the file with this name. Errors and warnings are part of it.
+// Write explains the result for one pod of the file with this name, including errors and warnings.
 func Write(out *printer.Printer, file string, j *manifests.Result, defaults registration.Defaults) error {
 	out.Line(printer.Cell{Text: j.String(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
@@ -68,7 +67,7 @@ func live(pod *corev1.Pod, defaults registration.Defaults) (rows [][]printer.Cel
 	return rows
 }
 
-// translated is the pod with another system's annotations in the contract's words.
+// translated returns the pod with another system's annotations translated to Agentlet's.
 func translated(j *manifests.Result) *corev1.Pod {
 	if len(j.Translated) == 0 {
 		return j.Pod.Pod
@@ -101,7 +100,7 @@ func outcome(j *manifests.Result) printer.Cell {
 	return printer.Cell{Text: why[j.Reason], Colour: printer.Yellow}
 }
 
-// inNamespace says what becomes of a pod that is to be injected, by its namespace, which may be unknown.
+// inNamespace describes how the namespace, which may be unknown, affects the injection.
 func inNamespace(namespace *manifests.Namespace) printer.Cell {
 	label := contract.InjectLabel + "=" + contract.InjectEnabled
 	if namespace == nil {
@@ -121,7 +120,7 @@ func inNamespace(namespace *manifests.Namespace) printer.Cell {
 	return printer.Cell{Text: fmt.Sprintf("would be registered: %s has the label %s", place, label), Colour: printer.Green}
 }
 
-// optOut is the way in which a pod opts out, if it is ours.
+// optOut returns how a pod opts out with Agentlet's label or annotation, or "".
 func optOut(pod *corev1.Pod) string {
 	for _, values := range []map[string]string{pod.Labels, pod.Annotations} {
 		if value := values[contract.InjectLabel]; contract.OptsOut(value) {
@@ -180,7 +179,7 @@ func service(s *registration.Service) []printer.Cell {
 	}
 }
 
-// joined is a list as the annotations have it, with \, for a comma within an item.
+// joined formats a list as an annotation's value, with \, for a comma within an item.
 func joined(items []string) string {
 	escaped := make([]string, len(items))
 	for i, item := range items {
@@ -189,7 +188,7 @@ func joined(items []string) string {
 	return strings.Join(escaped, ",")
 }
 
-// mesh says of each service with a proxy which others the application reaches by it.
+// mesh returns, for each service with a proxy, which upstreams the application reaches through it.
 func mesh(reg *registration.Registration) (rows [][]printer.Cell) {
 	for i := range reg.Services {
 		sidecar := reg.Services[i].Sidecar
@@ -273,7 +272,7 @@ func readiness(s *registration.Settings) string {
 	return text
 }
 
-// drain says how long an end takes; the live grace period may still be another one.
+// drain describes how long a termination takes; a running pod may have another grace period.
 func drain(pod *corev1.Pod, s *registration.Settings) string {
 	grace := 30 * time.Second // Kubernetes' default
 	if seconds := pod.Spec.TerminationGracePeriodSeconds; seconds != nil {

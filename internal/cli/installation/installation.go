@@ -1,4 +1,4 @@
-// Package installation finds an installation of Agentlet in a cluster, and what it fixes for every injection.
+// Package installation finds an installation of Agentlet in a cluster, and its settings that apply to every injection.
 package installation
 
 import (
@@ -17,10 +17,10 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// HookName is the name of the webhook that adds agentlets, in its configuration, whatever the release is called.
+// HookName is the name of the webhook that adds agentlets, in its configuration. It doesn't depend on the name of the release.
 const HookName = "inject.agentlet.dev"
 
-// Hook is the webhook among these configurations, with the name of the one that holds it; nil where there is none.
+// Hook returns the webhook among these configurations, with the name of its configuration, or nil if there is none.
 func Hook(
 	all []admissionregistrationv1.MutatingWebhookConfiguration,
 ) (configuration string, hook *admissionregistrationv1.MutatingWebhook) {
@@ -34,7 +34,7 @@ func Hook(
 	return "", nil
 }
 
-// Replicas are the pods behind the webhook's service; none where it is called by URL.
+// Replicas returns the pods behind the webhook's service, or none if the webhook is called by URL.
 func Replicas(
 	ctx context.Context,
 	client kubernetes.Interface,
@@ -57,7 +57,7 @@ func Replicas(
 	return pods.Items, nil
 }
 
-// Flags are the arguments of the webhook's newest pod that are flags.
+// Flags returns those arguments of the webhook's newest pod that are flags.
 func Flags(ctx context.Context, client kubernetes.Interface) ([]string, error) {
 	list, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -86,7 +86,7 @@ func Flags(ctx context.Context, client kubernetes.Interface) ([]string, error) {
 	return flags, nil
 }
 
-// NamespaceAnnotations are the contract's annotations of those namespaces that have some.
+// NamespaceAnnotations returns Agentlet's annotations of all namespaces that have some.
 func NamespaceAnnotations(ctx context.Context, client kubernetes.Interface) (map[string]map[string]string, error) {
 	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package printer writes what the plugin says to a terminal: lines and tables, with colour where it is wanted.
+// Package printer writes the plugin's output to a terminal: lines and tables, optionally with colours.
 //
-// Most of the text comes from others: from pods, Consul, the API server and manifests. So every text is escaped here, and
-// here alone: a call of Line prints one line, and nothing in it but the printer's own colours is a control character.
+// Most of the text is untrusted: it comes from pods, Consul, the API server and manifests. So every text is escaped, and only
+// here: a call of Line prints one line, and its only control characters are the printer's own colours.
 package printer
 
 import (
@@ -19,10 +19,10 @@ import (
 	"github.com/agentlet/agentlet/internal/columns"
 )
 
-// Colour of a cell.
+// Colour is the colour of a cell.
 type Colour int
 
-// The colours; the zero value is the terminal's own.
+// The colours. The zero value is the terminal's default.
 const (
 	Plain Colour = iota
 	Green
@@ -42,20 +42,20 @@ type Cell struct {
 	Colour Colour
 }
 
-// Text is a cell without colour.
+// Text returns a cell without colour.
 func Text(text string) Cell { return Cell{Text: text} }
 
-// Printer prints lines. Its zero value is of no use.
+// Printer prints lines. Create it with New.
 type Printer struct {
 	out     io.Writer
 	colours bool
 	err     error
 }
 
-// New returns a printer to out. See Colours for whether there should be any.
+// New returns a printer to out. Use Colours to decide whether to use colours.
 func New(out io.Writer, colours bool) *Printer { return &Printer{out: out, colours: colours} }
 
-// Err is the first error of writing; nothing is written after it.
+// Err returns the first write error. Nothing is written after it.
 func (p *Printer) Err() error {
 	if p.err != nil {
 		return fmt.Errorf("write output: %w", p.err)
@@ -63,7 +63,7 @@ func (p *Printer) Err() error {
 	return nil
 }
 
-// Line prints its cells, one after the other, as one line.
+// Line prints its cells as one line.
 func (p *Printer) Line(cells ...Cell) {
 	var line strings.Builder
 	for _, cell := range cells {
@@ -72,13 +72,12 @@ func (p *Printer) Line(cells ...Cell) {
 	p.write(line.String())
 }
 
-// Error prints an error as one line that begins with its kind, "error" or "warning". Line breaks, which libraries put into
-// their errors, become spaces.
+// Error prints an error as one line that begins with its kind, "error" or "warning". Line breaks in the error become spaces.
 func (p *Printer) Error(kind string, err error) {
 	p.Line(Text(kind + ": " + strings.Join(strings.Fields(err.Error()), " ")))
 }
 
-// Table prints rows with their columns aligned and each line indented. An empty cell is shown as "-".
+// Table prints rows with aligned columns, each line indented. An empty cell is shown as "-".
 func (p *Printer) Table(indent string, rows [][]Cell) {
 	texts := make([][]string, len(rows))
 	for r, row := range rows {
@@ -105,12 +104,12 @@ func (p *Printer) paint(cell Cell, text string) string {
 	return cell.Colour.code() + text + "\x1b[0m"
 }
 
-// maxCell is how many characters are shown of a text: more than any that is meant to be read.
+// maxCell limits how many characters of a text are shown: more than any legitimate text has.
 const maxCell = 2000
 
 func escaped(cell Cell) string { return Clip(Escape(cell.Text), maxCell) }
 
-// Clip cuts a text after so many characters, and shows that it did.
+// Clip cuts a text after this many characters, and marks the cut.
 func Clip(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -125,8 +124,8 @@ func Clip(text string, most int) string {
 	return text
 }
 
-// Escape replaces everything in a text that does not print, such as control characters, line breaks, and what is invisible
-// or changes the direction of text, by its escape sequence in Go: \n, \x1b, \u202e.
+// Escape replaces every character that is not printable by its escape sequence in Go: \n, \x1b, \u202e. These are, for example,
+// control characters, line breaks, invisible characters and those that change the direction of text.
 func Escape(text string) string {
 	unprintable := func(r rune) bool { return !strconv.IsPrint(r) }
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, unprintable) {
@@ -149,8 +148,8 @@ func Escape(text string) string {
 	return string(out)
 }
 
-// JSON writes a value as indented JSON, for programs. A program reads exactly the data; what a terminal would obey is in
-// JSON's own escape sequences.
+// JSON writes a value as indented JSON, for programs. They read exactly the data; control characters for terminals are escaped as
+// in JSON.
 func JSON(out io.Writer, value any) error {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
@@ -162,7 +161,7 @@ func JSON(out io.Writer, value any) error {
 	var safe []byte
 	for _, r := range text.String() {
 		switch {
-		case r == '\n', strconv.IsPrint(r): // line breaks are the encoder's own: those in texts are escaped already
+		case r == '\n', strconv.IsPrint(r): // these line breaks are the encoder's own; those in texts are already escaped
 			safe = utf8.AppendRune(safe, r)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
@@ -177,7 +176,7 @@ func JSON(out io.Writer, value any) error {
 	return nil
 }
 
-// Colours reports whether colours may be written: out is a terminal, and the person doesn't refuse them by NO_COLOR.
+// Colours reports whether to use colours: out is a terminal, and NO_COLOR is not set.
 func Colours(out io.Writer, getenv func(string) string) bool {
 	return getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && IsTerminal(out)
 }
@@ -201,7 +200,7 @@ func Header(titles ...string) []Cell {
 	return row
 }
 
-// Count is a number of things: "1 warning", "2 warnings".
+// Count formats a number of things: "1 warning", "2 warnings".
 func Count(n int, thing string) string {
 	if n != 1 {
 		thing += "s"

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// hostile texts, and how they are shown.
+// hostile are malicious texts, and how they must be shown.
 var hostile = map[string]struct{ text, shown string }{
 	"plain":             {"web is open, 5 s", "web is open, 5 s"},
 	"other scripts":     {"é 漢字 🚀", "é 漢字 🚀"},
@@ -30,7 +30,7 @@ var hostile = map[string]struct{ text, shown string }{
 	"nothing":           {"", ""},
 }
 
-// harmless reports whether a terminal shows a line as it is, and does nothing else.
+// harmless reports whether a terminal only shows a line, and does nothing else.
 func harmless(line string) bool {
 	return utf8.ValidString(line) && !strings.ContainsFunc(line, func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
@@ -124,7 +124,7 @@ func TestJSONIsExactlyTheData(t *testing.T) {
 	}
 }
 
-// FuzzRows holds that whatever the texts are, each row is one line, without control characters.
+// FuzzRows checks that each row is one line without control characters, whatever its texts are.
 func FuzzRows(f *testing.F) {
 	for _, test := range hostile {
 		f.Add(test.text, "web")

@@ -1,5 +1,5 @@
-// Package status shows pods with an agentlet as Kubernetes and as Consul see them, and where the two differ. What Consul
-// sees is each agentlet's own word, asked through the API server.
+// Package status shows pods with an agentlet as Kubernetes and Consul see them, and where the two differ. Consul's view is the
+// agentlets' own status, read through the API server.
 package status
 
 import (
@@ -20,12 +20,12 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
-// Cluster asks agentlets; apiproxy.Cluster does.
+// Cluster reads agentlets' statuses; apiproxy.Cluster implements it.
 type Cluster interface {
 	Status(ctx context.Context, pod *corev1.Pod) (*contract.Status, error)
 }
 
-// Row is one service of one pod, or a pod whose services are not known.
+// Row is one service of one pod, or a pod whose services are unknown.
 type Row struct {
 	Namespace string `json:"namespace"`
 	Pod       string `json:"pod"`
@@ -35,46 +35,46 @@ type Row struct {
 	Reason  contract.Reason `json:"reason,omitempty"`
 	Service string          `json:"service,omitempty"`
 	Address string          `json:"address,omitempty"`
-	// Consul is the instance's health in the catalog, or "absent"; empty where it is not known.
+	// Consul is the instance's health in the catalog, or "absent"; empty if unknown.
 	Consul string `json:"consul,omitempty"`
-	// CatalogReadAt is when the agentlet read that in the catalog, by its clock; absent where it has not, or does not say.
+	// CatalogReadAt is when the agentlet read the catalog, by its clock; nil if it has not, or does not report it.
 	CatalogReadAt *time.Time `json:"catalogReadAt,omitempty"`
-	// CatalogAge is how long ago that was, such as "35s", or "unknown".
+	// CatalogAge is the age of that reading, such as "35s", or "unknown".
 	CatalogAge string `json:"catalogAge,omitempty"`
-	// OpenedSeconds is how long after the pod's start the gate opened; absent while it is closed, and where that is not known.
+	// OpenedSeconds is how long after the pod's start the gate opened; nil while it is closed, or if unknown.
 	OpenedSeconds *int64 `json:"openedAfterSeconds,omitempty"`
-	// Drift says where Kubernetes and Consul differ, or why that is not known.
+	// Drift describes where Kubernetes and Consul differ, or why that is unknown.
 	Drift string `json:"drift,omitempty"`
 
-	starting bool // Drift tells of nothing but a start
-	stale    bool // Consul is old, or nobody knows how old
+	starting bool // Drift only says that the pod is starting
+	stale    bool // Consul is outdated, or of unknown age
 }
 
-// absent is the health of an instance that the catalog doesn't have.
+// absent is the health of an instance that is not in the catalog.
 const absent = "absent"
 
-// freshFor is how long after a reading what it says is shown without its age.
+// freshFor is the age up to which a reading is shown without its age.
 const freshFor = 10 * time.Second
 
-// unknown is the age of what nobody dates.
+// unknown is the age of a reading without a valid time.
 const unknown = "unknown"
 
-// parallel questions to agentlets: enough for a big namespace, few enough for the API server.
+// parallel is the number of concurrent requests to agentlets: enough for a large namespace, few enough for the API server.
 const parallel = 16
 
-// Config of a look at pods.
+// Config configures Read.
 type Config struct {
 	Kube    kubernetes.Interface
 	Cluster Cluster
-	// Namespace whose pods are looked at; empty for all.
+	// Namespace selects the pods; empty for all namespaces.
 	Namespace string
-	// Timeout bounds the asking of agentlets. Those that were not asked by then have rows that say so.
+	// Timeout bounds the requests to agentlets. Agentlets that were not asked by then have rows that say so.
 	Timeout time.Duration
-	// Now is the time to which ages are taken; time.Now as a rule.
+	// Now returns the time from which ages are computed, usually time.Now.
 	Now func() time.Time
 }
 
-// Read reads the pods with an agentlet, by namespace and name.
+// Read returns rows for the pods with an agentlet, sorted by namespace and name.
 func Read(ctx context.Context, config Config) ([]Row, error) {
 	list, err := config.Kube.CoreV1().Pods(config.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -100,7 +100,7 @@ func Read(ctx context.Context, config Config) ([]Row, error) {
 	return slices.Concat(of...), ctx.Err()
 }
 
-// rows of one pod, at least one.
+// rows returns the rows of one pod, at least one.
 func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 	row := ofPod(pod, c.Now())
 	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
@@ -146,7 +146,7 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 	return found
 }
 
-// whyUnknown says why an agentlet did not answer, and whether that is because the pod is starting.
+// whyUnknown returns why an agentlet did not answer, and whether the pod is starting.
 func (c Config) whyUnknown(ctx context.Context, pod *corev1.Pod, err error) (why string, starting bool) {
 	waiting := apiproxy.AgentletWaits(pod, c.Now())
 	switch {
@@ -160,16 +160,16 @@ func (c Config) whyUnknown(ctx context.Context, pod *corev1.Pod, err error) (why
 	return "unknown: " + err.Error(), false
 }
 
-// age is how long ago the catalog was read, and whether that is too long, or not known.
+// age returns how long ago the catalog was read, and whether the reading is outdated or of unknown age.
 func age(at *time.Time, now time.Time) (text string, stale bool) {
-	if at == nil || at.IsZero() || at.After(now.Add(freshFor)) { // a clock that is a little ahead does not matter
+	if at == nil || at.IsZero() || at.After(now.Add(freshFor)) { // ignore a clock that is slightly ahead
 		return unknown, true
 	}
 	ago := max(0, now.Sub(*at)).Round(time.Second)
 	return ago.String(), ago > freshFor
 }
 
-// ofPod is what Kubernetes alone says.
+// ofPod returns a row with Kubernetes' view only.
 func ofPod(pod *corev1.Pod, now time.Time) Row {
 	row := Row{Namespace: pod.Namespace, Pod: pod.Name, Node: pod.Spec.NodeName, Gate: "closed"}
 	if !apiproxy.Gated(pod) {
@@ -191,8 +191,8 @@ func ofPod(pod *corev1.Pod, now time.Time) Row {
 	return row
 }
 
-// drift compares. A pod whose Consul health was fixed by its annotation never drifts by it, nor does one that ends: taking
-// it out of Consul first is what Agentlet is for.
+// drift compares the two views. A pod whose health in Consul is fixed by its annotation never drifts by that. Nor does a
+// terminating pod, which Agentlet intentionally removes from Consul first.
 func drift(pod *corev1.Pod, status *contract.Status, service *contract.ServiceStatus) string {
 	if pod.DeletionTimestamp != nil || status.Phase == "draining" || status.Phase == "drained" {
 		if service.Catalog != "" {

@@ -23,7 +23,7 @@ import (
 	"github.com/agentlet/agentlet/internal/golden"
 )
 
-// agentlets answer by the pod's name.
+// agentlets are statuses by the pod's name.
 type agentlets map[string]*contract.Status
 
 func (a agentlets) Status(_ context.Context, pod *corev1.Pod) (*contract.Status, error) {
@@ -38,7 +38,7 @@ func (a agentlets) Status(_ context.Context, pod *corev1.Pod) (*contract.Status,
 
 var start = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// pod is one with a gate that opened 7 s after its start, or that is closed for a reason.
+// pod returns a pod whose gate opened 7 s after its start, or is closed for a reason.
 func pod(namespace, name string, ready bool, closed contract.Reason) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -66,7 +66,7 @@ func service(agent string, readiness, catalog contract.Health) contract.ServiceS
 	return contract.ServiceStatus{Name: "web", Address: "10.244.1.7", Port: 8080, Agent: agent, Readiness: readiness, Catalog: catalog}
 }
 
-// of is a status that has just read the catalog.
+// of returns a status that has just read the catalog.
 func of(services ...contract.ServiceStatus) *contract.Status { return readAt(now, services...) }
 
 // now is an hour after the pods' start.
@@ -118,7 +118,7 @@ func TestDrift(t *testing.T) {
 	}
 }
 
-// waits is a pod whose agentlet waits to run.
+// waits returns a pod whose agentlet is waiting to run.
 func waits(name, reason string) *corev1.Pod {
 	p := pod("shop", name, false, contract.Starting)
 	p.Status.InitContainerStatuses = []corev1.ContainerStatus{{
@@ -127,7 +127,7 @@ func waits(name, reason string) *corev1.Pod {
 	return p
 }
 
-// config looks now.
+// config returns a Config with the fixed time now.
 func config(kube kubernetes.Interface, cluster Cluster, namespace string) Config {
 	return Config{
 		Kube: kube, Cluster: cluster, Namespace: namespace, Timeout: time.Minute,
@@ -280,7 +280,7 @@ func TestJSONIsAList(t *testing.T) {
 	}
 }
 
-// mute agentlets never answer.
+// mute is a Cluster whose agentlets never answer.
 type mute struct{}
 
 func (mute) Status(ctx context.Context, _ *corev1.Pod) (*contract.Status, error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// Write prints rows as a table, with the namespaces if they differ.
+// Write prints rows as a table, with a namespace column if there is more than one namespace.
 func Write(out *printer.Printer, rows []Row, namespaces bool) {
 	if len(rows) == 0 {
 		where := "here"
@@ -34,7 +34,7 @@ func Write(out *printer.Printer, rows []Row, namespaces bool) {
 	out.Table("", lines)
 }
 
-// Same reports whether rows say the same, whenever the catalog was read.
+// Same reports whether rows are equal, apart from the time of the catalog reading.
 func Same(a, b []Row) bool {
 	return slices.EqualFunc(a, b, func(a, b Row) bool {
 		a.CatalogReadAt, b.CatalogReadAt, a.CatalogAge, b.CatalogAge = nil, nil, "", ""
@@ -69,7 +69,7 @@ func line(row *Row) []printer.Cell {
 	}
 }
 
-// clip shortens what a pod says of itself: a long text would make its column wide in every row.
+// clip shortens a pod's own text: a long one would widen its column in every row.
 func clip(text string) string {
 	const most = contract.MaxServiceName + 1
 	return printer.Clip(printer.Escape(text), most)

@@ -1,4 +1,4 @@
-// Command generate writes what package docs makes into the repository whose folder is its argument.
+// Command generate writes the output of package docs into a repository. Its argument is the repository's folder.
 package main
 
 import (
