@@ -104,7 +104,7 @@ func newUpdateReadiness(s *state, i *instance) updateReadiness {
 	switch {
 	case c.maintenanceOutput != "":
 		c.output = c.maintenanceOutput
-	case i.want != nil && i.want.Health != "":
+	case i.want != nil && i.want.Health != "" && c.health == i.want.Health:
 		c.output = "set by the pod's annotation " + contract.ServiceHealth
 	case c.health == contract.Critical:
 		c.output = "the pod's containers are not ready"

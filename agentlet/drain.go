@@ -116,9 +116,22 @@ func planEnd(s *state, now time.Time, p *schedule) {
 		return
 	}
 	end, _ := s.drainEnd()
+	if s.triesOn(end, now, p) {
+		return
+	}
 	told := !s.eventPending(now) || p.reached(now, end.Add(eventGrace))
 	p.ended = s.loggedOut(now, later(end, s.sigtermAt), p) && told
 }
+
+// triesOn reports whether the process goes on after a drain that has failed, to remove its instances after all. As one of the
+// pod's containers it gets SIGTERM at the beginning of the termination; a native sidecar gets it when the application has ended,
+// and has tried for as long. It holds the pod's end up for lastTries at the most.
+func (s *state) triesOn(end, now time.Time, p *schedule) bool {
+	return s.pod != nil && amongContainers(s.pod) && running(s.pod) && !s.removed() && !p.reached(now, end.Add(lastTries))
+}
+
+// lastTries is longer than a Consul agent takes to restart.
+const lastTries = 15 * time.Second
 
 // How a drain ends, or would end as things stand.
 const (
@@ -133,7 +146,7 @@ const (
 // patience ends.
 func (s *state) drainEnd() (end time.Time, how string) {
 	timeout, delay, limit := s.drainBudget()
-	if s.pod != nil && !running(s.pod) {
+	if s.pod != nil && !running(s.pod) || s.neverServed() {
 		delay = 0
 	}
 	start := s.terminatingAt
@@ -152,6 +165,10 @@ func (s *state) drainEnd() (end time.Time, how string) {
 	}
 	return end, how
 }
+
+// neverServed reports whether no client was ever sent to the pod: its containers were never ready, and no instance was more
+// than critical.
+func (s *state) neverServed() bool { return s.conn.listed && !s.fixedHealthCounts() }
 
 // progress of a drain: how it ended and how long that took, drain-delay left out. No outcome: it has not begun.
 type progress struct {

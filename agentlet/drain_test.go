@@ -301,3 +301,72 @@ func TestEarlyDrainHookIsHeld(t *testing.T) {
 		}
 	})
 }
+
+// TestDrainOfAPodThatNeverServedHasNoDelay: no client holds an old answer with it.
+func TestDrainOfAPodThatNeverServedHasNoDelay(t *testing.T) {
+	for name, c := range map[string]struct {
+		ready bool
+		least time.Duration
+	}{"never ready": {false, 0}, "once ready": {true, 5 * time.Second}} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, ended := w.start(t, ready(testPod(), c.ready))
+			after(time.Second)
+			r.OnUpdate(ready(testPod(), false))
+			after(time.Second)
+			began := time.Now()
+			r.Terminate()
+			if err := <-ended; err != nil || time.Since(began) < c.least || time.Since(began) > c.least+time.Second {
+				t.Errorf("Run = %v after %s, want after %s", err, time.Since(began), c.least)
+			}
+			if seen := w.inCatalog(webID); seen != "" {
+				t.Errorf("the catalog still says %q", seen)
+			}
+		})
+	}
+}
+
+// TestContainerTriesOnAfterAFailedDrain: a native sidecar gets SIGTERM when the application has ended, and tries until then. One of
+// the pod's containers gets it at once, and tries as long as the application runs, for lastTries at the most.
+func TestContainerTriesOnAfterAFailedDrain(t *testing.T) {
+	container := func(pod *corev1.Pod) *corev1.Pod {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: contract.ContainerName})
+		return pod
+	}
+	for name, c := range map[string]struct {
+		pod          *corev1.Pod
+		back, exits  time.Duration // of the agent, and of the application; 0: never
+		took         time.Duration
+		deregistered bool
+	}{
+		"a container, the agent is back":      {container(ready(testPod(), true)), 5 * time.Second, 0, 5 * time.Second, true},
+		"a container, the agent stays away":   {container(ready(testPod(), true)), 0, 0, lastTries, false},
+		"a container, the application exits":  {container(ready(testPod(), true)), 0, 3 * time.Second, 3 * time.Second, false},
+		"a sidecar, which gets SIGTERM later": {ready(testPod(), true), 0, 0, 0, false},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, ended := w.start(t, c.pod)
+			after(time.Second)
+			w.fails(ErrRefused)
+			began := time.Now()
+			r.Terminate()
+			if c.back > 0 {
+				time.AfterFunc(c.back, func() { w.setFail(nil) })
+			}
+			if c.exits > 0 {
+				time.AfterFunc(c.exits, func() {
+					pod := c.pod.DeepCopy()
+					pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+					r.OnUpdate(pod)
+				})
+			}
+			err := <-ended
+			if took := time.Since(began); err != nil || took < c.took || took > c.took+5*time.Second {
+				t.Errorf("Run = %v after %s, want after %s", err, took, c.took)
+			}
+			after(time.Second)
+			if there := w.inCatalog(webID) != ""; there == c.deregistered {
+				t.Errorf("in the catalog: %t, want %t", there, !c.deregistered)
+			}
+		})
+	}
+}

@@ -278,3 +278,30 @@ func TestGateWaitsForTheProxysOwnCheck(t *testing.T) {
 		w.expectGate(t, "with a proxy that listens", gateOpen, contract.Registered)
 	})
 }
+
+// TestFixedHealthWaitsForTheContainers: nobody is sent to an application that is still starting. From the first readiness on the
+// fixed health stays, whatever the containers say.
+func TestFixedHealthWaitsForTheContainers(t *testing.T) {
+	for name, c := range map[string]struct {
+		annotations []string
+		starting    contract.Health
+	}{
+		"passing":                       {[]string{"service-health", "passing"}, contract.Critical},
+		"warning":                       {[]string{"service-health", "warning"}, contract.Critical},
+		"passing, where nobody waits":   {[]string{"service-health", "passing", "gate", "off"}, contract.Critical},
+		"passing, with gate registered": {[]string{"service-health", "passing", "gate", "registered"}, contract.Passing},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			fixed := contract.Health(c.annotations[1])
+			r, _ := w.start(t, testPod(c.annotations...))
+			after(time.Minute)
+			w.expectHealth(t, "starting", c.starting)
+			r.OnUpdate(ready(testPod(c.annotations...), true))
+			after(time.Second)
+			w.expectHealth(t, "ready", fixed)
+			r.OnUpdate(ready(testPod(c.annotations...), false))
+			after(time.Minute)
+			w.expectHealth(t, "unready again", fixed)
+		})
+	}
+}

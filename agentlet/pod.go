@@ -132,7 +132,7 @@ func (s *state) observeReadiness(now time.Time) {
 	case !ready:
 		s.readySince = time.Time{}
 	case s.readySince.IsZero():
-		s.readySince = now
+		s.readySince, s.served = now, true
 	}
 }
 
@@ -154,6 +154,11 @@ func (s *state) notReady() []string {
 // running reports whether any of the application's containers still runs.
 func running(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(applications(pod), func(status corev1.ContainerStatus) bool { return status.State.Running != nil })
+}
+
+// amongContainers reports whether the agentlet is one of the pod's containers, and no native sidecar.
+func amongContainers(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == contract.ContainerName })
 }
 
 // applications are the statuses of the application's containers: the agentlet may be one of the pod's.

@@ -185,6 +185,7 @@ func (s *state) handleDeregistered(i *instance, now time.Time) {
 	}
 	i.forget()
 	s.catalog.generation++
+	s.catalog.unchangedReads = 0
 	if i.want == nil && !s.terminating() {
 		delete(s.instances, i.id)
 		maps.DeleteFunc(s.retries, func(k key, _ retry) bool { return k.id == i.id })

@@ -123,12 +123,19 @@ func (s *state) health(i *instance) contract.Health {
 	switch {
 	case s.inMaintenance():
 		return contract.Critical
-	case i.want != nil && i.want.Health != "":
+	case i.want != nil && i.want.Health != "" && s.fixedHealthCounts():
 		return i.want.Health
 	case s.ready():
 		return contract.Passing
 	}
 	return contract.Critical
+}
+
+// fixedHealthCounts reports whether a fixed health is the instance's by now: from the containers' first readiness on, so that
+// nobody is sent to an application that is still starting; and at once where the gate waits for the registration alone, by which
+// members find each other before they are ready.
+func (s *state) fixedHealthCounts() bool {
+	return s.served || s.gate.open() && s.mode() != contract.GateOff || s.mode() == contract.GateRegistered
 }
 
 // shouldRegister reports whether the instance should be at the agent by now: at once, so that readiness is one update of a

@@ -12,7 +12,7 @@ import (
 // from the pod that was injected for them. Of an injection that hasn't written down for which pod it was, only an open gate
 // shows that this pod once had them.
 func (s *state) unservedNow(pod *corev1.Pod) gateStatus {
-	original := registration.CopyOf(pod.Namespace, pod)
+	original := registration.CopyOf(pod)
 	switch {
 	case registration.OptedOut(pod):
 		return optedOut(contract.InjectLabel + `: "` + contract.InjectDisabled + `"`)

@@ -67,7 +67,7 @@ func TestOptingOutOfARunningPod(t *testing.T) {
 func TestOptingOutOpensAClosedGate(t *testing.T) {
 	for name, optOut := range optsOut() {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			pod := injectedFor(testPod(), "shop/web-1")
+			pod := injectedFor(testPod(), "web-1")
 			r, _ := w.start(t, pod)
 			after(5 * time.Second)
 			w.expectGate(t, "not ready", gateClosed, contract.ContainersNotReady)
@@ -153,13 +153,13 @@ func TestCopies(t *testing.T) {
 		reason contract.Reason
 		says   string
 	}{
-		"the pod that was meant":         {injectedFor(same, "shop/web-1"), gateOpen, contract.Registered, ""},
+		"the pod that was meant":         {injectedFor(same, "web-1"), gateOpen, contract.Registered, ""},
 		"of an older injection":          {same, gateOpen, contract.Registered, ""},
-		"of another pod":                 {injectedFor(same, "shop/web-0"), gateClosed, contract.CopiedPod, "injected for shop/web-0"},
-		"of a generated pod":             {injectedFor(same, "shop/web-*"), gateClosed, contract.CopiedPod, "injected for shop/web-*"},
+		"of another pod":                 {injectedFor(same, "web-0"), gateClosed, contract.CopiedPod, "injected for web-0"},
+		"of a generated pod":             {injectedFor(same, "web-*"), gateClosed, contract.CopiedPod, "injected for web-*"},
 		"of a pod of another namespace":  {injectedFor(same, "test/web-1"), gateClosed, contract.CopiedPod, "injected for test/web-1"},
-		"without annotations":            {injectedFor(none, "shop/web-0"), gateClosed, contract.CopiedPod, "injected for shop/web-0"},
-		"that opts out":                  {injectedFor(bare(optsOut()["by the label"]), "shop/web-0"), gateOpen, contract.OptedOut, ""},
+		"without annotations":            {injectedFor(none, "web-0"), gateClosed, contract.CopiedPod, "injected for web-0"},
+		"that opts out":                  {injectedFor(bare(optsOut()["by the label"]), "web-0"), gateOpen, contract.OptedOut, ""},
 		"nothing is known, or annotated": {none, gateClosed, contract.InvalidConfiguration, "this pod has no agentlet annotations (a copy?)"},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {

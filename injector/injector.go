@@ -84,7 +84,7 @@ func (i *Injector) Decide(request Request) Decision {
 			{Message: "this is a static pod, which its node's kubelet runs as its file has it: it will not be registered in Consul"},
 		}}
 	}
-	if original := registration.CopyOf(request.Namespace, pod); original != "" {
+	if original := registration.CopyOf(pod); original != "" {
 		return copied(original)
 	}
 

@@ -305,7 +305,7 @@ func TestACopyIsNotJudgedByItsAnnotations(t *testing.T) {
 	pod := decode(t, readPod(t, "testdata/copy"))
 	pod.Annotations[contract.HeartbeatTTL] = "soon"
 	d := testInjector(t).Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce})
-	if d.Outcome != Skipped || d.Reason != ReasonAlreadyInjected || d.CopyOf != "shop/web-0" || len(d.Patch) > 0 {
+	if d.Outcome != Skipped || d.Reason != ReasonAlreadyInjected || d.CopyOf != "web-0" || len(d.Patch) > 0 {
 		t.Errorf("%+v", d)
 	}
 }

@@ -10,7 +10,7 @@ import (
 // record is what is written down of a pod at its injection, in the environment of its agentlet: what can't be told from the pod
 // any more when it runs.
 func record(request *Request) (env []corev1.EnvVar) {
-	if original := registration.InjectedFor(request.Namespace, request.Pod); original != "" {
+	if original := registration.InjectedFor(request.Pod); original != "" {
 		env = append(env, corev1.EnvVar{Name: contract.EnvInjectedFor, Value: original})
 	}
 	return append(env, corev1.EnvVar{Name: contract.EnvDefaultPort, Value: registration.DefaultPort(request.Pod)})

@@ -53,6 +53,8 @@ func (w *workloads) tooLarge(_ []byte, _ *result, why *tooLargeError) (*admissio
 type templates struct {
 	new, old []byte
 	path     []string
+	// custom: the kind is not one of Kubernetes' own, and its controller may complete the template before it makes pods.
+	custom bool
 	// misplaced are warnings of annotations that are the object's and should be the template's.
 	misplaced []registration.Warning
 }
@@ -83,8 +85,9 @@ func (w *workloads) open(in *request, o, old *workload.Object, found *result) (t
 	if t.new, err = o.TemplateAt(path); err != nil {
 		return t, "", fmt.Errorf("decode workload: %w", err)
 	}
+	_, known := workload.Path(o.APIVersion, o.Kind)
+	t.custom = !known
 	if in.Operation == admissionv1.Update {
-		_, known := workload.Path(o.APIVersion, o.Kind)
 		if t.old, err = old.TemplateAt(path); err != nil && known { // an object of another kind may have got it only now
 			return t, "", fmt.Errorf("decode the workload as it is: %w", err)
 		}
@@ -106,7 +109,8 @@ func misplaced(o, old *workload.Object, changed bool) []registration.Warning {
 	return warnings
 }
 
-// compare reviews both templates. It denies for each error that the old template doesn't have.
+// compare reviews both templates. It denies for each error that the old template doesn't have. What is missing in an object of
+// another than Kubernetes' own kinds is a warning: its controller may add it, as Knative's declares the container's port.
 func (w *workloads) compare(
 	ctx context.Context,
 	in *request,
@@ -134,6 +138,12 @@ func (w *workloads) compare(
 			}
 		}
 		for _, err := range now.Errors {
+			if t.custom && err.Type == field.ErrorTypeRequired {
+				answer.Warnings = append(answer.Warnings, registration.Warning{
+					Field: err.Field, Message: "as it stands here its pods would be refused: " + workload.AtPath(t.path, err).Error(),
+				})
+				continue
+			}
 			if key := errorKey(err); before[key] > 0 {
 				before[key]--
 				answer.Warnings = append(answer.Warnings, registration.Warning{

@@ -99,6 +99,26 @@ func workloadReview(t *testing.T, object, old map[string]any) []byte {
 	})
 }
 
+// TestWhatIsMissingInACustomKindIsAWarning: its controller may add it, as Knative's declares the container's port.
+func TestWhatIsMissingInACustomKindIsAWarning(t *testing.T) {
+	portless := func(_, template map[string]any) {
+		delete(template["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any), "ports")
+	}
+	for _, c := range []struct {
+		version, kind string
+		allowed       bool
+	}{{"apps/v1", "Deployment", false}, {"serving.knative.dev/v1", "Service", true}} {
+		t.Run(c.kind, func(t *testing.T) {
+			handler := testWorkloads(realInjector(t), nil)
+			response := answerOf(t, post(handler, workloadReview(t, as(deployment(portless), c.version, c.kind), nil)))
+			said := strings.Join(response.Warnings, " ")
+			if response.Allowed != c.allowed || strings.Contains(said, "no container declares a port") != c.allowed {
+				t.Errorf("allowed %t, warned %q, want allowed: %t", response.Allowed, said, c.allowed)
+			}
+		})
+	}
+}
+
 func TestErrorsOfEveryKindAreReportedAtOnceWithTheirPaths(t *testing.T) {
 	for _, kind := range []struct{ version, kind, at string }{
 		{"apps/v1", "Deployment", "spec.template."},

@@ -113,7 +113,7 @@ const (
 // What the injector writes down in the environment of the injected container, and reads there again, as the agentlet does: in
 // the pod, not in its own environment.
 const (
-	// EnvInjectedFor is the pod that was injected, as NAMESPACE/NAME, or NAMESPACE/PREFIX* where the API server makes the name.
+	// EnvInjectedFor is the name of the pod that was injected, or PREFIX* where the API server makes it.
 	// A copy of the pod has another name. It is absent where the name was not known, as in a template.
 	EnvInjectedFor = "AGENTLET_INJECTED_FOR"
 	// EnvDefaultPort is the port that services have of which the annotations say none: the first one that the pod declared then.

@@ -213,7 +213,7 @@ var keys = []Key{
 		Where:   podAnnotation,
 		Form:    "auto, container or sidecar",
 		Default: string(PlacementAuto),
-		Doc:     "where the agentlet runs: container makes it the last of the pod's containers; sidecar a native sidecar, which starts before all others and keeps the kubelet two seconds longer from calling the pod Ready; auto is sidecar for pods that may end by themselves, with a mesh proxy, or with gate registered, which opens before the application starts then, and else container",
+		Doc:     "where the agentlet runs: container makes it the last of the pod's containers; sidecar a native sidecar, which starts before all others and keeps the kubelet two seconds longer from calling the pod Ready; auto is sidecar for pods that may end by themselves, with a mesh proxy, with local-api, or with gate registered, which opens before the application starts then, and else container",
 	},
 	{
 		Name:    DrainDelay,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -194,6 +195,9 @@ func (a *Allowed) NotAllowed(pod *corev1.Pod, reg *Registration) (services, tags
 	}
 	r := &reader{}
 	for _, asked := range reg.asked {
+		if slices.ContainsFunc(ownPlaceholders, func(name string) bool { return strings.Contains(asked.tag, name) }) {
+			continue // a name that is known when the pod runs, where its agentlet reviews the tag
+		}
 		if refusal := a.Tags.Refusal(asked.tag); refusal != "" {
 			r.add(field.Forbidden(asked.path, fmt.Sprintf("tag %q%s: %s", Excerpt(asked.tag), asked.note, refusal)))
 		}

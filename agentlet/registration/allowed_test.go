@@ -293,3 +293,33 @@ func TestTagsNotAllowedAreSaidUpToABound(t *testing.T) {
 		t.Errorf("%d errors", len(got))
 	}
 }
+
+// TestTagsWithThePodsNamesAreReviewedWhenTheyAreKnown: before the pod has its names nobody can tell whether its tags are allowed.
+func TestTagsWithThePodsNamesAreReviewedWhenTheyAreKnown(t *testing.T) {
+	globs, err := ParseTagGlobs("v*,web-*,!*prod*", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := Allowed{Tags: globs}
+	for name, c := range map[string]struct {
+		pod, node string
+		denied    bool
+	}{
+		"at admission":           {"", "", false},
+		"an allowed name":        {"web-0", "node-1", false},
+		"a denied one":           {"db-0", "node-1", true},
+		"a denied name of nodes": {"web-0", "prod-1", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPod(annotations{"service-names": "web", "service-tags": "${POD_NAME},v-${NODE_NAME}"})
+			pod.Name, pod.Spec.NodeName = c.pod, c.node
+			reg, errs := Parse(pod, nil)
+			if len(errs) > 0 {
+				t.Fatal(errs.ToAggregate())
+			}
+			if _, tags := allowed.NotAllowed(pod, reg); (len(tags) > 0) != c.denied {
+				t.Errorf("denied: %v, want %t", tags, c.denied)
+			}
+		})
+	}
+}

@@ -18,30 +18,27 @@ const anyName = "*"
 
 // InjectedFor is what an injector writes down of the pod that gets an agentlet; empty where neither its name nor what it is
 // generated from is known, as of a template. Of all that is known at admission only the name tells a copy from the pod that
-// was meant: a controller adopts pods and gives them up while they run, and copies keep everything else.
-func InjectedFor(namespace string, pod *corev1.Pod) string {
-	name := pod.Name
-	if name == "" && pod.GenerateName != "" {
-		name = pod.GenerateName + anyName
+// was meant: a controller adopts pods and gives them up while they run, and copies keep everything else. A pod that is
+// restored into another namespace keeps its name, and is meant.
+func InjectedFor(pod *corev1.Pod) string {
+	if pod.Name == "" && pod.GenerateName != "" {
+		return pod.GenerateName + anyName
 	}
-	if name == "" || namespace == "" {
-		return ""
-	}
-	return namespace + "/" + name
+	return pod.Name
 }
 
-// CopyOf returns the pod for which the agentlet of this one was injected, if that was another pod. It is empty for the pod
-// that was meant, and where nothing was written down. At admission the pod's own namespace may be empty, so it is given.
-func CopyOf(namespace string, pod *corev1.Pod) (original string) {
+// CopyOf returns the name of the pod for which the agentlet of this one was injected, if that was another pod. It is empty for
+// the pod that was meant, and where nothing was written down.
+func CopyOf(pod *corev1.Pod) (original string) {
 	agentlet := Agentlet(pod)
 	if agentlet == nil {
 		return ""
 	}
 	original, _ = Environment(agentlet, contract.EnvInjectedFor)
-	if original == "" || original == InjectedFor(namespace, pod) {
+	if original == "" || original == InjectedFor(pod) {
 		return ""
 	}
-	if prefix, generated := strings.CutSuffix(original, anyName); generated && generatedFrom(prefix, namespace+"/"+pod.Name) {
+	if prefix, generated := strings.CutSuffix(original, anyName); generated && generatedFrom(prefix, pod.Name) {
 		return ""
 	}
 	return original
@@ -64,12 +61,10 @@ const (
 	generatedOf     = "bcdfghjklmnpqrstvwxz2456789"
 )
 
-// generatedFrom reports whether the API server may have made the name from the prefix, both with their namespace. More
-// characters than it appends today are taken for its own, too.
+// generatedFrom reports whether the API server may have made the name from the prefix. More characters than it appends today are
+// taken for its own, too.
 func generatedFrom(prefix, name string) bool {
-	namespace, base, _ := strings.Cut(prefix, "/")
-	prefix = namespace + "/" + base[:min(len(base), maxGenerated)]
-	chance, found := strings.CutPrefix(name, prefix)
+	chance, found := strings.CutPrefix(name, prefix[:min(len(prefix), maxGenerated)])
 	return found && len(chance) >= generatedLength && strings.Trim(chance, generatedOf) == ""
 }
 

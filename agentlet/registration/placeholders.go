@@ -40,6 +40,9 @@ func (r *reader) replacer() *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
+// ownPlaceholders are replaced by the pod's own names, as soon as these are known.
+var ownPlaceholders = []string{contract.PlacePodName, contract.PlacePodNamespace, contract.PlaceNodeName}
+
 // unreplaced finds what other systems replace: ${NAME}, templates, and our own names in a shell's or the kubelet's form. Groups
 // of regular expressions, such as ${1}, are left alone: routers have them in their tags.
 var unreplaced = regexp.MustCompile(`\$\{[^}]*[^}0-9][^}]*\}|\{\{|\$\(?(` + strings.Join(placeNames(), "|") + `)\b\)?`)

@@ -18,6 +18,8 @@ func (r *reader) place(reg *Registration) {
 	switch policy := r.pod.Spec.RestartPolicy; {
 	case policy != corev1.RestartPolicyAlways && policy != "":
 		needs = "restartPolicy " + string(policy) + " lets the pod end by itself, which a container that runs on would prevent"
+	case mayEnd(r.pod):
+		needs = "its containers' own restart policies let the pod end by itself, which a container that runs on would prevent"
 	case meshed:
 		needs = "the service's mesh proxy has to start after the agentlet, which registers it"
 	}
@@ -25,14 +27,32 @@ func (r *reader) place(reg *Registration) {
 	if s.Placement == contract.PlacementContainer && needs != "" && !v.inherited {
 		r.add(field.Invalid(annotation(v.found), string(s.Placement), "must be auto or sidecar: "+needs))
 	}
-	// A gate that waits for the registration alone is open before an application that is ready at once: the sidecar was first.
-	better := s.Placement == contract.PlacementAuto && s.Gate == contract.GateRegistered
+	// A sidecar starts before the application: so a gate that waits for the registration alone is open before an application
+	// that is ready at once, and one that uses the local API when it starts gets an answer.
+	better := s.Placement == contract.PlacementAuto &&
+		(s.Gate == contract.GateRegistered || s.LocalAPI == contract.LocalAPIEnabled)
 	switch {
 	case s.Placement == contract.PlacementSidecar, needs != "", better:
 		s.Placement = contract.PlacementSidecar
 	default:
 		s.Placement = contract.PlacementContainer
 	}
+}
+
+// mayEnd reports whether every container has a restart policy of its own by which it may end for good.
+func mayEnd(pod *corev1.Pod) bool {
+	ends := 0
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		if c.Name == contract.ContainerName {
+			continue
+		}
+		if c.RestartPolicy == nil || restartable(c) {
+			return false
+		}
+		ends++
+	}
+	return ends > 0
 }
 
 // Agentlet returns the pod's injected container, a native sidecar or one of the containers, or nil if the pod has none.
@@ -50,7 +70,7 @@ func Agentlet(pod *corev1.Pod) *corev1.Container {
 	return nil
 }
 
-// restartable reports whether an init container is a native sidecar.
+// restartable reports whether a container is always restarted by its own policy; an init container is a native sidecar then.
 func restartable(c *corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

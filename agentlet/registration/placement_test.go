@@ -16,6 +16,8 @@ func TestPlacement(t *testing.T) {
 	for name, test := range map[string]struct {
 		annotation, def string
 		gate            string
+		localAPI        bool
+		own             corev1.ContainerRestartPolicy // of the container
 		policy          corev1.RestartPolicy
 		services        string
 		want            contract.PlacementMode
@@ -28,6 +30,10 @@ func TestPlacement(t *testing.T) {
 		"Never, the installation's container": {policy: corev1.RestartPolicyNever, def: "container", want: contract.PlacementSidecar},
 		"Never, the pod's sidecar":            {policy: corev1.RestartPolicyNever, annotation: "sidecar", want: contract.PlacementSidecar},
 		"Never, the pod's container":          {policy: corev1.RestartPolicyNever, annotation: "container", says: "restartPolicy Never"},
+		"the local API":                       {localAPI: true, want: contract.PlacementSidecar},
+		"containers that may end":             {own: corev1.ContainerRestartPolicyNever, want: contract.PlacementSidecar},
+		"containers that may end, container":  {own: corev1.ContainerRestartPolicyOnFailure, annotation: "container", says: "restart policies"},
+		"containers that are restarted":       {own: corev1.ContainerRestartPolicyAlways, want: contract.PlacementContainer},
 		"gate registered":                     {gate: "registered", want: contract.PlacementSidecar},
 		"gate registered, a container":        {gate: "registered", annotation: "container", want: contract.PlacementContainer},
 		"a mesh proxy":                        {services: meshed, want: contract.PlacementSidecar},
@@ -40,6 +46,12 @@ func TestPlacement(t *testing.T) {
 			}
 			if test.annotation != "" {
 				pod.Annotations[contract.Placement] = test.annotation
+			}
+			if test.localAPI {
+				pod.Annotations[contract.LocalAPI] = string(contract.LocalAPIEnabled)
+			}
+			if test.own != "" {
+				pod.Spec.Containers[0].RestartPolicy = &test.own
 			}
 			if test.gate != "" {
 				pod.Annotations[contract.Gate] = test.gate

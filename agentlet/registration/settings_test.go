@@ -57,8 +57,10 @@ func TestSettings(t *testing.T) {
 			annotations: annotations{"gate-timeout": "1m"}, defaults: Defaults{"gate-timeout": " never "},
 			change: func(s *Settings) { s.GateTimeout = time.Minute },
 		},
-		"readiness":     {annotations: annotations{"readiness": "probe"}, change: func(s *Settings) { s.Readiness = contract.ReadinessProbe }},
-		"the local API": {annotations: annotations{"local-api": "enabled"}, change: func(s *Settings) { s.LocalAPI = contract.LocalAPIEnabled }},
+		"readiness": {annotations: annotations{"readiness": "probe"}, change: func(s *Settings) { s.Readiness = contract.ReadinessProbe }},
+		"the local API": {annotations: annotations{"local-api": "enabled"}, change: func(s *Settings) {
+			s.LocalAPI, s.Placement = contract.LocalAPIEnabled, contract.PlacementSidecar
+		}},
 		"a native sidecar": {
 			annotations: annotations{"placement": "sidecar"}, change: func(s *Settings) { s.Placement = contract.PlacementSidecar },
 		},

@@ -84,7 +84,7 @@ func TestACopyIsExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	stdout, _, err := call(t, string(text), "explain", "-f", "-")
-	if err != nil || !strings.Contains(stdout, "would be left alone: it is a copy of shop/web-0") || strings.Contains(stdout, "SERVICE") {
+	if err != nil || !strings.Contains(stdout, "would be left alone: it is a copy of web-0") || strings.Contains(stdout, "SERVICE") {
 		t.Errorf("%v\n%s", err, stdout)
 	}
 }

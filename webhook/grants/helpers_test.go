@@ -213,6 +213,8 @@ func plainPod(namespace, name, account string) *corev1.Pod {
 func injectedPod(namespace, name, account string) *corev1.Pod {
 	pod := plainPod(namespace, name, account)
 	always := corev1.ContainerRestartPolicyAlways
-	pod.Spec.InitContainers = []corev1.Container{{Name: contract.ContainerName, RestartPolicy: &always}}
+	pod.Spec.InitContainers = []corev1.Container{{
+		Name: contract.ContainerName, RestartPolicy: &always, Env: []corev1.EnvVar{{Name: contract.EnvNonce, Value: "0123456789abcdef"}},
+	}}
 	return pod
 }

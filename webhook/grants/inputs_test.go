@@ -77,6 +77,7 @@ func TestPodsThatNeedTheGrant(t *testing.T) {
 		"another init":        {with(func(p *corev1.Pod) { p.Spec.InitContainers[0].Name = "migrate" }), ""},
 		"an init that ends":   {with(func(p *corev1.Pod) { p.Spec.InitContainers[0].RestartPolicy = nil }), ""},
 		"among containers":    {with(func(p *corev1.Pod) { p.Spec.Containers, p.Spec.InitContainers = p.Spec.InitContainers, nil }), "web"},
+		"not of an injector":  {with(func(p *corev1.Pod) { p.Spec.InitContainers[0].Env = nil }), ""},
 		"another container": {with(func(p *corev1.Pod) {
 			p.Spec.Containers, p.Spec.InitContainers = []corev1.Container{{Name: "web"}}, nil
 		}), ""},

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
@@ -178,18 +179,31 @@ func (s *podSet) Transformer() cache.TransformFunc {
 			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 		}}
 		small.Status.Phase = pod.Status.Phase
-		if injected := registration.Agentlet(pod); injected != nil {
+		if injected(pod) {
 			small.Spec.ServiceAccountName = pod.Spec.ServiceAccountName
-			small.Spec.Containers = []corev1.Container{{Name: injected.Name}}
+			small.Spec.Containers = mark
 		}
 		return small, nil
 	}
 }
 
+// mark is what is kept of an injected pod's containers.
+var mark = []corev1.Container{{Name: contract.ContainerName, Env: []corev1.EnvVar{{Name: contract.EnvNonce, Value: "not kept"}}}}
+
+// injected reports whether a pod has an agentlet that an injector added. Other containers may have its name.
+func injected(pod *corev1.Pod) bool {
+	agentlet := registration.Agentlet(pod)
+	if agentlet == nil {
+		return false
+	}
+	_, there := registration.Environment(agentlet, contract.EnvNonce)
+	return there
+}
+
 // accountOf returns the service account for which a pod needs the grant. Only a pod with an agentlet needs it, until its
 // containers have ended, because a pod that is being deleted still drains.
 func accountOf(pod *corev1.Pod) (account string, needs bool) {
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || registration.Agentlet(pod) == nil {
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || !injected(pod) {
 		return "", false
 	}
 	if pod.Spec.ServiceAccountName == "" {

@@ -97,7 +97,7 @@ func TestSameAsTheWebhook(t *testing.T) {
 				}
 				want := in
 				if judgements[0].Outcome == injector.Injected {
-					want = shell.around(unnamed(read(t, filepath.Join(folder, "patched.yaml")), judgements[0].Kind))
+					want = shell.around(unnamed(read(t, filepath.Join(folder, "patched.yaml"))))
 					if diff := cmp.Diff(generic(t, want), generic(t, string(out))); diff != "" {
 						t.Errorf("other than the webhook's (-webhook +plugin):\n%s", diff)
 					}
@@ -125,13 +125,8 @@ func addsOnly(text, longer string) bool {
 	return true
 }
 
-// unnamed is an injected pod as a template of this kind has it: for which pod it is isn't known there.
-func unnamed(patched, kind string) string {
-	if kind == "Pod" {
-		return patched
-	}
-	return injectedFor.ReplaceAllString(patched, "")
-}
+// unnamed is an injected pod as the plugin makes it: for which pod it is isn't known there.
+func unnamed(patched string) string { return injectedFor.ReplaceAllString(patched, "") }
 
 var injectedFor = regexp.MustCompile(`(?m)^ +- name: ` + contract.EnvInjectedFor + `\n +value: .*\n`)
 
