@@ -220,8 +220,8 @@ func templateIn(node *yaml.Node) []string {
 	return nil
 }
 
-// judged is the pod as the webhook would meet it. The pods of a template have names of their own, and a pod without an agentlet may
-// yet get another one, by kustomize for instance: nothing is written down of it.
+// judged is the pod as the webhook would meet it. The pods of a template have names of their own, and a pod without an agentlet
+// may yet get another one, by kustomize for instance: nothing is written down of it.
 func (p *Pod) judged() *corev1.Pod {
 	if p.Kind == "Pod" && registration.Agentlet(p.Pod) != nil {
 		return p.Pod
