@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,8 +152,15 @@ func shown(s *scenario.S, service string, template corev1.PodTemplateSpec) map[s
 	places[theCondition] = toJSON(s, s.Pod("web").Status)
 	places[theCatalog] = toJSON(s, s.Catalog(service))
 	places[thePatch] = answeredPatch(s, template)
+	// The API server may have sent all of its requests to one of the replicas.
+	oneReplica := slices.ContainsFunc(slices.Collect(maps.Keys(places)), func(place string) bool {
+		return strings.HasPrefix(place, "the log"+ofWebhook) && strings.Contains(places[place], s.Namespace)
+	})
 	for place, text := range places {
 		about := s.Namespace
+		if oneReplica && strings.HasPrefix(place, "the log"+ofWebhook) {
+			about = ""
+		}
 		if strings.Contains(place, "metrics") || strings.Contains(place, "readyz") || place == theCondition || place == thePatch {
 			about = "" // these outputs don't name the pod
 		}
