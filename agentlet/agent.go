@@ -143,7 +143,7 @@ func (s *state) handleServices(observed map[string]Observed, now time.Time) {
 			i.forget()
 			continue
 		}
-		s.served = s.served || seen.Readiness == contract.Passing || seen.Readiness == contract.Warning
+		s.everReady = s.everReady || seen.Readiness == contract.Passing || seen.Readiness == contract.Warning
 		if reconnected || i.actual == nil || i.actual.Fingerprint != seen.Fingerprint {
 			i.scheduleHeartbeat(now)
 			i.refreshAt, i.confirmed, i.resyncAt = now.Add(refreshEvery), false, now.Add(resyncAfter)

@@ -22,6 +22,7 @@
 // The concerns, each with its state, its part of the plan, its commands and their outcomes:
 //
 //	pod.go         the pod as the API server has it: readiness, signs of its end.
+//	unserved.go    pods that aren't registered whatever their annotations say: opted out, or a copy.
 //	containers.go  the containers that the agentlet probes itself, and worker.go one of them.
 //	agent.go       the connection with the node's Consul agent.
 //	login.go       the session with Consul's ACL system.

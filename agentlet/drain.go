@@ -146,7 +146,7 @@ const (
 // patience ends.
 func (s *state) drainEnd() (end time.Time, how string) {
 	timeout, delay, limit := s.drainBudget()
-	if s.pod != nil && !running(s.pod) || s.neverServed() {
+	if s.pod != nil && !running(s.pod) || s.neverPassed() {
 		delay = 0
 	}
 	start := s.terminatingAt
@@ -166,9 +166,9 @@ func (s *state) drainEnd() (end time.Time, how string) {
 	return end, how
 }
 
-// neverServed reports whether no client was ever sent to the pod: its containers were never ready, and no instance was more
+// neverPassed reports whether no client was ever sent to the pod: its containers were never ready, and no instance was more
 // than critical.
-func (s *state) neverServed() bool { return s.conn.listed && !s.fixedHealthCounts() }
+func (s *state) neverPassed() bool { return s.conn.listed && !s.fixedHealthCounts() }
 
 // progress of a drain: how it ended and how long that took, drain-delay left out. No outcome: it has not begun.
 type progress struct {

@@ -132,7 +132,7 @@ func (s *state) observeReadiness(now time.Time) {
 	case !ready:
 		s.readySince = time.Time{}
 	case s.readySince.IsZero():
-		s.readySince, s.served = now, true
+		s.readySince, s.everReady = now, true
 	}
 }
 

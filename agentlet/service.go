@@ -135,7 +135,7 @@ func (s *state) health(i *instance) contract.Health {
 // nobody is sent to an application that is still starting; and at once where the gate waits for the registration alone, by which
 // members find each other before they are ready.
 func (s *state) fixedHealthCounts() bool {
-	return s.served || s.gate.open() && s.mode() != contract.GateOff || s.mode() == contract.GateRegistered
+	return s.everReady || s.gate.open() && s.mode() != contract.GateOff || s.mode() == contract.GateRegistered
 }
 
 // shouldRegister reports whether the instance should be at the agent by now: at once, so that readiness is one update of a

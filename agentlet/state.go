@@ -29,8 +29,8 @@ type state struct {
 	unserved gateStatus
 	// readySince is when the containers became ready; zero while they are not.
 	readySince time.Time
-	// served: they have been ready, or an earlier agentlet of this pod has left an instance that was not critical.
-	served bool
+	// everReady: they have been, or an earlier agentlet of this pod has left an instance that was not critical.
+	everReady bool
 	// workers of the containers that the agentlet probes itself, by name.
 	workers map[string]*worker
 	// unprobed are the containers of which it was said that they are left to the kubelet.

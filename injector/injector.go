@@ -78,8 +78,7 @@ func (i *Injector) Decide(request Request) Decision {
 		return Decision{Outcome: Skipped, Reason: ReasonUnsupportedOS, Warnings: []registration.Warning{
 			{Message: "agentlet runs on Linux only: this pod will not be registered in Consul"},
 		}}
-	}
-	if mirrors(pod) {
+	case mirrors(pod):
 		return Decision{Outcome: Skipped, Reason: ReasonMirrorPod, Warnings: []registration.Warning{
 			{Message: "this is a static pod, which its node's kubelet runs as its file has it: it will not be registered in Consul"},
 		}}

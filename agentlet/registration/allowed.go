@@ -195,7 +195,7 @@ func (a *Allowed) NotAllowed(pod *corev1.Pod, reg *Registration) (services, tags
 	}
 	r := &reader{}
 	for _, asked := range reg.asked {
-		if slices.ContainsFunc(ownPlaceholders, func(name string) bool { return strings.Contains(asked.tag, name) }) {
+		if slices.ContainsFunc(placeholders, func(name string) bool { return strings.Contains(asked.tag, name) }) {
 			continue // a name that is known when the pod runs, where its agentlet reviews the tag
 		}
 		if refusal := a.Tags.Refusal(asked.tag); refusal != "" {

@@ -40,9 +40,6 @@ func (r *reader) replacer() *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// ownPlaceholders are replaced by the pod's own names, as soon as these are known.
-var ownPlaceholders = []string{contract.PlacePodName, contract.PlacePodNamespace, contract.PlaceNodeName}
-
 // unreplaced finds what other systems replace: ${NAME}, templates, and our own names in a shell's or the kubelet's form. Groups
 // of regular expressions, such as ${1}, are left alone: routers have them in their tags.
 var unreplaced = regexp.MustCompile(`\$\{[^}]*[^}0-9][^}]*\}|\{\{|\$\(?(` + strings.Join(placeNames(), "|") + `)\b\)?`)
@@ -51,6 +48,7 @@ func placeNames() []string {
 	return []string{contract.EnvPodNamespace, contract.EnvPodName, contract.EnvNodeName}
 }
 
+// placeholders are replaced by the pod's own names, as soon as these are known.
 var placeholders = []string{contract.PlacePodName, contract.PlacePodNamespace, contract.PlaceNodeName}
 
 // noteUnreplaced notes a warning of the first thing in a text that nothing replaces.

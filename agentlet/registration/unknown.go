@@ -134,16 +134,16 @@ func noEffect(key string) string {
 	return fmt.Sprintf("is not known to agentlet; did you mean %s%s%s?", contract.Prefix, suggestion, service)
 }
 
-// shortKeys yields the keys that a pod may have, without the prefix, in a fixed order.
-func shortKeys() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, key := range slices.Sorted(maps.Keys(podKeys)) {
-			if !yield(contract.Short(key)) {
-				return
-			}
-		}
+// sortedKeys are the keys that a pod may have, without the prefix.
+var sortedKeys = func() (short []string) {
+	for _, key := range slices.Sorted(maps.Keys(podKeys)) {
+		short = append(short, contract.Short(key))
 	}
-}
+	return short
+}()
+
+// shortKeys yields them in their order.
+func shortKeys() iter.Seq[string] { return slices.Values(sortedKeys) }
 
 // didYouMean is the end of a message that names the candidate nearest to name, or nothing.
 func didYouMean(name string, candidates iter.Seq[string]) string {

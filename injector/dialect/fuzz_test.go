@@ -11,8 +11,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
-// FuzzTranslate checks for any annotations that they are not changed, that the translation adds only keys of the contract that
-// the pod doesn't have, that it is deterministic and idempotent, and that every error names an annotation.
+// FuzzTranslate checks a translation of any annotations. It changes none of them, and adds only keys of the contract that the pod
+// doesn't have. It is deterministic and idempotent. Every error names an annotation.
 func FuzzTranslate(f *testing.F) {
 	f.Add("web,api", "8080", `a\,b`, "k:v", "20s", "3", "true", "service-port-web", "x")
 	f.Add("", "", "", "", "", "", "", "", "")

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -177,14 +178,7 @@ func annotationsIn(node *yaml.Node, path []string) (found [][]string) {
 	if node == nil {
 		return nil
 	}
-	for i, child := range node.Content {
-		step := strconv.Itoa(i)
-		if node.Kind == yaml.MappingNode {
-			if i%2 == 0 {
-				continue
-			}
-			step = node.Content[i-1].Value
-		}
+	for step, child := range children(node) {
 		at := append(slices.Clip(path), step)
 		if step == "annotations" && child.Kind == yaml.MappingNode {
 			found = append(found, at)
@@ -192,6 +186,24 @@ func annotationsIn(node *yaml.Node, path []string) (found [][]string) {
 		found = append(found, annotationsIn(child, at)...)
 	}
 	return found
+}
+
+// children yields the values in a list or a mapping, each with its index or key.
+func children(node *yaml.Node) iter.Seq2[string, *yaml.Node] {
+	return func(yield func(string, *yaml.Node) bool) {
+		for i, child := range node.Content {
+			step := strconv.Itoa(i)
+			if node.Kind == yaml.MappingNode {
+				if i%2 == 0 {
+					continue
+				}
+				step = node.Content[i-1].Value
+			}
+			if !yield(step, child) {
+				return
+			}
+		}
+	}
 }
 
 // templateIn is the path of the first value in an object that looks like a pod or the template of one; nil where there is none.
@@ -202,14 +214,7 @@ func templateIn(node *yaml.Node) []string {
 	if list := at(node, []string{"spec", "containers"}); list != nil && list.Kind == yaml.SequenceNode {
 		return []string{}
 	}
-	for i, child := range node.Content {
-		step := strconv.Itoa(i)
-		if node.Kind == yaml.MappingNode {
-			if i%2 == 0 {
-				continue
-			}
-			step = node.Content[i-1].Value
-		}
+	for step, child := range children(node) {
 		if child.Kind == yaml.AliasNode { // what it stands for has its own place
 			continue
 		}
