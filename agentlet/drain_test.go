@@ -370,3 +370,20 @@ func TestContainerTriesOnAfterAFailedDrain(t *testing.T) {
 		})
 	}
 }
+
+// TestDrainOfAFollowerIsNotHeldUp: however long the catalog that a pod follows has brought nothing new, its own removal is read at once.
+func TestDrainOfAFollowerIsNotHeldUp(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		pod := ready(testPod("gate-policy", "continuous", "drain-delay", "0s"), true)
+		r, ended := w.start(t, pod)
+		for range 600 { // changes of other pods
+			w.set(func() {})
+			after(100 * time.Millisecond)
+		}
+		began := time.Now()
+		r.Terminate()
+		if err := <-ended; err != nil || time.Since(began) > w.syncDelay+2*readBackoffFirst {
+			t.Errorf("Run = %v after %s", err, time.Since(began))
+		}
+	})
+}

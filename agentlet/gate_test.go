@@ -305,3 +305,15 @@ func TestFixedHealthWaitsForTheContainers(t *testing.T) {
 		})
 	}
 }
+
+// TestFixedHealthOutlivesTheAgentlet: an instance that an earlier agentlet has registered as passing stays so beside containers that
+// are not ready.
+func TestFixedHealthOutlivesTheAgentlet(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		pod := testPod("service-health", "passing", "gate", "off")
+		w.adopt(w.defined(pod))
+		w.start(t, pod)
+		after(time.Minute)
+		w.expectHealth(t, "not ready, with a new agentlet", contract.Passing)
+	})
+}

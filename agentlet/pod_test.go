@@ -63,6 +63,26 @@ func TestNotReady(t *testing.T) {
 	}
 }
 
+// TestTheAgentletIsNoneOfTheApplications: as one of the pod's containers it runs on when these have ended.
+func TestTheAgentletIsNoneOfTheApplications(t *testing.T) {
+	runs := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+	for name, c := range map[string]struct {
+		application        corev1.ContainerState
+		running, completed bool
+	}{"it runs": {runs, true, false}, "it has ended": {ended, false, true}} {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever}}
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{
+				{Name: contract.ContainerName, State: runs}, {Name: "app", State: c.application}, // sorted by name
+			}
+			if running(pod) != c.running || completed(pod) != c.completed {
+				t.Errorf("running %t, completed %t, want %t, %t", running(pod), completed(pod), c.running, c.completed)
+			}
+		})
+	}
+}
+
 func TestPodEnded(t *testing.T) {
 	over := func(policy corev1.RestartPolicy, exit int32, phase corev1.PodPhase) func(*Registrar) {
 		return func(r *Registrar) {

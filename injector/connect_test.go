@@ -56,8 +56,14 @@ func TestProxyThatCannotBeAdded(t *testing.T) {
 		"no image, the proxy alone": {
 			func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, without(contract.ContainerName), Denied, "--connect-image is empty",
 		},
-		"no image, both":            {func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, func(*corev1.Pod) {}, Skipped, ""},
-		"the agentlet alone":        {func(*Config) {}, func(*Config) {}, without(contract.ProxyContainerName), Injected, ""},
+		"no image, both":     {func(*Config) {}, func(c *Config) { c.Connect = Connect{} }, func(*corev1.Pod) {}, Skipped, ""},
+		"the agentlet alone": {func(*Config) {}, func(*Config) {}, without(contract.ProxyContainerName), Injected, ""},
+		"an agentlet among the containers": {func(*Config) {}, func(*Config) {}, func(pod *corev1.Pod) {
+			without(contract.ProxyContainerName)(pod)
+			pod.Spec.Containers = append(pod.Spec.Containers, pod.Spec.InitContainers[0])
+			pod.Spec.Containers[len(pod.Spec.Containers)-1].RestartPolicy = nil
+			pod.Spec.InitContainers = pod.Spec.InitContainers[1:]
+		}, Denied, "has to start after it"},
 		"an agentlet that lends":    {lending, lending, without(contract.ProxyContainerName), Injected, ""},
 		"an agentlet without login": {func(*Config) {}, lending, without(contract.ProxyContainerName), Denied, "would make no token"},
 	} {
