@@ -66,9 +66,9 @@ func deletedName(unknown *cache.DeletedFinalStateUnknown, object interface{ GetN
 }
 `
 
-// smallerConsul leaves out of Consul what no cluster of these tests uses, and what most of its packages are there for. It finds no
-// servers by asking a cloud: `retry_join = ["provider=…"]` fails with an error. And it lacks the Envoy types that it never sends
-// itself, which it links for what users write into Envoy's configuration by hand.
+// smallerConsul leaves out of Consul what no cluster of these tests uses, and what most of its packages are there for. It finds
+// no servers by asking a cloud: `retry_join = ["provider=…"]` fails with an error. And it lacks the Envoy types that it never
+// sends itself, which it links for what users write into Envoy's configuration by hand.
 func smallerConsul() []replacement {
 	const (
 		consul   = "github.com/hashicorp/consul"
