@@ -162,6 +162,11 @@ func (p *schedule) add(s *state, now time.Time, c command) {
 // want keeps what is known of a command's failures, also where it isn't added yet.
 func (p *schedule) want(c command) { p.wanted[c.key()] = true }
 
+func (p *schedule) has(k key) bool {
+	_, ok := p.work[k]
+	return ok
+}
+
 func (p *schedule) wakeAt(at time.Time) {
 	if !at.IsZero() && (p.wake.IsZero() || at.Before(p.wake)) {
 		p.wake = at

@@ -85,9 +85,9 @@ func (t *eventState) due(terminating bool, now time.Time) (event Event, at time.
 	return Event{t.desired.warning, t.desired.reason, t.desired.message, now}, at, true
 }
 
-// planEvents creates the event that is due.
+// planEvents creates the event that is due. The gate goes first: a rollout waits for it.
 func planEvents(s *state, now time.Time, p *schedule) {
-	if s.pod == nil || s.gone {
+	if s.pod == nil || s.gone || p.has(patchStatus{}.key()) {
 		return
 	}
 	if event, at, ok := s.events.due(s.terminating(), now); ok && p.reached(now, at) {

@@ -265,3 +265,19 @@ func TestLastingErrorIsReportedOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestEventWaitsForTheGate: a rollout waits for the gate, and nobody for an event.
+func TestEventWaitsForTheGate(t *testing.T) {
+	s, now := newState(testIdentity), time.Now()
+	s.conn = connection()
+	s.observePod(ready(testPod(), true), nil, now)
+	s.gate.want = gateStatus{open: true, reason: contract.Registered}
+	s.events.setDesired(eventSpec{reason: contract.Registered, message: "it is there"}, now)
+	if p := plan(s, now); !p.has(patchStatus{}.key()) || p.has(createEvent{}.key()) {
+		t.Errorf("planned %v, want the gate without the event", p.work)
+	}
+	s.retries[patchStatus{}.key()] = retry{failures: 1, at: now.Add(time.Minute), err: ErrLate}
+	if p := plan(s, now); !p.has(createEvent{}.key()) {
+		t.Errorf("planned %v, want the event while the gate can't be written", p.work)
+	}
+}

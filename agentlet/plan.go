@@ -64,11 +64,17 @@ func planInstance(s *state, i *instance, now time.Time, p *schedule) (waits bool
 	}
 	planReadiness(s, i, now, p)
 	var watching command = watchService{id: i.id, hash: i.hash, lateGeneration: s.lateGeneration}
-	p.want(watching) // one that breaks the connection keeps its pace until it is begun again
-	if i.confirmed {
+	p.want(watching)                 // one that breaks the connection keeps its pace until it is begun again
+	if i.confirmed || i.hash != "" { // one that was begun goes on while the checks change, which it doesn't tell
 		p.add(s, now, watching)
 	}
-	return !i.confirmed || s.gateWaits()
+	return !s.updatesReadiness(i) && (!i.confirmed || s.gateWaits())
+}
+
+// updatesReadiness reports whether the agent is being told of another state, for the first time. What the catalog shows before it
+// knows says nothing of that state, and to read it would only hold the update up.
+func (s *state) updatesReadiness(i *instance) bool {
+	return i.readiness != "" && i.readiness != s.health(i) && s.retries[key{checksKey, i.id}].failures == 0
 }
 
 // gateWaits reports whether a closed gate waits for the catalog, and not for the containers.

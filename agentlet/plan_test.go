@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -60,6 +61,13 @@ func TestPlan(t *testing.T) {
 		i := s.instances[webID]
 		i.readiness, i.maintenanceOutput = contract.Critical, s.maintenanceOutput()
 	}
+	updateFailed := func(s *state) {
+		s.retries[key{checksKey, webID}] = retry{failures: 1, at: now.Add(time.Second), err: errors.New("disk full")}
+	}
+	unconfirmed := func(s *state, hash string) {
+		s.catalog.generation++
+		s.instances[webID].confirmed, s.instances[webID].hash, s.instances[webID].resyncAt = false, hash, now.Add(time.Second)
+	}
 	for name, c := range map[string]struct {
 		pod   *corev1.Pod
 		state func(s *state)
@@ -89,6 +97,16 @@ func TestPlan(t *testing.T) {
 		"an open gate needs only a watch":                      {opened(), held, 0, "watch web"},
 		"the continuous policy reads the catalog, too":         {opened("gate-policy", "continuous"), held, 0, "read_catalog watch web"},
 		"a closed gate reads the catalog, and opens":           {ready(testPod(), true), held, 0, "patch_status Registered read_catalog watch web"},
+		"containers that became ready: the update alone":       {ready(testPod(), true), heldCritical, 0, "update_readiness web passing watch web"},
+		"one that failed before doesn't keep from reading": {
+			ready(testPod(), true), func(s *state) { heldCritical(s); updateFailed(s) }, 0, "read_catalog watch web",
+		},
+		"a watch that was begun goes on while the catalog is read": {
+			ready(testPod(), true), func(s *state) { held(s); unconfirmed(s, "hash") }, 0, "read_catalog watch web",
+		},
+		"but isn't begun before": {
+			ready(testPod(), true), func(s *state) { held(s); unconfirmed(s, "") }, 0, "read_catalog",
+		},
 		"gate off: nothing to wait for":                        {opened("gate", "off"), held, 0, "patch_status Registered watch web"},
 		"a heartbeat when it is due":                           {opened(), held, time.Second, "update_heartbeat web watch web"},
 		"heartbeats go on while the services are listed":       {opened(), func(s *state) { held(s); s.conn.listed = false }, time.Second, "list_services update_heartbeat web"},

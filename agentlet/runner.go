@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"time"
 )
 
@@ -25,9 +26,16 @@ func (l *loop) reconcileWork(ctx context.Context, p schedule) {
 			}
 		}
 	}
-	for k, c := range p.work {
-		if _, busy := l.inFlight[k]; !busy {
-			l.start(ctx, k, c)
+	for _, changes := range []bool{true, false} {
+		started := false
+		for k, c := range p.work {
+			if _, busy := l.inFlight[k]; !busy && c.policy().changesAgent == changes {
+				l.start(ctx, k, c)
+				started = true
+			}
+		}
+		if changes && started {
+			runtime.Gosched() // what others wait for is sent before the rest is begun: the process has one thread
 		}
 	}
 }
