@@ -45,14 +45,20 @@ func newSingles(s *scenario.S) *singles {
 // request until the pod was Ready, admission included.
 func (p *singles) start(template corev1.PodTemplateSpec, readyAfter, probePeriod time.Duration) (life observe.Life, took time.Duration) {
 	p.Helper()
+	began := time.Now()
+	life = p.await(p.create(template, readyAfter, probePeriod), observe.Ready)
+	return life, life.At[observe.Ready].Sub(began)
+}
+
+// create creates a pod as start does, and returns its UID.
+func (p *singles) create(template corev1.PodTemplateSpec, readyAfter, probePeriod time.Duration) (uid string) {
+	p.Helper()
 	scenario.SetEnv(&template, "READY_AFTER", readyAfter.String())
 	template.Spec.Containers[0].ReadinessProbe.PeriodSeconds = int32(probePeriod.Seconds())
 	p.created++
-	began := time.Now()
 	pod, err := p.CreatePod(fmt.Sprintf("single-%d", p.created), template)
 	p.Must(err)
-	life = p.await(string(pod.UID), observe.Ready)
-	return life, life.At[observe.Ready].Sub(began)
+	return string(pod.UID)
 }
 
 // end deletes the pod, waits until it is gone, and returns its life.
