@@ -64,6 +64,9 @@ func TestPlan(t *testing.T) {
 	updateFailed := func(s *state) {
 		s.retries[key{checksKey, webID}] = retry{failures: 1, at: now.Add(time.Second), err: errors.New("disk full")}
 	}
+	patchFailed := func(s *state) {
+		s.retries[patchStatus{}.key()] = retry{failures: 1, at: now.Add(time.Second), err: ErrLate}
+	}
 	unconfirmed := func(s *state, hash string) {
 		s.catalog.generation++
 		s.instances[webID].confirmed, s.instances[webID].hash, s.instances[webID].resyncAt = false, hash, now.Add(time.Second)
@@ -92,12 +95,15 @@ func TestPlan(t *testing.T) {
 		"the pod's condition Ready is ignored when False, too": {conditioned(ready(testPod(), true), gateClosed), nil, 0, "read_catalog register web passing"},
 		"ready containers are registered":                      {ready(testPod(), true), nil, 0, "read_catalog register web passing"},
 		"a registered one waits for its containers":            {testPod(), heldCritical, 0, "watch web"},
-		"gate registered: the catalog is read on":              {testPod("gate", "registered"), heldCritical, 0, "patch_status Registered read_catalog watch web"},
+		"gate registered: it opens before they are ready":      {testPod("gate", "registered"), heldCritical, 0, "patch_status Registered watch web"},
 		"after a restart, an open gate is enough":              {gated(testPod(), gateOpen, contract.Registered), nil, 0, "read_catalog register web critical"},
 		"an open gate needs only a watch":                      {opened(), held, 0, "watch web"},
 		"the continuous policy reads the catalog, too":         {opened("gate-policy", "continuous"), held, 0, "read_catalog watch web"},
-		"a closed gate reads the catalog, and opens":           {ready(testPod(), true), held, 0, "patch_status Registered read_catalog watch web"},
-		"containers that became ready: the update alone":       {ready(testPod(), true), heldCritical, 0, "update_readiness web passing watch web"},
+		"a gate opens, and waits for the API server alone":     {ready(testPod(), true), held, 0, "patch_status Registered watch web"},
+		"while it can't be written the catalog is read on": {
+			ready(testPod(), true), func(s *state) { held(s); patchFailed(s) }, 0, "read_catalog watch web",
+		},
+		"containers that became ready: the update alone": {ready(testPod(), true), heldCritical, 0, "update_readiness web passing watch web"},
 		"one that failed before doesn't keep from reading": {
 			ready(testPod(), true), func(s *state) { heldCritical(s); updateFailed(s) }, 0, "read_catalog watch web",
 		},
