@@ -19,6 +19,8 @@ type Config struct {
 	ImagePullPolicy corev1.PullPolicy
 	// ImagePullSecrets are names of Secrets in the pods' own namespaces. Those that a pod doesn't name are added to it.
 	ImagePullSecrets []string
+	// RunAsUser of the agentlet, and of the mesh proxy.
+	RunAsUser RunAsUser
 	// ConsulPort and ConsulScheme of the node's Consul agent; the host is the node's IP.
 	ConsulPort   int
 	ConsulScheme string
@@ -56,6 +58,8 @@ func (c *Config) validate() (errs field.ErrorList) {
 			errs = append(errs, field.Invalid(flag("image-pull-secrets").Index(i), name, wrong))
 		}
 	}
+	_, wrongUser := c.RunAsUser.id()
+	errs = append(errs, wrongUser...)
 	for _, wrong := range validation.IsValidPortNum(c.ConsulPort) {
 		errs = append(errs, field.Invalid(flag("consul-port"), c.ConsulPort, wrong))
 	}

@@ -51,6 +51,7 @@ type proxyParts struct {
 	container corev1.Container
 	volumes   []corev1.Volume
 	resources registration.Resources
+	security  securityContexts
 	// authMethod by which the agentlet creates the proxy's token; empty: it doesn't.
 	authMethod string
 }
@@ -127,7 +128,6 @@ func newProxyParts(config *Config) *proxyParts {
 		RestartPolicy:            new(corev1.ContainerRestartPolicyAlways),
 		Command:                  []string{"consul", "connect", "envoy"},
 		Args:                     connect.Args,
-		SecurityContext:          restricted(),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		Env: []corev1.EnvVar{
 			fromField(contract.EnvPodName, "metadata.name"),
@@ -138,7 +138,7 @@ func newProxyParts(config *Config) *proxyParts {
 		},
 	}}
 	p.resources, _ = connect.resources()
-	p.authMethod = connect.AuthMethod
+	p.authMethod, p.security = connect.AuthMethod, newSecurityContexts(config.RunAsUser)
 	if connect.Proxy == BuiltIn {
 		p.container.Command = []string{"consul", "connect", "proxy"}
 	} else {
@@ -229,6 +229,7 @@ func (p *proxyParts) proxy(pod *corev1.Pod, service string) *corev1.Container {
 	c := p.container
 	c.Env = append(slices.Clip(c.Env), corev1.EnvVar{Name: contract.EnvProxyID, Value: contract.ProxyIDReference(service)})
 	c.Resources = resources(pod, &p.resources)
+	c.SecurityContext = p.security.in(pod)
 	return &c
 }
 

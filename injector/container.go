@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	// agentletUser is the image's user and group, those of distroless' nonroot. The container sets them explicitly, because the
-	// pod may set others, or root.
-	agentletUser = 65532
 	// binary is the path of the agentlet in its image.
 	binary = "/agentlet"
 	// tokenSeconds is the lifetime of the service account tokens that Kubernetes mounts automatically.
@@ -32,6 +29,7 @@ type podAdditions struct {
 	volume    corev1.Volume
 	gate      corev1.PodReadinessGate
 	secrets   []corev1.LocalObjectReference
+	security  securityContexts
 	proxy     *proxyParts // nil if no mesh proxy is configured, so that no pod may request one
 }
 
@@ -44,7 +42,6 @@ func newPodAdditions(config *Config) podAdditions {
 			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
 				Exec: &corev1.ExecAction{Command: []string{binary, "drain"}},
 			}},
-			SecurityContext: restricted(),
 			VolumeMounts: []corev1.VolumeMount{{
 				Name: contract.VolumeName, MountPath: contract.IdentityPath, ReadOnly: true,
 			}},
@@ -63,9 +60,10 @@ func newPodAdditions(config *Config) podAdditions {
 			fromField(contract.EnvPodIP, "status.podIP"),
 			fromField(contract.EnvHostIP, "status.hostIP"),
 		},
-		volume: identity(config.consulSources()),
-		gate:   corev1.PodReadinessGate{ConditionType: contract.Condition},
-		proxy:  newProxyParts(config),
+		volume:   identity(config.consulSources()),
+		gate:     corev1.PodReadinessGate{ConditionType: contract.Condition},
+		security: newSecurityContexts(config.RunAsUser),
+		proxy:    newProxyParts(config),
 	}
 	for _, name := range config.ImagePullSecrets {
 		p.secrets = append(p.secrets, corev1.LocalObjectReference{Name: name})
@@ -110,6 +108,7 @@ func (p *podAdditions) container(
 		Name: contract.PortName, ContainerPort: int32(settings.AgentletPort),
 	}}
 	c.Resources = resources(pod, &settings.Resources)
+	c.SecurityContext = p.security.in(pod)
 	return &c
 }
 
@@ -117,19 +116,6 @@ func fromField(name, path string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
 		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path},
 	}}
-}
-
-// restricted complies with the Pod Security Standard of that name, whatever security context the pod has.
-func restricted() *corev1.SecurityContext {
-	return &corev1.SecurityContext{
-		RunAsNonRoot:             new(true),
-		RunAsUser:                new(int64(agentletUser)),
-		RunAsGroup:               new(int64(agentletUser)),
-		AllowPrivilegeEscalation: new(false),
-		ReadOnlyRootFilesystem:   new(true),
-		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-	}
 }
 
 // identity returns a volume with the content of a service account mount, and more. The agentlet has its own volume, so that the

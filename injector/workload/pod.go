@@ -69,8 +69,9 @@ type container struct {
 	SecurityContext *securityContext `json:"securityContext"`
 }
 
-// securityContext of a container, or of the pod as a whole: only the fields that differ between Windows and Linux.
+// securityContext of a container, or of the pod as a whole: the fields that differ between Windows and Linux, and the pod's user.
 type securityContext struct {
+	RunAsUser      *int64 `json:"runAsUser"`
 	WindowsOptions *struct {
 		HostProcess *bool `json:"hostProcess"`
 	} `json:"windowsOptions"`
@@ -156,8 +157,8 @@ func (f *PodFields) Pod() (*corev1.Pod, error) {
 			TerminationGracePeriodSeconds: f.Spec.TerminationGracePeriodSeconds,
 		},
 	}
-	if options := f.Spec.SecurityContext.windowsOptions(); options != nil {
-		pod.Spec.SecurityContext = &corev1.PodSecurityContext{WindowsOptions: options}
+	if c := f.Spec.SecurityContext; c != nil && (c.WindowsOptions != nil || c.RunAsUser != nil) {
+		pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: c.RunAsUser, WindowsOptions: c.windowsOptions()}
 	}
 	if f.Spec.Resources != nil {
 		pod.Spec.Resources = &corev1.ResourceRequirements{}
