@@ -11,6 +11,7 @@ import (
 // health answers the kubelet's probes.
 type health struct {
 	certificates Certificates
+	platform     Platform   // or nil
 	namespaces   Namespaces // or nil
 	grants       Grants     // or nil
 	stopping     atomic.Bool
@@ -38,6 +39,9 @@ func (h *health) parts() []part {
 	parts := []part{{"certificate", missing}, {"trust", h.certificates.Trusted()}, {"running", nil}}
 	if h.stopping.Load() {
 		parts[2].problem = errStopping
+	}
+	if h.platform != nil {
+		parts = append(parts, part{"platform", h.platform.Ready()})
 	}
 	if h.namespaces != nil {
 		parts = append(parts, part{"namespaces", h.namespaces.Ready()})

@@ -55,7 +55,7 @@ func (f *fakeCertificates) Trusted() error { return f.untrusted }
 func testMutator(decider Decider) *handler { return testPods(decider, nil) }
 
 func testPods(decider Decider, namespaces Namespaces) *handler {
-	return testHandler(&pods{podReviewer{decider, namespaces}}, mutating)
+	return testHandler(&pods{podReviewer{decider, nil, namespaces}}, mutating)
 }
 
 func testHandler(reviewer reviewer, kind kind) *handler {

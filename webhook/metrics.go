@@ -104,7 +104,9 @@ func newMetrics(health *health, limiters limiters, version string) *metrics {
 // start sets counters to 0 whose first increase alerts watch for.
 func (m *metrics) start() {
 	for _, by := range []kind{mutating, validating} {
-		for _, reason := range []injector.Reason{reasonBadRequest, reasonInternal, reasonNamespaceUnknown, reasonTooLarge, reasonBusy} {
+		for _, reason := range []injector.Reason{
+			reasonBadRequest, reasonInternal, reasonPlatformUnknown, reasonNamespaceUnknown, reasonTooLarge, reasonBusy,
+		} {
 			m.admissions.WithLabelValues(string(by), string(failed), string(reason))
 		}
 	}

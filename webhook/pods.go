@@ -16,6 +16,7 @@ import (
 // podReviewer asks the injector. It takes no lock and sends no request.
 type podReviewer struct {
 	decider    Decider
+	platform   Platform   // or nil
 	namespaces Namespaces // or nil
 }
 
@@ -30,6 +31,12 @@ var errAsk = errors.New("the namespace is not known")
 func (j *podReviewer) decide(ctx context.Context, in *request, pod *corev1.Pod, found *result) (injector.Decision, error) {
 	if ctx.Err() != nil {
 		return injector.Decision{}, &requestError{statusTold, errLate}
+	}
+	if j.platform != nil {
+		if err := j.platform.Ready(); err != nil {
+			found.outcome, found.reason = failed, reasonPlatformUnknown
+			return injector.Decision{}, &requestError{statusTold, err}
+		}
 	}
 	annotations := found.annotations
 	if j.namespaces != nil && !found.asked {

@@ -33,6 +33,8 @@ type Config struct {
 	// Listen is the address for TLS, MetricsListen that of health and metrics in plain HTTP.
 	Listen, MetricsListen string
 	Decider               Decider
+	// Platform is nil where the Decider has nothing to learn first.
+	Platform Platform
 	// Namespaces is nil where annotations of namespaces are not read.
 	Namespaces   Namespaces
 	Certificates Certificates
@@ -75,14 +77,16 @@ type Server struct {
 
 // New returns a Server. It listens from Run on.
 func New(config Config) *Server {
-	health := &health{certificates: config.Certificates, namespaces: config.Namespaces, grants: config.Grants}
+	health := &health{
+		certificates: config.Certificates, platform: config.Platform, namespaces: config.Namespaces, grants: config.Grants,
+	}
 	limiters := newLimiters()
 	metrics := newMetrics(health, limiters, config.Version)
 	if config.Grants != nil {
 		metrics.registry.MustRegister(config.Grants)
 	}
 	mux := http.NewServeMux()
-	judge, memory := podReviewer{config.Decider, config.Namespaces}, newMemory()
+	judge, memory := podReviewer{config.Decider, config.Platform, config.Namespaces}, newMemory()
 	mux.Handle(MutatePath, &handler{&pods{judge}, mutating, metrics, config.Log, memory})
 	mux.Handle(ValidatePath, &handler{&workloads{judge}, validating, metrics, config.Log, memory})
 	s := &Server{config: config, health: health, limiters: limiters}

@@ -26,6 +26,8 @@ const (
 	reasonNotCreation injector.Reason = "NotAPodCreation"
 	// reasonNamespaceUnknown: the namespace has not been observed yet, so it is unknown what its pods may register.
 	reasonNamespaceUnknown injector.Reason = "NamespaceUnknown"
+	// reasonPlatformUnknown: it is unknown yet on what kind of cluster the webhook runs.
+	reasonPlatformUnknown injector.Reason = "PlatformUnknown"
 	// reasonTooLarge: decoding the object may take more memory than a review may.
 	reasonTooLarge injector.Reason = "TooLarge"
 	// reasonBusy: no memory became free for the review before its deadline.
@@ -49,7 +51,7 @@ func outcomes() []string {
 func reasons() (all []string) {
 	for _, reason := range append(injector.Reasons(),
 		reasonNotCreation, reasonNotAWorkload, reasonControlled, reasonTerminating, reasonUnchanged, reasonValid, reasonNothingNew,
-		reasonBadRequest, reasonInternal, reasonNamespaceUnknown, reasonTooLarge, reasonBusy) {
+		reasonBadRequest, reasonInternal, reasonPlatformUnknown, reasonNamespaceUnknown, reasonTooLarge, reasonBusy) {
 		all = append(all, string(reason))
 	}
 	return all

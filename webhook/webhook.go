@@ -27,6 +27,13 @@ type Decider interface {
 	Decide(request injector.Request) injector.Decision
 }
 
+// Platform is what the Decider has to learn of the cluster first.
+type Platform interface {
+	// Ready is nil once it is known. Until then there is no decision, and the API server's failurePolicy applies. /readyz shows
+	// the error.
+	Ready() error
+}
+
 // Namespaces has the annotations of namespaces at admission. It is called concurrently.
 type Namespaces interface {
 	// Annotations returns the namespace's annotations that the contract knows, to be read only. It returns at once; where the

@@ -16,7 +16,7 @@ import (
 )
 
 func testWorkloads(decider Decider, namespaces Namespaces) *handler {
-	return testHandler(&workloads{podReviewer{decider, namespaces}}, validating)
+	return testHandler(&workloads{podReviewer{decider, nil, namespaces}}, validating)
 }
 
 // edits change the template of a workload.
