@@ -16,11 +16,12 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/agentlet/agentlet/certs"
-	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/internal/openshift"
 	"github.com/agentlet/agentlet/internal/version"
 	"github.com/agentlet/agentlet/webhook"
 	"github.com/agentlet/agentlet/webhook/grants"
 	"github.com/agentlet/agentlet/webhook/namespaces"
+	"github.com/agentlet/agentlet/webhook/platform"
 )
 
 func newCommand() *cobra.Command {
@@ -62,18 +63,13 @@ type source interface {
 func run(ctx context.Context, o *options, logTo io.Writer) error {
 	log := o.logger(logTo)
 	klog.SetSlogLogger(log.With("component", "kubernetes-client"))
-	decider, err := injector.New(o.injector)
-	if err != nil {
-		return fmt.Errorf("create injector: %w", err)
-	}
 	certificates, err := newSource(o, log)
 	if err != nil {
 		return fmt.Errorf("create certificate source: %w", err)
 	}
 	config := webhook.Config{
 		Listen: o.listen, MetricsListen: o.metricsListen,
-		Decider: decider, Certificates: certificates,
-		ShutdownDelay: o.shutdownDelay, Version: version.Version, Log: log,
+		Certificates: certificates, ShutdownDelay: o.shutdownDelay, Version: version.Version, Log: log,
 	}
 	if o.clientCA != "" {
 		if config.ClientCA, err = webhook.NewClientCA(o.clientCA, log); err != nil {
@@ -85,6 +81,13 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	decider, err := platform.New(o.injector, func(ctx context.Context) (bool, error) {
+		return openshift.AssignsUsers(ctx, client.Discovery().RESTClient())
+	}, log)
+	if err != nil {
+		return fmt.Errorf("create injector: %w", err)
+	}
+	config.Decider, config.Platform = decider, decider
 	known, err := namespaces.New(client)
 	if err != nil {
 		return fmt.Errorf("create namespaces: %w", err)
@@ -100,6 +103,7 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 		group.Go(func() error { return granting.Run(ctx) })
 	}
 	server := webhook.New(config)
+	group.Go(func() error { return decider.Run(ctx) })
 	group.Go(func() error { return known.Run(ctx) })
 	group.Go(func() error { return certificates.Run(ctx) })
 	group.Go(func() error { return server.Run(ctx) })

@@ -85,6 +85,8 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 		"its pull policy: Always, IfNotPresent or Never; empty: Kubernetes' default")
 	flags.StringSliceVar(&o.injector.ImagePullSecrets, "image-pull-secrets", nil,
 		"names of Secrets in the pods' namespaces that its image is pulled with")
+	flags.StringVar((*string)(&o.injector.RunAsUser), "run-as-user", string(injector.RunAsAuto),
+		"user and group of agentlets and mesh proxies: a number; none leaves both out; auto is none on OpenShift, and 65532 elsewhere")
 	consulflags.Add(flags, &o.injector)
 	flags.StringVar(&o.injector.ClusterName, "cluster-name", o.injector.ClusterName,
 		"value of the meta k8s-cluster of every service; empty: none")

@@ -33,12 +33,15 @@ func TestFlags(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	o, err := parse(t, "--image=agentlet/agentlet:1", "--namespace=agentlet-system", "--default=drain-delay=8s",
 		"--default=service-tags=a,b", "--consul-port=8501", "--consul-scheme=https", "--log-level=debug", "--shutdown-delay=0",
-		"--dialect=katalog-sync", "--dialect=consul-k8s")
+		"--dialect=katalog-sync", "--dialect=consul-k8s", "--run-as-user=none")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.injector.Image != "agentlet/agentlet:1" || o.injector.ConsulPort != 8501 || o.injector.ConsulScheme != "https" {
 		t.Errorf("injector: %+v", o.injector)
+	}
+	if got, usual := o.injector.RunAsUser, defaultUser(t); got != injector.RunAsNone || usual != injector.RunAsAuto {
+		t.Errorf("user %q, by default %q", got, usual)
 	}
 	if got := o.injector.Dialects; !slices.Equal(got, dialect.All()) {
 		t.Errorf("dialects: %q", got)
@@ -52,6 +55,16 @@ func TestFlags(t *testing.T) {
 	if defaults := defaultOptions(); defaults.shutdownDelay != 5*time.Second || defaults.certs != certsSelfSigned {
 		t.Errorf("defaults: %+v", defaults)
 	}
+}
+
+// defaultUser is the user without a flag for it.
+func defaultUser(t *testing.T) injector.RunAsUser {
+	t.Helper()
+	o, err := parse(t, "--image=i", "--namespace=n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.injector.RunAsUser
 }
 
 func TestConsulFlags(t *testing.T) {
@@ -69,13 +82,13 @@ func TestConsulFlags(t *testing.T) {
 func TestEveryErrorIsNamedAtOnce(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	_, err := parse(t, "--listen=9443", "--metrics-listen=x", "--certs=vault", "--log-format=xml", "--log-level=loud",
-		"--default=drain-delay", "--default=no-such-key=1", "--dialect=latin", "--allowed-services=web,", "--allowed-tags=!", "--shutdown-delay=-1s", "--consul-port=0", "--service=A_B")
+		"--default=drain-delay", "--default=no-such-key=1", "--dialect=latin", "--allowed-services=web,", "--allowed-tags=!", "--shutdown-delay=-1s", "--consul-port=0", "--service=A_B", "--run-as-user=root")
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
 		`--listen "9443"`, `--metrics-listen "x"`, `--certs "vault"`, "--log-format", `--log-level "loud"`,
-		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "--consul-port", "latin", "--allowed-services", "--allowed-tags", "--image", `--service "A_B"`, `--namespace ""`,
+		`--default "drain-delay"`, "no-such-key", `--shutdown-delay "-1s"`, "--consul-port", "latin", "--allowed-services", "--allowed-tags", "--image", `--service "A_B"`, `--namespace ""`, "--run-as-user: Invalid value: \"root\"",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named", want)
@@ -91,7 +104,7 @@ func TestInjectorNamesTheWebhooksFlags(t *testing.T) {
 	for _, config := range []injector.Config{
 		{
 			ImagePullPolicy: "x", ImagePullSecrets: []string{"A"}, LogFormat: "x", ClusterName: strings.Repeat("x", 1000),
-			Defaults: registration.Defaults{"x": "y"}, AllowedServices: ",", AllowedTags: ",", Dialects: []dialect.Dialect{"x"},
+			RunAsUser: "x", Defaults: registration.Defaults{"x": "y"}, AllowedServices: ",", AllowedTags: ",", Dialects: []dialect.Dialect{"x"},
 			ConsulTLS: injector.ConsulTLS{CA: "x", ConfigMap: "A", Secret: "A", ServerName: "A"},
 			ConsulACL: injector.ConsulACL{Secret: "A", AuthMethod: "x", Audience: "x"},
 			Connect: injector.Connect{

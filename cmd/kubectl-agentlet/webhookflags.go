@@ -14,6 +14,7 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/installation"
 	"github.com/agentlet/agentlet/internal/cli/manifests"
 	"github.com/agentlet/agentlet/internal/consulflags"
+	"github.com/agentlet/agentlet/internal/openshift"
 	"github.com/agentlet/agentlet/internal/version"
 )
 
@@ -38,6 +39,8 @@ func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&f.pullPolicy, "image-pull-policy", f.pullPolicy, "pull policy of that image")
 	flags.StringSliceVar(&f.config.ImagePullSecrets, "image-pull-secrets", nil,
 		"names of Secrets in the pods' namespaces that it is pulled with")
+	flags.StringVar((*string)(&f.config.RunAsUser), "run-as-user", string(injector.RunAsAuto),
+		"user and group of agentlets and mesh proxies: a number; none leaves both out; auto is none on OpenShift with --from-cluster, else 65532")
 	consulflags.Add(flags, &f.config)
 	flags.StringVar(&f.config.ClusterName, "cluster-name", "", "name of this cluster, in each service's meta")
 	flags.StringVar(&f.config.AllowedServices, "allowed-services", "*",
@@ -73,6 +76,15 @@ func (f *webhookFlags) decider(command *cobra.Command, kube *kube) (manifests.De
 	}
 	if err := take(command.Flags(), webhook); err != nil {
 		return nil, fmt.Errorf("read the webhook's flags: %w", err)
+	}
+	if f.config.RunAsUser == injector.RunAsAuto {
+		assigned, err := openshift.AssignsUsers(command.Context(), client.Discovery().RESTClient())
+		if err != nil {
+			return nil, err
+		}
+		if assigned {
+			f.config.RunAsUser = injector.RunAsNone
+		}
 	}
 	namespaces, err := installation.NamespaceAnnotations(command.Context(), client)
 	if err != nil {

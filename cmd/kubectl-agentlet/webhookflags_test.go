@@ -17,12 +17,12 @@ func TestTheWebhooksFlagsHoldWhereNoneIsGiven(t *testing.T) {
 	}
 	err := take(flags, []string{
 		"--listen=:9443", "--image=registry.example/agentlet:7", "--cluster-name=theirs", "--consul-port=8501",
-		"--default=drain-delay=10s", "--default=gate=registered", "--allowed-services=shop-*", "--allowed-tags=!urlprefix-*", "--certs=self-signed", "--namespace=agentlet-system",
+		"--default=drain-delay=10s", "--default=gate=registered", "--allowed-services=shop-*", "--allowed-tags=!urlprefix-*", "--run-as-user=none", "--certs=self-signed", "--namespace=agentlet-system",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := given.config; c.Image != "registry.example/agentlet:7" || c.ClusterName != "mine" || c.AllowedServices != "shop-*" || c.AllowedTags != "!urlprefix-*" || *namespace != "shop" {
+	if c := given.config; c.Image != "registry.example/agentlet:7" || c.ClusterName != "mine" || c.AllowedServices != "shop-*" || c.AllowedTags != "!urlprefix-*" || c.RunAsUser != "none" || *namespace != "shop" {
 		t.Errorf("%+v", given)
 	}
 	if !slices.Equal(given.defaults, []string{"drain-delay=10s", "gate=registered"}) {

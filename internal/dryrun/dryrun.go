@@ -68,7 +68,8 @@ func Until(
 	return nil
 }
 
-// probe returns a pod that requests an agentlet, and that every Pod Security Standard allows. It never runs.
+// probe returns a pod that requests an agentlet. Every Pod Security Standard and OpenShift's restricted-v2 allow it. It never
+// runs, so it needs no user.
 func probe(labels map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -76,7 +77,7 @@ func probe(labels map[string]string) *corev1.Pod {
 		},
 		Spec: corev1.PodSpec{
 			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: new(true), RunAsUser: new(int64(65532)),
+				RunAsNonRoot:   new(true),
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
 			Containers: []corev1.Container{{
