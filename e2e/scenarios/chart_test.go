@@ -50,7 +50,7 @@ func TestChartIsAccepted(t *testing.T) {
 		"listed grants":  `{grants: {mode: list, namespaces: [default]}, policy: {enabled: true}}`,
 		"host's network": `{hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet, webhook: {port: 19443, metricsPort: 19080}}`,
 		"network policy": `{networkPolicy: {enabled: true, webhookFrom: [{ipBlock: {cidr: 10.0.0.1/32}}], metricsFrom: [{podSelector: {}}]}}`,
-		"platform": `{replicas: 1, podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}, commonLabels: {team: a},
+		"platform": `{replicas: 1, podSecurityContext: {runAsUser: 1000, runAsGroup: 1000, fsGroup: 1000}, commonLabels: {team: a},
 			podLabels: {tier: b}, podAnnotations: {c: d}, tolerations: [{operator: Exists}], nodeSelector: {kubernetes.io/os: linux},
 			extraEnv: [{name: A, value: b}], extraArgs: [--log-level=debug], imagePullSecrets: [{name: a}], priorityClassName: "",
 			resources: {limits: {memory: 1Gi}}, serviceAccount: {annotations: {e: f}}, revisionHistoryLimit: 0,

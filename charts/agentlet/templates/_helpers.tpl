@@ -67,6 +67,12 @@ app.kubernetes.io/component: webhook
 {{- end }}
 {{- end }}
 
+{{/* User of agentlets. A number of a file is a float, which would be printed as 1.00065e+09. */}}
+{{- define "agentlet.runAsUser" -}}
+{{- $user := default "auto" .Values.agentlet.runAsUser }}
+{{- if kindIs "string" $user }}{{ $user }}{{ else }}{{ int64 $user }}{{ end }}
+{{- end }}
+
 {{/* Secret of the webhook's own authority. */}}
 {{- define "agentlet.caSecret" -}}
 {{ include "agentlet.fullname" . }}-webhook-ca
