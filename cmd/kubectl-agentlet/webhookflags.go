@@ -7,11 +7,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/internal/cli/installation"
+	"github.com/agentlet/agentlet/internal/cli/limits"
 	"github.com/agentlet/agentlet/internal/cli/manifests"
 	"github.com/agentlet/agentlet/internal/consulflags"
 	"github.com/agentlet/agentlet/internal/openshift"
@@ -50,7 +52,7 @@ func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.defaults, "default", nil,
 		"default for a pod annotation, as KEY=VALUE without the key's prefix; repeatable")
 	flags.BoolVar(&f.fromCluster, "from-cluster", false,
-		"take these settings, where they are not given, and the namespaces' allowed-services and allowed-tags from the installation in the cluster; without it no cluster is asked")
+		"take these settings, where they are not given, and the namespaces' allowed-services and allowed-tags from the installation in the cluster, and warn of their LimitRanges; without it no cluster is asked")
 	flags.StringSliceVar(&f.dialects, "dialect", nil,
 		"another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable")
 }
@@ -94,7 +96,11 @@ func (f *webhookFlags) decider(command *cobra.Command, kube *kube) (manifests.De
 	if err != nil {
 		return nil, err
 	}
-	return inCluster{judge, namespaces}, nil
+	ranges, err := installation.LimitRanges(command.Context(), client, "")
+	if err != nil && !apierrors.IsForbidden(err) { // who may not read them gets no warnings
+		return nil, fmt.Errorf("read the installation: %w", err)
+	}
+	return inCluster{judge, namespaces, ranges}, nil
 }
 
 // take sets flags that the user has not set to the webhook's values. It ignores flags that only the webhook has.
@@ -116,17 +122,28 @@ func take(flags *pflag.FlagSet, webhook []string) error {
 // reserved are names of webhook flags that have another meaning in this command.
 var reserved = map[string]bool{"namespace": true}
 
-// inCluster decides with the namespaces' annotations in the cluster.
+// inCluster decides with the namespaces' annotations in the cluster, and warns of their LimitRanges.
 type inCluster struct {
 	judge      *injector.Injector
 	namespaces map[string]map[string]string
+	ranges     map[string][]corev1.LimitRange
 }
 
 func (c inCluster) Decide(request injector.Request) injector.Decision {
 	if request.NamespaceAnnotations == nil { // annotations in the files take precedence: they are newer
 		request.NamespaceAnnotations = c.namespaces[request.Namespace]
 	}
-	return c.judge.Decide(request)
+	decision := c.judge.Decide(request)
+	for _, container := range limits.Added(decision.Patch) {
+		for _, refusal := range limits.Refused(container, c.ranges[request.Namespace]) {
+			message := fmt.Sprintf("LimitRange %s of namespace %s: %s", refusal.LimitRange, request.Namespace, refusal.Message)
+			if refusal.Remedy != "" {
+				message += "; " + refusal.Remedy
+			}
+			decision.Warnings = append(decision.Warnings, registration.Warning{Field: "metadata.annotations", Message: message})
+		}
+	}
+	return decision
 }
 
 // injector returns the webhook's injector with this configuration.

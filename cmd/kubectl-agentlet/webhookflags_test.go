@@ -1,10 +1,18 @@
 package main
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/injector"
 )
 
 func TestTheWebhooksFlagsHoldWhereNoneIsGiven(t *testing.T) {
@@ -45,5 +53,47 @@ func TestGivenDefaultsReplaceTheWebhooks(t *testing.T) {
 	}
 	if !slices.Equal(given.defaults, []string{"drain-delay=1s"}) {
 		t.Errorf("%q", given.defaults)
+	}
+}
+
+// TestLimitRangesAreWarnedOf: the API server's own message would name neither the agentlet nor its annotations.
+func TestLimitRangesAreWarnedOf(t *testing.T) {
+	flags := newWebhookFlags()
+	flags.addFlags(pflag.NewFlagSet("explain", pflag.ContinueOnError))
+	judge, err := flags.injector()
+	if err != nil {
+		t.Fatal(err)
+	}
+	decider := inCluster{judge: judge, ranges: map[string][]corev1.LimitRange{"shop": {{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "all"},
+		Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+			Type: corev1.LimitTypeContainer, MaxLimitRequestRatio: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2")},
+		}}},
+	}}}}
+	const want = "LimitRange all of namespace shop: it refuses the agentlet, which has the request 16Mi and the limit 64Mi: " +
+		"memory max limit to request ratio per Container is 2, but provided ratio is 4.000000; " +
+		"set agentlet.dev/memory-request: 64Mi and agentlet.dev/memory-limit: 64Mi, on the pod, or in the installation's defaults"
+	for name, c := range map[string]struct {
+		namespace   string
+		annotations map[string]string
+		want        string
+	}{
+		"in the namespace":    {"shop", nil, want},
+		"in another":          {"plain", nil, ""},
+		"with its remedy":     {"shop", map[string]string{contract.MemoryRequest: "64Mi", contract.MemoryLimit: "64Mi"}, ""},
+		"without an agentlet": {"shop", map[string]string{contract.InjectLabel: "false"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "web"}}}}
+			pod.Annotations = map[string]string{contract.ServiceNames: "web", contract.ServicePort: "80"}
+			maps.Copy(pod.Annotations, c.annotations)
+			var got []string
+			for _, warning := range decider.Decide(injector.Request{Namespace: c.namespace, Pod: pod, Nonce: "n"}).Warnings {
+				got = append(got, warning.Message)
+			}
+			if strings.Join(got, "\n") != c.want {
+				t.Errorf("%q\nwant %q", got, c.want)
+			}
+		})
 	}
 }

@@ -28,7 +28,8 @@ const (
 // Finding is a result of a check.
 type Finding struct {
 	Level Level `json:"level"`
-	// Check is the check that made the finding: kubernetes, webhook, policy, grants, consul, agentlets, pods, gates or hooks.
+	// Check is the check that made the finding: kubernetes, webhook, policy, grants, consul, agentlets, pods, gates, hooks or
+	// limits.
 	Check string `json:"check"`
 	// Subject is the object concerned; empty for the installation as a whole.
 	Subject string `json:"subject,omitempty"`
@@ -81,6 +82,7 @@ func Run(ctx context.Context, config Config) []Finding {
 	}
 	for _, look := range []func(context.Context){
 		r.gather, r.webhook, r.workloads, r.admission, r.policies, r.grants, r.consul, r.agentlets, r.registrations, r.gates, r.hooks,
+		r.limits,
 	} {
 		if ctx.Err() != nil {
 			break

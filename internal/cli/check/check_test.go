@@ -15,6 +15,8 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/version"
@@ -49,6 +51,7 @@ type world struct {
 	expires   time.Time                         // the served certificate
 	workloads []byte                            // the caBundle of the webhook that validates workloads; nil if there is none
 	events    []corev1.Event
+	ratio     string // of limits to requests of memory, in a LimitRange of shop and one of plain; empty: none
 	agents    map[string]func(path string) ([]byte, error)
 	statuses  map[string]*contract.Status
 	catalog   Consul
@@ -178,6 +181,16 @@ func (w *world) client() *kubefake.Clientset {
 	}
 	for i := range w.events {
 		objects = append(objects, &w.events[i])
+	}
+	if w.ratio != "" {
+		for _, namespace := range []string{"plain", "shop"} {
+			objects = append(objects, &corev1.LimitRange{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "all"},
+				Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+					Type: corev1.LimitTypeContainer, MaxLimitRequestRatio: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(w.ratio)},
+				}}},
+			})
+		}
 	}
 	objects = append(objects, w.configurations()...)
 	client := kubefake.NewClientset(objects...)
@@ -331,8 +344,17 @@ func TestRun(t *testing.T) {
 			w.add("new", runs, func(p *corev1.Pod) { p.Status.StartTime = &metav1.Time{Time: now} })
 		}, OK, "pods", "pods with an agentlet: 2", ""},
 		"a failed hook elsewhere": {func(w *world) { w.events = prestop("FailedPreStopHook", time.Minute); w.namespaces["shop"] = nil }, OK, "hooks", "no failed preStop hook", ""},
-		"another event":           {func(w *world) { w.events = prestop("Killing", time.Minute) }, OK, "hooks", "no failed preStop hook", ""},
-		"no replica":              {func(w *world) { w.pods = w.pods[1:] }, Fail, "webhook", "no replica is ready: pods that ask", "scale"},
+		"a LimitRange":            {func(w *world) { w.ratio = "2" }, Warn, "limits", "memory max limit to request ratio per Container is 2, but provided ratio is 4.000000", "set agentlet.dev/memory-request: 64Mi and agentlet.dev/memory-limit: 64Mi, on the pod"},
+		"a LimitRange where few names are allowed": {func(w *world) {
+			w.ratio, w.annotations = "2", map[string]string{contract.AllowedServices: "shop-*"}
+		}, Warn, "limits", "it refuses the agentlet, which has the request 16Mi and the limit 64Mi", ""},
+		"a LimitRange, and defaults within it": {func(w *world) {
+			w.ratio = "2"
+			w.pods[0].Spec.Containers[0].Args = append(w.pods[0].Spec.Containers[0].Args, "--default=memory-request=32Mi")
+		}, OK, "limits", "no LimitRange of an opted-in namespace refuses", ""},
+		"a LimitRange elsewhere": {func(w *world) { w.ratio = "2"; w.namespaces["shop"] = nil }, OK, "limits", "no LimitRange of an opted-in namespace refuses", ""},
+		"another event":          {func(w *world) { w.events = prestop("Killing", time.Minute) }, OK, "hooks", "no failed preStop hook", ""},
+		"no replica":             {func(w *world) { w.pods = w.pods[1:] }, Fail, "webhook", "no replica is ready: pods that ask", "scale"},
 		"a replica without trust": {func(w *world) {
 			w.readyz = answering("", &apiproxy.AnswerError{Status: 503, Body: "[+] certificate: ok\n[-] trust: no bundle\n"})
 		}, Fail, "webhook", "not ready: trust: no bundle", "logs webhook-1"},
@@ -665,5 +687,19 @@ func TestDeniedByACL(t *testing.T) {
 				t.Errorf("%v", got)
 			}
 		})
+	}
+}
+
+// TestLimitRangesThatMayNotBeRead are no failure: few users may list them in all namespaces.
+func TestLimitRangesThatMayNotBeRead(t *testing.T) {
+	w := newWorld(t)
+	client := w.client()
+	client.PrependReactor("list", "limitranges", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(corev1.Resource("limitranges"), "", errors.New("no"))
+	})
+	findings := Run(t.Context(), Config{Kube: client, Cluster: w, Now: now, Patience: time.Minute})
+	last := findings[len(findings)-1]
+	if last.Check != "limits" || last.Level != Skip || !strings.Contains(last.Message, "can't read limit ranges: limitranges is forbidden") {
+		t.Errorf("%+v", last)
 	}
 }

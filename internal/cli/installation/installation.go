@@ -86,6 +86,19 @@ func Flags(ctx context.Context, client kubernetes.Interface) ([]string, error) {
 	return flags, nil
 }
 
+// LimitRanges returns those of a namespace, or of all where it is empty, by their namespaces.
+func LimitRanges(ctx context.Context, client kubernetes.Interface, namespace string) (map[string][]corev1.LimitRange, error) {
+	list, err := client.CoreV1().LimitRanges(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read limit ranges: %w", err)
+	}
+	found := map[string][]corev1.LimitRange{}
+	for i := range list.Items {
+		found[list.Items[i].Namespace] = append(found[list.Items[i].Namespace], list.Items[i])
+	}
+	return found, nil
+}
+
 // NamespaceAnnotations returns Agentlet's annotations of all namespaces that have some.
 func NamespaceAnnotations(ctx context.Context, client kubernetes.Interface) (map[string]map[string]string, error) {
 	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
