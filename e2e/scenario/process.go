@@ -24,6 +24,27 @@ func (p Process) file(name string) string { return filepath.Join("/proc", strcon
 // AnonymousMemory returns the resident anonymous memory in bytes.
 func (p Process) AnonymousMemory() (int64, error) { return rssAnon(p.file("status")) }
 
+// Identity returns the effective user and group.
+func (p Process) Identity() (user, group int, err error) {
+	status, err := os.ReadFile(p.file("status"))
+	if err != nil {
+		return 0, 0, fmt.Errorf("read the identity of process %d: %w", p.PID, err)
+	}
+	ids := map[string]int{}
+	for line := range strings.Lines(string(status)) {
+		// Uid: REAL EFFECTIVE SAVED FILESYSTEM
+		if fields := strings.Fields(line); len(fields) == 5 && (fields[0] == "Uid:" || fields[0] == "Gid:") {
+			if ids[fields[0]], err = strconv.Atoi(fields[2]); err != nil {
+				return 0, 0, fmt.Errorf("read the identity of process %d: %w", p.PID, err)
+			}
+		}
+	}
+	if len(ids) != 2 {
+		return 0, 0, fmt.Errorf("read the identity of process %d: no Uid and Gid in its status", p.PID)
+	}
+	return ids["Uid:"], ids["Gid:"], nil
+}
+
 // Opened returns how many files (sockets included) the process has open, and how many threads it has.
 func (p Process) Opened() (files, threads int, err error) {
 	descriptors, err := os.ReadDir(p.file("fd"))

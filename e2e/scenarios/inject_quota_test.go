@@ -2,6 +2,7 @@ package scenarios_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,6 +78,57 @@ func TestInjectWithinALimitRangeAndAQuota(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestInjectWithinALimitRangesRatio tests that what the API server says of an agentlet leads to it: its own message names no
+// container.
+func TestInjectWithinALimitRangesRatio(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	p := newPlugin(s)
+	s.Given("a namespace with a LimitRange with a ratio", func() {
+		_, err := s.Kube.CoreV1().LimitRanges(s.Namespace).Create(s.Ctx, &corev1.LimitRange{
+			ObjectMeta: metav1.ObjectMeta{Name: "all"},
+			Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+				Type: corev1.LimitTypeContainer, MaxLimitRequestRatio: resources("2", "2"),
+				Default: resources("100m", "64Mi"), DefaultRequest: resources("50m", "32Mi"),
+			}}},
+		}, metav1.CreateOptions{})
+		s.Must(err)
+	})
+	reasons := map[string]string{ // and what to set
+		"cpu max limit to request ratio per Container is 2, but provided ratio is 20.000000":   "set agentlet.dev/cpu-request: 50m and agentlet.dev/cpu-limit: 50m",
+		"memory max limit to request ratio per Container is 2, but provided ratio is 4.000000": "set agentlet.dev/memory-request: 64Mi and agentlet.dev/memory-limit: 64Mi",
+	}
+	s.Then("a pod with an agentlet is refused, and without one it isn't", func() {
+		var refusal error
+		// The API server learns of LimitRanges through a watch.
+		s.Eventually("the refusal", func(context.Context) (bool, error) {
+			refusal = admit(s, s.Sample(s.Annotations()))
+			return refusal != nil, nil
+		})
+		for reason := range reasons {
+			mentions(s, refusal.Error(), reason)
+		}
+		s.Must(admit(s, s.Sample(s.Annotations("inject", "false"))))
+	})
+	s.Then("explain and check say the same of the agentlet, and what to set", func() {
+		out, _ := p.run(p.manifest(s.Sample(s.Annotations())), "explain", "-f", "-", "--from-cluster")
+		findings, _ := p.check()
+		for reason, remedy := range reasons {
+			mentions(s, out, "LimitRange all of namespace "+s.Namespace+": it refuses the agentlet", reason, remedy)
+			if !slices.ContainsFunc(findings, func(f finding) bool {
+				return f.Check == "limits" && f.Level == "warn" && strings.Contains(f.Message, reason) && strings.Contains(f.Remedy, remedy)
+			}) {
+				s.Errorf("no finding says %s: %+v", reason, findings)
+			}
+		}
+	})
+	s.When("a pod sets it", func() {
+		_, err := s.CreatePod("web", s.Sample(s.Annotations(
+			"cpu-request", "50m", "cpu-limit", "50m", "memory-request", "64Mi", "memory-limit", "64Mi")))
+		s.Must(err)
+	})
+	s.Then("the pod is Ready", func() { s.AwaitReady("web") })
 }
 
 func TestInjectWithinAQuotaOnLimits(t *testing.T) {
