@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -29,12 +30,17 @@ func TestAssignsUsers(t *testing.T) {
 				if r.URL.Path != "/apis/security.openshift.io" {
 					t.Errorf("asked for %s", r.URL)
 				}
-				w.Header().Set("Content-Type", "application/json")
+				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+				if strings.HasPrefix(c.body, "{") {
+					w.Header().Set("Content-Type", "application/json")
+				}
 				w.WriteHeader(c.status)
 				_, _ = w.Write([]byte(c.body))
 			}))
 			defer server.Close()
-			client, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL})
+			client, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{
+				AcceptContentTypes: runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON, ContentType: runtime.ContentTypeProtobuf,
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}
