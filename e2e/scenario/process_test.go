@@ -21,6 +21,16 @@ func TestProcessOfThisTest(t *testing.T) {
 	}
 }
 
+func TestIdentityOfThisTest(t *testing.T) {
+	user, group, err := Process{os.Getpid()}.Identity()
+	if err != nil || user != os.Geteuid() || group != os.Getegid() {
+		t.Errorf("%d:%d, %v", user, group, err)
+	}
+	if _, _, err := (Process{1 << 30}).Identity(); err == nil {
+		t.Error("a process that is not there has an identity")
+	}
+}
+
 func TestProcessThatIsNotThere(t *testing.T) {
 	gone := Process{1 << 30}
 	if _, err := gone.ProcessorTime(); err == nil {
