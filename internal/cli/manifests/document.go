@@ -168,9 +168,10 @@ func (d *document) find(raw []byte, path []string, apiVersion, kind string) (wro
 	if found.Name == "" {
 		found.Name = o.Metadata.GenerateName
 	}
-	wrong = d.mistyped(path, raw, reflect.TypeFor[object](), found.String())
-	if err != nil && len(wrong) == 0 {
-		wrong = here(found.String(), err.Error())
+	if err != nil {
+		if wrong = d.mistyped(path, raw, reflect.TypeFor[object](), found.String()); len(wrong) == 0 {
+			wrong = here(found.String(), err.Error())
+		}
 	}
 	switch listed, isList := members["items"]; {
 	case isList && len(path) == 0:
@@ -234,9 +235,10 @@ func (d *document) findPod(raw []byte, of *Object) (wrong []Diagnostic) {
 func (d *document) readPod(template []byte, path []string, object string) (pod *corev1.Pod, wrong []Diagnostic) {
 	var fields workload.PodFields
 	err := kjson.UnmarshalCaseSensitivePreserveInts(template, &fields) // with an error, too, what can be read is
-	wrong = d.mistyped(path, template, reflect.TypeFor[workload.PodFields](), object)
-	if err != nil && len(wrong) == 0 {
-		wrong = []Diagnostic{{Line: d.lineOf(path, ""), Object: object, Message: err.Error()}}
+	if err != nil {
+		if wrong = d.mistyped(path, template, reflect.TypeFor[workload.PodFields](), object); len(wrong) == 0 {
+			wrong = []Diagnostic{{Line: d.lineOf(path, ""), Object: object, Message: err.Error()}}
+		}
 	}
 	if pod, err = fields.Pod(); err == nil {
 		return pod, wrong

@@ -20,7 +20,7 @@ import (
 	"github.com/agentlet/agentlet/injector/workload"
 )
 
-// Decider judges one pod; an *injector.Injector is one.
+// Decider judges one pod; an *injector.Injector is one. It is safe for concurrent use.
 type Decider interface {
 	Decide(request injector.Request) injector.Decision
 }
@@ -73,45 +73,49 @@ func Namespaces(files []*File) map[string]*Namespace {
 	return found
 }
 
-// Judge has every pod of the file judged, in the file's order. namespace is that of objects which name none; namespaces are
-// those that are known from files.
+// Judge has every pod of the file judged, several at once, in the file's order. namespace is that of objects which name none;
+// namespaces are those that are known from files.
 func (f *File) Judge(decider Decider, namespace string, namespaces map[string]*Namespace) []Result {
-	var judgements []Result
-	for _, d := range f.documents {
-		for i := range d.pods {
-			pod := &d.pods[i]
-			in := pod.Namespace
-			if in == "" {
-				in = namespace
-			}
-			request := injector.Request{Namespace: in, Pod: pod.judged(), Nonce: nonce(in, pod)}
-			known := namespaces[in]
-			if known != nil {
-				request.NamespaceAnnotations = contract.NamespaceAnnotations(known.annotations)
-			}
-			j := Result{Pod: pod, Namespace: known, document: d, Decision: decider.Decide(request)}
-			for _, err := range j.Decision.Errors {
-				j.Errors = append(j.Errors, f.diagnostic(&j, err))
-			}
-			warnings := j.Decision.Warnings
-			if j.Reason == injector.ReasonNotAnnotated {
-				if unread, ok := dialect.Unread(pod.Pod.Annotations); ok {
-					warnings = append(slices.Clip(warnings), unread)
-				}
-			}
-			for _, warning := range warnings {
-				j.Warnings = append(j.Warnings, Diagnostic{
-					File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.String(), Message: warning.Message,
-				})
-			}
-			j.Warnings = slices.Concat(j.Warnings, f.misplaced(d, &pod.Object), f.stray(d, pod))
-			for _, notes := range [][]Diagnostic{j.Errors, j.Warnings} {
-				slices.SortStableFunc(notes, byLine)
-			}
-			judgements = append(judgements, j)
+	judgements := make([][]Result, len(f.documents))
+	inParallel(len(f.documents), func(i int) {
+		d := f.documents[i]
+		for j := range d.pods {
+			judgements[i] = append(judgements[i], f.judge(d, &d.pods[j], decider, namespace, namespaces))
+		}
+	})
+	return slices.Concat(judgements...)
+}
+
+func (f *File) judge(d *document, pod *Pod, decider Decider, namespace string, namespaces map[string]*Namespace) Result {
+	in := pod.Namespace
+	if in == "" {
+		in = namespace
+	}
+	request := injector.Request{Namespace: in, Pod: pod.judged(), Nonce: nonce(in, pod)}
+	known := namespaces[in]
+	if known != nil {
+		request.NamespaceAnnotations = contract.NamespaceAnnotations(known.annotations)
+	}
+	j := Result{Pod: pod, Namespace: known, document: d, Decision: decider.Decide(request)}
+	for _, err := range j.Decision.Errors {
+		j.Errors = append(j.Errors, f.diagnostic(&j, err))
+	}
+	warnings := j.Decision.Warnings
+	if j.Reason == injector.ReasonNotAnnotated {
+		if unread, ok := dialect.Unread(pod.Pod.Annotations); ok {
+			warnings = append(slices.Clip(warnings), unread)
 		}
 	}
-	return judgements
+	for _, warning := range warnings {
+		j.Warnings = append(j.Warnings, Diagnostic{
+			File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.String(), Message: warning.Message,
+		})
+	}
+	j.Warnings = slices.Concat(j.Warnings, f.misplaced(d, &pod.Object), f.stray(d, pod))
+	for _, notes := range [][]Diagnostic{j.Errors, j.Warnings} {
+		slices.SortStableFunc(notes, byLine)
+	}
+	return j
 }
 
 // Warnings are about objects without a pod: annotations that have no effect there, and templates at places that nobody looks at.
