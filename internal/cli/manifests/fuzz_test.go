@@ -6,7 +6,7 @@ import (
 )
 
 // FuzzInjected holds that whatever the stream is, nothing panics, a stream in which nothing is injected stays byte for
-// byte, and a second pass changes nothing.
+// byte, what is injected can be read, and a second pass changes nothing.
 func FuzzInjected(f *testing.F) {
 	paths, err := filepath.Glob("testdata/*.yaml")
 	if err != nil {
@@ -38,6 +38,9 @@ func pass(t *testing.T, stream []byte) []byte {
 	}
 	if !changed && string(out) != string(stream) {
 		t.Errorf("nothing was injected, but %q became %q (%v)", stream, out, diagnostics)
+	}
+	if _, wrong := Parse("out", out); len(diagnostics) == 0 && len(wrong) > 0 {
+		t.Errorf("%q became %q, which can't be read: %v", stream, out, wrong)
 	}
 	return out
 }

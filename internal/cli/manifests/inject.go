@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,10 +27,11 @@ func (f *File) Injected(judgements []Result) (text []byte, warnings []Diagnostic
 	}
 	bodies, errs := make([][]byte, len(f.documents)), make([]error, len(f.documents))
 	rewritten := make([]string, len(f.documents))
+	var writer blockWriter
 	inParallel(len(f.documents), func(i int) {
 		d := f.documents[i]
 		if patch := patches[d]; len(patch) > 0 {
-			if bodies[i], rewritten[i], errs[i] = d.patched(patch); errs[i] != nil {
+			if bodies[i], rewritten[i], errs[i] = d.patched(patch, &writer); errs[i] != nil {
 				errs[i] = fmt.Errorf("patch document at %s:%d: %w", f.Name, d.line, errs[i])
 			}
 			d.root, d.json = nil, nil // the tree is spent, and thousands of them are much memory
@@ -106,31 +108,27 @@ func below(path []string, patch []jsonpatch.Operation) []jsonpatch.Operation {
 	return moved
 }
 
-// patched is the document with the operations done. The patch is applied to JSON, as the API server does it. The text is the
-// one nearest to the document that says the same as that JSON: with the additions in their places, or the tree encoded anew with
-// its comments, or the JSON itself as YAML. For the last, rewritten is the warning.
-func (d *document) patched(operations []jsonpatch.Operation) (text []byte, rewritten string, err error) {
-	encoded, err := encodeJSON(operations)
+// patched is the document with the operations done. They are done to JSON, as the API server does it. The text is the one nearest
+// to the document that says the same as that JSON: with the additions in their places, or the tree encoded anew with its
+// comments, or the JSON itself as YAML. For the last, rewritten is the warning.
+func (d *document) patched(operations []jsonpatch.Operation, writer *blockWriter) (text []byte, rewritten string, err error) {
+	additions, err := additionsOf(operations)
 	if err != nil {
-		return nil, "", fmt.Errorf("encode patch: %w", err)
+		return nil, "", err
 	}
-	patch, err := jsonpatchv4.DecodePatch(encoded)
-	if err != nil {
-		return nil, "", fmt.Errorf("decode patch: %w", err)
+	if json.Valid(d.body) {
+		text, err := d.editedJSON(additions)
+		return text, "", err
 	}
-	want, err := patch.Apply(d.json)
+	want, err := withAdditions(d.json, additions)
 	if err != nil {
 		return nil, "", fmt.Errorf("apply patch: %w", err)
 	}
-	if json.Valid(d.body) {
-		text, err := d.editedJSON(encoded, want)
-		return text, "", err
-	}
-	if d.addToTree(encoded) {
-		if text, ok := splice(d.body, d.root); ok && d.says(text, want) {
+	if d.addToTree(additions) {
+		if text, ok := splice(d.body, d.root, writer); ok && d.saysYAML(text, want) {
 			return text, "", nil
 		}
-		if text, ok := encodeYAML(d.root, compact(d.root)); ok && d.says(text, want) {
+		if text, ok := encodeYAML(d.root, compact(d.root)); ok && d.saysYAML(text, want) {
 			return d.withNewlines(text), "", nil
 		}
 	}
@@ -153,16 +151,23 @@ func (d *document) withNewlines(text []byte) []byte {
 	return bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
 }
 
-// editedJSON is the JSON document with the operations of a JSON patch done to its text, or where they replace something, written
-// anew.
-func (d *document) editedJSON(patch, want []byte) ([]byte, error) {
-	operations, err := additions(patch)
+// editedJSON is the JSON document with the additions in its text, or where they replace something, written anew.
+func (d *document) editedJSON(additions []addition) ([]byte, error) {
+	encoded, err := encodeJSON(additions)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("encode patch: %w", err)
+	}
+	patch, err := jsonpatchv4.DecodePatch(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("decode patch: %w", err)
+	}
+	want, err := patch.Apply(d.json)
+	if err != nil {
+		return nil, fmt.Errorf("apply patch: %w", err)
 	}
 	text, ok := newJSONText(d.body)
-	for i := 0; ok && i < len(operations); i++ {
-		ok = text.add(operations[i].path, operations[i].value)
+	for i := 0; ok && i < len(additions); i++ {
+		ok = text.add(pointerSteps(additions[i].Path), additions[i].Value)
 	}
 	if ok && d.says(text.text, want) {
 		return text.text, nil
@@ -174,25 +179,77 @@ func (d *document) editedJSON(patch, want []byte) ([]byte, error) {
 	return append(out.Bytes(), '\n'), nil
 }
 
-// addition is an operation of a patch.
+// addition is an operation of a patch, which has no others.
 type addition struct {
-	path  []string
-	value json.RawMessage
+	Operation string          `json:"op"`
+	Path      string          `json:"path"`
+	Value     json.RawMessage `json:"value"`
 }
 
-// additions are those of a JSON patch, which has no others.
-func additions(patch []byte) (additions []addition, err error) {
-	var operations []struct {
-		Path  string
-		Value json.RawMessage
-	}
-	if err := json.Unmarshal(patch, &operations); err != nil {
-		return nil, fmt.Errorf("decode patch: %w", err)
-	}
-	for _, o := range operations {
-		additions = append(additions, addition{pointerSteps(o.Path), o.Value})
+// additionsOf encodes the values of a patch. Each is encoded once here, where the library does it twice.
+func additionsOf(operations []jsonpatch.Operation) ([]addition, error) {
+	additions := make([]addition, len(operations))
+	for i, o := range operations {
+		value, err := json.Marshal(o.Value)
+		if err != nil {
+			return nil, fmt.Errorf("encode patch: %w", err)
+		}
+		additions[i] = addition{o.Operation, o.Path, value}
 	}
 	return additions, nil
+}
+
+// withAdditions is a JSON document with additions, in its canonical form. A patch's library does the same, more slowly: it keeps
+// the order of keys, which YAML has from the text.
+func withAdditions(document []byte, additions []addition) ([]byte, error) {
+	value, err := decodeJSON(document)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range additions {
+		added, err := decodeJSON(a.Value)
+		if err != nil {
+			return nil, err
+		}
+		if value, err = withValue(value, pointerSteps(a.Path), added); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", a.Operation, a.Path, err)
+		}
+	}
+	return json.Marshal(value)
+}
+
+var errNoPlace = errors.New("the document has no such place")
+
+// withValue is a decoded value with another one at a path in it, which it need not have yet. In a list that is an insertion.
+func withValue(into any, path []string, added any) (any, error) {
+	if len(path) == 0 {
+		return added, nil
+	}
+	step, last := path[0], len(path) == 1
+	switch into := into.(type) {
+	case map[string]any:
+		inner, there := into[step]
+		if !there && !last {
+			return nil, errNoPlace
+		}
+		changed, err := withValue(inner, path[1:], added)
+		into[step] = changed
+		return into, err
+	case []any:
+		if last && step == "-" {
+			return append(into, added), nil
+		}
+		i, err := strconv.Atoi(step)
+		switch {
+		case err != nil || i < 0 || i > len(into) || i == len(into) && !last:
+			return nil, errNoPlace
+		case last:
+			return slices.Insert(into, i, added), nil
+		}
+		into[i], err = withValue(into[i], path[1:], added)
+		return into, err
+	}
+	return nil, errNoPlace
 }
 
 // says reports whether a text in the document's place is read as the JSON.
@@ -203,12 +260,21 @@ func (d *document) says(text, want []byte) bool {
 	return wrong == nil && bytes.Equal(canonical(got), canonical(want))
 }
 
+// saysYAML does the same for what was added to a YAML document, and canonical JSON. It reads the text as kubectl does, and makes
+// no tree of it: this is most of the work on a document. The document's own tree was made, so it is one document in which no
+// key is twice; what was added begins no other one, and a key that is added is not there yet.
+func (d *document) saysYAML(text, want []byte) bool {
+	edited := d.chunk
+	edited.body = text
+	got, err := edited.yamlValue(edited.yamlText())
+	// What kubectl's library encodes is in its canonical form, but for bytes that are no UTF-8.
+	return err == nil && (bytes.Equal(got, want) || bytes.Equal(canonical(got), want))
+}
+
 // canonical is JSON with its keys sorted, nil for what is none.
 func canonical(text []byte) []byte {
-	var value any
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	if decoder.Decode(&value) != nil {
+	value, err := decodeJSON(text)
+	if err != nil {
 		return nil
 	}
 	sorted, err := json.Marshal(value)
@@ -216,6 +282,14 @@ func canonical(text []byte) []byte {
 		return nil
 	}
 	return sorted
+}
+
+// decodeJSON decodes any value. Numbers stay as they are written.
+func decodeJSON(text []byte) (value any, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	err = decoder.Decode(&value)
+	return value, err
 }
 
 // unescape is what a JSON pointer's escapes stand for.
@@ -230,15 +304,11 @@ func pointerSteps(pointer string) []string {
 	return path
 }
 
-// addToTree does the operations of a JSON patch to the document's tree; ok is false where the tree doesn't allow it.
-func (d *document) addToTree(patch []byte) (ok bool) {
-	operations, err := additions(patch)
-	if err != nil {
-		return false
-	}
-	for _, o := range operations {
-		value, err := blockNode(o.value)
-		if err != nil || !addAt(d.root, o.path, value) {
+// addToTree makes the additions to the document's tree; ok is false where the tree doesn't allow it.
+func (d *document) addToTree(additions []addition) (ok bool) {
+	for _, a := range additions {
+		value, err := blockNode(a.Value)
+		if err != nil || !addAt(d.root, pointerSteps(a.Path), value) {
 			return false
 		}
 	}

@@ -17,6 +17,7 @@ type splicer struct {
 	// starts of the text's lines, and one more at its end.
 	starts  []int
 	compact bool
+	writer  *blockWriter
 	added   []insertion
 	failed  bool
 }
@@ -28,8 +29,8 @@ type insertion struct {
 }
 
 // splice returns the text with the additions; ok is false where they have no place of their own.
-func splice(text []byte, root *yaml.Node) (out []byte, ok bool) {
-	s := &splicer{text: text, starts: []int{0}, compact: compact(root)}
+func splice(text []byte, root *yaml.Node, writer *blockWriter) (out []byte, ok bool) {
+	s := &splicer{text: text, starts: []int{0}, compact: compact(root), writer: writer}
 	for line := range bytes.Lines(text) {
 		s.starts = append(s.starts, s.starts[len(s.starts)-1]+len(line))
 	}
@@ -93,7 +94,7 @@ func (s *splicer) addLines(node *yaml.Node, from, to int) {
 		}
 	}
 	part := &yaml.Node{Kind: node.Kind, Content: node.Content[from:to]}
-	encoded, ok := encodeYAML(part, s.compact)
+	encoded, ok := s.writer.encode(part, s.compact)
 	if !ok {
 		s.failed = true
 		return
@@ -132,7 +133,7 @@ func (s *splicer) replace(node *yaml.Node, i int) {
 	key := node.Content[i-1]
 	at := s.offset(key)
 	found := nothing.FindSubmatchIndex(s.text[at:])
-	encoded, ok := encodeYAML(&yaml.Node{Kind: yaml.MappingNode, Content: node.Content[i-1 : i+1]}, s.compact)
+	encoded, ok := s.writer.encode(&yaml.Node{Kind: yaml.MappingNode, Content: node.Content[i-1 : i+1]}, s.compact)
 	head, lines, several := bytes.Cut(encoded, []byte("\n"))
 	if found == nil || !ok || !several || !bytes.HasSuffix(head, []byte(":")) || node.Style&yaml.FlowStyle != 0 {
 		s.failed = true

@@ -39,25 +39,20 @@ func (c *chunk) read() (root *yaml.Node, value []byte, wrong *readError) {
 // readYAML reads one YAML document: its tree for the lines, and its value as kubectl does, with each line ended as there. A
 // second document is an error: kubectl passes over it without a word.
 func (c *chunk) readYAML() (root *yaml.Node, value []byte, wrong *readError) {
-	text := bytes.ReplaceAll(c.body, []byte("\r\n"), []byte("\n"))
-	if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
-		text = append(slices.Clip(text), '\n')
-	}
+	text := c.yamlText()
 	root = &yaml.Node{}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	err := decoder.Decode(root)
 	if errors.Is(err, io.EOF) {
 		root, err = nil, nil
 	}
-	if err == nil && c.withSeparator {
-		value, err = kyaml.YAMLToJSON(slices.Concat(bytes.TrimRight(c.separator, "\r\n"), []byte("\n"), text))
-	} else if err == nil {
-		value, err = kyaml.YAMLToJSON(text)
+	if err == nil {
+		value, err = c.yamlValue(text)
 	}
 	if err != nil {
 		return nil, nil, syntaxError(text, root, err)
 	}
-	if value = bytes.TrimSpace(value); root == nil {
+	if root == nil {
 		if !bytes.Equal(value, []byte("null")) {
 			wrong = &readError{line: 1, message: "there is only a comment here, but kubectl reads a text"}
 		}
@@ -73,6 +68,24 @@ func (c *chunk) readYAML() (root *yaml.Node, value []byte, wrong *readError) {
 		line = min(named, bytes.Count(text, []byte("\n"))) + 1 // the parser's lines begin at 0
 	}
 	return nil, nil, &readError{line: line, message: fmt.Sprintf("kubectl reads no second document without a line %s before it", separator)}
+}
+
+// yamlText is the body with each line ended as kubectl ends it.
+func (c *chunk) yamlText() []byte {
+	text := bytes.ReplaceAll(c.body, []byte("\r\n"), []byte("\n"))
+	if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
+		text = append(slices.Clip(text), '\n')
+	}
+	return text
+}
+
+// yamlValue is what kubectl reads in that text, as JSON.
+func (c *chunk) yamlValue(text []byte) ([]byte, error) {
+	if c.withSeparator {
+		text = slices.Concat(bytes.TrimRight(c.separator, "\r\n"), []byte("\n"), text)
+	}
+	value, err := kyaml.YAMLToJSON(text)
+	return bytes.TrimSpace(value), err
 }
 
 // unrendered begins what is said of a template.
