@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -332,5 +333,68 @@ func TestAMeshThatComesLaterChangesNoPort(t *testing.T) {
 				t.Errorf("%+v, %v", reg, errs)
 			}
 		})
+	}
+}
+
+// TestAChangedManifestGetsItsPort has a pod injected twice, as a manifest or by the webhook, and changed in between. The record follows
+// the manifest. It stays where a webhook has changed the pod within its admission.
+func TestAChangedManifestGetsItsPort(t *testing.T) {
+	mesh := func(pod *corev1.Pod) {
+		pod.Spec.Containers = append([]corev1.Container{{Name: "linkerd-proxy", Ports: []corev1.ContainerPort{{ContainerPort: 4143}}}}, pod.Spec.Containers...)
+	}
+	port := func(pod *corev1.Pod) { pod.Spec.Containers[0].Ports[0].ContainerPort = 9090 }
+	first := func(pod *corev1.Pod) {
+		pod.Spec.Containers[0].Ports = append([]corev1.ContainerPort{{ContainerPort: 9090}}, pod.Spec.Containers[0].Ports...)
+	}
+	for name, c := range map[string]struct {
+		admitted bool
+		change   []func(*corev1.Pod)
+		want     string
+		renewed  bool
+	}{
+		"a manifest":                          {false, nil, "8080", false},
+		"a manifest, another port":            {false, []func(*corev1.Pod){port}, "9090", true},
+		"a manifest, another port first":      {false, []func(*corev1.Pod){first}, "9090", true},
+		"a manifest, a mesh first":            {false, []func(*corev1.Pod){mesh}, "8080", false},
+		"an admission":                        {true, nil, "8080", false},
+		"an admission, a mesh first":          {true, []func(*corev1.Pod){mesh}, "8080", false},
+		"an admission, somebody's port first": {true, []func(*corev1.Pod){first}, "8080", false},
+		"a pod exported, with another port":   {true, []func(*corev1.Pod){port}, "9090", true},
+	} {
+		for _, placement := range []contract.PlacementMode{contract.PlacementContainer, contract.PlacementSidecar} {
+			t.Run(name+", "+string(placement), func(t *testing.T) {
+				decide := func(pod *corev1.Pod) (Decision, *corev1.Pod) {
+					t.Helper()
+					raw, err := json.Marshal(pod)
+					if err != nil {
+						t.Fatal(err)
+					}
+					d := testInjector(t).Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce})
+					return d, whole(t, apply(t, raw, d))
+				}
+				pod := whole(t, readPod(t, "testdata/plain"))
+				pod.Annotations = map[string]string{contract.ServiceNames: "web", contract.Placement: string(placement), contract.DrainHook: "false"}
+				pod.GenerateName = ""
+				if pod.Name = ""; c.admitted {
+					pod.Name = "web-0"
+				}
+				_, pod = decide(pod)
+				for _, change := range c.change {
+					change(pod)
+				}
+				d, pod := decide(pod)
+				warned := slices.ContainsFunc(d.Warnings, func(w registration.Warning) bool { return strings.Contains(w.Message, "it was 8080 when") })
+				if got := registration.RecordedPort(pod); got != c.want || (d.Outcome == Injected) != c.renewed || warned != c.renewed {
+					t.Errorf("%s, %s, warned %v, want %s, renewed %v: %v", got, d.Outcome, warned, c.want, c.renewed, d.Patch)
+				}
+				reg, errs := registration.Parse(pod, nil)
+				if len(errs) > 0 || strconv.Itoa(reg.Services[0].Port) != c.want {
+					t.Errorf("the agentlet reads %+v, %v", reg, errs)
+				}
+				if again, _ := decide(pod); again.Outcome != Skipped || again.Reason != ReasonAlreadyInjected {
+					t.Errorf("a third time %+v", again)
+				}
+			})
+		}
 	}
 }

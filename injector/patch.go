@@ -53,6 +53,7 @@ func (c *patchBuilder) compose() {
 		if own, ok := c.found.ownPort(); ok {
 			port = own
 		}
+		c.renewDefaultPort()
 	}
 	if c.found.volume == nil {
 		appendTo(c, "/spec/volumes", len(c.pod.Spec.Volumes), &c.parts.volume)
@@ -64,6 +65,22 @@ func (c *patchBuilder) compose() {
 	}
 	if c.settings.DrainHook {
 		c.addHooks(port)
+	}
+}
+
+// renewDefaultPort writes the default port down anew, where the manifest was changed since it was injected.
+func (c *patchBuilder) renewDefaultPort() {
+	list, place := "initContainers", c.found.place
+	if !c.found.sidecar {
+		list = "containers"
+		place = slices.IndexFunc(c.pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == contract.ContainerName })
+	}
+	port := registration.DefaultPort(c.pod)
+	for i := range c.found.agentlet.Env {
+		if e := &c.found.agentlet.Env[i]; e.Name == contract.EnvDefaultPort && e.ValueFrom == nil && e.Value != port {
+			c.add(fmt.Sprintf("/spec/%s/%d/env/%d/value", list, place, i), port)
+			return
+		}
 	}
 }
 

@@ -117,7 +117,8 @@ const (
 	// A copy of the pod has another name. It is absent where the name was not known, as in a template.
 	EnvInjectedFor = "AGENTLET_INJECTED_FOR"
 	// EnvDefaultPort is the port that services have of which the annotations say none: the first one that the pod declared then.
-	// Others put containers before those of the application later. It is NoDefaultPort where the pod declared none.
+	// Others put containers before those of the application later. It is NoDefaultPort where the pod declared none. An injector
+	// renews it where a manifest was changed since.
 	EnvDefaultPort = "AGENTLET_DEFAULT_PORT"
 	NoDefaultPort  = "none"
 )

@@ -3,6 +3,7 @@ package registration
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -13,19 +14,26 @@ import (
 
 var errNoPort = errors.New("no container declares a port; say which one is the service's")
 
-// findPort returns the first declared port for which match holds: among the containers first, then among the native
-// sidecars. The agentlet's own is never among them.
-func findPort(pod *corev1.Pod, match func(*corev1.ContainerPort) bool) (*corev1.ContainerPort, bool) {
-	for i := range pod.Spec.Containers {
-		if port, ok := containerPort(&pod.Spec.Containers[i], match); ok {
-			return port, true
+// serving yields the containers whose ports can be a service's: the containers first, then the native sidecars. An init container
+// has ended before the application starts.
+func serving(pod *corev1.Pod) iter.Seq[*corev1.Container] {
+	return func(yield func(*corev1.Container) bool) {
+		for i := range pod.Spec.Containers {
+			if !yield(&pod.Spec.Containers[i]) {
+				return
+			}
+		}
+		for i := range pod.Spec.InitContainers {
+			if c := &pod.Spec.InitContainers[i]; restartable(c) && !yield(c) {
+				return
+			}
 		}
 	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if !restartable(c) {
-			continue // has ended before the application starts
-		}
+}
+
+// findPort returns the first declared port for which match holds. The agentlet's own is never among them.
+func findPort(pod *corev1.Pod, match func(*corev1.ContainerPort) bool) (*corev1.ContainerPort, bool) {
+	for c := range serving(pod) {
 		if port, ok := containerPort(c, match); ok {
 			return port, true
 		}
@@ -45,7 +53,8 @@ func containerPort(c *corev1.Container, match func(*corev1.ContainerPort) bool) 
 	return nil, false
 }
 
-// DefaultPort is what an injector writes down as the port of services that say none: the first declared one.
+// DefaultPort is what an injector writes down as the port of services that say none. Where the pod has an agentlet with another
+// record, its manifest was changed since.
 func DefaultPort(pod *corev1.Pod) string {
 	port, err := defaultPort(pod)
 	if err != nil {
@@ -54,23 +63,55 @@ func DefaultPort(pod *corev1.Pod) string {
 	return strconv.Itoa(port)
 }
 
-// defaultPort is the port of services that say none: the first declared one, as it was at admission.
-func defaultPort(pod *corev1.Pod) (int, error) {
+// RecordedPort is what an injector has written down; empty where it has not.
+func RecordedPort(pod *corev1.Pod) (recorded string) {
 	if agentlet := Agentlet(pod); agentlet != nil {
-		recorded, _ := Environment(agentlet, contract.EnvDefaultPort)
-		if port, err := parsePort(recorded); err == nil {
-			return port, nil
-		}
-		if recorded == contract.NoDefaultPort {
-			return 0, errNoPort
-		}
+		recorded, _ = Environment(agentlet, contract.EnvDefaultPort)
 	}
-	port, ok := findPort(pod, func(*corev1.ContainerPort) bool { return true })
-	if !ok {
+	return recorded
+}
+
+// defaultPort is the port of services that say none: the first declared one, as it was when the agentlet was added. Others may
+// have put containers before the application's since, as a mesh does within one admission. And the author may have changed the
+// port since, in a manifest that came out of an injection. So the record holds while a container declares its port. In a
+// manifest it says which container that is, and the first port of that one holds.
+func defaultPort(pod *corev1.Pod) (int, error) {
+	recorded, admitted := RecordedPort(pod), InjectionRecorded(pod)
+	if admitted && recorded == contract.NoDefaultPort {
 		return 0, errNoPort
 	}
-	return int(port.ContainerPort), nil
+	before, err := parsePort(recorded)
+	known := err == nil
+	if port := declaredPort(pod, before, admitted); known && port > 0 {
+		return port, nil
+	}
+	if port, ok := findPort(pod, anyPort); ok {
+		return int(port.ContainerPort), nil
+	}
+	if known { // it is not declared any more, which closes no port
+		return before, nil
+	}
+	return 0, errNoPort
 }
+
+// declaredPort is a port if a container declares it, or declares it as its first one; else the first one of the container that
+// declares it, and 0 where none does.
+func declaredPort(pod *corev1.Pod, port int, inAnyPlace bool) (beside int) {
+	for c := range serving(pod) {
+		first, some := containerPort(c, anyPort)
+		_, declared := containerPort(c, func(p *corev1.ContainerPort) bool { return int(p.ContainerPort) == port })
+		switch {
+		case !some || !declared:
+		case inAnyPlace || int(first.ContainerPort) == port:
+			return port
+		case beside == 0:
+			beside = int(first.ContainerPort)
+		}
+	}
+	return beside
+}
+
+func anyPort(*corev1.ContainerPort) bool { return true }
 
 // portDefault is the port of a service that says none.
 func (r *reader) portDefault(service string) (int, error) {
@@ -81,7 +122,8 @@ func (r *reader) portDefault(service string) (int, error) {
 	return port, err
 }
 
-// lintDefaultPort warns where the default had a choice between containers: which one is first is up to whoever adds containers.
+// lintDefaultPort warns where the default is another one than when the agentlet was added, and where it had a choice between
+// containers: which one is first is up to whoever adds containers.
 func (l *linter) lintDefaultPort() {
 	if len(l.reg.DefaultPort) == 0 {
 		return
@@ -90,10 +132,18 @@ func (l *linter) lintDefaultPort() {
 	if err != nil {
 		return
 	}
+	path, names := annotation(contract.ServiceNames), Excerpt(strings.Join(l.reg.DefaultPort, ", "))
+	if _, structured := l.pod.Annotations[contract.Services]; structured {
+		path = annotation(contract.Services)
+	}
+	if recorded := RecordedPort(l.pod); recorded != "" && recorded != strconv.Itoa(port) {
+		l.warn(path, "no port is given for %s: %d is registered now, the first declared one of a container; it was %s when the agentlet was added",
+			names, port, Excerpt(recorded))
+	}
 	of, others := "", []string{}
 	for i := range l.pod.Spec.Containers {
 		c := &l.pod.Spec.Containers[i]
-		_, some := containerPort(c, func(*corev1.ContainerPort) bool { return true })
+		_, some := containerPort(c, anyPort)
 		_, this := containerPort(c, func(p *corev1.ContainerPort) bool { return int(p.ContainerPort) == port })
 		switch {
 		case this && of == "":
@@ -105,12 +155,8 @@ func (l *linter) lintDefaultPort() {
 	if of == "" || len(others) == 0 {
 		return
 	}
-	path := annotation(contract.ServiceNames)
-	if _, structured := l.pod.Annotations[contract.Services]; structured {
-		path = annotation(contract.Services)
-	}
 	l.warn(path, "no port is given for %s: the first declared one is registered, %d of container %s; %s declares ports, too",
-		Excerpt(strings.Join(l.reg.DefaultPort, ", ")), port, Excerpt(of), Excerpt(strings.Join(others, ", ")))
+		names, port, Excerpt(of), Excerpt(strings.Join(others, ", ")))
 }
 
 // resolvePort turns a number or a declared port's name into a number. A declared port's name holds a letter, so that

@@ -2,6 +2,7 @@ package registration
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,7 +16,10 @@ func meshed(short annotations, recorded string) *corev1.Pod {
 	pod := newPod(short)
 	pod.Spec.Containers = append([]corev1.Container{{Name: "mesh", Ports: []corev1.ContainerPort{{ContainerPort: 4143}}}}, pod.Spec.Containers...)
 	if recorded != "" {
-		pod.Spec.InitContainers[0].Env = []corev1.EnvVar{{Name: contract.EnvDefaultPort, Value: recorded}}
+		pod.Name = "web-0"
+		pod.Spec.InitContainers[0].Env = []corev1.EnvVar{
+			{Name: contract.EnvInjectedFor, Value: "web-0"}, {Name: contract.EnvDefaultPort, Value: recorded},
+		}
 	}
 	return pod
 }
@@ -49,6 +53,69 @@ func TestDefaultPortIsThatOfAdmission(t *testing.T) {
 	}
 	// A pod that declared none has none by default either when somebody declares one later.
 	wantErrors(t, meshed(annotations{"service-names": "web"}, contract.NoDefaultPort), "no container declares a port")
+}
+
+// TestDefaultPortOfAChangedPod has pods that came out of an injection with a record, and what they declare now: containers, with their ports.
+func TestDefaultPortOfAChangedPod(t *testing.T) {
+	type containers = [][]int32
+	const none, another = contract.NoDefaultPort, "80 is registered now, the first declared one of a container; it was "
+	for name, c := range map[string]struct {
+		recorded string
+		admitted bool
+		declared containers
+		want     string
+		warning  string
+	}{
+		"a manifest as it was":                     {"8080", false, containers{{8080, 9090}}, "8080", ""},
+		"a manifest, a mesh first":                 {"8080", false, containers{{4143}, {8080}}, "8080", ""},
+		"a manifest, another port":                 {"8080", false, containers{{80}}, "80", another + "8080"},
+		"a manifest, another port first":           {"8080", false, containers{{80, 8080}}, "80", another + "8080"},
+		"a manifest, another port, a mesh first":   {"8080", false, containers{{4143}, {80, 8080}}, "80", another + "8080"},
+		"a manifest, its port in two containers":   {"8080", false, containers{{80, 8080}, {8080, 80}}, "8080", ""},
+		"a manifest, another port in two":          {"8080", false, containers{{7, 80}, {80, 8080}}, "80", "80 is registered now"},
+		"a manifest, no port":                      {"8080", false, containers{{}}, "8080", ""},
+		"a manifest, a first port":                 {none, false, containers{{80}}, "80", another + "none"},
+		"a manifest, none yet":                     {none, false, containers{{}}, none, ""},
+		"admitted as it was":                       {"8080", true, containers{{8080}}, "8080", ""},
+		"admitted, a mesh first":                   {"8080", true, containers{{4143}, {8080}}, "8080", ""},
+		"admitted, somebody's port first":          {"8080", true, containers{{4143, 8080}}, "8080", ""},
+		"admitted, no port":                        {"8080", true, containers{{}}, "8080", ""},
+		"admitted without a port, a mesh first":    {none, true, containers{{4143}, {}}, none, ""},
+		"admitted, exported, and with another one": {"8080", true, containers{{80}}, "80", another + "8080"},
+		"of an older build":                        {"", false, containers{{80}}, "80", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := meshed(annotations{"service-names": "web"}, c.recorded)
+			if !c.admitted && c.recorded != "" {
+				pod.Spec.InitContainers[0].Env = pod.Spec.InitContainers[0].Env[1:]
+			}
+			pod.Spec.InitContainers, pod.Spec.Containers = pod.Spec.InitContainers[:1], nil
+			for i, declared := range c.declared {
+				container := corev1.Container{Name: "c" + strconv.Itoa(i)}
+				for _, port := range declared {
+					container.Ports = append(container.Ports, corev1.ContainerPort{ContainerPort: port})
+				}
+				pod.Spec.Containers = append(pod.Spec.Containers, container)
+			}
+			if got := DefaultPort(pod); got != c.want || RecordedPort(pod) != c.recorded {
+				t.Errorf("%s, want %s; recorded is %q", got, c.want, RecordedPort(pod))
+			}
+			_, warnings, _ := Lint(pod, nil, nil)
+			env := pod.Spec.InitContainers[0].Env
+			if len(env) > 0 {
+				env[len(env)-1].Value = c.want
+			}
+			if got := DefaultPort(pod); got != c.want {
+				t.Errorf("written down anew it is %s", got)
+			}
+			warnings = slices.DeleteFunc(warnings, func(w Warning) bool { return !strings.Contains(w.Message, "registered now") })
+			if c.warning == "" {
+				wantWarnings(t, warnings)
+			} else {
+				wantWarnings(t, warnings, c.warning)
+			}
+		})
+	}
 }
 
 func TestWarningOfADefaultPort(t *testing.T) {

@@ -64,7 +64,8 @@ func (t *jsonText) next(decoder *json.Decoder) *jsonValue {
 	return v
 }
 
-// add does a JSON patch's "add" of something new; ok is false where the text doesn't allow it.
+// add does a JSON patch's "add" of something new, or of a text or number instead of one; ok is false where the text doesn't allow
+// it.
 func (t *jsonText) add(path []string, value []byte) (ok bool) {
 	if len(path) == 0 {
 		return false
@@ -77,7 +78,7 @@ func (t *jsonText) add(path []string, value []byte) (ok bool) {
 		}
 		into = into.members[i]
 	}
-	if c := t.text[into.start]; c != '{' && c != '[' {
+	if !isComposite(t.text[into.start]) {
 		return false
 	}
 	last, i := path[len(path)-1], len(into.members)
@@ -89,10 +90,22 @@ func (t *jsonText) add(path []string, value []byte) (ok bool) {
 			return false
 		}
 		last = ""
-	} else if into.index(last) >= 0 {
-		return false // it would be replaced
+	} else if i := into.index(last); i >= 0 {
+		old := into.members[i]
+		if isComposite(t.text[old.start]) || isComposite(value[0]) {
+			return false
+		}
+		t.text = slices.Concat(t.text[:old.start], value, t.text[old.end:])
+		return t.reread()
 	}
 	t.insert(into, i, last, value)
+	return t.reread()
+}
+
+func isComposite(first byte) bool { return first == '{' || first == '[' }
+
+// reread reads the text that was edited.
+func (t *jsonText) reread() (ok bool) {
 	edited, ok := newJSONText(t.text)
 	if ok {
 		t.root = edited.root

@@ -301,6 +301,43 @@ func TestTemplatesOfOtherKinds(t *testing.T) {
 	}
 }
 
+// TestAChangedPortIsRenewed has manifests that were injected, changed and injected again. The second pass changes the record alone.
+func TestAChangedPortIsRenewed(t *testing.T) {
+	const annotations, container = `{"agentlet.dev/service-names": "web"}`, `{"name": "web", "ports": [{"containerPort": 8080}]}`
+	for name, in := range map[string]string{
+		"blocks": "# Of the shop.\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n\n  template:\n    metadata:\n" +
+			"      annotations: " + annotations + "\n    spec:\n      containers: [" + container + "] # one\n",
+		"brackets": "apiVersion: v1\nkind: Pod\nmetadata: {annotations: " + annotations + "}\nspec: {containers: [" + container + "]} # all\n",
+		"JSON":     `{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":` + annotations + "},\n\t" + `"spec":{"containers":[` + container + "]}}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inject := func(text string) (out string, warnings []Diagnostic) {
+				t.Helper()
+				file, wrong := Parse("in", []byte(text))
+				results := file.Judge(testDecider(t), "shop", nil)
+				injected, rewritten, err := file.Injected(results)
+				if err != nil || len(wrong) > 0 || len(rewritten) > 0 || len(results) != 1 {
+					t.Fatal(err, wrong, rewritten, results)
+				}
+				return string(injected), results[0].Warnings
+			}
+			once, _ := inject(in)
+			twice, warnings := inject(once)
+			if diff := cmp.Diff(once, twice); diff != "" || len(warnings) > 0 {
+				t.Errorf("unchanged, and injected again: %v\n%s", warnings, diff)
+			}
+			changed := strings.Replace(once, `"containerPort": 8080`, `"containerPort": 9090`, 1)
+			renewed, warnings := inject(changed)
+			if diff := cmp.Diff(strings.Replace(changed, `"8080"`, `"9090"`, 1), renewed); diff != "" {
+				t.Errorf("with another port, and injected again (-want +got):\n%s", diff)
+			}
+			if len(warnings) != 1 || !strings.Contains(warnings[0].Message, "9090 is registered now") || !strings.Contains(warnings[0].Message, "it was 8080 when") {
+				t.Errorf("warnings: %v", warnings)
+			}
+		})
+	}
+}
+
 func TestNonceIsOfTheObject(t *testing.T) {
 	pod := func(kind, name string) *Pod { return &Pod{Object: Object{Kind: kind, Name: name}} }
 	web := pod("Deployment", "web")

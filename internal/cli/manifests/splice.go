@@ -125,13 +125,27 @@ func (s *splicer) column(node *yaml.Node) int {
 
 func (s *splicer) insert(at int, text []byte) { s.added = append(s.added, insertion{at, at, text}) }
 
-// nothing is a value that is none, behind its key, and what may follow on its line.
-var nothing = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
+// What stands behind a key on its line: a value that is none, or a text or number, and what may follow it.
+var (
+	nothing = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
+	scalar  = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[\w./-]+)[ \t]*(?:(?:#.*)?(?:\r?\n|$)|[,}])`)
+)
 
-// replace writes the value with this number in the place of one that is nothing, in a block.
+// replace writes the value with this number in the place of one that is nothing, in a block, or of one that stands on its line as
+// it does itself.
 func (s *splicer) replace(node *yaml.Node, i int) {
-	key := node.Content[i-1]
+	key, value := node.Content[i-1], node.Content[i]
 	at := s.offset(key)
+	if value.Kind == yaml.ScalarNode {
+		found := scalar.FindSubmatchIndex(s.text[at:])
+		encoded, ok := s.writer.encode(value, s.compact)
+		if encoded = bytes.TrimSuffix(encoded, []byte("\n")); found == nil || !ok || bytes.ContainsRune(encoded, '\n') {
+			s.failed = true
+			return
+		}
+		s.added = append(s.added, insertion{at + found[2], at + found[3], encoded})
+		return
+	}
 	found := nothing.FindSubmatchIndex(s.text[at:])
 	encoded, ok := s.writer.encode(&yaml.Node{Kind: yaml.MappingNode, Content: node.Content[i-1 : i+1]}, s.compact)
 	head, lines, several := bytes.Cut(encoded, []byte("\n"))
