@@ -37,13 +37,22 @@ var consulK8s = translator{
 	translate: fromConsulK8s,
 	lead:      consulName, prefix: consulPrefix + "service-",
 	keys: []Key{
-		{Name: consulName, Ours: contract.Services + ": name", Doc: "a pod has no Service's name to fall back on"},
-		{Name: consulPort, Ours: contract.Services + ": port", Doc: "a name is that of a container's port, not of a Service's"},
+		{
+			Name: consulName,
+			Ours: contract.Services + ": name",
+			Doc: "a pod has no Service's name to fall back on; one of more than " + maxName + " characters, which DNS doesn't find, is an " +
+				"error, where catalog sync takes up to 255",
+		},
+		{
+			Name: consulPort,
+			Ours: contract.Services + ": port",
+			Doc:  "a name is that of a container's port, not of a Service's; none in a pod that declares no port is an error, and not port 0",
+		},
 		{
 			Name: consulTags,
 			Ours: contract.Services + ": tags",
 			Doc: "`" + consulPodName + "` becomes `" + contract.PlacePodName + "`, as it does in meta; `" + syncedTag +
-				"`, which catalog sync adds to all, is not added",
+				"`, which catalog sync adds to all, is not added; a tag that is there before goes, and one of blanks alone",
 		},
 		{Name: consulWeight, Ours: contract.Services + ": weights.passing", Doc: "a bad value is an error, and not passed over"},
 		{Name: consulMeta + "KEY", Ours: contract.Services + ": meta.KEY"},

@@ -25,6 +25,7 @@ func TestFromConsulK8s(t *testing.T) {
 		"port by name":        {annotations{consulPort: "admin"}, service{Name: "web", Port: 9090}},
 		"empty port":          {annotations{consulPort: ""}, service{Name: "web", Port: 8080}},
 		"tags":                {annotations{consulTags: `a, b c,,x\,y,`}, service{Name: "web", Port: 8080, Tags: []string{"a", "b c", "x,y"}}},
+		"a tag twice":         {annotations{consulTags: "a,b, a"}, service{Name: "web", Port: 8080, Tags: []string{"a", "b"}}},
 		"tags in numbers":     {annotations{consulTags: "1.10,true"}, service{Name: "web", Port: 8080, Tags: []string{"1.10", "true"}}},
 		"no tags":             {annotations{consulTags: " , "}, service{Name: "web", Port: 8080}},
 		"weight 1":            {annotations{consulWeight: "1"}, service{Name: "web", Port: 8080, Weights: &registration.Weights{Passing: 1, Warning: 1}}},
@@ -58,6 +59,8 @@ func TestErrorsOfConsulK8s(t *testing.T) {
 		"no name":        {annotations{consulSync: "true"}, []string{consulName + ": Required value: a service needs a name"}},
 		"empty name":     {annotations{consulName: " "}, []string{consulName + ": Required value"}},
 		"bad name":       {annotations{consulName: "a/b"}, []string{consulName + `: Invalid value: "a/b": must be a service name`}},
+		"a long name":    {annotations{consulName: strings.Repeat("a", 64)}, []string{consulName + ": a service name has at most 63 characters"}},
+		"the longest":    {annotations{consulName: strings.Repeat("a", 255)}, []string{consulName + ": a service name has at most 63 characters"}},
 		"port":           {annotations{consulName: "web", consulPort: "65536"}, []string{consulPort + `: Invalid value: "65536": must be a port number`}},
 		"negative port":  {annotations{consulName: "web", consulPort: "-1"}, []string{consulPort + `: Invalid value: "-1"`}},
 		"port by name":   {annotations{consulName: "web", consulPort: "gone"}, []string{consulPort + `: no container declares a port "gone"`}},
@@ -76,6 +79,9 @@ func TestErrorsOfConsulK8s(t *testing.T) {
 			wantErrors(t, errorsOf(test.pod.pod(), ConsulK8s), test.want...)
 		})
 	}
+	undeclared := annotations{consulName: "web"}.pod()
+	undeclared.Spec.Containers[0].Ports = nil
+	wantErrors(t, errorsOf(undeclared, ConsulK8s), consulPort+": Required value")
 	many := annotations{consulName: "web"}
 	for i := range 60 {
 		many[consulMeta+strings.Repeat("a", i+1)] = ""

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -20,6 +21,7 @@ const (
 	katalogExclude  = katalogPrefix + "container-exclude"
 	katalogSidecar  = katalogPrefix + "sidecar"
 	katalogInterval = katalogPrefix + "sync-interval"
+	katalogHealth   = katalogPrefix + "service-health"
 )
 
 // Forms of katalog-sync's lists, which have no escape for a comma.
@@ -27,6 +29,11 @@ const (
 	katalogTags = "comma-separated tags"
 	katalogMeta = "key:value,key:value"
 )
+
+const katalogTagsDoc = "blanks around a tag go, and so does a tag that is there before; an empty tag is an error, and an empty list no tag"
+
+// maxName is the contract's bound on a service's name, which neither of the systems has.
+var maxName = strconv.Itoa(contract.MaxServiceName)
 
 var katalogSync = translator{
 	asks:      func(annotations map[string]string) bool { return has(annotations, katalogNames) },
@@ -37,24 +44,34 @@ var katalogSync = translator{
 }
 
 var katalogKeys = []Key{
-	{Name: katalogNames, Ours: contract.ServiceNames},
+	{
+		Name: katalogNames,
+		Ours: contract.ServiceNames,
+		Doc: "blanks around a name go; one of more than " + maxName + " characters, which DNS doesn't find, is an error, and so is one " +
+			"that is there twice",
+	},
 	{
 		Name: katalogPrefix + "service-port",
 		Ours: contract.ServicePort,
-		Doc:  "a declared port's name will do as well; a bad value is an error, and not passed over",
+		Doc: "a declared port's name will do as well; a bad value is an error, and not passed over; so is none in a pod that declares " +
+			"no port, which gets -1 there",
 	},
 	{Name: katalogPrefix + "service-port-NAME", Ours: contract.ServicePort + ".NAME"},
-	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Form: katalogTags, Doc: "an empty tag is an error"},
+	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Form: katalogTags, Doc: katalogTagsDoc},
 	{Name: katalogPrefix + "service-tags-NAME", Ours: contract.ServiceTags + ".NAME", Form: katalogTags},
 	{
 		Name: katalogPrefix + "service-meta",
 		Ours: contract.ServiceMeta,
 		Form: katalogMeta,
-		Doc:  "a pair without a colon is an error, and not left out; the value may hold colons",
+		Doc:  "a pair without a colon is an error, and not left out, and so is a key that is there twice; the value may hold colons",
 	},
 	{Name: katalogPrefix + "service-meta-NAME", Ours: contract.ServiceMeta + ".NAME", Form: katalogMeta},
-	{Name: katalogPrefix + "service-health", Ours: contract.ServiceHealth},
-	{Name: katalogPrefix + "service-health-NAME", Ours: contract.ServiceHealth + ".NAME"},
+	{
+		Name: katalogHealth,
+		Ours: contract.ServiceHealth,
+		Doc:  "a bad value is an error, and not passed over; an empty one is none, as there",
+	},
+	{Name: katalogHealth + "-NAME", Ours: contract.ServiceHealth + ".NAME"},
 	{
 		Name: katalogPrefix + "service-check-ttl",
 		Ours: contract.HeartbeatTTL,
@@ -97,6 +114,7 @@ func fromKatalogSync(annotations map[string]string) Translation {
 			t.warn(key, "annotation %s has no effect: nothing polls, an agentlet writes a change of its pod at once", key)
 		case service != "" && !slices.Contains(names, service):
 			stray = append(stray, warning(key, "annotation %s has no effect: %s names no service %q", key, katalogNames, service))
+		case annotations[key] == "" && strings.HasPrefix(key, katalogHealth): // is none to katalog-sync
 		default:
 			t.carry(annotations, key, k, service)
 		}
