@@ -46,7 +46,7 @@ var consulK8s = translator{
 		{
 			Name: consulPort,
 			Ours: contract.Services + ": port",
-			Doc:  "a name is that of a container's port, not of a Service's; none in a pod that declares no port is an error, and not port 0",
+			Doc:  "a name is that of a container's port, not of a Service's; a pod that declares no port has to have it: catalog sync registers port 0",
 		},
 		{
 			Name: consulTags,

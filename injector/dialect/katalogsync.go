@@ -53,8 +53,8 @@ var katalogKeys = []Key{
 	{
 		Name: katalogPrefix + "service-port",
 		Ours: contract.ServicePort,
-		Doc: "a declared port's name will do as well; a bad value is an error, and not passed over; so is none in a pod that declares " +
-			"no port, which gets -1 there",
+		Doc: "a declared port's name will do as well; a bad value is an error, and not passed over; a pod that declares no port has to " +
+			"have it: katalog-sync registers port -1",
 	},
 	{Name: katalogPrefix + "service-port-NAME", Ours: contract.ServicePort + ".NAME"},
 	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Form: katalogTags, Doc: katalogTagsDoc},
