@@ -15,6 +15,9 @@ func FuzzInjected(f *testing.F) {
 	for _, path := range paths {
 		f.Add([]byte(read(f, path)))
 	}
+	f.Add([]byte("kind: Pod\napiVersion: v1\nmetadata: {annotations: {agentlet.dev/service-names: a}}\nspec:\n  containers:\n" +
+		"  - name: a\n    ports: [{containerPort: 2}]\n  - name: agentlet\n    env:\n    - name: AGENTLET_NONCE\n      value: x\n" +
+		"    - {name: AGENTLET_DEFAULT_PORT, value: '1'} # renewed\n"))
 	f.Add([]byte("--- {apiVersion: v1, kind: Pod, metadata: {annotations: {agentlet.dev/service-names: a}}, spec: {containers: [{name: a}]}}\n---\nx"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		once := pass(t, stream)
