@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"maps"
-	"net"
 	"reflect"
 	"slices"
 	"strconv"
@@ -138,7 +137,11 @@ func aim(check *registration.Check, ip string) {
 	case check.HTTP != "":
 		check.HTTP = strings.Replace(check.HTTP, "://:", "://"+host+":", 1)
 	case check.TCP != "":
-		check.TCP = net.JoinHostPort(ip, strings.TrimPrefix(check.TCP, ":"))
+		check.TCP = host + check.TCP
+	case check.UDP != "":
+		check.UDP = host + check.UDP
+	case check.H2PING != "":
+		check.H2PING = host + check.H2PING
 	case check.GRPC != "":
 		check.GRPC = host + check.GRPC
 	}
@@ -173,7 +176,7 @@ func (d Definition) checkIDs() []string {
 // same reports whether an instance that carries the wanted fingerprint has also been left as it was put: somebody may
 // have edited the service and not the check. Tags under enable_tag_override are others' to set.
 func same(want, have Definition) bool {
-	if want.Name != have.Name || want.Port != have.Port || want.Address != have.Address ||
+	if want.Name != have.Name || want.Port != have.Port || !slices.Equal(want.Ports, have.Ports) || want.Address != have.Address ||
 		want.EnableTagOverride != have.EnableTagOverride || weights(want) != weights(have) ||
 		want.Native != have.Native || want.ProxyFor != have.ProxyFor || want.ProxyForName != have.ProxyForName {
 		return false

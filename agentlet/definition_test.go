@@ -16,19 +16,20 @@ func TestDefineAimsAtThePod(t *testing.T) {
 		Name: "web", Port: 80, Address: registration.HostIP,
 		TaggedAddresses: map[string]registration.TaggedAddress{"lan": {Address: registration.PodIP, Port: 80}},
 		Checks: []registration.Check{
-			{HTTP: "http://:8080/health"}, {TCP: ":6379"}, {GRPC: ":9090/web"},
+			{HTTP: "http://:8080/health"}, {TCP: ":6379"}, {GRPC: ":9090/web"}, {UDP: ":53"}, {H2PING: ":8443"},
 		},
 	}}}
-	for name, want := range map[string][4]string{
-		"IPv4": {"10.1.0.5", "http://10.1.0.5:8080/health", "10.1.0.5:6379", "10.1.0.5:9090/web"},
-		"IPv6": {"fd00::5", "http://[fd00::5]:8080/health", "[fd00::5]:6379", "[fd00::5]:9090/web"},
+	for name, want := range map[string][6]string{
+		"IPv4": {"10.1.0.5", "http://10.1.0.5:8080/health", "10.1.0.5:6379", "10.1.0.5:9090/web", "10.1.0.5:53", "10.1.0.5:8443"},
+		"IPv6": {"fd00::5", "http://[fd00::5]:8080/health", "[fd00::5]:6379", "[fd00::5]:9090/web", "[fd00::5]:53", "[fd00::5]:8443"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := define(testIdentity, want[0], "", reg)[0]
 			if d.Address != testIdentity.HostIP {
 				t.Errorf("address %s, want the node's", d.Address)
 			}
-			if got := [4]string{d.TaggedAddresses["lan"].Address, d.Checks[0].HTTP, d.Checks[1].TCP, d.Checks[2].GRPC}; got != want {
+			got := [6]string{d.TaggedAddresses["lan"].Address, d.Checks[0].HTTP, d.Checks[1].TCP, d.Checks[2].GRPC, d.Checks[3].UDP, d.Checks[4].H2PING}
+			if got != want {
 				t.Errorf("tagged address and checks %q, want %q", got, want)
 			}
 		})
@@ -91,6 +92,11 @@ func TestSyncGenerationOfForeignMeta(t *testing.T) {
 
 func TestSameLeavesOutWhatOthersMaySet(t *testing.T) {
 	override := func(d *Definition) { d.EnableTagOverride = true }
+	ports := func(second int) func(*Definition) {
+		return func(d *Definition) {
+			d.Ports = []registration.Port{{Name: "a", Port: 8080, Default: true}, {Name: "b", Port: second}}
+		}
+	}
 	for name, c := range map[string]struct {
 		both, have func(d *Definition)
 		want       bool
@@ -98,6 +104,11 @@ func TestSameLeavesOutWhatOthersMaySet(t *testing.T) {
 		"nothing edited":                   {nil, nil, true},
 		"the name":                         {nil, func(d *Definition) { d.Name = "other" }, false},
 		"the port":                         {nil, func(d *Definition) { d.Port++ }, false},
+		"named ports":                      {ports(1), ports(1), true},
+		"named ports taken away":           {ports(1), func(d *Definition) { d.Ports = nil }, false},
+		"named ports in place of one port": {nil, ports(1), false},
+		"the number of a named port":       {ports(1), ports(2), false},
+		"the default of two named ports":   {ports(8080), func(d *Definition) { d.Ports[0].Default, d.Ports[1].Default = false, true }, false},
 		"the address":                      {nil, func(d *Definition) { d.Address = "10.9.9.9" }, false},
 		"the tags":                         {nil, func(d *Definition) { d.Tags = nil }, false},
 		"the tags under the tag override":  {override, func(d *Definition) { d.Tags = nil }, true},

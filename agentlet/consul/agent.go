@@ -43,6 +43,9 @@ func (c *Client) Register(ctx context.Context, d agentlet.Definition, health con
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err == nil && response.StatusCode != http.StatusOK {
+		if d.Ports != nil && knowsNoPorts(response.StatusCode, answer) {
+			return fmt.Errorf("%s: %w: %s", op, agentlet.ErrRejected, c.noNamedPorts(ctx))
+		}
 		err = api.StatusError{Code: response.StatusCode, Body: string(answer)}
 	}
 	if err != nil {
@@ -66,10 +69,12 @@ type registrationBody struct {
 	Checks []checkBody
 }
 
-// checkBody is a check definition with the field that the client library lacks.
+// checkBody is a check definition with a field that the client library lacks, and with one that it leaves out where it is false,
+// though Consul's default is true.
 type checkBody struct {
 	*api.AgentServiceCheck
-	DisableRedirects bool `json:",omitempty"`
+	DisableRedirects bool  `json:",omitempty"`
+	H2PingUseTLS     *bool `json:",omitempty"`
 }
 
 // Deregister implements agentlet.Agent.
@@ -148,7 +153,7 @@ func (c *Client) Changed(ctx context.Context, id, hash string) (string, error) {
 // definition of an instance as the agent has it.
 func definition(s *api.AgentService) agentlet.Definition {
 	d := agentlet.Definition{ID: s.ID, Service: registration.Service{
-		Name: s.Service, Port: s.Port, Tags: s.Tags, Meta: s.Meta, Address: s.Address,
+		Name: s.Service, Port: s.DefaultPort(), Ports: namedPorts(s.Ports), Tags: s.Tags, Meta: s.Meta, Address: s.Address,
 		EnableTagOverride: s.EnableTagOverride,
 		Weights:           &registration.Weights{Passing: s.Weights.Passing, Warning: s.Weights.Warning},
 		TaggedAddresses:   make(map[string]registration.TaggedAddress, len(s.TaggedAddresses)),
@@ -161,6 +166,14 @@ func definition(s *api.AgentService) agentlet.Definition {
 		d.ProxyFor, d.ProxyForName, d.Proxy = s.Proxy.DestinationServiceID, s.Proxy.DestinationServiceName, proxy(s.Proxy)
 	}
 	return d
+}
+
+// namedPorts of a service as the agent has it; nil where it has none.
+func namedPorts(ports api.ServicePorts) (named []registration.Port) {
+	for _, p := range ports {
+		named = append(named, registration.Port(p))
+	}
+	return named
 }
 
 // proxy is a mesh proxy as the agent has it.
@@ -200,6 +213,12 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 		ID: d.ID, Name: d.Name, Port: d.Port, Tags: d.Tags, Meta: d.Meta, Address: d.Address,
 		EnableTagOverride: d.EnableTagOverride, Namespace: d.Namespace, Partition: d.Partition,
 	}}
+	if d.Ports != nil {
+		s.Port = 0 // Consul takes one or the other
+		for _, p := range d.Ports {
+			s.Ports = append(s.Ports, api.ServicePort(p))
+		}
+	}
 	s.Checks = []checkBody{
 		{AgentServiceCheck: &api.AgentServiceCheck{
 			CheckID: contract.HeartbeatID(d.ID), Name: "agentlet heartbeat",
@@ -236,7 +255,8 @@ func service(d agentlet.Definition, health contract.Health) registrationBody {
 // check is one of the service's own in Consul's form. It follows no redirects: they could lead anywhere.
 func check(id, notes string, c registration.Check) checkBody {
 	converted := &api.AgentServiceCheck{
-		CheckID: id, Name: c.Name, Notes: notes, HTTP: c.HTTP, TCP: c.TCP, GRPC: c.GRPC, GRPCUseTLS: c.GRPCUseTLS,
+		CheckID: id, Name: c.Name, Notes: notes,
+		HTTP: c.HTTP, TCP: c.TCP, UDP: c.UDP, GRPC: c.GRPC, GRPCUseTLS: c.GRPCUseTLS, H2PING: c.H2PING,
 		TLSSkipVerify: c.TLSSkipVerify, Method: c.Method, Body: c.Body, Header: c.Header,
 		Interval: c.Interval.String(), Status: string(c.Status),
 		SuccessBeforePassing: c.SuccessBeforePassing, FailuresBeforeWarning: c.FailuresBeforeWarning,
@@ -245,7 +265,11 @@ func check(id, notes string, c registration.Check) checkBody {
 	if c.Timeout > 0 {
 		converted.Timeout = c.Timeout.String()
 	}
-	return checkBody{AgentServiceCheck: converted, DisableRedirects: true}
+	body := checkBody{AgentServiceCheck: converted, DisableRedirects: true}
+	if c.H2PING != "" {
+		body.H2PingUseTLS = &c.H2PingUseTLS
+	}
+	return body
 }
 
 // query is a call's bound, and the token that it is made with.

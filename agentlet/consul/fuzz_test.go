@@ -50,6 +50,8 @@ func FuzzAnswers(f *testing.F) {
 		{404, "", "Unknown check ID"},
 		{302, "", ""},
 		{400, "", strings.Repeat("ä", 2000)},
+		{400, "", `{"HumanVersion":"1.21.5\u202e"}, unknown field "Ports"`},
+		{200, "", `{"` + id + `":{"ID":"` + id + `","Service":"web","Ports":[{"Name":"a","Port":1,"Default":true},null]}}`},
 		{200, "2", `{"AccessorID":"a","SecretID":"s","ExpirationTTL":"1h","CreateTime":"0001-01-01T00:00:00Z"}`},
 	} {
 		f.Add(seed.status, seed.index, []byte(seed.body))
@@ -67,6 +69,8 @@ func FuzzAnswers(f *testing.F) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		d := agentlet.Definition{ID: id, Service: registration.Service{Name: "web", Port: 80}}
+		named := d
+		named.Ports = []registration.Port{{Name: "http", Port: 80, Default: true}}
 		_, leader := c.HasLeader(ctx)
 		observed, inspected := c.Instances(ctx, prefix)
 		view, read := c.OnNode(ctx, prefix, 3, time.Second)
@@ -76,7 +80,7 @@ func FuzzAnswers(f *testing.F) {
 		_, login := c.Login(soon)
 		for _, err := range []error{
 			leader, inspected, read, changed, login, c.Register(ctx, d, contract.Passing, []string{id + ":0"}), c.Deregister(ctx, id),
-			c.Update(ctx, contract.HeartbeatID(id), contract.Passing, ""), c.Logout(ctx, 1),
+			c.Update(ctx, contract.HeartbeatID(id), contract.Passing, ""), c.Logout(ctx, 1), c.Register(ctx, named, contract.Passing, nil),
 		} {
 			if err != nil && (!utf8.ValidString(err.Error()) || len(err.Error()) > 2*maxQuoted) {
 				t.Errorf("an error of %d bytes, valid %v: %.200q", len(err.Error()), utf8.ValidString(err.Error()), err)

@@ -88,8 +88,8 @@ var keys = []Key{
 		Name:       ServicePort,
 		Where:      podAnnotation,
 		PerService: true,
-		Form:       "a port number (1-65535) or the name of a declared container port",
-		Doc:        "the services' port; when absent, the first port that the pod declares at admission",
+		Form:       "a port number (1-65535), the name of a declared container port, or " + NoPort,
+		Doc:        "the services' port; " + NoPort + " for services without one, such as workers; when absent, the first port that the pod declares at admission",
 	},
 	{
 		Name:       ServiceTags,
@@ -117,7 +117,7 @@ var keys = []Key{
 		Name:  Services,
 		Where: podAnnotation,
 		Form:  "a YAML list of Consul service definitions",
-		Doc:   "instead of all service-* keys: name, port, tags, meta, weights, address, tagged_addresses, enable_tag_override, checks, connect",
+		Doc:   "instead of all service-* keys: name, port or ports, tags, meta, weights, address, tagged_addresses, enable_tag_override, checks, connect",
 	},
 	{
 		Name:  TagsFromLabels,

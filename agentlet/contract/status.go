@@ -34,7 +34,8 @@ type ServiceStatus struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Address string `json:"address"`
-	Port    int    `json:"port"`
+	// Port is 0 for a service without one. With named ports it is the default one's.
+	Port int `json:"port"`
 	// Agent is "present", "absent" or "unknown".
 	Agent string `json:"agent"`
 	// Readiness is the readiness check's health at the agent, Catalog the instance's in the catalog when last read.

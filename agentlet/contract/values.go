@@ -9,6 +9,12 @@ import (
 // Never is the value of gate-timeout for a gate that waits as long as it takes.
 const Never = "never"
 
+// NoPort is the value of service-port, and of port in the structured form, for a service without a port.
+const NoPort = "none"
+
+// NamedPortsSince is the first version of Consul whose agents and servers know several named ports of one service.
+const NamedPortsSince = "1.22"
+
 // Limits that the contract sets.
 const (
 	// MinDeregisterAfter is Consul's own minimum for deregister_critical_service_after (its reaper ticks each 30 s).

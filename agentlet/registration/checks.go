@@ -22,10 +22,16 @@ const (
 	// maxCheckCount bounds how many results in a row a check may wait for.
 	maxCheckCount = 1000
 
-	httpForm = `"http://:8080/path", "https://:8443/path", or "/path" on the service's port`
-	tcpForm  = `a port with an empty host, such as ":6379"`
-	grpcForm = `a port with an empty host, such as ":9090" or ":9090/service"`
+	portedForm     = `"http://:8080/path" or "https://:8443/path"`
+	httpForm       = `"http://:8080/path", "https://:8443/path", or "/path" on the service's port`
+	portTargetForm = `a port with an empty host, such as ":6379" or ":http"`
+	grpcForm       = `a port with an empty host, such as ":9090" or ":9090/service"`
+
+	ownIP = "a check goes to the pod's own IP by http, tcp, udp, grpc or h2ping"
 )
+
+// checkKinds are the keys of which a check has exactly one.
+var checkKinds = [...]string{"http", "tcp", "udp", "grpc", "h2ping"}
 
 var (
 	errHost = errors.New("a check goes to the pod's own IP; leave the host empty")
@@ -36,12 +42,21 @@ var (
 var checkKeys = readers[Check]{
 	"name": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.Name, _ = d.text(p, n, "a text") },
 	"http": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
-		c.HTTP, _ = parsed(d, p, n, httpForm, httpTarget)
+		c.HTTP, _ = parsed(d, p, n, httpForm, d.httpTarget)
 	},
-	"tcp": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.TCP, _ = parsed(d, p, n, tcpForm, tcpTarget) },
+	"tcp": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.TCP, _ = parsed(d, p, n, portTargetForm, d.portTarget)
+	},
+	"udp": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.UDP, _ = parsed(d, p, n, portTargetForm, d.portTarget)
+	},
 	"grpc": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
-		c.GRPC, _ = parsed(d, p, n, grpcForm, grpcTarget)
+		c.GRPC, _ = parsed(d, p, n, grpcForm, d.grpcTarget)
 	},
+	"h2ping": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.H2PING, _ = parsed(d, p, n, portTargetForm, d.portTarget)
+	},
+	"h2ping_use_tls":  func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.H2PingUseTLS = d.boolean(p, n) },
 	"grpc_use_tls":    func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.GRPCUseTLS = d.boolean(p, n) },
 	"tls_skip_verify": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.TLSSkipVerify = d.boolean(p, n) },
 	"method": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
@@ -64,9 +79,8 @@ var checkKeys = readers[Check]{
 }
 
 const (
-	moreThanOwn = "it runs in the node's Consul agent, which may do more than whoever writes annotations; a check goes to the pod's own IP by http, tcp or grpc"
-	notOurs     = "it says something of others than this pod; a check goes to the pod's own IP by http, tcp or grpc"
-	noSuchKind  = "not supported; a check goes to the pod's own IP by http, tcp or grpc"
+	moreThanOwn = "it runs in the node's Consul agent, which may do more than whoever writes annotations; " + ownIP
+	notOurs     = "it says something of others than this pod; " + ownIP
 )
 
 // refusedCheckKeys are keys of Consul's check definition that a pod can't use, with the reason.
@@ -79,8 +93,6 @@ var refusedCheckKeys = map[string]string{
 	"alias_node":          notOurs,
 	"alias_service":       notOurs,
 	"ttl":                 "nobody would send its heartbeats; agentlet's own checks carry the pod's life and readiness",
-	"udp":                 noSuchKind,
-	"h2ping":              noSuchKind,
 	"id":                  "agentlet gives the ID",
 	"check_id":            "agentlet gives the ID",
 	"notes":               "not supported",
@@ -113,6 +125,9 @@ func (d decoder) check(path *field.Path, n *yaml.Node) (c Check) {
 		return c
 	}
 	d.checkTarget(path, present)
+	if present["h2ping"] && !present["h2ping_use_tls"] {
+		c.H2PingUseTLS = true // Consul's own default
+	}
 	if !present["interval"] {
 		d.r.add(field.Required(path.Child("interval"), "a duration such as 10s"))
 	}
@@ -129,7 +144,7 @@ func (d decoder) check(path *field.Path, n *yaml.Node) (c Check) {
 // checkTarget checks that there is one target, and that the other keys go with it.
 func (d decoder) checkTarget(path *field.Path, present map[string]bool) {
 	kinds := 0
-	for _, key := range [...]string{"http", "tcp", "grpc"} {
+	for _, key := range checkKinds {
 		if present[key] {
 			kinds++
 		}
@@ -140,7 +155,7 @@ func (d decoder) checkTarget(path *field.Path, present map[string]bool) {
 				return // the check is of a kind that was refused already
 			}
 		}
-		d.r.add(field.Required(path, "exactly one of http, tcp and grpc"))
+		d.r.add(field.Required(path, "exactly one of http, tcp, udp, grpc and h2ping"))
 		return
 	}
 	for _, only := range [...]struct {
@@ -151,7 +166,8 @@ func (d decoder) checkTarget(path *field.Path, present map[string]bool) {
 		{"header", "http", present["http"]},
 		{"body", "http", present["http"]},
 		{"grpc_use_tls", "grpc", present["grpc"]},
-		{"tls_skip_verify", "http and grpc", !present["tcp"]},
+		{"h2ping_use_tls", "h2ping", present["h2ping"]},
+		{"tls_skip_verify", "http, grpc and h2ping", !present["tcp"] && !present["udp"]},
 	} {
 		if present[only.key] && !only.ok {
 			d.r.add(field.Forbidden(path.Child(only.key), "goes with "+only.with+" only"))
@@ -190,7 +206,7 @@ func httpMethod(text string) (string, error) {
 }
 
 // httpTarget parses an HTTP check's target into "http://:PORT/path", or into "/path" where the port is the service's.
-func httpTarget(text string) (string, error) {
+func (d decoder) httpTarget(text string) (string, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	switch {
 	case strings.HasPrefix(text, "/"):
@@ -198,7 +214,11 @@ func httpTarget(text string) (string, error) {
 	case !found || (scheme != "http" && scheme != "https"):
 		return "", errForm
 	}
-	u, err := url.Parse(scheme + "://" + withoutPodIP(rest))
+	rest, err := d.withPortNumber(withoutPodIP(rest))
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(scheme + "://" + rest)
 	switch {
 	case err != nil || u.Fragment != "":
 		return "", errForm
@@ -214,6 +234,20 @@ func httpTarget(text string) (string, error) {
 	return u.String(), nil
 }
 
+// withPortNumber replaces a port's name in what follows a URL's scheme by its number.
+func (d decoder) withPortNumber(rest string) (string, error) {
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	host, name, found := cutLast(rest[:end], ":")
+	if !found || isNumber(name) || !metaKeyPattern.MatchString(name) {
+		return rest, nil
+	}
+	port, err := d.targetPort(name)
+	return host + ":" + strconv.Itoa(port) + rest[end:], err
+}
+
 // withPort gives a bare path the service's port.
 func withPort(target string, port int) string {
 	if !strings.HasPrefix(target, "/") {
@@ -222,25 +256,26 @@ func withPort(target string, port int) string {
 	return "http://:" + strconv.Itoa(port) + target
 }
 
-// tcpTarget parses a TCP check's target into ":PORT".
-func tcpTarget(text string) (string, error) {
-	host, port, found := cutLast(withoutPodIP(text), ":")
+// portTarget parses the target of a check that needs no more than a port into ":PORT".
+func (d decoder) portTarget(text string) (string, error) {
+	host, name, found := cutLast(withoutPodIP(text), ":")
 	switch {
 	case !found:
 		return "", errForm
 	case host != "":
 		return "", errHost
 	}
-	if _, err := parsePort(port); err != nil {
-		return "", errForm
+	port, err := d.targetPort(name)
+	if err != nil {
+		return "", err
 	}
-	return ":" + strings.TrimSpace(port), nil
+	return ":" + strconv.Itoa(port), nil
 }
 
 // grpcTarget parses a gRPC check's target into ":PORT" or ":PORT/service".
-func grpcTarget(text string) (string, error) {
+func (d decoder) grpcTarget(text string) (string, error) {
 	address, service, hasService := strings.Cut(withoutPodIP(text), "/")
-	target, err := tcpTarget(address)
+	target, err := d.portTarget(address)
 	if err != nil {
 		return "", err
 	}
@@ -251,6 +286,27 @@ func grpcTarget(text string) (string, error) {
 		return "", errForm
 	}
 	return target + "/" + service, nil
+}
+
+// targetPort is the port of a check: a number, the name of one of the service's own ports, or that of a declared container port.
+func (d decoder) targetPort(text string) (int, error) {
+	if port, own := d.named[text]; own {
+		return port, nil
+	}
+	return resolvePort(d.r.pod, text)
+}
+
+// lintUDP warns of a check that may never pass: Consul 1.22 sends an empty datagram, and its timeout bounds no reading
+// (hashicorp/consul#22068).
+func (l *linter) lintUDP() {
+	for i := range l.reg.Services {
+		for k := range l.reg.Services[i].Checks {
+			if c := &l.reg.Services[i].Checks[k]; c.UDP != "" && (c.Status == "" || c.Status == contract.Critical) {
+				l.warn(annotation(contract.Services).Index(i).Child("checks").Index(k).Child("udp"),
+					"udp: the check stays critical until the application answers an empty datagram; with status: passing it passes until the port is found closed")
+			}
+		}
+	}
 }
 
 // withoutPodIP takes the pod's own IP, as it may be written, off the start of an address.

@@ -65,7 +65,7 @@ func (r *reader) checkFlatValues() {
 		v := value{text: r.pod.Annotations[key], found: key, spec: podKeys[spec.Name]}
 		err := tryValue(spec.Name, v.text)
 		if spec.Name == contract.ServicePort {
-			_, err = resolvePort(r.pod, v.text)
+			_, err = servicePort(r.pod, v.text)
 		}
 		if err != nil {
 			r.invalid(v, err)
@@ -147,7 +147,7 @@ func (r *reader) flatPort(name string) int {
 		}
 		return port
 	}
-	port, err := resolvePort(r.pod, v.text)
+	port, err := servicePort(r.pod, v.text)
 	if err != nil {
 		r.invalid(v, err)
 	}

@@ -94,7 +94,7 @@ func TestFlatErrors(t *testing.T) {
 		"port 65536":      {annotations{"service-names": "a", "service-port": "65536"}, []string{`"65536"`}},
 		"port octal":      {annotations{"service-names": "a", "service-port": "080"}, []string{`"080"`}},
 		"port negative":   {annotations{"service-names": "a", "service-port": "-80"}, []string{`"-80"`}},
-		"port unknown":    {annotations{"service-names": "a", "service-port.a": "htpp"}, []string{`service-port.a]: Invalid value: "htpp": must be a port number (1-65535) or the name of a declared container port: no container declares a port "htpp"`}},
+		"port unknown":    {annotations{"service-names": "a", "service-port.a": "htpp"}, []string{`service-port.a]: Invalid value: "htpp": must be a port number (1-65535), the name of a declared container port, or none: no container declares a port "htpp"`}},
 		"port of one that ends": {
 			annotations{"service-names": "a,b", "service-port.a": "gone", "service-port.b": "agentlet"},
 			[]string{`port "gone"`, `port "agentlet"`},
@@ -135,7 +135,7 @@ func TestNoDeclaredPort(t *testing.T) {
 		t.Errorf("port %d, want the native sidecar's", reg.Services[0].Port)
 	}
 	pod.Spec.InitContainers[2].Ports = nil
-	wantErrors(t, pod, "service-port]: Required value: must be a port number (1-65535) or the name of a declared container port: no container declares a port")
+	wantErrors(t, pod, "service-port]: Required value: must be a port number (1-65535), the name of a declared container port, or none: no container declares a port")
 }
 
 func TestNotWanted(t *testing.T) {

@@ -23,6 +23,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("web,api", "http", `v1,a\,b`, "team:core", "role", "zone=topology.kubernetes.io/zone", "10s")
 	f.Add("Web", "65535", "", "", "a/b,c", "a.b", "1h")
 	f.Add(",", "0", ",", ":", "=", "=", "-1ns")
+	f.Add("agentlet.dev/]", "1", "", "", "", "", "5s")
+	f.Add("worker", "none", "", "", "", "", "5s")
 	f.Add("web,consul", "http", "urlprefix-/", "", "app", "", "never")
 	f.Fuzz(func(t *testing.T, names, port, tags, meta, tagLabels, metaLabels, duration string) {
 		pod := newPod(annotations{
@@ -44,6 +46,9 @@ func FuzzParseStructured(f *testing.F) {
 		"- {name: a, connect: {sidecar_service: {port: 1, proxy: {config: {protocol: http}, upstreams: [{destination_name: b, local_bind_port: 2}]}}}}",
 		"- {name: a, connect: {native: true, sidecar_service: {checks: [], meta: {a: b}, proxy: {local_service_address: ::1}}}}",
 		"- {name: Consul, tags: [urlprefix-/, urlprefix-/], connect: {sidecar_service: {tags: [traefik.enable=true]}}}",
+		"- {name: a, ports: [{name: http, port: http, default: true}, {name: x_y, port: 1}], checks: [{http: 'http://:x_y/', interval: 1s}, {udp: ':http', interval: 1s}]}",
+		"- {name: a, address: '${HOST_IP}', ports: [{name: a, port: 8080, default: true}, {name: A, port: metrics}], checks: [{h2ping: ':a', interval: 1s}]}",
+		"- {name: a, port: none, tagged_addresses: {lan: {}}, checks: [{http: /, interval: 1s}], connect: {native: true}}",
 		"- &a {name: a}\n- *a\n---\n- <<: *a",
 		"- {name: a, checks: [{name: \"a\\eb\", body: \"a\\nb\", http: \"/\\u202e\", interval: 1s, header: {\"\\x7f\": [\"\\r\"]}}], tags: [\"\\u2028\"]}",
 		"- {name: a, meta: {\"\\0\": \"\\x85\"}, \"\\n\": x, connect: {sidecar_service: {\"\\b\": 1, tags: [\"\\a\"], proxy: {upstreams: [{datacenter: \"\\e\"}]}}}}",
@@ -110,11 +115,11 @@ func checkLint(t *testing.T, pod *corev1.Pod, reg *Registration, errs field.Erro
 		t.Errorf("Lint finds %v, Parse %v", told.ToAggregate(), errs.ToAggregate())
 	}
 	for _, warning := range warnings {
-		key, ok := strings.CutPrefix(warning.Field, "metadata.annotations[")
-		if key, _, _ = strings.Cut(key, "]"); !ok {
-			continue
+		there := !strings.HasPrefix(warning.Field, "metadata.annotations[")
+		for key := range pod.Annotations { // which may hold a bracket themselves
+			there = there || strings.HasPrefix(warning.Field, annotation(key).String())
 		}
-		if _, there := pod.Annotations[key]; !there {
+		if !there {
 			t.Errorf("the warning %q is about %s", warning.Message, warning.Field)
 		}
 	}
@@ -171,8 +176,20 @@ func checkService(t *testing.T, s Service) {
 	if !namePattern.MatchString(s.Name) || len(s.Name) > contract.MaxServiceName || strings.EqualFold(s.Name, "consul") {
 		t.Errorf("name %q", s.Name)
 	}
-	if s.Port < 1 || s.Port > 65535 {
+	if s.Port < 0 || s.Port > 65535 {
 		t.Errorf("port %d", s.Port)
+	}
+	defaults := 0
+	for _, p := range s.Ports {
+		if p.Port < 1 || p.Port > 65535 || !portNamePattern.MatchString(p.Name) || p.Default && p.Port != s.Port {
+			t.Errorf("named port %+v beside port %d", p, s.Port)
+		}
+		if p.Default {
+			defaults++
+		}
+	}
+	if s.Ports != nil && defaults != 1 || s.Port == 0 && (s.Native || s.Sidecar != nil) {
+		t.Errorf("port %d, %d default ones of %v, in the mesh: %v, %+v", s.Port, defaults, s.Ports, s.Native, s.Sidecar)
 	}
 	if slices.Contains(s.Tags, "") || len(unique(slices.Clone(s.Tags))) != len(s.Tags) {
 		t.Errorf("tags %q", s.Tags)
@@ -187,7 +204,7 @@ func checkService(t *testing.T, s Service) {
 		t.Errorf("address %q", s.Address)
 	}
 	for tag, a := range s.TaggedAddresses {
-		if !slices.Contains(addresses, a.Address) || a.Port < 1 || a.Port > 65535 {
+		if !slices.Contains(addresses, a.Address) || a.Port < 0 || a.Port > 65535 || a.Port == 0 && s.Port != 0 {
 			t.Errorf("tagged address %q: %v", tag, a)
 		}
 	}
@@ -208,10 +225,11 @@ func checkCheck(t *testing.T, c Check) {
 			t.Errorf("HTTP target %q: %v", c.HTTP, err)
 		}
 	}
-	for _, target := range []string{c.TCP, c.GRPC} {
+	for _, target := range []string{c.TCP, c.UDP, c.GRPC, c.H2PING} {
 		if target != "" {
 			targets++
-			if !strings.HasPrefix(target, ":") {
+			port, _, _ := strings.Cut(strings.TrimPrefix(target, ":"), "/")
+			if _, err := parsePort(port); err != nil || !strings.HasPrefix(target, ":") {
 				t.Errorf("target %q", target)
 			}
 		}

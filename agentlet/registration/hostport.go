@@ -51,35 +51,66 @@ func containerPortAtHost(pod *corev1.Pod, port int) (int, error) {
 	return atHost(pod, p)
 }
 
-// scalarOf is what a mapping says for a key as it is written; empty where it says nothing.
-func scalarOf(n *yaml.Node, key string) string {
-	for i := 0; i+1 < len(n.Content); i += 2 {
+// valueOf is what a mapping has for a key; nil where it has nothing.
+func valueOf(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key && n.Content[i+1].ShortTag() != "!!null" {
-			return n.Content[i+1].Value
+			return n.Content[i+1]
 		}
 	}
+	return nil
+}
+
+// scalarOf is what a mapping says for a key as it is written; empty where it says nothing.
+func scalarOf(n *yaml.Node, key string) string {
+	if v := valueOf(n, key); v != nil {
+		return v.Value
+	}
 	return ""
+}
+
+// portAtNode is the port at the node's address for one that was read as the pod's, and that one within the pod.
+func portAtNode(pod *corev1.Pod, text string, port int) (atNode, inPod int, err error) {
+	switch {
+	case text == "":
+		atNode, err = containerPortAtHost(pod, port)
+		return atNode, port, err
+	case isNumber(strings.TrimSpace(text)):
+		if p, ok := findPort(pod, func(p *corev1.ContainerPort) bool { return int(p.HostPort) == port }); ok {
+			return port, int(p.ContainerPort), nil
+		}
+		return port, port, nil
+	}
+	atNode, err = portAtHost(pod, text)
+	return atNode, port, err
 }
 
 // settleHostPorts gives what is registered at the node's address its port there, and returns the service's port within the pod,
 // to which its checks and its mesh proxy go.
 func (d decoder) settleHostPorts(path *field.Path, n *yaml.Node, s *Service) (inPod int) {
 	pod, inPod := d.r.pod, s.Port
-	if s.Address == HostIP && inPod != 0 {
-		text, err := scalarOf(n, "port"), error(nil)
-		switch {
-		case text == "":
-			s.Port, err = containerPortAtHost(pod, inPod)
-		case isNumber(strings.TrimSpace(text)):
-			if p, ok := findPort(pod, func(p *corev1.ContainerPort) bool { return int(p.HostPort) == inPod }); ok {
-				inPod = int(p.ContainerPort)
-			}
-		default:
-			s.Port, err = portAtHost(pod, text)
-		}
+	settle := func(path *field.Path, n *yaml.Node, port *int) (inPod int) {
+		text := scalarOf(n, "port")
+		atNode, inPod, err := portAtNode(pod, text, *port)
 		if err != nil {
 			d.r.add(field.Invalid(path.Child("port"), Excerpt(text), expectation(portForm, err)))
 		}
+		*port = atNode
+		return inPod
+	}
+	switch {
+	case s.Address != HostIP:
+	case len(s.Ports) > 0:
+		for i, n := range valueOf(n, "ports").Content {
+			if p := &s.Ports[i]; p.Port != 0 {
+				in := settle(path.Child("ports").Index(i), n, &p.Port)
+				if p.Default {
+					s.Port, inPod = p.Port, in
+				}
+			}
+		}
+	case inPod != 0:
+		inPod = settle(path, n, &s.Port)
 	}
 	for tag, address := range s.TaggedAddresses {
 		if address.Port != 0 || inPod == 0 {
@@ -106,8 +137,14 @@ func (d decoder) settleHostPorts(path *field.Path, n *yaml.Node, s *Service) (in
 func (l *linter) lintHostPorts() {
 	for i := range l.reg.Services {
 		s, path := &l.reg.Services[i], annotation(contract.Services).Index(i)
-		if s.Address == HostIP {
+		switch {
+		case s.Address != HostIP:
+		case s.Ports == nil:
 			l.lintHostPort(path.Child("port"), s.Port)
+		default:
+			for k := range s.Ports {
+				l.lintHostPort(path.Child("ports").Index(k).Child("port"), s.Ports[k].Port)
+			}
 		}
 		for tag, address := range s.TaggedAddresses {
 			if address.Address == HostIP && (s.Address != HostIP || address.Port != s.Port) {

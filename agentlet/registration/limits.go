@@ -19,9 +19,10 @@ const (
 	maxText = 64 << 10
 	// maxKey is the API server's limit on a key: a prefix of 253 characters, a slash, and a name of 63.
 	maxKey = 253 + 1 + 63
-	// MaxServices of a pod, maxChecks and maxUpstreams of a service, and maxItems in every other list or mapping.
+	// MaxServices of a pod, maxChecks, maxPorts and maxUpstreams of a service, and maxItems in every other list or mapping.
 	MaxServices  = 32
 	maxChecks    = 16
+	maxPorts     = 32
 	maxUpstreams = 32
 	maxItems     = 64
 	// maxMarks is on what separates or nests values in the text of services: line ends, commas, brackets, dashes. To parse one takes

@@ -69,10 +69,13 @@ func (l *linter) lint() {
 	l.lintDrain()
 	l.lintHeartbeat()
 	l.lintNames()
+	l.lintPortNames()
 	l.lintTags()
 	l.lintStrayNames()
 	l.lintDefaultPort()
 	l.lintHostPorts()
+	l.lintNoPort()
+	l.lintUDP()
 	l.warnings = append(l.warnings, l.unreplaced...)
 	for _, why := range l.reg.Unprobed {
 		if l.reg.Settings.Readiness != contract.ReadinessProbe {

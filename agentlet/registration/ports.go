@@ -159,6 +159,30 @@ func (l *linter) lintDefaultPort() {
 		names, port, Excerpt(of), Excerpt(strings.Join(others, ", ")))
 }
 
+// servicePort is resolvePort for a service, which may have none: its port is 0 then.
+func servicePort(pod *corev1.Pod, text string) (int, error) {
+	if isNoPort(text) {
+		return 0, nil
+	}
+	return resolvePort(pod, text)
+}
+
+func isNoPort(text string) bool { return strings.TrimSpace(text) == contract.NoPort }
+
+// lintNoPort warns of a service without a port where a container declares one that is called so.
+func (l *linter) lintNoPort() {
+	p, declared := findPort(l.pod, func(p *corev1.ContainerPort) bool { return p.Name == contract.NoPort })
+	if !declared {
+		return
+	}
+	for i := range l.reg.Services {
+		if s := &l.reg.Services[i]; s.Port == 0 && s.Ports == nil {
+			l.warn(namePath(l.pod, i), "service %q has no port: the port %s is none, and not that of container port %d, which is called so; give its number",
+				s.Name, contract.NoPort, p.ContainerPort)
+		}
+	}
+}
+
 // resolvePort turns a number or a declared port's name into a number. A declared port's name holds a letter, so that
 // the two can't be taken for each other.
 func resolvePort(pod *corev1.Pod, text string) (int, error) {

@@ -15,13 +15,16 @@ const maxWeight = 65535
 var (
 	errPlaceholder = errors.New("it is neither the pod's nor the node's own address")
 
-	portForm    = podKeys[contract.ServicePort].Form
-	addressForm = PodIP + ", " + HostIP + " or empty"
+	servicePortForm = podKeys[contract.ServicePort].Form
+	addressForm     = PodIP + ", " + HostIP + " or empty"
 )
+
+const portForm = "a port number (1-65535) or the name of a declared container port"
 
 var serviceKeys = readers[Service]{
 	"name":                readName,
 	"port":                readPort,
+	"ports":               func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Ports = d.namedPorts(p, n) },
 	"tags":                func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Tags = d.tags(p, n) },
 	"meta":                func(d decoder, p *field.Path, n *yaml.Node, s *Service) { s.Meta = d.meta(p, n) },
 	"weights":             readWeights,
@@ -83,6 +86,7 @@ func (r *reader) structuredServices() []Service {
 // service reads one service.
 func (d decoder) service(path *field.Path, n *yaml.Node) (Service, bool) {
 	var s Service
+	d.named = d.portNames(n)
 	present, ok := readObject(d, path, n, serviceKeys, refusedServiceKeys, &s)
 	if !ok {
 		return Service{}, false
@@ -90,14 +94,9 @@ func (d decoder) service(path *field.Path, n *yaml.Node) (Service, bool) {
 	if !present["name"] {
 		d.r.add(field.Required(path.Child("name"), "a service needs a name"))
 	}
-	if !present["port"] {
-		port, err := d.r.portDefault(s.Name)
-		if err != nil {
-			d.r.add(field.Required(path.Child("port"), expectation(portForm, err)))
-		}
-		s.Port = port
-	}
+	d.settlePort(path, present, &s)
 	inPod := d.settleHostPorts(path, n, &s)
+	d.checkPortless(path, n, &s)
 	for i := range s.Checks {
 		s.Checks[i].HTTP = withPort(s.Checks[i].HTTP, inPod)
 	}
@@ -134,7 +133,7 @@ func (d decoder) serviceName(path *field.Path, n *yaml.Node, check func(string) 
 }
 
 func readPort(d decoder, path *field.Path, n *yaml.Node, s *Service) {
-	s.Port = d.port(path, n)
+	s.Port, _ = parsed(d, path, n, servicePortForm, func(text string) (int, error) { return servicePort(d.r.pod, text) })
 }
 
 func (d decoder) port(path *field.Path, n *yaml.Node) int {

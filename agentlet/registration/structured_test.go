@@ -64,6 +64,10 @@ func TestStructured(t *testing.T) {
   - {name: cache, tcp: ":6379", interval: 1m, status: passing, success_before_passing: 1, failures_before_warning: 1, failures_before_critical: 3}
   - {grpc: "${POD_IP}:9090/pkg.Service", interval: 5s, grpc_use_tls: true}
   - {http: "http://[${POD_IP}]:80", interval: 5s}
+  - {http: "https://:metrics/", interval: 5s}
+  - {udp: ":5353", interval: 5s, status: passing}
+  - {h2ping: ":http", interval: 5s, tls_skip_verify: true}
+  - {h2ping: "${POD_IP}:http", interval: 5s, h2ping_use_tls: false}
 `,
 			[]Service{{Name: "web", Port: 8080, Checks: []Check{
 				{HTTP: "http://:8080/health", Interval: 10 * time.Second},
@@ -77,6 +81,10 @@ func TestStructured(t *testing.T) {
 				},
 				{GRPC: ":9090/pkg.Service", GRPCUseTLS: true, Interval: 5 * time.Second},
 				{HTTP: "http://:80", Interval: 5 * time.Second},
+				{HTTP: "https://:9090/", Interval: 5 * time.Second},
+				{UDP: ":5353", Interval: 5 * time.Second, Status: contract.Passing},
+				{H2PING: ":8080", H2PingUseTLS: true, TLSSkipVerify: true, Interval: 5 * time.Second},
+				{H2PING: ":8080", Interval: 5 * time.Second},
 			}}},
 		},
 	} {
@@ -112,7 +120,7 @@ func TestStructuredErrors(t *testing.T) {
 		"meta twice":    {"- {name: a, meta: {k: 1, k: 2}}", []string{`meta[k]: Duplicate value: "2"`}},
 		"mesh by hand":  {"- {name: a, kind: connect-proxy, proxy: {}}", []string{".kind: Forbidden: for the service mesh say connect.sidecar_service", ".proxy: Forbidden"}},
 		"id and token":  {"- {name: a, id: x, token: y}", []string{".id: Forbidden", ".token: Forbidden"}},
-		"ports":         {"[{name: a, port: 0}, {name: b, port: 65536}, {name: c, port: nope}, {name: d, port: [1]}]", []string{"[0].port", "[1].port", `[2].port: Invalid value: "nope": must be a port number (1-65535) or the name of a declared container port: no container declares`, `[3].port: Invalid value: "a list"`}},
+		"ports":         {"[{name: a, port: 0}, {name: b, port: 65536}, {name: c, port: nope}, {name: d, port: [1]}]", []string{"[0].port", "[1].port", `[2].port: Invalid value: "nope": must be a port number (1-65535), the name of a declared container port, or none: no container declares`, `[3].port: Invalid value: "a list"`}},
 		"tags":          {"- {name: a, tags: [a, '', ~, [b], {c: d}]}", []string{"tags[1]", "tags[2]", "tags[3]", "tags[4]"}},
 		"tags no list":  {"- {name: a, tags: 'a,b'}", []string{`tags: Invalid value: "a,b": must be a list of tags`}},
 		"meta":          {"- {name: a, meta: {a.b: c, k8s-pod: x, l: [1], n: ~}}", []string{"meta[a.b]", "meta[k8s-pod]", "meta[l]", "meta[n]"}},
@@ -134,7 +142,7 @@ func TestStructuredErrors(t *testing.T) {
 func TestChecksErrors(t *testing.T) {
 	own := "a check goes to the pod's own IP"
 	for check, want := range map[string][]string{
-		"{}":                                     {"checks[0]: Required value: exactly one of http, tcp and grpc", "interval: Required"},
+		"{}":                                     {"checks[0]: Required value: exactly one of http, tcp, udp, grpc and h2ping", "interval: Required"},
 		"x":                                      {`checks[0]: Invalid value: "x": must be a mapping`},
 		"{tcp: ':1'}":                            {"checks[0].interval: Required value: a duration such as 10s"},
 		"{tcp: ':1', http: /, interval: 1s}":     {"exactly one of"},
@@ -159,8 +167,13 @@ func TestChecksErrors(t *testing.T) {
 		"{os_service: x, interval: 1s}":                                     {"os_service: Forbidden"},
 		"{alias_node: x, alias_service: y}":                                 {"alias_node: Forbidden", "alias_service: Forbidden", "interval"},
 		"{ttl: 10s}":                                                        {"ttl: Forbidden: nobody would send its heartbeats", "interval"},
-		"{udp: ':1', interval: 1s}":                                         {"udp: Forbidden"},
-		"{h2ping: ':1', interval: 1s}":                                      {"h2ping: Forbidden"},
+		"{udp: ':1', interval: 1s, tls_skip_verify: true}":                  {"tls_skip_verify: Forbidden: goes with http, grpc and h2ping only"},
+		"{tcp: ':1', interval: 1s, h2ping_use_tls: false}":                  {"h2ping_use_tls: Forbidden: goes with h2ping only"},
+		"{h2ping: ':1', interval: 1s, h2ping_use_tls: yes}":                 {`h2ping_use_tls: Invalid value: "yes": must be true or false`},
+		"{h2ping: ':1', udp: ':1', interval: 1s}":                           {"exactly one of"},
+		"{h2ping: 'evil:1', interval: 1s}":                                  {`h2ping: Invalid value: "evil:1": must be a port with an empty host, such as ":6379" or ":http": a check goes to the pod's own IP`},
+		"{udp: ':dns', interval: 1s}":                                       {`udp: Invalid value: ":dns": must be a port with an empty host, such as ":6379" or ":http": no container declares a port "dns"`},
+		"{http: 'http://:nope/x', interval: 1s}":                            {`http: Invalid value: "http://:nope/x": must be "http://:8080/path", "https://:8443/path", or "/path" on the service's port: no container declares a port "nope"`},
 	} {
 		t.Run(check, func(t *testing.T) {
 			wantErrors(t, newPod(annotations{"services": "- {name: web, checks: [" + check + "]}"}), want...)
@@ -170,51 +183,63 @@ func TestChecksErrors(t *testing.T) {
 
 // TestCheckTargets holds that a check can go nowhere but to the pod's own IP.
 func TestCheckTargets(t *testing.T) {
+	d := decoder{r: &reader{pod: newPod(nil)}, named: map[string]int{"metrics": 9191, "gRPC_x": 50051}}
 	for _, test := range []struct {
-		parse      func(string) (string, error)
+		parse      func(decoder, string) (string, error)
 		text, want string
 		err        error
 	}{
-		{httpTarget, "/", "/", nil},
-		{httpTarget, "/a?b=c", "/a?b=c", nil},
-		{httpTarget, "//evil/x", "//evil/x", nil}, // a path: "http://:8080//evil/x"
-		{httpTarget, "http://:8080/health", "http://:8080/health", nil},
-		{httpTarget, "https://:65535", "https://:65535", nil},
-		{httpTarget, "http://${POD_IP}:80/", "http://:80/", nil},
-		{httpTarget, "http://localhost:80/", "", errHost},
-		{httpTarget, "http://127.0.0.1:80/", "", errHost},
-		{httpTarget, "http://[::1]:80/", "", errHost},
-		{httpTarget, "http://169.254.169.254/latest", "", errHost},
-		{httpTarget, "http://${POD_IP}.evil:80/", "", errHost},
-		{httpTarget, "http://${HOST_IP}:80/", "", errForm},
-		{httpTarget, "http://user:pass@:80/", "", errHost},
-		{httpTarget, "http://${POD_IP}:80@evil/", "", errHost},
-		{httpTarget, "http://:80@evil:80/", "", errHost},
-		{httpTarget, `http://:80\@evil/`, "", errForm},
-		{httpTarget, "http:///health", "", errForm},
-		{httpTarget, "http://:0/", "", errForm},
-		{httpTarget, "http://:65536/", "", errForm},
-		{httpTarget, "http://:80/#x", "", errForm},
-		{httpTarget, "unix:///var/run/docker.sock", "", errForm},
-		{httpTarget, "health", "", errForm},
-		{httpTarget, "", "", errForm},
-		{httpTarget, "http://:80/\r\nHost: evil", "", errForm},
-		{tcpTarget, ":6379", ":6379", nil},
-		{tcpTarget, "${POD_IP}:6379", ":6379", nil},
-		{tcpTarget, "[${POD_IP}]:6379", ":6379", nil},
-		{tcpTarget, "6379", "", errForm},
-		{tcpTarget, ":0", "", errForm},
-		{tcpTarget, ":http", "", errForm},
-		{tcpTarget, "localhost:6379", "", errHost},
-		{tcpTarget, "[::1]:6379", "", errHost},
-		{tcpTarget, "", "", errForm},
-		{grpcTarget, ":9090", ":9090", nil},
-		{grpcTarget, ":9090/a.B/c", ":9090/a.B/c", nil},
-		{grpcTarget, ":9090/", "", errForm},
-		{grpcTarget, ":9090/a b", "", errForm},
-		{grpcTarget, "evil:9090/a", "", errHost},
+		{decoder.httpTarget, "/", "/", nil},
+		{decoder.httpTarget, "/a?b=c", "/a?b=c", nil},
+		{decoder.httpTarget, "//evil/x", "//evil/x", nil}, // a path: "http://:8080//evil/x"
+		{decoder.httpTarget, "http://:8080/health", "http://:8080/health", nil},
+		{decoder.httpTarget, "https://:65535", "https://:65535", nil},
+		{decoder.httpTarget, "http://${POD_IP}:80/", "http://:80/", nil},
+		{decoder.httpTarget, "http://localhost:80/", "", errHost},
+		{decoder.httpTarget, "http://127.0.0.1:80/", "", errHost},
+		{decoder.httpTarget, "http://[::1]:80/", "", errHost},
+		{decoder.httpTarget, "http://169.254.169.254/latest", "", errHost},
+		{decoder.httpTarget, "http://${POD_IP}.evil:80/", "", errHost},
+		{decoder.httpTarget, "http://${HOST_IP}:80/", "", errForm},
+		{decoder.httpTarget, "http://user:pass@:80/", "", errHost},
+		{decoder.httpTarget, "http://${POD_IP}:80@evil/", "", errHost},
+		{decoder.httpTarget, "http://:80@evil:80/", "", errHost},
+		{decoder.httpTarget, `http://:80\@evil/`, "", errForm},
+		{decoder.httpTarget, "http:///health", "", errForm},
+		{decoder.httpTarget, "http://:0/", "", errForm},
+		{decoder.httpTarget, "http://:65536/", "", errForm},
+		{decoder.httpTarget, "http://:80/#x", "", errForm},
+		{decoder.httpTarget, "unix:///var/run/docker.sock", "", errForm},
+		{decoder.httpTarget, "health", "", errForm},
+		{decoder.httpTarget, "", "", errForm},
+		{decoder.httpTarget, "http://:80/\r\nHost: evil", "", errForm},
+		{decoder.httpTarget, "http://:http/health", "http://:8080/health", nil},
+		{decoder.httpTarget, "https://${POD_IP}:gRPC_x?a=:b", "https://:50051?a=:b", nil},
+		{decoder.httpTarget, "http://evil:http/", "", errHost},
+		{decoder.httpTarget, "http://user:http@:80/", "", errHost},
+		{decoder.httpTarget, "http://:http@evil/", "", errHost},
+		{decoder.portTarget, ":6379", ":6379", nil},
+		{decoder.portTarget, "${POD_IP}:6379", ":6379", nil},
+		{decoder.portTarget, "[${POD_IP}]:6379", ":6379", nil},
+		{decoder.portTarget, "6379", "", errForm},
+		{decoder.portTarget, ":0", "", errForm},
+		{decoder.portTarget, ":http", ":8080", nil},
+		{decoder.portTarget, "${POD_IP}:admin", ":9901", nil},
+		{decoder.portTarget, ":metrics", ":9191", nil}, // the service's own before a container's
+		{decoder.portTarget, ":gRPC_x", ":50051", nil},
+		{decoder.portTarget, ":HTTP", "", errForm},
+		{decoder.portTarget, "evil:http", "", errHost},
+		{decoder.portTarget, "localhost:6379", "", errHost},
+		{decoder.portTarget, "[::1]:6379", "", errHost},
+		{decoder.portTarget, "", "", errForm},
+		{decoder.grpcTarget, ":9090", ":9090", nil},
+		{decoder.grpcTarget, ":9090/a.B/c", ":9090/a.B/c", nil},
+		{decoder.grpcTarget, ":metrics/a.B", ":9191/a.B", nil},
+		{decoder.grpcTarget, ":9090/", "", errForm},
+		{decoder.grpcTarget, ":9090/a b", "", errForm},
+		{decoder.grpcTarget, "evil:9090/a", "", errHost},
 	} {
-		got, err := test.parse(test.text)
+		got, err := test.parse(d, test.text)
 		if got != test.want || err != test.err { //nolint:errorlint // the very error
 			t.Errorf("%q: %q, %v; want %q, %v", test.text, got, err, test.want, test.err)
 		}

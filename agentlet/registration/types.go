@@ -32,7 +32,10 @@ type Registration struct {
 // registrar's own checks, the k8s-* meta).
 type Service struct {
 	Name string
+	// Port is 0 for a service without one. Where there are Ports it is the default one's.
 	Port int
+	// Ports are the service's named ports, of which exactly one is the default; nil where it has one port without a name, or none.
+	Ports []Port `json:",omitempty"`
 	// Tags in order, without duplicates: the annotation's, then those from labels.
 	Tags []string
 	// Meta holds the service's own pairs alone: none of contract.MetaKeys is among them.
@@ -53,6 +56,13 @@ type Service struct {
 	Namespace, Partition string
 }
 
+// Port is one of the named ports of a service.
+type Port struct {
+	Name    string
+	Port    int
+	Default bool
+}
+
 // Placeholders in addresses, which are not known at admission.
 const (
 	PodIP  = "${POD_IP}"
@@ -69,11 +79,14 @@ type TaggedAddress struct {
 }
 
 // Check is a check of the service's own, run by the node's Consul agent against the pod's IP alone. Exactly one of
-// HTTP, TCP and GRPC is set, each with an empty host: "http://:8080/health", ":6379", ":9090/service".
+// HTTP, TCP, UDP, GRPC and H2PING is set, each with an empty host and a port's number: "http://:8080/health", ":6379", ":53",
+// ":9090/service", ":8443".
 type Check struct {
 	Name                      string
 	HTTP, TCP, GRPC           string
+	UDP, H2PING               string `json:",omitempty"`
 	GRPCUseTLS, TLSSkipVerify bool
+	H2PingUseTLS              bool `json:",omitempty"`
 	Method, Body              string
 	Header                    map[string][]string
 	Interval, Timeout         time.Duration

@@ -42,6 +42,8 @@ func parseYAML(text string) (*yaml.Node, error) {
 // method returns the zero value, and false, for a node that it has found wrong.
 type decoder struct {
 	r *reader
+	// named are the ports that the service which is read has names for, by their numbers within the pod: its checks may say them.
+	named map[string]int
 }
 
 // readers are the keys of a YAML mapping with what reads each into a T.

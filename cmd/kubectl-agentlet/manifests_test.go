@@ -39,6 +39,7 @@ func TestManifests(t *testing.T) {
 		"explain-slips":   {[]string{"explain", "-f", "testdata/slips.yaml"}, false},
 		"explain-types":   {[]string{"explain", "-f", "testdata/types.yaml"}, true},
 		"inject-types":    {[]string{"inject", "-f", "testdata/types.yaml"}, true},
+		"explain-ports":   {[]string{"explain", "-f", "testdata/ports.yaml"}, true},
 		"explain-nothing": {[]string{"explain", "-f", "testdata/nothing.yaml"}, false},
 		"explain-hostile": {[]string{"explain", "-f", "testdata/hostile.yaml"}, true},
 		"inject-hostile":  {[]string{"inject", "-f", "testdata/hostile.yaml"}, true},

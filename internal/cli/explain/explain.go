@@ -173,10 +173,28 @@ func service(s *registration.Service) []printer.Cell {
 	}
 	return []printer.Cell{
 		{Text: s.Name, Colour: printer.Bold},
-		printer.Text(strconv.Itoa(s.Port)), printer.Text(address),
+		printer.Text(ports(s)), printer.Text(address),
 		printer.Text(joined(s.Tags)), printer.Text(joined(meta)),
 		printer.Text(health), printer.Text(strings.Join(checks, ", ")),
 	}
+}
+
+// ports formats a service's port, or its named ports.
+func ports(s *registration.Service) string {
+	if s.Port == 0 {
+		return contract.NoPort
+	}
+	if s.Ports == nil {
+		return strconv.Itoa(s.Port)
+	}
+	named := make([]string, len(s.Ports))
+	for i, p := range s.Ports {
+		named[i] = fmt.Sprintf("%s %d", p.Name, p.Port)
+		if p.Default {
+			named[i] += " (default)"
+		}
+	}
+	return strings.Join(named, ", ")
 }
 
 // joined formats a list as an annotation's value, with \, for a comma within an item.
@@ -212,8 +230,12 @@ func check(c *registration.Check) string {
 	switch {
 	case c.TCP != "":
 		target = "tcp " + c.TCP
+	case c.UDP != "":
+		target = "udp " + c.UDP
 	case c.GRPC != "":
 		target = "grpc " + c.GRPC
+	case c.H2PING != "":
+		target = "h2ping " + c.H2PING
 	}
 	return fmt.Sprintf("%s each %s", target, c.Interval)
 }

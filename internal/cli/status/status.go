@@ -132,8 +132,10 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 	for i := range status.Services {
 		service := &status.Services[i]
 		row := row
-		row.Service, row.Address, row.Consul = service.Name, fmt.Sprintf("%s:%d", service.Address,
-			service.Port), string(service.Catalog)
+		row.Service, row.Address, row.Consul = service.Name, service.Address, string(service.Catalog)
+		if service.Port != 0 {
+			row.Address += fmt.Sprintf(":%d", service.Port)
+		}
 		if row.Consul == "" && service.Agent != "unknown" && status.CatalogReadAt != nil {
 			row.Consul = absent
 		}

@@ -146,6 +146,8 @@ func TestReadAndWrite(t *testing.T) {
 	unwritten.Status.Conditions = nil
 	admin := service("present", "passing", "")
 	admin.Name, admin.Port = "web-admin", 9090
+	worker := service("present", "passing", "passing")
+	worker.Name, worker.Port = "worker", 0
 	timeless := pod("shop", "timeless", true, "")
 	timeless.Status.Conditions[0].LastTransitionTime = metav1.Time{}
 	before := pod("shop", "opened-before-it-was", true, "")
@@ -158,7 +160,7 @@ func TestReadAndWrite(t *testing.T) {
 	forged := service("present", "passing", "pass\ring")
 	forged.Name, forged.Address = strings.Repeat("web\u202e", 100), "\u2028"
 	known := agentlets{
-		"web":       of(service("present", "passing", "passing"), admin),
+		"web":       of(service("present", "passing", "passing"), admin, worker),
 		"closed":    of(service("absent", "", "")),
 		"off":       of(service("present", "passing", "passing")),
 		"unwritten": of(),
