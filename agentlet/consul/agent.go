@@ -257,7 +257,7 @@ func check(id, notes string, c registration.Check) checkBody {
 	converted := &api.AgentServiceCheck{
 		CheckID: id, Name: c.Name, Notes: notes,
 		HTTP: c.HTTP, TCP: c.TCP, UDP: c.UDP, GRPC: c.GRPC, GRPCUseTLS: c.GRPCUseTLS, H2PING: c.H2PING,
-		TLSSkipVerify: c.TLSSkipVerify, Method: c.Method, Body: c.Body, Header: c.Header,
+		TLSSkipVerify: c.TLSSkipVerify, TLSServerName: c.TLSServerName, Method: c.Method, Body: c.Body, Header: c.Header,
 		Interval: c.Interval.String(), Status: string(c.Status),
 		SuccessBeforePassing: c.SuccessBeforePassing, FailuresBeforeWarning: c.FailuresBeforeWarning,
 		FailuresBeforeCritical: c.FailuresBeforeCritical,

@@ -2,6 +2,7 @@ package consul_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
@@ -181,6 +183,14 @@ func TestPingsAndDatagrams(t *testing.T) {
 	defer plain.Close()
 	secured := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secured.EnableHTTP2 = true
+	asked := make(chan string, 64)
+	secured.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		select {
+		case asked <- hello.ServerName:
+		default:
+		}
+		return nil, nil //nolint:nilnil // the server's own
+	}}
 	secured.StartTLS()
 	defer secured.Close()
 	datagrams := func(answers bool) string {
@@ -207,7 +217,7 @@ func TestPingsAndDatagrams(t *testing.T) {
 	const every = ", interval: 1s, name: "
 	checks := []string{
 		"{h2ping: ':" + portOf(t, plain.Listener.Addr().String()) + "', h2ping_use_tls: false" + every + "plain}",
-		"{h2ping: ':" + portOf(t, secured.Listener.Addr().String()) + "', tls_skip_verify: true" + every + "secured}",
+		"{h2ping: ':" + portOf(t, secured.Listener.Addr().String()) + "', tls_skip_verify: true, tls_server_name: web.example" + every + "secured}",
 		"{h2ping: ':tls'" + every + "untrusted}",
 		"{udp: ':" + echo + "'" + every + "echo}",
 		"{udp: ':" + silent + "'" + every + "silent}",
@@ -236,6 +246,13 @@ func TestPingsAndDatagrams(t *testing.T) {
 		}
 		return missing == 0
 	})
+	for name := ""; name != "web.example"; {
+		select {
+		case name = <-asked: // the other check's is empty: Go names no IP
+		case <-time.After(30 * time.Second):
+			t.Fatal("no check asked for web.example")
+		}
+	}
 	if have["silent"] != "critical " || have["hopeful"] != "passing " {
 		t.Errorf("without an answer: %q, %q; want them as they began", have["silent"], have["hopeful"])
 	}

@@ -59,6 +59,9 @@ var checkKeys = readers[Check]{
 	"h2ping_use_tls":  func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.H2PingUseTLS = d.boolean(p, n) },
 	"grpc_use_tls":    func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.GRPCUseTLS = d.boolean(p, n) },
 	"tls_skip_verify": func(d decoder, p *field.Path, n *yaml.Node, c *Check) { c.TLSSkipVerify = d.boolean(p, n) },
+	"tls_server_name": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
+		c.TLSServerName, _ = parsed(d, p, n, "a name in DNS, such as web.example.com", hostName)
+	},
 	"method": func(d decoder, p *field.Path, n *yaml.Node, c *Check) {
 		c.Method, _ = parsed(d, p, n, "an HTTP method", httpMethod)
 	},
@@ -168,6 +171,7 @@ func (d decoder) checkTarget(path *field.Path, present map[string]bool) {
 		{"grpc_use_tls", "grpc", present["grpc"]},
 		{"h2ping_use_tls", "h2ping", present["h2ping"]},
 		{"tls_skip_verify", "http, grpc and h2ping", !present["tcp"] && !present["udp"]},
+		{"tls_server_name", "http, grpc and h2ping", !present["tcp"] && !present["udp"]},
 	} {
 		if present[only.key] && !only.ok {
 			d.r.add(field.Forbidden(path.Child(only.key), "goes with "+only.with+" only"))
@@ -196,6 +200,13 @@ func readBody(d decoder, path *field.Path, n *yaml.Node, c *Check) {
 		d.r.add(field.Invalid(path, Excerpt(body), "holds a control character that is no line break or tab"))
 	}
 	c.Body = body
+}
+
+func hostName(text string) (string, error) {
+	if len(validation.IsDNS1123Subdomain(text)) > 0 {
+		return "", errForm
+	}
+	return text, nil
 }
 
 func httpMethod(text string) (string, error) {
@@ -303,7 +314,7 @@ func (l *linter) lintUDP() {
 		for k := range l.reg.Services[i].Checks {
 			if c := &l.reg.Services[i].Checks[k]; c.UDP != "" && (c.Status == "" || c.Status == contract.Critical) {
 				l.warn(annotation(contract.Services).Index(i).Child("checks").Index(k).Child("udp"),
-					"udp: the check stays critical until the application answers an empty datagram; with status: passing it passes until the port is found closed")
+					"udp: the check stays critical until the application answers an empty datagram; with status: passing it stays passing instead")
 			}
 		}
 	}

@@ -66,7 +66,7 @@ func TestStructured(t *testing.T) {
   - {http: "http://[${POD_IP}]:80", interval: 5s}
   - {http: "https://:metrics/", interval: 5s}
   - {udp: ":5353", interval: 5s, status: passing}
-  - {h2ping: ":http", interval: 5s, tls_skip_verify: true}
+  - {h2ping: ":http", interval: 5s, tls_skip_verify: true, tls_server_name: web.example.com}
   - {h2ping: "${POD_IP}:http", interval: 5s, h2ping_use_tls: false}
 `,
 			[]Service{{Name: "web", Port: 8080, Checks: []Check{
@@ -83,7 +83,7 @@ func TestStructured(t *testing.T) {
 				{HTTP: "http://:80", Interval: 5 * time.Second},
 				{HTTP: "https://:9090/", Interval: 5 * time.Second},
 				{UDP: ":5353", Interval: 5 * time.Second, Status: contract.Passing},
-				{H2PING: ":8080", H2PingUseTLS: true, TLSSkipVerify: true, Interval: 5 * time.Second},
+				{H2PING: ":8080", H2PingUseTLS: true, TLSSkipVerify: true, TLSServerName: "web.example.com", Interval: 5 * time.Second},
 				{H2PING: ":8080", Interval: 5 * time.Second},
 			}}},
 		},
@@ -169,6 +169,8 @@ func TestChecksErrors(t *testing.T) {
 		"{ttl: 10s}":                                                        {"ttl: Forbidden: nobody would send its heartbeats", "interval"},
 		"{udp: ':1', interval: 1s, tls_skip_verify: true}":                  {"tls_skip_verify: Forbidden: goes with http, grpc and h2ping only"},
 		"{tcp: ':1', interval: 1s, h2ping_use_tls: false}":                  {"h2ping_use_tls: Forbidden: goes with h2ping only"},
+		"{tcp: ':1', interval: 1s, tls_server_name: web.example}":           {"tls_server_name: Forbidden: goes with http, grpc and h2ping only"},
+		"{http: /, interval: 1s, tls_server_name: Web_}":                    {`tls_server_name: Invalid value: "Web_": must be a name in DNS, such as web.example.com`},
 		"{h2ping: ':1', interval: 1s, h2ping_use_tls: yes}":                 {`h2ping_use_tls: Invalid value: "yes": must be true or false`},
 		"{h2ping: ':1', udp: ':1', interval: 1s}":                           {"exactly one of"},
 		"{h2ping: 'evil:1', interval: 1s}":                                  {`h2ping: Invalid value: "evil:1": must be a port with an empty host, such as ":6379" or ":http": a check goes to the pod's own IP`},

@@ -87,13 +87,15 @@ type Check struct {
 	UDP, H2PING               string `json:",omitempty"`
 	GRPCUseTLS, TLSSkipVerify bool
 	H2PingUseTLS              bool `json:",omitempty"`
-	Method, Body              string
-	Header                    map[string][]string
-	Interval, Timeout         time.Duration
-	SuccessBeforePassing      int
-	FailuresBeforeWarning     int
-	FailuresBeforeCritical    int
-	Status                    contract.Health
+	// TLSServerName is the name that the certificate has to be for; empty: the pod's IP.
+	TLSServerName          string `json:",omitempty"`
+	Method, Body           string
+	Header                 map[string][]string
+	Interval, Timeout      time.Duration
+	SuccessBeforePassing   int
+	FailuresBeforeWarning  int
+	FailuresBeforeCritical int
+	Status                 contract.Health
 }
 
 // Sidecar is the mesh proxy of a service, which Consul has as an instance of its own, at the pod's IP.
