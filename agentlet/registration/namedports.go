@@ -52,7 +52,7 @@ func (d decoder) namedPorts(path *field.Path, n *yaml.Node) []Port {
 		}
 		for _, key := range [...]string{"name", "port"} {
 			if !present[key] {
-				d.r.add(field.Required(path.Child(key), "a port of ports has a name and a number"))
+				d.r.add(field.Required(path.Child(key), "a named port has a name and a number"))
 			}
 		}
 		if p.Name != "" && !taken.take(p.Name) {
@@ -60,7 +60,7 @@ func (d decoder) namedPorts(path *field.Path, n *yaml.Node) []Port {
 		}
 		if p.Default {
 			if defaults++; defaults > 1 {
-				d.r.add(field.Forbidden(path.Child("default"), "one port is the default, and another one is already"))
+				d.r.add(field.Forbidden(path.Child("default"), "another port is the default already"))
 			}
 		}
 	}

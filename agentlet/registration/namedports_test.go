@@ -102,7 +102,7 @@ func TestNamedPortsErrors(t *testing.T) {
 		"empty":            {"{name: a, ports: []}", []string{"ports: Required value: " + notOne}},
 		"no mapping":       {"{name: a, ports: [8080]}", []string{`ports[0]: Invalid value: "8080": must be a mapping`, notOne}},
 		"no default":       {"{name: a, ports: [{name: x, port: 1}, {name: y, port: 2, default: false}]}", []string{notOne}},
-		"two defaults":     {"{name: a, ports: [{name: x, port: 1, default: true}, {name: y, port: 2, default: true}]}", []string{"ports[1].default: Forbidden: one port is the default"}},
+		"two defaults":     {"{name: a, ports: [{name: x, port: 1, default: true}, {name: y, port: 2, default: true}]}", []string{"ports[1].default: Forbidden: another port is the default already"}},
 		"nothing in one":   {"{name: a, ports: [{default: true}]}", []string{"ports[0].name: Required", "ports[0].port: Required"}},
 		"a name twice":     {"{name: a, ports: [{name: x, port: 1, default: true}, {name: X, port: 2}]}", []string{`ports[1].name: Duplicate value: "X"`}},
 		"names":            {"{name: a, ports: [{name: a.b, port: 1, default: true}, {name: '80', port: 2}, {name: '', port: 3}, {name: -a, port: 4}, {name: " + strings.Repeat("x", 64) + ", port: 5}]}", []string{`ports[0].name: Invalid value: "a.b": must be a name of at most 63 letters`, `[1].name: Invalid value: "80"`, "[2].name", "[3].name", "[4].name"}},
