@@ -54,6 +54,8 @@ type proxyParts struct {
 	security  securityContexts
 	// authMethod by which the agentlet creates the proxy's token; empty: it doesn't.
 	authMethod string
+	// grpcPort of the node's Consul agent, which the proxy connects to; 0: to none.
+	grpcPort int
 }
 
 func (c *Config) validateConnect() (errs field.ErrorList) {
@@ -142,6 +144,7 @@ func newProxyParts(config *Config) *proxyParts {
 	if connect.Proxy == BuiltIn {
 		p.container.Command = []string{"consul", "connect", "proxy"}
 	} else {
+		p.grpcPort = connect.GRPCPort
 		p.container.Env = append(p.container.Env, corev1.EnvVar{Name: "CONSUL_GRPC_ADDR", Value: config.consulURL(connect.GRPCPort)})
 		// Envoy reads its first configuration from a named pipe.
 		p.mount(corev1.Volume{Name: contract.ProxyScratchName, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{

@@ -30,7 +30,9 @@ type podAdditions struct {
 	gate      corev1.PodReadinessGate
 	secrets   []corev1.LocalObjectReference
 	security  securityContexts
-	proxy     *proxyParts // nil if no mesh proxy is configured, so that no pod may request one
+	// consulPort of the node's agent.
+	consulPort int
+	proxy      *proxyParts // nil if no mesh proxy is configured, so that no pod may request one
 }
 
 func newPodAdditions(config *Config) podAdditions {
@@ -60,10 +62,11 @@ func newPodAdditions(config *Config) podAdditions {
 			fromField(contract.EnvPodIP, "status.podIP"),
 			fromField(contract.EnvHostIP, "status.hostIP"),
 		},
-		volume:   identity(config.consulSources()),
-		gate:     corev1.PodReadinessGate{ConditionType: contract.Condition},
-		security: newSecurityContexts(config.RunAsUser),
-		proxy:    newProxyParts(config),
+		volume:     identity(config.consulSources()),
+		gate:       corev1.PodReadinessGate{ConditionType: contract.Condition},
+		consulPort: config.ConsulPort,
+		security:   newSecurityContexts(config.RunAsUser),
+		proxy:      newProxyParts(config),
 	}
 	for _, name := range config.ImagePullSecrets {
 		p.secrets = append(p.secrets, corev1.LocalObjectReference{Name: name})

@@ -3,6 +3,7 @@ package injector
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,14 +52,16 @@ type said struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// TestGolden decides on each testdata/NAME/pod.yaml. Next to it are the decision and, where there is one, the patch and the
+// TestGolden decides on each testdata/NAME/pod.yaml, in the namespace of namespace.yaml, if any. Next to it are the decision and, where there is one, the patch and the
 // patched pod; -update writes them.
 func TestGolden(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join("testdata", name)
 			raw := readPod(t, dir)
-			d := testInjector(t).Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})
+			request := Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce}
+			request.NamespaceAnnotations, request.NamespaceLabels = readNamespace(t, dir)
+			d := testInjector(t).Decide(request)
 
 			s := said{Outcome: d.Outcome, Reason: d.Reason}
 			for _, err := range d.Errors {
@@ -79,7 +82,7 @@ func TestGolden(t *testing.T) {
 			patched := apply(t, raw, d)
 			golden.Check(t, filepath.Join(dir, "patch.json"), string(indent(t, d.Patch))+"\n")
 			golden.Check(t, filepath.Join(dir, "patched.yaml"), string(jsonToYAML(t, patched)))
-			checkPatched(t, raw, patched, d)
+			checkPatched(t, raw, patched, &request, d)
 		})
 	}
 }
@@ -113,6 +116,23 @@ func readPod(t testing.TB, dir string) []byte {
 		t.Fatal(err)
 	}
 	return raw
+}
+
+// readNamespace reads what a Request needs of a case's namespace; nothing where the case has none.
+func readNamespace(t testing.TB, dir string) (annotations, labels map[string]string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "namespace.yaml"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var namespace corev1.Namespace
+	if err := yaml.UnmarshalStrict(text, &namespace); err != nil {
+		t.Fatal(err)
+	}
+	return NamespaceAnnotations(namespace.Annotations), NamespaceLabels(namespace.Labels)
 }
 
 // decode decodes a pod as the webhook does.
@@ -151,7 +171,7 @@ func apply(t testing.TB, raw []byte, d Decision) []byte {
 
 // checkPatched checks what holds for every injection: it only adds, it adds only the injected parts, and a second pass changes
 // nothing, whatever its nonce is.
-func checkPatched(t testing.TB, raw, patched []byte, d Decision) {
+func checkPatched(t testing.TB, raw, patched []byte, request *Request, d Decision) {
 	t.Helper()
 	for _, op := range d.Patch {
 		if op.Operation != "add" {
@@ -159,13 +179,16 @@ func checkPatched(t testing.TB, raw, patched []byte, d Decision) {
 		}
 	}
 	before, after := generic(t, raw), generic(t, patched)
+	checkBypasses(t, before, after)
 	if where := missing(before, after, ""); where != "" {
 		t.Errorf("%s has changed", where)
 	}
 	if diff := cmp.Diff(tidy(before), tidy(stripped(before, after))); diff != "" {
 		t.Errorf("more than the injected pieces was added (-before +after):\n%s", diff)
 	}
-	again := testInjector(t).Decide(Request{Namespace: "shop", Pod: decode(t, patched), Nonce: "another"})
+	second := *request
+	second.Pod, second.Nonce = decode(t, patched), "another"
+	again := testInjector(t).Decide(second)
 	if again.Outcome != Skipped || again.Reason != ReasonAlreadyInjected || len(again.Patch) > 0 {
 		t.Errorf("second pass: %s, %s, %s", again.Outcome, again.Reason, indent(t, again.Patch))
 	}
@@ -178,6 +201,26 @@ func checkPatched(t testing.TB, raw, patched []byte, d Decision) {
 	}
 	if diff := cmp.Diff(ours(d.Warnings), ours(again.Warnings), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("warnings of the second pass (-first +second):\n%s", diff)
+	}
+	if diff := cmp.Diff(d.Bypasses, again.Bypasses); diff != "" {
+		t.Errorf("bypasses of the second pass (-first +second):\n%s", diff)
+	}
+}
+
+// checkBypasses checks that the lists of other meshes' annotations keep what they had, and removes what was added.
+func checkBypasses(t testing.TB, before, after any) {
+	t.Helper()
+	annotations, old := object(object(after, "metadata"), "annotations"), object(object(before, "metadata"), "annotations")
+	for i := range proxyMeshes {
+		for _, key := range []string{proxyMeshes[i].inbound, proxyMeshes[i].outbound} {
+			had, there := old[key].(string)
+			if has, _ := annotations[key].(string); !strings.HasPrefix(has, had) {
+				t.Errorf("%s had %q, and has %q", key, had, has)
+			}
+			if delete(annotations, key); there {
+				annotations[key] = had
+			}
+		}
 	}
 }
 

@@ -14,9 +14,11 @@ type Request struct {
 	Namespace string
 	// Pod is only read.
 	Pod *corev1.Pod
-	// NamespaceAnnotations of the namespace. Those of the contract are read. Where one is missing, the configuration's value
-	// holds.
+	// NamespaceAnnotations of the namespace. Those of the contract are read, and Linkerd's. Where one of the contract is missing,
+	// the configuration's value holds.
 	NamespaceAnnotations map[string]string
+	// NamespaceLabels of the namespace. Istio's are read.
+	NamespaceLabels map[string]string
 	// Nonce ties the drain hooks to this pod's agentlet. A pod that was injected before keeps its nonce. It has to be hard to
 	// guess, and is never empty.
 	Nonce string
@@ -47,6 +49,8 @@ type Decision struct {
 	CopyOf string
 	// Translated are another system's annotations as keys of the contract. The patch adds them to the pod.
 	Translated map[string]string
+	// Bypasses are the pod's other service meshes, whose proxies may not take the agentlet's connections.
+	Bypasses []Bypass
 }
 
 // Injector decides on pods. It is safe for concurrent use, and its only state is its configuration.
@@ -138,9 +142,9 @@ func (i *Injector) Decide(request Request) Decision {
 		warnings:   warnings,
 	}
 	c.addAnnotations(translation.Annotations)
-	c.compose()
+	c.compose(&request)
 	if len(c.patch) == 0 {
-		return Decision{Outcome: Skipped, Reason: ReasonAlreadyInjected, Warnings: c.warnings}
+		return Decision{Outcome: Skipped, Reason: ReasonAlreadyInjected, Warnings: c.warnings, Bypasses: c.bypasses}
 	}
 	return Decision{
 		Outcome:    Injected,
@@ -148,6 +152,7 @@ func (i *Injector) Decide(request Request) Decision {
 		Warnings:   c.warnings,
 		Patch:      c.patch,
 		Translated: translation.Annotations,
+		Bypasses:   c.bypasses,
 	}
 }
 

@@ -245,12 +245,13 @@ func FuzzDecide(f *testing.F) {
 	i := testInjector(f)
 	f.Fuzz(func(t *testing.T, text []byte, key, value string) {
 		raw := asSent(t, text, key, value)
-		d := i.Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})
+		request := Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce}
+		d := i.Decide(request)
 		if !slices.Contains(Reasons(), d.Reason) || (d.Outcome == Denied) != (len(d.Errors) > 0) || (d.Outcome == Injected) != (len(d.Patch) > 0) {
 			t.Errorf("decision %+v", d)
 		}
 		if d.Outcome == Injected {
-			checkPatched(t, raw, apply(t, raw, d), d)
+			checkPatched(t, raw, apply(t, raw, d), &request, d)
 		}
 	})
 }
@@ -340,7 +341,7 @@ func TestAMeshThatComesLaterChangesNoPort(t *testing.T) {
 // the manifest. It stays where a webhook has changed the pod within its admission.
 func TestAChangedManifestGetsItsPort(t *testing.T) {
 	mesh := func(pod *corev1.Pod) {
-		pod.Spec.Containers = append([]corev1.Container{{Name: "linkerd-proxy", Ports: []corev1.ContainerPort{{ContainerPort: 4143}}}}, pod.Spec.Containers...)
+		pod.Spec.Containers = append([]corev1.Container{{Name: "mesh-proxy", Ports: []corev1.ContainerPort{{ContainerPort: 4143}}}}, pod.Spec.Containers...)
 	}
 	port := func(pod *corev1.Pod) { pod.Spec.Containers[0].Ports[0].ContainerPort = 9090 }
 	first := func(pod *corev1.Pod) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -34,10 +35,11 @@ type patchBuilder struct {
 
 	patch    []jsonpatch.Operation
 	warnings []registration.Warning
+	bypasses []Bypass
 }
 
 // compose adds everything that the pod doesn't have yet.
-func (c *patchBuilder) compose() {
+func (c *patchBuilder) compose(request *Request) {
 	c.patch = slices.Grow(c.patch, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
@@ -66,6 +68,7 @@ func (c *patchBuilder) compose() {
 	if c.settings.DrainHook {
 		c.addHooks(port)
 	}
+	c.bypass(request, port)
 }
 
 // renewDefaultPort writes the default port down anew, where the manifest was changed since it was injected.
@@ -133,7 +136,7 @@ func (c *patchBuilder) addHooks(port int) {
 		}
 		lifecycle := container.Lifecycle
 		if lifecycle != nil && lifecycle.PreStop != nil {
-			if !isDrainHook(lifecycle.PreStop) {
+			if !IsDrainHook(lifecycle.PreStop) {
 				c.warnings = append(c.warnings, registration.Warning{
 					Field: field.NewPath("spec", "containers").Index(i).Child("lifecycle", "preStop").String(),
 					Message: fmt.Sprintf("container %q has a preStop hook of its own, so agentlet adds none: "+
@@ -174,16 +177,17 @@ func (c *patchBuilder) drainHook(port int) *corev1.LifecycleHandler {
 	return &corev1.LifecycleHandler{HTTPGet: get}
 }
 
-// answers reports whether this pod's agentlet will answer an injected hook.
+// answers reports whether this pod's agentlet will answer an injected hook. Istio's agent passes a rewritten one on to it.
 func (c *patchBuilder) answers(h *corev1.LifecycleHandler, port int) bool {
-	return h.HTTPGet.Port.IntValue() == port && slices.ContainsFunc(h.HTTPGet.HTTPHeaders, func(header corev1.HTTPHeader) bool {
-		return header.Name == contract.NonceHeader && header.Value == c.nonce
-	})
+	return (rewritten(h.HTTPGet) || h.HTTPGet.Port.IntValue() == port) &&
+		slices.ContainsFunc(h.HTTPGet.HTTPHeaders, func(header corev1.HTTPHeader) bool {
+			return header.Name == contract.NonceHeader && header.Value == c.nonce
+		})
 }
 
-// isDrainHook reports whether a hook was injected.
-func isDrainHook(h *corev1.LifecycleHandler) bool {
-	if h.HTTPGet == nil || h.HTTPGet.Path != contract.DrainPath {
+// IsDrainHook reports whether a hook was injected.
+func IsDrainHook(h *corev1.LifecycleHandler) bool {
+	if h.HTTPGet == nil || h.HTTPGet.Path != contract.DrainPath && !rewritten(h.HTTPGet) {
 		return false
 	}
 	for _, header := range h.HTTPGet.HTTPHeaders {
@@ -192,4 +196,10 @@ func isDrainHook(h *corev1.LifecycleHandler) bool {
 		}
 	}
 	return false
+}
+
+// rewritten reports whether Istio has its own agent answer this preStop hook, which asks the hook's own port in turn. Its injector
+// does so since 1.25. It replaces path and port, and keeps the headers.
+func rewritten(get *corev1.HTTPGetAction) bool {
+	return strings.HasPrefix(get.Path, "/app-lifecycle/") && strings.HasSuffix(get.Path, "/prestopz")
 }

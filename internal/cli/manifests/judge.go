@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
@@ -94,7 +93,8 @@ func (f *File) judge(d *document, pod *Pod, decider Decider, namespace string, n
 	request := injector.Request{Namespace: in, Pod: pod.judged(), Nonce: nonce(in, pod)}
 	known := namespaces[in]
 	if known != nil {
-		request.NamespaceAnnotations = contract.NamespaceAnnotations(known.annotations)
+		request.NamespaceAnnotations = injector.NamespaceAnnotations(known.annotations)
+		request.NamespaceLabels = injector.NamespaceLabels(known.labels)
 	}
 	j := Result{Pod: pod, Namespace: known, document: d, Decision: decider.Decide(request)}
 	for _, err := range j.Decision.Errors {

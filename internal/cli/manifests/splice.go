@@ -83,7 +83,11 @@ func (s *splicer) look(node *yaml.Node) {
 func (s *splicer) addLines(node *yaml.Node, from, to int) {
 	line, column := node.Line-1, s.column(node) // the line of the first one, as an index
 	if from > 0 {
-		line = s.lastLine(node.Content[from-1], column) + 1
+		before := node.Content[from-1]
+		if before.Line == 0 && before.Kind == yaml.ScalarNode && node.Kind == yaml.MappingNode {
+			before = node.Content[from-2] // the key of a text that was replaced, which has one line
+		}
+		line = s.lastLine(before, column) + 1
 	} else {
 		if strings.TrimLeft(string(s.text[s.starts[line]:s.offset(node)]), " ") != "" {
 			s.failed = true
@@ -128,7 +132,9 @@ func (s *splicer) insert(at int, text []byte) { s.added = append(s.added, insert
 // What stands behind a key on its line: a value that is none, or a text or number, and what may follow it.
 var (
 	nothing = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
-	scalar  = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[\w./-]+)[ \t]*(?:(?:#.*)?(?:\r?\n|$)|[,}])`)
+	scalar  = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[^\s"'#\n][^#\n]*?)[ \t]*(?:#.*)?(?:\r?\n|$)`)
+	// flowScalar is one between brackets, where a comma ends it.
+	flowScalar = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[\w./-]+)[ \t]*(?:(?:#.*)?(?:\r?\n|$)|[,}])`)
 )
 
 // replace writes the value with this number in the place of one that is nothing, in a block, or of one that stands on its line as
@@ -137,8 +143,12 @@ func (s *splicer) replace(node *yaml.Node, i int) {
 	key, value := node.Content[i-1], node.Content[i]
 	at := s.offset(key)
 	if value.Kind == yaml.ScalarNode {
-		found := scalar.FindSubmatchIndex(s.text[at:])
-		encoded, ok := s.writer.encode(value, s.compact)
+		shape := scalar
+		if node.Style&yaml.FlowStyle != 0 {
+			shape = flowScalar
+		}
+		found := shape.FindSubmatchIndex(s.text[at:])
+		encoded, ok := s.writer.encode(&yaml.Node{Kind: value.Kind, Tag: value.Tag, Value: value.Value, Style: value.Style}, s.compact)
 		if encoded = bytes.TrimSuffix(encoded, []byte("\n")); found == nil || !ok || bytes.ContainsRune(encoded, '\n') {
 			s.failed = true
 			return

@@ -194,3 +194,31 @@ func injectWithWarnings(t *testing.T, name, text string, decider Decider) (out s
 	}
 	return string(got), warnings
 }
+
+// TestATextIsReplacedInItsPlace has a mesh's list of ports extended. Quotes, comments and blanks stay as they were.
+func TestATextIsReplacedInItsPlace(t *testing.T) {
+	const head, tail = "apiVersion: v1\nkind: Pod\nmetadata:\n\n  labels: {sidecar.istio.io/inject: \"true\"}\n  annotations:",
+		"\nspec:\n\n  containers:\n  - name: web   # first\n    ports: [{containerPort: 80}]\n"
+	for name, test := range map[string]struct{ in, want string }{
+		"in double quotes":      {"\n    KEY: \"80\"", "\n    KEY: \"80,19500\"\n"},
+		"in single quotes":      {"\n    KEY: '80, 81'  ", "\n    KEY: '80, 81,19500'  \n"},
+		"without quotes":        {"\n    KEY:  80,81", "\n    KEY:  80,81,19500\n"},
+		"before a comment":      {"\n    KEY: 80,81  # own", "\n    KEY: 80,81,19500  # own\n"},
+		"quoted, a comment":     {"\n    KEY: \"80\" # own", "\n    KEY: \"80,19500\" # own\n"},
+		"between brackets":      {" {KEY:  \"80\", agentlet.dev/service-names: web}", " {KEY:  \"80,19500\", agentlet.dev/service-names: web"},
+		"last between brackets": {" { agentlet.dev/service-names: web, KEY: '80' }", " { agentlet.dev/service-names: web, KEY: '80,19500'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const key = "traffic.sidecar.istio.io/excludeInboundPorts"
+			in := head + strings.ReplaceAll(test.in, "KEY", key)
+			if !strings.Contains(in, "service-names") {
+				in += "\n    agentlet.dev/service-names: web"
+			}
+			out, warnings := injectWithWarnings(t, "in.yaml", in+tail, testDecider(t))
+			want := head + strings.ReplaceAll(test.want, "KEY", key)
+			if !strings.HasPrefix(out, want) || !strings.Contains(out, "\nspec:\n\n  containers:\n  - name: web   # first\n") || len(warnings) > 0 {
+				t.Errorf("want a beginning of %q, got %v and\n%s", want, warnings, out)
+			}
+		})
+	}
+}

@@ -127,6 +127,9 @@ func addAt(node *yaml.Node, path []string, value *yaml.Node) bool {
 				continue
 			}
 			if last {
+				if old := node.Content[i+1]; old.Kind == yaml.ScalarNode && value.Kind == yaml.ScalarNode {
+					value.Style, value.LineComment = old.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle), old.LineComment
+				}
 				node.Content[i+1] = value
 				return true
 			}
