@@ -40,6 +40,7 @@ func TestManifests(t *testing.T) {
 		"explain-types":   {[]string{"explain", "-f", "testdata/types.yaml"}, true},
 		"inject-types":    {[]string{"inject", "-f", "testdata/types.yaml"}, true},
 		"explain-ports":   {[]string{"explain", "-f", "testdata/ports.yaml"}, true},
+		"explain-meshes":  {[]string{"explain", "-f", "testdata/meshes.yaml"}, false},
 		"explain-nothing": {[]string{"explain", "-f", "testdata/nothing.yaml"}, false},
 		"explain-hostile": {[]string{"explain", "-f", "testdata/hostile.yaml"}, true},
 		"inject-hostile":  {[]string{"inject", "-f", "testdata/hostile.yaml"}, true},

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
@@ -88,7 +89,7 @@ func (f *webhookFlags) decider(command *cobra.Command, kube *kube) (manifests.De
 			f.config.RunAsUser = injector.RunAsNone
 		}
 	}
-	namespaces, err := installation.NamespaceAnnotations(command.Context(), client)
+	namespaces, err := installation.Namespaces(command.Context(), client)
 	if err != nil {
 		return nil, fmt.Errorf("read the installation: %w", err)
 	}
@@ -122,16 +123,20 @@ func take(flags *pflag.FlagSet, webhook []string) error {
 // reserved are names of webhook flags that have another meaning in this command.
 var reserved = map[string]bool{"namespace": true}
 
-// inCluster decides with the namespaces' annotations in the cluster, and warns of their LimitRanges.
+// inCluster decides with the namespaces' annotations and labels in the cluster, and warns of their LimitRanges.
 type inCluster struct {
 	judge      *injector.Injector
-	namespaces map[string]map[string]string
+	namespaces map[string]metav1.ObjectMeta
 	ranges     map[string][]corev1.LimitRange
 }
 
 func (c inCluster) Decide(request injector.Request) injector.Decision {
-	if request.NamespaceAnnotations == nil { // annotations in the files take precedence: they are newer
-		request.NamespaceAnnotations = c.namespaces[request.Namespace]
+	namespace := c.namespaces[request.Namespace]
+	if request.NamespaceAnnotations == nil { // what the files have takes precedence: it is newer
+		request.NamespaceAnnotations = namespace.Annotations
+	}
+	if request.NamespaceLabels == nil {
+		request.NamespaceLabels = namespace.Labels
 	}
 	decision := c.judge.Decide(request)
 	for _, container := range limits.Added(decision.Patch) {

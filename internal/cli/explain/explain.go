@@ -34,7 +34,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result, defaults regi
 	out.Line()
 	out.Table("  ", services(reg))
 	out.Line()
-	out.Table("  ", slices.Concat(byDefault(reg), live(translated(j), defaults), mesh(reg), settings(j.Pod.Pod, &reg.Settings)))
+	out.Table("  ", slices.Concat(byDefault(reg), live(translated(j), defaults), mesh(reg), bypasses(j.Bypasses), settings(j.Pod.Pod, &reg.Settings)))
 	return nil
 }
 
@@ -225,6 +225,30 @@ func mesh(reg *registration.Registration) (rows [][]printer.Cell) {
 	return rows
 }
 
+// bypasses returns, for each other service mesh of the pod, the ports that bypass its proxy.
+func bypasses(meshes []injector.Bypass) (rows [][]printer.Cell) {
+	for i := range meshes {
+		var parts []string
+		for _, way := range []struct {
+			ports []int
+			name  string
+		}{{meshes[i].Inbound, "inbound"}, {meshes[i].Outbound, "outbound"}} {
+			if len(way.ports) > 0 {
+				parts = append(parts, strings.Trim(fmt.Sprint(way.ports), "[]")+" "+way.name)
+			}
+		}
+		text := "ports that bypass its proxy: " + strings.Join(parts, ", ")
+		switch {
+		case len(parts) == 0:
+			text = "its annotations can't be read, and are left alone"
+		case meshes[i].Late:
+			text = "ports that should bypass its proxy, and don't: " + strings.Join(parts, ", ")
+		}
+		rows = append(rows, []printer.Cell{{Text: meshes[i].Mesh, Colour: printer.Faint}, printer.Text(text)})
+	}
+	return rows
+}
+
 func check(c *registration.Check) string {
 	target := c.HTTP
 	switch {
@@ -322,8 +346,7 @@ func hooks(pod *corev1.Pod, s *registration.Settings) string {
 		if c.Name == contract.ContainerName {
 			continue
 		}
-		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil &&
-			(c.Lifecycle.PreStop.HTTPGet == nil || c.Lifecycle.PreStop.HTTPGet.Path != contract.DrainPath) {
+		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && !injector.IsDrainHook(c.Lifecycle.PreStop) {
 			without = append(without, c.Name)
 		} else {
 			with = append(with, c.Name)

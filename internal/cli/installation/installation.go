@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/injector"
 )
 
 // HookName is the name of the webhook that adds agentlets, in its configuration. It doesn't depend on the name of the release.
@@ -99,16 +99,17 @@ func LimitRanges(ctx context.Context, client kubernetes.Interface, namespace str
 	return found, nil
 }
 
-// NamespaceAnnotations returns Agentlet's annotations of all namespaces that have some.
-func NamespaceAnnotations(ctx context.Context, client kubernetes.Interface) (map[string]map[string]string, error) {
+// Namespaces returns the annotations and labels of all namespaces that a decision on their pods needs.
+func Namespaces(ctx context.Context, client kubernetes.Interface) (map[string]metav1.ObjectMeta, error) {
 	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("read namespaces: %w", err)
 	}
-	found := map[string]map[string]string{}
+	found := map[string]metav1.ObjectMeta{}
 	for i := range list.Items {
-		if own := contract.NamespaceAnnotations(list.Items[i].Annotations); own != nil {
-			found[list.Items[i].Name] = own
+		found[list.Items[i].Name] = metav1.ObjectMeta{
+			Annotations: injector.NamespaceAnnotations(list.Items[i].Annotations),
+			Labels:      injector.NamespaceLabels(list.Items[i].Labels),
 		}
 	}
 	return found, nil
