@@ -11,46 +11,56 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
 )
 
-// fakeNamespaces has the same annotations for each namespace.
+// fakeNamespaces has the same annotations and labels for each namespace.
 type fakeNamespaces struct {
-	annotations map[string]string
-	problem     error
-	// untold: Annotations knows no namespace. Ask calls asked, which may be nil.
+	annotations, labels map[string]string
+	problem             error
+	// untold: Get knows no namespace. Ask calls asked, which may be nil.
 	untold bool
 	asked  func()
 }
 
-func (f *fakeNamespaces) Annotations(namespace string) (map[string]string, bool) {
-	return f.annotations, f.problem == nil && !f.untold && namespace == "shop"
+func (f *fakeNamespaces) namespace() *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Annotations: f.annotations, Labels: f.labels}}
 }
 
-func (f *fakeNamespaces) Ask(_ context.Context, namespace string) (map[string]string, error) {
+func (f *fakeNamespaces) Get(namespace string) (*corev1.Namespace, bool) {
+	return f.namespace(), f.problem == nil && !f.untold && namespace == "shop"
+}
+
+func (f *fakeNamespaces) Ask(_ context.Context, namespace string) (*corev1.Namespace, error) {
 	if f.asked != nil {
 		f.asked()
 	}
 	if namespace != "shop" {
 		return nil, errors.New("asked for " + namespace)
 	}
-	return f.annotations, f.problem
+	if f.problem != nil {
+		return nil, f.problem
+	}
+	return f.namespace(), nil
 }
 
 func (f *fakeNamespaces) Ready() error { return f.problem }
 
 func TestTheNamespacesAnnotationsReachTheInjector(t *testing.T) {
 	only := map[string]string{contract.AllowedServices: "pay"}
+	labels := map[string]string{"istio-injection": "enabled"}
 	for name, annotations := range map[string]map[string]string{"nothing": nil, "a word": only} {
 		var asked *injector.Request
 		handler := testPods(decide(func(request injector.Request) injector.Decision {
 			asked = &request
 			return injector.Decision{Outcome: injector.Skipped, Reason: injector.ReasonNotAnnotated}
-		}), &fakeNamespaces{annotations: annotations})
+		}), &fakeNamespaces{annotations: annotations, labels: labels})
 		answerOf(t, post(handler, envelope(t, ordinaryPod(t), nil)))
-		if asked == nil || !maps.Equal(asked.NamespaceAnnotations, annotations) {
+		if asked == nil || !maps.Equal(asked.NamespaceAnnotations, annotations) || !maps.Equal(asked.NamespaceLabels, labels) {
 			t.Errorf("%s: asked %+v", name, asked)
 		}
 	}

@@ -23,10 +23,10 @@ type podReviewer struct {
 // errLate is read by nobody, because the caller no longer waits.
 var errLate = errors.New("the request's deadline has passed")
 
-// errAsk says that the namespace's annotations have to be fetched first.
+// errAsk says that the namespace has to be fetched first.
 var errAsk = errors.New("the namespace is not known")
 
-// decide has the injector decide on a pod of the request's namespace. After errAsk it is called again, with the annotations in
+// decide has the injector decide on a pod of the request's namespace. After errAsk it is called again, with the namespace in
 // found.
 func (j *podReviewer) decide(ctx context.Context, in *request, pod *corev1.Pod, found *result) (injector.Decision, error) {
 	if ctx.Err() != nil {
@@ -38,21 +38,23 @@ func (j *podReviewer) decide(ctx context.Context, in *request, pod *corev1.Pod, 
 			return injector.Decision{}, &requestError{statusTold, err}
 		}
 	}
-	annotations := found.annotations
-	if j.namespaces != nil && !found.asked {
-		var known bool
-		if annotations, known = j.namespaces.Annotations(in.Namespace); !known {
+	request := injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce()}
+	if j.namespaces != nil {
+		namespace, known := found.fetched, found.fetched != nil
+		if !known {
+			namespace, known = j.namespaces.Get(in.Namespace)
+		}
+		if !known {
 			return injector.Decision{}, errAsk
 		}
+		request.NamespaceAnnotations, request.NamespaceLabels = namespace.Annotations, namespace.Labels
 	}
-	return j.decider.Decide(
-		injector.Request{Namespace: in.Namespace, Pod: pod, Nonce: in.nonce(), NamespaceAnnotations: annotations}), nil
+	return j.decider.Decide(request), nil
 }
 
-// ask fetches the namespace's annotations into found.
+// ask fetches the namespace into found.
 func (j *podReviewer) ask(ctx context.Context, found *result) (err error) {
-	found.annotations, err = j.namespaces.Ask(ctx, found.namespace)
-	if found.asked = true; err != nil {
+	if found.fetched, err = j.namespaces.Ask(ctx, found.namespace); err != nil {
 		found.outcome, found.reason = failed, reasonNamespaceUnknown
 		return &requestError{statusTold, err}
 	}

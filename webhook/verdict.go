@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/agentlet/agentlet/injector"
@@ -65,9 +66,8 @@ type result struct {
 	namespace string
 	// object is the pod's or the workload's name, or what it is generated from.
 	object string
-	// asked: annotations holds what was fetched of the namespace.
-	asked       bool
-	annotations map[string]string
+	// fetched is the namespace, where it had to be fetched.
+	fetched *corev1.Namespace
 }
 
 // setRequest takes over the request's own fields.

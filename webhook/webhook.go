@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/injector"
 )
@@ -34,13 +35,13 @@ type Platform interface {
 	Ready() error
 }
 
-// Namespaces has the annotations of namespaces at admission. It is called concurrently.
+// Namespaces has the namespaces at admission. It is called concurrently.
 type Namespaces interface {
-	// Annotations returns the namespace's annotations that the contract knows, to be read only. It returns at once; where the
-	// namespace isn't in memory, known is false.
-	Annotations(namespace string) (annotations map[string]string, known bool)
+	// Get returns a namespace with the annotations and labels that the injector reads, to be read only. It returns at once; where
+	// the namespace isn't in memory, known is false.
+	Get(namespace string) (found *corev1.Namespace, known bool)
 	// Ask fetches the same in bounded time. After an error there is no decision, and the API server's failurePolicy applies.
-	Ask(ctx context.Context, namespace string) (annotations map[string]string, err error)
+	Ask(ctx context.Context, namespace string) (*corev1.Namespace, error)
 	// Ready is nil once the namespaces are known. /readyz shows the error.
 	Ready() error
 }

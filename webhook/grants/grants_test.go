@@ -269,7 +269,7 @@ func TestNamespacesAreWatchedOnce(t *testing.T) {
 		g := c.grants()
 		defer background(t, g.Run)()
 		c.want("at first", shop, "web")
-		if _, known := g.namespaces.Annotations(shop); !known {
+		if _, known := g.namespaces.Get(shop); !known {
 			t.Error("the admission doesn't know the namespace")
 		}
 		lists := 0

@@ -1,4 +1,4 @@
-// Package namespaces has the annotations of opted-in namespaces. It watches them, so that an admission needs no request.
+// Package namespaces has the annotations and labels of opted-in namespaces. It watches them, so that an admission needs no request.
 // What it knows may lag behind the API server as far as a watch does. Only a namespace that the watch hasn't delivered yet
 // is requested from the API server.
 package namespaces
@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/injector"
 )
 
 const (
@@ -40,7 +41,7 @@ const (
 	absentFor = patience / 2
 )
 
-// Namespaces holds the opted-in namespaces' annotations. It is safe for concurrent use.
+// Namespaces holds the opted-in namespaces, as far as an admission needs them. It is safe for concurrent use.
 type Namespaces struct {
 	client    kubernetes.Interface
 	optedIn   labels.Selector
@@ -97,23 +98,20 @@ func (n *Namespaces) Ready() error {
 	return nil
 }
 
-// Annotations returns the namespace's annotations that the contract knows, to be read only. known is false for a namespace
-// that the watch hasn't delivered; call Ask then.
-func (n *Namespaces) Annotations(namespace string) (annotations map[string]string, known bool) {
+// Get returns a namespace with the fields that trim keeps, to be read only. known is false for a namespace that the watch hasn't
+// delivered; call Ask then.
+func (n *Namespaces) Get(namespace string) (found *corev1.Namespace, known bool) {
 	if n.Ready() != nil {
 		return nil, false
 	}
 	found, err := n.lister.Get(namespace)
-	if err != nil {
-		return nil, false
-	}
-	return found.Annotations, true // trim has dropped all others
+	return found, err == nil
 }
 
-// Ask returns the annotations of a namespace that the watch hasn't delivered, because it was created or opted in a moment ago,
+// Ask returns the same of a namespace that the watch hasn't delivered, because it was created or opted in a moment ago,
 // or the watch is interrupted. It asks the API server, unless the watch is faster, and takes at most a second. It returns an
 // error if that fails or if there is no such opted-in namespace, because annotations are never guessed.
-func (n *Namespaces) Ask(ctx context.Context, namespace string) (map[string]string, error) {
+func (n *Namespaces) Ask(ctx context.Context, namespace string) (*corev1.Namespace, error) {
 	if err := n.Ready(); err != nil {
 		return nil, err
 	}
@@ -124,8 +122,8 @@ func (n *Namespaces) Ask(ctx context.Context, namespace string) (map[string]stri
 	defer cancel()
 	for {
 		news := n.nextNews()
-		if annotations, known := n.Annotations(namespace); known {
-			return annotations, nil
+		if found, known := n.Get(namespace); known {
+			return found, nil
 		}
 		wait, err := n.turn(namespace)
 		if wait == 0 {
@@ -157,7 +155,7 @@ func (n *Namespaces) turn(namespace string) (time.Duration, error) {
 }
 
 // list reads a namespace from the API server. It uses the verb list, which the informer needs anyway, and so needs no get.
-func (n *Namespaces) list(ctx context.Context, namespace string) (map[string]string, error) {
+func (n *Namespaces) list(ctx context.Context, namespace string) (*corev1.Namespace, error) {
 	found, err := n.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{
 		LabelSelector: n.optedIn.String(), FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, namespace).String(),
 	})
@@ -166,7 +164,7 @@ func (n *Namespaces) list(ctx context.Context, namespace string) (map[string]str
 	}
 	for i := range found.Items {
 		if found.Items[i].Name == namespace {
-			return contract.NamespaceAnnotations(found.Items[i].Annotations), nil
+			return trimmed(&found.Items[i]), nil
 		}
 	}
 	n.mu.Lock()
@@ -202,12 +200,19 @@ func trim(object any) (any, error) {
 	if !ok {
 		return object, nil
 	}
+	return trimmed(namespace), nil
+}
+
+func trimmed(namespace *corev1.Namespace) *corev1.Namespace {
 	small := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: namespace.Name, UID: namespace.UID, ResourceVersion: namespace.ResourceVersion,
-		Annotations: contract.NamespaceAnnotations(namespace.Annotations),
+		Annotations: injector.NamespaceAnnotations(namespace.Annotations), Labels: injector.NamespaceLabels(namespace.Labels),
 	}}
 	if value, there := namespace.Labels[contract.InjectLabel]; there {
-		small.Labels = map[string]string{contract.InjectLabel: value}
+		if small.Labels == nil {
+			small.Labels = map[string]string{}
+		}
+		small.Labels[contract.InjectLabel] = value
 	}
-	return small, nil
+	return small
 }

@@ -41,7 +41,7 @@ func TestAnnotationsOf(t *testing.T) {
 	if _, err := n.Ask(t.Context(), "shop"); err == nil || n.Ready() == nil || !strings.Contains(err.Error(), "not read yet") {
 		t.Fatalf("before anything was read: %v", err)
 	}
-	if _, known := n.Annotations("shop"); known {
+	if _, known := n.Get("shop"); known {
 		t.Fatal("known before anything was read")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -219,13 +219,15 @@ func TestANewNamespaceIsNotAbsent(t *testing.T) {
 func TestTrimKeepsOnlyWhatIsRead(t *testing.T) {
 	whole := namespace("shop", map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "v*", "other": "1"})
 	whole.Labels["other"] = "1"
+	whole.Annotations["linkerd.io/inject"], whole.Labels["istio-injection"] = "enabled", "enabled"
 	small, err := trim(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n, ok := small.(*corev1.Namespace)
-	if !ok || n.Name != "shop" || len(n.Annotations) != 2 || len(n.Labels) != 1 || n.Labels[contract.InjectLabel] != contract.InjectEnabled ||
-		len(whole.Annotations) != 3 || len(whole.Labels) != 2 {
+	if !ok || n.Name != "shop" || len(n.Annotations) != 3 || len(n.Labels) != 2 || n.Labels[contract.InjectLabel] != contract.InjectEnabled ||
+		n.Annotations["linkerd.io/inject"] != "enabled" || n.Labels["istio-injection"] != "enabled" ||
+		len(whole.Annotations) != 4 || len(whole.Labels) != 3 {
 		t.Errorf("%+v", small)
 	}
 	if other, err := trim("tombstone"); err != nil || other != "tombstone" {
@@ -234,18 +236,18 @@ func TestTrimKeepsOnlyWhatIsRead(t *testing.T) {
 }
 
 func said(n *Namespaces, name string) string {
-	value, known := n.Annotations(name)
+	found, known := n.Get(name)
 	var err error
 	if !known {
-		value, err = n.Ask(context.Background(), name)
+		found, err = n.Ask(context.Background(), name)
 	}
 	switch {
 	case err != nil:
 		return err.Error()
-	case value == nil:
+	case found.Annotations == nil:
 		return "none"
 	default:
-		return fmt.Sprint(value)
+		return fmt.Sprint(found.Annotations)
 	}
 }
 
