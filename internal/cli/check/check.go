@@ -81,8 +81,8 @@ func Run(ctx context.Context, config Config) []Finding {
 		return r.findings
 	}
 	for _, look := range []func(context.Context){
-		r.gather, r.webhook, r.workloads, r.admission, r.policies, r.grants, r.consul, r.agentlets, r.registrations, r.gates, r.hooks,
-		r.limits,
+		r.gather, r.webhook, r.order, r.workloads, r.admission, r.policies, r.grants, r.consul, r.agentlets, r.registrations, r.gates,
+		r.hooks, r.limits,
 	} {
 		if ctx.Err() != nil {
 			break

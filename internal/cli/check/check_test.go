@@ -39,6 +39,7 @@ type world struct {
 	annotations map[string]string            // the namespaces'
 	pods        []corev1.Pod
 	noHook      bool
+	others      []admissionregistrationv1.MutatingWebhookConfiguration
 	noBinding   bool
 	noPolicy    bool
 	// noEvents and noEventsBinding remove the policy about events, and its binding.
@@ -209,6 +210,9 @@ func (w *world) client() *kubefake.Clientset {
 }
 
 func (w *world) configurations() (objects []runtime.Object) {
+	for i := range w.others {
+		objects = append(objects, &w.others[i])
+	}
 	if !w.noHook {
 		objects = append(objects, &admissionregistrationv1.MutatingWebhookConfiguration{
 			ObjectMeta: metav1.ObjectMeta{Name: "agentlet"},
@@ -296,6 +300,27 @@ func prestop(reason string, ago time.Duration) []corev1.Event {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: reason, Message: "connection refused",
 		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "web"}, LastTimestamp: metav1.Time{Time: now.Add(-ago)},
 	}}
+}
+
+// injectors returns a configuration of this name with one webhook.
+func injectors(
+	configuration, hook string,
+	again admissionregistrationv1.ReinvocationPolicyType,
+) []admissionregistrationv1.MutatingWebhookConfiguration {
+	webhook := admissionregistrationv1.MutatingWebhook{Name: hook}
+	if again != "" {
+		webhook.ReinvocationPolicy = &again
+	}
+	return []admissionregistrationv1.MutatingWebhookConfiguration{{
+		ObjectMeta: metav1.ObjectMeta{Name: configuration}, Webhooks: []admissionregistrationv1.MutatingWebhook{webhook},
+	}}
+}
+
+// with adds a container to a pod.
+func with(container string) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: container})
+	}
 }
 
 func runs(pod *corev1.Pod) { pod.Status.Phase = corev1.PodRunning }
@@ -524,6 +549,27 @@ func TestRun(t *testing.T) {
 				Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"},
 			}}}
 		}, Fail, "webhook", "not ready: the container webhook waits: ImagePullBackOff", "describe pod webhook-1"},
+		"a mesh's injector that runs first": {func(w *world) {
+			w.others = injectors("a-istio", "rev.namespace.sidecar-injector.istio.io", admissionregistrationv1.NeverReinvocationPolicy)
+			w.add("meshed", with("istio-proxy"))
+		}, Warn, "webhook", "Istio's injector runs before agentlet's, since agentlet comes after it by name: its proxies may refuse the drain hooks of 1 pod", "fullnameOverride"},
+		"another mesh's injector that runs first": {func(w *world) {
+			w.others = injectors("a-linkerd", "linkerd-proxy-injector.linkerd.io", "")
+			w.add("one", with("linkerd-proxy"))
+			w.add("two", with("linkerd-proxy"))
+		}, Warn, "webhook", "its proxies may refuse the drain hooks of 2 pods", ""},
+		"a mesh's injector that runs later": {func(w *world) {
+			w.others = injectors("istio-sidecar-injector", "sidecar-injector.istio.io", admissionregistrationv1.NeverReinvocationPolicy)
+			w.add("meshed", with("istio-proxy"))
+		}, OK, "webhook", "the API server reaches", ""},
+		"a mesh's injector that runs again": {func(w *world) {
+			w.others = injectors("a-istio", "sidecar-injector.istio.io", admissionregistrationv1.IfNeededReinvocationPolicy)
+			w.add("meshed", with("istio-proxy"))
+		}, OK, "webhook", "the API server reaches", ""},
+		"a mesh without pods of agentlet's": {func(w *world) {
+			w.others = injectors("a-istio", "sidecar-injector.istio.io", admissionregistrationv1.NeverReinvocationPolicy)
+			w.add("other", with("linkerd-proxy"))
+		}, OK, "webhook", "the API server reaches", ""},
 		"a certificate of no year": {func(w *world) { w.expires = time.Unix(1<<60, 0) }, OK, "webhook", "ready: certificate, trust", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

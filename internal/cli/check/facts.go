@@ -28,6 +28,8 @@ const oldest = "1.30.0"
 type facts struct {
 	podsRead, hooksRead bool
 
+	configurations []admissionregistrationv1.MutatingWebhookConfiguration // all
+
 	configuration string
 	hook          *admissionregistrationv1.MutatingWebhook // nil: none
 	replicas      []corev1.Pod                             // of the webhook
@@ -66,7 +68,7 @@ func (r *run) gatherHook(ctx context.Context) {
 	if !r.read("webhook configurations", err) {
 		return
 	}
-	r.facts.hooksRead = true
+	r.facts.hooksRead, r.facts.configurations = true, list.Items
 	r.facts.configuration, r.facts.hook = installation.Hook(list.Items)
 	hook := r.facts.hook
 	if hook == nil {
