@@ -202,8 +202,14 @@ func (m *proxyMesh) late(pod *corev1.Pod, b *Bypass) (late []string) {
 	return late
 }
 
+// maxPortList bounds a list that is read, in bytes, because the patch repeats it.
+const maxPortList = 4096
+
 // lacking returns the ports that a list of ports and ranges doesn't cover. ok is false for a list that can't be read.
 func lacking(list string, ports []int) (left []int, ok bool) {
+	if len(list) > maxPortList {
+		return nil, false
+	}
 	left = slices.Clone(ports)
 	for item := range strings.SplitSeq(list, ",") {
 		if item = strings.TrimSpace(item); item == "" {

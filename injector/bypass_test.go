@@ -36,6 +36,7 @@ func meshAnnotations(pod *corev1.Pod) map[string]string {
 func TestMeshesAreRecognised(t *testing.T) {
 	istio := map[string]string{istioIn: "19500", istioOut: "8500"}
 	linkerd := map[string]string{linkerdIn: "4567,4568,19500", linkerdOut: "4567,4568,8500"}
+	endless := strings.Repeat("1,", 1<<14) + "1"
 	for name, test := range map[string]struct {
 		labels, annotations     map[string]string
 		nsLabels, nsAnnotations map[string]string
@@ -69,11 +70,12 @@ func TestMeshesAreRecognised(t *testing.T) {
 		"on the node's network": {
 			nsLabels: map[string]string{"istio-injection": "enabled"}, change: func(p *corev1.Pod) { p.Spec.HostNetwork = true },
 		},
-		"Istio, ports are there":   {annotations: map[string]string{istioIn: "80, 19500", istioOut: "8500"}, want: map[string]string{istioIn: "80, 19500", istioOut: "8500"}},
-		"Istio, other ports":       {annotations: map[string]string{istioIn: "80,81", istioOut: ""}, want: map[string]string{istioIn: "80,81,19500", istioOut: "8500"}},
-		"Istio, a list it refuses": {annotations: map[string]string{istioIn: "*", istioOut: "http"}, want: map[string]string{istioIn: "*", istioOut: "http"}},
-		"Linkerd, by the pod":      {annotations: map[string]string{"linkerd.io/inject": "enabled"}, want: linkerd},
-		"Linkerd, for an ingress":  {annotations: map[string]string{"linkerd.io/inject": "ingress"}, want: linkerd},
+		"Istio, ports are there":    {annotations: map[string]string{istioIn: "80, 19500", istioOut: "8500"}, want: map[string]string{istioIn: "80, 19500", istioOut: "8500"}},
+		"Istio, other ports":        {annotations: map[string]string{istioIn: "80,81", istioOut: ""}, want: map[string]string{istioIn: "80,81,19500", istioOut: "8500"}},
+		"Istio, a list it refuses":  {annotations: map[string]string{istioIn: "*", istioOut: "http"}, want: map[string]string{istioIn: "*", istioOut: "http"}},
+		"Istio, a list without end": {annotations: map[string]string{istioIn: endless, istioOut: "1"}, want: map[string]string{istioIn: endless, istioOut: "1,8500"}},
+		"Linkerd, by the pod":       {annotations: map[string]string{"linkerd.io/inject": "enabled"}, want: linkerd},
+		"Linkerd, for an ingress":   {annotations: map[string]string{"linkerd.io/inject": "ingress"}, want: linkerd},
 		"Linkerd, by the namespace": {
 			nsAnnotations: map[string]string{"linkerd.io/inject": "enabled"}, want: linkerd,
 		},
@@ -274,7 +276,8 @@ func TestWhatComesTooLate(t *testing.T) {
 		want        string // end of the warning; empty: none
 	}{
 		"Istio, nothing": {
-			corev1.Container{Name: "istio-init", Args: []string{"istio-iptables", "-b", "*", "-i", "*", "-d", "15090,15021,15020"}}, nil,
+			corev1.Container{Name: "istio-init", Args: []string{"istio-iptables", "-b", "*", "-i", "*", "-d", "15090,15021,15020"}},
+			nil,
 			"19500 to " + istioIn + ", and 8500 to " + istioOut,
 		},
 		"Istio, no list at all": {

@@ -198,8 +198,8 @@ func IsDrainHook(h *corev1.LifecycleHandler) bool {
 	return false
 }
 
-// rewritten reports whether Istio has its own agent answer this preStop hook, which asks the hook's own port in turn. Its injector
-// does so since 1.25. It replaces path and port, and keeps the headers.
+// rewritten reports whether Istio has its own agent answer this preStop hook, which asks the hook's own port in turn. Istio's
+// injector does so since 1.25. It replaces path and port, and keeps the headers.
 func rewritten(get *corev1.HTTPGetAction) bool {
 	return strings.HasPrefix(get.Path, "/app-lifecycle/") && strings.HasSuffix(get.Path, "/prestopz")
 }

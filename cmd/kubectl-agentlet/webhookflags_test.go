@@ -97,3 +97,40 @@ func TestLimitRangesAreWarnedOf(t *testing.T) {
 		})
 	}
 }
+
+// TestTheClustersNamespacesCount holds that a namespace in the files counts for more than the same one in the cluster.
+func TestTheClustersNamespacesCount(t *testing.T) {
+	flags := newWebhookFlags()
+	flags.config.ConsulPort, flags.config.ConsulScheme = 8500, "http"
+	judge, err := flags.injector()
+	if err != nil {
+		t.Fatal(err)
+	}
+	decider := inCluster{judge: judge, namespaces: map[string]metav1.ObjectMeta{"shop": {
+		Labels:      map[string]string{"istio-injection": "enabled"},
+		Annotations: map[string]string{"linkerd.io/inject": "enabled"},
+	}}}
+	for name, test := range map[string]struct {
+		request injector.Request
+		want    string
+	}{
+		"of the cluster":   {injector.Request{Namespace: "shop"}, "Istio,Linkerd"},
+		"another":          {injector.Request{Namespace: "other"}, ""},
+		"labels in files":  {injector.Request{Namespace: "shop", NamespaceLabels: map[string]string{"istio-injection": "disabled"}}, "Linkerd"},
+		"annotations, too": {injector.Request{Namespace: "shop", NamespaceAnnotations: map[string]string{"linkerd.io/inject": "disabled"}}, "Istio"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.request.Nonce, test.request.Pod = "0", &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{"agentlet.dev/service-names": "web"}},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "web", Ports: []corev1.ContainerPort{{ContainerPort: 80}}}}},
+			}
+			var meshes []string
+			for _, b := range decider.Decide(test.request).Bypasses {
+				meshes = append(meshes, b.Mesh)
+			}
+			if got := strings.Join(meshes, ","); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
+	}
+}

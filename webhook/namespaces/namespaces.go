@@ -1,6 +1,6 @@
-// Package namespaces has the annotations and labels of opted-in namespaces. It watches them, so that an admission needs no request.
-// What it knows may lag behind the API server as far as a watch does. Only a namespace that the watch hasn't delivered yet
-// is requested from the API server.
+// Package namespaces has the annotations and labels of opted-in namespaces. It watches them, so that an admission needs no
+// request. What it knows may lag behind the API server as far as a watch does. Only a namespace that the watch hasn't delivered
+// yet is requested from the API server.
 package namespaces
 
 import (

@@ -22,8 +22,8 @@ var proxyInjectors = [...]proxyInjector{
 	{"Linkerd", "linkerd-proxy-injector.linkerd.io", "linkerd-proxy"},
 }
 
-// order reports a mesh's webhook that is called before agentlet's, where pods have both. Agentlet's annotations come too late for it
-// then. The API server calls webhooks in the order of their configurations' names.
+// order reports a mesh's webhook that is called before agentlet's, where pods have both: agentlet's annotations come too late for
+// it. The API server calls webhooks in the order of their configurations' names.
 func (r *run) order(context.Context) {
 	if r.facts.hook == nil {
 		return
