@@ -346,6 +346,25 @@ func TestTheWarningIsShownInFull(t *testing.T) {
 	}
 }
 
+// TestConsulsBuiltInProxyNeedsNoMorePorts: it asks the agent's HTTP port, as the agentlet does.
+func TestConsulsBuiltInProxyNeedsNoMorePorts(t *testing.T) {
+	config := testConfig()
+	config.Connect.Proxy = BuiltIn
+	i, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := serving("web")
+	pod.Annotations = map[string]string{
+		"sidecar.istio.io/inject": "true", contract.ConnectInject: "true",
+		contract.Services: "[{name: web, port: 8080, connect: {sidecar_service: {}}}]",
+	}
+	d := i.Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce})
+	if want := []Bypass{{Mesh: "Istio", Inbound: []int{19500}, Outbound: []int{8500}}}; !cmp.Equal(d.Bypasses, want) {
+		t.Errorf("%+v, want %+v; %v", d.Bypasses, want, d.Errors)
+	}
+}
+
 // TestARewrittenHookOfAnotherPodIsReplaced: nothing would answer it.
 func TestARewrittenHookOfAnotherPodIsReplaced(t *testing.T) {
 	pod := serving("web")

@@ -570,6 +570,10 @@ func TestRun(t *testing.T) {
 			w.others = injectors("a-istio", "sidecar-injector.istio.io", admissionregistrationv1.NeverReinvocationPolicy)
 			w.add("other", with("linkerd-proxy"))
 		}, OK, "webhook", "the API server reaches", ""},
+		"a mesh's injector that runs first, of a pod without agentlet": {func(w *world) {
+			w.others = injectors("a-istio", "sidecar-injector.istio.io", admissionregistrationv1.NeverReinvocationPolicy)
+			w.add("other", bare, with("istio-proxy"), func(pod *corev1.Pod) { pod.Annotations = nil })
+		}, OK, "webhook", "the API server reaches", ""},
 		"a certificate of no year": {func(w *world) { w.expires = time.Unix(1<<60, 0) }, OK, "webhook", "ready: certificate, trust", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
