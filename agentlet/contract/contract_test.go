@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,29 @@ func TestLookup(t *testing.T) {
 		k, service, ok := Lookup(test.key)
 		if k.Name != test.name || service != test.service || ok != test.ok {
 			t.Errorf("Lookup(%q) = %q, %q, %t", test.key, k.Name, service, ok)
+		}
+	}
+}
+
+// TestNamespaceKeys holds which kinds of keys are read from a namespace's annotations, and that no others are kept of them.
+func TestNamespaceKeys(t *testing.T) {
+	all, want := map[string]string{"example.com/a": "", Gate + ".web": "", Prefix + "nothing": ""}, []string{}
+	for _, k := range Keys() {
+		all[k.Name] = "x"
+		if strings.Contains(k.Where, "namespace annotation") {
+			want = append(want, k.Name)
+		}
+	}
+	slices.Sort(want)
+	if got := slices.Sorted(maps.Keys(NamespaceAnnotations(all))); !slices.Equal(got, want) || !slices.Contains(got, AllowedTags) || !slices.Contains(got, Readiness) {
+		t.Errorf("kept: %q, want %q", got, want)
+	}
+	if NamespaceAnnotations(map[string]string{ServiceNames: "web"}) != nil {
+		t.Error("something is kept of a namespace without such annotations")
+	}
+	for key := range all {
+		if k, ok := LookupNamespace(key); ok != slices.Contains(want, key) || ok && k.Name != key {
+			t.Errorf("LookupNamespace(%q) = %q, %t", key, k.Name, ok)
 		}
 	}
 }

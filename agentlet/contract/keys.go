@@ -43,7 +43,8 @@ const (
 type Key struct {
 	// Name is the full key.
 	Name string
-	// Where it is read: "namespace label", "namespace annotation", "pod label or annotation", "pod annotation".
+	// Where it is read: "namespace label", "namespace annotation", "pod label or annotation", "pod annotation", "pod or namespace
+	// annotation".
 	Where string
 	// PerService says that KEY.NAME is read too.
 	PerService bool
@@ -59,7 +60,15 @@ type Key struct {
 const (
 	namespaceAnnotation = "namespace annotation"
 	podAnnotation       = "pod annotation"
+	// podOrNamespace is a setting of the agentlet. A namespace's is the default of its pods. What a pod registers, and what only
+	// the pod may ask for (local-api, connect-inject), is no such setting.
+	podOrNamespace = "pod or namespace annotation"
 )
+
+// NamespaceDefault reports whether a namespace's annotation of this key is the default of its pods.
+func (k *Key) NamespaceDefault() bool { return k.Where == podOrNamespace }
+
+func (k *Key) onNamespace() bool { return k.Where == namespaceAnnotation || k.NamespaceDefault() }
 
 var keys = []Key{
 	{Name: InjectLabel, Where: "namespace label", Form: InjectEnabled, Doc: "opts the namespace in"},
@@ -133,82 +142,82 @@ var keys = []Key{
 	},
 	{
 		Name:  ContainerExclude,
-		Where: podAnnotation,
+		Where: podOrNamespace,
 		Form:  "comma-separated container names",
 		Doc:   "containers that do not count for readiness",
 	},
 	{
 		Name:    HeartbeatTTL,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "a duration of at least 3s, such as 30s",
 		Default: "30s",
 		Doc:     "TTL of the heartbeat check; a heartbeat goes at a third of it, jittered",
 	},
 	{
 		Name:    DeregisterAfter,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "a duration of at least 1m, such as 2m",
 		Default: "2m",
 		Doc:     "how long without heartbeat before the node's Consul agent reaps the instance",
 	},
 	{
 		Name:    Gate,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "passing, registered or off",
 		Default: string(GatePassing),
 		Doc:     "passing opens when the catalog shows the instance passing; registered opens when the catalog has it, ready or not; off adds no gate",
 	},
 	{
 		Name:    GateTimeout,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "a duration such as 5m, or never",
 		Default: Never,
 		Doc:     "opens the gate anyway after this long of ready containers, with the reason TimedOut",
 	},
 	{
 		Name:    GatePolicy,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "once or continuous",
 		Default: string(GateOnce),
 		Doc:     "once keeps an open gate open; continuous closes it when the catalog is known to have lost the instance",
 	},
 	{
 		Name:    Readiness,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "start, kubelet or probe",
 		Default: string(ReadinessStart),
 		Doc:     "whose word on the containers' readiness counts: the kubelet's, and with start, until the kubelet has called a container ready for the first time, that of its own readiness probe, run by the agentlet each 100 ms, and each 200 ms from half a minute on; with probe the agentlet goes on probing for the pod's life, each 200 ms, and each 100 ms while the probes are about to change the readiness, and a container is ready while both say so",
 	},
 	{
 		Name:    Placement,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "auto, container or sidecar",
 		Default: string(PlacementAuto),
 		Doc:     "where the agentlet runs: container makes it the last of the pod's containers; sidecar a native sidecar, which starts before all others and keeps the kubelet two seconds longer from calling the pod Ready; auto is sidecar for pods that may end by themselves, with a mesh proxy, with local-api, or with gate registered, which opens before the application starts then, and else container",
 	},
 	{
 		Name:    DrainDelay,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "a duration such as 5s",
 		Default: "5s",
 		Doc:     "wait between 'the catalog dropped it' and the answer to the drain hook; none for a pod that was never ready",
 	},
 	{
 		Name:  DrainTimeout,
-		Where: podAnnotation,
+		Where: podOrNamespace,
 		Form:  "a duration such as 10s",
 		Doc:   "bound on waiting for Consul at termination; 10s or a third of the grace period, whichever is less, when absent",
 	},
 	{
 		Name:    DrainHook,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "true or false",
 		Default: "true",
 		Doc:     "false adds no preStop hook to the application's containers",
 	},
 	{
 		Name:    AgentletPort,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "a port number (1024-65535)",
 		Default: "19500",
 		Doc:     "the agentlet's HTTP port; Consul's own expose range is 20000-21755",
@@ -227,37 +236,37 @@ var keys = []Key{
 		Default: "false",
 		Doc:     "true adds the proxy of Consul's service mesh to the pod, for the service whose definition has connect.sidecar_service",
 	},
-	{Name: CPURequest, Where: podAnnotation, Form: "a quantity such as 10m", Default: "5m", Doc: "CPU request of the agentlet"},
+	{Name: CPURequest, Where: podOrNamespace, Form: "a quantity such as 10m", Default: "5m", Doc: "CPU request of the agentlet"},
 	{
 		Name:    MemoryRequest,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "a quantity such as 32Mi",
 		Default: "16Mi",
 		Doc:     "memory request of the agentlet",
 	},
 	{
 		Name:  CPULimit,
-		Where: podAnnotation,
+		Where: podOrNamespace,
 		Form:  "a quantity such as 100m",
 		Doc:   "CPU limit of the agentlet; none when absent or 0, but 50m or cpu-request, whichever is more, where the pod is Guaranteed",
 	},
 	{
 		Name:    MemoryLimit,
-		Where:   podAnnotation,
+		Where:   podOrNamespace,
 		Form:    "a quantity such as 64Mi",
 		Default: "64Mi",
 		Doc:     "memory limit of the agentlet, 0 for none; where the pod is Guaranteed the request is raised to it",
 	},
-	{Name: LogLevel, Where: podAnnotation, Form: "debug, info, warn or error", Default: "info", Doc: "log level of the agentlet"},
+	{Name: LogLevel, Where: podOrNamespace, Form: "debug, info, warn or error", Default: "info", Doc: "log level of the agentlet"},
 }
 
 // Keys returns the contract's keys in the order of the docs' table. The caller owns the slice.
 func Keys() []Key { return append([]Key(nil), keys...) }
 
-// NamespaceAnnotations returns those of a namespace's annotations that are the contract's; nil where there are none.
+// NamespaceAnnotations returns those of a namespace's annotations that the contract reads there; nil where there are none.
 func NamespaceAnnotations(annotations map[string]string) (own map[string]string) {
 	for i := range keys {
-		if keys[i].Where != namespaceAnnotation {
+		if !keys[i].onNamespace() {
 			continue
 		}
 		if value, there := annotations[keys[i].Name]; there {
@@ -268,6 +277,16 @@ func NamespaceAnnotations(annotations map[string]string) (own map[string]string)
 		}
 	}
 	return own
+}
+
+// LookupNamespace finds the annotation of a namespace that key is; ok is false for a key that is not read there.
+func LookupNamespace(key string) (k Key, ok bool) {
+	for i := range keys {
+		if keys[i].Name == key && keys[i].onNamespace() {
+			return keys[i], true
+		}
+	}
+	return Key{}, false
 }
 
 // Lookup finds the pod annotation that key is: the key itself, or KEY.NAME, for which service is NAME. ok is false for

@@ -81,7 +81,8 @@ func (l *linter) lint() {
 		if l.reg.Settings.Readiness != contract.ReadinessProbe {
 			break // nothing is lost but a moment at the start
 		}
-		l.warn(annotation(contract.Readiness), "%s=%s: %s", contract.Readiness, contract.ReadinessProbe, why)
+		v, _ := l.value(contract.Readiness, "")
+		l.warn(annotation(contract.Readiness), "%s=%s: %s%s", contract.Readiness, contract.ReadinessProbe, why, v.note())
 	}
 }
 
@@ -89,8 +90,8 @@ func (l *linter) warn(path *field.Path, format string, args ...any) {
 	l.warnings = append(l.warnings, Warning{Field: path.String(), Message: fmt.Sprintf(format, args...)})
 }
 
-// lintExcluded warns of a container that the pod excludes and doesn't have; a later webhook may still add it. The
-// installation's list is for all pods, and may name what only some of them have.
+// lintExcluded warns of a container that the pod excludes and doesn't have; a later webhook may still add it. A default
+// is for many pods, and may name what only some of them have.
 func (l *linter) lintExcluded() {
 	if _, own := l.pod.Annotations[contract.ContainerExclude]; !own {
 		return

@@ -11,7 +11,7 @@ import (
 
 // place decides where the agentlet runs. As one of the pod's containers it would prevent a pod from completing whose containers
 // may end. It might also start after a mesh proxy that waits for the registration. If such a pod requests this placement, that is
-// an error; the installation's default applies only to other pods.
+// an error; a default applies only to other pods.
 func (r *reader) place(reg *Registration) {
 	s, needs := &reg.Settings, ""
 	meshed := slices.ContainsFunc(reg.Services, func(service Service) bool { return service.Sidecar != nil })
@@ -24,7 +24,7 @@ func (r *reader) place(reg *Registration) {
 		needs = "the service's mesh proxy has to start after the agentlet, which registers it"
 	}
 	v, _ := r.value(contract.Placement, "")
-	if s.Placement == contract.PlacementContainer && needs != "" && !v.inherited {
+	if s.Placement == contract.PlacementContainer && needs != "" && v.source == ofPod {
 		r.add(field.Invalid(annotation(v.found), string(s.Placement), "must be auto or sidecar: "+needs))
 	}
 	// A sidecar starts before the application: so a gate that waits for the registration alone is open before an application

@@ -50,18 +50,31 @@ type reader struct {
 type value struct {
 	text string
 	// found is the key under which the value was found: KEY.NAME or KEY.
-	found string
-	// inherited says that the pod itself doesn't carry it.
-	inherited bool
-	spec      *contract.Key
+	found  string
+	source source
+	spec   *contract.Key
 }
 
-// note says of a value that the pod doesn't carry where it comes from, for the end of a message.
+// source is who says a value.
+type source int
+
+const (
+	ofPod source = iota
+	ofNamespace
+	ofInstallation
+	ofContract
+)
+
+// note says where a value comes from that the pod doesn't carry, for the end of a message.
 func (v value) note() string {
-	if !v.inherited {
-		return ""
+	switch v.source {
+	case ofNamespace:
+		return " (this value is the default of the pod's namespace)"
+	case ofInstallation:
+		return " (this value is the installation's default)"
+	case ofPod, ofContract:
 	}
-	return " (this value is the installation's default)"
+	return ""
 }
 
 // value looks a key up for one service, or for the whole pod where service is empty.
@@ -76,11 +89,10 @@ func (r *reader) value(key, service string) (v value, ok bool) {
 	if v.text, ok = r.pod.Annotations[key]; ok {
 		return v, true
 	}
-	v.inherited = true
-	if v.text, ok = r.defaults[contract.Short(key)]; ok {
+	if v.text, v.source, ok = r.defaults.lookup(key); ok {
 		return v, true
 	}
-	v.text = v.spec.Default
+	v.text, v.source = v.spec.Default, ofContract
 	return v, v.text != ""
 }
 

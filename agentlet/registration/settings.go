@@ -131,7 +131,7 @@ func (r *reader) allSettings() Settings {
 	s, _ := r.readSettings()
 	for _, c := range conflicts(&s, r.origins) {
 		v, _ := r.value(c.key, "")
-		r.add(field.Invalid(annotation(c.key), Excerpt(v.text), c.why))
+		r.add(field.Invalid(annotation(c.key), Excerpt(v.text), c.why+v.note()))
 	}
 	r.refuseLocalAPI(&s)
 	return s
@@ -152,11 +152,11 @@ func (r *reader) readSettings() (s Settings, bad bool) {
 }
 
 // conflict is an error that a setting makes beside another one.
-type conflict struct{ key, why string }
+type conflict struct{ key, other, why string }
 
 func conflicts(s *Settings, origins Origins) (found []conflict) {
 	if s.DeregisterAfter > 0 && s.DeregisterAfter < s.HeartbeatTTL {
-		found = append(found, conflict{contract.DeregisterAfter, fmt.Sprintf(
+		found = append(found, conflict{contract.DeregisterAfter, contract.HeartbeatTTL, fmt.Sprintf(
 			"must not be less than %s (%s): the instance would be reaped between two heartbeats",
 			origins.name(contract.HeartbeatTTL), short(s.HeartbeatTTL))})
 	}
@@ -164,11 +164,11 @@ func conflicts(s *Settings, origins Origins) (found []conflict) {
 		return request != nil && limit != nil && request.Cmp(*limit) > 0
 	}
 	if more(s.Resources.CPURequest, s.Resources.CPULimit) {
-		found = append(found, conflict{contract.CPURequest, fmt.Sprintf(
+		found = append(found, conflict{contract.CPURequest, contract.CPULimit, fmt.Sprintf(
 			"must not be more than %s (%s)", origins.name(contract.CPULimit), s.Resources.CPULimit)})
 	}
 	if more(s.Resources.MemoryRequest, s.Resources.MemoryLimit) {
-		found = append(found, conflict{contract.MemoryRequest, fmt.Sprintf(
+		found = append(found, conflict{contract.MemoryRequest, contract.MemoryLimit, fmt.Sprintf(
 			"must not be more than %s (%s)", origins.name(contract.MemoryLimit), s.Resources.MemoryLimit)})
 	}
 	return found

@@ -179,7 +179,7 @@ var goodValues = map[string][]string{
 
 func TestEveryKeysGoodValues(t *testing.T) {
 	for _, key := range contract.Keys() {
-		if key.Where != "pod annotation" && key.Where != "pod label or annotation" {
+		if !strings.HasPrefix(key.Where, "pod ") {
 			continue
 		}
 		if len(goodValues[key.Name]) == 0 {
@@ -204,7 +204,7 @@ func TestEveryKeysGoodValues(t *testing.T) {
 // nothing else is.
 func TestEveryKey(t *testing.T) {
 	for _, key := range contract.Keys() {
-		if key.Where != "pod annotation" && key.Where != "pod label or annotation" {
+		if !strings.HasPrefix(key.Where, "pod ") {
 			continue
 		}
 		values, ok := badValues[key.Name]

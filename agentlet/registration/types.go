@@ -8,10 +8,6 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// Defaults are an installation's defaults for keys of the contract, by the key without its prefix ("drain-delay").
-// They stand between a pod's annotation and the contract's own default.
-type Defaults map[string]string
-
 // Registration is what one pod asks for.
 type Registration struct {
 	// Services, in the order of the annotations; never empty in a valid registration.

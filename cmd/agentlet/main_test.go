@@ -27,13 +27,13 @@ func TestParse(t *testing.T) {
 	env := environment()
 	o, err := parse([]string{
 		"--consul-port=8501", "--consul-scheme=https", "--cluster-name=eu", "--port=19501", "--log-level=debug",
-		"--default=drain-delay=7s", "--default=gate=registered", "--allowed-services=web, shop-*", `--allowed-tags=!a\,b`, "--other-gate=example.com/a", "--other-gate=b",
+		"--default=drain-delay=7s", "--namespace-default=gate=registered", "--allowed-services=web, shop-*", `--allowed-tags=!a\,b`, "--other-gate=example.com/a", "--other-gate=b",
 	}, func(name string) string { return env[name] }, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.consul.Address != "10.0.0.1:8501" || o.consul.Scheme != "https" || o.identity.Cluster != "eu" || o.port != 19501 ||
-		o.defaults["drain-delay"] != "7s" || o.defaults["gate"] != "registered" || o.nonce != "nonce" ||
+		o.defaults["drain-delay"] != "7s" || o.defaults[contract.Gate] != "registered" || o.nonce != "nonce" ||
 		o.allowed.Services.String() != "web,shop-*" || o.allowed.Tags.String() != `!a\,b` || !slices.Equal(o.gates, []string{"example.com/a", "b"}) {
 		t.Errorf("options = %+v", o)
 	}

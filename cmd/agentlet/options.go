@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -57,18 +56,12 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	flags.IntVar(&o.port, "port", 19500, "port of the agentlet's own HTTP server")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", logs.JSON, "text or json")
-	flags.Func(
-		"default",
-		"KEY=VALUE: the installation's default for a key of the contract; may be repeated",
-		func(pair string) error {
-			key, value, found := strings.Cut(pair, "=")
-			if !found || key == "" {
-				return errors.New("want KEY=VALUE")
-			}
-			o.defaults[key] = value
-			return nil
-		},
-	)
+	for name, usage := range map[string]string{
+		registration.InstallationDefaultFlag: "KEY=VALUE: the installation's default for a key of the contract; may be repeated",
+		registration.NamespaceDefaultFlag:    "KEY=VALUE: the default of the pod's namespace, which comes first; may be repeated",
+	} {
+		flags.Func(name, usage, func(pair string) error { return o.defaults.SetFlag(name, pair) })
+	}
 	flags.Func(
 		"allowed-services",
 		"comma-separated globs of the service names that the pod may register; all when absent",
