@@ -57,8 +57,7 @@ func (i *Injector) allowed(request *Request) (allowed registration.Allowed, errs
 		globs, err := kind.parse(text, fmt.Sprintf("annotation %s of namespace %s", kind.annotation, request.Namespace))
 		if err != nil {
 			// The path names the namespace, because the pod's author can't correct this error.
-			path := field.NewPath("namespace", "metadata", "annotations").Key(kind.annotation)
-			errs = append(errs, field.Invalid(path, text, kind.problem(err)))
+			errs = append(errs, field.Invalid(registration.NamespaceAnnotation(kind.annotation), text, kind.problem(err)))
 		}
 		*kind.of(&allowed) = globs
 	}

@@ -142,7 +142,7 @@ func TestNotAllowedAfterInjection(t *testing.T) {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	pod.Spec.Containers = append(pod.Spec.Containers, *i.parts.container(pod, &reg.Settings, nonce, &registration.Allowed{}, nil))
+	pod.Spec.Containers = append(pod.Spec.Containers, *i.parts.container(pod, &reg.Settings, nonce, &registration.Allowed{}, nil, nil))
 	d := i.Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce, NamespaceAnnotations: map[string]string{contract.AllowedServices: "web"}})
 	if d.Reason != ReasonServiceNotAllowed {
 		t.Errorf("%s: %v", d.Reason, d.Errors)

@@ -33,7 +33,7 @@ type Config struct {
 	LogFormat string
 	// ClusterName becomes the meta k8s-cluster; empty: none.
 	ClusterName string
-	// Defaults for keys of the contract, handed on to the agentlet.
+	// Defaults for keys of the contract, by the key without its prefix. Those that hold are handed on to the agentlet.
 	Defaults registration.Defaults
 	// AllowedServices and AllowedTags are comma-separated globs of the service names and tags that may be registered, for
 	// namespaces without such an annotation; empty: all.

@@ -1,8 +1,6 @@
 package injector
 
 import (
-	"maps"
-	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,7 +22,6 @@ const (
 type podAdditions struct {
 	base      corev1.Container
 	firstArgs []string
-	lastArgs  []string
 	env       []corev1.EnvVar
 	volume    corev1.Volume
 	gate      corev1.PodReadinessGate
@@ -81,9 +78,6 @@ func newPodAdditions(config *Config) podAdditions {
 	if config.LogFormat == "text" {
 		p.firstArgs = append(p.firstArgs, "--log-format=text")
 	}
-	for _, key := range slices.Sorted(maps.Keys(config.Defaults)) {
-		p.lastArgs = append(p.lastArgs, "--default="+key+"="+config.Defaults[key])
-	}
 	return p
 }
 
@@ -94,16 +88,17 @@ func (p *podAdditions) container(
 	nonce string,
 	allowed *registration.Allowed,
 	otherGates []string,
+	defaults registration.Defaults,
 ) *corev1.Container {
 	c := p.base
-	c.Args = make([]string, 0, len(p.firstArgs)+3+len(otherGates)+len(p.lastArgs))
+	c.Args = make([]string, 0, len(p.firstArgs)+4+len(otherGates)+len(defaults))
 	c.Args = append(c.Args, p.firstArgs...)
 	c.Args = append(c.Args, "--port="+strconv.Itoa(settings.AgentletPort), "--log-level="+settings.LogLevel)
 	c.Args = append(c.Args, allowedArgs(allowed)...)
 	for _, gate := range otherGates {
 		c.Args = append(c.Args, "--other-gate="+gate)
 	}
-	c.Args = append(c.Args, p.lastArgs...)
+	c.Args = append(c.Args, defaults.Args()...)
 	c.Env = make([]corev1.EnvVar, 0, len(p.env)+1)
 	c.Env = append(c.Env, p.env...)
 	c.Env = append(c.Env, corev1.EnvVar{Name: contract.EnvNonce, Value: nonce})

@@ -93,8 +93,8 @@ func (i *Injector) nameCollisions(pod *corev1.Pod, f *existing) (errs field.Erro
 }
 
 // portCollisions are the declared ports of others that equal the agentlet's.
-func (i *Injector) portCollisions(pod *corev1.Pod, f *existing) (errs field.ErrorList) {
-	port, ok := f.port(pod, i.config.Defaults)
+func (i *Injector) portCollisions(pod *corev1.Pod, f *existing, defaults registration.Defaults) (errs field.ErrorList) {
+	port, ok := f.port(pod, defaults)
 	if !ok {
 		return nil // reported as an error elsewhere
 	}

@@ -1,6 +1,8 @@
 package injector
 
 import (
+	"fmt"
+
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -14,8 +16,8 @@ type Request struct {
 	Namespace string
 	// Pod is only read.
 	Pod *corev1.Pod
-	// NamespaceAnnotations of the namespace. Those of the contract are read, and Linkerd's. Where one of the contract is missing,
-	// the configuration's value holds.
+	// NamespaceAnnotations of the namespace. Those of the contract are read, which say what its pods may register, and defaults for
+	// them, and Linkerd's. Where one of the contract is missing, the configuration's value holds.
 	NamespaceAnnotations map[string]string
 	// NamespaceLabels of the namespace. Istio's are read.
 	NamespaceLabels map[string]string
@@ -47,6 +49,9 @@ type Decision struct {
 	// CopyOf is the pod for which the agentlet of this one was injected, where that is another one; empty for all others. A copy is
 	// not registered.
 	CopyOf string
+	// Defaults that hold for a pod that is registered or denied: the namespace's and the configuration's, as they are now or, where
+	// an earlier injection has written them down, as they were then.
+	Defaults registration.Defaults
 	// Translated are another system's annotations as keys of the contract. The patch adds them to the pod.
 	Translated map[string]string
 	// Bypasses are the pod's other service meshes, whose proxies may not take the agentlet's connections.
@@ -91,12 +96,14 @@ func (i *Injector) Decide(request Request) Decision {
 		return copied(original)
 	}
 
-	reg, warnings, errs := registration.Lint(pod, i.config.Defaults, translation.Origins)
-	errs, warnings = append(translation.Errors, errs...), translation.MapWarnings(warnings)
 	found := scan(pod)
+	defaults, wrongDefaults := i.defaults(&request, &found)
+	reg, warnings, errs := registration.Lint(pod, defaults, translation.Origins)
+	errs, warnings = append(translation.Errors, errs...), translation.MapWarnings(warnings)
 	if found.agentlet == nil { // else an earlier injection has translated the annotations, and reported them
 		warnings = append(warnings, translation.Warnings...)
 	}
+	warnings = append(warnings, wrongDefaults...)
 	reason := ReasonInvalidAnnotations
 	allowed, wrong := i.allowed(&request)
 	errs = append(errs, wrong...)
@@ -115,7 +122,7 @@ func (i *Injector) Decide(request Request) Decision {
 		reason = firstReason(errs, reason, ReasonNameCollision)
 		errs = append(errs, collisions...)
 	}
-	if collisions := i.portCollisions(pod, &found); len(collisions) > 0 {
+	if collisions := i.portCollisions(pod, &found, defaults); len(collisions) > 0 {
 		reason = firstReason(errs, reason, ReasonPortCollision)
 		errs = append(errs, collisions...)
 	}
@@ -126,7 +133,9 @@ func (i *Injector) Decide(request Request) Decision {
 		errs = append(errs, collisions...)
 	}
 	if len(errs) > 0 {
-		return Decision{Outcome: Denied, Reason: reason, Errors: translation.MapErrors(errs), Warnings: warnings}
+		return Decision{
+			Outcome: Denied, Reason: reason, Errors: translation.MapErrors(errs), Warnings: warnings, Defaults: defaults,
+		}
 	}
 
 	c := patchBuilder{
@@ -139,21 +148,38 @@ func (i *Injector) Decide(request Request) Decision {
 		service:    service,
 		otherGates: i.otherGates(pod),
 		record:     record(&request),
+		defaults:   defaults,
 		warnings:   warnings,
 	}
 	c.addAnnotations(translation.Annotations)
 	c.compose(&request)
 	if len(c.patch) == 0 {
-		return Decision{Outcome: Skipped, Reason: ReasonAlreadyInjected, Warnings: c.warnings, Bypasses: c.bypasses}
+		return Decision{
+			Outcome: Skipped, Reason: ReasonAlreadyInjected, Warnings: c.warnings, Defaults: defaults, Bypasses: c.bypasses,
+		}
 	}
 	return Decision{
 		Outcome:    Injected,
 		Reason:     ReasonInjected,
 		Warnings:   c.warnings,
 		Patch:      c.patch,
+		Defaults:   defaults,
 		Translated: translation.Annotations,
 		Bypasses:   c.bypasses,
 	}
+}
+
+// defaults are those that the pod's agentlet was told at an earlier injection, because it follows them. Else they are the
+// namespace's over the configuration's, with warnings of those that have no effect.
+func (i *Injector) defaults(request *Request, found *existing) (registration.Defaults, []registration.Warning) {
+	if found.agentlet != nil {
+		return registration.DefaultsOf(found.agentlet), nil
+	}
+	defaults, warnings := i.config.Defaults.WithNamespace(request.NamespaceAnnotations)
+	for w := range warnings {
+		warnings[w].Message = fmt.Sprintf("namespace %q: %s", request.Namespace, warnings[w].Message)
+	}
+	return defaults, warnings
 }
 
 // firstReason keeps the reason of the errors that were found before, which have to be corrected first.

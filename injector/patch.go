@@ -32,6 +32,8 @@ type patchBuilder struct {
 	otherGates []string
 	// record is what is written down of the pod as it was when its agentlet was added.
 	record []corev1.EnvVar
+	// defaults that the agentlet is told.
+	defaults registration.Defaults
 
 	patch    []jsonpatch.Operation
 	warnings []registration.Warning
@@ -43,7 +45,7 @@ func (c *patchBuilder) compose(request *Request) {
 	c.patch = slices.Grow(c.patch, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
-		agentlet := c.parts.container(c.pod, c.settings, c.nonce, c.allowed, c.otherGates)
+		agentlet := c.parts.container(c.pod, c.settings, c.nonce, c.allowed, c.otherGates, c.defaults)
 		agentlet.Env = append(agentlet.Env, c.record...)
 		if c.service != "" {
 			c.parts.proxy.mountToken(agentlet)

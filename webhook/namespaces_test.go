@@ -1,11 +1,13 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +73,16 @@ func TestTheNamespacesAnnotationsReachTheInjector(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(handler.metrics.admissions.WithLabelValues("mutating", "denied", "ServiceNotAllowed")); n != 1 {
 		t.Errorf("counted %v times", n)
+	}
+}
+
+// A default of the namespace that no pod could have stops no pod, and is a warning beside the patch.
+func TestAWrongDefaultOfTheNamespaceStopsNoPod(t *testing.T) {
+	annotations := map[string]string{contract.Readiness: "kubelt", contract.DrainDelay: "9s"}
+	response := answerOf(t, post(testPods(realInjector(t), &fakeNamespaces{annotations: annotations}), envelope(t, ordinaryPod(t), nil)))
+	const want = `namespace "shop": annotation agentlet.dev/readiness: "kubelt" has no effect: must be start, kubelet or probe`
+	if !response.Allowed || !slices.Contains(response.Warnings, want) || !bytes.Contains(response.Patch, []byte(`"--namespace-default=drain-delay=9s"`)) {
+		t.Errorf("allowed %t with the warnings %q: %s", response.Allowed, response.Warnings, response.Patch)
 	}
 }
 

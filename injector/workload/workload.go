@@ -176,12 +176,9 @@ func Pod(template []byte) (*corev1.Pod, error) {
 	return fields.Pod()
 }
 
-// namespaceField begins the fields of the injector's errors that are about the namespace and not the pod.
-const namespaceField = "namespace."
-
 // AtPath moves an error of a pod into the object that holds the pod at this path.
 func AtPath(path []string, err *field.Error) *field.Error {
-	if len(path) == 0 || strings.HasPrefix(err.Field, namespaceField) {
+	if _, elsewhere := registration.InNamespace(err.Field); elsewhere || len(path) == 0 {
 		return err
 	}
 	moved := *err

@@ -33,7 +33,8 @@ func TestAnnotationsOf(t *testing.T) {
 	elsewhere.Labels = nil
 	client := fake.NewClientset(elsewhere,
 		namespace("open", map[string]string{"other": "1"}), namespace("shop", map[string]string{contract.AllowedServices: "web"}),
-		namespace("both", map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "!x"}), namespace("empty", map[string]string{contract.AllowedServices: ""}))
+		namespace("both", map[string]string{contract.AllowedServices: "web", contract.AllowedTags: "!x"}), namespace("empty", map[string]string{contract.AllowedServices: ""}),
+		namespace("defaults", map[string]string{contract.Readiness: "kubelet", contract.ServiceTags: "x"}))
 	n, err := New(client)
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +51,7 @@ func TestAnnotationsOf(t *testing.T) {
 	await(t, "the first reading", func() bool { return n.Ready() == nil })
 
 	for name, want := range map[string]string{
-		"open": "none", "shop": "allowed-services:web]", "both": "allowed-services:web agentlet.dev/allowed-tags:!x]", "empty": "allowed-services:]",
+		"open": "none", "shop": "allowed-services:web]", "both": "allowed-services:web agentlet.dev/allowed-tags:!x]", "empty": "allowed-services:]", "defaults": "map[agentlet.dev/readiness:kubelet]",
 		"nowhere": "does not exist", "elsewhere": "has no label agentlet.dev/inject=enabled", "../x": "no name of a namespace",
 	} {
 		if got := said(n, name); !strings.Contains(got, want) {
