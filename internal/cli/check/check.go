@@ -28,8 +28,8 @@ const (
 // Finding is a result of a check.
 type Finding struct {
 	Level Level `json:"level"`
-	// Check is the check that made the finding: kubernetes, webhook, policy, grants, consul, agentlets, pods, gates, hooks or
-	// limits.
+	// Check is the check that made the finding: kubernetes, webhook, policy, grants, namespaces, consul, agentlets, pods, gates,
+	// hooks or limits.
 	Check string `json:"check"`
 	// Subject is the object concerned; empty for the installation as a whole.
 	Subject string `json:"subject,omitempty"`
@@ -81,8 +81,8 @@ func Run(ctx context.Context, config Config) []Finding {
 		return r.findings
 	}
 	for _, look := range []func(context.Context){
-		r.gather, r.webhook, r.order, r.workloads, r.admission, r.policies, r.grants, r.consul, r.agentlets, r.registrations, r.gates,
-		r.hooks, r.limits,
+		r.gather, r.webhook, r.order, r.workloads, r.admission, r.policies, r.grants, r.annotations, r.consul, r.agentlets,
+		r.registrations, r.gates, r.hooks, r.limits,
 	} {
 		if ctx.Err() != nil {
 			break

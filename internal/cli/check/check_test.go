@@ -397,6 +397,32 @@ func TestRun(t *testing.T) {
 		"an unbound one":         {func(w *world) { w.noEventsBinding = true }, Fail, "policy", "can write any event", "policy.enabled"},
 		"no grant":               {func(w *world) { w.denied = map[string]bool{"patch": true} }, Fail, "grants", "may not patch pods/status", "read its log"},
 		"no grant, not opted in": {func(w *world) { w.denied = map[string]bool{"watch": true}; w.namespaces["shop"] = nil }, Fail, "grants", "may not watch pods", "kubectl label namespace shop agentlet.dev/inject=enabled"},
+		"a namespace's defaults": {func(w *world) {
+			w.annotations = map[string]string{contract.Readiness: "kubelet", contract.AllowedServices: "web"}
+		}, OK, "namespaces", "no wrong annotation on 1 opted-in namespace", ""},
+		"a wrong default of a namespace": {
+			func(w *world) { w.annotations = map[string]string{contract.Readiness: "kubelt"} }, Warn, "namespaces",
+			`annotation agentlet.dev/readiness: "kubelt" has no effect: must be start, kubelet or probe`, "kubectl annotate namespace shop agentlet.dev/readiness-",
+		},
+		"a default against the installation's": {
+			func(w *world) {
+				w.pods[0].Spec.Containers[0].Args = append(w.pods[0].Spec.Containers[0].Args, "--default=heartbeat-ttl=3m", "--default=deregister-after=4m")
+				w.annotations = map[string]string{contract.DeregisterAfter: "2m"}
+			}, Warn, "namespaces", `"2m" has no effect: must not be less than agentlet.dev/heartbeat-ttl (3m)`, "",
+		},
+		"a pod's annotation on a namespace": {
+			func(w *world) { w.annotations = map[string]string{contract.ServiceNames: "web"} }, Warn, "namespaces",
+			"annotation agentlet.dev/service-names: has no effect on a namespace", "kubectl annotate namespace shop agentlet.dev/service-names-",
+		},
+		"wrong globs of a namespace": {
+			func(w *world) { w.annotations = map[string]string{contract.AllowedServices: "[a]"} }, Fail, "namespaces",
+			`pods with an agentlet are refused: annotation agentlet.dev/allowed-services: "[a]": "[a]" is no glob`, "kubectl annotate --overwrite namespace shop agentlet.dev/allowed-services=GLOBS",
+		},
+		"wrong defaults elsewhere": {func(w *world) {
+			w.annotations = map[string]string{contract.Readiness: "kubelt"}
+			clear(w.namespaces)
+			w.namespaces["plain"] = nil
+		}, OK, "namespaces", "no wrong annotation on 0 opted-in namespaces", ""},
 		"leave_on_terminate":     {func(w *world) { w.agents["node1"] = agent(true) }, Warn, "consul", "leave_on_terminate on", "leave_on_terminate=false"},
 		"no Consul agent":        {func(w *world) { w.agents["node1"] = refused }, Fail, "consul", "no Consul agent answers at the node's address, port 8501", "Consul client agent"},
 		"nodes may not be asked": {func(w *world) { w.agents["node1"] = forbidden }, OK, "consul", "can't be asked from here", ""},

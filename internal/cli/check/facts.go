@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/discovery"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/internal/cli/installation"
 )
 
@@ -127,6 +128,27 @@ func (r *run) flag(name, fallback string) string {
 		}
 	}
 	return fallback
+}
+
+// defaults returns the installation's, by the flags of one replica of the webhook; none where a newer release has others than are
+// known here.
+func (r *run) defaults() registration.Defaults {
+	if len(r.facts.replicas) == 0 {
+		return nil
+	}
+	found := registration.Defaults{}
+	for _, container := range r.facts.replicas[0].Spec.Containers {
+		for _, arg := range container.Args {
+			if pair, ok := strings.CutPrefix(arg, "--default="); ok {
+				key, value, _ := strings.Cut(pair, "=")
+				found[key] = value
+			}
+		}
+	}
+	if len(registration.ValidateDefaults(nil, found)) > 0 {
+		return nil
+	}
+	return found
 }
 
 // consulPort returns the port of the nodes' Consul agents.

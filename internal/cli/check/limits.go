@@ -4,13 +4,11 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/internal/cli/installation"
 	"github.com/agentlet/agentlet/internal/cli/limits"
@@ -57,20 +55,4 @@ func (r *run) ordinary(namespace string) injector.Request {
 			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "any"}}},
 		},
 	}
-}
-
-// defaults are the installation's, for annotations.
-func (r *run) defaults() registration.Defaults {
-	defaults := registration.Defaults{}
-	for i := range r.facts.replicas {
-		for _, container := range r.facts.replicas[i].Spec.Containers {
-			for _, arg := range container.Args {
-				if pair, ok := strings.CutPrefix(arg, "--default="); ok {
-					key, value, _ := strings.Cut(pair, "=")
-					defaults[key] = value
-				}
-			}
-		}
-	}
-	return defaults
 }

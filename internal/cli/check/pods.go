@@ -27,6 +27,7 @@ func (r *run) registrations(context.Context) {
 		ConsulScheme:    "http",
 		AllowedServices: r.flag("allowed-services", ""),
 		AllowedTags:     r.flag("allowed-tags", ""),
+		Defaults:        r.defaults(),
 		Dialects:        r.dialects(),
 	})
 	if err != nil {
