@@ -33,10 +33,15 @@ type judged struct {
 // judge reads all manifests and decides about their pods. Documents that can't be read are errors.
 func (s *source) judge(
 	command *cobra.Command,
-	decider manifests.Decider,
-	namespace string,
+	flags *webhookFlags,
+	kube *kube,
 ) (files []judged, diagnostics []manifests.Diagnostic, err error) {
 	read, diagnostics, err := manifests.Read(command.Context(), s.files, s.recursive, command.InOrStdin())
+	if err != nil {
+		return nil, nil, err
+	}
+	namespace := kube.namespace()
+	decider, err := flags.decider(command, kube, manifests.PodNamespaces(read, namespace))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -77,18 +82,14 @@ kustomize build . | kubectl agentlet inject -f - | kubectl apply -f -`),
 }
 
 func inject(command *cobra.Command, from *source, flags *webhookFlags, kube *kube) error {
-	decider, err := flags.decider(command, kube)
-	if err != nil {
-		return err
-	}
-	files, diagnostics, err := from.judge(command, decider, kube.namespace())
+	files, diagnostics, err := from.judge(command, flags, kube)
 	if err != nil {
 		return err
 	}
 	errs := printer.New(command.ErrOrStderr(), false)
 	var outputs [][]byte
 	for _, file := range files {
-		write(errs, "warning: ", file.Warnings())
+		write(errs, "warning: ", file.Warnings(flags.config.Defaults))
 		for _, j := range file.judgements {
 			diagnostics = append(diagnostics, j.Errors...)
 			write(errs, "warning: ", j.Warnings)
@@ -123,13 +124,13 @@ func newExplain(kube *kube, getenv func(string) string) *cobra.Command {
 		Short: "Says what manifests would register in Consul, or every error with its line",
 		Long: `Says what manifests would register in Consul, and how their pods would start and end, or every error with its line.
 
-No cluster is asked unless --from-cluster is given: what an installation has set otherwise, its defaults and which names its
-namespaces may use, is not known then.`,
+No cluster is asked unless --from-cluster is given: what an installation and its namespaces have set otherwise, defaults and which
+names may be used, is not known then. Annotations of Namespaces in the manifests count.`,
 		Example: examples(`
 kubectl agentlet explain -f web.yaml
 # A chart, before it is installed
 helm template . | kubectl agentlet explain -f -
-# With the installation's defaults and allowed services, read from the cluster or given
+# With the defaults and allowed services of the installation and the namespaces, read from the cluster or given
 kubectl agentlet explain -f web.yaml --from-cluster
 kubectl agentlet explain -f web.yaml --default drain-delay=10s`),
 		Args: cobra.NoArgs,
@@ -143,11 +144,7 @@ kubectl agentlet explain -f web.yaml --default drain-delay=10s`),
 }
 
 func explainAll(command *cobra.Command, from *source, flags *webhookFlags, kube *kube, colours bool) error {
-	decider, err := flags.decider(command, kube)
-	if err != nil {
-		return err
-	}
-	files, diagnostics, err := from.judge(command, decider, kube.namespace())
+	files, diagnostics, err := from.judge(command, flags, kube)
 	if err != nil {
 		return err
 	}
@@ -155,7 +152,7 @@ func explainAll(command *cobra.Command, from *source, flags *webhookFlags, kube 
 	failed, found := len(diagnostics) > 0, false
 	var kinds []string
 	for _, file := range files {
-		write(errs, "warning: ", file.Warnings())
+		write(errs, "warning: ", file.Warnings(flags.config.Defaults))
 		kinds = append(kinds, file.Kinds()...)
 		for i := range file.judgements {
 			j := &file.judgements[i]
@@ -163,7 +160,7 @@ func explainAll(command *cobra.Command, from *source, flags *webhookFlags, kube 
 				out.Line()
 			}
 			found, failed = true, failed || len(j.Errors) > 0
-			if err := explain.Write(out, file.Name, j, flags.config.Defaults); err != nil {
+			if err := explain.Write(out, file.Name, j); err != nil {
 				return err
 			}
 		}

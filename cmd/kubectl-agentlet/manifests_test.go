@@ -33,18 +33,19 @@ func TestManifests(t *testing.T) {
 		args  []string
 		fails bool
 	}{
-		"explain":         {[]string{"explain", "-f", "testdata/shop.yaml", "--default", "drain-delay=8s"}, false},
-		"explain-errors":  {[]string{"explain", "-f", "testdata/errors.yaml"}, true},
-		"explain-dialect": {[]string{"explain", "-f", "testdata/katalog-sync.yaml", "--dialect", "katalog-sync"}, true},
-		"explain-slips":   {[]string{"explain", "-f", "testdata/slips.yaml"}, false},
-		"explain-types":   {[]string{"explain", "-f", "testdata/types.yaml"}, true},
-		"inject-types":    {[]string{"inject", "-f", "testdata/types.yaml"}, true},
-		"explain-ports":   {[]string{"explain", "-f", "testdata/ports.yaml"}, true},
-		"explain-meshes":  {[]string{"explain", "-f", "testdata/meshes.yaml"}, false},
-		"explain-nothing": {[]string{"explain", "-f", "testdata/nothing.yaml"}, false},
-		"explain-hostile": {[]string{"explain", "-f", "testdata/hostile.yaml"}, true},
-		"inject-hostile":  {[]string{"inject", "-f", "testdata/hostile.yaml"}, true},
-		"inject-errors":   {[]string{"inject", "-f", "testdata/errors.yaml", "-f", "testdata/shop.yaml"}, true},
+		"explain":          {[]string{"explain", "-f", "testdata/shop.yaml", "--default", "drain-delay=8s"}, false},
+		"explain-errors":   {[]string{"explain", "-f", "testdata/errors.yaml"}, true},
+		"explain-dialect":  {[]string{"explain", "-f", "testdata/katalog-sync.yaml", "--dialect", "katalog-sync"}, true},
+		"explain-slips":    {[]string{"explain", "-f", "testdata/slips.yaml"}, false},
+		"explain-types":    {[]string{"explain", "-f", "testdata/types.yaml"}, true},
+		"inject-types":     {[]string{"inject", "-f", "testdata/types.yaml"}, true},
+		"explain-ports":    {[]string{"explain", "-f", "testdata/ports.yaml"}, true},
+		"explain-meshes":   {[]string{"explain", "-f", "testdata/meshes.yaml"}, false},
+		"explain-nothing":  {[]string{"explain", "-f", "testdata/nothing.yaml"}, false},
+		"explain-defaults": {[]string{"explain", "-f", "testdata/namespaces.yaml", "--default", "readiness=probe", "--default", "log-level=warn"}, false},
+		"explain-hostile":  {[]string{"explain", "-f", "testdata/hostile.yaml"}, true},
+		"inject-hostile":   {[]string{"inject", "-f", "testdata/hostile.yaml"}, true},
+		"inject-errors":    {[]string{"inject", "-f", "testdata/errors.yaml", "-f", "testdata/shop.yaml"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, err := call(t, "", test.args...)
@@ -68,6 +69,17 @@ func TestInjectTakesTheFlags(t *testing.T) {
 		if !strings.Contains(stdout, part) {
 			t.Errorf("the output has no %s", part)
 		}
+	}
+}
+
+// TestInjectTakesTheNamespacesDefaults: those of a Namespace in the files are written down, as the webhook does.
+func TestInjectTakesTheNamespacesDefaults(t *testing.T) {
+	stdout, stderr, err := call(t, "", "inject", "-f", "testdata/namespaces.yaml")
+	if err != nil || strings.Count(stdout, "--namespace-default=readiness=kubelet") != 2 || strings.Contains(stdout, "drain-delay=") {
+		t.Errorf("%v\n%s", err, stdout)
+	}
+	if n := strings.Count(stderr, `testdata/namespaces.yaml:10: Namespace shop: annotation agentlet.dev/drain-delay: "8" has no effect`); n != 1 {
+		t.Errorf("told %d times:\n%s", n, stderr)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,7 +54,7 @@ func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.defaults, "default", nil,
 		"default for a pod annotation, as KEY=VALUE without the key's prefix; repeatable")
 	flags.BoolVar(&f.fromCluster, "from-cluster", false,
-		"take these settings, where they are not given, and the namespaces' allowed-services and allowed-tags from the installation in the cluster, and warn of their LimitRanges; without it no cluster is asked")
+		"take these settings, where they are not given, and the namespaces' annotations and labels from the installation in the cluster, and warn of their LimitRanges; without it no cluster is asked")
 	flags.StringSliceVar(&f.dialects, "dialect", nil,
 		"another system whose pod annotations are read, too: katalog-sync or consul-k8s; repeatable")
 }
@@ -61,8 +62,8 @@ func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
 // anyProxy is a placeholder for the image of mesh proxies, which only an installation knows.
 const anyProxy = "consul-and-envoy"
 
-// decider returns a Decider with the webhook's decisions.
-func (f *webhookFlags) decider(command *cobra.Command, kube *kube) (manifests.Decider, error) {
+// decider returns a Decider with the webhook's decisions on pods of these namespaces.
+func (f *webhookFlags) decider(command *cobra.Command, kube *kube, of []string) (manifests.Decider, error) {
 	if !f.fromCluster {
 		if f.config.Connect.Image == "" && f.config.ConsulTLS.CA == "" {
 			f.config.Connect.Image = anyProxy
@@ -89,7 +90,7 @@ func (f *webhookFlags) decider(command *cobra.Command, kube *kube) (manifests.De
 			f.config.RunAsUser = injector.RunAsNone
 		}
 	}
-	namespaces, err := installation.Namespaces(command.Context(), client)
+	namespaces, err := installation.Namespaces(command.Context(), client, of)
 	if err != nil {
 		return nil, fmt.Errorf("read the installation: %w", err)
 	}
@@ -130,14 +131,11 @@ type inCluster struct {
 	ranges     map[string][]corev1.LimitRange
 }
 
+// Decide takes an annotation or label in the files before the cluster's, because it is newer, and keeps the others, as kubectl apply does.
 func (c inCluster) Decide(request injector.Request) injector.Decision {
 	namespace := c.namespaces[request.Namespace]
-	if request.NamespaceAnnotations == nil { // what the files have takes precedence: it is newer
-		request.NamespaceAnnotations = namespace.Annotations
-	}
-	if request.NamespaceLabels == nil {
-		request.NamespaceLabels = namespace.Labels
-	}
+	request.NamespaceAnnotations = over(namespace.Annotations, request.NamespaceAnnotations)
+	request.NamespaceLabels = over(namespace.Labels, request.NamespaceLabels)
 	decision := c.judge.Decide(request)
 	for _, container := range limits.Added(decision.Patch) {
 		for _, refusal := range limits.Refused(container, c.ranges[request.Namespace]) {
@@ -149,6 +147,16 @@ func (c inCluster) Decide(request injector.Request) injector.Decision {
 		}
 	}
 	return decision
+}
+
+// over returns the newer values, and the older ones of all other keys.
+func over(older, newer map[string]string) map[string]string {
+	merged := maps.Clone(older)
+	if merged == nil {
+		merged = map[string]string{}
+	}
+	maps.Copy(merged, newer)
+	return merged
 }
 
 // injector returns the webhook's injector with this configuration.

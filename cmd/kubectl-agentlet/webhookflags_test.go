@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 )
 
@@ -132,5 +133,35 @@ func TestTheClustersNamespacesCount(t *testing.T) {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 		})
+	}
+}
+
+// TestAnnotationsInFilesComeBeforeTheClusters: an annotation that the file doesn't hold stays, as kubectl apply leaves it.
+func TestAnnotationsInFilesComeBeforeTheClusters(t *testing.T) {
+	given := newWebhookFlags()
+	given.addFlags(pflag.NewFlagSet("explain", pflag.ContinueOnError))
+	judge, err := given.injector()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := map[string]string{contract.Readiness: "kubelet", contract.DrainDelay: "8s"}
+	c := inCluster{judge: judge, namespaces: map[string]metav1.ObjectMeta{"shop": {Annotations: cluster}}}
+	for name, test := range map[string]struct {
+		namespace string
+		file      map[string]string
+		want      registration.Defaults
+	}{
+		"the cluster's": {"shop", nil, registration.Defaults{contract.Readiness: "kubelet", contract.DrainDelay: "8s"}},
+		"both":          {"shop", map[string]string{contract.DrainDelay: "1s"}, registration.Defaults{contract.Readiness: "kubelet", contract.DrainDelay: "1s"}},
+		"the file's":    {"new", map[string]string{contract.DrainDelay: "1s"}, registration.Defaults{contract.DrainDelay: "1s"}},
+	} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{contract.ServiceNames: "web", contract.ServicePort: "80"}}}
+		d := c.Decide(injector.Request{Namespace: test.namespace, Pod: pod, Nonce: "n", NamespaceAnnotations: test.file})
+		if !maps.Equal(d.Defaults, test.want) {
+			t.Errorf("%s: %v", name, d.Defaults)
+		}
+	}
+	if len(cluster) != 2 || cluster[contract.DrainDelay] != "8s" {
+		t.Errorf("the cluster's have become %v", cluster)
 	}
 }

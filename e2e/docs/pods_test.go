@@ -37,7 +37,7 @@ func judge(t *testing.T, place string, text []byte) (pods []manifests.Result, di
 	}
 	file, diagnostics := manifests.Parse(place, text)
 	pods = file.Judge(decider, "shop", manifests.Namespaces([]*manifests.File{file}))
-	return pods, append(diagnostics, file.Warnings()...)
+	return pods, append(diagnostics, file.Warnings(nil)...)
 }
 
 // deployment returns a Deployment around a part of a template: its metadata, its spec, or annotations only. The rest is that of

@@ -20,22 +20,44 @@ import (
 )
 
 // Write explains the result for one pod of the file with this name, including errors and warnings.
-func Write(out *printer.Printer, file string, j *manifests.Result, defaults registration.Defaults) error {
+func Write(out *printer.Printer, file string, j *manifests.Result) error {
 	out.Line(printer.Cell{Text: j.String(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
 	if j.Outcome != injector.Injected && (j.Reason != injector.ReasonAlreadyInjected || j.CopyOf != "") {
 		return nil
 	}
-	reg, errs := registration.Parse(translated(j), defaults)
+	pod := translated(j)
+	reg, errs := registration.Parse(pod, j.Defaults)
 	if len(errs) > 0 {
 		return fmt.Errorf("explain %s: %w", j.String(), errs.ToAggregate())
 	}
 	out.Line()
 	out.Table("  ", services(reg))
 	out.Line()
-	out.Table("  ", slices.Concat(byDefault(reg), live(translated(j), defaults), mesh(reg), bypasses(j.Bypasses), settings(j.Pod.Pod, &reg.Settings)))
+	out.Table("  ", slices.Concat(
+		byDefault(reg), live(pod, j.Defaults), mesh(reg), bypasses(j.Bypasses), settings(pod, &reg.Settings), defaults(pod, j.Defaults),
+	))
 	return nil
+}
+
+// defaults are the rows of the settings that the pod doesn't say itself, by who does. The contract's own are not among them.
+func defaults(pod *corev1.Pod, in registration.Defaults) (rows [][]printer.Cell) {
+	namespace, installation := in.InForce(pod)
+	for _, level := range []struct {
+		from   string
+		values map[string]string
+	}{{"of the namespace", namespace}, {"of the installation", installation}} {
+		var pairs []string
+		for _, key := range slices.Sorted(maps.Keys(level.values)) {
+			pairs = append(pairs, key+"="+level.values[key])
+		}
+		if len(pairs) > 0 {
+			text := level.from + ": " + strings.Join(pairs, ", ")
+			rows = append(rows, []printer.Cell{{Text: "defaults", Colour: printer.Faint}, printer.Text(text)})
+		}
+	}
+	return rows
 }
 
 // byDefault are the rows of what the annotations don't say, and others could change.
@@ -51,12 +73,13 @@ func byDefault(reg *registration.Registration) (rows [][]printer.Cell) {
 
 // live are the rows of what follows the pod's labels as long as it runs.
 func live(pod *corev1.Pod, defaults registration.Defaults) (rows [][]printer.Cell) {
+	_, inherited := defaults.InForce(pod)
 	for _, from := range []struct{ key, what string }{
 		{contract.TagsFromLabels, "live tags"}, {contract.MetaFromLabels, "live meta"},
 	} {
 		text, own := pod.Annotations[from.key]
 		if !own {
-			text = defaults[contract.Short(from.key)]
+			text = inherited[contract.Short(from.key)]
 		}
 		if strings.TrimSpace(text) != "" {
 			rows = append(rows, []printer.Cell{

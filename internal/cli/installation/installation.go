@@ -10,6 +10,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
@@ -99,18 +100,41 @@ func LimitRanges(ctx context.Context, client kubernetes.Interface, namespace str
 	return found, nil
 }
 
-// Namespaces returns the annotations and labels of all namespaces that a decision on their pods needs.
-func Namespaces(ctx context.Context, client kubernetes.Interface) (map[string]metav1.ObjectMeta, error) {
+// Namespaces returns the annotations and labels that a decision on their pods needs of the namespaces with these names that exist,
+// by name. It lists all namespaces. An account that may not do so may usually get those in which it has a role, so these are got one
+// by one then.
+func Namespaces(ctx context.Context, client kubernetes.Interface, names []string) (found map[string]metav1.ObjectMeta, err error) {
+	found = map[string]metav1.ObjectMeta{}
 	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
-	if err != nil {
+	switch {
+	case apierrors.IsForbidden(err):
+		for _, name := range names {
+			namespace, err := client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+			if apierrors.IsForbidden(err) {
+				return nil, fmt.Errorf("namespace %q says by annotations what its pods may register and what their settings are by "+
+					"default, and this account may not read it: use one that may get namespaces, or leave --from-cluster out", name)
+			}
+			if err != nil && !apierrors.IsNotFound(err) {
+				return nil, fmt.Errorf("read namespace %s: %w", name, err)
+			}
+			if err == nil {
+				found[name] = needed(namespace)
+			}
+		}
+		return found, nil
+	case err != nil:
 		return nil, fmt.Errorf("read namespaces: %w", err)
 	}
-	found := map[string]metav1.ObjectMeta{}
 	for i := range list.Items {
-		found[list.Items[i].Name] = metav1.ObjectMeta{
-			Annotations: injector.NamespaceAnnotations(list.Items[i].Annotations),
-			Labels:      injector.NamespaceLabels(list.Items[i].Labels),
-		}
+		found[list.Items[i].Name] = needed(&list.Items[i])
 	}
 	return found, nil
+}
+
+// needed is what a decision needs of the namespace of its pod.
+func needed(namespace *corev1.Namespace) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Annotations: injector.NamespaceAnnotations(namespace.Annotations),
+		Labels:      injector.NamespaceLabels(namespace.Labels),
+	}
 }

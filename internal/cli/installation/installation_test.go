@@ -1,12 +1,19 @@
 package installation
 
 import (
+	"errors"
+	"maps"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	kubefake "k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -20,7 +27,7 @@ func TestNamespacesHaveWhatADecisionNeeds(t *testing.T) {
 		}},
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "plain"}},
 	)
-	got, err := Namespaces(t.Context(), client)
+	got, err := Namespaces(t.Context(), client, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,5 +40,45 @@ func TestNamespacesHaveWhatADecisionNeeds(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestNamespacesWithFewRights reads a namespace as accounts with different rights do.
+func TestNamespacesWithFewRights(t *testing.T) {
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "namespaces"}, "", errors.New("no right"))
+	for name, test := range map[string]struct {
+		list, get error
+		names     []string
+		says      string // the error; empty: none
+	}{
+		"may list":                     {nil, errors.New("not called"), []string{"shop", "new"}, ""},
+		"may get":                      {forbidden, nil, []string{"shop", "new"}, ""},
+		"may do nothing":               {forbidden, forbidden, []string{"shop"}, `this account may not read it: use one that may get namespaces, or leave --from-cluster out`},
+		"may do nothing, and needs to": {forbidden, forbidden, nil, ""},
+		"no answer":                    {errors.New("etcd is away"), nil, []string{"shop"}, "read namespaces: etcd is away"},
+		"no second answer":             {forbidden, errors.New("etcd is away"), []string{"shop"}, "read namespace shop: etcd is away"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := kubefake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+				Name: "shop", Annotations: map[string]string{contract.Readiness: "kubelet", contract.ServiceNames: "web", "other": "x"},
+			}})
+			for verb, err := range map[string]error{"list": test.list, "get": test.get} {
+				client.PrependReactor(verb, "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) { return err != nil, nil, err })
+			}
+			found, err := Namespaces(t.Context(), client, test.names)
+			if test.says != "" {
+				if err == nil || !strings.Contains(err.Error(), test.says) {
+					t.Errorf("want %q, got %v", test.says, err)
+				}
+				return
+			}
+			want := map[string]string{contract.Readiness: "kubelet"}
+			if test.names == nil {
+				want = nil
+			}
+			if err != nil || !maps.Equal(found["shop"].Annotations, want) || found["new"].Annotations != nil {
+				t.Errorf("%v, %v", found, err)
+			}
+		})
 	}
 }

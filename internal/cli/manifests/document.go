@@ -54,6 +54,8 @@ type Object struct {
 	path []string
 }
 
+func (o *Object) isNamespace() bool { return o.APIVersion == "v1" && o.Kind == "Namespace" }
+
 // String is the object as messages name it, such as "Deployment shop/web".
 func (o *Object) String() string {
 	name := o.Name

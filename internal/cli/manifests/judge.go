@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -57,19 +58,38 @@ func (n *Namespace) Annotated(key string) bool {
 	return there
 }
 
+// tells reports whether a warning about the pod's namespace is one of its object's, for which Warnings has it once.
+func (n *Namespace) tells(field string) bool {
+	path := steps(field)
+	return n != nil && len(path) > 0 && n.Annotated(path[len(path)-1])
+}
+
 // Namespaces are those in files, by their names. Of two with one name the last is what the cluster gets.
 func Namespaces(files []*File) map[string]*Namespace {
 	found := map[string]*Namespace{}
 	for _, f := range files {
 		for _, d := range f.documents {
 			for i := range d.objects {
-				if o := &d.objects[i]; o.APIVersion == "v1" && o.Kind == "Namespace" {
+				if o := &d.objects[i]; o.isNamespace() {
 					found[o.Name] = &Namespace{o, f.Name, d}
 				}
 			}
 		}
 	}
 	return found
+}
+
+// PodNamespaces are the names of the namespaces of the pods in files, each once. namespace is that of objects which name none.
+func PodNamespaces(files []*File, namespace string) (names []string) {
+	for _, f := range files {
+		for _, d := range f.documents {
+			for i := range d.pods {
+				names = append(names, cmp.Or(d.pods[i].Namespace, namespace))
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Judge has every pod of the file judged, several at once, in the file's order. namespace is that of objects which name none;
@@ -86,10 +106,7 @@ func (f *File) Judge(decider Decider, namespace string, namespaces map[string]*N
 }
 
 func (f *File) judge(d *document, pod *Pod, decider Decider, namespace string, namespaces map[string]*Namespace) Result {
-	in := pod.Namespace
-	if in == "" {
-		in = namespace
-	}
+	in := cmp.Or(pod.Namespace, namespace)
 	request := injector.Request{Namespace: in, Pod: pod.judged(), Nonce: nonce(in, pod)}
 	known := namespaces[in]
 	if known != nil {
@@ -107,8 +124,15 @@ func (f *File) judge(d *document, pod *Pod, decider Decider, namespace string, n
 		}
 	}
 	for _, warning := range warnings {
+		at := warning.Field
+		if of, ok := registration.InNamespace(at); ok {
+			if known.tells(of) {
+				continue
+			}
+			at = ""
+		}
 		j.Warnings = append(j.Warnings, Diagnostic{
-			File: f.Name, Line: d.lineOf(pod.path, warning.Field), Object: pod.String(), Message: warning.Message,
+			File: f.Name, Line: d.lineOf(pod.path, at), Object: pod.String(), Message: warning.Message,
 		})
 	}
 	j.Warnings = slices.Concat(j.Warnings, f.misplaced(d, &pod.Object), f.stray(d, pod))
@@ -119,7 +143,8 @@ func (f *File) judge(d *document, pod *Pod, decider Decider, namespace string, n
 }
 
 // Warnings are about objects without a pod: annotations that have no effect there, and templates at places that nobody looks at.
-func (f *File) Warnings() (warnings []Diagnostic) {
+// defaults are the installation's.
+func (f *File) Warnings(defaults registration.Defaults) (warnings []Diagnostic) {
 	for _, d := range f.documents {
 		for i := range d.objects {
 			o := &d.objects[i]
@@ -127,6 +152,9 @@ func (f *File) Warnings() (warnings []Diagnostic) {
 				continue
 			}
 			warnings = append(warnings, f.misplaced(d, o)...)
+			if o.isNamespace() {
+				warnings = append(warnings, f.ofNamespace(d, o, defaults)...)
+			}
 			if steps := templateIn(at(d.root, o.path)); steps != nil {
 				place := fieldName(steps)
 				warnings = append(warnings, Diagnostic{
@@ -154,6 +182,16 @@ func (f *File) misplaced(d *document, o *Object) (warnings []Diagnostic) {
 	for _, w := range o.misplaced {
 		warnings = append(warnings, Diagnostic{File: f.Name, Line: d.lineOf(o.path, w.Field), Object: o.String(), Message: w.Message})
 	}
+	return warnings
+}
+
+// ofNamespace are warnings of a namespace's annotations, in the order of their lines.
+func (f *File) ofNamespace(d *document, o *Object, defaults registration.Defaults) (warnings []Diagnostic) {
+	for _, w := range registration.LintNamespace(o.annotations, defaults) {
+		at, _ := registration.InNamespace(w.Field)
+		warnings = append(warnings, Diagnostic{File: f.Name, Line: d.lineOf(o.path, at), Object: o.String(), Message: w.Message})
+	}
+	slices.SortStableFunc(warnings, byLine)
 	return warnings
 }
 
@@ -242,7 +280,7 @@ func (p *Pod) judged() *corev1.Pod {
 
 // diagnostic says an error of the injector's as one of the object in which the pod is.
 func (f *File) diagnostic(j *Result, err *field.Error) Diagnostic {
-	if of, ok := strings.CutPrefix(err.Field, "namespace."); ok && j.Namespace != nil {
+	if of, ok := registration.InNamespace(err.Field); ok && j.Namespace != nil {
 		n := j.Namespace
 		return Diagnostic{File: n.File, Line: n.document.lineOf(n.path, of), Object: j.String(), Message: err.Error()}
 	}

@@ -265,7 +265,7 @@ func TestObjectsWithoutAPodThatAreWarnedOf(t *testing.T) {
 	} {
 		file, notes := Parse("in.yaml", []byte(test.document))
 		var got []string
-		for _, note := range append(notes, file.Warnings()...) {
+		for _, note := range append(notes, file.Warnings(nil)...) {
 			got = append(got, note.String())
 		}
 		if got := strings.Join(got, "; "); got != test.want {
