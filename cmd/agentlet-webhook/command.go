@@ -92,6 +92,9 @@ func run(ctx context.Context, o *options, logTo io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("create namespaces: %w", err)
 	}
+	if err := known.LogWarnings(log, o.injector.Defaults); err != nil {
+		return err
+	}
 	config.Namespaces = known
 	group, ctx := errgroup.WithContext(ctx)
 	if o.grants == grantsAuto {
