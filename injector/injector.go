@@ -50,7 +50,7 @@ type Decision struct {
 	// not registered.
 	CopyOf string
 	// Defaults that hold for a pod that is registered or denied: the namespace's and the configuration's, as they are now or, where
-	// an earlier injection has written them down, as they were then.
+	// an earlier injection has written them down, as they were then. Read-only.
 	Defaults registration.Defaults
 	// Translated are another system's annotations as keys of the contract. The patch adds them to the pod.
 	Translated map[string]string

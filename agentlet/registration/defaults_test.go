@@ -26,6 +26,23 @@ func TestEverySettingHasAPlace(t *testing.T) {
 	}
 }
 
+// TestANamespaceMaySayWhatAPodMay holds that a default is judged by the rules for the pod's own annotation.
+func TestANamespaceMaySayWhatAPodMay(t *testing.T) {
+	for _, key := range contract.Keys() {
+		if !key.NamespaceDefault() {
+			continue
+		}
+		for good, values := range map[bool][]string{true: goodValues[key.Name], false: badValues[key.Name]} {
+			for _, value := range values {
+				got, warnings := Defaults(nil).WithNamespace(map[string]string{key.Name: value})
+				if text, there := got[key.Name]; there != good || text != value && good || (len(warnings) == 0) != good {
+					t.Errorf("%s=%q: %v, %v", key.Name, value, got, warnings)
+				}
+			}
+		}
+	}
+}
+
 func TestDefaultsWithNamespace(t *testing.T) {
 	installation := Defaults{"drain-delay": "4s", "heartbeat-ttl": "1m", "service-tags": "k8s"}
 	for name, test := range map[string]struct {

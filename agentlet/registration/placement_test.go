@@ -15,6 +15,7 @@ func TestPlacement(t *testing.T) {
 	const meshed = "- {name: web, port: 8080, connect: {sidecar_service: {}}}"
 	for name, test := range map[string]struct {
 		annotation, def string
+		namespace       string // its default
 		gate            string
 		localAPI        bool
 		own             corev1.ContainerRestartPolicy // of the container
@@ -28,6 +29,8 @@ func TestPlacement(t *testing.T) {
 		"OnFailure":                           {policy: corev1.RestartPolicyOnFailure, want: contract.PlacementSidecar},
 		"Never":                               {policy: corev1.RestartPolicyNever, want: contract.PlacementSidecar},
 		"Never, the installation's container": {policy: corev1.RestartPolicyNever, def: "container", want: contract.PlacementSidecar},
+		"Never, the namespace's container":    {policy: corev1.RestartPolicyNever, namespace: "container", want: contract.PlacementSidecar},
+		"the namespace's sidecar":             {namespace: "sidecar", def: "container", want: contract.PlacementSidecar},
 		"Never, the pod's sidecar":            {policy: corev1.RestartPolicyNever, annotation: "sidecar", want: contract.PlacementSidecar},
 		"Never, the pod's container":          {policy: corev1.RestartPolicyNever, annotation: "container", says: "restartPolicy Never"},
 		"the local API":                       {localAPI: true, want: contract.PlacementSidecar},
@@ -59,6 +62,9 @@ func TestPlacement(t *testing.T) {
 			defaults := Defaults{}
 			if test.def != "" {
 				defaults["placement"] = test.def
+			}
+			if test.namespace != "" {
+				defaults[contract.Placement] = test.namespace
 			}
 			pod.Spec.RestartPolicy = test.policy
 			reg, errs := Parse(pod, defaults)

@@ -160,6 +160,44 @@ func inject(t *testing.T, path, text string, decider Decider) (out string, injec
 	return string(got), injected
 }
 
+// ofNamespace decides as if the pods' namespace had these annotations in the cluster.
+type ofNamespace struct {
+	Decider
+	annotations map[string]string
+}
+
+func (o ofNamespace) Decide(request injector.Request) injector.Decision {
+	request.NamespaceAnnotations = o.annotations
+	return o.Decider.Decide(request)
+}
+
+// A namespace's annotation that isn't in the files has the line of the pod for which it has no effect.
+func TestWarningsOfANamespaceElsewhere(t *testing.T) {
+	const pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop, annotations: {agentlet.dev/service-names: web}}\nspec: {containers: [{name: web, image: web, ports: [{containerPort: 80}]}]}\n"
+	const warning = `Pod shop/web: namespace "shop": annotation agentlet.dev/gate: "ajar" has no effect: must be passing, registered or off`
+	for name, test := range map[string]struct{ before, want string }{
+		"in no file":                    {"", "in.yaml:2: " + warning},
+		"in a file without it":          {"apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n", "in.yaml:5: " + warning},
+		"in a file, which tells itself": {"apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: {agentlet.dev/gate: ajar}}\n", ""},
+	} {
+		file, notes := Parse("in.yaml", []byte(test.before+pod))
+		files := []*File{file}
+		for _, j := range file.Judge(ofNamespace{testDecider(t), map[string]string{"agentlet.dev/gate": "ajar"}}, "", Namespaces(files)) {
+			notes = append(append(notes, j.Errors...), j.Warnings...)
+		}
+		var got []string
+		for _, note := range notes {
+			got = append(got, note.String())
+		}
+		if got := strings.Join(got, "; "); got != test.want {
+			t.Errorf("%s: %s\nwant %s", name, got, test.want)
+		}
+		if names := PodNamespaces(files, "other"); len(names) != 1 || names[0] != "shop" {
+			t.Errorf("%s: namespaces %q", name, names)
+		}
+	}
+}
+
 func TestNotesNameTheLine(t *testing.T) {
 	path := filepath.Join("testdata", "errors.yaml")
 	file, notes := Parse(path, []byte(read(t, path)))
