@@ -129,44 +129,101 @@ func (s *splicer) column(node *yaml.Node) int {
 
 func (s *splicer) insert(at int, text []byte) { s.added = append(s.added, insertion{at, at, text}) }
 
-// What stands behind a key on its line: a value that is none, or a text or number, and what may follow it.
+// What stands behind a key on its line: nothing is a value that is none, scalar a text or number, with what may follow it.
+// flowScalar is one between brackets, where a comma ends it. block is the line of a key whose value begins on the next one, flow what
+// comes before a value in brackets.
 var (
-	nothing = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
-	scalar  = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[^\s"'#\n][^#\n]*?)[ \t]*(?:#.*)?(?:\r?\n|$)`)
-	// flowScalar is one between brackets, where a comma ends it.
+	nothing    = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
+	scalar     = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[^\s"'#\n][^#\n]*?)[ \t]*(?:#.*)?(?:\r?\n|$)`)
 	flowScalar = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[\w./-]+)[ \t]*(?:(?:#.*)?(?:\r?\n|$)|[,}])`)
+	block      = regexp.MustCompile(`^[\w./-]+:[ \t]*(?:#.*)?\r?\n`)
+	flow       = regexp.MustCompile(`^[\w./-]+:[ \t]+\{`)
+	rest       = regexp.MustCompile(`^[ \t]*(?:#.*)?\r?\n`)
 )
 
-// replace writes the value with this number in the place of one that is nothing, in a block, or of one that stands on its line as
-// it does itself.
+// replaceScalar writes the text or number with this number in the place of one that stands on its line.
+func (s *splicer) replaceScalar(node *yaml.Node, i int) {
+	at, value, shape := s.offset(node.Content[i-1]), node.Content[i], scalar
+	if node.Style&yaml.FlowStyle != 0 {
+		shape = flowScalar
+	}
+	found := shape.FindSubmatchIndex(s.text[at:])
+	encoded, ok := s.writer.encode(&yaml.Node{Kind: value.Kind, Tag: value.Tag, Value: value.Value, Style: value.Style}, s.compact)
+	if encoded = bytes.TrimSuffix(encoded, []byte("\n")); found == nil || !ok || bytes.ContainsRune(encoded, '\n') {
+		s.failed = true
+		return
+	}
+	s.added = append(s.added, insertion{at + found[2], at + found[3], encoded})
+}
+
+// replace writes the value with this number in the place of another one: of a text, of one that is nothing, of a block, or of
+// brackets.
 func (s *splicer) replace(node *yaml.Node, i int) {
 	key, value := node.Content[i-1], node.Content[i]
 	at := s.offset(key)
 	if value.Kind == yaml.ScalarNode {
-		shape := scalar
-		if node.Style&yaml.FlowStyle != 0 {
-			shape = flowScalar
-		}
-		found := shape.FindSubmatchIndex(s.text[at:])
-		encoded, ok := s.writer.encode(&yaml.Node{Kind: value.Kind, Tag: value.Tag, Value: value.Value, Style: value.Style}, s.compact)
-		if encoded = bytes.TrimSuffix(encoded, []byte("\n")); found == nil || !ok || bytes.ContainsRune(encoded, '\n') {
-			s.failed = true
-			return
-		}
-		s.added = append(s.added, insertion{at + found[2], at + found[3], encoded})
+		s.replaceScalar(node, i)
 		return
 	}
-	found := nothing.FindSubmatchIndex(s.text[at:])
-	encoded, ok := s.writer.encode(&yaml.Node{Kind: yaml.MappingNode, Content: node.Content[i-1 : i+1]}, s.compact)
+	text := s.text[at:]
+	inFlow := node.Style&yaml.FlowStyle != 0
+	bare := &yaml.Node{Kind: key.Kind, Tag: key.Tag, Value: key.Value} // its comments stay where they are
+	part := &yaml.Node{Kind: yaml.MappingNode, Style: node.Style & yaml.FlowStyle, Content: []*yaml.Node{bare, value}}
+	encoded, ok := s.writer.encode(part, s.compact)
 	head, lines, several := bytes.Cut(encoded, []byte("\n"))
-	if found == nil || !ok || !several || !bytes.HasSuffix(head, []byte(":")) || node.Style&yaml.FlowStyle != 0 {
+	if !ok || !inFlow && (!several || !bytes.HasSuffix(head, []byte(":"))) {
 		s.failed = true
 		return
 	}
-	if found[2] >= 0 {
-		s.added = append(s.added, insertion{at + found[2], at + found[3], nil})
+	brackets, bracketsEnd, bracketed := 0, 0, false
+	if found := flow.FindIndex(text); found != nil {
+		brackets = at + found[1] - 1
+		bracketsEnd, bracketed = s.flowEnd(brackets)
 	}
-	s.insert(at+found[1], s.indented(lines, node.Column))
+	switch {
+	case inFlow && bracketed:
+		encoded = bytes.TrimSpace(encoded)
+		s.added = append(s.added, insertion{at, bracketsEnd, encoded[1 : len(encoded)-1]})
+	case inFlow:
+		s.failed = true
+	case s.isBlock(text, key):
+		begin := at + len(block.Find(text))
+		s.added = append(s.added, insertion{begin, s.blockEnd(key), s.indented(lines, node.Column)})
+	case nothing.Match(text):
+		found := nothing.FindSubmatchIndex(text)
+		if found[2] >= 0 {
+			s.added = append(s.added, insertion{at + found[2], at + found[3], nil})
+		}
+		s.insert(at+found[1], s.indented(lines, node.Column))
+	case bracketed && rest.Match(s.text[bracketsEnd:]):
+		s.added = append(s.added, insertion{brackets, bracketsEnd, nil})
+		s.insert(bracketsEnd+len(rest.Find(s.text[bracketsEnd:])), s.indented(lines, node.Column))
+	default:
+		s.failed = true
+	}
+}
+
+// isBlock reports whether the value of a key is a block: lines below the key's that are indented by more.
+func (s *splicer) isBlock(text []byte, key *yaml.Node) bool {
+	return block.Match(text) && s.blockEnd(key) > s.starts[min(key.Line, len(s.starts)-1)]
+}
+
+// blockEnd is where the lines end that are below a key's and indented by more; blank lines and comments at the end are not
+// among them.
+func (s *splicer) blockEnd(key *yaml.Node) (end int) {
+	line := min(key.Line, len(s.starts)-1)
+	end = s.starts[line]
+	for ; line < len(s.starts)-1; line++ {
+		if s.isComment(line) {
+			continue
+		}
+		text := s.text[s.starts[line]:s.starts[line+1]]
+		if len(text)-len(bytes.TrimLeft(text, " ")) < key.Column {
+			break
+		}
+		end = s.starts[line+1]
+	}
+	return end
 }
 
 // indented are lines of a block that begins at a column.

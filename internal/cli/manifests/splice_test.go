@@ -6,6 +6,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/agentlet/agentlet/injector"
 )
 
 // Lines that small adds to a pod in compact style.
@@ -179,6 +183,110 @@ func TestWhatLinesCannotHold(t *testing.T) {
 				t.Errorf("warned %v, want %q", warnings, c.warning)
 			}
 		})
+	}
+}
+
+// hooking replaces the first container's preStop hook.
+type hooking struct{}
+
+func (hooking) Decide(injector.Request) injector.Decision {
+	hook := &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 1}}
+	return injector.Decision{Outcome: injector.Injected, Patch: []jsonpatch.Operation{
+		{Operation: "add", Path: "/spec/containers/0/lifecycle/preStop", Value: hook},
+	}}
+}
+
+// TestReplacedHook has a preStop hook replaced in documents as people write them. Lines that begin with a minus go, those that begin
+// with a plus come, and each other one stays byte for byte.
+func TestReplacedHook(t *testing.T) {
+	for name, marked := range map[string]string{
+		"a block": `
+spec:
+  containers:
+
+  - name:   web
+    lifecycle:
+      # Before the end.
+      preStop:   # for clients
+-       # Not less.
+-       httpGet:
+-         path: /stop
+-
+-         port: 80
++       sleep:
++         seconds: 1
+        # More to come.
+
+      postStart: {sleep: {seconds:   2}}
+`,
+		"a block at the end": `
+spec:
+  containers:
+  - name:   web
+    lifecycle:
+      preStop:
+-       exec: {command: [a,
+-         b]}
++       sleep:
++         seconds: 1
+`,
+		"nothing": `
+spec:
+  containers:
+  - name:   web
+    lifecycle:
+      preStop:
++       sleep:
++         seconds: 1
+        # No hook.
+      postStart: {sleep: {seconds:   2}}
+`,
+		"brackets in a block": `
+spec:
+  containers:
+  - name:   web
+    lifecycle:
+-     preStop: {exec: {command: ["}"]}} # for clients
++     preStop:  # for clients
++       sleep:
++         seconds: 1
+      postStart: {sleep: {seconds:   2}}
+`,
+		"brackets in brackets": `
+spec:
+  containers:
+  - name:   web
+-   lifecycle: {preStop: {sleep: {seconds:   2}}, postStart: {sleep: {seconds:   2}}} # both
++   lifecycle: {preStop: {sleep: {seconds: 1}}, postStart: {sleep: {seconds:   2}}} # both
+    image: web
+`,
+	} {
+		for ending, newline := range map[string]string{"line feeds": "\n", "carriage returns": "\r\n"} {
+			t.Run(name+"/"+ending, func(t *testing.T) {
+				var in, want strings.Builder
+				for line := range strings.Lines(annotated + marked[1:]) {
+					line = strings.TrimSuffix(line, "\n") + newline
+					rest, added := strings.CutPrefix(line, "+")
+					gone, removed := strings.CutPrefix(line, "-")
+					switch {
+					case added:
+						want.WriteString(" " + rest)
+					case removed:
+						in.WriteString(" " + gone)
+					default:
+						in.WriteString(line)
+						want.WriteString(line)
+					}
+				}
+				got, warnings := injectWithWarnings(t, "in.yaml", in.String(), hooking{})
+				if diff := cmp.Diff(want.String(), got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				if len(warnings) > 0 {
+					t.Errorf("warned: %v", warnings)
+				}
+			})
+		}
 	}
 }
 
