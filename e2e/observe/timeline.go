@@ -24,6 +24,7 @@ const (
 	Ready           Station = "Ready"
 	Deleted         Station = "deleted"            // deletionTimestamp was observed
 	OutOfCatalog    Station = "out of the catalog" // Consul's servers have removed the instance
+	Hooked          Station = "own hook"           // the application's own preStop hook was called, if it has one
 	Terminated      Station = "SIGTERM"            // the application received SIGTERM
 	Gone            Station = "gone"               // the API server has removed the pod
 )

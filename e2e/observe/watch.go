@@ -155,8 +155,8 @@ func (t *Timeline) Agent(ctx context.Context, client *api.Client, service string
 	return ended
 }
 
-// Collect receives the samples' reports of their SIGTERM until ctx ends. It listens on an address of this machine, and returns
-// the address with its port.
+// Collect receives the samples' reports of their hooks' calls and of their SIGTERM until ctx ends. It listens on an address of
+// this machine, and returns the address with its port.
 func (t *Timeline) Collect(ctx context.Context, host string) (address string, err error) {
 	connection, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -171,12 +171,18 @@ func (t *Timeline) Collect(ctx context.Context, host string) (address string, er
 				return
 			}
 			var report struct {
-				UID string
-				At  time.Time
+				UID  string
+				At   time.Time
+				Hook bool
 			}
-			if json.Unmarshal(buffer[:n], &report) == nil && report.UID != "" {
-				t.Pass(report.UID, Terminated, report.At)
+			if json.Unmarshal(buffer[:n], &report) != nil || report.UID == "" {
+				continue
 			}
+			station := Terminated
+			if report.Hook {
+				station = Hooked
+			}
+			t.Pass(report.UID, station, report.At)
 		}
 	}()
 	return connection.LocalAddr().String(), nil

@@ -6,6 +6,7 @@
 //	PUT /ready    ready from now on; also ends /broken
 //	PUT /unready  not ready from now on
 //	PUT /broken   answer 500 to every GET from now on
+//	GET /stop     report to the collector, as its preStop hook would be called
 //	GET /lookup   the addresses of ?name= as JSON, from the pod's resolver, or from the name server at ?server=host:port
 //	PUT /v1/…     forwarded to the pod's agentlet over the loopback interface
 //
@@ -36,10 +37,11 @@ import (
 	"time"
 )
 
-// Report is the body of the sample's report to the collector.
+// Report is the body of the sample's report to the collector: of SIGTERM, or of the call of its preStop hook.
 type Report struct {
 	Pod, UID string
 	At       time.Time
+	Hook     bool
 }
 
 func main() {
@@ -81,6 +83,11 @@ func run() error {
 	mux.HandleFunc("PUT /broken", func(http.ResponseWriter, *http.Request) { broken.Store(true) })
 	mux.HandleFunc("PUT /unready", func(http.ResponseWriter, *http.Request) { unready.Store(true) })
 
+	mux.HandleFunc("GET /stop", func(w http.ResponseWriter, r *http.Request) {
+		if err := report(r.Context(), time.Now(), true); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
 	mux.HandleFunc("GET /lookup", lookUp)
 	mux.HandleFunc("PUT /v1/", func(w http.ResponseWriter, r *http.Request) { relay(w, r, "http://127.0.0.1:19500"+r.URL.Path) })
 
@@ -121,7 +128,7 @@ func run() error {
 	case <-end:
 		return nil
 	case <-signals:
-		if err := report(time.Now()); err != nil {
+		if err := report(context.Background(), time.Now(), false); err != nil {
 			return err
 		}
 		time.Sleep(duration("LINGER"))
@@ -148,18 +155,18 @@ func duration(name string) time.Duration {
 	return d
 }
 
-// report reports the SIGTERM to the collector.
-func report(at time.Time) error {
+// report reports the SIGTERM, or the call of the hook, to the collector.
+func report(ctx context.Context, at time.Time, hook bool) error {
 	collector := os.Getenv("COLLECTOR")
 	if collector == "" {
 		return nil
 	}
-	connection, err := (&net.Dialer{}).DialContext(context.Background(), "udp", collector)
+	connection, err := (&net.Dialer{}).DialContext(ctx, "udp", collector)
 	if err != nil {
 		return fmt.Errorf("dial collector: %w", err)
 	}
 	defer connection.Close()
-	return json.NewEncoder(connection).Encode(Report{Pod: os.Getenv("POD_NAME"), UID: os.Getenv("POD_UID"), At: at})
+	return json.NewEncoder(connection).Encode(Report{Pod: os.Getenv("POD_NAME"), UID: os.Getenv("POD_UID"), At: at, Hook: hook})
 }
 
 // lookUp resolves a name. It answers 404 if there is no such name, or no address for it.

@@ -98,6 +98,104 @@ func promises() map[string]promise {
 	}
 }
 
+// TestContractDrainChain checks that containers' own preStop hooks run when the pod has left the catalog, and before SIGTERM; and
+// without a drain in a container that is restarted alone.
+func TestContractDrainChain(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	const (
+		delay   = 2 * time.Second // drain-delay
+		sleep   = 3 * time.Second
+		noticed = 300 * time.Millisecond // the catalog's change is noticed a little later
+		most    = 4 * time.Second        // the kubelet's and the machine's own time
+	)
+	sleeps := corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: int64(sleep / time.Second)}}
+	asks := corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/stop", Port: intstr.FromString("http")}}
+	const container, sidecar, restarted = string(contract.PlacementContainer), string(contract.PlacementSidecar), "restarted"
+	cases := map[string]struct {
+		placement string
+		own       corev1.LifecycleHandler
+		took      time.Duration // of the own hook
+	}{
+		"sleeps":         {container, sleeps, sleep},
+		"sleeps-sidecar": {sidecar, sleeps, sleep},
+		"asked":          {container, asks, 0},
+		"asked-sidecar":  {sidecar, asks, 0},
+		restarted:        {container, asks, 0},
+	}
+	timeline := observe.NewTimeline(nil)
+	uids := map[string]string{}
+	s.Given("pods with own preStop hooks, which are chained", func() {
+		collector, err := timeline.Collect(s.Ctx, cluster.HostIP)
+		s.Must(err)
+		_, err = timeline.Pods(s.Ctx, s.Kube, s.Namespace, "app=sample")
+		s.Must(err)
+		for name, c := range cases {
+			service := s.Service() + "-" + name
+			template := s.Sample(s.Annotations(
+				"service-names", service, "drain-hook", "chain", "drain-delay", delay.String(), "placement", c.placement))
+			scenario.SetEnv(&template, "COLLECTOR", collector)
+			app := &template.Spec.Containers[0]
+			app.Lifecycle = &corev1.Lifecycle{PreStop: &c.own}
+			if name == restarted {
+				app.LivenessProbe = &corev1.Probe{
+					ProbeHandler: app.ReadinessProbe.ProbeHandler, InitialDelaySeconds: 3, PeriodSeconds: 1, FailureThreshold: 1,
+				}
+			}
+			timeline.Catalog(s.Ctx, s.Consul, service)
+			_, err := s.CreatePod(name, template)
+			s.Must(err)
+		}
+		for name := range cases {
+			uids[name] = string(s.AwaitReady(name).UID)
+		}
+	})
+	s.When("a container fails its liveness probe", func() { s.Must(put(s, s.Pod(restarted), "/unready")) })
+	s.Then("its own hook is called before SIGTERM, and the pod stays in the catalog", func() {
+		life, err := timeline.Await(s.Ctx, uids[restarted], observe.Hooked, observe.Terminated)
+		s.Must(err)
+		before, _ := life.Between(observe.Hooked, observe.Terminated)
+		s.Logf("SIGTERM %.1f s after the own hook", before.Seconds())
+		if before <= 0 || before > most {
+			s.Errorf("SIGTERM %s after the own hook", before)
+		}
+		if at, left := life.At[observe.OutOfCatalog]; left {
+			s.Errorf("the pod left the catalog at %s", at)
+		}
+	})
+	s.When("the other pods are deleted", func() {
+		for name := range cases {
+			if name != restarted {
+				s.Delete(name)
+			}
+		}
+	})
+	s.Then("their own hooks run after the catalog has dropped them, and before SIGTERM", func() {
+		for name, c := range cases {
+			if name == restarted {
+				continue
+			}
+			stations := []observe.Station{observe.OutOfCatalog, observe.Terminated}
+			if c.own.HTTPGet != nil {
+				stations = append(stations, observe.Hooked)
+			}
+			life, err := timeline.Await(s.Ctx, uids[name], stations...)
+			s.Must(err)
+			took, _ := life.Between(observe.OutOfCatalog, observe.Terminated)
+			s.Logf("%-14s SIGTERM %.1f s after it left the catalog", name, took.Seconds())
+			if least := delay + c.took; took < least-noticed || took > least+most {
+				s.Errorf("%s: SIGTERM %s after it left the catalog, want %s and the own hook's %s", name, took, delay, c.took)
+			}
+			if c.own.HTTPGet == nil {
+				continue
+			}
+			called, _ := life.Between(observe.OutOfCatalog, observe.Hooked)
+			if before, _ := life.Between(observe.Hooked, observe.Terminated); called < delay-noticed || before <= 0 {
+				s.Errorf("%s: the own hook was called %s after it left the catalog, and %s before SIGTERM", name, called, before)
+			}
+		}
+	})
+}
+
 // hostPort is where the port of the pod with its node's address is to be had there.
 const hostPort = 18080
 
