@@ -106,8 +106,9 @@ func notRemovedMessage(s *state) string {
 // abortTerminationAfter is how long after the grace period a pod is still waited for that only the own preStop hook says ends.
 const abortTerminationAfter = 30 * time.Second
 
-// planEnd lets the process end after the drain, with a moment for the event of it and for the logout; and without being
-// told to, when the end that the kubelet's hook announced never came: a kubelet that restarts forgets an eviction.
+// planEnd lets the process end after the drain and the containers' own hooks, with a moment for the event of it and for the
+// logout; and without being told to, when the end that the kubelet's hook announced never came: a kubelet that restarts forgets
+// an eviction.
 func planEnd(s *state, now time.Time, p *schedule) {
 	if s.signals == (signals{preStop: true}) {
 		p.aborted = p.reached(now, s.terminatingAt.Add(s.grace()+abortTerminationAfter))
@@ -116,7 +117,7 @@ func planEnd(s *state, now time.Time, p *schedule) {
 		return
 	}
 	end, _ := s.drainEnd()
-	if s.triesOn(end, now, p) {
+	if s.triesOn(end, now, p) || s.awaitsHooks(now, p) {
 		return
 	}
 	told := !s.eventPending(now) || p.reached(now, end.Add(eventGrace))

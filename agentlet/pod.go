@@ -71,6 +71,7 @@ func (s *state) observePod(pod *corev1.Pod, defaults registration.Defaults, now 
 	}
 	if first {
 		s.restoreLast(s.gate.current)
+		s.hooks.own = registration.Chained(pod)
 	}
 	s.reconcile()
 }

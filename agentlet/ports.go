@@ -115,6 +115,12 @@ type Prober interface {
 	Probe(ctx context.Context, probe registration.Probe) error
 }
 
+// Hooks calls containers' own preStop hooks.
+type Hooks interface {
+	// Call makes the request of an httpGet hook once, as the kubelet would. Nil means that there was an answer, whatever its status.
+	Call(ctx context.Context, hook registration.PreStop) error
+}
+
 // Observed is an instance as the agent has it.
 type Observed struct {
 	Definition Definition

@@ -22,6 +22,7 @@ type Config struct {
 	Catalog  Catalog
 	Kube     Kubernetes
 	Prober   Prober
+	Hooks    Hooks
 	// Login, where Consul's ACLs ask for one; nil: no token is sent.
 	Login Login
 	// Defaults of the installation for keys of the contract.
@@ -46,6 +47,7 @@ type Registrar struct {
 	events      chan event
 	terminating chan struct{} // closed at the first sign of the end
 	drained     chan struct{} // closed when the drain hooks may be answered
+	hookCalls   chan struct{} // one for each request of a container's own hook that is under way
 	done        chan struct{} // closed when Run has returned
 	status      atomic.Pointer[contract.Status]
 	podEnded    bool // may be read when done is closed
@@ -66,6 +68,7 @@ func New(config Config) *Registrar {
 		events:      make(chan event),
 		terminating: make(chan struct{}),
 		drained:     make(chan struct{}),
+		hookCalls:   make(chan struct{}, maxHookCalls),
 		done:        make(chan struct{}),
 	}
 }

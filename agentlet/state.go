@@ -61,6 +61,7 @@ type state struct {
 	catalog   catalog
 	gate      gate
 	drain     drain
+	hooks     hooks
 	events    eventState
 	login     login
 	overrides overrides
@@ -70,7 +71,7 @@ type state struct {
 func newState(identity Identity) *state {
 	return &state{
 		identity: identity, instances: map[string]*instance{}, retries: map[key]retry{}, workers: map[string]*worker{},
-		overrides: newOverrides(),
+		overrides: newOverrides(), hooks: newHooks(),
 	}
 }
 

@@ -55,6 +55,9 @@ type world struct {
 	onWrite   func(corev1.PodCondition) (version string)
 	events    []Event
 	listens   map[int]bool // ports whose probes succeed
+	// hook is what a container's own hook does; nil: it answers at once. called are the hooks' ports.
+	hook   func(ctx context.Context) error
+	called []int
 
 	// acl: calls need a session. alive are the tokens that Consul knows, current is the token that calls are made with, renew is
 	// what logins return.
@@ -504,6 +507,17 @@ func (w *world) Probe(ctx context.Context, p registration.Probe) error {
 	return nil
 }
 
+func (w *world) Call(ctx context.Context, hook registration.PreStop) error {
+	w.mu.Lock()
+	w.called = append(w.called, hook.Port)
+	do := w.hook
+	w.mu.Unlock()
+	if do == nil {
+		return nil
+	}
+	return do(ctx)
+}
+
 func (w *world) listen(port int, yes bool) {
 	w.locked(func() { w.listens[port] = yes })
 }
@@ -640,7 +654,7 @@ func (w *world) changes() uint64 { return read(w, func() uint64 { return w.index
 func (w *world) start(t *testing.T, pods ...*corev1.Pod) (*Registrar, <-chan error) {
 	t.Helper()
 	config := Config{
-		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w,
+		Identity: testIdentity, Agent: w, View: w, Catalog: w, Kube: w, Prober: w, Hooks: w,
 		Allowed: w.allowed, OtherGates: w.gates, Logger: w.log,
 	}
 	if w.acl {

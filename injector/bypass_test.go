@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 const (
@@ -253,7 +254,7 @@ func TestAMeshsInjectorRunsBetweenTwoPasses(t *testing.T) {
 			for i := range pod.Spec.Containers {
 				if c := &pod.Spec.Containers[i]; c.Lifecycle != nil && c.Name != contract.ContainerName {
 					hooks[c.Name] = c.Lifecycle.PreStop.HTTPGet.Path
-					if !IsDrainHook(c.Lifecycle.PreStop) {
+					if !registration.IsDrainHook(c.Lifecycle.PreStop) {
 						t.Errorf("%s has another hook: %+v", c.Name, c.Lifecycle.PreStop)
 					}
 				}

@@ -180,6 +180,7 @@ func checkPatched(t testing.TB, raw, patched []byte, request *Request, d Decisio
 	}
 	before, after := generic(t, raw), generic(t, patched)
 	checkBypasses(t, before, after)
+	unchain(t, whole(t, patched), after)
 	if where := missing(before, after, ""); where != "" {
 		t.Errorf("%s has changed", where)
 	}
@@ -220,6 +221,18 @@ func checkBypasses(t testing.TB, before, after any) {
 			if delete(annotations, key); there {
 				annotations[key] = had
 			}
+		}
+	}
+}
+
+// unchain puts the containers' own hooks back that their drain hooks hold.
+func unchain(t testing.TB, patched *corev1.Pod, after any) {
+	t.Helper()
+	containers, _ := object(after, "spec")["containers"].([]any)
+	for i := range patched.Spec.Containers {
+		c := &patched.Spec.Containers[i]
+		if own := registration.OwnHook(c); own != nil && registration.IsDrainHook(c.Lifecycle.PreStop) {
+			object(containers[i], "lifecycle")["preStop"] = generic(t, indent(t, own))
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -67,9 +66,7 @@ func (c *patchBuilder) compose(request *Request) {
 	if c.settings.Gate != contract.GateOff && !c.found.gate {
 		appendTo(c, "/spec/readinessGates", len(c.pod.Spec.ReadinessGates), &c.parts.gate)
 	}
-	if c.settings.DrainHook {
-		c.addHooks(port)
-	}
+	c.addHooks(port)
 	c.bypass(request, port)
 }
 
@@ -128,35 +125,41 @@ func (c *patchBuilder) addPullSecrets() {
 	}
 }
 
-// addHooks adds the drain hook to each container of the application, unless it has its own preStop hook.
+// addHooks adds the drain hook to each container of the application. Where one has a preStop hook of its own, the drain hook
+// takes its place if it is to be chained and can be; else the container keeps its own.
 func (c *patchBuilder) addHooks(port int) {
-	var hook *corev1.LifecycleHandler
+	var plain *corev1.LifecycleHandler
 	for i := range c.pod.Spec.Containers {
 		container := &c.pod.Spec.Containers[i]
 		if container == c.found.agentlet {
 			continue
 		}
-		lifecycle := container.Lifecycle
-		if lifecycle != nil && lifecycle.PreStop != nil {
-			if !IsDrainHook(lifecycle.PreStop) {
-				c.warnings = append(c.warnings, registration.Warning{
-					Field: field.NewPath("spec", "containers").Index(i).Child("lifecycle", "preStop").String(),
-					Message: fmt.Sprintf("container %q has a preStop hook of its own, so agentlet adds none: "+
-						"its SIGTERM follows its own hook, and may come while clients are still sent to this pod", container.Name),
-				})
-				continue
-			}
-			if c.answers(lifecycle.PreStop, port) {
-				continue
-			}
-			// Replace a hook of an earlier injection, for example in a pod that was exported and created again, because nothing
-			// would answer it. A JSON patch's add replaces an existing member.
+		injected := container.Lifecycle != nil && registration.IsDrainHook(container.Lifecycle.PreStop)
+		if injected && c.answers(container.Lifecycle.PreStop, port) {
+			continue
 		}
-		if hook == nil {
-			hook = c.drainHook(port)
+		own := registration.OwnHook(container)
+		var hook *corev1.LifecycleHandler
+		switch {
+		case own != nil && c.keeps(i, own):
+			hook = own
+		case c.settings.DrainHook == contract.DrainHookOff:
+			continue
+		case own != nil:
+			hook = c.drainHook(port, own, container.Name)
+		default:
+			if plain == nil {
+				plain = c.drainHook(port, nil, "")
+			}
+			hook = plain
 		}
+		if hook == own && !injected {
+			continue
+		}
+		// This replaces a hook of an earlier injection, for example in a pod that was exported and created again, because nothing would
+		// answer it. A JSON patch's add replaces an existing member.
 		path := "/spec/containers/" + strconv.Itoa(i) + "/lifecycle"
-		if lifecycle == nil {
+		if container.Lifecycle == nil {
 			c.add(path, &corev1.Lifecycle{PreStop: hook})
 		} else {
 			c.add(path+"/preStop", hook)
@@ -164,14 +167,42 @@ func (c *patchBuilder) addHooks(port int) {
 	}
 }
 
-// drainHook returns the preStop hook that the agentlet answers when the pod has left Consul. The port is a number, because the
-// kubelet looks up port names in the application's container.
-func (c *patchBuilder) drainHook(port int) *corev1.LifecycleHandler {
+// keeps reports whether the i-th container keeps its own hook and gets no drain hook. It warns of that, unless the pod wants
+// none.
+func (c *patchBuilder) keeps(i int, own *corev1.LifecycleHandler) bool {
+	container := &c.pod.Spec.Containers[i]
+	_, err := registration.ReadPreStop(c.pod, container, own)
+	why, hint := "", ""
+	switch {
+	case c.settings.DrainHook == contract.DrainHookOff:
+		return true
+	case c.settings.DrainHook == contract.DrainHookChain && err == nil:
+		return false
+	case c.settings.DrainHook == contract.DrainHookChain:
+		why = fmt.Sprintf(" that agentlet can't run after the drain (%s)", err)
+	case err == nil:
+		hint = fmt.Sprintf("; with %s: %s agentlet runs it after the drain", contract.DrainHook, contract.DrainHookChain)
+	}
+	c.warnings = append(c.warnings, registration.Warning{
+		Field: field.NewPath("spec", "containers").Index(i).Child("lifecycle", "preStop").String(),
+		Message: fmt.Sprintf("container %q has a preStop hook of its own%s, so agentlet adds none: "+
+			"its SIGTERM follows its own hook, and may come while clients are still sent to this pod%s", container.Name, why, hint),
+	})
+	return true
+}
+
+// drainHook returns the preStop hook that the agentlet answers when the pod has left Consul, and when it has run the
+// container's own hook, if there is one. The port is a number, because the kubelet looks up port names in the application's
+// container.
+func (c *patchBuilder) drainHook(port int, own *corev1.LifecycleHandler, container string) *corev1.LifecycleHandler {
 	get := &corev1.HTTPGetAction{
-		Path:        contract.DrainPath,
+		Path:        registration.DrainPath(own),
 		Port:        intstr.FromInt32(int32(port)),
 		Scheme:      corev1.URISchemeHTTP,
 		HTTPHeaders: []corev1.HTTPHeader{{Name: contract.NonceHeader, Value: c.nonce}},
+	}
+	if own != nil {
+		get.HTTPHeaders = append(get.HTTPHeaders, corev1.HTTPHeader{Name: contract.ContainerHeader, Value: container})
 	}
 	if c.pod.Spec.HostNetwork {
 		get.Host = loopback
@@ -181,27 +212,8 @@ func (c *patchBuilder) drainHook(port int) *corev1.LifecycleHandler {
 
 // answers reports whether this pod's agentlet will answer an injected hook. Istio's agent passes a rewritten one on to it.
 func (c *patchBuilder) answers(h *corev1.LifecycleHandler, port int) bool {
-	return (rewritten(h.HTTPGet) || h.HTTPGet.Port.IntValue() == port) &&
+	return (registration.Rewritten(h.HTTPGet) || h.HTTPGet.Port.IntValue() == port) &&
 		slices.ContainsFunc(h.HTTPGet.HTTPHeaders, func(header corev1.HTTPHeader) bool {
 			return header.Name == contract.NonceHeader && header.Value == c.nonce
 		})
-}
-
-// IsDrainHook reports whether a hook was injected.
-func IsDrainHook(h *corev1.LifecycleHandler) bool {
-	if h.HTTPGet == nil || h.HTTPGet.Path != contract.DrainPath && !rewritten(h.HTTPGet) {
-		return false
-	}
-	for _, header := range h.HTTPGet.HTTPHeaders {
-		if header.Name == contract.NonceHeader {
-			return true
-		}
-	}
-	return false
-}
-
-// rewritten reports whether Istio has its own agent answer this preStop hook, which asks the hook's own port in turn. Istio's
-// injector does so since 1.25. It replaces path and port, and keeps the headers.
-func rewritten(get *corev1.HTTPGetAction) bool {
-	return strings.HasPrefix(get.Path, "/app-lifecycle/") && strings.HasSuffix(get.Path, "/prestopz")
 }

@@ -1,13 +1,19 @@
 package injector
 
 import (
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 // TestStaleHookIsReplaced has a pod that was exported from a cluster and created again without its agentlet, so that nothing
@@ -41,5 +47,88 @@ func TestStaleHookIsReplaced(t *testing.T) {
 		if decision.Outcome != Injected || replaced != c.replaced {
 			t.Errorf("%s: %s, hook replaced: %v, want %v", name, decision.Outcome, replaced, c.replaced)
 		}
+	}
+}
+
+// TestOwnHookSurvives holds that a container's own hook is neither lost nor run twice when a pod that was injected comes again,
+// without its agentlet or with another setting.
+func TestOwnHookSurvives(t *testing.T) {
+	sleep := &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 3}}
+	exec := &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/stop"}}}
+	drain := func(value string, own *corev1.LifecycleHandler) *corev1.LifecycleHandler {
+		c := patchBuilder{nonce: value, pod: &corev1.Pod{}}
+		return c.drainHook(19500, own, "web")
+	}
+	for name, test := range map[string]struct {
+		mode  contract.DrainHookMode
+		hook  *corev1.LifecycleHandler
+		want  *corev1.LifecycleHandler // in the patch; nil: it says nothing of it
+		warns bool                     // that the own hook is kept
+	}{
+		"chained":                             {contract.DrainHookChain, sleep, drain(nonce, sleep), false},
+		"chained and stale":                   {contract.DrainHookChain, drain("another", sleep), drain(nonce, sleep), false},
+		"chained and answered":                {contract.DrainHookChain, drain(nonce, sleep), nil, false},
+		"can't be chained":                    {contract.DrainHookChain, exec, nil, true},
+		"can't be chained any more":           {contract.DrainHookChain, drain("another", exec), exec, true},
+		"kept":                                {contract.DrainHookOn, sleep, nil, true},
+		"chained and stale, now kept":         {contract.DrainHookOn, drain("another", sleep), sleep, true},
+		"chained and answered, now kept":      {contract.DrainHookOn, drain(nonce, sleep), nil, false},
+		"without drain hooks":                 {contract.DrainHookOff, sleep, nil, false},
+		"chained and stale, without":          {contract.DrainHookOff, drain("another", sleep), sleep, false},
+		"stale, without an own hook, without": {contract.DrainHookOff, drain("another", nil), nil, false},
+		"none, without":                       {contract.DrainHookOff, nil, nil, false},
+		"stale, without an own hook":          {contract.DrainHookChain, drain("another", nil), drain(nonce, nil), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+					contract.ServiceNames: "web", contract.ServicePort: "80", contract.DrainHook: string(test.mode),
+				}},
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "web", Lifecycle: &corev1.Lifecycle{PreStop: test.hook}}}},
+			}
+			decision := testInjector(t).Decide(Request{Namespace: "shop", Pod: pod, Nonce: nonce})
+			var got *corev1.LifecycleHandler
+			for _, operation := range decision.Patch {
+				if operation.Path == "/spec/containers/0/lifecycle/preStop" {
+					got, _ = operation.Value.(*corev1.LifecycleHandler)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" || decision.Outcome != Injected {
+				t.Errorf("%s with the hook (-want +got):\n%s", decision.Outcome, diff)
+			}
+			warned := slices.ContainsFunc(decision.Warnings, func(w registration.Warning) bool {
+				return w.Field == "spec.containers[0].lifecycle.preStop" && strings.Contains(w.Message, "has a preStop hook of its own")
+			})
+			if warned != test.warns {
+				t.Errorf("warnings: %v", decision.Warnings)
+			}
+		})
+	}
+}
+
+// TestOwnHookOfALateContainer: a later webhook's container has its own hook chained, too.
+func TestOwnHookOfALateContainer(t *testing.T) {
+	raw := readPod(t, filepath.Join("testdata", "drain-hook-chain-host-network"))
+	first := testInjector(t).Decide(Request{Namespace: "shop", Pod: decode(t, raw), Nonce: nonce})
+	pod := whole(t, apply(t, raw, first))
+	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "mesh", Lifecycle: &corev1.Lifecycle{
+		PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 2}},
+	}})
+	second := testInjector(t).Decide(Request{Namespace: "shop", Pod: decode(t, indent(t, pod)), Nonce: "another"})
+	if len(second.Patch) != 1 || second.Patch[0].Path != "/spec/containers/2/lifecycle/preStop" {
+		t.Fatalf("the second pass adds %s", indent(t, second.Patch))
+	}
+	again := whole(t, apply(t, indent(t, pod), second))
+	again.Status.PodIP = "10.0.0.7"
+	want := map[string]registration.PreStop{
+		"web":  {Host: "127.0.0.1", Port: 8080, HTTPGet: whole(t, raw).Spec.Containers[0].Lifecycle.PreStop.HTTPGet},
+		"log":  {Sleep: 3 * time.Second},
+		"mesh": {Sleep: 2 * time.Second},
+	}
+	if diff := cmp.Diff(want, registration.Chained(again)); diff != "" {
+		t.Errorf("the agentlet finds (-want +got):\n%s", diff)
+	}
+	if third := testInjector(t).Decide(Request{Namespace: "shop", Pod: again, Nonce: "a third"}); third.Reason != ReasonAlreadyInjected {
+		t.Errorf("the third pass: %s, %s", third.Reason, indent(t, third.Patch))
 	}
 }

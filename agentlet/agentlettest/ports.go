@@ -43,6 +43,7 @@ func (p *Ports) Fill(config agentlet.Config) agentlet.Config {
 	config.Catalog = cmp.Or[agentlet.Catalog](config.Catalog, p)
 	config.Kube = cmp.Or[agentlet.Kubernetes](config.Kube, p)
 	config.Prober = cmp.Or[agentlet.Prober](config.Prober, p)
+	config.Hooks = cmp.Or[agentlet.Hooks](config.Hooks, p)
 	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	return config
 }
@@ -202,3 +203,6 @@ func (p *Ports) CreateEvent(context.Context, agentlet.Event) error { return nil 
 
 // Probe succeeds.
 func (p *Ports) Probe(context.Context, registration.Probe) error { return nil }
+
+// Call succeeds.
+func (p *Ports) Call(context.Context, registration.PreStop) error { return nil }

@@ -22,10 +22,11 @@ type fake struct {
 	// drained is closed when the pod is out of the catalog; nil: it doesn't end.
 	drained chan struct{}
 
-	mu        sync.Mutex
-	overrides []agentlet.Override
-	reads     int
-	drains    int
+	mu         sync.Mutex
+	overrides  []agentlet.Override
+	containers []string // whose own hooks were asked for
+	reads      int
+	drains     int
 }
 
 func (f *fake) Status() *contract.Status { return f.status }
@@ -64,6 +65,13 @@ func (f *fake) Drain(ctx context.Context, grace time.Duration) bool {
 	case <-drained:
 		return true
 	}
+}
+
+func (f *fake) DrainHook(ctx context.Context, container string, grace time.Duration) bool {
+	f.mu.Lock()
+	f.containers = append(f.containers, container)
+	f.mu.Unlock()
+	return f.Drain(ctx, grace)
 }
 
 func (f *fake) Override(_ context.Context, o agentlet.Override) (bool, error) {

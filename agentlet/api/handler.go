@@ -19,6 +19,7 @@ type Registrar interface {
 	ReadStatus(ctx context.Context) *contract.Status
 	Samples() []contract.Sample
 	Drain(ctx context.Context, grace time.Duration) (drained bool)
+	DrainHook(ctx context.Context, container string, grace time.Duration) (drained bool)
 	Override(ctx context.Context, o agentlet.Override) (inCatalog bool, err error)
 }
 
@@ -64,7 +65,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	_ = encoder.Encode(status) // the client has gone
 }
 
-// drain holds the kubelet's drain hook until the pod is out of the catalog.
+// drain holds the kubelet's drain hook until the pod is out of the catalog, and until the hook of the container's own has run.
 func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	// Another pod's hook, sent here by a shared address: not ours to hold.
 	if subtle.ConstantTimeCompare([]byte(r.Header.Get(contract.NonceHeader)), []byte(s.nonce)) != 1 {
@@ -72,7 +73,13 @@ func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer connlimit.Keep(r.Context())()
-	if s.registrar.Drain(r.Context(), signalGrace) {
+	var drained bool
+	if container := r.Header.Get(contract.ContainerHeader); container != "" {
+		drained = s.registrar.DrainHook(r.Context(), container, signalGrace)
+	} else {
+		drained = s.registrar.Drain(r.Context(), signalGrace)
+	}
+	if drained {
 		_, _ = w.Write([]byte("drained\n"))
 		return
 	}

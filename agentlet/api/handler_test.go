@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,31 @@ func TestHandler(t *testing.T) {
 					t.Errorf("%d %q, want %d and %q", got.Code, got.Body, c.code, c.says)
 				}
 			})
+		})
+	}
+}
+
+// TestContainersOfDrainHooks: a container's own hook is asked for by the drain hook that names it, and with the pod's nonce alone.
+func TestContainersOfDrainHooks(t *testing.T) {
+	for name, test := range map[string]struct {
+		header, nonce string
+		want          []string
+	}{
+		"a hook of its own": {"web", testNonce, []string{"web"}},
+		"none":              {"", testNonce, nil},
+		"another pod's":     {"web", "another", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := running(t)
+			f.drained = make(chan struct{})
+			close(f.drained)
+			r := httptest.NewRequest(http.MethodGet, contract.DrainPath, nil)
+			r.Header.Set(contract.NonceHeader, test.nonce)
+			r.Header.Set(contract.ContainerHeader, test.header)
+			f.server().Handler().ServeHTTP(httptest.NewRecorder(), r)
+			if !slices.Equal(f.containers, test.want) {
+				t.Errorf("asked for the hooks of %q, want %q", f.containers, test.want)
+			}
 		})
 	}
 }

@@ -73,7 +73,8 @@ const (
 	ConsulTokenKey = "token"
 )
 
-// HTTP paths of the agentlet, and the header with which a drain hook shows that it belongs to the agentlet's own pod.
+// HTTP paths of the agentlet, and the headers of a drain hook. NonceHeader shows that it belongs to the agentlet's own pod.
+// ContainerHeader names the container, where that one has a hook of its own to be run after the drain.
 const (
 	LivezPath   = "/livez"
 	ReadyzPath  = "/readyz"
@@ -81,6 +82,8 @@ const (
 	MetricsPath = "/metrics"
 	DrainPath   = "/drain"
 	NonceHeader = "Agentlet-Nonce"
+
+	ContainerHeader = "Agentlet-Container"
 
 	// The local API: both by PUT, with a JSON object, over the pod's loopback alone.
 	MaintenancePath = "/v1/maintenance"

@@ -211,9 +211,9 @@ var keys = []Key{
 	{
 		Name:    DrainHook,
 		Where:   podOrNamespace,
-		Form:    "true or false",
-		Default: "true",
-		Doc:     "false adds no preStop hook to the application's containers",
+		Form:    "true, false or chain",
+		Default: string(DrainHookOn),
+		Doc:     "true adds a preStop hook to the application's containers that have none; chain also to those with a sleep or httpGet hook of their own, which the agentlet then runs after the drain; false to none",
 	},
 	{
 		Name:    AgentletPort,

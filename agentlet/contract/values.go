@@ -80,6 +80,16 @@ const (
 	PlacementSidecar   PlacementMode = "sidecar"
 )
 
+// DrainHookMode is the value of the key drain-hook.
+type DrainHookMode string
+
+// The modes of the drain hook.
+const (
+	DrainHookOn    DrainHookMode = "true"
+	DrainHookOff   DrainHookMode = "false"
+	DrainHookChain DrainHookMode = "chain"
+)
+
 // LocalAPIMode is the value of the key local-api.
 type LocalAPIMode string
 

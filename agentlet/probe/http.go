@@ -18,7 +18,7 @@ func (p *Prober) httpGet(ctx context.Context, address string, action *corev1.HTT
 	if err != nil {
 		return err
 	}
-	request.Header = headers(action)
+	request.Header = headers(action, userAgent)
 	request.Host = request.Header.Get("Host")
 	client := &http.Client{Transport: p.plain, CheckRedirect: stayHere}
 	if action.Protocol != nil && *action.Protocol == corev1.HTTPProtocolHTTP2 {
@@ -38,7 +38,7 @@ func (p *Prober) httpGet(ctx context.Context, address string, action *corev1.HTT
 	return nil
 }
 
-// place is where a probe goes. A path that is no URL's is taken as it is.
+// place is where a probe or a hook goes. A path that is no URL's is taken as it is.
 func place(address string, action *corev1.HTTPGetAction) *url.URL {
 	u, err := url.Parse(action.Path)
 	if err != nil {
@@ -51,14 +51,14 @@ func place(address string, action *corev1.HTTPGetAction) *url.URL {
 	return u
 }
 
-// headers are the probe's own, with the kubelet's where it has none. An empty Accept takes that header out.
-func headers(action *corev1.HTTPGetAction) http.Header {
+// headers are the action's own, with the kubelet's where it has none. An empty Accept takes that header out.
+func headers(action *corev1.HTTPGetAction, agent string) http.Header {
 	h := http.Header{}
 	for _, header := range action.HTTPHeaders {
 		h.Add(header.Name, header.Value)
 	}
 	if _, own := h["User-Agent"]; !own {
-		h.Set("User-Agent", userAgent)
+		h.Set("User-Agent", agent)
 	}
 	if accept, own := h["Accept"]; !own {
 		h.Set("Accept", "*/*")

@@ -1,5 +1,5 @@
-// Package probe is the registrar's adapter to its own pod's containers: it runs one of their probes once, by the
-// kubelet's rules, against the pod's own IP.
+// Package probe is the registrar's adapter to its own pod's containers: it runs one of their probes, or calls one of their
+// preStop hooks, once, by the kubelet's rules, against the pod's own IP.
 package probe
 
 import (

@@ -68,6 +68,7 @@ func (l *linter) lint() {
 	l.lintExcluded()
 	l.lintDrain()
 	l.lintHeartbeat()
+	l.lintHooks()
 	l.lintNames()
 	l.lintPortNames()
 	l.lintTags()
@@ -116,7 +117,7 @@ func (l *linter) lintDrain() {
 	s := &l.reg.Settings
 	_, delay := l.pod.Annotations[contract.DrainDelay]
 	_, timeout := l.pod.Annotations[contract.DrainTimeout]
-	grace := l.graceSeconds()
+	grace := graceSeconds(l.pod)
 	share := time.Duration(min(float64(grace)*contract.DrainShareOfGrace, maxDuration.Seconds()) * float64(time.Second))
 	own := delay || timeout || grace < corev1.DefaultTerminationGracePeriodSeconds
 	if asked := s.DrainDelay + s.DrainTimeout; own && asked > share {
@@ -142,7 +143,7 @@ func (l *linter) lintDrain() {
 // lintHeartbeat warns of a pod that would be killed before its heartbeat runs out. An agentlet that hangs sends none and leaves
 // Consul by nothing else; the application goes on until the grace period ends, because its drain hooks wait for the agentlet.
 func (l *linter) lintHeartbeat() {
-	ttl, grace := l.reg.Settings.HeartbeatTTL, l.graceSeconds()
+	ttl, grace := l.reg.Settings.HeartbeatTTL, graceSeconds(l.pod)
 	if ttl.Seconds() <= float64(grace) {
 		return
 	}
@@ -156,8 +157,8 @@ func (l *linter) lintHeartbeat() {
 }
 
 // graceSeconds is the pod's grace period. The API server makes a negative one 1.
-func (l *linter) graceSeconds() int64 {
-	switch g := l.pod.Spec.TerminationGracePeriodSeconds; {
+func graceSeconds(pod *corev1.Pod) int64 {
+	switch g := pod.Spec.TerminationGracePeriodSeconds; {
 	case g == nil:
 		return corev1.DefaultTerminationGracePeriodSeconds
 	case *g < 0:

@@ -40,10 +40,8 @@ var settings = []struct {
 	{contract.DrainDelay, duration(func(s *Settings) *time.Duration { return &s.DrainDelay }, 0)},
 	// Zero means 'not set' in Settings, so that a pod can't ask for it.
 	{contract.DrainTimeout, duration(func(s *Settings) *time.Duration { return &s.DrainTimeout }, time.Millisecond)},
-	{contract.DrainHook, func(s *Settings, text string) (err error) {
-		s.DrainHook, err = parseBool(text)
-		return err
-	}},
+	{contract.DrainHook, oneOf(func(s *Settings) *contract.DrainHookMode { return &s.DrainHook },
+		contract.DrainHookOn, contract.DrainHookOff, contract.DrainHookChain)},
 	{contract.AgentletPort, func(s *Settings, text string) (err error) {
 		s.AgentletPort, err = parseAgentletPort(text)
 		return err

@@ -21,7 +21,7 @@ func contractSettings() Settings {
 		Gate: contract.GatePassing, GatePolicy: contract.GateOnce, Readiness: contract.ReadinessStart,
 		Placement:    contract.PlacementContainer,
 		HeartbeatTTL: 30 * time.Second, DeregisterAfter: 2 * time.Minute, DrainDelay: 5 * time.Second,
-		DrainHook: true, AgentletPort: 19500, LocalAPI: contract.LocalAPIDisabled, LogLevel: "info",
+		DrainHook: contract.DrainHookOn, AgentletPort: 19500, LocalAPI: contract.LocalAPIDisabled, LogLevel: "info",
 		Resources: Resources{CPURequest: q("5m"), MemoryRequest: q("16Mi"), MemoryLimit: q("64Mi")},
 	}
 }
@@ -88,7 +88,7 @@ func TestSettings(t *testing.T) {
 		},
 		"no hook, more log": {
 			annotations: annotations{"drain-hook": "false", "log-level": "debug"},
-			change:      func(s *Settings) { s.DrainHook, s.LogLevel = false, "debug" },
+			change:      func(s *Settings) { s.DrainHook, s.LogLevel = contract.DrainHookOff, "debug" },
 		},
 		"resources": {
 			annotations: annotations{"cpu-request": "50m", "cpu-limit": "0.1", "memory-request": "32Mi", "memory-limit": "0"},
@@ -134,7 +134,7 @@ var badValues = map[string][]string{
 	contract.Placement:        {"", "init", "Sidecar"},
 	contract.DrainDelay:       {"", "5", "-1s", "25h"},
 	contract.DrainTimeout:     {"", "0s", "-1s", "25h"},
-	contract.DrainHook:        {"", "no", "0", "True"},
+	contract.DrainHook:        {"", "no", "0", "True", "Chain"},
 	contract.AgentletPort:     {"", "80", "1023", "65536", "http"},
 	contract.CPURequest:       {"", "-1", "10 m", "6u"},
 	contract.MemoryRequest:    {"", "-1", "16MB", "16"},
@@ -166,7 +166,7 @@ var goodValues = map[string][]string{
 	contract.Placement:        {"auto", "container", "sidecar"},
 	contract.DrainDelay:       {"5s", "0", "0s", "24h"},
 	contract.DrainTimeout:     {"10s", "1ms", "24h"},
-	contract.DrainHook:        {"true", "false"},
+	contract.DrainHook:        {"true", "false", "chain"},
 	contract.AgentletPort:     {"19500", "1024", "65535"},
 	contract.CPURequest:       {"5m", "0", "1m", "0.5"},
 	contract.MemoryRequest:    {"16Mi", "8Mi", "64Mi"},

@@ -151,7 +151,7 @@ type Settings struct {
 	DeregisterAfter time.Duration
 	DrainDelay      time.Duration
 	DrainTimeout    time.Duration // 0: not set, see contract.DefaultDrainTimeout
-	DrainHook       bool
+	DrainHook       contract.DrainHookMode
 	AgentletPort    int
 	LocalAPI        contract.LocalAPIMode
 	ConnectInject   bool

@@ -88,8 +88,9 @@ func assemble(o options, log *slog.Logger) (*agentlet.Registrar, *kube.Pod, *con
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	prober := probe.New(o.identity.PodIP)
 	connected := agentlet.Config{
-		Identity: o.identity, Agent: client, View: client, Catalog: client, Kube: pod, Prober: probe.New(o.identity.PodIP),
+		Identity: o.identity, Agent: client, View: client, Catalog: client, Kube: pod, Prober: prober, Hooks: prober,
 		Defaults: o.defaults, Allowed: o.allowed, OtherGates: o.gates, Logger: log,
 	}
 	if o.consul.ACL.Enabled() {

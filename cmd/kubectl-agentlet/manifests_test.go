@@ -39,6 +39,7 @@ func TestManifests(t *testing.T) {
 		"explain-slips":    {[]string{"explain", "-f", "testdata/slips.yaml"}, false},
 		"explain-types":    {[]string{"explain", "-f", "testdata/types.yaml"}, true},
 		"inject-types":     {[]string{"inject", "-f", "testdata/types.yaml"}, true},
+		"explain-hooks":    {[]string{"explain", "-f", "testdata/hooks.yaml"}, false},
 		"explain-ports":    {[]string{"explain", "-f", "testdata/ports.yaml"}, true},
 		"explain-meshes":   {[]string{"explain", "-f", "testdata/meshes.yaml"}, false},
 		"explain-nothing":  {[]string{"explain", "-f", "testdata/nothing.yaml"}, false},

@@ -267,13 +267,13 @@ func (f *Fleet) register(p *pod, object *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.DiscardHandler)
+	log, prober := slog.New(slog.DiscardHandler), probe.New(p.ip)
 	p.registrar = agentlet.New(agentlet.Config{
 		Identity: agentlet.Identity{
 			Namespace: object.Namespace, Pod: object.Name, UID: string(object.UID),
 			Node: p.node.name, HostIP: p.node.ip, PodIP: p.ip, ConsulAddress: p.node.consulAddress(),
 		},
-		Agent: client, View: client, Catalog: client, Kube: watched, Prober: probe.New(p.ip), Logger: log,
+		Agent: client, View: client, Catalog: client, Kube: watched, Prober: prober, Hooks: prober, Logger: log,
 	})
 	ctx, cancel := context.WithCancel(f.ctx)
 	p.ended = cancel

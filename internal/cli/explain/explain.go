@@ -358,9 +358,9 @@ func drain(pod *corev1.Pod, s *registration.Settings) string {
 	return text
 }
 
-// hooks names the containers whose SIGTERM waits for Consul.
+// hooks names the containers whose SIGTERM waits for Consul, with the own hooks that come after that.
 func hooks(pod *corev1.Pod, s *registration.Settings) string {
-	if !s.DrainHook {
+	if s.DrainHook == contract.DrainHookOff {
 		return "none: SIGTERM doesn't wait for Consul"
 	}
 	var with, without []string
@@ -369,10 +369,16 @@ func hooks(pod *corev1.Pod, s *registration.Settings) string {
 		if c.Name == contract.ContainerName {
 			continue
 		}
-		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && !injector.IsDrainHook(c.Lifecycle.PreStop) {
-			without = append(without, c.Name)
-		} else {
+		own := registration.OwnHook(c)
+		if own == nil {
 			with = append(with, c.Name)
+			continue
+		}
+		hook, err := registration.ReadPreStop(pod, c, own)
+		if s.DrainHook == contract.DrainHookChain && err == nil {
+			with = append(with, c.Name+" and then its own ("+ownHook(&hook)+")")
+		} else {
+			without = append(without, c.Name)
 		}
 	}
 	text := "none"
@@ -383,6 +389,14 @@ func hooks(pod *corev1.Pod, s *registration.Settings) string {
 		text += "; not on " + strings.Join(without, ", ") + ", which has its own"
 	}
 	return text
+}
+
+// ownHook describes what the agentlet does after the drain.
+func ownHook(hook *registration.PreStop) string {
+	if hook.HTTPGet == nil {
+		return "sleep " + hook.Sleep.String()
+	}
+	return fmt.Sprintf("GET %s at port %d", hook.HTTPGet.Path, hook.Port)
 }
 
 func resources(r *registration.Resources) string {
