@@ -57,8 +57,10 @@ func (s *state) awaitsHooks(now time.Time, p *schedule) (awaits bool) {
 // that hook, also without a drain, as for a container that is restarted alone. It runs hooks of the pod's specification only.
 // Both end with the grace period, which the kubelet counts from the call, or with ctx.
 func (r *Registrar) DrainHook(ctx context.Context, container string, grace time.Duration) (drained bool) {
-	came := time.Now()
+	came, log := time.Now(), r.log.With("container", container)
+	const notRun = "did not run the container's own preStop hook"
 	if !r.ask(ctx, func(s *state, _ time.Time) { s.hooks.begin(container) }) {
+		log.Warn(notRun, "reason", "it came when the agentlet had ended")
 		return r.Drain(ctx, grace)
 	}
 	defer r.send(func(s *state, _ time.Time) { s.hooks.end(container, s.terminating()) })
@@ -66,15 +68,15 @@ func (r *Registrar) DrainHook(ctx context.Context, container string, grace time.
 	var hook registration.PreStop
 	var known bool
 	end := came
-	if !r.ask(ctx, func(s *state, _ time.Time) {
+	if ctx.Err() != nil || !r.ask(ctx, func(s *state, _ time.Time) {
 		hook, known = s.hooks.own[container]
 		end = came.Add(s.grace())
 	}) {
+		log.Warn(notRun, "reason", "the caller has gone, or the agentlet has ended")
 		return drained
 	}
-	log := r.log.With("container", container)
 	if !known {
-		log.Warn("the pod, as far as it was read from the API server, has no such preStop hook to run after the drain")
+		log.Warn(notRun, "reason", "the pod, as far as it was read from the API server, has no such hook")
 		return drained
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, end, errGraceOver)

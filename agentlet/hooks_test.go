@@ -136,8 +136,8 @@ func TestOwnHooks(t *testing.T) {
 		"restarted alone, a sleep":          {sleeper, func(*Registrar) {}, nil, false, alone + sleeperSleep, nil, ""},
 		"restarted alone, a request":        {called, func(*Registrar) {}, nil, false, alone, []int{calledPort}, ""},
 		"restarted alone, one that hangs":   {called, func(*Registrar) {}, hangs, false, grace, []int{calledPort}, "cut off"},
-		"the drain hook alone":              {"log", end, nil, true, delay, nil, "no such preStop hook"},
-		"a container that there isn't":      {"http://10.0.0.1/", func(*Registrar) {}, nil, false, alone, nil, "no such preStop hook"},
+		"the drain hook alone":              {"log", end, nil, true, delay, nil, "has no such hook"},
+		"a container that there isn't":      {"http://10.0.0.1/", func(*Registrar) {}, nil, false, alone, nil, "has no such hook"},
 		"opted out meanwhile":               {called, func(r *Registrar) { r.OnUpdate(deleted(chainedPod("service-names", ""))) }, nil, true, delay, []int{calledPort}, ""},
 		"the pod is gone, for what we know": {called, (*Registrar).OnDelete, nil, true, delay, []int{calledPort}, ""},
 	} {
@@ -337,4 +337,36 @@ func TestProcessEndsWithTheGracePeriod(t *testing.T) {
 		}
 		<-answer
 	})
+}
+
+// TestHookThatIsNotRun: the log says so, where nobody else would know.
+func TestHookThatIsNotRun(t *testing.T) {
+	for name, c := range map[string]struct {
+		call func(t *testing.T, r *Registrar, ended <-chan error) hooked
+		want string
+	}{
+		"the agentlet has ended": {func(t *testing.T, r *Registrar, ended <-chan error) hooked {
+			r.Terminate()
+			<-ended
+			return <-callHook(t.Context(), r, called)
+		}, "it came when the agentlet had ended"},
+		"the caller goes during the drain": {func(t *testing.T, r *Registrar, _ <-chan error) hooked {
+			ctx, cancel := context.WithCancel(t.Context())
+			answer := callHook(ctx, r, called)
+			r.PreStop()
+			after(time.Second)
+			cancel()
+			return <-answer
+		}, "the caller has gone"},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			var log lockedBuffer
+			w.log = slog.New(slog.NewTextHandler(&log, nil))
+			r, ended := started(t, w, chainedPod())
+			c.call(t, r, ended)
+			if len(w.called) > 0 || !strings.Contains(log.String(), c.want) {
+				t.Errorf("called %v, the log lacks %q:\n%s", w.called, c.want, log.String())
+			}
+		})
+	}
 }
