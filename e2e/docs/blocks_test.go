@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -89,10 +90,21 @@ func written(t *testing.T, name, content string) string {
 	return file
 }
 
+// anImage is the value that the chart requires, for pages that give only others.
+const anImage = "image.repository=registry.example/agentlet"
+
+// shortened is a certificate of which pages show the beginning alone.
+var shortened = regexp.MustCompile(`( *)-----BEGIN CERTIFICATE-----\n *…`)
+
 // values renders the chart with the block's values over those of values.yaml. The schema rejects typos.
 func values(t *testing.T, block Block) {
 	helm := program(t, "AGENTLET_TEST_HELM")
-	out, err := output(t, root, nil, helm, "template", "agentlet", "charts/agentlet", "-f", written(t, "values.yaml", block.Text))
+	text := shortened.ReplaceAllStringFunc(block.Text, func(found string) string {
+		indented := shortened.FindStringSubmatch(found)[1]
+		return indented + strings.ReplaceAll(strings.TrimSpace(certificate(t)), "\n", "\n"+indented)
+	})
+	out, err := output(t, root, nil, helm, "template", "agentlet", "charts/agentlet",
+		"--set", anImage, "-f", written(t, "values.yaml", text))
 	if err != nil {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -1,6 +1,8 @@
 package docs
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/agentlet/agentlet/internal/pkitest"
 )
 
 // run runs a block in the repository's folder, without a cluster, with our plugin on the PATH.
@@ -51,7 +55,8 @@ func TestWrongCommandsAreFound(t *testing.T) {
 	for _, command := range []string{
 		"kubectl gte pods", "kubectl get --bogus", "kubectl create nothing x", "echo x | kubectl rollout restrat deployment/web",
 		"kubectl agentlet chekc", "X=$(kubectl agentlet check --bogus)", "kubectl agentlet explain --dialect",
-		"helm instal x charts/agentlet", "helm install x charts/agentlet --bogus", "helm install x charts/agentlet --set consul.prot=1",
+		"helm instal x charts/agentlet", "helm install x charts/agentlet --bogus", "helm install x charts/agentlet --set consul.port=1",
+		"helm install x charts/agentlet --set image.repository=x --set consul.prot=1",
 		"helm upgrade x charts/agentlet --set=consul.port=x", "make nothing", "make e2e RUNN=x", "consul nothing", "consul acl policy create -bogus", "kubectl exec web --bogus -- ls", "kubectl exec web -- consul nothing",
 		"xargs -n1 consul services deregister -bogus", "go run ./cmd/nothing", "nothing", "kubectl get (",
 	} {
@@ -160,10 +165,13 @@ func checkHelm(t *testing.T, args []string) error {
 		return err
 	}
 	template := []string{"template", "agentlet", "charts/agentlet"}
+	if args[0] == "upgrade" { // with --reuse-values
+		template = append(template, "--set", anImage)
+	}
 	for i, arg := range args {
 		if arg == "--set-file" && i+1 < len(args) { // only the reader has the file
 			key, _, _ := strings.Cut(args[i+1], "=")
-			template = append(template, arg, key+"="+written(t, "set-file.crt", "-----BEGIN CERTIFICATE-----"))
+			template = append(template, arg, key+"="+written(t, "set-file.crt", certificate(t)))
 			continue
 		}
 		if strings.HasPrefix(arg, "--set") {
@@ -177,6 +185,13 @@ func checkHelm(t *testing.T, args []string) error {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil
+}
+
+// certificate returns a certificate in PEM form.
+func certificate(t *testing.T) string {
+	t.Helper()
+	made, _ := pkitest.Sign(t, &x509.Certificate{}, nil, nil)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Raw}))
 }
 
 // checkMake checks that the targets and variables are in the Makefile.

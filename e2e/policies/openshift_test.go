@@ -2,6 +2,8 @@ package policies
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +25,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/internal/pkitest"
 )
 
 // restrictedV2 judges pods as OpenShift's restricted-v2 does, with each version's rules.
@@ -171,8 +174,10 @@ func TestRestrictedV2AdmitsTheChartsPods(t *testing.T) {
 	if helm == "" {
 		t.Skip("AGENTLET_TEST_HELM is not set; make unit sets it")
 	}
+	authority, _ := pkitest.Sign(t, &x509.Certificate{}, nil, nil)
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw})
 	out, err := exec.CommandContext(t.Context(), helm, "template", "agentlet", filepath.Join("..", "..", "charts", "agentlet"),
-		"-n", "agentlet-system", "--set", "webhook.clientCA=-----BEGIN CERTIFICATE-----").Output()
+		"-n", "agentlet-system", "--set", "image.repository=registry.example/agentlet", "--set", "webhook.clientCA="+string(text)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

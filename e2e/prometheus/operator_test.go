@@ -23,7 +23,7 @@ func TestTheOperatorKnowsWhatIsRendered(t *testing.T) {
 		t.Skip("AGENTLET_TEST_HELM names no helm; make unit sets it")
 	}
 	template := exec.CommandContext(t.Context(), helm, "template", "agentlet", "../../charts/agentlet", "--namespace=agentlet-system",
-		"--set=serviceMonitor.enabled=true,serviceMonitor.interval=15s", "--set=prometheusRule.enabled=true",
+		"--set=image.repository=registry.example/agentlet", "--set=serviceMonitor.enabled=true,serviceMonitor.interval=15s", "--set=prometheusRule.enabled=true",
 		"--set=podMonitor.enabled=true,podMonitor.interval=15s,podMonitor.namespaces={shop}")
 	rendered, err := template.Output()
 	if err != nil {

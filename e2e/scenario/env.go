@@ -196,7 +196,8 @@ func (e *Env) InstallChart(ctx context.Context, chart string, values ...string) 
 	args := []string{
 		"upgrade", "--install", Release, chart,
 		"-n", SystemNamespace, "--create-namespace", "--wait", "--timeout", "3m",
-		"--set", "image.tag=dev", "--set", "podAnnotations.restarted=" + time.Now().UTC().Format("150405.000"),
+		"--set", "image.repository=agentlet/agentlet", "--set", "image.tag=dev",
+		"--set", "podAnnotations.restarted=" + time.Now().UTC().Format("150405.000"),
 	}
 	for _, value := range values {
 		args = append(args, "--set", value)

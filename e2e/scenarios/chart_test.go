@@ -65,7 +65,8 @@ func TestChartIsAccepted(t *testing.T) {
 		s.Then(name+": accepted", func() {
 			file := filepath.Join(s.TempDir(), "values.yaml")
 			s.Must(os.WriteFile(file, []byte(values), 0o600))
-			rendered, err := s.HelmOutput(s.Ctx, "template", scenario.Release, s.Chart(), "--skip-tests", "-f", file)
+			rendered, err := s.HelmOutput(s.Ctx, "template", scenario.Release, s.Chart(), "--skip-tests",
+				"--set=image.repository=agentlet/agentlet", "-f", file)
 			s.Must(err)
 			manifests := filepath.Join(s.TempDir(), "manifests.yaml")
 			s.Must(os.WriteFile(manifests, []byte(rendered), 0o600))

@@ -11,7 +11,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/agentlet/registration"
 )
 
 const (
@@ -84,14 +83,17 @@ func fillDefaults(schema string) (string, error) {
 		return "", fmt.Errorf(`"defaults" is there %d times`, n)
 	}
 	var properties bytes.Buffer
-	for _, key := range contract.Keys() {
-		if !registration.Defaultable(key.Name) {
-			continue
-		}
+	for _, key := range defaultable() {
 		if properties.Len() > 0 {
 			properties.WriteByte(',')
 		}
-		property, err := json.Marshal(map[string]string{"type": "string", "description": key.Doc + "; " + key.Form})
+		about := map[string]any{"type": "string", "description": key.Doc + "; " + key.Form}
+		if r, err := ruleFor(key); err != nil {
+			return "", err
+		} else if r.Kind == "words" {
+			about["enum"] = r.Words
+		}
+		property, err := json.Marshal(about)
 		if err != nil {
 			return "", fmt.Errorf("encode %s: %w", key.Name, err)
 		}

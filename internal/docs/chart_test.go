@@ -37,7 +37,6 @@ func TestEveryValueIsDescribed(t *testing.T) {
 
 // schema contains the fields of a JSON schema that the tests read.
 type schema struct {
-	Type                 string            `json:"type"`
 	Properties           map[string]schema `json:"properties"`
 	AdditionalProperties any               `json:"additionalProperties"`
 }

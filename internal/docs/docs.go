@@ -1,5 +1,5 @@
 // Package docs makes what is generated in the documentation: the tables of the contract, which come from
-// agentlet/contract, those of the metrics, the alerts and the chart's values, what the chart's schema says of
+// agentlet/contract, those of the metrics, the alerts and the chart's values, what the chart's schema and its checks say of
 // `defaults`, and the pictures. In a Markdown file a table stands between markers:
 //
 //	<!-- generated: NAME -->
@@ -67,6 +67,9 @@ func Files(root string) (map[string]string, error) {
 	}
 	if files[schemaFile], err = fillDefaults(string(schema)); err != nil {
 		return nil, fmt.Errorf("fill %s: %w", schemaFile, err)
+	}
+	if files[defaultsFile], err = defaultRules(); err != nil {
+		return nil, fmt.Errorf("make %s: %w", defaultsFile, err)
 	}
 	data, err := os.ReadFile(filepath.Join(root, benchmarksFile))
 	if err != nil {

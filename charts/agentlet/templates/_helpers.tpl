@@ -41,7 +41,7 @@ app.kubernetes.io/component: webhook
 {{- if .Values.serviceAccount.create }}
 {{- default (printf "%s-webhook" (include "agentlet.fullname" .)) .Values.serviceAccount.name }}
 {{- else }}
-{{- required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- .Values.serviceAccount.name }}
 {{- end }}
 {{- end }}
 
@@ -69,7 +69,7 @@ app.kubernetes.io/component: webhook
 
 {{/* User of agentlets. A number of a file is a float, which would be printed as 1.00065e+09. */}}
 {{- define "agentlet.runAsUser" -}}
-{{- $user := default "auto" .Values.agentlet.runAsUser }}
+{{- $user := kindIs "invalid" .Values.agentlet.runAsUser | ternary "auto" .Values.agentlet.runAsUser }}
 {{- if kindIs "string" $user }}{{ $user }}{{ else }}{{ int64 $user }}{{ end }}
 {{- end }}
 
@@ -83,7 +83,7 @@ app.kubernetes.io/component: webhook
 {{- if eq .Values.certs.source "cert-manager" }}
 {{- include "agentlet.fullname" . }}-webhook-tls
 {{- else }}
-{{- required "certs.secretName is needed with certs.source=secret" .Values.certs.secretName }}
+{{- .Values.certs.secretName }}
 {{- end }}
 {{- end }}
 
@@ -207,30 +207,6 @@ workload: judged would be what is never injected. */}}
   "connect-cpu-limit" (dig "limits" "cpu" "" $resources)
   "connect-memory-limit" (dig "limits" "memory" "" $resources) | toJson -}}
 {{- end -}}
-{{- end }}
-
-{{/* What is wrong with the values beyond what their schema says: nothing, or all of it at once. */}}
-{{- define "agentlet.check" -}}
-{{- $problems := list }}
-{{- if and (eq .Values.grants.mode "auto") (not .Values.policy.enabled) }}
-{{- $problems = append $problems "grants.mode=auto needs policy.enabled=true: the webhook grants nothing that the policy does not bound" }}
-{{- end }}
-{{- if eq (int .Values.webhook.port) (int .Values.webhook.metricsPort) }}
-{{- $problems = append $problems (printf "webhook.port and webhook.metricsPort are both %d: want two ports" (int .Values.webhook.port)) }}
-{{- end }}
-{{- $delay := int (trimSuffix "s" .Values.webhook.shutdownDelay) }}
-{{- if hasSuffix "ms" .Values.webhook.shutdownDelay }}
-{{- $delay = div (add (int (trimSuffix "ms" .Values.webhook.shutdownDelay)) 999) 1000 }}
-{{- end }}
-{{- if lt (int .Values.terminationGracePeriodSeconds) (add $delay 10 | int) }}
-{{- $problems = append $problems (printf "terminationGracePeriodSeconds=%d: want webhook.shutdownDelay=%s and ten seconds more" (int .Values.terminationGracePeriodSeconds) .Values.webhook.shutdownDelay) }}
-{{- end }}
-{{- if and .Values.hostNetwork (eq (toString .Values.networkPolicy.enabled) "true") }}
-{{- $problems = append $problems "networkPolicy.enabled=true does nothing with hostNetwork=true: a NetworkPolicy is for pods with a network of their own" }}
-{{- end }}
-{{- with $problems }}
-{{- fail (join "\n" .) }}
-{{- end }}
 {{- end }}
 
 {{/*

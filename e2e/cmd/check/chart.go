@@ -12,6 +12,9 @@ import (
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
+// anImage is the value that the chart requires.
+const anImage = "image.repository=registry.example/agentlet"
+
 // chart lints the chart with Helm 4, renders it twice, and runs its unit tests, whose engine is Helm 3.
 func chart(ctx context.Context, t *tree) error {
 	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Helm, toolchain.HelmUnittest)
@@ -20,7 +23,7 @@ func chart(ctx context.Context, t *tree) error {
 	}
 	helm, folder := tools.Program(toolchain.Helm, "helm"), filepath.Join(t.root, "charts", "agentlet")
 	return errors.Join(
-		show(ctx, t.root, nil, helm, "lint", "--strict", "--quiet", folder),
+		show(ctx, t.root, nil, helm, "lint", "--strict", "--quiet", "--set", anImage, folder),
 		rendersAlike(ctx, helm, folder),
 		show(ctx, t.root, nil, tools.Program(toolchain.HelmUnittest, "helm-unittest"), folder),
 	)
@@ -31,7 +34,7 @@ func chart(ctx context.Context, t *tree) error {
 func rendersAlike(ctx context.Context, helm, folder string) error {
 	var renderings [2][]byte
 	for i := range renderings {
-		command := exec.CommandContext(ctx, helm, "template", "agentlet", folder, "--namespace", "agentlet-system")
+		command := exec.CommandContext(ctx, helm, "template", "agentlet", folder, "--namespace", "agentlet-system", "--set", anImage)
 		command.Stderr = os.Stderr
 		var err error
 		if renderings[i], err = command.Output(); err != nil {
