@@ -185,7 +185,7 @@ func (e *Env) clearPendingRelease(ctx context.Context) error {
 // Install installs or upgrades the chart, as a user would. It then restarts the webhook's pods, because their image may have been
 // rebuilt under the same name. values are helm's --set pairs.
 func (e *Env) Install(ctx context.Context, values ...string) error {
-	return e.InstallChart(ctx, e.Chart(), values...)
+	return e.InstallChart(ctx, e.Chart(), append([]string{"tests.enabled=true"}, values...)...)
 }
 
 // Chart returns the folder of this tree's chart.

@@ -65,7 +65,7 @@ func TestChartIsAccepted(t *testing.T) {
 		s.Then(name+": accepted", func() {
 			file := filepath.Join(s.TempDir(), "values.yaml")
 			s.Must(os.WriteFile(file, []byte(values), 0o600))
-			rendered, err := s.HelmOutput(s.Ctx, "template", scenario.Release, s.Chart(), "--skip-tests",
+			rendered, err := s.HelmOutput(s.Ctx, "template", scenario.Release, s.Chart(),
 				"--set=image.repository=agentlet/agentlet", "-f", file)
 			s.Must(err)
 			manifests := filepath.Join(s.TempDir(), "manifests.yaml")
