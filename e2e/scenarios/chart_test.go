@@ -152,8 +152,10 @@ func TestUpgradeAndRollback(t *testing.T) {
 		injectedFor(s, "before")
 	})
 	judge := func(name string, during *admissions) {
-		s.Then("no creation is lost, and each pod is injected", func() {
-			awaitWebhooks(s)
+		s.Then("no creation is lost, each pod is injected, and the replicas run on two nodes", func() {
+			if pods := awaitWebhooks(s); pods[0].Spec.NodeName == pods[1].Spec.NodeName {
+				s.Errorf("both replicas run on %s", pods[0].Spec.NodeName)
+			}
 			during.judge(s, name)
 		})
 	}
