@@ -61,7 +61,7 @@ var refusals = map[string]refusal{
 	"a pull secret": {
 		[]string{"--image-pull-secrets=a,B_C"},
 		`--image-pull-secrets[1]: Invalid value: "B_C"`,
-		`{"agentlet": {"imagePullSecrets": [{"name": "a"}, {"name": "B_C"}]}}`, `agentlet.imagePullSecrets[1].name="B_C": want the name of an object`,
+		`{"agentlet": {"imagePullSecrets": [{"name": "a"}, {"name": "B_C"}]}}`, `agentlet.imagePullSecrets[1]="B_C": want the name of an object`,
 	},
 	"a user": {
 		[]string{"--run-as-user=root"},

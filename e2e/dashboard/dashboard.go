@@ -13,7 +13,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 )
 
-//go:generate go run ../cmd/dashboard ../../dashboards/agentlet.json
+//go:generate go run ../cmd/dashboard ../../charts/agentlet/files/dashboard.json
 
 // panel is one panel of the dashboard. Queries are expressions by legend.
 type panel struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-const file = "../../dashboards/agentlet.json"
+const file = "../../charts/agentlet/files/dashboard.json"
 
 func TestTheFileIsNotStale(t *testing.T) {
 	want, err := JSON()

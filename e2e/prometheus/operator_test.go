@@ -23,8 +23,12 @@ func TestTheOperatorKnowsWhatIsRendered(t *testing.T) {
 		t.Skip("AGENTLET_TEST_HELM names no helm; make unit sets it")
 	}
 	template := exec.CommandContext(t.Context(), helm, "template", "agentlet", "../../charts/agentlet", "--namespace=agentlet-system",
-		"--set=image.repository=registry.example/agentlet", "--set=serviceMonitor.enabled=true,serviceMonitor.interval=15s", "--set=prometheusRule.enabled=true",
-		"--set=podMonitor.enabled=true,podMonitor.interval=15s,podMonitor.namespaces={shop}")
+		"--set=image.repository=registry.example/agentlet",
+		"--set=serviceMonitor.enabled=true,serviceMonitor.interval=15s,serviceMonitor.scrapeTimeout=10s",
+		"--set=serviceMonitor.relabelings[0].targetLabel=a,serviceMonitor.metricRelabelings[0].action=drop",
+		"--set=prometheusRule.enabled=true,prometheusRule.additionalRuleLabels.team=a,prometheusRule.disabled.AgentletDrainsTimeOut=true",
+		"--set=podMonitor.enabled=true,podMonitor.interval=15s,podMonitor.namespaces={shop},podMonitor.scrapeTimeout=10s",
+		"--set=podMonitor.relabelings[0].targetLabel=a,podMonitor.metricRelabelings[0].action=drop")
 	rendered, err := template.Output()
 	if err != nil {
 		t.Fatal(err)

@@ -54,7 +54,6 @@ func TestTheSchemaKnowsTheValues(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	delete(top.Properties, "global") // Helm's own
 	same(t, "", &top, values)
 }
 
@@ -63,7 +62,7 @@ func same(t *testing.T, path string, s *schema, values map[string]any) {
 	if len(s.Properties) == 0 {
 		return
 	}
-	if s.AdditionalProperties != false {
+	if s.AdditionalProperties != false && path != "global." { // which is the values' of all charts together
 		t.Errorf("the schema lets anything be in %q", path)
 	}
 	for key, value := range values {
@@ -84,6 +83,27 @@ func same(t *testing.T, path string, s *schema, values map[string]any) {
 	for _, key := range slices.Sorted(maps.Keys(s.Properties)) {
 		if _, known := values[key]; !known {
 			t.Errorf("values.yaml doesn't have %s", path+key)
+		}
+	}
+}
+
+// TestNamespaceOverride checks that no object is in, or names, the release's namespace where the chart has another one.
+func TestNamespaceOverride(t *testing.T) {
+	var files []string
+	for _, pattern := range []string{"*.yaml", "tests/*.yaml"} {
+		found, err := filepath.Glob(filepath.Join(root, chartFolder, "templates", pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no %s: %v", pattern, err)
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), ".Release.Namespace") {
+			t.Errorf("%s has .Release.Namespace: want agentlet.namespace", filepath.Base(file))
 		}
 	}
 }

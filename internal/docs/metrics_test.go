@@ -13,7 +13,7 @@ import (
 )
 
 // dashboardFile is the Grafana dashboard.
-const dashboardFile = "dashboards/agentlet.json"
+const dashboardFile = chartFolder + "files/dashboard.json"
 
 // TestQueriesNameWhatExists checks that the alerts and the dashboard use only declared metrics and reasons.
 func TestQueriesNameWhatExists(t *testing.T) {

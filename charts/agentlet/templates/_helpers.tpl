@@ -25,6 +25,28 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Namespace of the objects that are in one. */}}
+{{- define "agentlet.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{/* Labels and annotations of an object: everybody's, and its own, which win. The argument is the root, or a dict with root, labels and
+annotations. */}}
+{{- define "agentlet.metadata" -}}
+{{- $root := .root | default . -}}
+labels:
+  {{- include "agentlet.labelsWith" (dict "root" $root "own" .labels) | nindent 2 }}
+{{- with merge (deepCopy (.annotations | default dict)) ($root.Values.commonAnnotations | default dict) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Annotation of what outlives the chart, since running pods need it. */}}
+{{- define "agentlet.kept" -}}
+{{- if eq .Values.grants.mode "auto" }}helm.sh/resource-policy: keep{{ end }}
+{{- end }}
+
 {{/* Labels of an object that has labels of its own, which win; the argument is a dict with root and own. */}}
 {{- define "agentlet.labelsWith" -}}
 {{- merge (deepCopy (.own | default dict)) (include "agentlet.labels" .root | fromYaml) | toYaml }}
@@ -45,25 +67,35 @@ app.kubernetes.io/component: webhook
 {{- end }}
 {{- end }}
 
-{{/* Reference of an image, from a dict with image and tag (the tag where the image has none). */}}
+{{/* Reference of an image, from a dict with root and image. */}}
 {{- define "agentlet.reference" -}}
+{{- $registry := default .image.registry (.root.Values.global | default dict).imageRegistry | default "" | trimSuffix "/" }}
+{{- $name := list $registry .image.repository | compact | join "/" }}
 {{- if .image.digest }}
-{{- printf "%s@%s" .image.repository .image.digest }}
+{{- printf "%s@%s" $name .image.digest }}
 {{- else }}
-{{- printf "%s:%s" .image.repository (default .tag .image.tag) }}
+{{- printf "%s:%s" $name (default .root.Chart.AppVersion .image.tag) }}
 {{- end }}
 {{- end }}
 
 {{- define "agentlet.webhookImage" -}}
-{{- include "agentlet.reference" (dict "image" .Values.image "tag" .Chart.AppVersion) }}
+{{- include "agentlet.reference" (dict "root" . "image" .Values.image) }}
 {{- end }}
 
 {{/* Image of the agentlet that is added to pods. */}}
 {{- define "agentlet.agentletImage" -}}
-{{- if .Values.agentlet.image.repository }}
-{{- include "agentlet.reference" (dict "image" .Values.agentlet.image "tag" .Chart.AppVersion) }}
-{{- else }}
-{{- include "agentlet.webhookImage" . }}
+{{- include "agentlet.reference" (dict "root" . "image" (empty .Values.agentlet.image.repository | not | ternary .Values.agentlet.image .Values.image)) }}
+{{- end }}
+
+{{/* Secrets of the chart's own pods to pull images with, with the key of a pod's specification. */}}
+{{- define "agentlet.pullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat ((.Values.global | default dict).imagePullSecrets | default list) (.Values.imagePullSecrets | default list) }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $secrets | uniq }}
+imagePullSecrets:
+{{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}
 
@@ -128,7 +160,7 @@ size(bytes({{ .value }})) <= {{ .most }} && !{{ .value }}.matches(r'[^\P{Cc}\n\t
 
 {{/* Namespaces whose pods never get an agentlet, as a JSON list. */}}
 {{- define "agentlet.excludedNamespaces" -}}
-{{ concat (list .Release.Namespace "kube-system") .Values.webhook.excludedNamespaces | uniq | toJson }}
+{{ concat (list (include "agentlet.namespace" .) "kube-system") .Values.webhook.excludedNamespaces | uniq | toJson }}
 {{- end }}
 
 {{/* Names of a list of references, separated by commas. */}}

@@ -105,6 +105,9 @@ the objects' name would be {{ quote $name }}, from fullnameOverride, nameOverrid
 {{- end }}
 {{- include "agentlet.takenLabels" (list "commonLabels" .Values.commonLabels) }}
 {{- include "agentlet.takenLabels" (list "podLabels" .Values.podLabels) }}
+{{- include "agentlet.takenLabels" (list "serviceAccount.labels" .Values.serviceAccount.labels) }}
+{{- include "agentlet.takenLabels" (list "service.labels" (.Values.service | default dict).labels) }}
+{{- include "agentlet.mismatch" (list "namespaceOverride" .Values.namespaceOverride (include "agentlet.label" .) "the name of a namespace") }}
 {{- include "agentlet.noName" (list "serviceAccount.name" .Values.serviceAccount.name) }}
 {{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
 serviceAccount.create=false needs serviceAccount.name
@@ -118,16 +121,21 @@ clusterName has {{ len .Values.clusterName }} bytes: want at most 512, which is 
 {{- if not .Values.image.repository }}
 image.repository is needed, since nobody publishes the image: put that of a release into a registry of your own, and name it here, such as registry.example/agentlet
 {{- end }}
+{{- $global := .Values.global | default dict }}
+{{- range $path, $registry := dict "global.imageRegistry" $global.imageRegistry "image.registry" .Values.image.registry "agentlet.image.registry" .Values.agentlet.image.registry }}
+{{- include "agentlet.mismatch" (list $path $registry "^[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?$" "a registry such as registry.example:5000, and a path if need be") }}
+{{- end }}
 {{- range $path, $image := dict "image" .Values.image "agentlet.image" .Values.agentlet.image }}
 {{- include "agentlet.mismatch" (list (print $path ".repository") $image.repository "^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*$" "a repository without tag and digest, such as registry.example/agentlet") }}
 {{- include "agentlet.mismatch" (list (print $path ".tag") $image.tag "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$" "a tag such as 1.2.3") }}
 {{- include "agentlet.mismatch" (list (print $path ".digest") $image.digest "^sha256:[0-9a-f]{64}$" "a digest: sha256: and 64 hexadecimal digits") }}
 {{- end }}
-{{- range $path, $secrets := dict "imagePullSecrets" .Values.imagePullSecrets "agentlet.imagePullSecrets" .Values.agentlet.imagePullSecrets }}
+{{- range $path, $secrets := dict "global.imagePullSecrets" $global.imagePullSecrets "imagePullSecrets" .Values.imagePullSecrets "agentlet.imagePullSecrets" .Values.agentlet.imagePullSecrets }}
 {{- range $i, $secret := $secrets }}
-{{- include "agentlet.noName" (list (printf "%s[%d].name" $path $i) $secret.name) }}
-{{- if not $secret.name }}
-{{ $path }}[{{ $i }}].name is empty: want the name of a Secret
+{{- $name := kindIs "string" $secret | ternary $secret (get (kindIs "string" $secret | ternary dict $secret) "name") }}
+{{- include "agentlet.noName" (list (printf "%s[%d]" $path $i) $name) }}
+{{- if not $name }}
+{{ $path }}[{{ $i }}] is empty: want the name of a Secret
 {{- end }}
 {{- end }}
 {{- end }}
@@ -430,16 +438,49 @@ grants.mode=auto needs policy.enabled=true: the webhook grants nothing that the 
 {{- if and .Values.hostNetwork (eq (toString .Values.networkPolicy.enabled) "true") }}
 networkPolicy.enabled=true does nothing with hostNetwork=true: a NetworkPolicy is for pods with a network of their own
 {{- end }}
+{{- with .Values.podDisruptionBudget }}
+{{- if and .minAvailable .maxUnavailable }}
+podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable are both set: a budget has one of them
+{{- end }}
+{{- range $key := list "minAvailable" "maxUnavailable" }}
+{{- include "agentlet.mismatch" (list (print "podDisruptionBudget." $key) (get $.Values.podDisruptionBudget $key) "^([0-9]+|[0-9]{1,2}%|100%)$" "a number, or a percentage such as 50%") }}
+{{- end }}
+{{- $replicas := int $.Values.replicas }}
+{{- if and .enabled (gt $replicas 1) (or (eq (toString .minAvailable) "100%") (and (regexMatch "^[0-9]+$" (toString .minAvailable)) (ge (int .minAvailable) $replicas))) }}
+podDisruptionBudget.minAvailable={{ .minAvailable }} of replicas={{ $replicas }} would hold every replica on its node for ever: want less
+{{- end }}
+{{- end }}
+{{- if and (.Values.resourceQuota | default dict).enabled (not .Values.priorityClassName) }}
+resourceQuota.enabled=true needs priorityClassName, whose pods the quota is for
+{{- end }}
 {{- end }}
 
 {{- define "agentlet.validate.monitoring" -}}
+{{- $duration := "^(0|(([0-9]+)d)?(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?)$" }}
 {{- range $path := list "serviceMonitor" "podMonitor" "prometheusRule" }}
 {{- with get $.Values.AsMap $path }}
 {{- include "agentlet.takenLabels" (list (print $path ".labels") .labels) }}
-{{- include "agentlet.mismatch" (list (print $path ".interval") .interval "^(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?$" "a duration such as 30s") }}
+{{- include "agentlet.mismatch" (list (print $path ".interval") .interval $duration "a duration such as 30s") }}
+{{- include "agentlet.mismatch" (list (print $path ".scrapeTimeout") .scrapeTimeout $duration "a duration such as 10s") }}
+{{- if and .interval .scrapeTimeout (regexMatch (include "agentlet.duration" .) .interval) (gt (include "agentlet.milliseconds" .scrapeTimeout | int64) (include "agentlet.milliseconds" .interval | int64)) }}
+{{ $path }}.scrapeTimeout={{ .scrapeTimeout }} is more than {{ $path }}.interval={{ .interval }}
+{{- end }}
 {{- range $i, $namespace := .namespaces }}
 {{- include "agentlet.mismatch" (list (printf "%s.namespaces[%d]" $path $i) $namespace (include "agentlet.label" $) "the name of a namespace" "needed") }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- $alerts := list }}
+{{- range (.Files.Get "files/alerts.yaml" | fromYaml).groups }}
+{{- range .rules }}{{ $alerts = append $alerts .alert }}{{ end }}
+{{- end }}
+{{- range $alert, $off := .Values.prometheusRule.disabled }}
+{{- if not (has $alert $alerts) }}
+prometheusRule.disabled has {{ $alert }}, and there is no such alert: want {{ join ", " $alerts }}
+{{- end }}
+{{- end }}
+{{- with .Values.dashboards }}
+{{- include "agentlet.mismatch" (list "dashboards.namespace" .namespace (include "agentlet.label" .) "the name of a namespace") }}
+{{- include "agentlet.mismatch" (list "dashboards.label" .label (include "agentlet.qualified" .) "a label's key, such as grafana_dashboard" "needed") }}
 {{- end }}
 {{- end }}
