@@ -311,6 +311,11 @@ var refusals = map[string]refusal{
 		flags: []string{"--validating-webhook-configuration=A_B"}, says: `--validating-webhook-configuration "A_B": want the name of an object`,
 	},
 	"no namespace": {flags: []string{"--namespace="}, says: `--namespace "": want the name of an object`},
+	"a namespace": {
+		[]string{"--namespace=A_B"},
+		`--namespace "A_B": want the name of an object`,
+		`{"namespaceOverride": "A_B"}`, `namespaceOverride="A_B": want the name of a namespace`,
+	},
 	"a service": {
 		[]string{"--service=A_B"},
 		`--service "A_B": want the name of an object`,

@@ -87,6 +87,45 @@ func same(t *testing.T, path string, s *schema, values map[string]any) {
 	}
 }
 
+// TestChartLinks checks that the chart's page in a registry leads to what this repository has.
+func TestChartLinks(t *testing.T) {
+	var chart struct {
+		Home, Icon  string
+		Sources     []string
+		Annotations map[string]string
+	}
+	read := func(name string) []byte {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	if err := yaml.Unmarshal(read(chartFolder+"Chart.yaml"), &chart); err != nil {
+		t.Fatal(err)
+	}
+	module, _, _ := strings.Cut(string(read("go.mod")), "\n")
+	home := "https://" + strings.TrimPrefix(module, "module ")
+	if chart.Home != home || !slices.Equal(chart.Sources, []string{home}) {
+		t.Errorf("home %s, sources %q: want %s", chart.Home, chart.Sources, home)
+	}
+	icon, raw := strings.CutPrefix(chart.Icon, strings.Replace(home, "//github.com/", "//raw.githubusercontent.com/", 1)+"/HEAD/")
+	if !raw || !strings.Contains(string(read(icon)), "<svg") {
+		t.Errorf("icon %s", chart.Icon)
+	}
+	var links []struct{ Name, URL string }
+	if err := yaml.Unmarshal([]byte(chart.Annotations["artifacthub.io/links"]), &links); err != nil || len(links) == 0 {
+		t.Fatalf("%d links, %v", len(links), err)
+	}
+	for _, link := range links {
+		if page, found := strings.CutPrefix(link.URL, home+"/blob/HEAD/"); found {
+			read(page)
+		} else if link.URL != home+"/issues" || link.Name == "" {
+			t.Errorf("link %q to %s", link.Name, link.URL)
+		}
+	}
+}
+
 // TestNamespaceOverride checks that no object is in, or names, the release's namespace where the chart has another one.
 func TestNamespaceOverride(t *testing.T) {
 	var files []string
