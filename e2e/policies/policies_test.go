@@ -43,8 +43,10 @@ func render(t *testing.T, values ...string) map[string]*admissionregistrationv1.
 	if helm == "" {
 		t.Skip("AGENTLET_TEST_HELM is not set; make unit sets it")
 	}
-	args := []string{"template", "agentlet", filepath.Join("..", "..", "charts", "agentlet"), "-n", "agentlet-system", "--kube-version", "1.30",
-		"--set", "image.repository=registry.example/agentlet"}
+	args := []string{
+		"template", "agentlet", filepath.Join("..", "..", "charts", "agentlet"), "-n", "agentlet-system", "--kube-version", "1.30",
+		"--set", "image.repository=registry.example/agentlet",
+	}
 	for _, value := range values {
 		args = append(args, "--set", value)
 	}
