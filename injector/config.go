@@ -29,6 +29,8 @@ type Config struct {
 	ConsulACL ConsulACL
 	// Connect is the mesh proxy for pods that request one.
 	Connect Connect
+	// SecurityContext of the agentlet.
+	SecurityContext SecurityContext
 	// LogFormat of the agentlets, text or json; empty: json.
 	LogFormat string
 	// ClusterName becomes the meta k8s-cluster; empty: none.
@@ -69,6 +71,7 @@ func (c *Config) validate() (errs field.ErrorList) {
 	errs = append(errs, c.ConsulTLS.validate(c.ConsulScheme)...)
 	errs = append(errs, c.ConsulACL.validate()...)
 	errs = append(errs, c.validateConnect()...)
+	errs = append(errs, c.SecurityContext.validate()...)
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
 		errs = append(errs, field.NotSupported(flag("log-format"), c.LogFormat, []string{"text", "json"}))
 	}

@@ -62,7 +62,7 @@ func newPodAdditions(config *Config) podAdditions {
 		volume:     identity(config.consulSources()),
 		gate:       corev1.PodReadinessGate{ConditionType: contract.Condition},
 		consulPort: config.ConsulPort,
-		security:   newSecurityContexts(config.RunAsUser),
+		security:   newSecurityContexts(config.RunAsUser).with(config.SecurityContext),
 		proxy:      newProxyParts(config),
 	}
 	for _, name := range config.ImagePullSecrets {

@@ -51,6 +51,13 @@ func newSecurityContexts(user RunAsUser) securityContexts {
 	return s
 }
 
+// with returns them with other fields.
+func (s securityContexts) with(fields SecurityContext) securityContexts {
+	s.usual, _ = fields.over(s.usual.DeepCopy()) // the errors are those of validate
+	s.besideRoot, _ = fields.over(s.besideRoot.DeepCopy())
+	return s
+}
+
 // in is the security context for this pod. Where the pod says root for its containers, those that are added have a user of
 // their own in any case, because the kubelet doesn't start root with runAsNonRoot. A platform that lets a pod choose root lets it
 // choose this user, too.

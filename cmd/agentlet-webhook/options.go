@@ -88,6 +88,8 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar((*string)(&o.injector.RunAsUser), "run-as-user", string(injector.RunAsAuto),
 		"user and group of agentlets and mesh proxies: a number; none leaves both out; auto is none on OpenShift, and 65532 elsewhere")
 	consulflags.Add(flags, &o.injector)
+	flags.StringVar((*string)(&o.injector.SecurityContext), "security-context", "",
+		`fields of the agentlets' security context in JSON, over those that they have: {"seLinuxOptions":{"type":"agentlet_t"}}`)
 	flags.StringVar(&o.injector.ClusterName, "cluster-name", o.injector.ClusterName,
 		"value of the meta k8s-cluster of every service; empty: none")
 	flags.StringArrayVar(&o.defaults, "default", nil,

@@ -73,6 +73,54 @@ var refusals = map[string]refusal{
 		`--run-as-user: Invalid value: "0"`,
 		`{"agentlet": {"runAsUser": 0}}`, `agentlet.runAsUser="0": want auto, none, or a number`,
 	},
+	"a security context": {
+		[]string{`--security-context={"runAsUsr":1}`},
+		`unknown field "runAsUsr"`,
+		`{"agentlet": {"securityContext": {"runAsUsr": 1}}}`, "at '/agentlet/securityContext': additional properties 'runAsUsr' not allowed",
+	},
+	"a security context of pods": {
+		[]string{`--security-context={"fsGroup":1}`},
+		`unknown field "fsGroup"`,
+		`{"agentlet": {"securityContext": {"fsGroup": 1}}}`, "at '/agentlet/securityContext': additional properties 'fsGroup' not allowed",
+	},
+	"privileges without their escalation": {
+		[]string{`--security-context={"privileged":true}`},
+		"--security-context.allowPrivilegeEscalation: Invalid value: false",
+		`{"agentlet": {"securityContext": {"privileged": true}}}`,
+		"agentlet.securityContext.privileged=true, and SYS_ADMIN, need agentlet.securityContext.allowPrivilegeEscalation=true",
+	},
+	"as good as privileged": {
+		[]string{`--security-context={"capabilities":{"add":["SYS_ADMIN"]}}`},
+		"--security-context.allowPrivilegeEscalation: Invalid value: false",
+		`{"agentlet": {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}}`, "and SYS_ADMIN, need agentlet.securityContext.allowPrivilegeEscalation=true",
+	},
+	"root that may be none": {
+		[]string{`--security-context={"runAsUser":0}`},
+		"--security-context.runAsNonRoot: Invalid value: true",
+		`{"agentlet": {"securityContext": {"runAsUser": 0}}}`, "agentlet.securityContext.runAsUser=0 needs agentlet.securityContext.runAsNonRoot=false",
+	},
+	"a user of a security context": {
+		[]string{`--security-context={"runAsUser":-1}`},
+		"--security-context.runAsUser: Invalid value: -1",
+		`{"agentlet": {"securityContext": {"runAsUser": -1}}}`, "at '/agentlet/securityContext/runAsUser': minimum: got -1, want 0",
+	},
+	"a seccomp profile": {
+		[]string{`--security-context={"seccompProfile":{"type":"x"}}`},
+		"--security-context.seccompProfile.type: Unsupported value",
+		`{"agentlet": {"securityContext": {"seccompProfile": {"type": "x"}}}}`, "at '/agentlet/securityContext/seccompProfile/type': value must be one of 'RuntimeDefault'",
+	},
+	"a profile of no file": {
+		[]string{`--security-context={"seccompProfile":{"type":"Localhost"}}`},
+		"--security-context.seccompProfile.localhostProfile: Required value",
+		`{"agentlet": {"securityContext": {"seccompProfile": {"type": "Localhost"}}}}`,
+		"agentlet.securityContext.seccompProfile.type=Localhost needs agentlet.securityContext.seccompProfile.localhostProfile",
+	},
+	"a file of no profile": {
+		[]string{`--security-context={"appArmorProfile":{"type":"Unconfined","localhostProfile":"a"}}`},
+		"--security-context.appArmorProfile.localhostProfile: Invalid value",
+		`{"agentlet": {"securityContext": {"appArmorProfile": {"type": "Unconfined", "localhostProfile": "a"}}}}`,
+		"agentlet.securityContext.appArmorProfile.localhostProfile counts with agentlet.securityContext.appArmorProfile.type=Localhost only",
+	},
 	"a port of Consul's": {
 		[]string{"--consul-port=0"},
 		"--consul-port: Invalid value: 0",

@@ -46,6 +46,8 @@ func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar((*string)(&f.config.RunAsUser), "run-as-user", string(injector.RunAsAuto),
 		"user and group of agentlets and mesh proxies: a number; none leaves both out; auto is none on OpenShift with --from-cluster, else 65532")
 	consulflags.Add(flags, &f.config)
+	flags.StringVar((*string)(&f.config.SecurityContext), "security-context", "",
+		"fields of the agentlet's security context in JSON, over those that it has")
 	flags.StringVar(&f.config.ClusterName, "cluster-name", "", "name of this cluster, in each service's meta")
 	flags.StringVar(&f.config.AllowedServices, "allowed-services", "*",
 		"comma-separated globs of the service names that pods may register; !GLOB denies")

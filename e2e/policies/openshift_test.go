@@ -177,7 +177,7 @@ func TestRestrictedV2AdmitsTheChartsPods(t *testing.T) {
 	authority, _ := pkitest.Sign(t, &x509.Certificate{}, nil, nil)
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw})
 	out, err := exec.CommandContext(t.Context(), helm, "template", "agentlet", filepath.Join("..", "..", "charts", "agentlet"),
-		"-n", "agentlet-system", "--set", "image.repository=registry.example/agentlet", "--set", "webhook.clientCA="+string(text)).Output()
+		"-n", "agentlet-system", "--set", "image.repository=registry.example/agentlet,tests.enabled=true", "--set", "webhook.clientCA="+string(text)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

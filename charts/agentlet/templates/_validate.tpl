@@ -146,6 +146,27 @@ image.repository is needed, since nobody publishes the image: put that of a rele
 {{- if not (or (has $user (list "auto" "none")) (and (regexMatch "^[1-9][0-9]{0,9}$" $user) (le (int64 $user) 2147483647))) }}
 agentlet.runAsUser={{ quote $user }}: want auto, none, or a number from 1 to 2147483647
 {{- end }}
+{{- with .Values.agentlet.securityContext }}
+{{- $added := (.capabilities | default dict).add | default list }}
+{{- if and (or .privileged (has "SYS_ADMIN" $added) (has "CAP_SYS_ADMIN" $added)) (not .allowPrivilegeEscalation) }}
+agentlet.securityContext.privileged=true, and SYS_ADMIN, need agentlet.securityContext.allowPrivilegeEscalation=true
+{{- end }}
+{{- if and (hasKey . "runAsUser") (eq (int .runAsUser) 0) (ne (toString .runAsNonRoot) "false") }}
+agentlet.securityContext.runAsUser=0 needs agentlet.securityContext.runAsNonRoot=false
+{{- end }}
+{{- range $key := list "seccompProfile" "appArmorProfile" }}
+{{- $path := print "agentlet.securityContext." $key }}
+{{- with get $.Values.agentlet.securityContext $key }}
+{{- if and (eq (.type | default "") "Localhost") (not .localhostProfile) }}
+{{ $path }}.type=Localhost needs {{ $path }}.localhostProfile
+{{- else if and .localhostProfile (ne (.type | default "") "Localhost") }}
+{{ $path }}.localhostProfile counts with {{ $path }}.type=Localhost only
+{{- else if not .type }}
+{{ $path }} needs a type: RuntimeDefault, Unconfined or Localhost
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "agentlet.validate.consul" -}}
