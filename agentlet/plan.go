@@ -77,8 +77,8 @@ func (s *state) updatesReadiness(i *instance) bool {
 	return i.readiness != "" && i.readiness != s.health(i) && s.retries[key{checksKey, i.id}].failures == 0
 }
 
-// gateWaits reports whether a closed gate waits for the catalog, and not for the containers, or for the API server alone: a reading
-// that is begun and given up while the gate is written goes on at the servers.
+// gateWaits reports whether a closed gate waits for the catalog, and not for the containers, or for the API server alone: a
+// reading that is begun and given up while the gate is written goes on at the servers.
 func (s *state) gateWaits() bool {
 	return !s.gate.open() && s.mode() != contract.GateOff && (s.ready() || s.mode() == contract.GateRegistered) &&
 		(!s.gate.want.open || s.retries[patchStatus{}.key()].failures > 0)

@@ -66,8 +66,8 @@ func Rewritten(get *corev1.HTTPGetAction) bool {
 	return strings.HasPrefix(get.Path, "/app-lifecycle/") && strings.HasSuffix(get.Path, "/prestopz")
 }
 
-// OwnHook returns a container's own preStop hook, also where an injected hook holds it; nil where it has none, and where Istio has
-// rewritten the one that holds it.
+// OwnHook returns a container's own preStop hook, also where an injected hook holds it; nil where it has none, and where Istio
+// has rewritten the one that holds it.
 func OwnHook(c *corev1.Container) *corev1.LifecycleHandler {
 	if c.Lifecycle == nil {
 		return nil

@@ -16,8 +16,8 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// gcPercent is higher than Go's default, because the command runs only briefly. With it, thousands of manifests take a quarter less
-// time; with more, they take no less, and more memory.
+// gcPercent is higher than Go's default, because the command runs only briefly. With it, thousands of manifests take a quarter
+// less time; with more, they take no less, and more memory.
 const gcPercent = 400
 
 func main() {

@@ -133,7 +133,8 @@ type inCluster struct {
 	ranges     map[string][]corev1.LimitRange
 }
 
-// Decide takes an annotation or label in the files before the cluster's, because it is newer, and keeps the others, as kubectl apply does.
+// Decide takes an annotation or label in the files before the cluster's, because it is newer, and keeps the others, as kubectl
+// apply does.
 func (c inCluster) Decide(request injector.Request) injector.Decision {
 	namespace := c.namespaces[request.Namespace]
 	request.NamespaceAnnotations = over(namespace.Annotations, request.NamespaceAnnotations)

@@ -76,7 +76,10 @@ var rows = []Row{
 		What: "a bare client that follows a pod without an agentlet: ContainersReady seen → its update is in the catalog",
 	},
 	{Name: "floor_follower_gate_ms_p50", Unit: "ms", Target: reported, What: "→ and then its PATCH is answered"},
-	{Name: "floor_follower_gone_ms_p50", Unit: "ms", Target: reported, What: "deletionTimestamp seen → its instance is out of the catalog"},
+	{
+		Name: "floor_follower_gone_ms_p50", Unit: "ms", Target: reported,
+		What: "deletionTimestamp seen → its instance is out of the catalog",
+	},
 	{
 		Name: "single_passing_ms_p50", Unit: "ms", Target: reported,
 		What: "single pods with readiness: kubelet, between those measurements: ContainersReady seen → passing in the catalog",

@@ -100,11 +100,11 @@ func LimitRanges(ctx context.Context, client kubernetes.Interface, namespace str
 	return found, nil
 }
 
-// Namespaces returns the annotations and labels that a decision on their pods needs of the namespaces with these names that exist,
-// by name. It lists all namespaces. An account that may not do so may usually get those in which it has a role, so these are got one
-// by one then.
-func Namespaces(ctx context.Context, client kubernetes.Interface, names []string) (found map[string]metav1.ObjectMeta, err error) {
-	found = map[string]metav1.ObjectMeta{}
+// Namespaces returns the annotations and labels that a decision on their pods needs of the namespaces with these names that
+// exist, by name. It lists all namespaces. An account that may not do so may usually get those in which it has a role, so these
+// are got one by one then.
+func Namespaces(ctx context.Context, client kubernetes.Interface, names []string) (map[string]metav1.ObjectMeta, error) {
+	found := map[string]metav1.ObjectMeta{}
 	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	switch {
 	case apierrors.IsForbidden(err):

@@ -130,8 +130,8 @@ func (s *splicer) column(node *yaml.Node) int {
 func (s *splicer) insert(at int, text []byte) { s.added = append(s.added, insertion{at, at, text}) }
 
 // What stands behind a key on its line: nothing is a value that is none, scalar a text or number, with what may follow it.
-// flowScalar is one between brackets, where a comma ends it. block is the line of a key whose value begins on the next one, flow what
-// comes before a value in brackets.
+// flowScalar is one between brackets, where a comma ends it. block is the line of a key whose value begins on the next one, flow
+// what comes before a value in brackets.
 var (
 	nothing    = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
 	scalar     = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[^\s"'#\n][^#\n]*?)[ \t]*(?:#.*)?(?:\r?\n|$)`)
