@@ -1,7 +1,6 @@
 package injector
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -12,13 +11,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector/dialect"
+	"github.com/agentlet/agentlet/injector/injectortest"
 	"github.com/agentlet/agentlet/injector/workload"
 	"github.com/agentlet/agentlet/internal/golden"
 )
@@ -158,15 +156,7 @@ func whole(t testing.TB, raw []byte) *corev1.Pod {
 // apply applies a decision's patch to the raw pod, as the API server does.
 func apply(t testing.TB, raw []byte, d Decision) []byte {
 	t.Helper()
-	patch, err := jsonpatch.DecodePatch(indent(t, d.Patch))
-	if err != nil {
-		t.Fatal(err)
-	}
-	patched, err := patch.Apply(raw)
-	if err != nil {
-		t.Fatalf("apply %s: %v", indent(t, d.Patch), err)
-	}
-	return patched
+	return injectortest.Apply(t, raw, indent(t, d.Patch))
 }
 
 // checkPatched checks what holds for every injection: it only adds, it adds only the injected parts, and a second pass changes
@@ -178,15 +168,7 @@ func checkPatched(t testing.TB, raw, patched []byte, request *Request, d Decisio
 			t.Errorf("operation %s %s", op.Operation, op.Path)
 		}
 	}
-	before, after := generic(t, raw), generic(t, patched)
-	checkBypasses(t, before, after)
-	unchain(t, whole(t, patched), after)
-	if where := missing(before, after, ""); where != "" {
-		t.Errorf("%s has changed", where)
-	}
-	if diff := cmp.Diff(tidy(before), tidy(stripped(before, after))); diff != "" {
-		t.Errorf("more than the injected pieces was added (-before +after):\n%s", diff)
-	}
+	injectortest.CheckAdditions(t, raw, patched)
 	second := *request
 	second.Pod, second.Nonce = decode(t, patched), "another"
 	again := testInjector(t).Decide(second)
@@ -206,149 +188,6 @@ func checkPatched(t testing.TB, raw, patched []byte, request *Request, d Decisio
 	if diff := cmp.Diff(d.Bypasses, again.Bypasses); diff != "" {
 		t.Errorf("bypasses of the second pass (-first +second):\n%s", diff)
 	}
-}
-
-// checkBypasses checks that the lists of other meshes' annotations keep what they had, and removes what was added.
-func checkBypasses(t testing.TB, before, after any) {
-	t.Helper()
-	annotations, old := object(object(after, "metadata"), "annotations"), object(object(before, "metadata"), "annotations")
-	for i := range proxyMeshes {
-		for _, key := range []string{proxyMeshes[i].inbound, proxyMeshes[i].outbound} {
-			had, there := old[key].(string)
-			if has, _ := annotations[key].(string); !strings.HasPrefix(has, had) {
-				t.Errorf("%s had %q, and has %q", key, had, has)
-			}
-			if delete(annotations, key); there {
-				annotations[key] = had
-			}
-		}
-	}
-}
-
-// unchain puts the containers' own hooks back that their drain hooks hold.
-func unchain(t testing.TB, patched *corev1.Pod, after any) {
-	t.Helper()
-	containers, _ := object(after, "spec")["containers"].([]any)
-	for i := range patched.Spec.Containers {
-		c := &patched.Spec.Containers[i]
-		if own := registration.OwnHook(c); own != nil && registration.IsDrainHook(c.Lifecycle.PreStop) {
-			object(containers[i], "lifecycle")["preStop"] = generic(t, indent(t, own))
-		}
-	}
-}
-
-// missing returns the path of a value in before that is missing or different in after. Lists may have new items.
-func missing(before, after any, path string) string {
-	switch b := before.(type) {
-	case map[string]any:
-		a, ok := after.(map[string]any)
-		if !ok {
-			return path
-		}
-		for key, value := range b {
-			if where := missing(value, a[key], path+"/"+key); where != "" {
-				return where
-			}
-		}
-		return ""
-	case []any:
-		a, ok := after.([]any)
-		if !ok {
-			return path
-		}
-		at := 0
-		for _, value := range b {
-			for at < len(a) && missing(value, a[at], path) != "" {
-				at++
-			}
-			if at == len(a) {
-				return path
-			}
-			at++
-		}
-		return ""
-	case nil:
-		return "" // null may be replaced by a value
-	default:
-		if before != after {
-			return path
-		}
-		return ""
-	}
-}
-
-// stripped removes the injected parts that a patched pod didn't have before.
-func stripped(before, after any) any {
-	spec, had := object(after, "spec"), object(before, "spec")
-	for _, piece := range []struct{ list, key, value string }{
-		{"initContainers", "name", contract.ContainerName},
-		{"containers", "name", contract.ContainerName},
-		{"initContainers", "name", contract.ProxyContainerName},
-		{"volumes", "name", contract.VolumeName},
-		{"volumes", "name", contract.ProxyVolumeName},
-		{"volumes", "name", contract.ProxyScratchName},
-		{"volumes", "name", contract.ProxyTokenName},
-		{"readinessGates", "conditionType", contract.Condition},
-	} {
-		is := func(item any) bool { return item.(map[string]any)[piece.key] == piece.value }
-		list, _ := spec[piece.list].([]any)
-		if old, _ := had[piece.list].([]any); !slices.ContainsFunc(old, is) {
-			spec[piece.list] = slices.DeleteFunc(list, is)
-		}
-	}
-	annotations, old := object(object(after, "metadata"), "annotations"), object(object(before, "metadata"), "annotations")
-	for key := range annotations {
-		if _, ok := old[key]; !ok && strings.HasPrefix(key, contract.Prefix) {
-			delete(annotations, key)
-		}
-	}
-	containers, _ := spec["containers"].([]any)
-	containersBefore, _ := had["containers"].([]any)
-	for i := range containers {
-		if lifecycle := object(containers[i], "lifecycle"); object(containersBefore[i], "lifecycle")["preStop"] == nil {
-			delete(lifecycle, "preStop")
-		}
-	}
-	return after
-}
-
-func object(of any, key string) map[string]any {
-	o, _ := of.(map[string]any)[key].(map[string]any)
-	return o
-}
-
-// tidy drops null and empty lists and objects, because patching may leave or fill them.
-func tidy(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			if value = tidy(value); value == nil {
-				delete(v, key)
-			}
-		}
-		if len(v) == 0 {
-			return nil
-		}
-	case []any:
-		if len(v) == 0 {
-			return nil
-		}
-		for i := range v {
-			v[i] = tidy(v[i])
-		}
-	}
-	return v
-}
-
-// generic decodes JSON into maps and lists, and keeps the text of numbers.
-func generic(t testing.TB, raw []byte) (v any) {
-	t.Helper()
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	if err := decoder.Decode(&v); err != nil {
-		t.Fatal(err)
-	}
-	return v
 }
 
 func toYAML(t testing.TB, v any) []byte {
