@@ -176,7 +176,7 @@ func (d *document) editedJSON(additions []addition) ([]byte, error) {
 	if err := json.Indent(&out, want, "", "  "); err != nil {
 		return nil, fmt.Errorf("indent JSON: %w", err)
 	}
-	return append(out.Bytes(), '\n'), nil
+	return d.withNewlines(append(out.Bytes(), '\n')), nil
 }
 
 // addition is an operation of a patch, which has no others.

@@ -146,6 +146,9 @@ func (t *jsonText) insert(into *jsonValue, i int, key string, value []byte) {
 		item.Write(value)
 	}
 	text, comma := item.Bytes(), append([]byte(","), before...)
+	if bytes.HasSuffix(before[:newline+1], []byte("\r\n")) {
+		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
+	}
 	if newline < 0 && bytes.Contains(t.text, []byte(`": `)) {
 		text, comma = spaced(text), []byte(", ")
 	}

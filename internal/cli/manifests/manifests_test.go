@@ -84,9 +84,9 @@ func TestOutput(t *testing.T) {
 
 // Line ends, and that the last line has none, are kept, too.
 func TestLineEndsAreKept(t *testing.T) {
-	for _, name := range []string{"kept", "anchors", "stream"} { // of anchors all is written anew
-		path := filepath.Join("testdata", name)
-		in, want := read(t, path+".yaml"), read(t, path+".out.yaml")
+	for _, name := range []string{"kept.yaml", "anchors.yaml", "stream.yaml", "json-stream.json"} { // of anchors all is written anew
+		path, extension := filepath.Join("testdata", name), filepath.Ext(name)
+		in, want := read(t, path), read(t, strings.TrimSuffix(path, extension)+".out"+extension)
 		got, _ := inject(t, path, strings.ReplaceAll(in, "\n", "\r\n"), small{})
 		if diff := cmp.Diff(strings.ReplaceAll(want, "\n", "\r\n"), got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
