@@ -104,6 +104,9 @@ func New(config Config) *Server {
 	return s
 }
 
+// Handler answers reviews as the port for TLS does. Tests need no connection for it.
+func (s *Server) Handler() http.Handler { return s.tls.Handler }
+
 func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
