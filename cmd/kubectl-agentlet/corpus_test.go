@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -173,7 +174,9 @@ func newReviews(t *testing.T, c *corpus.Case, objects []corpus.Object) *reviews 
 // namespaces are those in a case, with the contract's annotations.
 type namespaces map[string]map[string]string
 
-func (n namespaces) Annotations(namespace string) (map[string]string, bool) { return n[namespace], true }
+func (n namespaces) Annotations(namespace string) (map[string]string, bool) {
+	return n[namespace], true
+}
 
 func (namespaces) Ask(context.Context, string) (map[string]string, error) { return nil, nil }
 
@@ -409,5 +412,74 @@ func TestCorpusInOtherForms(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// holders are kinds that hold a template, and where.
+var holders = []struct {
+	apiVersion, kind string
+	path             []string
+}{
+	{"v1", "ReplicationController", []string{"spec", "template"}},
+	{"v1", "PodTemplate", []string{"template"}},
+	{"apps/v1", "Deployment", []string{"spec", "template"}},
+	{"apps/v1", "StatefulSet", []string{"spec", "template"}},
+	{"apps/v1", "DaemonSet", []string{"spec", "template"}},
+	{"apps/v1", "ReplicaSet", []string{"spec", "template"}},
+	{"batch/v1", "Job", []string{"spec", "template"}},
+	{"batch/v1", "CronJob", []string{"spec", "jobTemplate", "spec", "template"}},
+	{"argoproj.io/v1alpha1", "Rollout", []string{"spec", "template"}},
+}
+
+// TestCorpusInOtherKinds holds that a template is judged and injected as the pod would be, whichever kind holds it. Each pod is tried
+// in three kinds, and the pods after one another in others.
+func TestCorpusInOtherKinds(t *testing.T) {
+	tried := 0
+	for _, c := range readCorpus(t) {
+		objects, err := corpus.Objects(c.Text)
+		if err != nil || len(objects) != 1 || objects[0].GetKind() != "Pod" {
+			continue
+		}
+		outcome, words := c.Outcome(corpus.Everyone, "", "")
+		if outcome == corpus.Unread || slices.Contains(words, string(injector.ReasonAlreadyInjected)) { // by the pod's name
+			continue
+		}
+		tried++
+		lacking := slices.ContainsFunc(words, func(words string) bool { return strings.Contains(words, "Required value") })
+		for i := tried % 3; i < len(holders); i += 3 {
+			holder := &holders[i]
+			if holder.kind == "Rollout" && lacking {
+				continue // is a warning there: its controller may add what is missing
+			}
+			t.Run(c.Name+"/"+holder.kind, func(t *testing.T) {
+				pod := objects[0].DeepCopy().Object
+				held := corpus.Object{Unstructured: unstructured.Unstructured{Object: map[string]any{
+					"apiVersion": holder.apiVersion, "kind": holder.kind, "metadata": map[string]any{"name": "web"},
+				}}}
+				template := map[string]any{"metadata": pod["metadata"], "spec": pod["spec"]}
+				if err := unstructured.SetNestedMap(held.Object, template, holder.path...); err != nil {
+					t.Fatal(err)
+				}
+				args := append([]string{"inject", "-n", inNamespace, "-f", "-"}, c.Flags...)
+				out, stderr, err := call(t, string(marshal(t, &held)), args...)
+				if (err != nil) != (outcome == corpus.Denied) {
+					t.Fatalf("%v: %s", err, stderr)
+				}
+				var written *corpus.Object
+				if err == nil {
+					read, err := corpus.Objects(out)
+					if err != nil || len(read) != 1 {
+						t.Fatalf("%d objects: %v", len(read), err)
+					}
+					written = &read[0]
+				}
+				r := newReviews(t, &c, nil)
+				r.check(t, &held, written)
+				checkWords(t, "the warnings", c.Warnings(corpus.Workloads, corpus.Pods), r.warnings)
+			})
+		}
+	}
+	if tried < 150 {
+		t.Errorf("%d pods were tried", tried)
 	}
 }

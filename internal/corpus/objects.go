@@ -53,8 +53,7 @@ func Objects(stream string) (objects []Object, err error) {
 // JSON is the object as the API server would get it.
 func (o *Object) JSON() ([]byte, error) { return json.Marshal(o.Object) }
 
-// Pod returns the object that is its pod, or a pod of its template, and whether it is a pod itself. It is nil where the object has
-// neither.
+// Pod returns the object itself where it is a pod (own), or else a pod of its template. It is nil where the object has neither.
 func (o *Object) Pod() (pod *Object, own bool, err error) {
 	raw, err := o.JSON()
 	if err != nil {
