@@ -156,15 +156,23 @@ func (f *File) Warnings(defaults registration.Defaults) (warnings []Diagnostic) 
 				warnings = append(warnings, f.ofNamespace(d, o, defaults)...)
 			}
 			if steps := templateIn(at(d.root, o.path)); steps != nil {
-				place := fieldName(steps)
 				warnings = append(warnings, Diagnostic{
-					File: f.Name, Line: d.lineOf(append(slices.Clip(o.path), steps...), ""), Object: o.String(),
-					Message: fmt.Sprintf("not looked at: it has a pod template at %s; agentlet knows those at %s", place, strings.Join(workload.Places(), ", ")),
+					File: f.Name, Line: d.lineOf(append(slices.Clip(o.path), steps...), ""), Object: o.String(), Message: o.unread(steps),
 				})
 			}
 		}
 	}
 	return warnings
+}
+
+// unread says that an object's template, or its containers where it has them itself, are not looked at.
+func (o *Object) unread(steps []string) string {
+	known := strings.Join(workload.Places(), ", ")
+	if len(steps) == 0 {
+		return fmt.Sprintf("not looked at: it has spec.containers as a Pod has, and is of apiVersion %q and kind %q; "+
+			"agentlet knows templates at %s", o.APIVersion, o.Kind, known)
+	}
+	return fmt.Sprintf("not looked at: it has a pod template at %s; agentlet knows those at %s", fieldName(steps), known)
 }
 
 // Kinds are those of the file's objects, each once, in the order of their names.

@@ -297,6 +297,10 @@ func TestObjectsWithoutAPodThatAreWarnedOf(t *testing.T) {
 			"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}, " + containers + "}\n- {apiVersion: a/v1, kind: B, parts: [{}, {" + containers + "}]}\n",
 			"in.yaml:5: B: not looked at: it has a pod template at parts[1]; agentlet knows those at spec.template, spec.jobTemplate.spec.template, template",
 		},
+		"a pod without its version": {
+			"kind: Pod\nmetadata: {name: web}\n" + containers + "\n",
+			`in.yaml:1: Pod web: not looked at: it has spec.containers as a Pod has, and is of apiVersion "" and kind "Pod"; agentlet knows templates at spec.template, spec.jobTemplate.spec.template, template`,
+		},
 		"a Rollout":         {"apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web}\nspec: {template: {" + containers + "}}\n", ""},
 		"a Namespace":       {"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n  labels: {agentlet.dev/inject: enabled}\n", ""},
 		"other annotations": {"apiVersion: v1\nkind: Service\nmetadata: {name: web, annotations: {a: b}}\n", ""},
