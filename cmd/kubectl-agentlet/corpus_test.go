@@ -203,14 +203,17 @@ func (r *reviews) check(t *testing.T, o, written *corpus.Object) {
 	}
 	r.read = true
 	if !own {
-		answer := r.answer(t, webhook.ValidatePath, kind, namespace, marshal(t, o))
+		answer := r.answer(t, webhook.ValidatePath, kind, namespace, marshal(t, o), nil)
 		r.warnings = append(r.warnings, answer.Warnings...)
 		r.checkAnswer(t, kind+" "+name, want, words, answer)
 		if answer.Patch != nil {
 			t.Errorf("%s %s: the webhook for workloads patches it", kind, name)
 		}
+		if pod != nil {
+			r.checkRestart(t, o, namespace)
+		}
 		if written != nil {
-			if answer := r.answer(t, webhook.ValidatePath, kind, namespace, marshal(t, written)); !answer.Allowed {
+			if answer := r.answer(t, webhook.ValidatePath, kind, namespace, marshal(t, written), marshal(t, o)); !answer.Allowed {
 				t.Errorf("%s %s: denied as inject writes it: %s", kind, name, answer.Result.Message)
 			}
 		}
@@ -221,7 +224,7 @@ func (r *reviews) check(t *testing.T, o, written *corpus.Object) {
 	r.pods++
 	want, words = r.Outcome(corpus.Pods, kind, name)
 	before := marshal(t, pod)
-	answer := r.answer(t, webhook.MutatePath, "Pod", namespace, before)
+	answer := r.answer(t, webhook.MutatePath, "Pod", namespace, before, nil)
 	r.checkAnswer(t, "the pod of "+kind+" "+name, want, words, answer)
 	if own {
 		r.warnings = append(r.warnings, answer.Warnings...)
@@ -293,20 +296,43 @@ func (r *reviews) checkPatch(t *testing.T, namespace string, before, patch []byt
 	}
 	after = injectortest.Apply(t, before, patch)
 	injectortest.CheckAdditions(t, before, after)
-	again := r.answer(t, webhook.MutatePath, "Pod", namespace, after)
+	again := r.answer(t, webhook.MutatePath, "Pod", namespace, after, nil)
 	if !again.Allowed || again.Patch != nil {
 		t.Errorf("the second time: allowed %t, patch %s", again.Allowed, again.Patch)
 	}
 	return after
 }
 
-func (r *reviews) answer(t *testing.T, path, kind, namespace string, object []byte) *admissionv1.AdmissionResponse {
+// checkRestart checks that a workload that is there can be changed, whatever is wrong with its template.
+func (r *reviews) checkRestart(t *testing.T, o *corpus.Object, namespace string) {
 	t.Helper()
+	path, _, err := o.Path()
+	if err != nil {
+		t.Fatal(err)
+	}
+	restarted := o.DeepCopy()
+	annotations := append(slices.Clone(path), "metadata", "annotations", "kubectl.kubernetes.io/restartedAt")
+	if err := unstructured.SetNestedField(restarted.Object, "2026-01-01T00:00:00Z", annotations...); err != nil {
+		t.Fatal(err)
+	}
+	answer := r.answer(t, webhook.ValidatePath, o.GetKind(), namespace, marshal(t, restarted), marshal(t, o))
+	if !answer.Allowed {
+		t.Errorf("a restart of %s %s is denied: %s", o.GetKind(), o.GetName(), answer.Result.Message)
+	}
+}
+
+// answer is that of a webhook to the creation of an object, or to the update of an old one.
+func (r *reviews) answer(t *testing.T, path, kind, namespace string, object, old []byte) *admissionv1.AdmissionResponse {
+	t.Helper()
+	operation := admissionv1.Create
+	if old != nil {
+		operation = admissionv1.Update
+	}
 	body := marshal(t, admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
 		Request: &admissionv1.AdmissionRequest{
 			UID: "705ab4f5-6393-11e8-b7cc-42010a800002", Kind: metav1.GroupVersionKind{Version: "v1", Kind: kind},
-			Namespace: namespace, Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: object},
+			Namespace: namespace, Operation: operation, Object: runtime.RawExtension{Raw: object}, OldObject: runtime.RawExtension{Raw: old},
 		},
 	})
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, bytes.NewReader(body))

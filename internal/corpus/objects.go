@@ -53,8 +53,8 @@ func Objects(stream string) (objects []Object, err error) {
 // JSON is the object as the API server would get it.
 func (o *Object) JSON() ([]byte, error) { return json.Marshal(o.Object) }
 
-// Pod returns the object itself where it is a pod (own), or else a pod of its template. It is nil where the object has neither.
-func (o *Object) Pod() (pod *Object, own bool, err error) {
+// Path returns the steps to the object's pod or template; ok is false where it has none.
+func (o *Object) Path() (path []string, ok bool, err error) {
 	raw, err := o.JSON()
 	if err != nil {
 		return nil, false, err
@@ -63,9 +63,15 @@ func (o *Object) Pod() (pod *Object, own bool, err error) {
 	if err := json.Unmarshal(raw, &holder); err != nil {
 		return nil, false, err
 	}
-	path, ok := holder.Path()
-	if !ok {
-		return nil, false, nil
+	path, ok = holder.Path()
+	return path, ok, nil
+}
+
+// Pod returns the object itself where it is a pod (own), or else a pod of its template. It is nil where the object has neither.
+func (o *Object) Pod() (pod *Object, own bool, err error) {
+	path, ok, err := o.Path()
+	if err != nil || !ok {
+		return nil, false, err
 	}
 	if len(path) == 0 {
 		return o, true, nil
