@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"log/slog"
@@ -138,9 +137,8 @@ func checkPlugin(t *testing.T, c *corpus.Case) (out string) {
 // reviews are those of a case's objects by both webhooks.
 type reviews struct {
 	*corpus.Case
-	handler    http.Handler
-	decider    manifests.Decider
-	namespaces namespaces
+	handler http.Handler
+	decider *inNamespaces
 	// warnings that they gave, each object's once; read: some object was read.
 	warnings []string
 	read     bool
@@ -159,28 +157,26 @@ func newReviews(t *testing.T, c *corpus.Case, objects []corpus.Object) *reviews 
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := namespaces{}
+	in := &inNamespaces{decider, map[string]map[string]string{}}
 	for i := range objects {
 		if objects[i].GetKind() == "Namespace" {
-			known[objects[i].GetName()] = contract.NamespaceAnnotations(objects[i].GetAnnotations())
+			in.annotations[objects[i].GetName()] = contract.NamespaceAnnotations(objects[i].GetAnnotations())
 		}
 	}
-	server := webhook.New(webhook.Config{
-		Decider: decider, Namespaces: known, Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler),
-	})
-	return &reviews{Case: c, handler: server.Handler(), decider: decider, namespaces: known}
+	server := webhook.New(webhook.Config{Decider: in, Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler)})
+	return &reviews{Case: c, handler: server.Handler(), decider: in}
 }
 
-// namespaces are those in a case, with the contract's annotations.
-type namespaces map[string]map[string]string
-
-func (n namespaces) Annotations(namespace string) (map[string]string, bool) {
-	return n[namespace], true
+// inNamespaces decides on pods in the namespaces of a case.
+type inNamespaces struct {
+	manifests.Decider
+	annotations map[string]map[string]string
 }
 
-func (namespaces) Ask(context.Context, string) (map[string]string, error) { return nil, nil }
-
-func (namespaces) Ready() error { return nil }
+func (n *inNamespaces) Decide(request injector.Request) injector.Decision {
+	request.NamespaceAnnotations = n.annotations[request.Namespace]
+	return n.Decider.Decide(request)
+}
 
 type noCertificates struct{}
 
@@ -274,9 +270,7 @@ func (r *reviews) checkReason(t *testing.T, namespace string, raw []byte, words 
 	if err != nil {
 		t.Fatal(err)
 	}
-	decision := r.decider.Decide(injector.Request{
-		Namespace: namespace, Pod: pod, Nonce: "x", NamespaceAnnotations: r.namespaces[namespace],
-	})
+	decision := r.decider.Decide(injector.Request{Namespace: namespace, Pod: pod, Nonce: "x"})
 	if len(words) != 1 || string(decision.Reason) != words[0] {
 		t.Errorf("left alone for %s, want %q", decision.Reason, words)
 	}
