@@ -153,7 +153,10 @@ func newReviews(t *testing.T, c *corpus.Case, objects []corpus.Object) *reviews 
 	if err := set.Parse(c.Flags); err != nil {
 		t.Fatal(err)
 	}
-	decider, err := flags.decider(nil, nil)
+	if flags.config.Connect.Image == "" {
+		flags.config.Connect.Image = anyProxy
+	}
+	decider, err := flags.injector()
 	if err != nil {
 		t.Fatal(err)
 	}
