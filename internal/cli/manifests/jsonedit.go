@@ -70,6 +70,9 @@ func (t *jsonText) add(path []string, value []byte) (ok bool) {
 	if len(path) == 0 {
 		return false
 	}
+	if len(path) > 2 && path[0] == "items" {
+		return t.addToItem(path[1:], value)
+	}
 	into := t.root
 	for _, step := range path[:len(path)-1] {
 		i := into.index(step)
@@ -111,6 +114,33 @@ func (t *jsonText) reread() (ok bool) {
 		t.root = edited.root
 	}
 	return ok
+}
+
+// addToItem edits an item of a list by itself: to read the whole list again for each addition would take a long one minutes. A list
+// has no additions elsewhere, so of the other values only the items' places are kept right.
+func (t *jsonText) addToItem(path []string, value []byte) (ok bool) {
+	at := t.root.index("items")
+	if at < 0 {
+		return false
+	}
+	items := t.root.members[at]
+	i := items.index(path[0])
+	if !items.list || i < 0 || i >= len(items.members) {
+		return false
+	}
+	item := items.members[i]
+	alone, ok := newJSONText(t.text[item.start:item.end])
+	if !ok || !alone.add(path[1:], value) {
+		return false
+	}
+	longer := len(alone.text) - (item.end - item.start)
+	t.text = slices.Concat(t.text[:item.start], alone.text, t.text[item.end:])
+	item.end += longer
+	for _, later := range items.members[i+1:] {
+		later.start += longer
+		later.end += longer
+	}
+	return true
 }
 
 // index is that of a member or item, -1 where there is none.

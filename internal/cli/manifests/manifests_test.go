@@ -72,7 +72,7 @@ func (small) Decide(request injector.Request) injector.Decision {
 
 // TestOutput compares testdata/NAME.EXT with testdata/NAME.out.EXT, text for text.
 func TestOutput(t *testing.T) {
-	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json", "kept.yaml"} {
+	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json", "json-list.json", "kept.yaml"} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name)
 			got, _ := inject(t, path, read(t, path), small{})
@@ -130,7 +130,7 @@ func TestSpaced(t *testing.T) {
 }
 
 func TestSecondPassChangesNothing(t *testing.T) {
-	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json", "kept.yaml"} {
+	for _, name := range []string{"stream.yaml", "indented.yaml", "anchors.yaml", "json.yaml", "json-stream.json", "json-list.json", "kept.yaml"} {
 		path := filepath.Join("testdata", name)
 		once, n := inject(t, path, read(t, path), testDecider(t))
 		twice, _ := inject(t, path, once, testDecider(t))
