@@ -116,8 +116,8 @@ func (t *jsonText) reread() (ok bool) {
 	return ok
 }
 
-// addToItem edits an item of a list by itself: to read the whole list again for each addition would take a long one minutes. A list
-// has no additions elsewhere, so of the other values only the items' places are kept right.
+// addToItem edits an item of a list by itself: to read the whole list again for each addition would take minutes for a long one.
+// A list has no additions elsewhere, so of the other values only the items' places are kept right.
 func (t *jsonText) addToItem(path []string, value []byte) (ok bool) {
 	at := t.root.index("items")
 	if at < 0 {
