@@ -186,7 +186,7 @@ func (r *corpusRun) check(c *corpus.Case) {
 			r.checkWritten(c, &written[i])
 		}
 	}
-	missing, unexpected := corpus.Unmatched(c.Warnings(corpus.Pods, corpus.Workloads), ours)
+	missing, unexpected := corpus.Unmatched(c.Warnings(corpus.Pods, corpus.Workloads, corpus.API), ours)
 	if all && len(missing) > 0 || len(unexpected) > 0 {
 		r.Errorf("%s: no warning %q, and nobody expects %q", c.Name, missing, unexpected)
 	}

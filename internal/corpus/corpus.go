@@ -26,7 +26,7 @@
 //	cli         the plugin's inject
 //	pods        the webhook for pods
 //	workloads   the webhook for objects with a template
-//	api         the API server itself, which may refuse what is no valid object: # api: refuses: WORDS
+//	api         the API server itself, which may refuse what is no valid object: # api: refuses: WORDS, or warn of what we add
 //	explain     text that the plugin's explain has to say
 package corpus
 
