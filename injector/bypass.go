@@ -27,6 +27,9 @@ const (
 	linkerdSkipOut = "config.linkerd.io/skip-outbound-ports"
 )
 
+// Istio is the Mesh of a Bypass.
+const Istio = "Istio"
+
 // proxyMesh is a service mesh whose proxy takes over the pod's connections.
 type proxyMesh struct {
 	name string
@@ -50,7 +53,7 @@ type proxyMesh struct {
 
 var proxyMeshes = [...]proxyMesh{
 	{
-		name: "Istio", proxy: "istio-proxy", wanted: istioWanted,
+		name: Istio, proxy: "istio-proxy", wanted: istioWanted,
 		inbound:  "traffic.sidecar.istio.io/excludeInboundPorts",
 		outbound: "traffic.sidecar.istio.io/excludeOutboundPorts",
 		setup:    "istio-init", inboundFlag: "-d", outboundFlag: "-o", inboundOnly: "-b", outboundOnly: "-i",
@@ -127,18 +130,20 @@ type Bypass struct {
 	Late bool
 }
 
+// acts reports whether the mesh's proxy is in the pod, or will be. No mesh takes over the node's connections.
+func (m *proxyMesh) acts(pod *corev1.Pod, request *Request) bool {
+	return !pod.Spec.HostNetwork && (containerOf(pod, m.proxy) != nil || m.wanted(pod, request))
+}
+
 // bypass has the agentlet's port, and Consul's, bypass the proxies of the pod's meshes.
 func (c *patchBuilder) bypass(request *Request, port int) {
-	if c.pod.Spec.HostNetwork {
-		return // no mesh takes over the node's connections
-	}
 	inbound, outbound := []int{port}, []int{c.parts.consulPort}
 	if c.service != "" && c.parts.proxy != nil && c.parts.proxy.grpcPort != 0 {
 		outbound = append(outbound, c.parts.proxy.grpcPort)
 	}
 	for i := range proxyMeshes {
 		mesh := &proxyMeshes[i]
-		if containerOf(c.pod, mesh.proxy) == nil && !mesh.wanted(c.pod, request) {
+		if !mesh.acts(c.pod, request) {
 			continue
 		}
 		b := Bypass{Mesh: mesh.name}

@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -34,6 +35,9 @@ type patchBuilder struct {
 	// defaults that the agentlet is told.
 	defaults registration.Defaults
 
+	// inIstio: Istio's injector acts on the pod, before or after this one.
+	inIstio bool
+
 	patch    []jsonpatch.Operation
 	warnings []registration.Warning
 	bypasses []Bypass
@@ -41,6 +45,7 @@ type patchBuilder struct {
 
 // compose adds everything that the pod doesn't have yet.
 func (c *patchBuilder) compose(request *Request) {
+	c.inIstio = proxyMeshes[0].acts(c.pod, request)
 	c.patch = slices.Grow(c.patch, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
@@ -126,7 +131,8 @@ func (c *patchBuilder) addPullSecrets() {
 }
 
 // addHooks adds the drain hook to each container of the application. Where one has a preStop hook of its own, the drain hook
-// takes its place if it is to be chained and can be; else the container keeps its own.
+// takes its place if it is to be chained and can be; else the container keeps its own. What an earlier injection has chained is
+// judged anew: the manifest may have changed since.
 func (c *patchBuilder) addHooks(port int) {
 	var plain *corev1.LifecycleHandler
 	for i := range c.pod.Spec.Containers {
@@ -135,14 +141,17 @@ func (c *patchBuilder) addHooks(port int) {
 			continue
 		}
 		injected := container.Lifecycle != nil && registration.IsDrainHook(container.Lifecycle.PreStop)
-		if injected && c.answers(container.Lifecycle.PreStop, port) {
-			continue
-		}
+		answered := injected && c.answers(container.Lifecycle.PreStop, port)
 		own := registration.OwnHook(container)
 		var hook *corev1.LifecycleHandler
 		switch {
+		case answered && own == nil:
+			c.warnOfHook(i, container.Lifecycle.PreStop)
+			continue
 		case own != nil && c.keeps(i, own):
 			hook = own
+		case answered:
+			continue
 		case c.settings.DrainHook == contract.DrainHookOff:
 			continue
 		case own != nil:
@@ -167,11 +176,50 @@ func (c *patchBuilder) addHooks(port int) {
 	}
 }
 
+// warnOfHook warns of an injected hook of the i-th container that stays, where it can't do what was asked for.
+func (c *patchBuilder) warnOfHook(i int, hook *corev1.LifecycleHandler) {
+	message := ""
+	switch {
+	case registration.Rewritten(hook.HTTPGet) && header(hook.HTTPGet, contract.ContainerHeader) != "":
+		message = "Istio has replaced the preStop hook of container %q, and with it the container's own hook, which won't be run"
+	case c.settings.DrainHook == contract.DrainHookOff:
+		message = "container %q has agentlet's preStop hook of an earlier injection: " + contract.DrainHook + ": false doesn't take it out"
+	default:
+		return
+	}
+	c.warnings = append(c.warnings, registration.Warning{
+		Field:   field.NewPath("spec", "containers").Index(i).Child("lifecycle", "preStop").String(),
+		Message: fmt.Sprintf(message, c.pod.Spec.Containers[i].Name),
+	})
+}
+
+// header returns the first value of a hook's header; empty where it has none.
+func header(get *corev1.HTTPGetAction, name string) string {
+	for _, header := range get.HTTPHeaders {
+		if header.Name == name {
+			return header.Value
+		}
+	}
+	return ""
+}
+
+// errRewritten: Istio's injector replaces the path of a hook, which would hold the container's own one.
+var errRewritten = errors.New("Istio 1.25 and newer replaces the hook that would hold it")
+
+// chainable is nil for an own hook that the agentlet can run after the drain.
+func (c *patchBuilder) chainable(container *corev1.Container, own *corev1.LifecycleHandler) error {
+	if c.inIstio {
+		return errRewritten
+	}
+	_, err := registration.ReadPreStop(c.pod, container, own)
+	return err
+}
+
 // keeps reports whether the i-th container keeps its own hook and gets no drain hook. It warns of that, unless the pod wants
 // none.
 func (c *patchBuilder) keeps(i int, own *corev1.LifecycleHandler) bool {
 	container := &c.pod.Spec.Containers[i]
-	_, err := registration.ReadPreStop(c.pod, container, own)
+	err := c.chainable(container, own)
 	why, hint := "", ""
 	switch {
 	case c.settings.DrainHook == contract.DrainHookOff:
@@ -213,7 +261,5 @@ func (c *patchBuilder) drainHook(port int, own *corev1.LifecycleHandler, contain
 // answers reports whether this pod's agentlet will answer an injected hook. Istio's agent passes a rewritten one on to it.
 func (c *patchBuilder) answers(h *corev1.LifecycleHandler, port int) bool {
 	return (registration.Rewritten(h.HTTPGet) || h.HTTPGet.Port.IntValue() == port) &&
-		slices.ContainsFunc(h.HTTPGet.HTTPHeaders, func(header corev1.HTTPHeader) bool {
-			return header.Name == contract.NonceHeader && header.Value == c.nonce
-		})
+		header(h.HTTPGet, contract.NonceHeader) == c.nonce
 }

@@ -54,6 +54,7 @@ func TestStaleHookIsReplaced(t *testing.T) {
 // without its agentlet or with another setting.
 func TestOwnHookSurvives(t *testing.T) {
 	sleep := &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 3}}
+	gone := &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/stop", Port: intstr.FromString("renamed")}}
 	exec := &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/stop"}}}
 	drain := func(value string, own *corev1.LifecycleHandler) *corev1.LifecycleHandler {
 		c := patchBuilder{nonce: value, pod: &corev1.Pod{}}
@@ -72,7 +73,9 @@ func TestOwnHookSurvives(t *testing.T) {
 		"can't be chained any more":           {contract.DrainHookChain, drain("another", exec), exec, true},
 		"kept":                                {contract.DrainHookOn, sleep, nil, true},
 		"chained and stale, now kept":         {contract.DrainHookOn, drain("another", sleep), sleep, true},
-		"chained and answered, now kept":      {contract.DrainHookOn, drain(nonce, sleep), nil, false},
+		"chained and answered, now kept":      {contract.DrainHookOn, drain(nonce, sleep), sleep, true},
+		"chained and answered, without":       {contract.DrainHookOff, drain(nonce, sleep), sleep, false},
+		"chained and answered, not runnable":  {contract.DrainHookChain, drain(nonce, gone), gone, true},
 		"without drain hooks":                 {contract.DrainHookOff, sleep, nil, false},
 		"chained and stale, without":          {contract.DrainHookOff, drain("another", sleep), sleep, false},
 		"stale, without an own hook, without": {contract.DrainHookOff, drain("another", nil), nil, false},
@@ -103,6 +106,63 @@ func TestOwnHookSurvives(t *testing.T) {
 				t.Errorf("warnings: %v", decision.Warnings)
 			}
 		})
+	}
+}
+
+// TestOwnHookWithIstio holds that no own hook is chained where Istio's injector would lose it, and that one which is lost is told of.
+func TestOwnHookWithIstio(t *testing.T) {
+	for name, test := range map[string]struct {
+		labels map[string]string
+		change func(pod *corev1.Pod) // after the first pass
+		want   []string              // warnings of the first and the second pass
+		kept   bool                  // the own hook, after both
+	}{
+		"announced": {
+			map[string]string{"istio-injection": "enabled"}, func(p *corev1.Pod) { injectIstio(p, true, true) },
+			[]string{"can't run after the drain (Istio 1.25", "can't run after the drain (Istio 1.25"}, true,
+		},
+		"not announced, before 1.25": {
+			nil, func(p *corev1.Pod) { injectIstio(p, true, false) }, []string{"", "can't run after the drain (Istio 1.25"}, true,
+		},
+		"not announced": {
+			nil, func(p *corev1.Pod) { injectIstio(p, true, true) },
+			[]string{"", `Istio has replaced the preStop hook of container "app"`}, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := serving("web")
+			pod.Annotations[contract.DrainHook] = string(contract.DrainHookChain)
+			pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 3}}}
+			request := Request{Namespace: "shop", Nonce: nonce, NamespaceLabels: NamespaceLabels(test.labels)}
+			for i, want := range test.want {
+				var d Decision
+				if pod, d = pass(t, pod, request); i == 0 {
+					test.change(pod)
+				}
+				var told []string
+				for _, w := range d.Warnings {
+					if strings.HasSuffix(w.Field, "preStop") {
+						told = append(told, w.Message)
+					}
+				}
+				if all := strings.Join(told, "\n"); want == "" && all != "" || !strings.Contains(all, want) {
+					t.Errorf("pass %d: warnings %q, want %q", i+1, all, want)
+				}
+			}
+			if own := registration.OwnHook(&pod.Spec.Containers[0]); (own != nil && own.Sleep != nil) != test.kept {
+				t.Errorf("own hook: %+v, kept: %v", own, test.kept)
+			}
+		})
+	}
+}
+
+// TestPlainHookStays: the injector takes nothing out.
+func TestPlainHookStays(t *testing.T) {
+	pod, _ := pass(t, serving("web"), Request{Namespace: "shop", Nonce: nonce})
+	pod.Annotations[contract.DrainHook] = string(contract.DrainHookOff)
+	_, d := pass(t, pod, Request{Namespace: "shop", Nonce: nonce})
+	if d.Outcome != Skipped || len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0].Message, "drain-hook: false doesn't take it out") {
+		t.Errorf("%s: %v", d.Outcome, d.Warnings)
 	}
 }
 

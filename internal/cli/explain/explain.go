@@ -36,7 +36,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result) error {
 	out.Table("  ", services(reg))
 	out.Line()
 	out.Table("  ", slices.Concat(
-		byDefault(reg), live(pod, j.Defaults), mesh(reg), bypasses(j.Bypasses), settings(pod, &reg.Settings), defaults(pod, j.Defaults),
+		byDefault(reg), live(pod, j.Defaults), mesh(reg), bypasses(j.Bypasses), settings(pod, &reg.Settings, j.Bypasses), defaults(pod, j.Defaults),
 	))
 	return nil
 }
@@ -287,7 +287,7 @@ func check(c *registration.Check) string {
 	return fmt.Sprintf("%s each %s", target, c.Interval)
 }
 
-func settings(pod *corev1.Pod, s *registration.Settings) [][]printer.Cell {
+func settings(pod *corev1.Pod, s *registration.Settings, meshes []injector.Bypass) [][]printer.Cell {
 	row := func(name, value string) []printer.Cell {
 		return []printer.Cell{{Text: name, Colour: printer.Faint}, printer.Text(value)}
 	}
@@ -295,7 +295,7 @@ func settings(pod *corev1.Pod, s *registration.Settings) [][]printer.Cell {
 		row("gate", gate(s)),
 		row("readiness", readiness(s)),
 		row("drain", drain(pod, s)),
-		row("drain hooks", hooks(pod, s)),
+		row("drain hooks", hooks(pod, s, meshes)),
 		row("heartbeat",
 			fmt.Sprintf("TTL %s; the node's Consul agent reaps it %s after the last one", s.HeartbeatTTL, s.DeregisterAfter)),
 		row("agentlet", fmt.Sprintf("%s, port %d, log level %s, %s", place(s), s.AgentletPort, s.LogLevel, resources(&s.Resources))),
@@ -359,10 +359,12 @@ func drain(pod *corev1.Pod, s *registration.Settings) string {
 }
 
 // hooks names the containers whose SIGTERM waits for Consul, with the own hooks that come after that.
-func hooks(pod *corev1.Pod, s *registration.Settings) string {
+func hooks(pod *corev1.Pod, s *registration.Settings, meshes []injector.Bypass) string {
 	if s.DrainHook == contract.DrainHookOff {
 		return "none: SIGTERM doesn't wait for Consul"
 	}
+	chains := s.DrainHook == contract.DrainHookChain &&
+		!slices.ContainsFunc(meshes, func(b injector.Bypass) bool { return b.Mesh == injector.Istio }) // which would lose the own hook
 	var with, without []string
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
@@ -375,7 +377,7 @@ func hooks(pod *corev1.Pod, s *registration.Settings) string {
 			continue
 		}
 		hook, err := registration.ReadPreStop(pod, c, own)
-		if s.DrainHook == contract.DrainHookChain && err == nil {
+		if chains && err == nil {
 			with = append(with, c.Name+" and then its own ("+ownHook(&hook)+")")
 		} else {
 			without = append(without, c.Name)
