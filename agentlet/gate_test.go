@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -316,4 +317,37 @@ func TestFixedHealthOutlivesTheAgentlet(t *testing.T) {
 		after(time.Minute)
 		w.expectHealth(t, "not ready, with a new agentlet", contract.Passing)
 	})
+}
+
+// TestAGateThatWaitedForItsPatch opens by what the catalog shows, and not by what it showed when the API server began to hang.
+func TestAGateThatWaitedForItsPatch(t *testing.T) {
+	for _, slow := range []time.Duration{0, 500 * time.Millisecond} {
+		runInWorld(t, "readings of "+slow.String(), func(t *testing.T, w *world) {
+			pod := testPod()
+			r, _ := w.start(t, pod)
+			after(3 * time.Second)
+			w.setFail(failing(context.DeadlineExceeded, "gate"))
+			r.OnUpdate(ready(pod, true))
+			after(2 * time.Second) // the catalog has it passing, and the patch hangs
+			w.locked(func() { w.slow = map[string]time.Duration{"catalog": slow} })
+			w.loseWeb()
+			after(5 * time.Second)
+			opened := false
+			w.locked(func() {
+				w.onWrite = func(c corev1.PodCondition) string {
+					if c.Status == corev1.ConditionTrue && !opened {
+						if opened = true; w.inCatalog(webID) != contract.Passing {
+							t.Errorf("the gate opens, and the catalog has %q", w.inCatalog(webID))
+						}
+					}
+					return "2000"
+				}
+			})
+			w.setFail(nil)
+			after(40 * time.Second)
+			if !opened {
+				t.Error("the gate stays closed")
+			}
+		})
+	}
 }

@@ -68,7 +68,7 @@ func planInstance(s *state, i *instance, now time.Time, p *schedule) (waits bool
 	if i.confirmed || i.hash != "" { // one that was begun goes on while the checks change, which it doesn't tell
 		p.add(s, now, watching)
 	}
-	return !s.updatesReadiness(i) && (!i.confirmed || s.gateWaits())
+	return !s.updatesReadiness(i) && (!i.confirmed || s.gateWaits(now, p))
 }
 
 // updatesReadiness reports whether the agent is being told of another state, for the first time. What the catalog shows before it
@@ -77,12 +77,16 @@ func (s *state) updatesReadiness(i *instance) bool {
 	return i.readiness != "" && i.readiness != s.health(i) && s.retries[key{checksKey, i.id}].failures == 0
 }
 
-// gateWaits reports whether a closed gate waits for the catalog, and not for the containers, or for the API server alone: a
-// reading that is begun and given up while the gate is written goes on at the servers.
-func (s *state) gateWaits() bool {
+// gateWaits reports whether a closed gate waits for the catalog, and not for the containers, or for its own patch alone: a
+// reading that is begun and given up a moment later goes on at the servers. A patch that takes long is no such moment: the gate
+// must not open by what the catalog showed then.
+func (s *state) gateWaits(now time.Time, p *schedule) bool {
 	return !s.gate.open() && s.mode() != contract.GateOff && (s.ready() || s.mode() == contract.GateRegistered) &&
-		(!s.gate.want.open || s.retries[patchStatus{}.key()].failures > 0)
+		(!s.gate.want.open || s.retries[patchStatus{}.key()].failures > 0 || p.reached(now, s.gate.wantSince.Add(patchMoment)))
 }
+
+// patchMoment is longer than a patch takes, by far, and shorter than anything that a person notices.
+const patchMoment = time.Second
 
 // followsCatalog reports whether the catalog is read on when nothing waits for it: under the continuous policy, and
 // where a service has checks of its own, whose results only Consul knows.
