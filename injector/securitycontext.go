@@ -4,16 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // SecurityContext holds fields of a container's security context in JSON. They replace those that the agentlet has without them,
-// and null leaves one out. Empty: none.
+// and null leaves one out. User and group are RunAsUser's. Empty: none.
 type SecurityContext string
 
 // flagSecurityContext sets it.
@@ -29,7 +29,7 @@ func (s SecurityContext) over(base *corev1.SecurityContext) (*corev1.SecurityCon
 	if err := decoder.Decode(base); err != nil {
 		return nil, fmt.Errorf("must be fields of a container's security context in JSON: %w", err)
 	}
-	if decoder.More() {
+	if err := decoder.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
 		return nil, errors.New("must be one JSON object")
 	}
 	return base, nil
@@ -51,17 +51,11 @@ func (s SecurityContext) validate() (errs field.ErrorList) {
 	if escalates && c.AllowPrivilegeEscalation != nil && !*c.AllowPrivilegeEscalation {
 		errs = append(errs, field.Invalid(at.Child("allowPrivilegeEscalation"), false, "must be true with privileged or SYS_ADMIN"))
 	}
-	if isTrue(c.RunAsNonRoot) && c.RunAsUser != nil && *c.RunAsUser == 0 {
-		errs = append(errs, field.Invalid(at.Child("runAsNonRoot"), true, "must be false with runAsUser 0"))
-	}
-	if c.RunAsUser != nil {
-		for _, wrong := range validation.IsValidUserID(*c.RunAsUser) {
-			errs = append(errs, field.Invalid(at.Child("runAsUser"), *c.RunAsUser, wrong))
-		}
-	}
-	if c.RunAsGroup != nil {
-		for _, wrong := range validation.IsValidGroupID(*c.RunAsGroup) {
-			errs = append(errs, field.Invalid(at.Child("runAsGroup"), *c.RunAsGroup, wrong))
+	var given map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(s), &given) // it was decoded before
+	for _, key := range []string{"runAsUser", "runAsGroup"} {
+		if _, is := given[key]; is {
+			errs = append(errs, field.Forbidden(at.Child(key), "set --run-as-user, which is also the mesh proxy's: the two share a token"))
 		}
 	}
 	if p := c.SeccompProfile; p != nil {

@@ -18,8 +18,8 @@ func TestSecurityContext(t *testing.T) {
 		"none":       {"", func(*corev1.SecurityContext) {}, ""},
 		"empty":      {"{}", func(*corev1.SecurityContext) {}, ""},
 		"a new one":  {`{"seLinuxOptions": {"type": "agentlet_t"}}`, func(c *corev1.SecurityContext) { c.SELinuxOptions = &corev1.SELinuxOptions{Type: "agentlet_t"} }, ""},
-		"another":    {`{"runAsUser": 1000}`, func(c *corev1.SecurityContext) { c.RunAsUser = new(int64(1000)) }, ""},
-		"left out":   {`{"runAsUser": null, "seccompProfile": null}`, func(c *corev1.SecurityContext) { c.RunAsUser, c.SeccompProfile = nil, nil }, ""},
+		"another":    {`{"readOnlyRootFilesystem": false}`, func(c *corev1.SecurityContext) { c.ReadOnlyRootFilesystem = new(false) }, ""},
+		"left out":   {`{"seccompProfile": null}`, func(c *corev1.SecurityContext) { c.SeccompProfile = nil }, ""},
 		"one within": {`{"capabilities": {"add": ["NET_RAW"]}}`, func(c *corev1.SecurityContext) { c.Capabilities.Add = []corev1.Capability{"NET_RAW"} }, ""},
 		"a profile of the node's": {
 			`{"seccompProfile": {"type": "Localhost", "localhostProfile": "a.json"}, "appArmorProfile": {"type": "Unconfined"}}`,
@@ -28,11 +28,9 @@ func TestSecurityContext(t *testing.T) {
 				c.AppArmorProfile = &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined}
 			}, "",
 		},
-		"root, on purpose": {
-			`{"runAsNonRoot": false, "runAsUser": 0, "privileged": true, "allowPrivilegeEscalation": true}`,
-			func(c *corev1.SecurityContext) {
-				c.RunAsNonRoot, c.RunAsUser, c.Privileged, c.AllowPrivilegeEscalation = new(false), new(int64(0)), new(true), new(true)
-			}, "",
+		"privileged, on purpose": {
+			`{"privileged": true, "allowPrivilegeEscalation": true}`,
+			func(c *corev1.SecurityContext) { c.Privileged, c.AllowPrivilegeEscalation = new(true), new(true) }, "",
 		},
 		"no JSON":              {fields: "x", err: "must be fields of a container's security context in JSON"},
 		"a list":               {fields: "[]", err: "must be fields of a container's security context in JSON"},
@@ -41,9 +39,9 @@ func TestSecurityContext(t *testing.T) {
 		"one of pods":          {fields: `{"fsGroup": 1}`, err: `unknown field "fsGroup"`},
 		"privileged":           {fields: `{"privileged": true}`, err: "allowPrivilegeEscalation: Invalid value: false: must be true with privileged"},
 		"as good as root":      {fields: `{"capabilities": {"add": ["SYS_ADMIN"]}}`, err: "must be true with privileged or SYS_ADMIN"},
-		"root":                 {fields: `{"runAsUser": 0}`, err: "runAsNonRoot: Invalid value: true: must be false with runAsUser 0"},
-		"no user":              {fields: `{"runAsUser": -1}`, err: "runAsUser: Invalid value: -1"},
-		"no group":             {fields: `{"runAsGroup": 2147483648}`, err: "runAsGroup: Invalid value: 2147483648"},
+		"a user":               {fields: `{"runAsUser": null}`, err: "security-context.runAsUser: Forbidden: set --run-as-user"},
+		"a group":              {fields: `{"runAsGroup": 1}`, err: "security-context.runAsGroup: Forbidden: set --run-as-user"},
+		"more behind it":       {fields: `{"privileged": false}]`, err: "must be one JSON object"},
 		"another profile":      {fields: `{"seccompProfile": {"type": "x"}}`, err: `seccompProfile.type: Unsupported value: "x"`},
 		"a profile of no file": {fields: `{"appArmorProfile": {"type": "Localhost"}}`, err: "appArmorProfile.localhostProfile: Required value"},
 		"a file of no profile": {fields: `{"seccompProfile": {"localhostProfile": "a"}}`, err: "seccompProfile.localhostProfile: Invalid value"},

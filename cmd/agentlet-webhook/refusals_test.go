@@ -94,15 +94,15 @@ var refusals = map[string]refusal{
 		"--security-context.allowPrivilegeEscalation: Invalid value: false",
 		`{"agentlet": {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}}`, "and SYS_ADMIN, need agentlet.securityContext.allowPrivilegeEscalation=true",
 	},
-	"root that may be none": {
-		[]string{`--security-context={"runAsUser":0}`},
-		"--security-context.runAsNonRoot: Invalid value: true",
-		`{"agentlet": {"securityContext": {"runAsUser": 0}}}`, "agentlet.securityContext.runAsUser=0 needs agentlet.securityContext.runAsNonRoot=false",
-	},
 	"a user of a security context": {
-		[]string{`--security-context={"runAsUser":-1}`},
-		"--security-context.runAsUser: Invalid value: -1",
-		`{"agentlet": {"securityContext": {"runAsUser": -1}}}`, "at '/agentlet/securityContext/runAsUser': minimum: got -1, want 0",
+		[]string{`--security-context={"runAsUser":1}`},
+		"--security-context.runAsUser: Forbidden: set --run-as-user",
+		`{"agentlet": {"securityContext": {"runAsUser": 1}}}`, "at '/agentlet/securityContext': additional properties 'runAsUser' not allowed",
+	},
+	"a group of a security context": {
+		[]string{`--security-context={"runAsGroup":1}`},
+		"--security-context.runAsGroup: Forbidden: set --run-as-user",
+		`{"agentlet": {"securityContext": {"runAsGroup": 1}}}`, "at '/agentlet/securityContext': additional properties 'runAsGroup' not allowed",
 	},
 	"a seccomp profile": {
 		[]string{`--security-context={"seccompProfile":{"type":"x"}}`},

@@ -151,9 +151,6 @@ agentlet.runAsUser={{ quote $user }}: want auto, none, or a number from 1 to 214
 {{- if and (or .privileged (has "SYS_ADMIN" $added) (has "CAP_SYS_ADMIN" $added)) (not .allowPrivilegeEscalation) }}
 agentlet.securityContext.privileged=true, and SYS_ADMIN, need agentlet.securityContext.allowPrivilegeEscalation=true
 {{- end }}
-{{- if and (hasKey . "runAsUser") (eq (int .runAsUser) 0) (ne (toString .runAsNonRoot) "false") }}
-agentlet.securityContext.runAsUser=0 needs agentlet.securityContext.runAsNonRoot=false
-{{- end }}
 {{- range $key := list "seccompProfile" "appArmorProfile" }}
 {{- $path := print "agentlet.securityContext." $key }}
 {{- with get $.Values.agentlet.securityContext $key }}
