@@ -53,13 +53,13 @@ type proxyMesh struct {
 
 var proxyMeshes = [...]proxyMesh{
 	{
-		name: Istio, proxy: "istio-proxy", wanted: istioWanted,
+		name: Istio, proxy: registration.IstioProxy, wanted: istioWanted,
 		inbound:  "traffic.sidecar.istio.io/excludeInboundPorts",
 		outbound: "traffic.sidecar.istio.io/excludeOutboundPorts",
 		setup:    "istio-init", inboundFlag: "-d", outboundFlag: "-o", inboundOnly: "-b", outboundOnly: "-i",
 	},
 	{
-		name: "Linkerd", proxy: "linkerd-proxy", wanted: linkerdWanted,
+		name: "Linkerd", proxy: registration.LinkerdProxy, wanted: linkerdWanted,
 		inbound: linkerdSkipIn, outbound: linkerdSkipOut, inherited: true,
 		unset: "4567,4568", // those of its chart
 		setup: "linkerd-init", inboundFlag: "--inbound-ports-to-ignore", outboundFlag: "--outbound-ports-to-ignore",

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -344,6 +345,10 @@ func TestAChangedManifestGetsItsPort(t *testing.T) {
 		pod.Spec.Containers = append([]corev1.Container{{Name: "mesh-proxy", Ports: []corev1.ContainerPort{{ContainerPort: 4143}}}}, pod.Spec.Containers...)
 	}
 	port := func(pod *corev1.Pod) { pod.Spec.Containers[0].Ports[0].ContainerPort = 9090 }
+	istio := func(pod *corev1.Pod) { // beside an application that declares no port any more
+		pod.Spec.Containers[0].Ports = nil
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "istio-proxy", Ports: []corev1.ContainerPort{{ContainerPort: 15090}}})
+	}
 	first := func(pod *corev1.Pod) {
 		pod.Spec.Containers[0].Ports = append([]corev1.ContainerPort{{ContainerPort: 9090}}, pod.Spec.Containers[0].Ports...)
 	}
@@ -361,6 +366,7 @@ func TestAChangedManifestGetsItsPort(t *testing.T) {
 		"an admission, a mesh first":          {true, []func(*corev1.Pod){mesh}, "8080", false},
 		"an admission, somebody's port first": {true, []func(*corev1.Pod){first}, "8080", false},
 		"a pod exported, with another port":   {true, []func(*corev1.Pod){port}, "9090", true},
+		"a pod exported, a mesh's port alone": {true, []func(*corev1.Pod){istio}, "8080", false},
 	} {
 		for _, placement := range []contract.PlacementMode{contract.PlacementContainer, contract.PlacementSidecar} {
 			t.Run(name+", "+string(placement), func(t *testing.T) {
@@ -385,7 +391,8 @@ func TestAChangedManifestGetsItsPort(t *testing.T) {
 				}
 				d, pod := decide(pod)
 				warned := slices.ContainsFunc(d.Warnings, func(w registration.Warning) bool { return strings.Contains(w.Message, "it was 8080 when") })
-				if got := registration.RecordedPort(pod); got != c.want || (d.Outcome == Injected) != c.renewed || warned != c.renewed {
+				renewed := slices.ContainsFunc(d.Patch, func(o jsonpatch.Operation) bool { return strings.Contains(o.Path, "/env/") })
+				if got := registration.RecordedPort(pod); got != c.want || renewed != c.renewed || warned != c.renewed {
 					t.Errorf("%s, %s, warned %v, want %s, renewed %v: %v", got, d.Outcome, warned, c.want, c.renewed, d.Patch)
 				}
 				reg, errs := registration.Parse(pod, nil)

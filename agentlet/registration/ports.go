@@ -71,6 +71,15 @@ func RecordedPort(pod *corev1.Pod) (recorded string) {
 	return recorded
 }
 
+// Names of other service meshes' proxies.
+const (
+	IstioProxy   = "istio-proxy"
+	LinkerdProxy = "linkerd-proxy"
+)
+
+// isMeshProxy reports whether a container is another service mesh's, whose ports are no service of the pod's author.
+func isMeshProxy(c *corev1.Container) bool { return c.Name == IstioProxy || c.Name == LinkerdProxy }
+
 // defaultPort is the port of services that say none: the first declared one, as it was when the agentlet was added. Others may
 // have put containers before the application's since, as a mesh does within one admission. And the author may have changed the
 // port since, in a manifest that came out of an injection. So the record holds while a container declares its port. In a
@@ -85,8 +94,10 @@ func defaultPort(pod *corev1.Pod) (int, error) {
 	if port := declaredPort(pod, before, admitted); known && port > 0 {
 		return port, nil
 	}
-	if port, ok := findPort(pod, anyPort); ok {
-		return int(port.ContainerPort), nil
+	for c := range serving(pod) {
+		if port, ok := containerPort(c, anyPort); ok && !isMeshProxy(c) {
+			return int(port.ContainerPort), nil
+		}
 	}
 	if known { // it is not declared any more, which closes no port
 		return before, nil
@@ -148,7 +159,7 @@ func (l *linter) lintDefaultPort() {
 		switch {
 		case this && of == "":
 			of = c.Name
-		case some:
+		case some && !isMeshProxy(c):
 			others = append(others, c.Name)
 		}
 	}
