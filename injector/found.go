@@ -55,9 +55,9 @@ func nonceOf(c *corev1.Container) (string, bool) {
 }
 
 // port of the agentlet in the pod, or where there is none, the one of the annotations.
-func (f *existing) port(pod *corev1.Pod, defaults registration.Defaults) (int, bool) {
+func (f *existing) port(pod *corev1.Pod, defaults registration.Defaults) (port int, note string, ok bool) {
 	if port, ok := f.ownPort(); ok {
-		return port, true
+		return port, "", true
 	}
 	return registration.AgentletPort(pod, defaults)
 }
@@ -94,7 +94,7 @@ func (i *Injector) nameCollisions(pod *corev1.Pod, f *existing) (errs field.Erro
 
 // portCollisions are the declared ports of others that equal the agentlet's.
 func (i *Injector) portCollisions(pod *corev1.Pod, f *existing, defaults registration.Defaults) (errs field.ErrorList) {
-	port, ok := f.port(pod, defaults)
+	port, note, ok := f.port(pod, defaults)
 	if !ok {
 		return nil // reported as an error elsewhere
 	}
@@ -103,7 +103,7 @@ func (i *Injector) portCollisions(pod *corev1.Pod, f *existing, defaults registr
 			p := &c.Ports[j]
 			if len(errs) < maxCollisions && int(p.ContainerPort) == port && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
 				errs = append(errs, field.Invalid(path().Child("ports").Index(j).Child("containerPort"), port, fmt.Sprintf(
-					"is the agentlet's own port; give it another one with the annotation %s", contract.AgentletPort)))
+					"is the agentlet's own port; give it another one with the annotation %s%s", contract.AgentletPort, note)))
 			}
 		}
 	})

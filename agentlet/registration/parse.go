@@ -142,10 +142,10 @@ func (r *reader) refuseFlatKeys() {
 }
 
 // AgentletPort returns the agentlet's port, also where the pod's other annotations are wrong; ok is false where this
-// one is.
-func AgentletPort(pod *corev1.Pod, defaults Defaults) (port int, ok bool) {
+// one is. note is what a message about it has to add where the pod doesn't carry it.
+func AgentletPort(pod *corev1.Pod, defaults Defaults) (port int, note string, ok bool) {
 	r := &reader{pod: pod, defaults: defaults}
 	v, _ := r.value(contract.AgentletPort, "")
 	port, err := parseAgentletPort(v.text)
-	return port, err == nil
+	return port, v.note(), err == nil
 }

@@ -66,12 +66,15 @@ const (
 )
 
 // note says where a value comes from that the pod doesn't carry, for the end of a message.
-func (v value) note() string {
+func (v value) note() string { return v.noteAs("this value") }
+
+// noteAs is note of a value that the message calls by a name.
+func (v value) noteAs(name string) string {
 	switch v.source {
 	case ofNamespace:
-		return " (this value is the default of the pod's namespace)"
+		return " (" + name + " is the default of the pod's namespace)"
 	case ofInstallation:
-		return " (this value is the installation's default)"
+		return " (" + name + " is the installation's default)"
 	case ofPod, ofContract:
 	}
 	return ""

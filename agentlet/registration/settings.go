@@ -129,7 +129,8 @@ func (r *reader) allSettings() Settings {
 	s, _ := r.readSettings()
 	for _, c := range conflicts(&s, r.origins) {
 		v, _ := r.value(c.key, "")
-		r.add(field.Invalid(annotation(c.key), Excerpt(v.text), c.why+v.note()))
+		other, _ := r.value(c.other, "")
+		r.add(field.Invalid(annotation(c.key), Excerpt(v.text), c.why+v.note()+other.noteAs(r.origins.name(c.other))))
 	}
 	r.refuseLocalAPI(&s)
 	return s

@@ -300,7 +300,7 @@ func TestAgentletPort(t *testing.T) {
 		{annotations{"agentlet-port": "3000", "gate": "?"}, nil, 3000, true},
 		{annotations{"agentlet-port": "80"}, nil, 0, false},
 	} {
-		if port, ok := AgentletPort(newPod(test.annotations), test.defaults); port != test.port || ok != test.ok {
+		if port, _, ok := AgentletPort(newPod(test.annotations), test.defaults); port != test.port || ok != test.ok {
 			t.Errorf("%v, %v: %d, %t", test.annotations, test.defaults, port, ok)
 		}
 	}
