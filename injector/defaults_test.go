@@ -24,19 +24,19 @@ func TestDefaultsOfTheNamespace(t *testing.T) {
 		"the namespace does": {
 			said{contract.DrainDelay: "8s", contract.Readiness: "kubelet"},
 			nil,
-			[]string{"--namespace-default=drain-delay=8s", "--namespace-default=readiness=kubelet", "--default=gate-timeout=10m"},
+			[]string{"--default=agentlet.dev/drain-delay=8s", "--default=drain-delay=8s", "--default=agentlet.dev/readiness=kubelet", "--default=readiness=kubelet", "--default=gate-timeout=10m"},
 			nil,
 		},
 		"the pod does, too": { // and might take its word back while it runs
 			said{contract.DrainDelay: "8s"},
 			said{contract.DrainDelay: "1s"},
-			[]string{"--namespace-default=drain-delay=8s", "--default=gate-timeout=10m"},
+			[]string{"--default=agentlet.dev/drain-delay=8s", "--default=drain-delay=8s", "--default=gate-timeout=10m"},
 			nil,
 		},
 		"what shapes the container": {
 			said{contract.AgentletPort: "19600", contract.LogLevel: "debug"},
 			said{contract.LogLevel: "warn"},
-			[]string{"--port=19600", "--log-level=warn", "--namespace-default=agentlet-port=19600", "--namespace-default=log-level=debug", "--default=drain-delay=4s", "--default=gate-timeout=10m"},
+			[]string{"--port=19600", "--log-level=warn", "--default=agentlet.dev/agentlet-port=19600", "--default=agentlet-port=19600", "--default=agentlet.dev/log-level=debug", "--default=log-level=debug", "--default=drain-delay=4s", "--default=gate-timeout=10m"},
 			nil,
 		},
 		"what is a pod's own": {
@@ -48,7 +48,7 @@ func TestDefaultsOfTheNamespace(t *testing.T) {
 		"a wrong value": {
 			said{contract.DrainDelay: "8", contract.Gate: "off"},
 			nil,
-			[]string{"--namespace-default=gate=off", "--default=drain-delay=4s", "--default=gate-timeout=10m"},
+			[]string{"--default=agentlet.dev/gate=off", "--default=gate=off", "--default=drain-delay=4s", "--default=gate-timeout=10m"},
 			[]string{`namespace "shop": annotation agentlet.dev/drain-delay: "8" has no effect: must be a duration such as 5s`},
 		},
 	} {

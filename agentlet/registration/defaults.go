@@ -17,12 +17,9 @@ import (
 // come first.
 type Defaults map[string]string
 
-// Flags of the agentlet, each with KEY=VALUE. The injector writes them into the container's arguments, so that a pod keeps the
-// defaults that held when it was created.
-const (
-	InstallationDefaultFlag = "default"
-	NamespaceDefaultFlag    = "namespace-default"
-)
+// DefaultFlag is the agentlet's flag for defaults, with KEY=VALUE. The injector writes them into the container's arguments, so that
+// a pod keeps the defaults that held when it was created.
+const DefaultFlag = "default"
 
 // lookup finds the default for a key of the contract.
 func (d Defaults) lookup(key string) (text string, from source, ok bool) {
@@ -33,17 +30,17 @@ func (d Defaults) lookup(key string) (text string, from source, ok bool) {
 	return text, ofInstallation, ok
 }
 
-// Args are the arguments that hand the defaults to the agentlet.
+// Args are the arguments that hand the defaults to the agentlet. A namespace's stands there with and without the key's prefix: an
+// agentlet of an older release, which knows those of an installation alone, ignores the former and takes the latter.
 func (d Defaults) Args() (args []string) {
 	for _, key := range slices.Sorted(maps.Keys(d)) {
-		flag := NamespaceDefaultFlag
-		if !strings.HasPrefix(key, contract.Prefix) {
-			if _, replaced := d[contract.Prefix+key]; replaced {
-				continue
-			}
-			flag = InstallationDefaultFlag
+		value := "=" + escape(d[key])
+		if strings.HasPrefix(key, contract.Prefix) {
+			args = append(args, "--"+DefaultFlag+"="+key+value)
+		} else if _, replaced := d[contract.Prefix+key]; replaced {
+			continue
 		}
-		args = append(args, "--"+flag+"="+contract.Short(key)+"="+escape(d[key]))
+		args = append(args, "--"+DefaultFlag+"="+contract.Short(key)+value)
 	}
 	return args
 }
@@ -66,14 +63,11 @@ func (d Defaults) InForce(pod *corev1.Pod) (namespace, installation map[string]s
 	return namespace, installation
 }
 
-// SetFlag takes over the value of one of the flags.
-func (d Defaults) SetFlag(flag, pair string) error {
+// SetFlag takes over the value of the flag.
+func (d Defaults) SetFlag(pair string) error {
 	key, value, found := strings.Cut(pair, "=")
 	if !found || key == "" {
 		return errors.New("want KEY=VALUE")
-	}
-	if flag == NamespaceDefaultFlag {
-		key = contract.Prefix + key
 	}
 	d[key] = value
 	return nil
@@ -83,10 +77,8 @@ func (d Defaults) SetFlag(flag, pair string) error {
 func DefaultsOf(agentlet *corev1.Container) Defaults {
 	d := Defaults{}
 	for _, arg := range agentlet.Args {
-		for _, flag := range []string{InstallationDefaultFlag, NamespaceDefaultFlag} {
-			if pair, found := strings.CutPrefix(arg, "--"+flag+"="); found {
-				_ = d.SetFlag(flag, unescape(pair)) // what is no pair, the agentlet refuses itself
-			}
+		if pair, found := strings.CutPrefix(arg, "--"+DefaultFlag+"="); found {
+			_ = d.SetFlag(unescape(pair)) // what is no pair, the agentlet refuses itself
 		}
 	}
 	return d

@@ -161,18 +161,18 @@ func TestDefaultsInArguments(t *testing.T) {
 	}
 	args := defaults.Args()
 	want := []string{
-		"--namespace-default=container-exclude=$$(POD_NAME),$$$$", "--namespace-default=drain-delay=8s",
+		"--default=agentlet.dev/container-exclude=$$(POD_NAME),$$$$", "--default=container-exclude=$$(POD_NAME),$$$$", "--default=agentlet.dev/drain-delay=8s", "--default=drain-delay=8s",
 		"--default=gate=off", "--default=service-tags=${POD_NAME},a=b",
 	}
 	if !slices.Equal(args, want) {
 		t.Errorf("%q", args)
 	}
-	delete(defaults, "drain-delay") // which never holds
+	defaults["drain-delay"], defaults["container-exclude"] = "8s", "$(POD_NAME),$$" // for older agentlets
 	if got := DefaultsOf(&corev1.Container{Args: append([]string{"run", "--default-other=x=y", "--default=nothing"}, args...)}); !maps.Equal(got, defaults) {
 		t.Errorf("read back: %v", got)
 	}
 	for _, pair := range []string{"", "gate", "=off"} {
-		if err := (Defaults{}).SetFlag(NamespaceDefaultFlag, pair); err == nil {
+		if err := (Defaults{}).SetFlag(pair); err == nil {
 			t.Errorf("%q is taken", pair)
 		}
 	}

@@ -27,7 +27,7 @@ func TestParse(t *testing.T) {
 	env := environment()
 	o, err := parse([]string{
 		"--consul-port=8501", "--consul-scheme=https", "--cluster-name=eu", "--port=19501", "--log-level=debug",
-		"--default=drain-delay=7s", "--namespace-default=gate=registered", "--allowed-services=web, shop-*", `--allowed-tags=!a\,b`, "--other-gate=example.com/a", "--other-gate=b",
+		"--default=drain-delay=7s", "--default=agentlet.dev/gate=registered", "--allowed-services=web, shop-*", `--allowed-tags=!a\,b`, "--other-gate=example.com/a", "--other-gate=b",
 	}, func(name string) string { return env[name] }, io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -56,12 +56,11 @@ func parse(args []string, env func(string) string, stderr io.Writer) (options, e
 	flags.IntVar(&o.port, "port", 19500, "port of the agentlet's own HTTP server")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", logs.JSON, "text or json")
-	for name, usage := range map[string]string{
-		registration.InstallationDefaultFlag: "KEY=VALUE: the installation's default for a key of the contract; may be repeated",
-		registration.NamespaceDefaultFlag:    "KEY=VALUE: the default of the pod's namespace, which comes first; may be repeated",
-	} {
-		flags.Func(name, usage, func(pair string) error { return o.defaults.SetFlag(name, pair) })
-	}
+	flags.Func(
+		registration.DefaultFlag,
+		"KEY=VALUE: the installation's default for a key of the contract, or with the key's prefix the namespace's, which comes first; may be repeated",
+		o.defaults.SetFlag,
+	)
 	flags.Func(
 		"allowed-services",
 		"comma-separated globs of the service names that the pod may register; all when absent",

@@ -76,7 +76,7 @@ func TestInjectTakesTheFlags(t *testing.T) {
 // TestInjectTakesTheNamespacesDefaults: those of a Namespace in the files are written down, as the webhook does.
 func TestInjectTakesTheNamespacesDefaults(t *testing.T) {
 	stdout, stderr, err := call(t, "", "inject", "-f", "testdata/namespaces.yaml")
-	if err != nil || strings.Count(stdout, "--namespace-default=readiness=kubelet") != 2 || strings.Contains(stdout, "drain-delay=") {
+	if err != nil || strings.Count(stdout, "--default=agentlet.dev/readiness=kubelet") != 2 || strings.Contains(stdout, "drain-delay=") {
 		t.Errorf("%v\n%s", err, stdout)
 	}
 	if n := strings.Count(stderr, "drain-delay"); n != 1 || !strings.Contains(stderr, `testdata/namespaces.yaml:10: Namespace shop: annotation agentlet.dev/drain-delay: "8" has no effect`) {

@@ -39,7 +39,7 @@ func TestContractNamespaceDefaults(t *testing.T) {
 				return false, err
 			}
 			args = registration.Agentlet(pod).Args
-			return slices.Contains(args, "--namespace-default=container-exclude=lazy") == want, fmt.Errorf("it is told %q", args)
+			return slices.Contains(args, "--default=agentlet.dev/container-exclude=lazy") == want, fmt.Errorf("it is told %q", args)
 		})
 		return args
 	}

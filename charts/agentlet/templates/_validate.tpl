@@ -467,6 +467,9 @@ podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable are both
 {{- if and .enabled (gt $replicas 1) (or (eq (toString .minAvailable) "100%") (and (regexMatch "^[0-9]+$" (toString .minAvailable)) (ge (int .minAvailable) $replicas))) }}
 podDisruptionBudget.minAvailable={{ .minAvailable }} of replicas={{ $replicas }} would hold every replica on its node for ever: want less
 {{- end }}
+{{- if has (toString .maxUnavailable) (list "0" "0%") }}
+podDisruptionBudget.maxUnavailable={{ .maxUnavailable }} would hold every replica on its node for ever: want more
+{{- end }}
 {{- end }}
 {{- if and (.Values.resourceQuota | default dict).enabled (not .Values.priorityClassName) }}
 resourceQuota.enabled=true needs priorityClassName, whose pods the quota is for
