@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -477,8 +478,12 @@ func render(t *testing.T, values string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), helm, "template", "agentlet", filepath.Join("..", "..", "charts", "agentlet"),
-		"--namespace=agentlet-system", "-f", "-")
+	chart := filepath.Join("..", "..", "charts", "agentlet")
+	// Go takes a test's result from its cache until a file or folder changes that the test itself has opened.
+	if err := filepath.WalkDir(chart, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), helm, "template", "agentlet", chart, "--namespace=agentlet-system", "-f", "-")
 	command.Stdin = bytes.NewReader(text)
 	out, err := command.CombinedOutput()
 	return string(out), err

@@ -82,6 +82,31 @@ func TestChartIsAccepted(t *testing.T) {
 	}
 }
 
+// TestChartIsWithoutDrift compares the chart with the cluster, where the API server has set defaults and the webhook its caBundles, as
+// Argo CD and Flux do: by a three-way difference, and by a dry run of a server-side apply that forces nothing.
+func TestChartIsWithoutDrift(t *testing.T) {
+	s := scenario.New(t)
+	manifests := filepath.Join(s.TempDir(), "manifests.yaml")
+	s.Given("the chart as it is installed, and caBundles that the webhook has written", func() {
+		rendered, err := s.HelmOutput(s.Ctx, "get", "manifest", scenario.Release)
+		s.Must(err)
+		s.Must(os.WriteFile(manifests, []byte(rendered), 0o600))
+		s.Eventually("a caBundle", func(ctx context.Context) (bool, error) {
+			bundle, err := bundleNow(ctx, s)
+			return len(bundle) > 0, err
+		})
+	})
+	for name, flags := range map[string][]string{
+		"three-way":   nil,
+		"server-side": {"--server-side", "--field-manager=gitops"},
+	} {
+		s.Then("no "+name+" difference is there, and no conflict", func() {
+			_, err := s.Kubectl(s.Ctx, append([]string{"diff", "-f", manifests}, flags...)...)
+			s.Must(err)
+		})
+	}
+}
+
 // TestChartTest runs the chart's own test.
 func TestChartTest(t *testing.T) {
 	s := scenario.New(t)
