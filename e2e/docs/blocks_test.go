@@ -37,6 +37,11 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"json client":     triedFile("docs/clients"),
 	"corefile client": triedFile("docs/clients"),
 	"go cluster":      compiled,
+
+	"yaml consul-k8s":    hashicorp,
+	"yaml plugin":        postRenders,
+	"yaml kustomization": kustomized,
+	"yaml gitops":        delivered,
 }
 
 // TestBlocks tests each fenced block by its tag.

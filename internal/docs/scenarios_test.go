@@ -39,7 +39,7 @@ func TestMentionedScenariosExist(t *testing.T) {
 		}
 	}
 	mentions := 0
-	for _, page := range append(glob("docs/*.md"), glob("README.md")...) {
+	for _, page := range slices.Concat(glob("docs/*.md"), glob("docs/*/*.md"), glob("README.md")) {
 		for _, match := range mentioned.FindAllStringSubmatch(read(page), -1) {
 			mentions++
 			name, several := match[2], match[1]+match[3] != "" // RUN is a regular expression
