@@ -5,7 +5,7 @@ value's name, as in values.yaml.
 */}}
 {{- define "agentlet.validate" -}}
 {{- $problems := list }}
-{{- range list "names" "images" "security" "consul" "connect" "defaults" "allowed" "certs" "webhook" "grants" "platform" "monitoring" }}
+{{- range list "names" "images" "security" "consul" "consulAgents" "connect" "defaults" "allowed" "certs" "webhook" "grants" "platform" "monitoring" }}
 {{- range include (printf "agentlet.validate.%s" .) $ | splitList "\n" }}
 {{- with trim . }}{{ $problems = append $problems . }}{{ end }}
 {{- end }}
@@ -122,10 +122,11 @@ clusterName has {{ len .Values.clusterName }} bytes: want at most 512, which is 
 image.repository is needed, since nobody publishes the image: put that of a release into a registry of your own, and name it here, such as registry.example/agentlet
 {{- end }}
 {{- $global := .Values.global | default dict }}
-{{- range $path, $registry := dict "global.imageRegistry" $global.imageRegistry "image.registry" .Values.image.registry "agentlet.image.registry" .Values.agentlet.image.registry }}
+{{- $agents := (.Values.consulAgents | default dict).image | default dict }}
+{{- range $path, $registry := dict "global.imageRegistry" $global.imageRegistry "image.registry" .Values.image.registry "agentlet.image.registry" .Values.agentlet.image.registry "consulAgents.image.registry" $agents.registry }}
 {{- include "agentlet.mismatch" (list $path $registry "^[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?$" "a registry such as registry.example:5000, and a path if need be") }}
 {{- end }}
-{{- range $path, $image := dict "image" .Values.image "agentlet.image" .Values.agentlet.image }}
+{{- range $path, $image := dict "image" .Values.image "agentlet.image" .Values.agentlet.image "consulAgents.image" $agents }}
 {{- include "agentlet.mismatch" (list (print $path ".repository") $image.repository "^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*$" "a repository without tag and digest, such as registry.example/agentlet") }}
 {{- include "agentlet.mismatch" (list (print $path ".tag") $image.tag "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$" "a tag such as 1.2.3") }}
 {{- include "agentlet.mismatch" (list (print $path ".digest") $image.digest "^sha256:[0-9a-f]{64}$" "a digest: sha256: and 64 hexadecimal digits") }}
@@ -198,6 +199,95 @@ consul.acl.{{ $key }} counts with consul.acl.mode={{ $needs }} only, and the mod
 {{- end }}
 {{- include "agentlet.noName" (list "consul.acl.secretName" .secretName) }}
 {{- include "agentlet.mismatch" (list "consul.acl.authMethod" .authMethod "^[-A-Za-z0-9_]{1,128}$" "an auth method's name: at most 128 letters, digits, - and _") }}
+{{- end }}
+{{- end }}
+
+{{- define "agentlet.validate.consulAgents" -}}
+{{- $consul := .Values.consul }}
+{{- with .Values.consulAgents }}
+{{- if .enabled }}
+{{- if not .image.repository }}
+consulAgents.enabled=true needs consulAgents.image.repository, an image of Consul, such as registry.example/consul
+{{- end }}
+{{- if not (or .image.tag .image.digest) }}
+consulAgents.enabled=true needs consulAgents.image.tag, such as the servers' version, or consulAgents.image.digest
+{{- end }}
+{{- if not .retryJoin }}
+consulAgents.enabled=true needs consulAgents.retryJoin, addresses of the Consul servers, such as consul-server.consul.svc
+{{- end }}
+{{- end }}
+{{- range $i, $address := .retryJoin }}
+{{- if not (trim $address) }}
+consulAgents.retryJoin[{{ $i }}] is empty: want the address of a Consul server
+{{- else if regexMatch "(^|\\s)provider=k8s(\\s|$)" $address }}
+consulAgents.retryJoin[{{ $i }}]={{ quote $address }} needs a token for the API server, which the agents don't have: name a headless Service of the servers, such as consul-server.consul.svc
+{{- end }}
+{{- end }}
+{{- include "agentlet.mismatch" (list "consulAgents.datacenter" .datacenter "^[a-z0-9_-]+$" "the name of a Consul datacenter: lower-case letters, digits, - and _" "needed") }}
+{{- range $path, $secret := dict "gossipKey.secretName" .gossipKey.secretName "tls.caSecretName" .tls.caSecretName "tls.certSecretName" .tls.certSecretName "acl.tokenSecretName" .acl.tokenSecretName }}
+{{- include "agentlet.noName" (list (print "consulAgents." $path) $secret) }}
+{{- end }}
+{{- range $path, $key := dict "gossipKey.key" .gossipKey.key "tls.caKey" .tls.caKey "acl.tokenKey" .acl.tokenKey }}
+{{- include "agentlet.mismatch" (list (print "consulAgents." $path) $key "^[-._A-Za-z0-9]{1,253}$" "a key of a Secret: letters, digits, -, _ and ." "needed") }}
+{{- end }}
+{{- if .tls.enabled }}
+{{- if not .tls.caSecretName }}
+consulAgents.tls.enabled=true needs consulAgents.tls.caSecretName, a Secret with the authority of the servers' certificates
+{{- end }}
+{{- if and .tls.autoEncrypt .tls.certSecretName }}
+consulAgents.tls.autoEncrypt and consulAgents.tls.certSecretName are both set: an agent's certificate is from the servers, or from the Secret
+{{- end }}
+{{- else }}
+{{- range $key := list "caSecretName" "autoEncrypt" "certSecretName" }}
+{{- if get $.Values.consulAgents.tls $key }}
+consulAgents.tls.{{ $key }} counts with consulAgents.tls.enabled=true only
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .enabled (eq $consul.scheme "https") }}
+{{- if not .tls.enabled }}
+consul.scheme=https needs consulAgents.tls.enabled=true: the agents can't serve HTTPS without it
+{{- else if not (or .tls.autoEncrypt .tls.certSecretName) }}
+consul.scheme=https needs a certificate for the agents: consulAgents.tls.autoEncrypt=true or consulAgents.tls.certSecretName
+{{- end }}
+{{- if not (or $consul.tls.ca $consul.tls.configMapName $consul.tls.secretName) }}
+consul.scheme=https with consulAgents.enabled=true needs the authority of the agents' certificates for pods: consul.tls.ca, consul.tls.configMapName or consul.tls.secretName
+{{- end }}
+{{- end }}
+{{- $mode := $consul.acl.mode | default "none" }}
+{{- if and .enabled (ne $mode "none") (not .acl.tokenSecretName) }}
+consul.acl.mode={{ $mode }} needs consulAgents.acl.tokenSecretName: agents without a token of their own know no ACLs
+{{- end }}
+{{- if not (regexMatch "^(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+$" .dataPath) }}
+consulAgents.dataPath={{ quote .dataPath }}: want the absolute path of a folder, such as /var/lib/consul-agent
+{{- end }}
+{{- if not (and (contains "$(NODE_NAME)" .nodeName) (regexMatch "^[-A-Za-z0-9.]*$" (replace "$(NODE_NAME)" "" .nodeName))) }}
+consulAgents.nodeName={{ quote .nodeName }}: want a name with $(NODE_NAME) in it, which differs from node to node, and else letters, digits, - and . only
+{{- end }}
+{{- $config := .extraConfig | default dict }}
+{{- range $key, $value := dict "server" "enabled" "datacenter" "datacenter" "retry_join" "retryJoin" "node_name" "nodeName" "data_dir" "dataPath" "encrypt" "gossipKey" }}
+{{- if hasKey $config $key }}
+consulAgents.extraConfig has {{ $key }}, which {{ eq $key "server" | ternary "would make servers of the agents" (printf "consulAgents.%s is for" $value) }}
+{{- end }}
+{{- end }}
+{{- range $key := list "bind_addr" "advertise_addr" "client_addr" }}
+{{- if hasKey $config $key }}
+consulAgents.extraConfig has {{ $key }}, which does nothing: the agents' addresses are those of their nodes and pods
+{{- end }}
+{{- end }}
+{{- if $config.leave_on_terminate }}
+consulAgents.extraConfig has leave_on_terminate=true, which would take all instances of a node out of the catalog whenever its agent restarts
+{{- end }}
+{{- range $path, $about := dict "acl.tokens" "consulAgents.acl.tokenSecretName is for" "ports.http" "consul.port and consul.scheme are for" "ports.https" "consul.port and consul.scheme are for" }}
+{{- $parts := splitList "." $path }}
+{{- $inner := get $config (first $parts) }}
+{{- if kindIs "map" $inner }}
+{{- if hasKey $inner (last $parts) }}
+consulAgents.extraConfig has {{ $path }}, which {{ $about }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- include "agentlet.takenLabels" (list "consulAgents.podLabels" .podLabels) }}
 {{- end }}
 {{- end }}
 
