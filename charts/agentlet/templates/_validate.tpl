@@ -258,7 +258,7 @@ consul.scheme=https with consulAgents.enabled=true needs the authority of the ag
 {{- if and .enabled (ne $mode "none") (not .acl.tokenSecretName) }}
 consul.acl.mode={{ $mode }} needs consulAgents.acl.tokenSecretName: agents without a token of their own know no ACLs
 {{- end }}
-{{- if not (regexMatch "^(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+$" .dataPath) }}
+{{- if or (not (regexMatch "^(/[-A-Za-z0-9_.]+)+$" .dataPath)) (regexMatch "/[.]{1,2}(/|$)" .dataPath) }}
 consulAgents.dataPath={{ quote .dataPath }}: want the absolute path of a folder, such as /var/lib/consul-agent
 {{- end }}
 {{- if not (and (contains "$(NODE_NAME)" .nodeName) (regexMatch "^[-A-Za-z0-9.]*$" (replace "$(NODE_NAME)" "" .nodeName))) }}
