@@ -2,7 +2,9 @@ package docs
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -152,36 +154,89 @@ func TestExamples(t *testing.T) {
 func TestConsulExamples(t *testing.T) {
 	kubectl, consul := program(t, "AGENTLET_TEST_KUBECTL"), program(t, "AGENTLET_TEST_CONSUL")
 	variants, err := filepath.Glob(filepath.Join(root, "examples/consul/*/kustomization.yaml"))
-	if err != nil || len(variants) < 4 {
+	if err != nil || len(variants) < 5 {
 		t.Fatalf("%d variants, %v", len(variants), err)
 	}
 	for _, variant := range variants {
 		name := filepath.Base(filepath.Dir(variant))
+		kinds := 2 // servers and clients
+		if name == "clients" {
+			kinds = 1
+		}
 		t.Run(name, func(t *testing.T) {
 			out, err := output(t, root, nil, kubectl, "kustomize", "examples/consul/"+name)
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 			manifest(t, Block{Page: "examples/consul/" + name, Line: 1, Text: out})
-			if image := "image: hashicorp/consul:" + consulVersion(t) + "\n"; strings.Count(out, image) != 2 {
-				t.Errorf("servers and clients want another image than %s", image)
+			if image := "image: hashicorp/consul:" + consulVersion(t) + "\n"; strings.Count(out, image) != kinds {
+				t.Errorf("want %d times %s", kinds, image)
 			}
 			shared, agents := agentConfigurations(t, out)
-			if len(agents) != 2 {
-				t.Fatalf("the configurations of %d kinds of agents, want servers' and clients'", len(agents))
+			if len(agents) != kinds {
+				t.Fatalf("the configurations of %d kinds of agents, want %d", len(agents), kinds)
 			}
 			shared["arguments.json"] = `{"bind_addr": "192.0.2.1"}` // the pods set this with -bind
 			for agent, text := range agents {
-				folder := filepath.Dir(written(t, agent, text))
-				for file, text := range shared {
-					if err := os.WriteFile(filepath.Join(folder, file), []byte(text), 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if out, err := output(t, root, nil, consul, "validate", folder); err != nil {
-					t.Errorf("%s: %v: %s", agent, err, out)
-				}
+				files := maps.Clone(shared)
+				files[agent] = text
+				validated(t, consul, files)
 			}
+		})
+	}
+}
+
+// validated has Consul validate an agent's files of configuration.
+func validated(t *testing.T, consul string, files map[string]string) {
+	t.Helper()
+	folder := t.TempDir()
+	for file, text := range files {
+		if err := os.WriteFile(filepath.Join(folder, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := output(t, root, nil, consul, "validate", folder); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestConsulAgentsOfTheChart renders the chart's Consul agents, and validates their configuration with Consul, with files as they are in
+// Secrets.
+func TestConsulAgentsOfTheChart(t *testing.T) {
+	helm, consul := program(t, "AGENTLET_TEST_HELM"), program(t, "AGENTLET_TEST_CONSUL")
+	for name, values := range map[string][]string{
+		"open": nil,
+		"with a certificate from the servers": {
+			"consul.scheme=https", "consul.port=8501", "consul.tls.configMapName=ca", "connect.image=envoy", "connect.grpcPort=8503",
+			"consulAgents.tls.enabled=true", "consulAgents.tls.caSecretName=ca", "consulAgents.tls.autoEncrypt=true",
+		},
+		"with a certificate of a Secret, and everything else": {
+			"consul.scheme=https", "consul.port=8500", "consul.tls.configMapName=ca", "consul.tls.serverName=agent.example",
+			"consulAgents.tls.enabled=true", "consulAgents.tls.caSecretName=ca", "consulAgents.tls.certSecretName=agents",
+			"consulAgents.gossipKey.secretName=gossip", "consulAgents.acl.tokenSecretName=token", "consulAgents.hostNetwork=false",
+			"consulAgents.extraConfig.log_level=WARN", "consulAgents.extraConfig.limits.rpc_rate=100",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := []string{
+				"template", "agentlet", "charts/agentlet", "--show-only", "templates/consulagents.yaml", "--set", anImage, "--set",
+				"consulAgents.enabled=true,consulAgents.image.repository=consul,consulAgents.image.tag=v1,consulAgents.retryJoin={192.0.2.1,[fd00::1]}",
+			}
+			for _, value := range values {
+				args = append(args, "--set", value)
+			}
+			out, err := output(t, root, nil, helm, args...)
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			files, agents := agentConfigurations(t, out)
+			if len(files) != 1 || len(agents) != 0 {
+				t.Fatalf("the files %v", files)
+			}
+			files["arguments.json"] = `{"bind_addr": "192.0.2.1"}` // the pods set this with -bind
+			files["gossip.json"] = `{"encrypt": "` + base64.StdEncoding.EncodeToString(make([]byte, 32)) + `"}`
+			files["tokens.json"] = `{"acl": {"tokens": {"agent": "00000000-0000-0000-0000-000000000000"}}}`
+			validated(t, consul, files)
 		})
 	}
 }

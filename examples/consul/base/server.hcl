@@ -1,7 +1,6 @@
 server           = true
 bootstrap_expect = 3
 data_dir         = "/consul/data"
-retry_join       = ["provider=k8s namespace=consul label_selector=\"app=consul,component=server\""]
 retry_interval   = "5s"
 
 # SIGTERM, which Kubernetes sends, is a restart. SIGINT is a leave; the preStop hook sends it to a server that was scaled down.

@@ -1,0 +1,2 @@
+datacenter = "dc1"
+retry_join = ["consul.example"]
