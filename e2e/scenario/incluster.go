@@ -29,8 +29,8 @@ const InClusterConsul = "in-cluster"
 // ConsulNamespace is the namespace of the Consul that runs in pods.
 const ConsulNamespace = "consul"
 
-// consulImage is the image of examples/consul. It is built here under the same name, so it is not pulled.
-const consulImage = "hashicorp/consul:1.22.7"
+// ConsulImage is the image of examples/consul. It is built here under the same name, so it is not pulled.
+const ConsulImage = "hashicorp/consul:1.22.7"
 
 // ClusterOptions returns the options of the cluster that Start brings up, from AGENTLET_KUBERNETES and AGENTLET_CONSUL.
 func ClusterOptions(log io.Writer) (cluster.Options, error) {
@@ -99,7 +99,7 @@ func buildConsulImage(ctx context.Context, consul, tarball string) error {
 	if err != nil {
 		return err
 	}
-	return image.WriteTarball(tarball, consulImage, img)
+	return image.WriteTarball(tarball, ConsulImage, img)
 }
 
 // library matches a line of ldd that names a file.
