@@ -26,6 +26,7 @@ var pages = []string{
 	"docs/security.md",
 	"docs/migrate.md",
 	"docs/consul.md",
+	"docs/consul-agents.md",
 	"docs/consul-on-kubernetes.md",
 	"docs/clients.md",
 	"docs/benchmarks.md",
