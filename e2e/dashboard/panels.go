@@ -133,7 +133,7 @@ func rows() []row {
 					}},
 				},
 				{
-					title: "Re-registrations", kind: lines, unit: rate, runbook: "the-catalog-has-ghosts",
+					title: "Re-registrations", kind: lines, unit: rate, runbook: "instances-go-missing",
 					description: "By their cause. Lost: the Consul agent had forgotten an instance. Resync: the catalog lagged.",
 					queries: []query{{
 						`sum by (cause) (rate(agentlet_registrations_total{` + selected + `,cause!="first"}[$__rate_interval]))`, "{{cause}}",
