@@ -165,8 +165,8 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	return closedEvent(s, gate)
 }
 
-// closedEvent is the event of a gate that stays closed though nothing is known to be wrong. That the application is slow is normal, and
-// told once: which containers it waits for may change all the time.
+// closedEvent is the event of a gate that stays closed though nothing is known to be wrong. That the application is slow is
+// normal, and told once: which containers it waits for may change all the time.
 func closedEvent(s *state, gate gateStatus) eventSpec {
 	switch {
 	case gate.open || !hasGate(s.pod, contract.Condition):

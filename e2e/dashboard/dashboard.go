@@ -26,7 +26,7 @@ type panel struct {
 	title, description, unit string
 	kind                     kind
 	queries                  []query
-	// redFrom and redBelow are the values from which on, or below which, a number is red: somebody should act. Without them it is none.
+	// redFrom and redBelow are the values from which on, or below which, a number is red, because somebody should act.
 	redFrom, redBelow *float64
 	// runbook is the anchor of the page that says what to do; empty where there is nothing to do.
 	runbook string
@@ -89,15 +89,18 @@ func JSON() ([]byte, error) {
 	return []byte(text), nil
 }
 
-// format adds to an annotation, in the dashboard's text, what its events say. Grafana's types lack these fields, which belong to its
-// Prometheus data source.
+// format adds to an annotation, in the dashboard's text, what its events say. Grafana's types lack these fields, which belong to
+// its Prometheus data source.
 func (a annotation) format(text string) (string, error) {
 	name := fmt.Sprintf("        \"name\": %q,\n", a.name)
 	if n := strings.Count(text, name); n != 1 {
 		return "", fmt.Errorf("annotation %s: its name is there %d times, want once", a.name, n)
 	}
-	fields := fmt.Sprintf("        \"titleFormat\": %q,\n        \"textFormat\": %q,\n        \"tagKeys\": %q,\n", a.title, a.text, a.tags)
-	return strings.Replace(text, name, name+fields, 1), nil
+	var fields strings.Builder
+	for _, field := range [][2]string{{"titleFormat", a.title}, {"textFormat", a.text}, {"tagKeys", a.tags}} {
+		fmt.Fprintf(&fields, "        %q: %q,\n", field[0], field[1])
+	}
+	return strings.Replace(text, name, name+fields.String(), 1), nil
 }
 
 func build() *dashboard.DashboardBuilder {

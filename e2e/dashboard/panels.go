@@ -26,13 +26,15 @@ const (
 func closedFor(seconds, except string) string {
 	return `max by (cluster, namespace, pod, node, reason) (
   (agentlet_gate_reason{` + selected + `,reason!~"` + except + `"} == 1)
-  * on (cluster, namespace, pod) group_left ()
-    max by (cluster, namespace, pod) (agentlet_gate_last_transition_timestamp_seconds` + in + ` < time() - ` + seconds + ` and agentlet_gate_open` + in + ` == 0)
+  * on (cluster, namespace, pod) group_left () max by (cluster, namespace, pod) (
+    agentlet_gate_last_transition_timestamp_seconds` + in + ` < time() - ` + seconds + `
+    and agentlet_gate_open` + in + ` == 0
+  )
 )`
 }
 
-// stuck has a row for each service of each pod that is stuck, with the time, in milliseconds, since when it is; a pod whose services
-// aren't known has one without.
+// stuck has a row for each service of each pod that is stuck, with the time, in milliseconds, since when it is; a pod whose
+// services aren't known has one without.
 func stuck() string {
 	pods := closedFor("60", "Draining")
 	return `1000 * (

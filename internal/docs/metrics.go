@@ -55,7 +55,8 @@ func alertTable(rules []byte) (string, error) {
 	t := newTable("alert", "severity", "after", "what it means", "what to do")
 	for _, group := range file.Groups {
 		for _, rule := range group.Rules {
-			t.row(code(rule.Alert), rule.Labels["severity"], rule.For, rule.Annotations["description"], "[runbook]("+path.Base(rule.Annotations["runbook_url"])+")")
+			link := "[runbook](" + path.Base(rule.Annotations["runbook_url"]) + ")"
+			t.row(code(rule.Alert), rule.Labels["severity"], rule.For, rule.Annotations["description"], link)
 		}
 	}
 	return t.String(), nil
