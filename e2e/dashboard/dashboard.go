@@ -204,7 +204,8 @@ func (p panel) heatmap() cog.Builder[dashboard.Panel] {
 		Calculate(true).Calculation(common.NewHeatmapCalculationOptionsBuilder().
 		XBuckets(common.NewHeatmapCalculationBucketConfigBuilder().Mode(common.HeatmapCalculationModeSize).Value("1m")).
 		YBuckets(common.NewHeatmapCalculationBucketConfigBuilder().Scale(logarithmic))).
-		YAxis(heatmap.NewYAxisConfigBuilder().Unit(p.unit)).ShowLegend()
+		YAxis(heatmap.NewYAxisConfigBuilder().Unit(p.unit)).ShowLegend().
+		Tooltip(heatmap.NewHeatmapTooltipBuilder().Mode(common.TooltipDisplayModeSingle))
 }
 
 // table has a row for each pod, with the time in its value shown as how long ago that is.
