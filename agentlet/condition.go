@@ -38,8 +38,8 @@ func (g gate) open() bool {
 	return g.current != nil && g.current.Status == corev1.ConditionTrue && !g.staleAddress
 }
 
-// gateSince is since when the gate is open or closed. Where nobody has written it yet it is closed since the pod's start, and where
-// it speaks of a former address, since this process' start.
+// gateSince is since when the gate is open or closed. Where nobody has written it yet it is closed since the pod's start, and
+// where it speaks of a former address, since this process' start.
 func (s *state) gateSince() time.Time {
 	current := s.gate.current
 	switch {
