@@ -38,6 +38,21 @@ func (g gate) open() bool {
 	return g.current != nil && g.current.Status == corev1.ConditionTrue && !g.staleAddress
 }
 
+// gateSince is since when the gate is open or closed. Where nobody has written it yet it is closed since the pod's start, and
+// where it speaks of a former address, since this process' start.
+func (s *state) gateSince() time.Time {
+	current := s.gate.current
+	switch {
+	case s.gate.staleAddress:
+		return s.began
+	case current != nil && !current.LastTransitionTime.IsZero():
+		return current.LastTransitionTime.Time
+	case s.pod.Status.StartTime != nil:
+		return s.pod.Status.StartTime.Time
+	}
+	return s.began
+}
+
 // setWant notes what the gate should say from now on.
 func (g *gate) setWant(want gateStatus, now time.Time) {
 	if want != g.want {

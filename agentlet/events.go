@@ -49,6 +49,8 @@ type eventSpec struct {
 	message string
 	// hold is how long it has to be so before it is created.
 	hold time.Duration
+	// once: there is no second one of this reason, whatever its message says.
+	once bool
 }
 
 // setDesired notes which event there should be from now on.
@@ -70,6 +72,9 @@ func (t *eventState) begin(e Event) {
 
 // isNew reports whether the notice says something new.
 func (t *eventState) isNew(n eventSpec) bool {
+	if n.once && !t.at[n.reason].IsZero() {
+		return false
+	}
 	return n.reason != "" && (n.reason != t.last.reason || t.last.message != "" && n.message != t.last.message)
 }
 
@@ -133,7 +138,7 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	case s.portConflict != "":
 		return warning(contract.PortConflict, s.portConflict)
 	case s.reg == nil || s.ip() == "":
-		return eventSpec{}
+		return closedEvent(s, gate)
 	case gate.reason == contract.TimedOut:
 		return warning(contract.TimedOut, gate.message)
 	case lost(s):
@@ -142,8 +147,8 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 		return held(problem, wrong)
 	case problem != "" && s.conn.phase != connUnknown:
 		return held(contract.ConsulUnreachable, s.identity.agent()+" is out of reach")
-	case problem != "":
-		return eventSpec{} // it isn't known yet whether the agent is away
+	case problem != "": // it isn't known yet whether the agent is away
+		return closedEvent(s, gate)
 	case s.inMaintenance():
 		return eventSpec{
 			reason:  contract.Maintenance,
@@ -157,7 +162,19 @@ func desiredEvent(s *state, gate gateStatus, now time.Time) eventSpec {
 	case gate.reason == contract.Registered && allSatisfyGate(s) && (hasGate(s.pod, contract.Condition) || s.registeredHere):
 		return eventSpec{reason: contract.Registered, message: s.openMessage(time.Time{}, "")}
 	}
-	return eventSpec{}
+	return closedEvent(s, gate)
+}
+
+// closedEvent is the event of a gate that stays closed though nothing is known to be wrong. That the application is slow is
+// normal, and told once: which containers it waits for may change all the time.
+func closedEvent(s *state, gate gateStatus) eventSpec {
+	switch {
+	case gate.open || !hasGate(s.pod, contract.Condition):
+		return eventSpec{}
+	case gate.reason == contract.Starting, gate.reason == contract.ContainersNotReady:
+		return eventSpec{reason: gate.reason, message: gate.message, hold: problemAfter, once: true}
+	}
+	return held(gate.reason, gate.message)
 }
 
 func desiredEndEvent(s *state, now time.Time) eventSpec {

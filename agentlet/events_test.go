@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,11 +116,15 @@ func TestEventsBeforeTheGate(t *testing.T) {
 		pod  *corev1.Pod
 		want string
 	}{
-		"a rejection":         {func(w *world) { w.setFail(failing(ErrRejected, "register")) }, pod, "RegistrationRejected!"},
-		"unreachable":         {func(w *world) { w.fails(ErrRefused) }, pod, "ConsulUnreachable!"},
-		"opened by a timeout": {func(w *world) { w.fails(ErrRefused) }, ready(testPod("gate-timeout", "1m"), true), "ConsulUnreachable! TimedOut!"},
-		"unready containers":  {func(*world) {}, testPod(), ""},
-		"a lagging catalog":   {func(w *world) { w.sync = false }, pod, ""},
+		"a rejection":                    {func(w *world) { w.setFail(failing(ErrRejected, "register")) }, pod, "RegistrationRejected!"},
+		"unreachable":                    {func(w *world) { w.fails(ErrRefused) }, pod, "ConsulUnreachable!"},
+		"opened by a timeout":            {func(w *world) { w.fails(ErrRefused) }, ready(testPod("gate-timeout", "1m"), true), "ConsulUnreachable! TimedOut!"},
+		"unready containers":             {func(*world) {}, testPod(), "ContainersNotReady"},
+		"no address":                     {func(*world) {}, withoutIP(testPod()), "Starting"},
+		"a lagging catalog":              {func(w *world) { w.sync = false }, pod, "AwaitingCatalog!"},
+		"an unreadable catalog":          {func(w *world) { w.setFail(failing(errors.New("500 internal"), "catalog")) }, pod, "AwaitingCatalog!"},
+		"an agent that hangs":            {func(w *world) { w.fails(context.DeadlineExceeded) }, pod, "ConsulUnreachable!"},
+		"no gate, and a lagging catalog": {func(w *world) { w.sync = false }, ready(ungated(), true), ""},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			c.fail(w)
@@ -127,6 +132,69 @@ func TestEventsBeforeTheGate(t *testing.T) {
 			after(14 * time.Second)
 			w.expectEvents(t, "")
 			after(time.Hour)
+			w.expectEvents(t, c.want)
+		})
+	}
+}
+
+// TestASlowApplicationHasOneEvent: which of its containers are not ready changes, and the agentlet starts anew meanwhile.
+func TestASlowApplicationHasOneEvent(t *testing.T) {
+	starting := func(notReady ...string) *corev1.Pod {
+		pod := testPod()
+		for _, name := range []string{"cache", "proxy"} {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name})
+			pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
+				Name: name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			})
+		}
+		for i, status := range pod.Status.ContainerStatuses {
+			pod.Status.ContainerStatuses[i].Ready = !slices.Contains(notReady, status.Name)
+		}
+		return pod
+	}
+	all := []string{"app", "cache", "proxy"}
+	for name, c := range map[string]struct {
+		life func(t *testing.T, w *world, r *Registrar)
+		want string
+	}{
+		"it becomes ready within 15 seconds": {func(_ *testing.T, _ *world, r *Registrar) {
+			after(14 * time.Second)
+			r.OnUpdate(starting())
+			after(time.Hour)
+		}, "Registered"},
+		"one container after the other, over an hour": {func(_ *testing.T, _ *world, r *Registrar) {
+			for n := range all {
+				r.OnUpdate(starting(all[n:]...))
+				after(20 * time.Minute)
+			}
+			r.OnUpdate(starting())
+			after(time.Minute)
+		}, "ContainersNotReady Registered"},
+		"they come and go while the catalog lags": {func(_ *testing.T, w *world, r *Registrar) {
+			w.set(func() { w.sync = false })
+			for n := range 60 {
+				r.OnUpdate(starting(all[n%3:]...))
+				after(30 * time.Second)
+				r.OnUpdate(starting())
+				after(30 * time.Second)
+			}
+		}, "ContainersNotReady AwaitingCatalog!"},
+		"the agentlet starts anew": {func(t *testing.T, w *world, r *Registrar) {
+			after(time.Minute)
+			pod := starting(all...)
+			pod.Status.Conditions = w.conditions()
+			w.start(t, pod)
+			after(time.Hour)
+		}, "ContainersNotReady"},
+		"the pod ends": {func(_ *testing.T, _ *world, r *Registrar) {
+			after(time.Minute)
+			r.OnUpdate(deleted(starting(all...)))
+			after(time.Minute)
+		}, "ContainersNotReady Drained"},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			r, _ := w.start(t, starting(all...))
+			c.life(t, w, r)
 			w.expectEvents(t, c.want)
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/internal/version"
 )
 
@@ -20,6 +21,8 @@ const (
 	metricBuild            = "agentlet_build_info"
 	metricGateOpen         = "agentlet_gate_open"
 	metricGateReason       = "agentlet_gate_reason"
+	metricGateSince        = "agentlet_gate_last_transition_timestamp_seconds"
+	metricService          = "agentlet_service_info"
 	metricTimeToGate       = "agentlet_time_to_gate_seconds"
 	metricTimeToDrain      = "agentlet_time_to_drain_seconds"
 	metricReachable        = "agentlet_consul_reachable"
@@ -40,7 +43,8 @@ const (
 	outcomeError       = "error"
 )
 
-// Metrics declares what a registrar serves. No label has a value that somebody else than the code has chosen.
+// Metrics declares what a registrar serves. The code chooses the values of all labels but one: the services' names, of which a
+// pod has registration.MaxServices at the most.
 func Metrics() []contract.Metric {
 	var reasons, operations, short []string
 	for _, r := range contract.ReasonDocs() {
@@ -55,9 +59,15 @@ func Metrics() []contract.Metric {
 	metric, label := contract.NewMetric, contract.Label
 	return []contract.Metric{
 		metric(metricBuild, contract.Gauge, "1, with the build's version in the labels.", label("version"), label("goversion")),
-		metric(metricGateOpen, contract.Gauge, "1 when the readiness gate is open, else 0."),
+		metric(metricGateOpen, contract.Gauge, "1 when the readiness gate is open or the pod has none, else 0."),
 		metric(metricGateReason, contract.Gauge, "1 for the reason that the gate has now, 0 for the others.",
 			label("reason", reasons...)),
+		metric(
+			metricGateSince,
+			contract.Gauge,
+			"When the readiness gate was last opened or closed, in seconds since 1970; the pod's start where it was neither yet. Absent where the pod has no gate.",
+		),
+		metric(metricService, contract.Gauge, "1 for each service that the pod registers.", label("service")),
 		metric(metricTimeToGate, contract.Gauge,
 			"Time from the containers' readiness to the open gate; absent before, and when an earlier process opened it."),
 		metric(
@@ -102,6 +112,8 @@ type duration struct {
 // seen is what the metrics show of the state.
 type seen struct {
 	gateOpen, reachable bool
+	gateSince           time.Time // zero where the pod has no gate
+	reg                 *registration.Registration
 	inMaintenance       bool
 	reason              contract.Reason
 	heartbeatsMissed    uint64
@@ -154,13 +166,18 @@ func (m *metrics) registered(cause string) {
 func (m *metrics) see(s *state, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	gated := s.pod == nil || hasGate(s.pod, contract.Condition)
 	m.seen = seen{
-		gateOpen:         s.gate.open(),
+		gateOpen:         s.gate.open() || !gated,
 		reason:           s.gate.want.reason,
 		reachable:        !s.conn.unhealthy() && s.conn.hasLeader(),
 		inMaintenance:    s.inMaintenance(),
 		heartbeatsMissed: s.heartbeatsMissed,
 		drain:            s.progress(now),
+		reg:              s.reg,
+	}
+	if s.pod != nil && gated {
+		m.seen.gateSince = s.gateSince()
 	}
 }
 
@@ -186,6 +203,14 @@ func (m *metrics) samples() (all []contract.Sample) {
 	add(metricGateOpen, number(m.seen.gateOpen))
 	for _, r := range contract.ReasonDocs() {
 		add(metricGateReason, number(r.Reason == m.seen.reason), string(r.Reason))
+	}
+	if since := m.seen.gateSince; !since.IsZero() {
+		add(metricGateSince, float64(since.Unix()))
+	}
+	if m.seen.reg != nil {
+		for _, service := range m.seen.reg.Services {
+			add(metricService, 1, service.Name)
+		}
 	}
 	if m.toGate > 0 {
 		add(metricTimeToGate, m.toGate.Seconds())

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -52,6 +53,7 @@ func TestMetricsOfALife(t *testing.T) {
 		expect(t, "before", before, map[string]float64{
 			"agentlet_gate_open": 0, "agentlet_gate_reason{ContainersNotReady}": 1, "agentlet_gate_reason{Registered}": 0,
 			"agentlet_consul_reachable": 1, "agentlet_registrations_total{first}": 1, "agentlet_build_info": 1,
+			"agentlet_service_info{web}": 1,
 		})
 		for _, name := range []string{metricTimeToGate, metricTimeToDrain} {
 			if _, there := before[name]; there {
@@ -158,4 +160,57 @@ func TestResyncsAreCounted(t *testing.T) {
 			t.Errorf("%v resyncs", n)
 		}
 	})
+}
+
+// TestMetricsSaySinceWhenTheGateIsAsItIs is about what tells a stuck pod from one that has just started.
+func TestMetricsSaySinceWhenTheGateIsAsItIs(t *testing.T) {
+	hour := func(pod *corev1.Pod) *corev1.Pod {
+		pod = pod.DeepCopy()
+		pod.Status.StartTime = &metav1.Time{Time: time.Now().Add(-time.Hour)}
+		return pod
+	}
+	unwritten := func(w *world) { w.setFail(failing(ErrUnreachable, "gate")) }
+	for name, c := range map[string]struct {
+		pod  func() *corev1.Pod
+		fail func(w *world)
+		open float64
+		ago  time.Duration // -1: there is no such series
+	}{
+		"closed by this agentlet":    {func() *corev1.Pod { return hour(testPod()) }, nil, 0, 9 * time.Second},
+		"opened by this agentlet":    {func() *corev1.Pod { return hour(ready(testPod(), true)) }, nil, 1, 10 * time.Second},
+		"never written":              {func() *corev1.Pod { return hour(testPod()) }, unwritten, 0, time.Hour + 10*time.Second},
+		"never written, of no start": {func() *corev1.Pod { return testPod() }, unwritten, 0, 10 * time.Second},
+		"closed by an earlier one": {func() *corev1.Pod {
+			return transitioned(gated(testPod(), corev1.ConditionFalse, contract.ContainersNotReady), 10*time.Minute)
+		}, nil, 0, 10*time.Minute + 10*time.Second},
+		"open of another address": {func() *corev1.Pod {
+			pod := transitioned(opened(), time.Hour)
+			condition(pod, contract.Condition).Message = "the catalog shows web at 10.9.9.9"
+			return pod
+		}, func(w *world) { w.sync = false }, 0, 10 * time.Second},
+		"no gate": {ungated, nil, 1, -1},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			if c.fail != nil {
+				c.fail(w)
+			}
+			r, _ := w.start(t, c.pod())
+			after(10 * time.Second)
+			got := scrape(t, r)
+			expect(t, "after ten seconds", got, map[string]float64{metricGateOpen: c.open})
+			since, there := got[metricGateSince]
+			if there != (c.ago >= 0) {
+				t.Fatalf("%s is there: %v", metricGateSince, there)
+			}
+			if ago := time.Since(time.Unix(int64(since), 0)); there && (ago < c.ago || ago > c.ago+2*time.Second) {
+				t.Errorf("as it is since %s ago, want %s", ago, c.ago)
+			}
+		})
+	}
+}
+
+// transitioned has its gate be as it is since some time ago.
+func transitioned(pod *corev1.Pod, ago time.Duration) *corev1.Pod {
+	condition(pod, contract.Condition).LastTransitionTime = metav1.NewTime(time.Now().Add(-ago))
+	return pod
 }

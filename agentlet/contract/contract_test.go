@@ -96,3 +96,13 @@ func TestIDs(t *testing.T) {
 		t.Errorf("meta keys %q hold one twice", keys)
 	}
 }
+
+// TestEachReasonOfAClosedGateIsAnEvent: `kubectl describe pod` shows events, and of conditions no reason.
+func TestEachReasonOfAClosedGateIsAnEvent(t *testing.T) {
+	for _, r := range ReasonDocs() {
+		told := slices.ContainsFunc(EventDocs(), func(e EventDoc) bool { return e.Reason == r.Reason })
+		if ends := r.Reason == Draining; told == ends { // Drained and DrainTimedOut tell the end
+			t.Errorf("%s: there is an event: %v", r.Reason, told)
+		}
+	}
+}

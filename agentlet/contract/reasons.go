@@ -32,6 +32,12 @@ const (
 
 var eventDocs = []EventDoc{
 	{Registered, false, "the catalog shows every service as it should be, for the first time or again"},
+	{Starting, false, "the gate has been closed for 15 seconds and the pod has no IP yet"},
+	{
+		ContainersNotReady,
+		false,
+		"the gate has been closed for 15 seconds because of containers that are not ready; the message names them. It comes once, however long they take",
+	},
 	{InvalidConfiguration, true, "the annotations of the running pod hold errors, which the message lists"},
 	{PortConflict, true, "the agentlet's own port is taken"},
 	{
@@ -46,6 +52,7 @@ var eventDocs = []EventDoc{
 		true,
 		"the Consul agent has answered registrations or updates with an error for 15 seconds; the message holds its last answer",
 	},
+	{AwaitingCatalog, true, "the gate has been closed for 15 seconds because the catalog doesn't show the services as they should be; the message says what is known"},
 	{CheckFailing, true, "a check of the service's own has failed for 15 seconds; the message names it, with what it answered"},
 	{TimedOut, true, "gate-timeout opened the gate before the catalog confirmed the registration"},
 	{

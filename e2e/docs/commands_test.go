@@ -75,7 +75,7 @@ var checks = map[string]func(t *testing.T, args []string) error{
 
 // others are further programs that pages may use, and shell built-ins.
 var others = []string{
-	"base64", "cat", "cd", "crane", "curl", "docker", "echo", "eval", "jq", "mkdir", "rm", "sed", "tar", "xargs",
+	"base64", "cat", "cd", "crane", "curl", "date", "docker", "echo", "eval", "jq", "mkdir", "rm", "sed", "tar", "xargs",
 }
 
 // wrong returns the errors in the commands of a shell script.

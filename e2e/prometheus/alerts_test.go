@@ -73,8 +73,8 @@ func TestEachAlertIsTriedBothWays(t *testing.T) {
 				t.Errorf("%s: tried firing %v, tried resting %v", rule.Alert, fires[rule.Alert], rests[rule.Alert])
 			}
 			if !slices.Contains([]string{"critical", "warning"}, rule.Labels["severity"]) ||
-				rule.Annotations["summary"] == "" || rule.Annotations["description"] == "" {
-				t.Errorf("%s: severity, summary or description is missing", rule.Alert)
+				rule.Annotations["summary"] == "" || rule.Annotations["description"] == "" || rule.Annotations["runbook_url"] == "" {
+				t.Errorf("%s: severity, summary, description or runbook_url is missing", rule.Alert)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package scenarios_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/scenario"
@@ -63,7 +65,27 @@ func TestEventsTellAPodsLife(t *testing.T) {
 	})
 }
 
-// awaitEvents waits until a pod's agentlet has created exactly these events, each a type and a reason, in this order.
+// TestEventsTellWhyAGateIsClosed has an application that is never ready, which is no fault of Consul's.
+func TestEventsTellWhyAGateIsClosed(t *testing.T) {
+	s := scenario.New(t, scenario.Parallel())
+	const told = string(contract.ContainersNotReady)
+	s.Given("a pod whose readiness probe fails", func() {
+		template := s.Sample(s.Annotations())
+		template.Spec.Containers[0].ReadinessProbe.HTTPGet.Port = intstr.FromInt32(8081) // nothing listens there
+		_, err := s.CreatePod("pod", template)
+		s.Must(err)
+	})
+	s.Then("kubectl describe pod says what its gate waits for", func() {
+		s.Eventually("the event", func(ctx context.Context) (bool, error) {
+			described, err := s.Kubectl(ctx, "-n", s.Namespace, "describe", "pod", "pod")
+			_, events, _ := strings.Cut(described, "Events:")
+			return strings.Contains(events, told) && strings.Contains(events, "not ready: app"), errors.Join(err, errors.New(events))
+		})
+	})
+}
+
+// awaitEvents waits until a pod's agentlet has created exactly these events, each a type and a reason, in this order. That containers
+// took longer than 15 seconds to become ready, as on a slow machine, is left out.
 func awaitEvents(s *scenario.S, pod *corev1.Pod, want ...string) []corev1.Event {
 	s.Helper()
 	var events []corev1.Event
@@ -72,7 +94,9 @@ func awaitEvents(s *scenario.S, pod *corev1.Pod, want ...string) []corev1.Event 
 		if err != nil {
 			return false, err
 		}
-		events = slices.DeleteFunc(list.Items, func(e corev1.Event) bool { return e.ReportingController != contract.ReportingController })
+		events = slices.DeleteFunc(list.Items, func(e corev1.Event) bool {
+			return e.ReportingController != contract.ReportingController || e.Reason == string(contract.ContainersNotReady)
+		})
 		slices.SortFunc(events, func(a, b corev1.Event) int { return strings.Compare(a.Name, b.Name) })
 		var got []string
 		for _, e := range events {

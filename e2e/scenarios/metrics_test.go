@@ -53,6 +53,8 @@ func TestMetricsAreScrapedByPrometheus(t *testing.T) {
 		s.becomes(`sum(agentlet_gate_reason{namespace="`+s.Namespace+`",reason="Registered"})`, metricsReplicas)
 		s.becomes("sum(agentlet_consul_reachable"+in+")", metricsReplicas)
 		s.becomes("max(agentlet_heartbeats_missed_total"+in+")", 0)
+		s.becomes(`count(agentlet_gate_last_transition_timestamp_seconds{namespace="`+s.Namespace+`",node!=""} > time() - 600)`, metricsReplicas)
+		s.becomes(fmt.Sprintf("count(agentlet_service_info{namespace=%q,service=%q,node!=%q})", s.Namespace, s.Service(), ""), metricsReplicas)
 		s.becomes("count(agentlet_time_to_gate_seconds"+in+" > 0)", metricsReplicas)
 		s.becomes(`sum(last_over_time(agentlet_registrations_total{namespace="`+s.Namespace+`",cause="first"}[10m]))`, 2*metricsReplicas)
 		s.becomes(`count(last_over_time(agentlet_time_to_drain_seconds{namespace="`+s.Namespace+`",outcome="dropped"}[10m]) < 5)`, metricsReplicas)
@@ -176,6 +178,7 @@ func (s *scraped) target(ctx context.Context) error {
 						Targets: []string{net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port.ContainerPort)))},
 						Labels: map[string]string{
 							"__meta_kubernetes_namespace": namespace, "__meta_kubernetes_pod_name": pod.Name,
+							"__meta_kubernetes_pod_node_name":      pod.Spec.NodeName,
 							"__meta_kubernetes_pod_container_name": c.Name, "__meta_kubernetes_pod_container_port_name": port.Name,
 						},
 					})

@@ -22,6 +22,7 @@ var pages = []string{
 	"docs/annotations.md",
 	"docs/applications.md",
 	"docs/operating.md",
+	"docs/runbook.md",
 	"docs/metrics.md",
 	"docs/security.md",
 	"docs/migrate.md",

@@ -2,6 +2,7 @@ package docs
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -51,10 +52,11 @@ func alertTable(rules []byte) (string, error) {
 	if err := yaml.Unmarshal(rules, &file); err != nil {
 		return "", fmt.Errorf("decode alerts: %w", err)
 	}
-	t := newTable("alert", "severity", "after", "what it means")
+	t := newTable("alert", "severity", "after", "what it means", "what to do")
 	for _, group := range file.Groups {
 		for _, rule := range group.Rules {
-			t.row(code(rule.Alert), rule.Labels["severity"], rule.For, rule.Annotations["description"])
+			link := "[runbook](" + path.Base(rule.Annotations["runbook_url"]) + ")"
+			t.row(code(rule.Alert), rule.Labels["severity"], rule.For, rule.Annotations["description"], link)
 		}
 	}
 	return t.String(), nil

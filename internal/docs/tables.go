@@ -36,7 +36,7 @@ var advice = map[contract.Reason]string{
 	contract.AwaitingCatalog: "If the message names checks of the service, correct them or the application. Otherwise the node's agent has it and the servers don't: look at the Consul agent's log for failed syncs " +
 		"(`node:write`, `service:write`, a refused node name). If the message names a check of the Consul node, see to that one.",
 	contract.Registered: "Nothing. If the pod still isn't Ready, something else keeps it: `kubectl describe pod`.",
-	contract.TimedOut: "The pod takes part before the catalog confirmed the registration. See why with `/status` (below), as for `AwaitingCatalog` " +
+	contract.TimedOut: "The pod takes part before the catalog confirmed the registration. See why with [`/status`](#my-pod-is-not-ready), as for `AwaitingCatalog` " +
 		"or `ConsulUnreachable`.",
 	contract.CatalogLost: "Somebody removed the instance or its node from the catalog. The agentlet puts it back; if it stays, " +
 		"look as for `AwaitingCatalog`.",

@@ -585,9 +585,11 @@ resourceQuota.enabled=true needs priorityClassName, whose pods the quota is for
 {{- range (.Files.Get "files/alerts.yaml" | fromYaml).groups }}
 {{- range .rules }}{{ $alerts = append $alerts .alert }}{{ end }}
 {{- end }}
-{{- range $alert, $off := .Values.prometheusRule.disabled }}
+{{- range $key := list "disabled" "severities" }}
+{{- range $alert, $_ := get $.Values.prometheusRule $key }}
 {{- if not (has $alert $alerts) }}
-prometheusRule.disabled has {{ $alert }}, and there is no such alert: want {{ join ", " $alerts }}
+prometheusRule.{{ $key }} has {{ $alert }}, and there is no such alert: want {{ join ", " $alerts }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.dashboards }}
