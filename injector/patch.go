@@ -178,7 +178,7 @@ func (c *patchBuilder) addHooks(port int) {
 
 // warnOfHook warns of an injected hook of the i-th container that stays, where it can't do what was asked for.
 func (c *patchBuilder) warnOfHook(i int, hook *corev1.LifecycleHandler) {
-	message := ""
+	var message string
 	switch {
 	case registration.Rewritten(hook.HTTPGet) && header(hook.HTTPGet, contract.ContainerHeader) != "":
 		message = "Istio has replaced the preStop hook of container %q, and with it the container's own hook, which won't be run"
@@ -204,7 +204,7 @@ func header(get *corev1.HTTPGetAction, name string) string {
 }
 
 // errRewritten: Istio's injector replaces the path of a hook, which would hold the container's own one.
-var errRewritten = errors.New("Istio 1.25 and newer replaces the hook that would hold it")
+var errRewritten = errors.New("its place, agentlet's hook, is replaced by Istio 1.25 and newer")
 
 // chainable is nil for an own hook that the agentlet can run after the drain.
 func (c *patchBuilder) chainable(container *corev1.Container, own *corev1.LifecycleHandler) error {

@@ -118,15 +118,18 @@ func TestOwnHookWithIstio(t *testing.T) {
 		kept   bool                  // the own hook, after both
 	}{
 		"announced": {
-			map[string]string{"istio-injection": "enabled"}, func(p *corev1.Pod) { injectIstio(p, true, true) },
-			[]string{"can't run after the drain (Istio 1.25", "can't run after the drain (Istio 1.25"}, true,
+			map[string]string{"istio-injection": "enabled"},
+			func(p *corev1.Pod) { injectIstio(p, true, true) },
+			[]string{"is replaced by Istio 1.25", "is replaced by Istio 1.25"},
+			true,
 		},
 		"not announced, before 1.25": {
-			nil, func(p *corev1.Pod) { injectIstio(p, true, false) }, []string{"", "can't run after the drain (Istio 1.25"}, true,
+			nil, func(p *corev1.Pod) { injectIstio(p, true, false) }, []string{"", "is replaced by Istio 1.25"}, true,
 		},
 		"not announced": {
 			nil, func(p *corev1.Pod) { injectIstio(p, true, true) },
-			[]string{"", `Istio has replaced the preStop hook of container "app"`}, false,
+			[]string{"", `Istio has replaced the preStop hook of container "app"`},
+			false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

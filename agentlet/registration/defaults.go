@@ -17,8 +17,8 @@ import (
 // come first.
 type Defaults map[string]string
 
-// DefaultFlag is the agentlet's flag for defaults, with KEY=VALUE. The injector writes them into the container's arguments, so that
-// a pod keeps the defaults that held when it was created.
+// DefaultFlag is the agentlet's flag for defaults, with KEY=VALUE. The injector writes them into the container's arguments, so
+// that a pod keeps the defaults that held when it was created.
 const DefaultFlag = "default"
 
 // lookup finds the default for a key of the contract.

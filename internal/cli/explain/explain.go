@@ -36,7 +36,8 @@ func Write(out *printer.Printer, file string, j *manifests.Result) error {
 	out.Table("  ", services(reg))
 	out.Line()
 	out.Table("  ", slices.Concat(
-		byDefault(reg), live(pod, j.Defaults), mesh(reg), bypasses(j.Bypasses), settings(pod, &reg.Settings, j.Bypasses), defaults(pod, j.Defaults),
+		byDefault(reg), live(pod, j.Defaults), mesh(reg), bypasses(j.Bypasses), settings(pod, &reg.Settings, j.Bypasses),
+		defaults(pod, j.Defaults),
 	))
 	return nil
 }
