@@ -653,14 +653,20 @@ func TestOneNamespace(t *testing.T) {
 	}
 }
 
-func TestEveryClosedGateHasARemedy(t *testing.T) {
-	for _, doc := range contract.ReasonDocs() {
-		switch doc.Reason {
-		case contract.Registered, contract.TimedOut, contract.Draining, contract.OptedOut: // open, or about to end
-		default:
-			if strings.Count(remedies[doc.Reason], "%s") != 2 {
-				t.Errorf("%s: %q is no remedy that names the pod", doc.Reason, remedies[doc.Reason])
-			}
+func TestReachedAndWrong(t *testing.T) {
+	for name, test := range map[string]struct {
+		findings []Finding
+		reached  bool
+		wrong    int
+	}{
+		"no API server":  {[]Finding{{Level: Fail, Check: "kubernetes"}}, false, 1},
+		"nothing":        {nil, false, 0},
+		"a version":      {[]Finding{{Level: OK, Check: "kubernetes"}, {Level: Fail, Check: "kubernetes"}}, true, 1},
+		"another check":  {[]Finding{{Level: Fail, Check: "kubernetes"}, {Level: Warn, Check: "webhook"}}, true, 2},
+		"ok and skipped": {[]Finding{{Level: OK, Check: "kubernetes"}, {Level: Skip, Check: "consul"}}, true, 0},
+	} {
+		if reached, wrong := Reached(test.findings), Wrong(test.findings); reached != test.reached || len(wrong) != test.wrong {
+			t.Errorf("%s: %v, %+v", name, reached, wrong)
 		}
 	}
 }

@@ -168,21 +168,6 @@ func recreate(pod *corev1.Pod) string {
 	return fmt.Sprintf("kubectl -n %s delete pod %s", pod.Namespace, pod.Name)
 }
 
-// remedies for a closed gate, by its reason. Reasons that pass by themselves have none.
-var remedies = map[contract.Reason]string{
-	contract.Starting:             "kubectl -n %s logs %s -c agentlet",
-	contract.ContainersNotReady:   "the application is not ready: kubectl -n %s describe pod %s",
-	contract.ConsulUnreachable:    "see that a Consul agent answers at the node's address; then kubectl -n %s logs %s -c agentlet",
-	contract.LoginFailed:          "see to Consul's auth method and its binding rules; then kubectl -n %s logs %s -c agentlet",
-	contract.RegistrationRejected: "see what Consul's agent refuses, most often by a missing right of the token: kubectl -n %s logs %s -c agentlet",
-	contract.RegistrationFailed:   "see the log of the node's Consul agent, and its disk; then kubectl -n %s logs %s -c agentlet",
-	contract.InvalidConfiguration: "correct the annotations: kubectl -n %s describe pod %s",
-	contract.PortConflict:         "give the agentlet another port by " + contract.AgentletPort + ": kubectl -n %s describe pod %s",
-	contract.AwaitingCatalog:      "correct the checks that the reason names, or see that the node's Consul agent reaches the servers; then kubectl -n %s logs %s -c agentlet",
-	contract.CopiedPod:            "nothing has to be done if the copy is for debugging: it gets no requests; else create it without its agentlet: kubectl -n %s get pod %s -o yaml",
-	contract.CatalogLost:          "see who took the instance out of Consul; then kubectl -n %s logs %s -c agentlet",
-}
-
 // gates finds gates that have been closed for too long.
 func (r *run) gates(context.Context) {
 	if !r.facts.podsRead {
@@ -254,11 +239,7 @@ func (r *run) closed(pod *corev1.Pod, gate *corev1.PodCondition) {
 		return
 	}
 	level := Fail
-	remedy := remedies[reason]
-	if remedy == "" {
-		remedy = remedies[contract.Starting]
-	}
-	remedy = fmt.Sprintf(remedy, pod.Namespace, pod.Name)
+	remedy := apiproxy.Remedy(pod, reason)
 	if reason == contract.CopiedPod {
 		level = Warn // as is right for a copy that is there to be looked into
 	}
