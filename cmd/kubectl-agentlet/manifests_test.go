@@ -109,7 +109,7 @@ func TestErrorsOnTheCommandLine(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no file":         {[]string{"inject"}, "name the manifests with -f FILE"},
+		"no file":         {[]string{"inject"}, "name the manifests: a file"},
 		"an absent file":  {[]string{"explain", "-f", "absent.yaml"}, "absent.yaml"},
 		"no pair":         {[]string{"inject", "-f", "-", "--default", "gate"}, `--default "gate"`},
 		"a bad default":   {[]string{"inject", "-f", "-", "--default", "gate=ajar"}, "passing, registered or off"},

@@ -9,14 +9,18 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Stdin is the name of the standard input.
 const Stdin = "-"
 
+// Extensions returns those of the files in a folder that are read, without the dot.
+func Extensions() []string { return []string{"yaml", "yml", "json"} }
+
 // Read reads files, the manifests in folders (their files named *.yaml, *.yml and *.json, those of folders below too if
-// recursive), and the standard input where a name is "-". Errors are documents that can't be read; an error is a file
-// that can't be read.
+// recursive), what is at an address (http:// or https://), and the standard input where a name is "-". Errors are documents that
+// can't be read; an error is a file that can't be read.
 func Read(
 	ctx context.Context,
 	names []string,
@@ -24,11 +28,11 @@ func Read(
 	stdin io.Reader,
 ) (files []*File, diagnostics []Diagnostic, err error) {
 	if len(names) == 0 {
-		return nil, nil, errors.New("name the manifests with -f FILE: a file, a folder, or - for the standard input")
+		return nil, nil, errors.New("name the manifests: a file, a folder, a URL or - for the standard input, or -k and a folder with a kustomization")
 	}
 	for _, name := range names {
 		paths := []string{name}
-		if name != Stdin {
+		if name != Stdin && !isURL(name) {
 			if paths, err = manifestsIn(name, recursive); err != nil {
 				return nil, nil, fmt.Errorf("read manifests: %w", err)
 			}
@@ -37,7 +41,7 @@ func Read(
 			if err := ctx.Err(); err != nil {
 				return nil, nil, fmt.Errorf("read manifests: %w", err)
 			}
-			text, shown, err := readOne(path, stdin)
+			text, shown, err := readOne(ctx, path, stdin)
 			if err != nil {
 				return nil, nil, fmt.Errorf("read manifests: %w", err)
 			}
@@ -48,10 +52,13 @@ func Read(
 	return files, diagnostics, nil
 }
 
-func readOne(path string, stdin io.Reader) (text []byte, shown string, err error) {
-	if path == Stdin {
+func readOne(ctx context.Context, path string, stdin io.Reader) (text []byte, shown string, err error) {
+	switch {
+	case path == Stdin:
 		text, err = io.ReadAll(stdin)
 		return text, "stdin", err
+	case isURL(path):
+		return download(ctx, path)
 	}
 	text, err = os.ReadFile(path)
 	return text, path, err
@@ -74,7 +81,7 @@ func manifestsIn(name string, recursive bool) (paths []string, err error) {
 			if path != name && !recursive {
 				return fs.SkipDir
 			}
-		case slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)):
+		case slices.Contains(Extensions(), strings.TrimPrefix(filepath.Ext(path), ".")):
 			paths = append(paths, path)
 		}
 		return nil
