@@ -5,15 +5,12 @@
 package printer
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/agentlet/agentlet/internal/columns"
@@ -146,34 +143,6 @@ func Escape(text string) string {
 		text = text[size:]
 	}
 	return string(out)
-}
-
-// JSON writes a value as indented JSON, for programs. They read exactly the data; control characters for terminals are escaped as
-// in JSON.
-func JSON(out io.Writer, value any) error {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return fmt.Errorf("encode output: %w", err)
-	}
-	var safe []byte
-	for _, r := range text.String() {
-		switch {
-		case r == '\n', strconv.IsPrint(r): // these line breaks are the encoder's own; those in texts are already escaped
-			safe = utf8.AppendRune(safe, r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			safe = fmt.Appendf(safe, `\u%04x\u%04x`, high, low)
-		default:
-			safe = fmt.Appendf(safe, `\u%04x`, r)
-		}
-	}
-	if _, err := out.Write(safe); err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return nil
 }
 
 // Colours reports whether to use colours: out is a terminal, and NO_COLOR is not set.

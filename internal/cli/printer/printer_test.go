@@ -5,10 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+	kyaml "sigs.k8s.io/yaml"
 )
 
 // hostile are malicious texts, and how they must be shown.
@@ -115,6 +119,47 @@ func TestJSONIsExactlyTheData(t *testing.T) {
 		var back map[string]string
 		if err := json.Unmarshal(out.Bytes(), &back); err != nil || back["text"] != strings.ToValidUTF8(test.text, "\ufffd") {
 			t.Errorf("%s: %s became %q, %v", name, out.String(), back["text"], err)
+		}
+		for line := range strings.Lines(out.String()) {
+			if line = strings.TrimSuffix(line, "\n"); !harmless(line) {
+				t.Errorf("%s: %q", name, line)
+			}
+		}
+	}
+}
+
+// TestYAMLIsExactlyTheData reads it with two libraries, kubectl's among them.
+func TestYAMLIsExactlyTheData(t *testing.T) {
+	texts := map[string]string{
+		"a number": "0x10", "true": "true", "null": "~", "lines": "a\nb\n", "comment": "a #b: c", "astral": "\U000e0001\U0001f600", "empty": "", "on": "On", "a time": "1:20", "a date": "2030-01-01",
+	}
+	for name, test := range hostile {
+		texts[name] = test.text
+	}
+	for name, text := range texts {
+		var out bytes.Buffer
+		if err := YAML(&out, struct {
+			Text  string   `json:"text"`
+			List  []string `json:"list"`
+			Empty []string `json:"empty"`
+			N     int      `json:"on"`
+		}{text, []string{text}, []string{}, 7}); err != nil {
+			t.Fatal(err)
+		}
+		type form struct {
+			Text  string
+			List  []string
+			Empty []string
+			N     int `yaml:"on" json:"on"`
+		}
+		var back, kubectls form
+		err := errors.Join(yaml.Unmarshal(out.Bytes(), &back), kyaml.Unmarshal(out.Bytes(), &kubectls))
+		want := form{strings.ToValidUTF8(text, "\ufffd"), []string{strings.ToValidUTF8(text, "\ufffd")}, []string{}, 7}
+		if err != nil || !reflect.DeepEqual(back, want) || !reflect.DeepEqual(kubectls, want) {
+			t.Errorf("%s: %s became %+v and %+v, %v", name, out.String(), back, kubectls, err)
+		}
+		if !strings.HasPrefix(out.String(), "text: ") || !strings.HasSuffix(out.String(), "empty: []\n\"on\": 7\n") {
+			t.Errorf("%s: the keys are not in order:\n%s", name, out.String())
 		}
 		for line := range strings.Lines(out.String()) {
 			if line = strings.TrimSuffix(line, "\n"); !harmless(line) {
