@@ -12,15 +12,9 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// Output formats.
-const (
-	outputText = ""
-	outputJSON = "json"
-)
-
 // checkOptions are the flags of check.
 type checkOptions struct {
-	output     string
+	output
 	consulAddr string
 	patience   time.Duration
 	timeout    time.Duration
@@ -37,7 +31,7 @@ each node, annotated pods without an agentlet, and gates that stay closed. It ch
 is a dry run. With Consul's address (CONSUL_HTTP_ADDR or --consul-addr) the catalog is looked at, too.
 
 Each finding is ok, skip (could not be looked at), warn or fail; what is not well comes with its remedy. The exit code is 1
-if anything fails. Pods are those of all namespaces, unless one is named.`,
+if anything fails, and 2 if the API server does not answer. Pods are those of all namespaces, unless one is named.`,
 		Example: examples(`
 kubectl agentlet check
 # One namespace's pods, for a script
@@ -49,7 +43,7 @@ CONSUL_HTTP_ADDR=consul.example:8500 kubectl agentlet check`),
 			return runCheck(command, kube, o, printer.Colours(command.OutOrStdout(), getenv))
 		},
 	}
-	command.Flags().StringVarP(&o.output, "output", "o", outputText, "json, or text when empty")
+	o.addFlags(command, "print only warnings and failures", outputJSON, outputYAML)
 	command.Flags().StringVar(&o.consulAddr, "consul-addr", o.consulAddr,
 		"address of Consul's HTTP API (default $CONSUL_HTTP_ADDR); its other settings are Consul's own environment variables")
 	command.Flags().DurationVar(&o.patience, "patience", o.patience, "how long a gate may be closed")
@@ -58,8 +52,8 @@ CONSUL_HTTP_ADDR=consul.example:8500 kubectl agentlet check`),
 }
 
 func runCheck(command *cobra.Command, kube *kube, o *checkOptions, colours bool) error {
-	if o.output != outputText && o.output != outputJSON {
-		return fmt.Errorf("--output %q: must be json or empty", o.output)
+	if err := o.check(); err != nil {
+		return err
 	}
 	if o.timeout <= 0 {
 		return fmt.Errorf("--timeout %s: must be more than 0", o.timeout)
@@ -82,15 +76,24 @@ func runCheck(command *cobra.Command, kube *kube, o *checkOptions, colours bool)
 	ctx, cancel := context.WithTimeout(command.Context(), o.timeout)
 	defer cancel()
 	findings := check.Run(ctx, config)
-	if o.output == outputJSON {
-		err = check.WriteJSON(command.OutOrStdout(), findings)
-	} else {
+	shown := findings
+	if o.quiet {
+		shown = check.Wrong(findings)
+	}
+	if o.structured() {
+		err = o.write(command.OutOrStdout(), check.NewReport(shown))
+	} else if !o.quiet || len(shown) > 0 {
 		out := printer.New(command.OutOrStdout(), colours)
-		check.Write(out, findings)
+		check.Write(out, shown)
 		err = out.Err()
 	}
-	if err == nil && check.Worst(findings) == check.Fail {
+	switch {
+	case err != nil:
+		return err
+	case !check.Reached(findings):
+		return errNotRun
+	case check.Worst(findings) == check.Fail:
 		return errSaid
 	}
-	return err
+	return nil
 }

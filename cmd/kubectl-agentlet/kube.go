@@ -23,10 +23,17 @@ func newKube() *kube {
 	return &kube{rules: clientcmd.NewDefaultClientConfigLoadingRules(), overrides: &clientcmd.ConfigOverrides{}}
 }
 
+// addFlags adds kubectl's flags that say which cluster is asked, as whom. They are client-go's own, under kubectl's names.
 func (k *kube) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&k.rules.ExplicitPath, "kubeconfig", "", "path of the kubeconfig file")
-	flags.StringVar(&k.overrides.CurrentContext, "context", "", "context of the kubeconfig file")
-	flags.StringVarP(&k.overrides.Context.Namespace, "namespace", "n", "", "namespace")
+	bound := clientcmd.RecommendedConfigOverrideFlags("")
+	// Left out: no API server takes passwords any more, and kubectl has no flag for a proxy.
+	bound.AuthOverrideFlags.Username.LongName, bound.AuthOverrideFlags.Password.LongName = "", ""
+	bound.ClusterOverrideFlags.ProxyURL.LongName = ""
+	bound.ClusterOverrideFlags.APIServer.ShortName = "s"
+	bound.Timeout.Default = requestTimeout.String()
+	bound.Timeout.Description = "how long one request to the API server may take, such as 30s; 0 is without end"
+	clientcmd.BindOverrideFlags(k.overrides, flags, bound)
 }
 
 func (k *kube) config() clientcmd.ClientConfig {
@@ -49,8 +56,8 @@ const (
 )
 
 const (
-	// requestTimeout bounds one request. The API server itself waits up to 30 s for a webhook, and needs as long to send many
-	// pods.
+	// requestTimeout bounds one request by default. The API server itself waits up to 30 s for a webhook, and needs as long to send
+	// many pods.
 	requestTimeout = time.Minute
 	// defaultTimeout bounds all requests of a command to pods, nodes and Consul together.
 	defaultTimeout = 2 * time.Minute
@@ -64,7 +71,6 @@ func (k *kube) client() (kubernetes.Interface, error) {
 	config.UserAgent = "kubectl-agentlet/" + version.Version
 	config.QPS, config.Burst = queriesPerSecond, queriesAtOnce
 	config.WarningHandler = rest.NoWarnings{}
-	config.Timeout = requestTimeout
 	config.Wrap(apiproxy.BoundAPI)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

@@ -31,10 +31,8 @@ func main() {
 		err = command.ExecuteContext(ctx)
 	}
 	stop()
-	if err != nil {
-		if !errors.Is(err, errSaid) {
-			printer.New(os.Stderr, false).Error("error", err)
-		}
-		os.Exit(1)
+	if err != nil && !errors.Is(err, errSaid) && !errors.Is(err, errNotRun) {
+		printer.New(os.Stderr, false).Error("error", err)
 	}
+	os.Exit(exitCode(err))
 }

@@ -46,6 +46,12 @@ func TestManifests(t *testing.T) {
 		"explain-defaults": {[]string{"explain", "-f", "testdata/namespaces.yaml", "--default", "readiness=probe", "--default", "log-level=warn"}, false},
 		"explain-hostile":  {[]string{"explain", "-f", "testdata/hostile.yaml"}, true},
 		"inject-hostile":   {[]string{"inject", "-f", "testdata/hostile.yaml"}, true},
+		"explain-strict":   {[]string{"explain", "--strict", "testdata/slips.yaml"}, true},
+		"explain-quiet":    {[]string{"explain", "-q", "testdata/shop.yaml", "testdata/slips.yaml"}, false},
+		"explain-json":     {[]string{"explain", "-o", "json", "testdata/shop.yaml", "testdata/errors.yaml"}, true},
+		"explain-yaml":     {[]string{"explain", "-o", "yaml", "testdata/hostile.yaml"}, true},
+		"explain-sarif":    {[]string{"explain", "-o", "sarif", "testdata/slips.yaml", "testdata/errors.yaml"}, true},
+		"inject-quiet":     {[]string{"inject", "-q", "testdata/slips.yaml"}, false},
 		"inject-errors":    {[]string{"inject", "-f", "testdata/errors.yaml", "-f", "testdata/shop.yaml"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,6 +121,9 @@ func TestErrorsOnTheCommandLine(t *testing.T) {
 		"a bad default":   {[]string{"inject", "-f", "-", "--default", "gate=ajar"}, "passing, registered or off"},
 		"a bad port":      {[]string{"inject", "-f", "-", "--consul-port", "0"}, "--consul-port: Invalid"},
 		"an unknown word": {[]string{"injekt"}, "injekt"},
+		"no format":       {[]string{"explain", "-o", "wide", "-"}, `--output "wide": must be json, yaml or sarif`},
+		"-f and -k":       {[]string{"explain", "-k", "base", "web.yaml"}, "goes neither with files"},
+		"-k and -R":       {[]string{"inject", "-k", "base", "-R"}, "nor with --recursive"},
 	} {
 		if _, _, err := call(t, "", test.args...); err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: want %q, got %v", name, test.says, err)

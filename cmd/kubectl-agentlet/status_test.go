@@ -69,7 +69,7 @@ func TestStatusWatch(t *testing.T) {
 
 func TestOutputForms(t *testing.T) {
 	for _, name := range []string{"status", "check"} {
-		if _, _, err := call(t, "", name, "-o", "yaml"); err == nil || !strings.Contains(err.Error(), `--output "yaml"`) {
+		if _, _, err := call(t, "", name, "-o", "xml"); err == nil || !strings.Contains(err.Error(), `--output "xml"`) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, _, err := call(t, "", name); err == nil || !strings.Contains(err.Error(), "read kubeconfig") {

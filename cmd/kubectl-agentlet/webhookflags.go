@@ -30,15 +30,19 @@ type webhookFlags struct {
 	dialects   []string
 	// fromCluster uses the flags of the installed webhook where the user has set none.
 	fromCluster bool
+	// set holds these flags alone: no other flag of a command is the webhook's, even if one has the name.
+	set *pflag.FlagSet
 }
 
 func newWebhookFlags() *webhookFlags {
 	return &webhookFlags{config: injector.Config{
 		Image: "agentlet/agentlet:" + version.Version,
-	}, pullPolicy: string(corev1.PullIfNotPresent)}
+	}, pullPolicy: string(corev1.PullIfNotPresent), set: pflag.NewFlagSet("installation", pflag.ContinueOnError)}
 }
 
-func (f *webhookFlags) addFlags(flags *pflag.FlagSet) {
+func (f *webhookFlags) addFlags(to *pflag.FlagSet) {
+	flags := f.set
+	defer func() { to.AddFlagSet(flags) }()
 	flags.StringVar(&f.config.Image, "image", f.config.Image, "image of the agentlet")
 	flags.StringVar(&f.pullPolicy, "image-pull-policy", f.pullPolicy, "pull policy of that image")
 	flags.StringSliceVar(&f.config.ImagePullSecrets, "image-pull-secrets", nil,
@@ -80,7 +84,7 @@ func (f *webhookFlags) decider(command *cobra.Command, kube *kube, of []string) 
 	if err != nil {
 		return nil, fmt.Errorf("read the installation: %w", err)
 	}
-	if err := take(command.Flags(), webhook); err != nil {
+	if err := take(f.set, webhook); err != nil {
 		return nil, fmt.Errorf("read the webhook's flags: %w", err)
 	}
 	if f.config.RunAsUser == injector.RunAsAuto {
@@ -110,10 +114,10 @@ func (f *webhookFlags) decider(command *cobra.Command, kube *kube, of []string) 
 // take sets flags that the user has not set to the webhook's values. It ignores flags that only the webhook has.
 func take(flags *pflag.FlagSet, webhook []string) error {
 	given := map[string]bool{}
-	flags.Visit(func(f *pflag.Flag) { given[f.Name] = true })
+	flags.VisitAll(func(f *pflag.Flag) { given[f.Name] = f.Changed })
 	for _, arg := range webhook {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
-		if flags.Lookup(name) == nil || given[name] || reserved[name] {
+		if flags.Lookup(name) == nil || given[name] {
 			continue
 		}
 		if err := flags.Set(name, value); err != nil {
@@ -122,9 +126,6 @@ func take(flags *pflag.FlagSet, webhook []string) error {
 	}
 	return nil
 }
-
-// reserved are names of webhook flags that have another meaning in this command.
-var reserved = map[string]bool{"namespace": true}
 
 // inCluster decides with the namespaces' annotations and labels in the cluster, and warns of their LimitRanges.
 type inCluster struct {

@@ -24,7 +24,7 @@ func TestTheWebhooksFlagsHoldWhereNoneIsGiven(t *testing.T) {
 	if err := flags.Parse([]string{"--cluster-name=mine", "--from-cluster"}); err != nil {
 		t.Fatal(err)
 	}
-	err := take(flags, []string{
+	err := take(given.set, []string{
 		"--listen=:9443", "--image=registry.example/agentlet:7", "--cluster-name=theirs", "--consul-port=8501",
 		"--default=drain-delay=10s", "--default=gate=registered", "--allowed-services=shop-*", "--allowed-tags=!urlprefix-*", "--run-as-user=none", "--certs=self-signed", "--namespace=agentlet-system",
 	})
@@ -49,7 +49,7 @@ func TestGivenDefaultsReplaceTheWebhooks(t *testing.T) {
 	if err := flags.Parse([]string{"--default=drain-delay=1s"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := take(flags, []string{"--default=drain-delay=10s", "--default=gate=off"}); err != nil {
+	if err := take(given.set, []string{"--default=drain-delay=10s", "--default=gate=off"}); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(given.defaults, []string{"drain-delay=1s"}) {

@@ -2,7 +2,6 @@ package check
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
@@ -28,10 +27,17 @@ func Write(out *printer.Printer, findings []Finding) {
 		count[OK], count[Skip], printer.Count(count[Warn], "warning"), printer.Count(count[Fail], "failure"))))
 }
 
-// WriteJSON writes findings and their worst level as JSON.
-func WriteJSON(out io.Writer, findings []Finding) error {
-	return printer.JSON(out, struct {
-		Result   Level     `json:"result"`
-		Findings []Finding `json:"findings"`
-	}{Worst(findings), findings})
+// Report is what check finds, for programs.
+type Report struct {
+	printer.Type
+	Result   Level     `json:"result"`
+	Findings []Finding `json:"findings"`
+}
+
+// NewReport returns a report with findings and their worst level.
+func NewReport(findings []Finding) Report {
+	if findings == nil {
+		findings = []Finding{}
+	}
+	return Report{printer.NewType("Check"), Worst(findings), findings}
 }

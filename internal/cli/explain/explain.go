@@ -2,6 +2,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -24,7 +25,7 @@ func Write(out *printer.Printer, file string, j *manifests.Result) error {
 	out.Line(printer.Cell{Text: j.String(), Colour: printer.Bold}, printer.Text(fmt.Sprintf("  %s:%d", file, j.Line)))
 	out.Line(printer.Text("  "), outcome(j))
 	notes(out, j)
-	if j.Outcome != injector.Injected && (j.Reason != injector.ReasonAlreadyInjected || j.CopyOf != "") {
+	if !registers(j) {
 		return nil
 	}
 	pod := translated(j)
@@ -40,6 +41,11 @@ func Write(out *printer.Printer, file string, j *manifests.Result) error {
 		defaults(pod, j.Defaults),
 	))
 	return nil
+}
+
+// registers reports whether the pod would be registered, by an agentlet that it gets or has already.
+func registers(j *manifests.Result) bool {
+	return j.Outcome == injector.Injected || j.Reason == injector.ReasonAlreadyInjected && j.CopyOf == ""
 }
 
 // defaults are the rows of the settings that the pod doesn't say itself, by who does. The contract's own are not among them.
@@ -181,10 +187,7 @@ func services(reg *registration.Registration) [][]printer.Cell {
 }
 
 func service(s *registration.Service) []printer.Cell {
-	address, health := s.Address, "the pod's readiness"
-	if address == "" {
-		address = registration.PodIP
-	}
+	health := "the pod's readiness"
 	if s.Health != "" {
 		health = string(s.Health)
 	}
@@ -197,11 +200,14 @@ func service(s *registration.Service) []printer.Cell {
 	}
 	return []printer.Cell{
 		{Text: s.Name, Colour: printer.Bold},
-		printer.Text(ports(s)), printer.Text(address),
+		printer.Text(ports(s)), printer.Text(address(s)),
 		printer.Text(joined(s.Tags)), printer.Text(joined(meta)),
 		printer.Text(health), printer.Text(strings.Join(checks, ", ")),
 	}
 }
+
+// address is a service's, or whose it is.
+func address(s *registration.Service) string { return cmp.Or(s.Address, registration.PodIP) }
 
 // ports formats a service's port, or its named ports.
 func ports(s *registration.Service) string {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -31,7 +32,9 @@ type Row struct {
 	Pod       string `json:"pod"`
 	Node      string `json:"node,omitempty"`
 	// Gate is open, closed or off.
-	Gate    string          `json:"gate"`
+	Gate string `json:"gate"`
+	// Since is when the gate opened or closed; nil if unknown.
+	Since   *time.Time      `json:"since,omitempty"`
 	Reason  contract.Reason `json:"reason,omitempty"`
 	Service string          `json:"service,omitempty"`
 	Address string          `json:"address,omitempty"`
@@ -45,9 +48,12 @@ type Row struct {
 	OpenedSeconds *int64 `json:"openedAfterSeconds,omitempty"`
 	// Drift describes where Kubernetes and Consul differ, or why that is unknown.
 	Drift string `json:"drift,omitempty"`
+	// NextStep is what to do where the gate is closed or the views differ; empty if nothing has to be done, or only waited.
+	NextStep string `json:"nextStep,omitempty"`
 
-	starting bool // Drift only says that the pod is starting
-	stale    bool // Consul is outdated, or of unknown age
+	age      time.Duration // since Since
+	starting bool          // Drift only says that the pod is starting
+	stale    bool          // Consul is outdated, or of unknown age
 }
 
 // absent is the health of an instance that is not in the catalog.
@@ -68,19 +74,23 @@ type Config struct {
 	Cluster Cluster
 	// Namespace selects the pods; empty for all namespaces.
 	Namespace string
+	// Names are the pods'; empty for all.
+	Names []string
+	// Selector of labels; empty for all pods.
+	Selector string
 	// Timeout bounds the requests to agentlets. Agentlets that were not asked by then have rows that say so.
 	Timeout time.Duration
 	// Now returns the time from which ages are computed, usually time.Now.
 	Now func() time.Time
 }
 
-// Read returns rows for the pods with an agentlet, sorted by namespace and name.
-func Read(ctx context.Context, config Config) ([]Row, error) {
-	list, err := config.Kube.CoreV1().Pods(config.Namespace).List(ctx, metav1.ListOptions{})
+// Read returns rows for the pods with an agentlet, sorted by namespace and name. Missing says which of the named pods have no
+// row, and why.
+func Read(ctx context.Context, config Config) (rows []Row, missing []string, err error) {
+	pods, missing, err := config.pods(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
+		return nil, nil, err
 	}
-	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return registration.Agentlet(&pod) == nil })
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
@@ -97,7 +107,32 @@ func Read(ctx context.Context, config Config) ([]Row, error) {
 		})
 	}
 	group.Wait()
-	return slices.Concat(of...), ctx.Err()
+	return slices.Concat(of...), missing, ctx.Err()
+}
+
+// pods returns those with an agentlet.
+func (c Config) pods(ctx context.Context) (pods []corev1.Pod, missing []string, err error) {
+	if len(c.Names) == 0 {
+		list, err := c.Kube.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.Selector})
+		if err != nil {
+			return nil, nil, fmt.Errorf("list pods: %w", err)
+		}
+		return slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return registration.Agentlet(&pod) == nil }), nil, nil
+	}
+	for _, name := range c.Names {
+		pod, err := c.Kube.CoreV1().Pods(c.Namespace).Get(ctx, name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			missing = append(missing, err.Error())
+		case err != nil:
+			return nil, nil, fmt.Errorf("get pod %s: %w", name, err)
+		case registration.Agentlet(pod) == nil:
+			missing = append(missing, fmt.Sprintf("pod %s has no agentlet; kubectl agentlet check says why", name))
+		default:
+			pods = append(pods, *pod)
+		}
+	}
+	return pods, missing, nil
 }
 
 // rows returns the rows of one pod, at least one.
@@ -108,12 +143,14 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 		return []Row{row}
 	}
 	if waiting := apiproxy.AgentletWaits(pod, c.Now()); waiting != nil && waiting.Stuck {
-		row.Drift = "the agentlet does not run: " + waiting.Why
+		row.Drift, row.NextStep = "the agentlet does not run: "+waiting.Why, waiting.Remedy(pod)
 		return []Row{row}
 	}
 	status, err := c.Cluster.Status(ctx, pod)
 	if err != nil {
-		row.Drift, row.starting = c.whyUnknown(ctx, pod, err)
+		if row.Drift, row.starting = c.whyUnknown(ctx, pod, err); !row.starting {
+			row.NextStep = apiproxy.Remedy(pod, contract.Starting)
+		}
 		return []Row{row}
 	}
 	if row.Reason == "" && row.Gate != "off" {
@@ -121,11 +158,14 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 	}
 	if reason := status.Gate.Reason; reason == contract.OptedOut || reason == contract.CopiedPod {
 		row.Reason = reason // nothing is registered, and that is as it should be
-		row.Drift = strings.Join(failing(status), "; ")
+		if row.Drift = strings.Join(failing(status), "; "); row.Drift != "" {
+			row.NextStep = apiproxy.Remedy(pod, contract.Starting)
+		}
 		return []Row{row}
 	}
 	if len(status.Services) == 0 {
 		row.Drift = "the agentlet knows no service yet: " + status.Phase
+		row.NextStep = nextStep(pod, &row, status, nil)
 		return []Row{row}
 	}
 	found := make([]Row, 0, len(status.Services))
@@ -143,9 +183,34 @@ func (c Config) rows(ctx context.Context, pod *corev1.Pod) []Row {
 			row.CatalogAge, row.stale = age(status.CatalogReadAt, c.Now())
 		}
 		row.Drift = drift(pod, status, service)
+		row.NextStep = nextStep(pod, &row, status, service)
 		found = append(found, row)
 	}
 	return found
+}
+
+// nextStep returns what to do about a row. What the application wants, and what ends, needs nothing.
+func nextStep(pod *corev1.Pod, row *Row, status *contract.Status, service *contract.ServiceStatus) string {
+	switch {
+	case pod.DeletionTimestamp != nil || row.Reason == contract.Draining:
+		return ""
+	case row.Gate == "closed" && row.Reason == contract.ContainersNotReady:
+		if waiting := apiproxy.ContainerWaits(pod); waiting != nil {
+			return waiting.Remedy(pod)
+		}
+		return apiproxy.Remedy(pod, row.Reason)
+	case row.Gate == "closed":
+		return apiproxy.Remedy(pod, row.Reason)
+	case status.Errors != "":
+		return apiproxy.Remedy(pod, contract.InvalidConfiguration)
+	case service != nil && service.Agent == "unknown":
+		return apiproxy.Remedy(pod, contract.ConsulUnreachable)
+	case row.Consul == absent && row.Drift != "":
+		return apiproxy.Remedy(pod, contract.CatalogLost)
+	case row.Drift != "" && status.Maintenance == "":
+		return apiproxy.Remedy(pod, contract.Starting)
+	}
+	return ""
 }
 
 // whyUnknown returns why an agentlet did not answer, and whether the pod is starting.
@@ -180,9 +245,12 @@ func ofPod(pod *corev1.Pod, now time.Time) Row {
 	}
 	gate := apiproxy.Condition(pod, contract.Condition)
 	if gate == nil {
-		return row
+		gate = &corev1.PodCondition{} // not written yet: closed since the pod's start
 	}
 	row.Reason = contract.Reason(gate.Reason)
+	if age, known := apiproxy.Since(gate.LastTransitionTime, pod, now); known {
+		row.Since, row.age = new(now.Add(-age).UTC().Truncate(time.Second)), age
+	}
 	if gate.Status == corev1.ConditionTrue {
 		row.Gate = "open"
 		start, opened := pod.Status.StartTime, gate.LastTransitionTime

@@ -173,13 +173,22 @@ func TestReadAndWrite(t *testing.T) {
 		"opened-before-it-was": of(service("present", "passing", "passing")),
 	}
 	var out bytes.Buffer
-	for _, namespace := range []string{"", "bank", "empty"} {
-		rows, err := Read(t.Context(), config(kube, known, namespace))
+	for _, namespace := range []string{"", "bank"} {
+		rows, _, err := Read(t.Context(), config(kube, known, namespace))
 		if err != nil {
 			t.Fatal(err)
 		}
-		Write(printer.New(&out, false), rows, namespace == "")
-		out.WriteString("\n")
+		for _, form := range []Form{{}, {Wide: true}} {
+			form.Namespaces = namespace == ""
+			Write(printer.New(&out, false), rows, form)
+			out.WriteString("\n")
+		}
+		if namespace == "" {
+			WriteNames(printer.New(&out, false), rows)
+			out.WriteString("\n")
+			Write(printer.New(&out, false), Wrong(rows), Form{Namespaces: true})
+			out.WriteString("\n")
+		}
 	}
 	golden.Check(t, "testdata/table.txt", out.String())
 }
@@ -191,7 +200,7 @@ func TestUnserved(t *testing.T) {
 		status.Gate.Reason = reason
 		stuck := *status
 		stuck.Failing = map[string]string{"registration web": "500"}
-		rows, err := Read(t.Context(), config(fake.NewClientset(pod("shop", "a", true, ""), pod("shop", "b", true, "")), agentlets{"a": status, "b": &stuck}, ""))
+		rows, _, err := Read(t.Context(), config(fake.NewClientset(pod("shop", "a", true, ""), pod("shop", "b", true, "")), agentlets{"a": status, "b": &stuck}, ""))
 		if err != nil || len(rows) != 2 || rows[0].Reason != reason || rows[0].Drift != "" || rows[1].Drift != "registration web: 500" {
 			t.Errorf("%s: %+v, %v", reason, rows, err)
 		}
@@ -205,6 +214,7 @@ func TestSame(t *testing.T) {
 		want   bool
 	}{
 		"itself":  {func(r *Row) { r.OpenedSeconds = new(int64(7)) }, true},
+		"older":   {func(r *Row) { r.age = time.Hour }, true},
 		"read":    {func(r *Row) { r.CatalogAge, r.CatalogReadAt = "0s", new(now.Add(time.Second)) }, true},
 		"stale":   {func(r *Row) { r.stale = true }, false},
 		"another": {func(r *Row) { r.Consul = "critical" }, false},
@@ -251,34 +261,115 @@ func TestAgeInJSON(t *testing.T) {
 		"undated": {readAt(time.Time{}, service("present", "passing", "passing")), "passing, unknown, "},
 		"unread":  {readAt(time.Time{}, service("present", "passing", "")), ", , "},
 	} {
-		rows, err := Read(t.Context(), config(kube, agentlets{"web": test.status}, "shop"))
+		rows, _, err := Read(t.Context(), config(kube, agentlets{"web": test.status}, "shop"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		var back []struct{ Consul, CatalogAge, CatalogReadAt string }
-		if err := WriteJSON(&out, rows); err != nil {
+		var back struct {
+			Items []struct{ Consul, CatalogAge, CatalogReadAt string }
+		}
+		if err := printer.JSON(&out, NewReport(rows)); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal(out.Bytes(), &back); err != nil || len(back) != 1 {
+		if err := json.Unmarshal(out.Bytes(), &back); err != nil || len(back.Items) != 1 {
 			t.Fatalf("%s, %v", out.String(), err)
 		}
-		if got := fmt.Sprintf("%s, %s, %s", back[0].Consul, back[0].CatalogAge, back[0].CatalogReadAt); got != test.want {
+		if got := fmt.Sprintf("%s, %s, %s", back.Items[0].Consul, back.Items[0].CatalogAge, back.Items[0].CatalogReadAt); got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 }
 
-func TestJSONIsAList(t *testing.T) {
+func TestReportIsVersioned(t *testing.T) {
 	for _, rows := range [][]Row{nil, {{Pod: "web", Gate: "open"}}} {
 		var out bytes.Buffer
-		var back []Row
-		if err := WriteJSON(&out, rows); err != nil {
+		var back struct {
+			APIVersion, Kind string
+			Items            []Row
+		}
+		if err := printer.JSON(&out, NewReport(rows)); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal(out.Bytes(), &back); err != nil || back == nil || len(back) != len(rows) {
+		err := json.Unmarshal(out.Bytes(), &back)
+		if err != nil || back.APIVersion != "cli.agentlet.dev/v1" || back.Kind != "Status" || back.Items == nil || len(back.Items) != len(rows) {
 			t.Errorf("%s: %v", out.String(), err)
 		}
+	}
+}
+
+func TestNamesAndSelector(t *testing.T) {
+	labelled := pod("shop", "labelled", true, "")
+	labelled.Labels = map[string]string{"app": "web"}
+	plain := pod("shop", "plain", true, "")
+	plain.Spec.InitContainers = nil
+	kube := fake.NewClientset(labelled, plain, pod("shop", "web", true, ""))
+	for name, test := range map[string]struct {
+		names         []string
+		selector      string
+		want, missing string
+	}{
+		"all":         {want: "labelled web"},
+		"labels":      {selector: "app=web", want: "labelled"},
+		"a name":      {names: []string{"web"}, want: "web"},
+		"two names":   {names: []string{"web", "labelled"}, want: "labelled web"},
+		"no agentlet": {names: []string{"plain", "web"}, want: "web", missing: "pod plain has no agentlet"},
+		"absent":      {names: []string{"absent"}, missing: `pods "absent" not found`},
+	} {
+		of := config(kube, agentlets{}, "shop")
+		of.Names, of.Selector = test.names, test.selector
+		rows, missing, err := Read(t.Context(), of)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		got := make([]string, len(rows))
+		for i := range rows {
+			got[i] = rows[i].Pod
+		}
+		if strings.Join(got, " ") != test.want || !strings.Contains(strings.Join(missing, "; "), test.missing) || len(missing) > 1 {
+			t.Errorf("%s: %q, missing %q", name, got, missing)
+		}
+	}
+}
+
+func TestNextStep(t *testing.T) {
+	ok := service("present", "passing", "passing")
+	for name, test := range map[string]struct {
+		pod    *corev1.Pod
+		status *contract.Status
+		want   string
+	}{
+		"all is well":     {pod("shop", "web", true, ""), of(ok), ""},
+		"not ready":       {pod("shop", "web", false, contract.ContainersNotReady), of(ok), "kubectl -n shop describe pod web"},
+		"no Consul":       {pod("shop", "web", false, contract.ConsulUnreachable), of(ok), "a Consul agent answers"},
+		"draining":        {pod("shop", "web", false, contract.Draining), of(ok), ""},
+		"lost":            {pod("shop", "web", true, ""), of(service("present", "passing", "")), "who took the instance out"},
+		"not heard":       {pod("shop", "web", true, ""), of(service("unknown", "", "")), "a Consul agent answers"},
+		"wrong":           {pod("shop", "web", true, ""), &contract.Status{Errors: "gate", CatalogReadAt: &now, Services: []contract.ServiceStatus{ok}}, "correct the annotations"},
+		"in maintenance":  {pod("shop", "web", true, ""), &contract.Status{Maintenance: "x", CatalogReadAt: &now, Services: []contract.ServiceStatus{ok}}, ""},
+		"tries again":     {pod("shop", "web", true, ""), &contract.Status{Failing: map[string]string{"a": "b"}, CatalogReadAt: &now, Services: []contract.ServiceStatus{ok}}, "logs web -c agentlet"},
+		"does not answer": {pod("shop", "web", true, ""), nil, "logs web -c agentlet"},
+	} {
+		rows, _, err := Read(t.Context(), config(fake.NewClientset(test.pod), agentlets{"web": test.status}, "shop"))
+		if err != nil || len(rows) != 1 {
+			t.Fatal(name, err, rows)
+		}
+		if got := rows[0].NextStep; !strings.Contains(got, test.want) || test.want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// TestNextStepsAreSaidOnce: a Deployment's pods have the same to be done.
+func TestNextStepsAreSaidOnce(t *testing.T) {
+	var rows []Row
+	for _, name := range []string{"web-0", "web-1", "web-1", "web-10"} {
+		rows = append(rows, Row{Namespace: "shop", Pod: name, NextStep: "kubectl -n shop describe pod " + name})
+	}
+	rows = append(rows, Row{Namespace: "bank", Pod: "web-0", NextStep: "kubectl -n bank logs web-0 -c agentlet"})
+	want := "shop/web-0 and 2 other pods: kubectl -n shop describe pod web-0|bank/web-0: kubectl -n bank logs web-0 -c agentlet"
+	if got := strings.Join(nextSteps(rows, true), "|"); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
@@ -297,7 +388,7 @@ func TestTheTimeIsOver(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		rows, err := Read(t.Context(), config(fake.NewClientset(pods...), mute{}, "shop"))
+		rows, _, err := Read(t.Context(), config(fake.NewClientset(pods...), mute{}, "shop"))
 		if err != nil || len(rows) != len(pods) || time.Since(began) > time.Minute {
 			t.Fatalf("%d rows, %v, after %s", len(rows), err, time.Since(began))
 		}

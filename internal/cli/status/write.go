@@ -2,42 +2,115 @@ package status
 
 import (
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// Write prints rows as a table, with a namespace column if there is more than one namespace.
-func Write(out *printer.Printer, rows []Row, namespaces bool) {
-	if len(rows) == 0 {
-		where := "here"
-		if !namespaces {
-			where = "in this namespace (-n names another, -A all)"
-		}
-		out.Line(printer.Text(fmt.Sprintf("No pod %s has an agentlet. kubectl agentlet check says which should have one.", where)))
-		return
-	}
-	header := printer.Header("NAMESPACE", "POD", "GATE", "REASON", "SERVICE", "ADDRESS", "CONSUL", "OPENED", "NODE", "DRIFT")
+// Form is how a table is printed.
+type Form struct {
+	// Namespaces: with a column for the namespace, as there may be several.
+	Namespaces bool
+	// Wide: with columns that are rarely needed.
+	Wide bool
+}
+
+// Write prints rows as a table, and below it what to do next.
+func Write(out *printer.Printer, rows []Row, form Form) {
+	header := printer.Header(
+		"NAMESPACE", "POD", "GATE", "SINCE", "REASON", "SERVICE", "ADDRESS", "CONSUL", "OPENED", "NODE", "DRIFT")
 	lines := [][]printer.Cell{header}
 	for i := range rows {
 		lines = append(lines, line(&rows[i]))
 	}
-	if !namespaces {
-		for i := range lines {
-			lines[i] = lines[i][1:]
+	for i, line := range lines {
+		if !form.Wide {
+			line = slices.Delete(line, columnOpened, columnOpened+2)
 		}
+		if !form.Namespaces {
+			line = line[1:]
+		}
+		lines[i] = line
 	}
 	out.Table("", lines)
+	if steps := nextSteps(rows, form.Namespaces); len(steps) > 0 {
+		out.Line()
+		for _, step := range steps {
+			out.Line(printer.Text("→ "), printer.Text(step))
+		}
+	}
 }
 
-// Same reports whether rows are equal, apart from the time of the catalog reading.
+// columnOpened is the first of the two columns that only a wide table has.
+const columnOpened = 8
+
+// nextSteps returns what to do, once for pods that have the same to be done.
+func nextSteps(rows []Row, namespaces bool) (steps []string) {
+	type group struct {
+		first *Row
+		pods  map[string]bool
+	}
+	groups := map[string]*group{}
+	var order []*group
+	for i := range rows {
+		row := &rows[i]
+		if row.NextStep == "" {
+			continue
+		}
+		same := strings.NewReplacer(" "+row.Namespace+" ", " - ", " "+row.Pod, " -").Replace(row.NextStep)
+		of := groups[same]
+		if of == nil {
+			of = &group{row, map[string]bool{}}
+			groups[same], order = of, append(order, of)
+		}
+		of.pods[row.Namespace+"/"+row.Pod] = true
+	}
+	for _, of := range order {
+		who := of.first.Pod
+		if namespaces {
+			who = of.first.Namespace + "/" + who
+		}
+		if more := len(of.pods) - 1; more > 0 {
+			who += " and " + printer.Count(more, "other pod")
+		}
+		steps = append(steps, who+": "+of.first.NextStep)
+	}
+	return steps
+}
+
+// Nothing says that there are no rows, and where to look next. It is a note, no result.
+func Nothing(namespaces bool) string {
+	where := "here"
+	if !namespaces {
+		where = "in this namespace (-n names another, -A all)"
+	}
+	return fmt.Sprintf("No pod %s has an agentlet. kubectl agentlet check says which should have one.", where)
+}
+
+// WriteNames prints the pods' names as kubectl does, so that they can be given to it.
+func WriteNames(out *printer.Printer, rows []Row) {
+	for i := range rows {
+		if i == 0 || rows[i].Pod != rows[i-1].Pod || rows[i].Namespace != rows[i-1].Namespace {
+			out.Line(printer.Text("pod/" + rows[i].Pod))
+		}
+	}
+}
+
+// Wrong returns the rows for which there is something to do.
+func Wrong(rows []Row) []Row {
+	return slices.DeleteFunc(slices.Clone(rows), func(row Row) bool { return row.NextStep == "" })
+}
+
+// Same reports whether rows are equal, apart from the time of the catalog reading and from ages.
 func Same(a, b []Row) bool {
 	return slices.EqualFunc(a, b, func(a, b Row) bool {
-		a.CatalogReadAt, b.CatalogReadAt, a.CatalogAge, b.CatalogAge = nil, nil, "", ""
+		a.CatalogReadAt, b.CatalogReadAt, a.CatalogAge, b.CatalogAge, a.age, b.age = nil, nil, "", "", 0, 0
 		return reflect.DeepEqual(a, b)
 	})
 }
@@ -46,6 +119,10 @@ func line(row *Row) []printer.Cell {
 	opened := ""
 	if row.OpenedSeconds != nil {
 		opened = (time.Duration(*row.OpenedSeconds) * time.Second).String()
+	}
+	since := ""
+	if row.Since != nil {
+		since = duration.HumanDuration(row.age)
 	}
 	consul := printer.Cell{Text: clip(row.Consul), Colour: healthColour(row.Consul)}
 	switch {
@@ -63,6 +140,7 @@ func line(row *Row) []printer.Cell {
 		printer.Text(row.Namespace),
 		{Text: row.Pod, Colour: printer.Bold},
 		{Text: row.Gate, Colour: gateColour(row.Gate)},
+		printer.Text(since),
 		printer.Text(clip(string(row.Reason))),
 		printer.Text(clip(row.Service)), printer.Text(clip(row.Address)),
 		consul, printer.Text(opened), printer.Text(row.Node), drift,
@@ -97,10 +175,16 @@ func healthColour(health string) printer.Colour {
 	return printer.Plain
 }
 
-// WriteJSON writes rows as a JSON list.
-func WriteJSON(out io.Writer, rows []Row) error {
+// Report is the rows, for programs.
+type Report struct {
+	printer.Type
+	Items []Row `json:"items"`
+}
+
+// NewReport returns a report of rows.
+func NewReport(rows []Row) Report {
 	if rows == nil {
 		rows = []Row{}
 	}
-	return printer.JSON(out, rows)
+	return Report{printer.NewType("Status"), rows}
 }
