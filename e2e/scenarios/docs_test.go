@@ -76,12 +76,14 @@ func TestDocs(t *testing.T) {
 	}
 	s.Then("the namespace's pods are what Consul has", func() {
 		out, ok := p.run("", "status", "-n", docsNamespace, "-o", "json")
-		var rows []struct{ Gate, Consul, Drift string }
-		s.Must(json.Unmarshal([]byte(out), &rows))
-		if !ok || len(rows) < 3 {
+		var report struct {
+			Items []struct{ Gate, Consul, Drift string }
+		}
+		s.Must(json.Unmarshal([]byte(out), &report))
+		if !ok || len(report.Items) < 3 {
 			s.Fatalf("%v %s", ok, out)
 		}
-		for _, row := range rows {
+		for _, row := range report.Items {
 			if row.Gate != "open" || row.Consul != "passing" || row.Drift != "" {
 				s.Errorf("%+v", row)
 			}

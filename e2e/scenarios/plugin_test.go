@@ -138,11 +138,14 @@ func TestPluginInjectWorksWithoutTheWebhook(t *testing.T) {
 	})
 	s.Then("status shows it open and passing", func() {
 		out, ok := p.run("", "status", "-n", s.Namespace, "-o", "json")
-		var rows []struct{ Pod, Gate, Reason, Service, Consul, CatalogAge, Drift, Address string }
-		s.Must(json.Unmarshal([]byte(out), &rows))
+		var report struct {
+			Items []struct{ Pod, Gate, Since, Reason, Service, Consul, CatalogAge, Drift, NextStep, Address string }
+		}
+		s.Must(json.Unmarshal([]byte(out), &report))
+		rows := report.Items
 		pod := s.Pods(s.Ctx)[0]
 		if !ok || len(rows) != 1 || rows[0].Pod != pod.Name || rows[0].Gate != "open" || rows[0].Reason != string(contract.Registered) ||
-			rows[0].Service != s.Service() || rows[0].Consul != "passing" || rows[0].Drift != "" || rows[0].Address != pod.Status.PodIP+":8080" {
+			rows[0].Service != s.Service() || rows[0].Consul != "passing" || rows[0].Drift != "" || rows[0].NextStep != "" || rows[0].Since == "" || rows[0].Address != pod.Status.PodIP+":8080" {
 			s.Errorf("%v, %s", ok, out)
 		}
 		if age, err := time.ParseDuration(rows[0].CatalogAge); err != nil || age > 10*time.Second {
@@ -152,6 +155,20 @@ func TestPluginInjectWorksWithoutTheWebhook(t *testing.T) {
 		s.Logf("\n%s", table)
 		if !strings.Contains(table, pod.Name) || strings.Contains(table, "\x1b[") {
 			s.Errorf("%q", table)
+		}
+	})
+	s.Then("pods are chosen by name and by label, as kubectl does it, and printed for kubectl", func() {
+		name := "pod/" + s.Pods(s.Ctx)[0].Name
+		for _, choice := range [][]string{{name}, {"-l", "app=sample"}} {
+			if out, ok := p.run("", append([]string{"status", "-n", s.Namespace, "-o", "name"}, choice...)...); !ok || out != name+"\n" {
+				s.Errorf("%q: %v, %q", choice, ok, out)
+			}
+		}
+	})
+	s.Then("who may not read pods is told so by the API server: it is asked as them", func() {
+		as := "system:serviceaccount:" + s.Namespace + ":default"
+		if out, ok := p.run("", "status", "-n", s.Namespace, "--as", as, "--request-timeout=20s"); ok {
+			s.Errorf("%s may read pods: %s", as, out)
 		}
 	})
 	s.Then("check finds no problem", p.well)
