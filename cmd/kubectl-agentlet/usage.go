@@ -51,6 +51,10 @@ kubectl agentlet options`),
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error { return command.Usage() },
 	}
-	command.SetUsageTemplate("These flags are those of all commands:\n\n{{.InheritedFlags.FlagUsages}}")
+	command.SetUsageTemplate(`Usage:
+  {{.Root.DisplayName}} [command] [flags]
+
+Flags of all commands:
+{{.InheritedFlags.FlagUsages}}`)
 	return command
 }

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	keyName   = regexp.MustCompile(`agentlet\.dev/[a-z0-9.-]*[a-z0-9]`)
+	keyName   = regexp.MustCompile(`(?:^|[^.\w])(agentlet\.dev/[a-z0-9.-]*[a-z0-9])`) // not of a subdomain, such as the plugin's reports have
 	valueName = regexp.MustCompile(`^[a-z]\w*(?:\.\w+)+(?:[=: ]|$)`)
 )
 
@@ -21,7 +21,8 @@ var (
 func TestNamedKeysAreOfTheContract(t *testing.T) {
 	found := 0
 	known := func(place, text string) {
-		for _, key := range keyName.FindAllString(text, -1) {
+		for _, match := range keyName.FindAllStringSubmatch(text, -1) {
+			key := match[1]
 			found++
 			_, _, ok := contract.Lookup(key)
 			if !ok && !slices.Contains([]string{contract.AllowedServices, contract.AllowedTags, contract.Condition}, key) {
