@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -63,10 +64,35 @@ const (
 	defaultTimeout = 2 * time.Minute
 )
 
-func (k *kube) client() (kubernetes.Interface, error) {
+// restConfig returns how the API server is reached.
+func (k *kube) restConfig() (*rest.Config, error) {
 	config, err := k.config().ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	return config, k.overrule(config)
+}
+
+// overrule sets what client-go does not take from flags in a pod, where there is no kubeconfig file: the timeout, and as whom it
+// asks. Without it a command would look with more rights than it was told to.
+func (k *kube) overrule(config *rest.Config) error {
+	timeout, err := clientcmd.ParseTimeout(k.overrides.Timeout)
+	if err != nil || timeout < 0 {
+		return fmt.Errorf("--request-timeout %q: must be seconds, or a duration such as 30s or 2m; 0 is without end", k.overrides.Timeout)
+	}
+	config.Timeout = timeout
+	flags, as := &k.overrides.AuthInfo, &config.Impersonate
+	as.UserName, as.UID = cmp.Or(flags.Impersonate, as.UserName), cmp.Or(flags.ImpersonateUID, as.UID)
+	if len(flags.ImpersonateGroups) > 0 {
+		as.Groups = flags.ImpersonateGroups
+	}
+	return nil
+}
+
+func (k *kube) client() (kubernetes.Interface, error) {
+	config, err := k.restConfig()
+	if err != nil {
+		return nil, err
 	}
 	config.UserAgent = "kubectl-agentlet/" + version.Version
 	config.QPS, config.Burst = queriesPerSecond, queriesAtOnce

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
@@ -131,8 +132,34 @@ func TestTheRequestTimeoutHolds(t *testing.T) {
 		if err := flags.Parse(args); err != nil {
 			t.Fatal(err)
 		}
-		if config, err := kube.config().ClientConfig(); err != nil || config.Timeout != want {
+		if config, err := kube.restConfig(); err != nil || config.Timeout != want {
 			t.Errorf("%q: %v, %v", given, config, err)
+		}
+	}
+}
+
+// TestFlagsHoldInAPod: what client-go makes there of the pod's token has nothing of these flags.
+func TestFlagsHoldInAPod(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		from rest.ImpersonationConfig
+		want string
+	}{
+		"none":            {nil, rest.ImpersonationConfig{}, "1m0s   []"},
+		"all":             {[]string{"--as=jane", "--as-uid=7", "--as-group=ops", "--request-timeout=3"}, rest.ImpersonationConfig{}, "3s jane 7 [ops]"},
+		"of a kubeconfig": {nil, rest.ImpersonationConfig{UserName: "joe", UID: "1", Groups: []string{"dev"}}, "1m0s joe 1 [dev]"},
+		"over it":         {[]string{"--as=jane"}, rest.ImpersonationConfig{UserName: "joe"}, "1m0s jane  []"},
+	} {
+		kube, flags := newKube(), pflag.NewFlagSet("check", pflag.ContinueOnError)
+		kube.addFlags(flags)
+		if err := flags.Parse(test.args); err != nil {
+			t.Fatal(err)
+		}
+		config := &rest.Config{Impersonate: test.from}
+		err := kube.overrule(config)
+		as := config.Impersonate
+		if got := fmt.Sprintf("%s %s %s %s", config.Timeout, as.UserName, as.UID, as.Groups); err != nil || got != test.want {
+			t.Errorf("%s: %q, want %q, %v", name, got, test.want, err)
 		}
 	}
 }
@@ -172,6 +199,8 @@ func TestExitCodes(t *testing.T) {
 		"status, not a pod":            {append([]string{"status", "deployment/web"}, here...), 2},
 		"status, names and -A":         {append([]string{"status", "web-0", "-A"}, here...), 2},
 		"status, names and labels":     {append([]string{"status", "web-0", "-l", "app=web"}, here...), 2},
+		"status, a wrong timeout":      {append([]string{"status", "--request-timeout=soon"}, here...), 2},
+		"status, a negative timeout":   {append([]string{"status", "--request-timeout=-1s"}, here...), 2},
 		"status, wrong labels":         {append([]string{"status", "-l", "app in"}, here...), 2},
 		"completion":                   {[]string{"completion", "--kubectl"}, 0},
 		"completion of nothing":        {[]string{"completion", "tcsh"}, 2},
