@@ -80,10 +80,14 @@ func runCheck(command *cobra.Command, kube *kube, o *checkOptions, colours bool)
 	if o.quiet {
 		shown = check.Wrong(findings)
 	}
-	if o.structured() {
+	out := printer.New(command.OutOrStdout(), colours)
+	switch {
+	case o.structured():
 		err = o.write(command.OutOrStdout(), check.NewReport(shown))
-	} else if !o.quiet || len(shown) > 0 {
-		out := printer.New(command.OutOrStdout(), colours)
+	case o.quiet:
+		check.WriteFindings(out, shown)
+		err = out.Err()
+	default:
 		check.Write(out, shown)
 		err = out.Err()
 	}

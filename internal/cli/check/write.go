@@ -8,10 +8,20 @@ import (
 
 // Write prints findings and their summary for a person.
 func Write(out *printer.Printer, findings []Finding) {
-	of := map[Level]printer.Colour{OK: printer.Green, Skip: printer.Faint, Warn: printer.Yellow, Fail: printer.Red}
 	count := map[Level]int{}
 	for _, f := range findings {
 		count[f.Level]++
+	}
+	WriteFindings(out, findings)
+	out.Line()
+	out.Line(printer.Text(fmt.Sprintf("%d ok, %d skipped, %s, %s",
+		count[OK], count[Skip], printer.Count(count[Warn], "warning"), printer.Count(count[Fail], "failure"))))
+}
+
+// WriteFindings prints findings alone.
+func WriteFindings(out *printer.Printer, findings []Finding) {
+	of := map[Level]printer.Colour{OK: printer.Green, Skip: printer.Faint, Warn: printer.Yellow, Fail: printer.Red}
+	for _, f := range findings {
 		text := f.Message
 		if f.Subject != "" {
 			text = f.Subject + ": " + text
@@ -22,9 +32,6 @@ func Write(out *printer.Printer, findings []Finding) {
 			out.Line(printer.Text("                  → "), printer.Text(f.Remedy))
 		}
 	}
-	out.Line()
-	out.Line(printer.Text(fmt.Sprintf("%d ok, %d skipped, %s, %s",
-		count[OK], count[Skip], printer.Count(count[Warn], "warning"), printer.Count(count[Fail], "failure"))))
 }
 
 // Report is what check finds, for programs.
