@@ -3,6 +3,7 @@
 //	agentlet run     keeps the pod's services in Consul equal to the pod, until SIGTERM and the drain after it
 //	agentlet drain   tells the running registrar of the same container that the pod terminates; its own preStop hook
 //	agentlet version prints the version
+//	agentlet probe-consul asks the node's Consul agent what an installation depends on; kubectl agentlet check --pre runs it
 //
 // It reads its flags with the standard library: what it links is paid for once per pod.
 package main
@@ -16,7 +17,7 @@ import (
 	"github.com/agentlet/agentlet/internal/version"
 )
 
-const usage = `usage: agentlet run [flags] | drain | version
+const usage = `usage: agentlet run [flags] | drain | version | probe-consul [flags]
 
 The registrar of one pod. The webhook injects it; "agentlet run -h" lists its flags.
 `
@@ -42,6 +43,8 @@ func command(ctx context.Context, args []string, env func(string) string, stdout
 		return run(ctx, options, stderr)
 	case "drain":
 		return drain("/proc")
+	case "probe-consul":
+		return probeConsul(ctx, args[1:], env, stdout, stderr)
 	case "version":
 		_, err := fmt.Fprintln(stdout, version.Version)
 		return err
