@@ -29,7 +29,7 @@ const (
 type Finding struct {
 	Level Level `json:"level"`
 	// Check is the check that made the finding: kubernetes, webhook, policy, grants, namespaces, consul, agentlets, pods, gates,
-	// hooks or limits.
+	// hooks or limits; and before an installation rights, nodes, platform and mesh.
 	Check string `json:"check"`
 	// Subject is the object concerned; empty for the installation as a whole.
 	Subject string `json:"subject,omitempty"`
@@ -59,8 +59,11 @@ type Config struct {
 	Cluster Cluster
 	// Consul is nil if no address was given.
 	Consul Consul
-	// Namespace restricts the findings about pods; empty for all namespaces.
+	// Namespace restricts the findings about pods; empty for all namespaces. Before an installation it is the one to install into.
 	Namespace string
+	// ConsulPort and ConsulScheme are those of the nodes' Consul agents where no installation says them; 8500 and http if empty.
+	ConsulPort   int
+	ConsulScheme string
 	// Patience is how long a gate may be closed before it is reported.
 	Patience time.Duration
 	// Now is the time from which ages are computed.
@@ -80,10 +83,14 @@ func Run(ctx context.Context, config Config) []Finding {
 	if !r.kubernetes(ctx) {
 		return r.findings
 	}
-	for _, look := range []func(context.Context){
-		r.gather, r.webhook, r.order, r.workloads, r.admission, r.policies, r.grants, r.annotations, r.consul, r.agentlets,
-		r.registrations, r.gates, r.hooks, r.limits,
-	} {
+	r.look(ctx, r.gather, r.webhook, r.order, r.workloads, r.admission, r.policies, r.grants, r.annotations, r.consul, r.agentlets,
+		r.registrations, r.gates, r.hooks, r.limits)
+	return r.findings
+}
+
+// look runs checks until ctx ends, and reports an end before the last one.
+func (r *run) look(ctx context.Context, looks ...func(context.Context)) {
+	for _, look := range looks {
 		if ctx.Err() != nil {
 			break
 		}
@@ -96,7 +103,6 @@ func Run(ctx context.Context, config Config) []Finding {
 	case err != nil:
 		r.add(Fail, "kubernetes", "", "the check was ended, and not everything was looked at", "")
 	}
-	return r.findings
 }
 
 // parallel is the number of concurrent checks of nodes and agentlets: enough for a large cluster, few enough for the API server.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
@@ -92,41 +93,78 @@ func (r *run) catalog(ctx context.Context) map[string]bool {
 
 // agent checks one node's Consul agent. agentlets are the pods with an agentlet on the node.
 func (r *run) agent(ctx context.Context, node *corev1.Node, agentlets []*corev1.Pod) {
-	subject, port, scheme := "node/"+node.Name, r.consulPort(), r.flag("consul-scheme", "http")
+	is, err := r.askAgent(ctx, node)
+	if err != nil {
+		r.agentByAgentlet(ctx, node, agentlets, err)
+		return
+	}
+	r.judgeAgent("node/"+node.Name, is)
+}
+
+// agentState is what a node's Consul agent says of itself.
+type agentState struct {
+	noLeader bool
+	// version is empty if the agent's configuration needs a token; name and leaves are unknown then, too.
+	version, name string
+	leaves        bool
+}
+
+// askAgent asks a node's Consul agent through the API server.
+func (r *run) askAgent(ctx context.Context, node *corev1.Node) (agentState, error) {
+	port, scheme := r.consulPort(), r.consulScheme()
 	body, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/agent/self")
 	var is self
 	switch {
 	case err == nil && json.Unmarshal(body, &is) == nil && is.Config.Version != "":
 	case deniedByACL(err):
+	case err == nil:
+		return agentState{}, errors.New("what answers there is no Consul agent")
 	default:
-		if err == nil {
-			err = errors.New("what answers there is no Consul agent")
-		}
-		r.agentByAgentlet(ctx, node, agentlets, err)
-		return
+		return agentState{}, err
 	}
-	if leader, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/status/leader"); err == nil &&
-		strings.TrimSpace(string(leader)) == `""` {
+	leader, err := r.Cluster.Node(ctx, scheme, node.Name, port, "v1/status/leader")
+	return agentState{
+		noLeader: err == nil && strings.TrimSpace(string(leader)) == `""`,
+		version:  is.Config.Version, name: is.Config.NodeName, leaves: is.DebugConfig.LeaveOnTerm,
+	}, nil
+}
+
+// oldestConsul is the oldest supported version of Consul.
+const oldestConsul = "1.14.0"
+
+// judgeAgent adds the finding about a Consul agent that has answered.
+func (r *run) judgeAgent(subject string, is agentState) {
+	switch {
+	case is.noLeader:
 		r.add(Fail, "consul", subject, "its Consul agent has no cluster leader: nothing can be registered",
 			"see that the Consul servers run and are reached from this node")
-		return
-	}
-	switch {
-	case is.Config.Version == "":
-		r.add(OK, "consul", subject, fmt.Sprintf("a Consul agent answers at port %d; its configuration needs a token", port), "")
-	case is.DebugConfig.LeaveOnTerm:
-		r.add(
-			Warn,
-			"consul",
-			subject,
-			"its Consul agent has leave_on_terminate on: a restart of it takes every instance of the node out of the catalog",
-			"set leave_on_terminate=false in the agent's configuration",
-		)
-	default:
+	case is.version == "":
 		r.add(OK, "consul", subject,
-			fmt.Sprintf("Consul agent %s, version %s, leave_on_terminate off", is.Config.NodeName, is.Config.Version), "")
+			fmt.Sprintf("a Consul agent answers at port %d; its configuration needs a token", r.consulPort()), "")
+	case olderConsul(is.version):
+		r.add(Fail, "consul", subject,
+			fmt.Sprintf("its Consul agent has version %s, which is older than %s", is.version, oldestConsul),
+			"upgrade Consul; with HashiCorp's chart set global.image")
+	case is.leaves:
+		r.add(Warn, "consul", subject,
+			"its Consul agent has leave_on_terminate on: a restart of it takes every instance of the node out of the catalog",
+			leaveRemedy)
+	default:
+		r.add(OK, "consul", subject, fmt.Sprintf("Consul agent %s, version %s, leave_on_terminate off", is.name, is.version), "")
 	}
 }
+
+// olderConsul reports whether a version is known to be too old.
+func olderConsul(text string) bool {
+	got, err := version.ParseGeneric(text)
+	return err == nil && got.LessThan(version.MustParseGeneric(oldestConsul))
+}
+
+// leaveRemedy says how to turn leave_on_terminate off. HashiCorp's chart passes it as an argument, and Consul reads its arguments
+// after all files.
+const leaveRemedy = "set leave_on_terminate=false in the agent's configuration; HashiCorp's chart passes " +
+	"-hcl='leave_on_terminate = true' as an argument, which no value and no file overrides: change it in the DaemonSet after each " +
+	"helm upgrade, or with a Helm post-renderer"
 
 // deniedByACL reports whether an error is a rejection by Consul's ACL system, so that there is an agent which requires a token.
 // Only the text of Consul's answer shows that; others use the same status code.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -151,11 +152,15 @@ func (r *run) defaults() registration.Defaults {
 	return found
 }
 
-// consulPort returns the port of the nodes' Consul agents.
+// consulPort returns the port of the nodes' Consul agents: the installation's, or else the given one.
 func (r *run) consulPort() int {
-	port, err := strconv.Atoi(r.flag("consul-port", "8500"))
+	given := cmp.Or(r.ConsulPort, 8500)
+	port, err := strconv.Atoi(r.flag("consul-port", strconv.Itoa(given)))
 	if err != nil {
-		return 8500
+		return given
 	}
 	return port
 }
+
+// consulScheme returns their scheme.
+func (r *run) consulScheme() string { return r.flag("consul-scheme", cmp.Or(r.ConsulScheme, "http")) }
