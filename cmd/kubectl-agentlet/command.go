@@ -47,7 +47,8 @@ what was looked at, and 2 if the command could not run: a wrong flag, an absent 
 	command.SetVersionTemplate(
 		fmt.Sprintf("kubectl-agentlet {{.Version}} %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	kube.addFlags(command.PersistentFlags())
-	command.AddCommand(newInject(kube), newExplain(kube, getenv), newCheck(kube, getenv), newStatus(kube, getenv), newOptions())
+	command.AddCommand(newInject(kube), newExplain(kube, getenv), newCheck(kube, getenv), newStatus(kube, getenv),
+		newVersion(kube, getenv), newOptions())
 	addKubectlCompletion(command)
 	command.SetUsageTemplate(usageTemplate(command.UsageTemplate(), `{{if .HasParent}}`+localFlags+`{{else}}`+manyFlags+`{{end}}`))
 	if err := complete(command, kube); err != nil {

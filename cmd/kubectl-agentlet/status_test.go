@@ -68,7 +68,7 @@ func TestStatusWatch(t *testing.T) {
 }
 
 func TestOutputForms(t *testing.T) {
-	for _, name := range []string{"status", "check"} {
+	for _, name := range []string{"status", "check", "version"} {
 		if _, _, err := call(t, "", name, "-o", "xml"); err == nil || !strings.Contains(err.Error(), `--output "xml"`) {
 			t.Errorf("%s: %v", name, err)
 		}

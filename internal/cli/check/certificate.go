@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/internal/cli/installation"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 // certificate checks when the certificate that a replica serves expires, by the replica's metric. Whether it matches the caBundle
 // is part of the replica's readiness.
 func (r *run) certificate(ctx context.Context, pod *corev1.Pod) {
-	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "metrics")
+	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, installation.HealthPort(pod), "metrics")
 	if errors.Is(err, apiproxy.ErrTooLarge) {
 		r.add(Skip, "webhook", "pod/"+pod.Namespace+"/"+pod.Name, "can't read its certificate's end: "+err.Error(), "")
 	}

@@ -7,13 +7,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
+	"github.com/agentlet/agentlet/internal/cli/installation"
 )
 
 // registrations finds pods that request a registration and have no agentlet. The injector decides whether a pod would get one.
@@ -62,7 +62,7 @@ func (r *run) registrations(context.Context) {
 				"pods",
 				"pod/"+pod.Namespace+"/"+pod.Name,
 				"it is annotated in an opted-in namespace, but has no agentlet: it was created before the namespace opted in, or while the webhook was away",
-				"create it anew: "+recreate(pod),
+				"create it anew: "+installation.Recreate(pod),
 			)
 		}
 	}
@@ -120,7 +120,7 @@ func (r *run) outside(pods []*corev1.Pod) {
 		"pods",
 		"namespace/"+namespace,
 		"annotated pods ("+list+") are not registered: "+r.notOptedIn(namespace),
-		fmt.Sprintf("%s, then %s", r.optInCommand(namespace), recreate(pods[0])),
+		fmt.Sprintf("%s, then %s", r.optInCommand(namespace), installation.Recreate(pods[0])),
 	)
 }
 
@@ -149,23 +149,6 @@ func (r *run) injectLabel(namespace string) (value string, there bool) {
 		value, there = n.Labels[contract.InjectLabel]
 	}
 	return value, there
-}
-
-// recreate returns the command that recreates a pod.
-func recreate(pod *corev1.Pod) string {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil {
-		return fmt.Sprintf("kubectl -n %s delete pod %s, and create it again", pod.Namespace, pod.Name)
-	}
-	kind, name := strings.ToLower(owner.Kind), owner.Name
-	if hash := pod.Labels["pod-template-hash"]; kind == "replicaset" && hash != "" {
-		kind, name = "deployment", strings.TrimSuffix(name, "-"+hash)
-	}
-	switch kind {
-	case "deployment", "statefulset", "daemonset":
-		return fmt.Sprintf("kubectl -n %s rollout restart %s/%s", pod.Namespace, kind, name)
-	}
-	return fmt.Sprintf("kubectl -n %s delete pod %s", pod.Namespace, pod.Name)
 }
 
 // gates finds gates that have been closed for too long.

@@ -458,7 +458,7 @@ func TestProbePodIsRestricted(t *testing.T) {
 func TestRightsAreThoseOfTheChart(t *testing.T) {
 	optional := map[string]bool{
 		"Issuer": true, "Certificate": true, "ConfigMap": true, "ServiceMonitor": true, "PodMonitor": true, "PrometheusRule": true,
-		"ResourceQuota": true,
+		"ResourceQuota": true, "DaemonSet": true,
 	}
 	asked := map[string]bool{}
 	for _, right := range installRights {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -89,7 +88,7 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 		return false
 	}
 	subject := "pod/" + pod.Namespace + "/" + pod.Name
-	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, healthPort(pod), "readyz")
+	body, err := r.Cluster.Pod(ctx, pod.Namespace, pod.Name, installation.HealthPort(pod), "readyz")
 	ready := apiproxy.Condition(pod, corev1.PodReady)
 	isReady := ready != nil && ready.Status == corev1.ConditionTrue
 	missing := ""
@@ -122,19 +121,6 @@ func (r *run) replica(ctx context.Context, pod *corev1.Pod) bool {
 func (r *run) starts(pod *corev1.Pod) bool {
 	waiting := apiproxy.ContainerWaits(pod)
 	return r.isNew(pod) && (waiting == nil || !waiting.Stuck)
-}
-
-// healthPort returns the number of the port with the health endpoints, which also serves the metrics. The pod proxy accepts no
-// port names.
-func healthPort(pod *corev1.Pod) string {
-	for _, container := range pod.Spec.Containers {
-		for _, port := range container.Ports {
-			if port.Name == "health" {
-				return strconv.Itoa(int(port.ContainerPort))
-			}
-		}
-	}
-	return "8080"
 }
 
 // parts returns the parts of a readiness answer with this mark, in one line. The answer has a line for each part, of the form
