@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -192,6 +193,15 @@ func TestReadWithoutRights(t *testing.T) {
 				t.Errorf("%+v, %v", report, err)
 			}
 		})
+	}
+}
+
+// TestSkewIsThatOfTheDocs checks that docs and version name the same limit.
+func TestSkewIsThatOfTheDocs(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/supported.md")
+	word := []string{"no", "one", "two", "three"}[MaxSkew]
+	if want := "may be up to " + word + " releases apart"; err != nil || !strings.Contains(string(text), want) {
+		t.Errorf("docs/supported.md doesn't say %q: %v", want, err)
 	}
 }
 
