@@ -29,8 +29,8 @@ const (
 	maxProbeError = 1000 // bytes
 )
 
-// probeConsul asks the Consul agent at the node's IP what an installation depends on. It writes the answer to stdout and to a file,
-// usually the container's termination message. A Consul agent that is not found is a result, not an error.
+// probeConsul asks the Consul agent at the node's IP what an installation depends on. It writes the answer to stdout and to a
+// file, usually the container's termination message. A Consul agent that is not found is a result, not an error.
 func probeConsul(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("agentlet probe-consul", flag.ContinueOnError)
 	flags.SetOutput(stderr)

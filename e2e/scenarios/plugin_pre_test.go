@@ -63,7 +63,7 @@ func TestPluginCheckPre(t *testing.T) {
 		}
 	})
 	s.Then("no pod is left", func() {
-		pods, err := s.Kube.CoreV1().Pods(s.Namespace).List(s.Ctx, metav1.ListOptions{LabelSelector: "agentlet.dev/probe"})
+		pods, err := s.Kube.CoreV1().Pods(s.Namespace).List(s.Ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=agentlet-probe"})
 		s.Must(err)
 		if len(pods.Items) > 0 {
 			s.Errorf("%d pods are left", len(pods.Items))

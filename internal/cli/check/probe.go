@@ -25,8 +25,9 @@ type Probe struct {
 }
 
 const (
-	// probeLabel marks the probes' pods, so that those of an interrupted run can be found.
-	probeLabel = "agentlet.dev/probe"
+	// probeLabel and probeName mark the probes' pods, so that those of a killed run can be found.
+	probeLabel = "app.kubernetes.io/name"
+	probeName  = "agentlet-probe"
 	// probePoll is how often a pod is looked at.
 	probePoll = 500 * time.Millisecond
 	// probeCleanup bounds the deletion of a pod.
@@ -67,7 +68,7 @@ func (r *preRun) probeNode(ctx context.Context, out *run, node string) (found co
 		defer cancel()
 		if err := pods.Delete(deleting, created.Name, *metav1.NewDeleteOptions(0)); err != nil {
 			out.add(Warn, "nodes", "pod/"+r.Namespace+"/"+created.Name, "the probe's pod is left: "+err.Error(),
-				fmt.Sprintf("kubectl -n %s delete pods -l %s", r.Namespace, probeLabel))
+				fmt.Sprintf("kubectl -n %s delete pods -l %s=%s", r.Namespace, probeLabel, probeName))
 		}
 	}()
 	last := created
@@ -122,9 +123,9 @@ func (r *preRun) probePod(node string) *corev1.Pod {
 	const result = "/dev/termination-log"
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: "agentlet-probe-", Namespace: r.Namespace,
+			GenerateName: probeName + "-", Namespace: r.Namespace,
 			Labels: map[string]string{
-				"app.kubernetes.io/name": "agentlet-probe", probeLabel: "true", "sidecar.istio.io/inject": "false",
+				probeLabel: probeName, "sidecar.istio.io/inject": "false",
 			},
 			Annotations: map[string]string{
 				"linkerd.io/inject": "disabled", "sidecar.istio.io/inject": "false", "consul.hashicorp.com/connect-inject": "false",

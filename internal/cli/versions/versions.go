@@ -1,5 +1,5 @@
-// Package versions finds the versions of Agentlet that run in a cluster: the webhook's, and those of the agentlets in pods, which are
-// as old as their pods.
+// Package versions finds the versions of Agentlet that run in a cluster: the webhook's, and those of the agentlets in pods, which
+// are as old as their pods.
 package versions
 
 import (
