@@ -109,6 +109,12 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 		awaitWebhooks(s)
 	})
 	unchanged("while the older agentlets go on")
+	s.Then("the plugin lists them, and how to create their pods anew", func() {
+		out, ok := newPlugin(s).run("", "version", "-n", s.Namespace)
+		if !ok || !strings.Contains(out, "4 pods have another agentlet than new pods get") || !strings.Contains(out, "rollout restart deployment/sample") {
+			s.Errorf("%v, %s", ok, out)
+		}
+	})
 	s.When("this tree's agentlet takes over in the running pods; the older one is frozen, so that it can't drain them", func() {
 		for _, pod := range s.Pods(s.Ctx) {
 			started := scenario.AgentletStatus(&pod).RestartCount

@@ -267,8 +267,11 @@ func TestRunPre(t *testing.T) {
 		"leave_on_terminate on, by a file": {func(w *bareWorld) {
 			w.config = `{"leave_on_terminate": true, "client_addr": "0.0.0.0", "data_dir": "/consul/data"}`
 		}, Warn, "consul", "leave_on_terminate is on, by a ConfigMap", "leave_on_terminate=false"},
-		"leave_on_terminate by default":  {func(w *bareWorld) { w.config = `client_addr = "0.0.0.0"` }, Warn, "consul", "is on by default", "leave_on_terminate=false"},
-		"a file that may not be read":    {func(w *bareWorld) { w.refused = map[string]error{"get configmaps": no} }, OK, "consul", "can't see whether leave_on_terminate is on", ""},
+		"leave_on_terminate by default": {func(w *bareWorld) { w.config = `client_addr = "0.0.0.0"` }, Warn, "consul", "is on by default", "leave_on_terminate=false"},
+		"a file that may not be read":   {func(w *bareWorld) { w.refused = map[string]error{"get configmaps": no} }, OK, "consul", "can't see whether leave_on_terminate is on", ""},
+		"servers' leave_on_terminate": {func(w *bareWorld) {
+			w.config = "server = true\naddresses { http = \"0.0.0.0\" }"
+		}, OK, "consul", "leave_on_terminate is off, by default for servers", ""},
 		"HashiCorp's leave_on_terminate": {(*bareWorld).hashicorp, Warn, "consul", "leave_on_terminate is on, by its arguments", "Helm post-renderer"},
 		"HashiCorp's data":               {(*bareWorld).hashicorp, Warn, "consul", "the data of its Consul agents is lost", "client.dataDirectoryHostPath=/var/lib/consul"},
 		"HashiCorp's address":            {(*bareWorld).hashicorp, Warn, "consul", "advertise their pod's IP", "client.exposeGossipPorts=true"},

@@ -145,6 +145,9 @@ func (r *preRun) rollout(a *consulAgents) {
 	r.add(Fail, "consul", a.subject(), text, remedy)
 }
 
+// listens is any setting of the addresses that an agent listens at.
+var listens = regexp.MustCompile(`-client\b|\bclient_addr\b|\baddresses\b`)
+
 // port reports agents that can't be reached at the node's IP.
 func (r *preRun) port(a *consulAgents) {
 	port, spec := r.consulPort(), &a.set.Spec.Template.Spec
@@ -162,8 +165,7 @@ func (r *preRun) port(a *consulAgents) {
 			fmt.Sprintf("its Consul agents are not reached at the node's IP, port %d: they have neither hostNetwork nor this hostPort",
 				port),
 			fmt.Sprintf("set hostNetwork: true, or hostPort: %d; with HashiCorp's chart set %s", port, hostNetworkValues))
-	case a.unread == "" && !strings.Contains(a.arguments, "-client") && setting("client_addr", a.config) == "" &&
-		setting(`addresses`, a.config) == "":
+	case a.unread == "" && !listens.MatchString(a.arguments+"\n"+a.config):
 		r.add(Warn, "consul", a.subject(),
 			"no client_addr is seen in its arguments and ConfigMaps: by default Consul listens at 127.0.0.1 alone",
 			"set client_addr, or -client, to the node's IP; HashiCorp's chart sets -client=0.0.0.0")
@@ -174,6 +176,13 @@ func (r *preRun) port(a *consulAgents) {
 			"global.tls.caCert", "")
 	}
 }
+
+// isServer reports whether the agents are servers, by their manifest.
+func (a *consulAgents) isServer() bool {
+	return serverFlag.MatchString(a.arguments) || setting("server", a.arguments+"\n"+a.config) == "true"
+}
+
+var serverFlag = regexp.MustCompile(`(^|\s)-server(=true)?(\s|$)`)
 
 // leaves reports agents that leave the cluster when they are restarted, by their manifest.
 func (r *preRun) leaves(a *consulAgents) {
@@ -187,6 +196,8 @@ func (r *preRun) leaves(a *consulAgents) {
 		r.add(OK, "consul", a.subject(), "leave_on_terminate is off, by "+from, "")
 	case value == "true":
 		r.add(Warn, "consul", a.subject(), "leave_on_terminate is on, by "+from+": "+effect, leaveRemedy)
+	case a.isServer():
+		r.add(OK, "consul", a.subject(), "leave_on_terminate is off, by default for servers", "")
 	case a.unread != "":
 		r.add(Skip, "consul", a.subject(), "can't see whether leave_on_terminate is on: "+a.unread, "")
 	default:
