@@ -1,7 +1,6 @@
 package check
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -122,8 +121,11 @@ func (r *preRun) podSecurity(context.Context) {
 		r.add(Fail, "namespaces", "namespace/"+r.Namespace, "it is being deleted: nothing can be created in it",
 			"wait until it is gone: kubectl wait --for=delete namespace/"+r.Namespace)
 	default:
-		level := cmp.Or(r.into.Labels[enforceLabel], "the cluster's default")
-		r.add(OK, "namespaces", "namespace/"+r.Namespace, "it enforces the Pod Security Standard "+level+": "+fits, "")
+		says := "it names no Pod Security Standard, and the cluster's default holds"
+		if level := r.into.Labels[enforceLabel]; level != "" {
+			says = "it enforces the Pod Security Standard " + level
+		}
+		r.add(OK, "namespaces", "namespace/"+r.Namespace, says+": "+fits, "")
 	}
 	restricted := 0
 	for _, namespace := range r.facts.namespaces {

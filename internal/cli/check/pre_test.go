@@ -214,7 +214,8 @@ func TestRunPre(t *testing.T) {
 		remedy string
 	}{
 		"ready":                         {func(*bareWorld) {}, OK, "consul", "Consul agent node1, version 1.22.7, leave_on_terminate off", ""},
-		"a namespace that is there":     {func(*bareWorld) {}, OK, "namespaces", "it enforces the Pod Security Standard the cluster's default", ""},
+		"a namespace that is there":     {func(*bareWorld) {}, OK, "namespaces", "it names no Pod Security Standard", ""},
+		"a restricted namespace":        {func(w *bareWorld) { w.namespaces["agentlet-system"] = map[string]string{enforceLabel: "restricted"} }, OK, "namespaces", "it enforces the Pod Security Standard restricted: the webhook's pods", ""},
 		"a namespace that is not":       {func(w *bareWorld) { delete(w.namespaces, "agentlet-system") }, OK, "namespaces", "it does not exist yet", ""},
 		"restricted namespaces":         {func(w *bareWorld) { w.namespaces["shop"] = map[string]string{enforceLabel: "restricted"} }, OK, "namespaces", "1 namespace enforces restricted, which the agentlet meets", ""},
 		"a supported Kubernetes":        {func(w *bareWorld) { w.version = "v1.30.0" }, OK, "kubernetes", "version v1.30.0", ""},
