@@ -36,3 +36,16 @@ func WriteLayout(folder, tag string, images ...v1.Image) (v1.Hash, error) {
 	}
 	return index.Digest()
 }
+
+// WriteSingleLayout writes one image, or an artifact in the form of one, into an OCI layout, under a tag. It returns the image's
+// digest.
+func WriteSingleLayout(folder, tag string, img v1.Image) (v1.Hash, error) {
+	path, err := layout.Write(folder, empty.Index)
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("write OCI layout: %w", err)
+	}
+	if err := path.AppendImage(img, layout.WithAnnotations(map[string]string{refName: tag})); err != nil {
+		return v1.Hash{}, fmt.Errorf("write image: %w", err)
+	}
+	return img.Digest()
+}

@@ -2,11 +2,10 @@ package release
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"cmp"
 	"compress/gzip"
-	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -57,14 +56,11 @@ func writeTar(file string, files []entry) (err error) {
 		defer func() { err = errors.Join(err, to.Close()) }()
 	}
 	archive := tar.NewWriter(to)
-	files = slices.Clone(files)
-	slices.SortFunc(files, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
+	files, err = loaded(files)
+	if err != nil {
+		return err
+	}
 	for _, f := range files {
-		if f.source != "" {
-			if f.data, err = os.ReadFile(f.source); err != nil {
-				return fmt.Errorf("read %s: %w", f.name, err)
-			}
-		}
 		header := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(f.data)), ModTime: epoch}
 		if err := archive.WriteHeader(header); err != nil {
 			return fmt.Errorf("add %s: %w", f.name, err)
@@ -79,52 +75,86 @@ func writeTar(file string, files []entry) (err error) {
 	return nil
 }
 
-// repack copies the files of a compressed archive into another one, without their times.
-func repack(from, to string) error {
-	compressed, err := os.ReadFile(from)
-	if err != nil {
-		return fmt.Errorf("read archive: %w", err)
-	}
-	plain, err := gzip.NewReader(bytes.NewReader(compressed))
-	if err != nil {
-		return fmt.Errorf("uncompress %s: %w", from, err)
-	}
-	var files []entry
-	for archive := tar.NewReader(plain); ; {
-		header, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			return writeTar(to, files)
-		}
-		if err != nil {
-			return fmt.Errorf("unpack %s: %w", from, err)
-		}
-		data, err := io.ReadAll(archive)
-		if err != nil {
-			return fmt.Errorf("unpack %s: %w", header.Name, err)
-		}
-		files = append(files, entry{name: header.Name, data: data, mode: header.Mode})
-	}
-}
-
-// checksums writes the checksums of all files, in the format of sha256sum.
-func (r *release) checksums(context.Context) error {
-	files, err := within(r.Out)
+// writeZip writes files, sorted by name, into an archive as Windows unpacks it.
+func writeZip(file string, files []entry) (err error) {
+	files, err = loaded(files)
 	if err != nil {
 		return err
 	}
-	var sums strings.Builder
-	for _, f := range files {
-		data, err := os.ReadFile(f.source)
-		if err != nil {
-			return fmt.Errorf("read release: %w", err)
-		}
-		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(data), f.name)
+	out, err := os.Create(file)
+	if err != nil {
+		return fmt.Errorf("create archive: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(r.Out, Checksums), []byte(sums.String()), 0o644); err != nil {
-		return fmt.Errorf("write checksums: %w", err)
+	defer func() { err = errors.Join(err, out.Close()) }()
+	archive := zip.NewWriter(out)
+	for _, f := range files {
+		header := &zip.FileHeader{Name: f.name, Method: zip.Deflate, Modified: zipEpoch}
+		header.SetMode(fs.FileMode(f.mode)) //nolint:gosec // permission bits
+		to, err := archive.CreateHeader(header)
+		if err != nil {
+			return fmt.Errorf("add %s: %w", f.name, err)
+		}
+		if _, err := to.Write(f.data); err != nil {
+			return fmt.Errorf("add %s: %w", f.name, err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		return fmt.Errorf("close archive: %w", err)
 	}
 	return nil
 }
 
-// Checksums is the name of the file with the checksums of all others.
-const Checksums = "SHA256SUMS"
+// zipEpoch is the time of every file in a zip archive, whose format knows none before it.
+var zipEpoch = time.Date(1980, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// loaded returns files with their content, sorted by name.
+func loaded(files []entry) (all []entry, err error) {
+	all = slices.Clone(files)
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
+	for i, f := range all {
+		if f.source == "" {
+			continue
+		}
+		if all[i].data, err = os.ReadFile(f.source); err != nil {
+			return nil, fmt.Errorf("read %s: %w", f.name, err)
+		}
+	}
+	return all, nil
+}
+
+// repack copies the files of a compressed archive into another one, without their times.
+func repack(from, to string) error {
+	files, err := readTar(from)
+	if err != nil {
+		return err
+	}
+	return writeTar(to, files)
+}
+
+// readTar returns the files of an archive, which is compressed unless its name ends in .tar.
+func readTar(file string) (files []entry, err error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read archive: %w", err)
+	}
+	var plain io.Reader = bytes.NewReader(content)
+	if !strings.HasSuffix(file, ".tar") {
+		if plain, err = gzip.NewReader(plain); err != nil {
+			return nil, fmt.Errorf("uncompress %s: %w", file, err)
+		}
+	}
+	for archive := tar.NewReader(plain); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return files, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("unpack %s: %w", file, err)
+		}
+		data, err := io.ReadAll(archive)
+		if err != nil {
+			return nil, fmt.Errorf("unpack %s: %w", header.Name, err)
+		}
+		files = append(files, entry{name: header.Name, data: data, mode: header.Mode})
+	}
+}

@@ -1,5 +1,6 @@
-// Package release builds the parts of a release: archives of the programs, the image for each architecture, the chart, the bill
-// of materials and the checksums. The same tree and version result in the same bytes.
+// Package release builds the parts of a release: archives of the programs and of the kubectl plugin, the image for each
+// architecture, the chart, the bill of materials and the checksums. The same tree and version result in the same bytes. It also
+// signs a release, and pushes its image and its chart to a registry.
 package release
 
 import (
@@ -19,14 +20,54 @@ import (
 	"github.com/agentlet/agentlet/e2e/image"
 )
 
-// Architectures that are released, all for linux.
+// Architectures that are released: of the image for linux, of the plugin for each of Systems.
 var Architectures = []string{"amd64", "arm64"}
 
-// programs are the commands of the repository; those of the image come first.
-var programs = []string{"agentlet", "agentlet-webhook", "kubectl-agentlet"}
+// Systems are the operating systems that the plugin is released for. All programs are built for the first one.
+var Systems = []string{linux, "darwin", windows}
 
-// inImage is how many of programs are in the image.
-const inImage = 2
+const linux, windows = "linux", "windows"
+
+// programs are the commands of the repository; those of the image come first, and the plugin is the last.
+var programs = []string{"agentlet", "agentlet-webhook", plugin}
+
+const (
+	// inImage is how many of programs are in the image.
+	inImage = 2
+	// plugin is the program that kubectl finds as its command agentlet.
+	plugin = "kubectl-agentlet"
+)
+
+// platform is an operating system and an architecture in Go's spelling.
+type platform struct{ system, architecture string }
+
+func (p platform) String() string { return p.system + "/" + p.architecture }
+
+// platforms returns all for which something is built.
+func platforms() (all []platform) {
+	for _, system := range Systems {
+		for _, architecture := range Architectures {
+			all = append(all, platform{system, architecture})
+		}
+	}
+	return all
+}
+
+// programs returns the names of the programs that are built for the platform.
+func (p platform) programs() []string {
+	if p.system == linux {
+		return programs
+	}
+	return []string{plugin}
+}
+
+// file returns the name that a program's file has on the platform.
+func (p platform) file(program string) string {
+	if p.system == windows {
+		return program + ".exe"
+	}
+	return program
+}
 
 // Options configures a release.
 type Options struct {
@@ -40,6 +81,9 @@ type Options struct {
 	LDFlags string
 	// Helm is the helm program.
 	Helm string
+	// URL is where the plugin's archives will be found, such as https://downloads.example/agentlet/1.2.3. Without it there is no
+	// manifest for krew.
+	URL string
 	// Created is the time in the bill of materials.
 	Created time.Time
 	// Env is added to the environment of the compiler.
@@ -53,6 +97,9 @@ func Build(ctx context.Context, o Options) (err error) {
 	if !semver.MatchString(o.Version) {
 		return fmt.Errorf("version %q: want one such as 1.2.3 or 1.2.3-rc.1", o.Version)
 	}
+	if err := checkURL(o.URL); err != nil {
+		return err
+	}
 	if err := errors.Join(os.RemoveAll(o.Out), os.MkdirAll(o.Out, 0o755)); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
@@ -61,9 +108,9 @@ func Build(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("make temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	r := &release{Options: o, work: work}
+	r := newRelease(o, work)
 	steps := []func(context.Context) error{
-		r.compile, r.versions, r.archives, r.images, r.chart, r.materials, r.checksums,
+		r.compile, r.versions, r.archives, r.plugins, r.images, r.chart, r.artifacts, r.materials, r.checksums,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -77,11 +124,17 @@ func Build(ctx context.Context, o Options) (err error) {
 type release struct {
 	Options
 	work string
+	// digests are those of the artifacts that were made for a registry, by the artifact's repository.
+	digests map[string]v1.Hash
 }
 
-// program returns the path of a program for an architecture.
-func (r *release) program(architecture, name string) string {
-	return filepath.Join(r.work, architecture, name)
+func newRelease(o Options, work string) *release {
+	return &release{Options: o, work: work, digests: map[string]v1.Hash{}}
+}
+
+// program returns the path of a built program.
+func (r *release) program(p platform, name string) string {
+	return filepath.Join(r.work, p.system, p.architecture, p.file(name))
 }
 
 // out returns the path of a released file.
@@ -90,7 +143,7 @@ func (r *release) out(format string, args ...any) string {
 }
 
 func (r *release) compile(ctx context.Context) error {
-	for _, architecture := range Architectures {
+	for _, p := range platforms() {
 		args := []string{
 			"build",
 			"-trimpath",
@@ -98,16 +151,16 @@ func (r *release) compile(ctx context.Context) error {
 			"-ldflags",
 			r.LDFlags,
 			"-o",
-			filepath.Join(r.work, architecture) + "/",
+			filepath.Join(r.work, p.system, p.architecture) + "/",
 		}
-		for _, name := range programs {
+		for _, name := range p.programs() {
 			args = append(args, "./cmd/"+name)
 		}
 		command := exec.CommandContext(ctx, "go", args...)
 		command.Dir = r.Root
-		command.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture, "GOWORK=off"), r.Env...)
+		command.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.system, "GOARCH="+p.architecture, "GOWORK=off"), r.Env...)
 		if out, err := command.CombinedOutput(); err != nil {
-			return fmt.Errorf("build for %s: %w\n%s", architecture, err, out)
+			return fmt.Errorf("build for %s: %w\n%s", p, err, out)
 		}
 	}
 	return nil
@@ -115,15 +168,15 @@ func (r *release) compile(ctx context.Context) error {
 
 // versions checks the version of each program that can run on this machine.
 func (r *release) versions(ctx context.Context) error {
-	if runtime.GOOS != "linux" {
+	if runtime.GOOS != linux {
 		return nil
 	}
 	for _, name := range programs {
 		argument := "version"
-		if name == "kubectl-agentlet" {
+		if name == plugin {
 			argument = "--version"
 		}
-		out, err := exec.CommandContext(ctx, r.program(runtime.GOARCH, name), argument).CombinedOutput()
+		out, err := exec.CommandContext(ctx, r.program(platform{linux, runtime.GOARCH}, name), argument).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%s %s: %w\n%s", name, argument, err, out)
 		}
@@ -134,19 +187,28 @@ func (r *release) versions(ctx context.Context) error {
 	return nil
 }
 
-// archives packs the programs of each architecture with the licence.
+// archives packs all programs for each architecture of linux.
 func (r *release) archives(context.Context) error {
 	for _, architecture := range Architectures {
-		files := []entry{{name: "LICENSE", source: filepath.Join(r.Root, "LICENSE"), mode: 0o644}}
-		for _, name := range programs {
-			files = append(files, entry{name: name, source: r.program(architecture, name), mode: 0o755})
-		}
-		if err := writeTar(r.out("agentlet-%s-linux-%s.tar.gz", r.Version, architecture), files); err != nil {
+		files := r.packed(platform{linux, architecture}, programs)
+		if err := writeTar(r.out("agentlet-%s-programs-linux-%s.tar.gz", r.Version, architecture), files); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// packed returns what is in an archive of programs: these, and the licence.
+func (r *release) packed(p platform, programs []string) []entry {
+	files := []entry{{name: license, source: filepath.Join(r.Root, license), mode: 0o644}}
+	for _, name := range programs {
+		files = append(files, entry{name: p.file(name), source: r.program(p, name), mode: 0o755})
+	}
+	return files
+}
+
+// license is the file with the licence, in the repository and in each archive.
+const license = "LICENSE"
 
 // images writes the image as one OCI layout for all architectures, and for docker as a tarball each.
 func (r *release) images(context.Context) error {
@@ -158,7 +220,7 @@ func (r *release) images(context.Context) error {
 			"org.opencontainers.image.licenses": "Apache-2.0",
 		}}
 		for _, name := range programs[:inImage] {
-			spec.Files = append(spec.Files, image.File{Path: "/" + name, Source: r.program(architecture, name)})
+			spec.Files = append(spec.Files, image.File{Path: "/" + name, Source: r.program(platform{linux, architecture}, name)})
 		}
 		img, err := image.Build(spec)
 		if err != nil {
@@ -169,24 +231,20 @@ func (r *release) images(context.Context) error {
 			return err
 		}
 	}
-	layout := filepath.Join(r.work, "layout")
-	if _, err := image.WriteLayout(layout, r.Version, images...); err != nil {
-		return err
-	}
-	files, err := within(layout)
+	layout := filepath.Join(r.work, "image")
+	digest, err := image.WriteLayout(layout, r.Version, images...)
 	if err != nil {
 		return err
 	}
-	return writeTar(r.out("agentlet-%s-image-oci.tar", r.Version), files)
+	return r.packLayout(imageArtifact, layout, digest)
 }
 
-// chart packages the chart. Helm writes the files' times into the package, so it is repacked without them.
+// chart packages the chart.
 func (r *release) chart(ctx context.Context) error {
 	command := exec.CommandContext(ctx, r.Helm, "package", filepath.Join(r.Root, "charts", "agentlet"), "--destination", r.work,
 		"--version", r.Version, "--app-version", r.Version)
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("helm package: %w\n%s", err, out)
 	}
-	name := fmt.Sprintf("agentlet-%s.tgz", r.Version)
-	return repack(filepath.Join(r.work, name), filepath.Join(r.Out, name))
+	return r.packChart(filepath.Join(r.work, r.chartName()))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,11 +21,11 @@ import (
 func (r *release) materials(context.Context) error {
 	modules := map[string]string{}
 	toolchain := ""
-	for _, architecture := range Architectures {
-		for _, name := range programs {
-			info, err := buildinfo.ReadFile(r.program(architecture, name))
+	for _, p := range platforms() {
+		for _, name := range p.programs() {
+			info, err := buildinfo.ReadFile(r.program(p, name))
 			if err != nil {
-				return fmt.Errorf("read modules of %s: %w", name, err)
+				return fmt.Errorf("read modules of %s for %s: %w", name, p, err)
 			}
 			toolchain = strings.TrimPrefix(info.GoVersion, "go")
 			for _, module := range info.Deps {
@@ -40,11 +41,14 @@ func (r *release) materials(context.Context) error {
 	if err := spdxjson.Write(bill(r.Version, r.Created, modules), &out, spdxjson.Indent("  ")); err != nil {
 		return fmt.Errorf("encode bill of materials: %w", err)
 	}
-	if err := os.WriteFile(r.out("agentlet-%s.spdx.json", r.Version), out.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(r.Out, billName(r.Version)), out.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("write bill of materials: %w", err)
 	}
 	return nil
 }
+
+// billName returns the name of the file with the bill of materials.
+func billName(version string) string { return "agentlet-" + version + ".spdx.json" }
 
 // bill returns the SPDX document of the release and its modules, given as versions by path.
 func bill(version string, created time.Time, modules map[string]string) *spdx.Document {
