@@ -22,6 +22,13 @@ SEED    ?=
 # CONSUL=in-cluster has the demo's Consul run in pods, as examples/consul has it.
 CONSUL  ?=
 
+# Of a release: the folder in which its archives will be found, the private key that signs it, and where it is pushed to.
+URL      =
+KEY      =
+REGISTRY =
+# PLAIN_HTTP=1 is for a registry without TLS.
+PLAIN_HTTP =
+
 .PHONY: help
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,9 +45,15 @@ image: build ## Build the image as a tarball, .out/image.tar, without a registry
 	@echo "$(OUT)/image.tar holds $(IMAGE)"
 
 .PHONY: release
-release: ## Make a release in dist/, twice, and compare: make release VERSION=1.2.3
+release: ## Make a release in dist/, twice, and compare: make release VERSION=1.2.3 KEY=signing.pem URL=https://…
 	@cd e2e && SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
-		go run ./cmd/release -version '$(VERSION)' -ldflags '$(LDFLAGS)' -o $(CURDIR)/dist
+		go run ./cmd/release -version '$(VERSION)' -ldflags '$(LDFLAGS)' -o $(CURDIR)/dist \
+		-url '$(URL)' -key '$(if $(KEY),$(abspath $(KEY)))'
+
+.PHONY: publish
+publish: ## Push the image and the chart of dist/: make publish VERSION=1.2.3 REGISTRY=registry.example/team
+	@cd e2e && go run ./cmd/publish -dist $(CURDIR)/dist -version '$(VERSION)' -registry '$(REGISTRY)' \
+		$(if $(PLAIN_HTTP),-plain-http)
 
 .PHONY: demo
 demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load; CONSUL=in-cluster: Consul in pods

@@ -1,4 +1,7 @@
-// Command release builds a release twice, the second time with an empty build cache, and fails unless both are equal.
+// Command release builds a release twice, the second time with an empty build cache, and fails unless both are equal. Then it signs
+// it, if it is given a key:
+//
+//	release -version 1.2.3 -url https://downloads.example/agentlet/1.2.3 -key signing.pem
 package main
 
 import (
@@ -34,6 +37,8 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.Version, "version", "", "version, such as 1.2.3")
 	flag.StringVar(&o.LDFlags, "ldflags", "", "flags of the Go linker")
 	flag.StringVar(&o.Out, "o", "dist", "folder for the release; what is in it goes")
+	flag.StringVar(&o.URL, "url", "", "folder in which the plugin's archives will be found; without it there is no manifest for krew")
+	keyFile := flag.String("key", "", "file with the private key that the checksums are signed with; without it nothing is signed")
 	once := flag.Bool("once", false, "don't make it a second time to compare")
 	flag.Parse()
 	if text := os.Getenv("SOURCE_DATE_EPOCH"); text != "" {
@@ -42,6 +47,16 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("SOURCE_DATE_EPOCH=%q: want seconds since 1970", text)
 		}
 		o.Created = time.Unix(seconds, 0)
+	}
+	var key []byte
+	if *keyFile != "" { // read now, as the build takes minutes
+		var err error
+		if key, err = os.ReadFile(*keyFile); err != nil {
+			return fmt.Errorf("read signing key: %w", err)
+		}
+		if err := release.CheckKey(key); err != nil {
+			return err
+		}
 	}
 	source, err := toolchain.SourceRoot()
 	if err != nil {
@@ -60,14 +75,23 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("read checksums: %w", err)
 	}
 	fmt.Print(string(sums))
-	if *once {
+	if !*once {
+		again, err := repeat(ctx, o)
+		if err != nil {
+			return fmt.Errorf("second build: %w", err)
+		}
+		if err := compare(string(sums), again); err != nil {
+			return err
+		}
+	}
+	if o.URL == "" {
+		fmt.Println("no manifest for krew: want URL=, the folder in which the archives will be found")
+	}
+	if key == nil {
+		fmt.Println("nothing is signed: want KEY=, a file with a private key")
 		return nil
 	}
-	again, err := repeat(ctx, o)
-	if err != nil {
-		return fmt.Errorf("second build: %w", err)
-	}
-	return compare(string(sums), again)
+	return release.Sign(o.Out, o.Version, key)
 }
 
 // repeat builds the release again in another folder, with an empty build cache, and returns its checksums.
