@@ -80,12 +80,16 @@ unit: ## Unit and integration tests alone, with the race detector
 	@cd e2e && go run ./cmd/check unit
 
 .PHONY: lint
-lint: ## Lint all modules
+lint: ## Lint all modules, and the workflows
 	@cd e2e && go run ./cmd/check lint
 
 .PHONY: chart
 chart: ## Lint, render and unit-test the chart
 	@cd e2e && go run ./cmd/check chart
+
+.PHONY: scenarios
+scenarios: ## Run the scenarios that are not long on the real cluster
+	@cd e2e && go run ./cmd/check scenarios
 
 .PHONY: e2e
 e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestBasicRollingRestart
@@ -132,6 +136,10 @@ generate: ## Write everything that is generated
 .PHONY: verify
 verify: ## Fail if something generated is stale, or a module is untidy
 	@cd e2e && go run ./cmd/check verify
+
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what the code calls, where govulncheck's database can be reached
+	@cd e2e && go run ./cmd/check vulncheck
 
 .PHONY: clean
 clean: ## Remove what was built; the tools' cache stays

@@ -21,6 +21,8 @@ const (
 	CoreDNS          = "coredns"
 	Prometheus       = "prometheus"
 	GolangciLint     = "golangci-lint"
+	Actionlint       = "actionlint"
+	Govulncheck      = "govulncheck"
 )
 
 // set is a group of programs that are built from one nested module, tools/NAME.
@@ -83,6 +85,8 @@ var sets = []set{
 	{name: GolangciLint, programs: []program{
 		{"golangci-lint", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"},
 	}},
+	{name: Actionlint, programs: []program{{"actionlint", "github.com/rhysd/actionlint/cmd/actionlint"}}},
+	{name: Govulncheck, programs: []program{{"govulncheck", "golang.org/x/vuln/cmd/govulncheck"}}},
 }
 
 // Names lists the tool sets that Ensure knows.

@@ -1,6 +1,7 @@
 // Command check runs the checks that a change must pass, one after the other, and prints each one's duration:
 //
-//	check lint | unit | verify | chart  one step
+//	check lint | unit | verify | chart | vulncheck  one step
+//	check scenarios                  the scenarios that are not long
 //	check e2e --run REGEXP           chosen scenarios
 //	check test                       all steps, and the scenarios except the long ones
 //	check soak                       all steps, and all scenarios; then check consul and check oldest
@@ -10,7 +11,8 @@
 //	check bench --run REGEXP         the measurements of make bench, by the names of its scenarios
 //	check bench-scale                the measurements of make bench-scale
 //
-// Without root or Linux the scenarios are skipped with a message; with CI=true that is a failure.
+// Without root or Linux the scenarios are skipped with a message, and so is vulncheck without its database. With CI=true that is
+// a failure.
 package main
 
 import (
@@ -45,12 +47,14 @@ func command() *cobra.Command {
 		root.AddCommand(c)
 		return c
 	}
-	add("lint", "Lint all modules", linterStep, lintStep)
+	add("lint", "Lint all modules, and the workflows", linterStep, actionlintStep, lintStep)
 	add("unit", "Unit and integration tests with the race detector", consulStep, unitStep)
 	add("verify", "Fail if something generated is stale or a module is untidy", verifyStep)
+	add("vulncheck", "Look for known vulnerabilities in what the code calls", vulncheckStep)
 	add("chart", "Lint the chart, run its unit tests, and render it twice", helmStep, unittestStep, chartStep)
 	cluster := []step{kubernetesStep, consulStep, helmStep, certManagerStep, templateStep, corednsStep}
-	all := slices.Concat(cluster, []step{unittestStep, linterStep, lintStep, verifyStep, chartStep, unitStep})
+	all := slices.Concat(cluster, []step{unittestStep, linterStep, actionlintStep, lintStep, verifyStep, chartStep, unitStep})
+	add("scenarios", "The scenarios that are not long", slices.Concat(cluster, []step{scenarios(".", false)})...)
 	add("test", "Everything but the long scenarios", slices.Concat(all, []step{scenarios(".", false)})...)
 	add(
 		"soak",

@@ -76,6 +76,7 @@ var (
 	oldestToolStep = tool(toolchain.KubernetesOldest)
 	helmStep       = tool(toolchain.Helm)
 	linterStep     = tool(toolchain.GolangciLint)
+	actionlintStep = tool(toolchain.Actionlint)
 
 	unittestStep    = tool(toolchain.HelmUnittest)
 	certManagerStep = tool(toolchain.CertManager)
@@ -89,7 +90,7 @@ var (
 )
 
 func lint(ctx context.Context, t *tree) error {
-	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.GolangciLint)
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.GolangciLint, toolchain.Actionlint)
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,8 @@ func lint(ctx context.Context, t *tree) error {
 			return err
 		}
 	}
-	return nil
+	// Without these two it would say something else where shellcheck or pyflakes happens to be installed.
+	return show(ctx, t.root, nil, tools.Program(toolchain.Actionlint, "actionlint"), "-shellcheck=", "-pyflakes=")
 }
 
 // verify regenerates all generated files. It fails if that changes the tree, or if a module is not tidy.
