@@ -89,7 +89,7 @@ func writeZip(file string, files []entry) (err error) {
 	archive := zip.NewWriter(out)
 	for _, f := range files {
 		header := &zip.FileHeader{Name: f.name, Method: zip.Deflate, Modified: zipEpoch}
-		header.SetMode(fs.FileMode(f.mode)) //nolint:gosec // permission bits
+		header.SetMode(fs.FileMode(f.mode))
 		to, err := archive.CreateHeader(header)
 		if err != nil {
 			return fmt.Errorf("add %s: %w", f.name, err)

@@ -63,7 +63,8 @@ func readChart(file string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(files, func(f entry) bool { return path.Base(f.name) == "Chart.yaml" && path.Dir(path.Dir(f.name)) == "." })
+	// Charts below charts/ have one, too.
+	i := slices.IndexFunc(files, func(f entry) bool { own, _ := path.Match("*/Chart.yaml", f.name); return own })
 	if i < 0 {
 		return nil, fmt.Errorf("%s has no Chart.yaml", file)
 	}

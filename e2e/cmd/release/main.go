@@ -1,5 +1,5 @@
-// Command release builds a release twice, the second time with an empty build cache, and fails unless both are equal. Then it signs
-// it, if it is given a key:
+// Command release builds a release twice, the second time with an empty build cache, and fails unless both are equal. Then it
+// signs it, if it is given a key:
 //
 //	release -version 1.2.3 -url https://downloads.example/agentlet/1.2.3 -key signing.pem
 package main
