@@ -75,7 +75,8 @@ var checks = map[string]func(t *testing.T, args []string) error{
 
 // others are further programs that pages may use, and shell built-ins.
 var others = []string{
-	"base64", "cat", "cd", "crane", "curl", "date", "docker", "echo", "eval", "jq", "mkdir", "rm", "sed", "tar", "xargs",
+	"base64", "cat", "cd", "cosign", "crane", "curl", "date", "docker", "echo", "eval", "jq", "mkdir", "openssl", "rm", "sed", "sha256sum",
+	"tar", "xargs",
 }
 
 // wrong returns the errors in the commands of a shell script.
@@ -148,8 +149,11 @@ func checkKubectl(t *testing.T, args []string) error {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, inPod = args[:i], args[i+1:]
 	}
-	if args[0] == "agentlet" {
+	switch args[0] {
+	case "agentlet":
 		return checkCobra(t, plugin(t), args[1:])
+	case "krew": // a plugin that is not ours
+		return nil
 	}
 	if err := checkCobra(t, program(t, "AGENTLET_TEST_KUBECTL"), args); err != nil || len(inPod) < 2 || inPod[0] != "consul" {
 		return err
