@@ -73,8 +73,8 @@ type PublishOptions struct {
 	Log io.Writer
 }
 
-// Publish pushes the image and the chart of a release to a registry, with the credentials that `docker login` and
-// `helm registry login` keep. What is there already stays; under a version's tag nothing is ever replaced by something else.
+// Publish pushes the image and the chart of a release to a registry, with the credentials that docker or podman keeps. What is
+// there already stays; under a version's tag nothing is ever replaced by something else.
 func Publish(ctx context.Context, o PublishOptions) error {
 	if !semver.MatchString(o.Version) {
 		return fmt.Errorf("version %q: want one such as 1.2.3 or 1.2.3-rc.1", o.Version)
