@@ -24,6 +24,10 @@ type benchmarks struct {
 	Date    string             `json:"date"`
 	Machine string             `json:"machine"`
 	Figures map[string]float64 `json:"figures"`
+	// Earlier has figures that were not measured again since. Parsing adds them to Figures.
+	Earlier *benchmarks `json:"earlier,omitempty"`
+	// older are those of Figures that Earlier has added.
+	older map[string]bool
 }
 
 func parseBenchmarks(data []byte) (benchmarks, error) {
@@ -33,8 +37,18 @@ func parseBenchmarks(data []byte) (benchmarks, error) {
 	if err := decoder.Decode(&b); err != nil {
 		return benchmarks{}, err
 	}
-	if b.Date == "" || b.Machine == "" || len(b.Figures) == 0 {
-		return benchmarks{}, fmt.Errorf("date %q, machine %q and %d figures: want all three", b.Date, b.Machine, len(b.Figures))
+	b.older = map[string]bool{}
+	for _, run := range []*benchmarks{&b, b.Earlier} {
+		if run != nil && (run.Date == "" || run.Machine == "" || len(run.Figures) == 0) {
+			return benchmarks{}, fmt.Errorf("date %q, machine %q and %d figures: want all three", run.Date, run.Machine, len(run.Figures))
+		}
+	}
+	if b.Earlier != nil {
+		for name, figure := range b.Earlier.Figures {
+			if _, again := b.Figures[name]; !again {
+				b.Figures[name], b.older[name] = figure, true
+			}
+		}
 	}
 	return b, nil
 }
@@ -57,6 +71,7 @@ var sizing = []string{
 func (b benchmarks) table(names ...string) string {
 	var table strings.Builder
 	table.WriteString("| figure | measured | target | samples | what |\n|---|---|---|---|---|\n")
+	older := false
 	for _, row := range bench.Rows() {
 		if len(names) > 0 && !slices.Contains(names, row.Name) {
 			continue
@@ -69,9 +84,15 @@ func (b benchmarks) table(names ...string) string {
 		if !row.Met(figure) {
 			value = "**" + value + "**"
 		}
+		if b.older[row.Name] {
+			value, older = value+" †", true
+		}
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %.0f | %s |\n", row.Name, value, row.TargetText(), b.Figures[row.Name+"_n"], row.What)
 	}
 	fmt.Fprintf(&table, "\nMeasured on %s, %s. Bold: misses the target.\n", b.Date, b.Machine)
+	if older {
+		fmt.Fprintf(&table, "†: on %s, %s.\n", b.Earlier.Date, b.Earlier.Machine)
+	}
 	return table.String()
 }
 

@@ -41,6 +41,24 @@ func TestBenchmarksTable(t *testing.T) {
 	}
 }
 
+// TestFiguresOfAnEarlierRun: a figure that was not measured again says so.
+func TestFiguresOfAnEarlierRun(t *testing.T) {
+	b, err := parseBenchmarks([]byte(`{"date": "2026-01-02", "machine": "two cores", "figures": {"gate_ms_p50": 2}, "earlier":
+		{"date": "2025-12-31", "machine": "one core", "figures": {"gate_ms_p50": 1, "gone_ms_p50": 3, "gone_ms_p50_n": 7}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := b.table()
+	for _, part := range []string{"| `gate_ms_p50` | 2 ms |", "| `gone_ms_p50` | 3 ms † | reported | 7 |", "†: on 2025-12-31, one core."} {
+		if !strings.Contains(table, part) {
+			t.Errorf("the table lacks %q:\n%s", part, table)
+		}
+	}
+	if strings.Contains(b.table("gate_ms_p50"), "†") {
+		t.Errorf("a table without such a figure has the mark:\n%s", b.table("gate_ms_p50"))
+	}
+}
+
 func TestShownFiguresAreKnown(t *testing.T) {
 	known := map[string]bool{}
 	for _, row := range bench.Rows() {
@@ -54,7 +72,8 @@ func TestShownFiguresAreKnown(t *testing.T) {
 }
 
 func TestBenchmarksWithoutTheirCircumstancesAreRefused(t *testing.T) {
-	for _, data := range []string{`{}`, `{"date": "x", "machine": "y", "figures": {}}`, `{"date": "x", "figures": {"a": 1}}`, `{"when": "x"}`, `[`} {
+	for _, data := range []string{`{}`, `{"date": "x", "machine": "y", "figures": {}}`, `{"date": "x", "figures": {"a": 1}}`,
+		`{"date": "x", "machine": "y", "figures": {"a": 1}, "earlier": {"figures": {"b": 1}}}`, `{"when": "x"}`, `[`} {
 		if _, err := parseBenchmarks([]byte(data)); err == nil {
 			t.Errorf("%s was taken", data)
 		}
