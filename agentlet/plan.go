@@ -81,7 +81,7 @@ func (s *state) updatesReadiness(i *instance) bool {
 // reading that is begun and given up a moment later goes on at the servers. A patch that takes long is no such moment: the gate
 // must not open by what the catalog showed then.
 func (s *state) gateWaits(now time.Time, p *schedule) bool {
-	return !s.gate.open() && s.mode() != contract.GateOff && (s.ready() || s.mode() == contract.GateRegistered) &&
+	return s.waits() && !s.gate.open() && s.mode() != contract.GateOff && (s.ready() || s.mode() == contract.GateRegistered) &&
 		(!s.gate.want.open || s.retries[patchStatus{}.key()].failures > 0 || p.reached(now, s.gate.wantSince.Add(patchMoment)))
 }
 

@@ -81,7 +81,7 @@ func TestAWrongDefaultOfTheNamespaceStopsNoPod(t *testing.T) {
 	annotations := map[string]string{contract.Readiness: "kubelt", contract.DrainDelay: "9s"}
 	response := answerOf(t, post(testPods(realInjector(t), &fakeNamespaces{annotations: annotations}), envelope(t, ordinaryPod(t), nil)))
 	const want = `namespace "shop": annotation agentlet.dev/readiness: "kubelt" has no effect: must be start, kubelet or probe`
-	if !response.Allowed || !slices.Contains(response.Warnings, want) || !bytes.Contains(response.Patch, []byte(`"--namespace-default=drain-delay=9s"`)) {
+	if !response.Allowed || !slices.Contains(response.Warnings, want) || !bytes.Contains(response.Patch, []byte(`"--default=agentlet.dev/drain-delay=9s"`)) {
 		t.Errorf("allowed %t with the warnings %q: %s", response.Allowed, response.Warnings, response.Patch)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -77,8 +78,15 @@ const (
 	LinkerdProxy = "linkerd-proxy"
 )
 
-// isMeshProxy reports whether a container is another service mesh's, whose ports are no service of the pod's author.
 func isMeshProxy(c *corev1.Container) bool { return c.Name == IstioProxy || c.Name == LinkerdProxy }
+
+// besideProxy reports whether a pod has a container of its author's beside a mesh's proxy, whose ports are no service of the
+// author's then. A gateway has none: the proxy is its application.
+func besideProxy(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
+		return c.Name != contract.ContainerName && !isMeshProxy(&c)
+	})
+}
 
 // defaultPort is the port of services that say none: the first declared one, as it was when the agentlet was added. Others may
 // have put containers before the application's since, as a mesh does within one admission. And the author may have changed the
@@ -94,8 +102,10 @@ func defaultPort(pod *corev1.Pod) (int, error) {
 	if port := declaredPort(pod, before, admitted); known && port > 0 {
 		return port, nil
 	}
+	// An agentlet without a record is of a release that took a proxy's port, too: what it has registered stays.
+	proxies := !besideProxy(pod) || recorded == "" && Agentlet(pod) != nil
 	for c := range serving(pod) {
-		if port, ok := containerPort(c, anyPort); ok && !isMeshProxy(c) {
+		if port, ok := containerPort(c, anyPort); ok && (proxies || !isMeshProxy(c)) {
 			return int(port.ContainerPort), nil
 		}
 	}

@@ -151,3 +151,33 @@ func TestDefaultPort(t *testing.T) {
 		t.Errorf("%s is written down of a pod without ports", got)
 	}
 }
+
+// TestAMeshsPortIsNoDefault: the ports of a mesh's proxy are those of a service only where the proxy is the application.
+func TestAMeshsPortIsNoDefault(t *testing.T) {
+	container := func(name string, ports ...int32) corev1.Container {
+		c := corev1.Container{Name: name}
+		for _, port := range ports {
+			c.Ports = append(c.Ports, corev1.ContainerPort{ContainerPort: port})
+		}
+		return c
+	}
+	recorded := container(contract.ContainerName)
+	recorded.Env = []corev1.EnvVar{{Name: contract.EnvDefaultPort, Value: "15090"}}
+	for name, test := range map[string]struct {
+		containers []corev1.Container
+		want       string
+	}{
+		"before the application":             {[]corev1.Container{container(IstioProxy, 15090), container("web", 8080)}, "8080"},
+		"beside one without a port":          {[]corev1.Container{container("web"), container(LinkerdProxy, 4143)}, contract.NoDefaultPort},
+		"a gateway":                          {[]corev1.Container{container(IstioProxy, 8443)}, "8443"},
+		"a gateway with an agentlet":         {[]corev1.Container{container(IstioProxy, 8443), container(contract.ContainerName)}, "8443"},
+		"registered by an older agentlet":    {[]corev1.Container{container("web"), container(IstioProxy, 15090), container(contract.ContainerName)}, "15090"},
+		"registered by one that recorded it": {[]corev1.Container{container("web"), container(IstioProxy, 15090), recorded}, "15090"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := DefaultPort(&corev1.Pod{Spec: corev1.PodSpec{Containers: test.containers}}); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
+	}
+}
