@@ -101,7 +101,7 @@ func TestPlan(t *testing.T) {
 		"the continuous policy reads the catalog, too":         {opened("gate-policy", "continuous"), held, 0, "read_catalog watch web"},
 		"a gate opens, and waits for the API server alone":     {ready(testPod(), true), held, 0, "patch_status Registered watch web"},
 		"and reads the catalog on while that is slow":          {ready(testPod(), true), held, patchMoment, "patch_status Registered read_catalog update_heartbeat web watch web"},
-		"a pod without the gate waits for none":                {ready(ungated(), true), held, 2 * patchMoment, "update_heartbeat web watch web"},
+		"a pod without the gate waits for none":                {ready(withoutGates(testPod()), true), held, 2 * patchMoment, "update_heartbeat web watch web"},
 		"while it can't be written the catalog is read on": {
 			ready(testPod(), true), func(s *state) { held(s); patchFailed(s) }, 0, "read_catalog watch web",
 		},

@@ -794,8 +794,10 @@ func ready(pod *corev1.Pod, yes bool) *corev1.Pod {
 }
 
 // ungated is testPod with gate: off, and without the gate.
-func ungated() *corev1.Pod {
-	pod := testPod("gate", "off")
+func ungated() *corev1.Pod { return withoutGates(testPod("gate", "off")) }
+
+// withoutGates is a pod that was created with gate: off, whatever it says now.
+func withoutGates(pod *corev1.Pod) *corev1.Pod {
 	pod.Spec.ReadinessGates = nil
 	return pod
 }
