@@ -96,7 +96,7 @@ func rows() []row {
 				},
 				{
 					title: "Pods whose gate is closed for over a minute", kind: rowsOfPods, runbook: "the-gates-reasons",
-					description: "The reason says what each waits for. kubectl describe pod shows it as an event, with what is known of it.",
+					description: "The reason says what each waits for. kubectl agentlet status says what to do, and the pod's condition what is known of it.",
 					queries:     []query{{stuck(), ""}},
 				},
 			},
