@@ -305,6 +305,53 @@ func TestKustomizeIsKubectls(t *testing.T) {
 	}
 }
 
+// TestSecretsOfAddressesAreNotPrinted gives addresses with a user, a password and a query, each of which may be a token.
+func TestSecretsOfAddressesAreNotPrinted(t *testing.T) {
+	file, err := filepath.Abs("testdata/errors.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const renders = `cat "$FILE"`
+	const fails = `echo "error: lstat /here/$3: not found; git fetch '$3' origin, https:/SECRETU:SECRETP@host/x; SECRETP, SECRETQ" >&2; exit 1`
+	server := httptest.NewServer(http.FileServer(http.Dir("testdata")))
+	defer server.Close()
+	at := func(user, path string) string {
+		return strings.Replace(server.URL, "://", "://"+user+"@", 1) + path + "?token=SECRETQ"
+	}
+	for name, test := range map[string]struct {
+		script, flag, address, want string
+	}{
+		"-k":                     {renders, "-k", "https://SECRETU:SECRETP@git.example/shop?token=SECRETQ", "https://git.example/shop"},
+		"-k, a user":             {renders, "-k", "https://SECRETU@git.example/shop?token=SECRETQ", "https://git.example/shop"},
+		"-k, git":                {renders, "-k", "git::https://SECRETU:SECRETP@git.example/shop?ref=v1&token=SECRETQ", "git::https://git.example/shop"},
+		"-k, an error":           {fails, "-k", "https://SECRETU:SECRETP@git.example/shop?token=SECRETQ", "https://git.example/shop"},
+		"-k, an error, git":      {fails, "-k", "git::https://SECRETP:SECRETU@git.example/shop?token=SECRETQ", "git::https://git.example/shop"},
+		"-f":                     {"", "-f", at("SECRETU:SECRETP", "/errors.yaml"), server.URL + "/errors.yaml"},
+		"-f, a user":             {"", "-f", at("SECRETU", "/errors.yaml"), server.URL + "/errors.yaml"},
+		"-f, absent":             {"", "-f", at("SECRETU", "/absent.yaml"), server.URL + "/absent.yaml: the server answered 404"},
+		"-f, another way to ask": {"", "-f", "git::https://SECRETU:SECRETP@git.example/shop?token=SECRETQ", "git::https://git.example/shop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			if err := os.WriteFile(filepath.Join(folder, "kubectl"), []byte("#!/bin/sh\n"+test.script+"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", folder+":/bin:/usr/bin")
+			t.Setenv("FILE", file)
+			for _, args := range [][]string{{"explain"}, {"explain", "-q"}, {"explain", "-o", "json"}, {"explain", "-o", "sarif"}, {"inject"}} {
+				stdout, stderr, err := call(t, "", append(args, test.flag, test.address)...)
+				all := stdout + stderr
+				if err != nil {
+					all += err.Error()
+				}
+				if !strings.Contains(all, test.want) || strings.Contains(all, "SECRET") {
+					t.Errorf("%q: want %s and no secret, got %s", args, test.want, all)
+				}
+			}
+		})
+	}
+}
+
 func TestHelpIsGrouped(t *testing.T) {
 	for _, name := range []string{"explain", "inject"} {
 		help, _, err := call(t, "", name, "--help")

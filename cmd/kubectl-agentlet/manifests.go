@@ -217,10 +217,11 @@ kubectl agentlet explain -R manifests --strict -o sarif > agentlet.sarif`),
 
 // kustomization is the file that what kustomize renders comes from, or "" if it did not.
 func (s *source) kustomization() string {
-	if s.kustomize == "" || strings.Contains(s.kustomize, "://") {
-		return s.kustomize
+	shown := manifests.Shown(s.kustomize)
+	if shown == "" || strings.Contains(shown, "://") || strings.HasPrefix(shown, "git::") {
+		return shown
 	}
-	return filepath.Join(s.kustomize, "kustomization.yaml")
+	return filepath.Join(shown, "kustomization.yaml")
 }
 
 // reportOf returns everything that is found, for programs.

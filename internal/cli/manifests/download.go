@@ -23,13 +23,12 @@ func isURL(name string) bool {
 	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
 }
 
-// download reads what is at an address, which is shown without its password.
+// download reads what is at an address, which is shown as Shown says.
 func download(ctx context.Context, address string) (text []byte, shown string, err error) {
-	at, err := url.Parse(address)
-	if err != nil {
+	if _, err := url.Parse(address); err != nil {
 		return nil, "", errors.New("the URL is not valid") // its own error shows a password
 	}
-	shown = at.Redacted()
+	shown = Shown(address)
 	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
@@ -40,7 +39,7 @@ func download(ctx context.Context, address string) (text []byte, shown string, e
 	response, err := client.Do(request)
 	if err != nil {
 		if failed := (*url.Error)(nil); errors.As(err, &failed) {
-			err = failed.Err // without the address
+			err = errors.New(shownText(failed.Err.Error(), address)) // without the address; it may have that of a redirect
 		}
 		return nil, "", fmt.Errorf("read %s: %w", shown, err)
 	}

@@ -20,10 +20,10 @@ func Kustomize(ctx context.Context, folder string) (file *File, diagnostics []Di
 			return nil, nil, errors.New("-k runs kubectl kustomize, and kubectl is not on the PATH: pipe the output of kustomize build into -f -")
 		}
 		if said := strings.TrimSpace(errs.String()); said != "" {
-			err = errors.New(strings.TrimPrefix(said, "error: "))
+			err = errors.New(shownText(strings.TrimPrefix(said, "error: "), folder))
 		}
-		return nil, nil, fmt.Errorf("kubectl kustomize %s: %w", folder, err)
+		return nil, nil, fmt.Errorf("kubectl kustomize %s: %w", Shown(folder), err)
 	}
-	file, diagnostics = Parse(folder+" (kustomize)", out.Bytes())
+	file, diagnostics = Parse(Shown(folder)+" (kustomize)", out.Bytes())
 	return file, diagnostics, nil
 }

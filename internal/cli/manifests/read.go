@@ -68,6 +68,9 @@ func readOne(ctx context.Context, path string, stdin io.Reader) (text []byte, sh
 func manifestsIn(name string, recursive bool) (paths []string, err error) {
 	info, err := os.Stat(name)
 	if err != nil {
+		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+			failed.Path = Shown(name) // such as git::https://, which is no file
+		}
 		return nil, err
 	}
 	if !info.IsDir() {
