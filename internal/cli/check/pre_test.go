@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,7 +23,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery/fake"
+	"k8s.io/client-go/kubernetes"
 	kubefake "k8s.io/client-go/kubernetes/fake"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -166,13 +167,10 @@ func (w *bareWorld) client() *kubefake.Clientset {
 		return true, review, nil
 	})
 	var names sync.Mutex
-	created := 0
 	client.PrependReactor("create", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		pod := action.(clienttesting.CreateAction).GetObject().(*corev1.Pod)
 		names.Lock()
 		defer names.Unlock()
-		created++
-		pod.Name = fmt.Sprintf("%s%d", pod.GenerateName, created)
 		w.probed(pod)
 		return false, nil, nil
 	})
@@ -435,6 +433,82 @@ func TestProbesAreDeletedAfterTheEnd(t *testing.T) {
 				t.Errorf("%+v", findings)
 			}
 			written(t, client, true)
+		})
+	}
+}
+
+// slowPods is an API server that has stored a pod before its answer comes: the answer is lost where the request has ended by then.
+type slowPods struct {
+	kubernetes.Interface
+	stored func()
+	lost   error // the answer is this one instead
+}
+
+type slowCore struct {
+	typedcorev1.CoreV1Interface
+	slow *slowPods
+}
+
+type slowPod struct {
+	typedcorev1.PodInterface
+	slow *slowPods
+}
+
+func (s *slowPods) CoreV1() typedcorev1.CoreV1Interface { return slowCore{s.Interface.CoreV1(), s} }
+
+func (c slowCore) Pods(namespace string) typedcorev1.PodInterface {
+	return slowPod{c.CoreV1Interface.Pods(namespace), c.slow}
+}
+
+func (p slowPod) Create(ctx context.Context, pod *corev1.Pod, options metav1.CreateOptions) (*corev1.Pod, error) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		return nil, errors.New("the creation has no bound")
+	}
+	created, err := p.PodInterface.Create(ctx, pod, options)
+	p.slow.stored()
+	if err := errors.Join(ctx.Err(), p.slow.lost); err != nil {
+		return nil, err
+	}
+	return created, err
+}
+
+// TestProbesAreDeletedWithoutAnAnswer checks that the pods go where the run is ended while the API server stores them, or its answer is lost.
+func TestProbesAreDeletedWithoutAnAnswer(t *testing.T) {
+	for name, test := range map[string]struct {
+		ends bool
+		lost error
+		want string
+	}{
+		"ended":                 {ends: true, want: "context canceled"},
+		"the answer is lost":    {lost: errors.New("connection reset"), want: "create its pod: connection reset"},
+		"ended and lost":        {ends: true, lost: errors.New("connection reset"), want: "create its pod: connection reset"},
+		"the server's time-out": {lost: apierrors.NewTimeoutError("slow", 1), want: "create its pod"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newBareWorld()
+			w.probing(contract.AgentProbe{})
+			w.probed = func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodRunning }
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			client := w.client()
+			slow := &slowPods{Interface: client, lost: test.lost, stored: func() {
+				if test.ends {
+					cancel()
+				}
+			}}
+			r := &preRun{run: run{Config: Config{Kube: slow, Namespace: "agentlet-system"}}, pre: Pre{Probe: w.probe}}
+			out := &run{}
+			if _, err := r.probeNode(ctx, out, "node1"); err == nil || !strings.Contains(err.Error(), test.want) || len(out.findings) > 0 {
+				t.Errorf("want %q, got %v, %+v", test.want, err, out.findings)
+			}
+			written(t, client, true)
+			if len(client.Actions()) == 0 {
+				t.Error("no pod was created")
+			}
+			client.ClearActions()
+			if _, err := r.probeNode(ctx, out, "node2"); test.ends && (err == nil || len(client.Actions()) > 0) {
+				t.Errorf("a pod was created after the end: %v, %v", err, client.Actions())
+			}
 		})
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -30,6 +32,8 @@ const (
 	probeName  = "agentlet-probe"
 	// probePoll is how often a pod is looked at.
 	probePoll = 500 * time.Millisecond
+	// probeCreate bounds the creation of a pod, which outlasts an interrupt: it is longer than most admission webhooks may take.
+	probeCreate = 20 * time.Second
 	// probeCleanup bounds the deletion of a pod.
 	probeCleanup = 10 * time.Second
 )
@@ -58,19 +62,14 @@ func (r *preRun) probe(ctx context.Context) {
 func (r *preRun) probeNode(ctx context.Context, out *run, node string) (found contract.AgentProbe, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.pre.Probe.Patience)
 	defer cancel()
-	pods := r.Kube.CoreV1().Pods(r.Namespace)
-	created, err := pods.Create(ctx, r.probePod(node), metav1.CreateOptions{})
+	created, err := r.createProbe(ctx, node)
+	if created != nil {
+		defer r.deleteProbe(ctx, out, created.Name)
+	}
 	if err != nil {
 		return found, fmt.Errorf("create its pod: %w", err)
 	}
-	defer func() {
-		deleting, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeCleanup)
-		defer cancel()
-		if err := pods.Delete(deleting, created.Name, *metav1.NewDeleteOptions(0)); err != nil {
-			out.add(Warn, "nodes", "pod/"+r.Namespace+"/"+created.Name, "the probe's pod is left: "+err.Error(),
-				fmt.Sprintf("kubectl -n %s delete pods -l %s=%s", r.Namespace, probeLabel, probeName))
-		}
-	}()
+	pods := r.Kube.CoreV1().Pods(r.Namespace)
 	last := created
 	err = wait.PollUntilContextCancel(ctx, probePoll, true, func(ctx context.Context) (bool, error) {
 		pod, err := pods.Get(ctx, created.Name, metav1.GetOptions{})
@@ -91,6 +90,36 @@ func (r *preRun) probeNode(ctx context.Context, out *run, node string) (found co
 		return found, fmt.Errorf("its pod: %w", err)
 	}
 	return probeAnswer(last)
+}
+
+// createProbe creates the pod for a node. It returns one to delete even with an error, unless the API server has said that there is none.
+// An interrupt doesn't end it: the API server may store the pod without that anybody learns of it.
+func (r *preRun) createProbe(ctx context.Context, node string) (*corev1.Pod, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err //nolint:wrapcheck // wrapped by the caller
+	}
+	creating, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeCreate)
+	defer cancel()
+	pod := r.probePod(node)
+	created, err := r.Kube.CoreV1().Pods(r.Namespace).Create(creating, pod, metav1.CreateOptions{})
+	switch {
+	case err == nil:
+		return created, nil
+	case apierrors.ReasonForError(err) == metav1.StatusReasonUnknown, apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
+		return pod, err //nolint:wrapcheck // wrapped by the caller
+	}
+	return nil, err //nolint:wrapcheck // wrapped by the caller
+}
+
+// deleteProbe deletes a pod, also after the run has ended.
+func (r *preRun) deleteProbe(ctx context.Context, out *run, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeCleanup)
+	defer cancel()
+	err := r.Kube.CoreV1().Pods(r.Namespace).Delete(ctx, name, *metav1.NewDeleteOptions(0))
+	if err != nil && !apierrors.IsNotFound(err) {
+		out.add(Warn, "nodes", "pod/"+r.Namespace+"/"+name, "the probe's pod is left: "+err.Error(),
+			fmt.Sprintf("kubectl -n %s delete pods -l %s=%s", r.Namespace, probeLabel, probeName))
+	}
 }
 
 // probeAnswer reads the result of a pod that has ended.
@@ -118,12 +147,13 @@ func phase(pod *corev1.Pod) string {
 	return text
 }
 
-// probePod returns the pod for a node. It meets the Pod Security Standard restricted, and nothing is injected into it.
+// probePod returns the pod for a node. It meets the Pod Security Standard restricted, and nothing is injected into it. Its name is made
+// here, so that it can be deleted without the API server's answer.
 func (r *preRun) probePod(node string) *corev1.Pod {
 	const result = "/dev/termination-log"
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: probeName + "-", Namespace: r.Namespace,
+			Name: probeName + "-" + rand.String(10), Namespace: r.Namespace,
 			Labels: map[string]string{
 				probeLabel: probeName, "sidecar.istio.io/inject": "false",
 			},
