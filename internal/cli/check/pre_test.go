@@ -316,14 +316,14 @@ func TestRunPre(t *testing.T) {
 		"an agent that is not ready": {func(w *bareWorld) {
 			w.asked, w.pods[0].Status.Conditions = forbidden, nil
 		}, Fail, "consul", "the Consul agent in pod consul/client-node1 is not ready", "describe pod"},
-		"no agent":             {func(w *bareWorld) { w.asked, w.agents, w.pods = refused, nil, nil }, Fail, "consul", "at the IP of any of 2 nodes, port 8500: connection refused", "client.enabled=true"},
+		"no agent":             {func(w *bareWorld) { w.asked, w.agents, w.pods = refused, nil, nil }, Fail, "consul", "at the IP of any of 2 nodes, port 8500: connection refused", "consulAgents.enabled=true (docs/consul-agents.md); with HashiCorp's chart set client.enabled=true"},
 		"no agent on one node": {func(w *bareWorld) { w.asked, w.pods = refused, w.pods[1:] }, Fail, "consul", "no Consul agent answers at its IP, port 8500", "docs/consul-on-kubernetes.md"},
 		"HashiCorp's servers alone": {func(w *bareWorld) {
 			w.hashicorp()
 			w.asked, w.agents, w.pods = refused, nil, w.pods[:1]
 			w.pods[0].Labels = map[string]string{"chart": "consul-helm", "component": "server"}
 			w.pods[0].Spec.Containers[0].Ports = nil
-		}, Fail, "consul", "at the IP of any of 2 nodes", "runs servers here, and no client agents: set client.enabled=true"},
+		}, Fail, "consul", "at the IP of any of 2 nodes", "runs servers here, and no client agents: set client.enabled=true, " + hostNetworkValues + "; or install Agentlet with consulAgents.enabled=true"},
 		"ACLs":                           {func(w *bareWorld) { w.config += "\nacl {\n  enabled = true\n}" }, Warn, "consul", "Consul's ACLs are on", "consul.acl.mode"},
 		"ACLs, and who gives node:write": {func(w *bareWorld) { w.config += "\nacl {\n  enabled = true\n}" }, Warn, "consul", "can't see whether the agents' own token", ""},
 		"a catalog without the node":     {func(w *bareWorld) { w.consul = nodes{} }, Warn, "consul", "catalog has no node with one of its addresses", "node:write"},

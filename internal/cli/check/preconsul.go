@@ -12,9 +12,12 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/apiproxy"
 )
 
+// ownAgents says how to get Consul agents where there are servers.
+const ownAgents = "install Agentlet with consulAgents.enabled=true (docs/consul-agents.md)"
+
 // noAgentRemedy says how to get Consul agents.
-const noAgentRemedy = "run a Consul client agent on each node: docs/consul-on-kubernetes.md; with HashiCorp's chart set " +
-	"client.enabled=true (since its 1.0 it runs none by default), " + hostNetworkValues
+const noAgentRemedy = "run a Consul client agent on each node: docs/consul-on-kubernetes.md; where there are servers " + ownAgents +
+	"; with HashiCorp's chart set client.enabled=true (since its 1.0 it runs none by default), " + hostNetworkValues
 
 // probeResult is what a pod on a node has found out.
 type probeResult struct {
@@ -73,7 +76,7 @@ func (r *preRun) noAgent() string {
 	if len(r.agents) == 0 && slices.ContainsFunc(r.facts.pods, func(pod corev1.Pod) bool {
 		return byHashiCorp(pod.Labels) && pod.Labels["component"] == "server"
 	}) {
-		return "HashiCorp's chart runs servers here, and no client agents: set client.enabled=true, " + hostNetworkValues
+		return "HashiCorp's chart runs servers here, and no client agents: set client.enabled=true, " + hostNetworkValues + "; or " + ownAgents
 	}
 	return noAgentRemedy
 }
