@@ -6,7 +6,7 @@ kubectl create secret generic consul-server-tokens -n consul \
 kubectl create secret generic consul-client-tokens -n consul \
   --from-literal=tokens.json='{"acl": {"tokens": {"agent": "'"$AGENT"'"}}}'
 kubectl apply -k examples/consul/acl
-kubectl rollout status daemonset/consul-client -n consul --timeout=5m     # its agents know a leader
+kubectl rollout status daemonset/consul-client -n consul --timeout=5m     # its agents have joined
 kubectl exec -i -n consul consul-server-0 -- sh -e <<END
 export CONSUL_HTTP_TOKEN=$MANAGEMENT
 consul acl policy create -name agents -rules '
