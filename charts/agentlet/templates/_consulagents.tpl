@@ -1,5 +1,6 @@
 {{/*
-Configuration of the Consul agents of consulAgents, as a JSON object. Nothing secret is in it: that is in files of Secrets beside it.
+Configuration of the Consul agents of consulAgents, as a JSON object. What is secret is in files of Secrets beside it: values
+that are known to be secret are refused here (_validate.tpl).
 Pods find the API as consul.scheme, consul.port and connect.grpcPort say.
 */}}
 {{- define "agentlet.consulAgents.config" -}}

@@ -202,6 +202,9 @@ consul.acl.{{ $key }} counts with consul.acl.mode={{ $needs }} only, and the mod
 {{- end }}
 {{- end }}
 
+{{/* A regular expression for a pair of retry_join that is a secret of a cloud's API. */}}
+{{- define "agentlet.secretPair" -}}(?i)[a-z_]*(secret|token|password|passwd|api_key)[a-z_]*=[^\s]{{- end }}
+
 {{- define "agentlet.validate.consulAgents" -}}
 {{- $consul := .Values.consul }}
 {{- with .Values.consulAgents }}
@@ -219,6 +222,8 @@ consulAgents.enabled=true needs consulAgents.retryJoin, addresses of the Consul 
 {{- range $i, $address := .retryJoin }}
 {{- if not (trim $address) }}
 consulAgents.retryJoin[{{ $i }}] is empty: want the address of a Consul server
+{{- else if regexMatch (include "agentlet.secretPair" .) $address }}
+consulAgents.retryJoin[{{ $i }}] has a secret, {{ regexFind (include "agentlet.secretPair" .) $address | splitList "=" | first }}, and everybody could read it in the agents' ConfigMap: want addresses, or a provider that needs no secret, such as by the nodes' own rights
 {{- else if regexMatch "(^|\\s)provider=k8s(\\s|$)" $address }}
 consulAgents.retryJoin[{{ $i }}]={{ quote $address }} needs a token for the API server, which the agents don't have: name a headless Service of the servers, such as consul-server.consul.svc
 {{- end }}
@@ -278,7 +283,7 @@ consulAgents.extraConfig has {{ $key }}, which does nothing: the agents' address
 {{- if $config.leave_on_terminate }}
 consulAgents.extraConfig has leave_on_terminate=true, which would take all instances of a node out of the catalog whenever its agent restarts
 {{- end }}
-{{- range $path, $about := dict "acl.tokens" "consulAgents.acl.tokenSecretName is for" "ports.http" "consul.port and consul.scheme are for" "ports.https" "consul.port and consul.scheme are for" }}
+{{- range $path, $about := dict "acl.tokens" "consulAgents.acl.tokenSecretName is for" "auto_config.intro_token" "everybody could read in the agents' ConfigMap: write it into the file of consulAgents.gossipKey, which may hold any configuration, and is in a Secret" "ports.http" "consul.port and consul.scheme are for" "ports.https" "consul.port and consul.scheme are for" }}
 {{- $parts := splitList "." $path }}
 {{- $inner := get $config (first $parts) }}
 {{- if kindIs "map" $inner }}
