@@ -92,8 +92,8 @@ func (r *preRun) probeNode(ctx context.Context, out *run, node string) (found co
 	return probeAnswer(last)
 }
 
-// createProbe creates the pod for a node. It returns one to delete even with an error, unless the API server has said that there is none.
-// An interrupt doesn't end it: the API server may store the pod without that anybody learns of it.
+// createProbe creates the pod for a node. It returns one to delete even with an error, unless the API server has said that there
+// is none. An interrupt doesn't end it: the API server may store the pod without that anybody learns of it.
 func (r *preRun) createProbe(ctx context.Context, node string) (*corev1.Pod, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err //nolint:wrapcheck // wrapped by the caller
@@ -147,8 +147,8 @@ func phase(pod *corev1.Pod) string {
 	return text
 }
 
-// probePod returns the pod for a node. It meets the Pod Security Standard restricted, and nothing is injected into it. Its name is made
-// here, so that it can be deleted without the API server's answer.
+// probePod returns the pod for a node. It meets the Pod Security Standard restricted, and nothing is injected into it. Its
+// name is made here, so that it can be deleted without the API server's answer.
 func (r *preRun) probePod(node string) *corev1.Pod {
 	const result = "/dev/termination-log"
 	return &corev1.Pod{

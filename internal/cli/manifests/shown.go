@@ -20,8 +20,8 @@ var (
 // hidden stands for what is not shown.
 const hidden = "(hidden)"
 
-// Shown is the name of manifests as everything prints it, be it a file, a folder or an address. User, password and query of an address
-// are left out: tokens may be in each of them.
+// Shown is the name of manifests as everything prints it, be it a file, a folder or an address. User, password and query of an
+// address are left out: tokens may be in each of them.
 func Shown(name string) string {
 	prefix := remote.FindString(name)
 	rest := name[len(prefix):]
@@ -64,7 +64,7 @@ func shownText(text, name string) string {
 	return text
 }
 
-// secrets are those parts of an address that may be secret, and are long enough to be. A revision is none, and errors are about it.
+// secrets are those parts of an address that may be secret, and are long enough to be. A revision is none: errors are about it.
 func secrets(name string) (parts []string) {
 	at, err := url.Parse(name[len(remote.FindStringSubmatch(name)[1]):])
 	if err != nil || at.Scheme == "" {
