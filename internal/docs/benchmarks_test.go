@@ -72,8 +72,10 @@ func TestShownFiguresAreKnown(t *testing.T) {
 }
 
 func TestBenchmarksWithoutTheirCircumstancesAreRefused(t *testing.T) {
-	for _, data := range []string{`{}`, `{"date": "x", "machine": "y", "figures": {}}`, `{"date": "x", "figures": {"a": 1}}`,
-		`{"date": "x", "machine": "y", "figures": {"a": 1}, "earlier": {"figures": {"b": 1}}}`, `{"when": "x"}`, `[`} {
+	for _, data := range []string{
+		`{}`, `{"date": "x", "machine": "y", "figures": {}}`, `{"date": "x", "figures": {"a": 1}}`,
+		`{"date": "x", "machine": "y", "figures": {"a": 1}, "earlier": {"figures": {"b": 1}}}`, `{"when": "x"}`, `[`,
+	} {
 		if _, err := parseBenchmarks([]byte(data)); err == nil {
 			t.Errorf("%s was taken", data)
 		}
