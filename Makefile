@@ -22,9 +22,11 @@ SEED    ?=
 # CONSUL=in-cluster has the demo's Consul run in pods, as examples/consul has it.
 CONSUL  ?=
 
-# Of a release: the folder in which its archives will be found, the private key that signs it, and where it is pushed to.
+# Of a release: the folder in which its archives will be found, the private key that signs it, the public key that has to verify it
+# before it is pushed, and where it is pushed to.
 URL      =
 KEY      =
+PUBKEY   =
 REGISTRY =
 # PLAIN_HTTP=1 is for a registry without TLS.
 PLAIN_HTTP =
@@ -51,9 +53,9 @@ release: ## Make a release in dist/, twice, and compare: make release VERSION=1.
 		-url '$(URL)' -key '$(if $(KEY),$(abspath $(KEY)))'
 
 .PHONY: publish
-publish: ## Push the image and the chart of dist/: make publish VERSION=1.2.3 REGISTRY=registry.example/team
+publish: ## Push the image and the chart of dist/: make publish VERSION=1.2.3 REGISTRY=registry.example/team PUBKEY=cosign.pub
 	@cd e2e && go run ./cmd/publish -dist $(CURDIR)/dist -version '$(VERSION)' -registry '$(REGISTRY)' \
-		$(if $(PLAIN_HTTP),-plain-http)
+		-pubkey '$(if $(PUBKEY),$(abspath $(PUBKEY)))' $(if $(PLAIN_HTTP),-plain-http)
 
 .PHONY: demo
 demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load; CONSUL=in-cluster: Consul in pods

@@ -42,13 +42,11 @@ func checksum(file string) (string, error) {
 	return fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
-// verifyChecksums returns an error for each file of a release that is not as its checksums say.
-func verifyChecksums(folder string) error {
-	sums, err := os.ReadFile(filepath.Join(folder, Checksums))
-	if err != nil {
-		return fmt.Errorf("read checksums: %w", err)
-	}
+// verifyChecksums returns an error for each file of a release that is not as the checksums say, and for each of the wanted files
+// that they don't list.
+func verifyChecksums(folder string, sums []byte, wanted ...string) error {
 	var differ []error
+	listed := map[string]bool{}
 	for line := range strings.Lines(string(sums)) {
 		want, name, found := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
 		if !found || !filepath.IsLocal(name) {
@@ -58,7 +56,12 @@ func verifyChecksums(folder string) error {
 		if err == nil && got != want {
 			err = fmt.Errorf("%s has the checksum %s, and %s says %s", name, got, Checksums, want)
 		}
-		differ = append(differ, err)
+		differ, listed[name] = append(differ, err), true
+	}
+	for _, name := range wanted {
+		if !listed[name] {
+			differ = append(differ, fmt.Errorf("%s doesn't list %s: want its checksum, two spaces and its name", Checksums, name))
+		}
 	}
 	return errors.Join(differ...)
 }

@@ -31,6 +31,8 @@ type artifact struct {
 var (
 	imageArtifact = artifact{"image", "agentlet"}
 	chartArtifact = artifact{"chart", "charts/agentlet"}
+	// artifacts are all of them, in the order in which they are pushed.
+	artifacts = []artifact{imageArtifact, chartArtifact}
 )
 
 // archive returns the name of the archive with the artifact's OCI layout.
@@ -69,6 +71,8 @@ type PublishOptions struct {
 	Registry string
 	// PlainHTTP speaks HTTP where HTTPS is the rule: everywhere but on the own machine.
 	PlainHTTP bool
+	// PublicKey, in PEM, is that of the checksums' signature. Without one the signature isn't looked at.
+	PublicKey []byte
 	// Log gets a line for each thing that is in the registry afterwards: its name with its digest.
 	Log io.Writer
 }
@@ -79,10 +83,10 @@ func Publish(ctx context.Context, o PublishOptions) error {
 	if !semver.MatchString(o.Version) {
 		return fmt.Errorf("version %q: want one such as 1.2.3 or 1.2.3-rc.1", o.Version)
 	}
-	if err := verifyChecksums(o.Folder); err != nil {
+	if err := o.verify(); err != nil {
 		return err
 	}
-	for _, a := range []artifact{imageArtifact, chartArtifact} {
+	for _, a := range artifacts {
 		tag, err := o.tag(a)
 		if err != nil {
 			return err
@@ -92,6 +96,25 @@ func Publish(ctx context.Context, o PublishOptions) error {
 		}
 	}
 	return nil
+}
+
+// verify checks the signature of the checksums, and with them all files. What is pushed has to be among these: a file that nobody
+// has listed is one that nobody has signed.
+func (o PublishOptions) verify() error {
+	sums, err := os.ReadFile(filepath.Join(o.Folder, Checksums))
+	if err != nil {
+		return fmt.Errorf("read checksums: %w", err)
+	}
+	if o.PublicKey != nil {
+		if err := verifySignature(o.Folder, Checksums, sums, o.PublicKey); err != nil {
+			return err
+		}
+	}
+	var archives []string
+	for _, a := range artifacts {
+		archives = append(archives, a.archive(o.Version))
+	}
+	return verifyChecksums(o.Folder, sums, archives...)
 }
 
 func (o PublishOptions) tag(a artifact) (name.Tag, error) {

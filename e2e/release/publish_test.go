@@ -2,6 +2,9 @@ package release
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
 	"io"
 	"log"
 	"net/http"
@@ -133,6 +136,101 @@ func TestPublishIsRefused(t *testing.T) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// TestPublishVerifies publishes what was changed after it was made, as one could who has the folder, but not the signing key.
+func TestPublishVerifies(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	key, other := newKey(t, elliptic.P256()), newKey(t, elliptic.P256())
+	private, _ := forms(t, key)
+	otherCurve := publicPEM(t, newKey(t, elliptic.P384()))
+	without := func(archive string) func(*testing.T, string) {
+		return func(t *testing.T, folder string) {
+			t.Helper()
+			var kept []string
+			for line := range strings.Lines(string(read(t, folder, Checksums))) {
+				if !strings.HasSuffix(line, "  "+archive+"\n") {
+					kept = append(kept, line)
+				}
+			}
+			replace(t, folder, Checksums, strings.Join(kept, ""))
+		}
+	}
+	anew := func(file, content string) func(*testing.T, string) {
+		return func(t *testing.T, folder string) { t.Helper(); replace(t, folder, file, content) }
+	}
+	for name, test := range map[string]struct {
+		change func(t *testing.T, folder string)
+		public []byte
+		want   string // nothing: it is published
+	}{
+		"a right signature":              {nil, publicPEM(t, key), ""},
+		"no key to verify with":          {nil, nil, ""},
+		"another key":                    {nil, publicPEM(t, other), "is not a signature of this SHA256SUMS"},
+		"another file's signature":       {otherSignature, publicPEM(t, key), "is not a signature of this SHA256SUMS"},
+		"a signature of no form":         {anew(Checksums+Signature, "?"), publicPEM(t, key), "want a signature in base64"},
+		"an absent signature":            {removed(Checksums + Signature), publicPEM(t, key), "read signature"},
+		"a changed list":                 {without(chartArtifact.archive(testVersion)), publicPEM(t, key), "is not a signature of this SHA256SUMS"},
+		"a key of no form":               {nil, []byte{}, "public key: want"},
+		"the private key":                {nil, private, "public key: want"},
+		"a key on another curve":         {nil, otherCurve, "public key: want"},
+		"a list of nothing":              {anew(Checksums, ""), nil, "SHA256SUMS doesn't list agentlet-1.2.3-image-oci.tar"},
+		"a list of nothing, as to chart": {anew(Checksums, ""), nil, "SHA256SUMS doesn't list agentlet-1.2.3-chart-oci.tar"},
+		"a list without the chart":       {without(chartArtifact.archive(testVersion)), nil, "SHA256SUMS doesn't list agentlet-1.2.3-chart-oci.tar"},
+		"a list without the image":       {without(imageArtifact.archive(testVersion)), nil, "SHA256SUMS doesn't list agentlet-1.2.3-image-oci.tar"},
+		"no list":                        {removed(Checksums), nil, "read checksums"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, host := standIn(t, testChart), aRegistry(t, "")
+			if err := Sign(r.Out, testVersion, private); err != nil {
+				t.Fatal(err)
+			}
+			if test.change != nil {
+				test.change(t, r.Out)
+			}
+			err := Publish(t.Context(), PublishOptions{
+				Folder: r.Out, Version: testVersion, Registry: host, PublicKey: test.public, Log: io.Discard,
+			})
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			for _, repository := range []string{"/agentlet", "/charts/agentlet"} {
+				if _, err := remote.Head(mustTag(t, host+repository+":1.2.3")); (err == nil) != (test.want == "") {
+					t.Errorf("what the registry says of %s: %v", repository, err)
+				}
+			}
+		})
+	}
+}
+
+// publicPEM returns the public half of a key.
+func publicPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	return inPEM(t, "PUBLIC KEY", der, err)
+}
+
+func replace(t *testing.T, folder, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// otherSignature puts the signature of the bill of materials in the place of that of the checksums.
+func otherSignature(t *testing.T, folder string) {
+	t.Helper()
+	replace(t, folder, Checksums+Signature, string(read(t, folder, billName(testVersion)+Signature)))
+}
+
+// removed returns a change that removes a file.
+func removed(name string) func(*testing.T, string) {
+	return func(t *testing.T, folder string) {
+		t.Helper()
+		if err := os.Remove(filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 const (
@@ -56,6 +57,37 @@ func Sign(folder, version string, key []byte) error {
 		if err := os.WriteFile(filepath.Join(folder, name), data, 0o644); err != nil {
 			return fmt.Errorf("write signature: %w", err)
 		}
+	}
+	return nil
+}
+
+var errPublicKey = errors.New("public key: want that of an ECDSA key on the curve P-256 in PEM (PUBLIC KEY), as " + PublicKey + " has it")
+
+// verifySignature returns an error unless a file of the folder, whose content is given, has a signature by the key, as Sign and
+// `cosign sign-blob` write it.
+func verifySignature(folder, name string, content, key []byte) error {
+	block, _ := pem.Decode(key)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return errPublicKey
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPublicKey, err)
+	}
+	public, ok := parsed.(*ecdsa.PublicKey)
+	if !ok || public.Curve != elliptic.P256() {
+		return errPublicKey
+	}
+	text, err := os.ReadFile(filepath.Join(folder, name+Signature))
+	if err != nil {
+		return fmt.Errorf("read signature: %w", err)
+	}
+	signature, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("%s: want a signature in base64: %w", name+Signature, err)
+	}
+	if digest := sha256.Sum256(content); !ecdsa.VerifyASN1(public, digest[:], signature) {
+		return fmt.Errorf("%s is not a signature of this %s by the key that is given", name+Signature, name)
 	}
 	return nil
 }
