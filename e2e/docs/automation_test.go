@@ -19,8 +19,10 @@ type workflow struct {
 		Uses           string `json:"uses"`
 		TimeoutMinutes int    `json:"timeout-minutes"`
 		Steps          []struct {
-			Uses string `json:"uses"`
-			Run  string `json:"run"`
+			Uses string            `json:"uses"`
+			With map[string]any    `json:"with"`
+			Env  map[string]string `json:"env"`
+			Run  string            `json:"run"`
 		} `json:"steps"`
 	} `json:"jobs"`
 }
@@ -56,6 +58,14 @@ func TestWorkflows(t *testing.T) {
 				for _, step := range job.Steps {
 					if step.Uses != "" && !official.MatchString(step.Uses) {
 						t.Errorf("job %s uses %s: want one such as actions/checkout@v6", name, step.Uses)
+					}
+					if strings.HasPrefix(step.Uses, "actions/checkout@") && step.With["persist-credentials"] != false {
+						t.Errorf("job %s leaves git's credentials on the disk: want persist-credentials: false", name)
+					}
+					for variable, value := range step.Env {
+						if strings.Contains(value, "secrets.") && calls.MatchString(step.Run) {
+							t.Errorf("job %s calls make with the secret %s in its environment: want that in a step of its own", name, variable)
+						}
 					}
 					for _, call := range calls.FindAllStringSubmatch(step.Run, -1) {
 						words := strings.Fields(call[1])
