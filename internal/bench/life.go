@@ -8,13 +8,13 @@ const (
 	// LifeRaftWrites are the registration with both checks, the readiness check's change to passing, and the deregistration.
 	LifeRaftWrites = 3
 	// LifeCatalogReads are what the servers are asked, beside them; all of them by the node's agent.
-	LifeCatalogReads = 6
+	LifeCatalogReads = 4
 	// LifeStatusPatches write why the gate is closed, that it is open, and that the pod ends.
 	LifeStatusPatches = 3
 	// LifeEvents are of the open gate and of the drain.
 	LifeEvents = 2
 	// AgentConnections are those of a quiet pod at its node's agent, measured of 30 to 200 pods: one waits, one has the heartbeats.
-	// AgentConnectionsPeak are those of a pod that waits for the catalog, too.
+	// Its start and end need no more. AgentConnectionsPeak are those of a pod that has to wait for the catalog, too.
 	AgentConnections     = 2
 	AgentConnectionsPeak = 3
 )
