@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +50,8 @@ type Namespaces struct {
 	informer  cache.SharedIndexInformer
 	lister    listers.NamespaceLister
 	questions *rate.Limiter
+	// requests has one request at a time for each namespace. Callers who come meanwhile get its answer if it found one.
+	requests singleflight.Group
 
 	mu sync.Mutex
 	// absent are namespaces that don't exist, and until when that is remembered. Their number is bounded by questions.
@@ -120,38 +123,73 @@ func (n *Namespaces) Ask(ctx context.Context, namespace string) (*corev1.Namespa
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for {
+	until := fmt.Errorf("namespace %s is not known yet, and the API server does not answer: try again", namespace)
+	for ctx.Err() == nil {
 		news := n.nextNews()
 		if found, known := n.Get(namespace); known {
 			return found, nil
 		}
-		wait, err := n.turn(namespace)
-		if wait == 0 {
-			return n.list(ctx, namespace)
+		var answer singleflight.Result
+		mine := false
+		select {
+		case <-news:
+			continue
+		case <-ctx.Done():
+			continue
+		case answer = <-n.requests.DoChan(namespace, func() (any, error) {
+			mine = true
+			return n.request(context.WithoutCancel(ctx), namespace)
+		}):
 		}
-		timer := time.NewTimer(wait)
+		var later *laterError
+		switch {
+		case errors.As(answer.Err, &later):
+		case answer.Err != nil && !mine: // A request that began before this call may not know a namespace of now.
+			until = answer.Err
+			continue
+		default:
+			found, _ := answer.Val.(*corev1.Namespace)
+			return found, answer.Err
+		}
+		until = later.answer
+		timer := time.NewTimer(later.wait)
 		select {
 		case <-news:
 		case <-timer.C:
 		case <-ctx.Done():
-			return nil, err
 		}
 		timer.Stop()
 	}
+	return nil, until
 }
 
-// turn returns how long to wait until the namespace may be requested; 0: not at all. The error is the answer until then.
-func (n *Namespaces) turn(namespace string) (time.Duration, error) {
+// laterError says that a namespace may be requested after wait, and what the answer is until then.
+type laterError struct {
+	wait   time.Duration
+	answer error
+}
+
+func (e *laterError) Error() string { return e.answer.Error() }
+
+// request reads a namespace from the API server if it is its turn. Else it returns a laterError. It takes at most patience.
+func (n *Namespaces) request(ctx context.Context, namespace string) (*corev1.Namespace, error) {
+	if wait := n.absentFor(namespace); wait > 0 {
+		return nil, &laterError{wait, absentError(namespace)}
+	}
+	if !n.questions.Allow() {
+		err := fmt.Errorf("namespace %s is not known yet, and too many others are asked for: try again", namespace)
+		return nil, &laterError{time.Second / questions, err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return n.list(ctx, namespace)
+}
+
+// absentFor returns how long the namespace is still remembered as absent.
+func (n *Namespaces) absentFor(namespace string) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if wait := time.Until(n.absent[namespace]); wait > 0 {
-		return wait, absentError(namespace)
-	}
-	if n.questions.Allow() {
-		return 0, nil
-	}
-	return time.Second / questions, fmt.Errorf("namespace %s is not known yet, and too many others are asked for: try again",
-		namespace)
+	return time.Until(n.absent[namespace])
 }
 
 // list reads a namespace from the API server. It uses the verb list, which the informer needs anyway, and so needs no get.

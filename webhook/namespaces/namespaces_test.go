@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
@@ -131,7 +132,7 @@ func follow(t *testing.T) *following {
 		return true, list, nil
 	})
 	client.PrependWatchReactor("namespaces", func(k8stesting.Action) (bool, watch.Interface, error) { return true, f.watched, nil })
-	n, err := New(client)
+	n, err := New(slow{client})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +148,27 @@ func follow(t *testing.T) *following {
 	})
 	await(t, "the first reading", func() bool { return n.Ready() == nil })
 	return f
+}
+
+// listTime is what a request takes.
+const listTime = 10 * time.Millisecond
+
+// slow is a client whose lists of namespaces take listTime, so that callers come while a request is under way.
+type slow struct{ *fake.Clientset }
+
+func (s slow) CoreV1() typedcorev1.CoreV1Interface { return slowCore{s.Clientset.CoreV1()} }
+
+type slowCore struct{ typedcorev1.CoreV1Interface }
+
+func (s slowCore) Namespaces() typedcorev1.NamespaceInterface {
+	return slowNamespaces{s.CoreV1Interface.Namespaces()}
+}
+
+type slowNamespaces struct{ typedcorev1.NamespaceInterface }
+
+func (s slowNamespaces) List(ctx context.Context, options metav1.ListOptions) (*corev1.NamespaceList, error) {
+	defer time.Sleep(listTime)
+	return s.NamespaceInterface.List(ctx, options)
 }
 
 // A client of the webhook can name any namespaces, any number of times.
@@ -196,7 +218,7 @@ func TestANewNamespaceIsNotAbsent(t *testing.T) {
 		"the watch tells": {func(n *following) {
 			n.watched.Add(namespace("shop", map[string]string{contract.AllowedServices: "web"}))
 		}, 0},
-		"the watch is interrupted": {func(*following) {}, absentFor},
+		"the watch is interrupted": {func(*following) {}, absentFor + listTime},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -215,6 +237,23 @@ func TestANewNamespaceIsNotAbsent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A caller's namespace may be created while the request of an earlier caller is under way.
+func TestTheAnswerToAnEarlierCallerIsNotAbsence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := follow(t)
+		earlier := make(chan string)
+		go func() { earlier <- said(n.Namespaces, "shop") }()
+		synctest.Wait()
+		n.exists.Store(true)
+		if got := said(n.Namespaces, "shop"); got != "map[agentlet.dev/allowed-services:web]" {
+			t.Errorf("said %s", got)
+		}
+		if got := <-earlier; !strings.Contains(got, "does not exist") {
+			t.Errorf("said %s to the earlier caller", got)
+		}
+	})
 }
 
 func TestTrimKeepsOnlyWhatIsRead(t *testing.T) {
