@@ -106,15 +106,12 @@ var refusedCheckKeys = map[string]string{
 
 // checks reads a list of them; it is not nil where the list is empty.
 func (d decoder) checks(path *field.Path, n *yaml.Node) []Check {
-	if !d.kind(path, n, yaml.SequenceNode, "a list of checks") {
+	items, ok := d.list(path, n, maxChecks, "a list of checks")
+	if !ok {
 		return nil
 	}
-	if len(n.Content) > maxChecks {
-		d.r.add(field.TooMany(path, len(n.Content), maxChecks))
-		return nil
-	}
-	checks := make([]Check, 0, len(n.Content))
-	for i, n := range n.Content {
+	checks := make([]Check, 0, len(items))
+	for i, n := range items {
 		checks = append(checks, d.check(path.Index(i), n))
 	}
 	return checks

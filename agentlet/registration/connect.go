@@ -148,15 +148,12 @@ func (d decoder) sidecar(path *field.Path, n *yaml.Node) *Sidecar {
 }
 
 func (d decoder) upstreams(path *field.Path, n *yaml.Node) []Upstream {
-	if !d.kind(path, n, yaml.SequenceNode, "a list of upstreams") {
+	items, ok := d.list(path, n, maxUpstreams, "a list of upstreams")
+	if !ok {
 		return nil
 	}
-	if err := checkCount(len(n.Content), maxUpstreams, "upstreams"); err != nil {
-		d.r.add(field.TooMany(path, len(n.Content), maxUpstreams))
-		return nil
-	}
-	upstreams := make([]Upstream, 0, len(n.Content))
-	for i, n := range n.Content {
+	upstreams := make([]Upstream, 0, len(items))
+	for i, n := range items {
 		u := Upstream{DestinationType: destinationTypes[0], LocalBindAddress: loopback}
 		present, ok := readObject(d, path.Index(i), n, upstreamKeys, refusedConnectKeys["upstreams"], &u)
 		if !ok {

@@ -36,15 +36,12 @@ var namedPortKeys = readers[Port]{
 
 // namedPorts reads the named ports of a service: one for each node of the list.
 func (d decoder) namedPorts(path *field.Path, n *yaml.Node) []Port {
-	if !d.kind(path, n, yaml.SequenceNode, "a list of ports") {
+	items, ok := d.list(path, n, maxPorts, "a list of ports")
+	if !ok {
 		return nil
 	}
-	if len(n.Content) > maxPorts {
-		d.r.add(field.TooMany(path, len(n.Content), maxPorts))
-		return nil
-	}
-	ports, taken, defaults := make([]Port, len(n.Content)), names{}, 0
-	for i, n := range n.Content {
+	ports, taken, defaults := make([]Port, len(items)), names{}, 0
+	for i, n := range items {
 		p, path := &ports[i], path.Index(i)
 		present, ok := readObject(d, path, n, namedPortKeys, nil, p)
 		if !ok {

@@ -186,6 +186,18 @@ func (d decoder) duration(path *field.Path, n *yaml.Node, least time.Duration) t
 	return v
 }
 
+// list returns the items of a list that has at most so many.
+func (d decoder) list(path *field.Path, n *yaml.Node, most int, form string) (items []*yaml.Node, ok bool) {
+	if !d.kind(path, n, yaml.SequenceNode, form) {
+		return nil, false
+	}
+	if len(n.Content) > most {
+		d.r.add(field.TooMany(path, len(n.Content), most))
+		return nil, false
+	}
+	return n.Content, true
+}
+
 // strings reads a list of non-empty texts.
 func (d decoder) strings(path *field.Path, n *yaml.Node, form string) []string {
 	if !d.kind(path, n, yaml.SequenceNode, form) {
