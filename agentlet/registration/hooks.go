@@ -118,13 +118,6 @@ func ReadPreStop(pod *corev1.Pod, c *corev1.Container, own *corev1.LifecycleHand
 		return PreStop{Sleep: time.Duration(min(own.Sleep.Seconds, int64(maxDuration/time.Second))) * time.Second}, nil
 	}
 	get := own.HTTPGet
-	hook = PreStop{HTTPGet: get, Host: get.Host}
-	if !ownHost(pod, get.Host) {
-		return hook, fmt.Errorf("it goes to %q and not to the pod's own IP", Excerpt(get.Host))
-	}
-	if pod.Status.PodIP == get.Host {
-		hook.Host = ""
-	}
 	if get.Scheme != "" && get.Scheme != corev1.URISchemeHTTP && get.Scheme != corev1.URISchemeHTTPS {
 		return hook, fmt.Errorf("its scheme %q is not HTTP or HTTPS", Excerpt(string(get.Scheme)))
 	}
@@ -133,7 +126,8 @@ func ReadPreStop(pod *corev1.Pod, c *corev1.Container, own *corev1.LifecycleHand
 			return hook, fmt.Errorf("%q is no name of a header", Excerpt(name))
 		}
 	}
-	hook.Port, err = probePort(c, get.Port)
+	hook.HTTPGet = get
+	hook.Host, hook.Port, err = target(pod, c, get.Host, get.Port)
 	return hook, err
 }
 

@@ -114,15 +114,21 @@ func runnable(pod *corev1.Pod, c *corev1.Container, from *corev1.Probe) (*Probe,
 	default:
 		return nil, errors.New("it is of a kind that this version does not know")
 	}
-	if !ownHost(pod, p.Host) {
-		return nil, fmt.Errorf("it goes to %q and not to the pod's own IP", Excerpt(p.Host))
-	}
-	if pod.Status.PodIP == p.Host {
-		p.Host = ""
-	}
 	var err error
-	p.Port, err = probePort(c, port)
+	p.Host, p.Port, err = target(pod, c, p.Host, port)
 	return p, err
+}
+
+// target is where a probe or hook of a container goes: host is empty for the pod's IP. Another host than the pod's own is an error.
+func target(pod *corev1.Pod, c *corev1.Container, to string, at intstr.IntOrString) (host string, port int, err error) {
+	if !ownHost(pod, to) {
+		return "", 0, fmt.Errorf("it goes to %q and not to the pod's own IP", Excerpt(to))
+	}
+	if to != pod.Status.PodIP {
+		host = to
+	}
+	port, err = probePort(c, at)
+	return host, port, err
 }
 
 func positive(n, otherwise int32) int32 {
@@ -132,7 +138,7 @@ func positive(n, otherwise int32) int32 {
 	return otherwise
 }
 
-// ownHost reports whether a probe's host means the pod. For the kubelet a loopback address is the node's, which is the
+// ownHost reports whether the host of a probe or hook means the pod. For the kubelet a loopback address is the node's, which is the
 // pod's own only on the host's network.
 func ownHost(pod *corev1.Pod, host string) bool {
 	address, err := netip.ParseAddr(host)
