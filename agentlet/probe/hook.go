@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
-	"strconv"
 
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/registration"
@@ -21,17 +19,10 @@ const hookAgent = "kube-lifecycle/agentlet"
 // TLS without it, and then without the header Authorization. Its errors hold neither an ephemeral port nor anything of an
 // answer's body.
 func (p *Prober) Call(ctx context.Context, hook registration.PreStop) error {
-	host := p.ip
-	if hook.Host != "" {
-		host = hook.Host
-	}
-	to := place(net.JoinHostPort(host, strconv.Itoa(hook.Port)), hook.HTTPGet)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), http.NoBody)
+	request, err := newRequest(ctx, p.address(hook.Host, hook.Port), hook.HTTPGet, hookAgent)
 	if err != nil {
 		return err
 	}
-	request.Header = headers(hook.HTTPGet, hookAgent)
-	request.Host = request.Header.Get("Host")
 	err = p.send(request)
 	if errors.Is(err, http.ErrSchemeMismatch) {
 		request = request.Clone(ctx)

@@ -14,12 +14,10 @@ import (
 
 // httpGet succeeds on a status from 200 to 399.
 func (p *Prober) httpGet(ctx context.Context, address string, action *corev1.HTTPGetAction) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place(address, action).String(), http.NoBody)
+	request, err := newRequest(ctx, address, action, userAgent)
 	if err != nil {
 		return err
 	}
-	request.Header = headers(action, userAgent)
-	request.Host = request.Header.Get("Host")
 	client := &http.Client{Transport: p.plain, CheckRedirect: stayHere}
 	if action.Protocol != nil && *action.Protocol == corev1.HTTPProtocolHTTP2 {
 		client.Transport = p.h2
@@ -36,6 +34,17 @@ func (p *Prober) httpGet(ctx context.Context, address string, action *corev1.HTT
 		return fmt.Errorf("HTTP status %d", response.StatusCode)
 	}
 	return nil
+}
+
+// newRequest is the request of a probe or a hook. agent is its User-Agent, where the action has none of its own.
+func newRequest(ctx context.Context, address string, action *corev1.HTTPGetAction, agent string) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place(address, action).String(), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	request.Header = headers(action, agent)
+	request.Host = request.Header.Get("Host")
+	return request, nil
 }
 
 // place is where a probe or a hook goes. A path that is no URL's is taken as it is.

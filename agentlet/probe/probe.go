@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -75,11 +76,7 @@ func linger(_, _ string, raw syscall.RawConn) (err error) {
 func (p *Prober) Probe(ctx context.Context, probe registration.Probe) error {
 	ctx, cancel := context.WithTimeout(ctx, probe.Timeout)
 	defer cancel()
-	host := p.ip
-	if probe.Host != "" {
-		host = probe.Host
-	}
-	address := net.JoinHostPort(host, strconv.Itoa(probe.Port))
+	address := p.address(probe.Host, probe.Port)
 	var err error
 	switch {
 	case probe.HTTPGet != nil:
@@ -96,6 +93,11 @@ func (p *Prober) Probe(ctx context.Context, probe registration.Probe) error {
 		return fmt.Errorf("no answer within %s", probe.Timeout)
 	}
 	return agentlet.RootCause(err)
+}
+
+// address is where a probe or a hook goes. An empty host is the pod's IP.
+func (p *Prober) address(host string, port int) string {
+	return net.JoinHostPort(cmp.Or(host, p.ip), strconv.Itoa(port))
 }
 
 func (p *Prober) connect(ctx context.Context, address string) error {
