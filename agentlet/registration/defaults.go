@@ -139,20 +139,21 @@ func (n *namespaceReader) warn(key, text, why string) {
 	n.warnings = append(n.warnings, namespaceWarning(key, fmt.Sprintf("%q has no effect: %s", Excerpt(text), why)))
 }
 
+// drop leaves out the namespace's value of a key, if there is one.
+func (n *namespaceReader) drop(key, why string) {
+	if text, ours := n.defaults[key]; ours {
+		n.warn(key, text, why)
+		delete(n.defaults, key)
+	}
+}
+
 // dropConflicts leaves out values that can't hold together, or not together with those of the installation.
 func (n *namespaceReader) dropConflicts() {
 	r := &reader{pod: &corev1.Pod{}, defaults: n.defaults}
 	s, _ := r.readSettings()
 	for _, c := range conflicts(&s, nil) {
 		v, _ := r.value(c.key, "")
-		found, why := c.key, c.why
-		if v.source != ofNamespace {
-			found, why = c.other, fmt.Sprintf("%s (%s) %s", c.key, Excerpt(v.text), c.why)
-		}
-		if text, ours := n.defaults[found]; ours {
-			n.warn(found, text, why)
-		}
-		delete(n.defaults, c.key)
-		delete(n.defaults, c.other)
+		n.drop(c.key, c.why)
+		n.drop(c.other, fmt.Sprintf("%s (%s) %s", c.key, Excerpt(v.text), c.why))
 	}
 }

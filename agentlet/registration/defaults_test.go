@@ -72,7 +72,10 @@ func TestDefaultsWithNamespace(t *testing.T) {
 		"a value against another": {
 			annotations{"cpu-request": "2", "cpu-limit": "1", "gate": "off"},
 			"gate=off", "drain-delay=4s heartbeat-ttl=1m service-tags=k8s",
-			[]string{`annotation agentlet.dev/cpu-request: "2" has no effect: must not be more than agentlet.dev/cpu-limit (1)`},
+			[]string{
+				`annotation agentlet.dev/cpu-request: "2" has no effect: must not be more than agentlet.dev/cpu-limit (1)`,
+				`annotation agentlet.dev/cpu-limit: "1" has no effect: agentlet.dev/cpu-request (2) must not be more than agentlet.dev/cpu-limit (1)`,
+			},
 		},
 		"a value against the contract's": {
 			annotations{"heartbeat-ttl": "5m"},
