@@ -71,7 +71,7 @@ func askConsul(ctx context.Context, base, address string) contract.AgentProbe {
 	}
 	var found contract.AgentProbe
 	if _, err := getJSON(ctx, client, base+"/v1/status/leader", &found.Leader); err != nil {
-		return contract.AgentProbe{Error: registration.Truncate(err.Error(), maxProbeError)}
+		return notFound(err)
 	}
 	var self struct {
 		Config      struct{ Version, NodeName string }
@@ -83,9 +83,9 @@ func askConsul(ctx context.Context, base, address string) contract.AgentProbe {
 	case errors.As(err, &denied) && denied.code == http.StatusForbidden:
 		found.NeedsToken = true
 	case err != nil:
-		return contract.AgentProbe{Error: registration.Truncate(err.Error(), maxProbeError)}
+		return notFound(err)
 	case self.Config.Version == "":
-		return contract.AgentProbe{Error: "what answers there is no Consul agent"}
+		return notFound(errNoConsul)
 	}
 	found.Version, found.Name, found.LeavesOnTerminate = self.Config.Version, self.Config.NodeName, self.DebugConfig.LeaveOnTerm
 	var nodes []struct{}
@@ -96,6 +96,13 @@ func askConsul(ctx context.Context, base, address string) contract.AgentProbe {
 		found.InCatalog = new(len(nodes) > 0)
 	}
 	return found
+}
+
+var errNoConsul = errors.New("what answers there is no Consul agent")
+
+// notFound is the result where there is no agent that can be used, and why.
+func notFound(err error) contract.AgentProbe {
+	return contract.AgentProbe{Error: registration.Truncate(err.Error(), maxProbeError)}
 }
 
 // statusError is an answer that is no success.
@@ -127,7 +134,7 @@ func getJSON(ctx context.Context, client *http.Client, target string, into any) 
 		return nil, &statusError{response.StatusCode, registration.Truncate(strings.TrimSpace(string(body)), maxProbeError/2)}
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return nil, errors.New("what answers there is no Consul agent")
+		return nil, errNoConsul
 	}
 	return response.Header, nil
 }
