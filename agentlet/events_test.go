@@ -125,6 +125,7 @@ func TestEventsBeforeTheGate(t *testing.T) {
 		"an unreadable catalog":          {func(w *world) { w.setFail(failing(errors.New("500 internal"), "catalog")) }, pod, "AwaitingCatalog!"},
 		"an agent that hangs":            {func(w *world) { w.fails(context.DeadlineExceeded) }, pod, "ConsulUnreachable!"},
 		"no gate, and a lagging catalog": {func(w *world) { w.sync = false }, ready(ungated(), true), ""},
+		"a gate that was asked for late": {func(w *world) { w.sync = false }, ready(withoutGates(testPod()), true), ""},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			c.fail(w)
