@@ -60,7 +60,7 @@ func (r *Registrar) DrainHook(ctx context.Context, container string, grace time.
 	came, log := time.Now(), r.log.With("container", container)
 	const notRun = "did not run the container's own preStop hook"
 	if !r.ask(ctx, func(s *state, _ time.Time) { s.hooks.begin(container) }) {
-		log.Warn(notRun, "reason", "it came when the agentlet had ended")
+		log.Warn(notRun, "reason", "it came when the agentlet had ended, or its caller has gone")
 		return r.Drain(ctx, grace)
 	}
 	defer r.send(func(s *state, _ time.Time) { s.hooks.end(container, s.terminating()) })
