@@ -75,7 +75,7 @@ var rows = []Row{
 		Name: "floor_follower_passing_ms_p50", Unit: "ms", Target: reported,
 		What: "a bare client that follows a pod without an agentlet: ContainersReady seen → its update is in the catalog",
 	},
-	{Name: "floor_follower_gate_ms_p50", Unit: "ms", Target: reported, What: "→ and then its PATCH is answered"},
+	{Name: "floor_follower_gate_ms_p50", Unit: "ms", Target: reported, What: "ContainersReady seen → its PATCH, after that update, is answered"},
 	{
 		Name: "floor_follower_gone_ms_p50", Unit: "ms", Target: reported,
 		What: "deletionTimestamp seen → its instance is out of the catalog",
