@@ -168,7 +168,7 @@ func (s *state) drainEnd() (end time.Time, how string) {
 }
 
 // neverPassed reports whether no client was ever sent to the pod: its containers were never ready, and no instance was more
-// than critical.
+// than critical. With gate registered others may have come to it before.
 func (s *state) neverPassed() bool { return s.conn.listed && !s.fixedHealthCounts() }
 
 // progress of a drain: how it ended and how long that took, drain-delay left out. No outcome: it has not begun.

@@ -120,7 +120,7 @@ var keys = []Key{
 		Where:      podAnnotation,
 		PerService: true,
 		Form:       "passing, warning or critical",
-		Doc:        "a fixed health, from the containers' first readiness on; the gate then waits for that health",
+		Doc:        "a fixed health, from the containers' first readiness on, or at once with gate registered; the gate then waits for that health",
 	},
 	{
 		Name:  Services,
@@ -200,7 +200,7 @@ var keys = []Key{
 		Where:   podOrNamespace,
 		Form:    "a duration such as 5s",
 		Default: "5s",
-		Doc:     "wait between 'the catalog dropped it' and the answer to the drain hook; none for a pod that was never ready",
+		Doc:     "wait between 'the catalog dropped it' and the answer to the drain hook; none for a pod that was never ready, except with gate registered",
 	},
 	{
 		Name:  DrainTimeout,
