@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,8 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +19,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet"
 	"github.com/agentlet/agentlet/agentlet/agentlettest"
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/internal/logtest"
 )
 
 // apiServer is a server whose answers a test decides, and the pod "own" as its client.
@@ -93,29 +91,6 @@ func readyPod() *corev1.Pod {
 	}
 }
 
-// lines is a log that may be written to and read at the same time.
-type lines struct {
-	mu  sync.Mutex
-	log bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.log.Write(p)
-}
-
-func (l *lines) count(part string) (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.log.String()) {
-		if strings.Contains(line, part) {
-			n++
-		}
-	}
-	return n
-}
-
 // TestGateWriteThatIsRefusedIsTriedAgain drives the real loop against answers of the API server, some of them refusals.
 func TestGateWriteThatIsRefusedIsTriedAgain(t *testing.T) {
 	const refusals = 4
@@ -144,7 +119,7 @@ func TestGateWriteThatIsRefusedIsTriedAgain(t *testing.T) {
 					send(w, http.StatusOK, readyPod())
 				}
 			})
-			log := &lines{}
+			log := &logtest.Log{}
 			registrar := agentlet.New(agentlettest.New().Fill(agentlet.Config{
 				Identity: agentlet.Identity{Namespace: "shop", Pod: "own", UID: "uid-1", ConsulAddress: "10.0.0.1:8500"},
 				Kube:     own, Logger: slog.New(slog.NewTextHandler(log, nil)),
@@ -166,9 +141,9 @@ func TestGateWriteThatIsRefusedIsTriedAgain(t *testing.T) {
 			if took < 1500*time.Millisecond {
 				t.Errorf("%d refusals took %s: no backoff", refusals, took)
 			}
-			await(t, "the success in the log", func() bool { return log.count("recovered") == 1 })
-			if n := log.count("level=WARN"); n != 1 {
-				t.Errorf("the refusal was told %d times, want once:\n%s", n, log.log.String())
+			await(t, "the success in the log", func() bool { return log.Count("recovered") == 1 })
+			if n := log.Count("level=WARN"); n != 1 {
+				t.Errorf("the refusal was told %d times, want once:\n%s", n, log.String())
 			}
 		})
 	}

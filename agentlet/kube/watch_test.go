@@ -14,6 +14,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/agentlet/agentlet/internal/logtest"
 )
 
 // latest keeps the pod as last seen.
@@ -92,14 +94,14 @@ func TestWatchGoesOn(t *testing.T) {
 			})
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
-			seen, log := &latest{}, &lines{}
+			seen, log := &latest{}, &logtest.Log{}
 			began := time.Now()
 			go func() { defer close(ended); own.Watch(ctx, slog.New(slog.NewTextHandler(log, nil)), seen) }()
 			defer func() { cancel(); <-ended }()
 			await(t, "the change", func() bool { return seen.is("11") })
 			t.Logf("seen %s after the start", time.Since(began).Round(time.Millisecond))
-			if n := log.count("level=WARN"); n > 1 {
-				t.Errorf("one cut was told %d times:\n%s", n, log.log.String())
+			if n := log.Count("level=WARN"); n > 1 {
+				t.Errorf("one cut was told %d times:\n%s", n, log.String())
 			}
 		})
 	}
@@ -122,12 +124,12 @@ func TestAServerThatStreamsNoListsIsNoOutage(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	seen, log := &latest{}, &lines{}
+	seen, log := &latest{}, &logtest.Log{}
 	go func() { defer close(ended); own.Watch(ctx, slog.New(slog.NewTextHandler(log, nil)), seen) }()
 	defer func() { cancel(); <-ended }()
 	await(t, "the pod", func() bool { return seen.is("10") })
-	if n := log.count("level=WARN"); n > 0 {
-		t.Errorf("it was told %d times:\n%s", n, log.log.String())
+	if n := log.Count("level=WARN"); n > 0 {
+		t.Errorf("it was told %d times:\n%s", n, log.String())
 	}
 }
 
@@ -142,7 +144,7 @@ func event(kind string, object any) map[string]any {
 }
 
 func TestAnOutageIsToldOnceInEachOfItsWords(t *testing.T) {
-	log := &lines{}
+	log := &logtest.Log{}
 	o := &errorLog{log: slog.New(slog.NewTextHandler(log, nil))}
 	for range 2 {
 		for i := range 20 {
@@ -150,7 +152,7 @@ func TestAnOutageIsToldOnceInEachOfItsWords(t *testing.T) {
 		}
 		o.note(nil)
 	}
-	if warned, over := log.count("level=WARN"), log.count("works again"); warned != 4 || over != 2 {
+	if warned, over := log.Count("level=WARN"), log.Count("works again"); warned != 4 || over != 2 {
 		t.Errorf("two outages, each in two words, were told %d times, and their end %d times", warned, over)
 	}
 }
