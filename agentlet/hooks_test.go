@@ -1,13 +1,11 @@
 package agentlet
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/internal/logtest"
 )
 
 // Containers of chainedPod with hooks of their own.
@@ -84,24 +83,6 @@ func callHook(ctx context.Context, r *Registrar, container string) <-chan hooked
 	return answer
 }
 
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // TestOwnHooks is about what happens to a container's own hook in each of the ways in which its drain hook may be called.
 func TestOwnHooks(t *testing.T) {
 	const (
@@ -142,7 +123,7 @@ func TestOwnHooks(t *testing.T) {
 		"the pod is gone, for what we know": {called, (*Registrar).OnDelete, nil, true, delay, []int{calledPort}, ""},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			var log lockedBuffer
+			var log logtest.Log
 			w.log, w.hook = slog.New(slog.NewTextHandler(&log, nil)), c.hook
 			r, _ := started(t, w, chainedPod())
 			answer := callHook(t.Context(), r, c.container)
@@ -342,14 +323,15 @@ func TestProcessEndsWithTheGracePeriod(t *testing.T) {
 // TestHookThatIsNotRun: the log says so, where nobody else would know.
 func TestHookThatIsNotRun(t *testing.T) {
 	for name, c := range map[string]struct {
-		call func(t *testing.T, r *Registrar, ended <-chan error) hooked
-		want string
+		call    func(t *testing.T, r *Registrar, ended <-chan error) hooked
+		drained bool
+		want    string
 	}{
 		"the agentlet has ended": {func(t *testing.T, r *Registrar, ended <-chan error) hooked {
 			r.Terminate()
 			<-ended
 			return <-callHook(t.Context(), r, called)
-		}, "it came when the agentlet had ended"},
+		}, true, "it came when the agentlet had ended"},
 		"the caller goes during the drain": {func(t *testing.T, r *Registrar, _ <-chan error) hooked {
 			ctx, cancel := context.WithCancel(t.Context())
 			answer := callHook(ctx, r, called)
@@ -357,13 +339,15 @@ func TestHookThatIsNotRun(t *testing.T) {
 			after(time.Second)
 			cancel()
 			return <-answer
-		}, "the caller has gone"},
+		}, false, "the caller has gone"},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
-			var log lockedBuffer
+			var log logtest.Log
 			w.log = slog.New(slog.NewTextHandler(&log, nil))
 			r, ended := started(t, w, chainedPod())
-			c.call(t, r, ended)
+			if got := c.call(t, r, ended); got.drained != c.drained {
+				t.Errorf("drained %t, want %t", got.drained, c.drained)
+			}
 			if len(w.called) > 0 || !strings.Contains(log.String(), c.want) {
 				t.Errorf("called %v, the log lacks %q:\n%s", w.called, c.want, log.String())
 			}

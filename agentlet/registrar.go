@@ -225,7 +225,7 @@ func (r *Registrar) Drain(ctx context.Context, grace time.Duration) bool {
 	case <-timer.C:
 		return false
 	case <-r.done:
-		return false
+		return closed(r.drained)
 	case <-ctx.Done():
 		return false
 	}
