@@ -169,6 +169,11 @@ func TestMetricsSaySinceWhenTheGateIsAsItIs(t *testing.T) {
 		pod.Status.StartTime = &metav1.Time{Time: time.Now().Add(-time.Hour)}
 		return pod
 	}
+	moved := func() *corev1.Pod {
+		pod := transitioned(opened(), time.Hour)
+		condition(pod, contract.Condition).Message = "the catalog shows web at 10.9.9.9"
+		return pod
+	}
 	unwritten := func(w *world) { w.setFail(failing(ErrUnreachable, "gate")) }
 	for name, c := range map[string]struct {
 		pod  func() *corev1.Pod
@@ -183,12 +188,9 @@ func TestMetricsSaySinceWhenTheGateIsAsItIs(t *testing.T) {
 		"closed by an earlier one": {func() *corev1.Pod {
 			return transitioned(gated(testPod(), corev1.ConditionFalse, contract.ContainersNotReady), 10*time.Minute)
 		}, nil, 0, 10*time.Minute + 10*time.Second},
-		"open of another address": {func() *corev1.Pod {
-			pod := transitioned(opened(), time.Hour)
-			condition(pod, contract.Condition).Message = "the catalog shows web at 10.9.9.9"
-			return pod
-		}, func(w *world) { w.sync = false }, 0, 10 * time.Second},
-		"no gate": {ungated, nil, 1, -1},
+		"open of another address":                {moved, func(w *world) { w.sync = false }, 0, 10 * time.Second},
+		"open of another address, never written": {moved, func(w *world) { w.sync = false; unwritten(w) }, 0, 10 * time.Second},
+		"no gate":                                {ungated, nil, 1, -1},
 	} {
 		runInWorld(t, name, func(t *testing.T, w *world) {
 			if c.fail != nil {
