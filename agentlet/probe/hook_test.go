@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,7 @@ func TestCall(t *testing.T) {
 	https := &corev1.HTTPGetAction{Path: "/stop?a=b", Scheme: corev1.URISchemeHTTPS, HTTPHeaders: []corev1.HTTPHeader{
 		{Name: "Authorization", Value: "Bearer secret"}, {Name: "Host", Value: "web.example"}, {Name: "X-A", Value: "1"}, {Name: "x-a", Value: "2"},
 	}}
+	named := &corev1.HTTPGetAction{Path: "/", HTTPHeaders: []corev1.HTTPHeader{{Name: "Host", Value: "web.example"}}}
 	const tls, spoken = "TLS ", "web.example /stop?a=b kube-lifecycle/agentlet 1,2 "
 	for name, test := range map[string]struct {
 		server  server
@@ -64,6 +66,15 @@ func TestCall(t *testing.T) {
 			w.Header().Set("Content-Length", "9")
 			_, _ = w.Write([]byte("x"))
 		}, &corev1.HTTPGetAction{Path: "/"}, nil, ""},
+		"a redirect to the same host": {plain, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/" {
+				http.Redirect(w, r, "/there", http.StatusFound)
+			}
+		}, named, []string{"web.example / kube-lifecycle/agentlet  ", "web.example /there kube-lifecycle/agentlet  "}, ""},
+		"a redirect to another host": {plain, func(w http.ResponseWriter, r *http.Request) {
+			_, port, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
+			http.Redirect(w, r, "http://localhost:"+port, http.StatusFound)
+		}, named, []string{"web.example / kube-lifecycle/agentlet  "}, ""},
 		"a header without end": {plain, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 1<<20)) }, &corev1.HTTPGetAction{Path: "/"}, nil, "header"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,6 +94,20 @@ func TestCall(t *testing.T) {
 				t.Errorf("asked %q, want %q", asked, test.asked)
 			}
 		})
+	}
+}
+
+// TestCallWaitsForTheEnd: a container is ready to end when its hook has answered to the end.
+func TestCallWaitsForTheEnd(t *testing.T) {
+	var ended atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		time.Sleep(100 * time.Millisecond)
+		ended.Store(true)
+	}))
+	defer server.Close()
+	if err := call(t.Context(), t, address(t, server), &corev1.HTTPGetAction{Path: "/"}); err != nil || !ended.Load() {
+		t.Errorf("Call = %v, the server has ended its answer: %t", err, ended.Load())
 	}
 }
 
