@@ -124,6 +124,7 @@ func TestOwnHook(t *testing.T) {
 		"chained":                {injectedHook(DrainPath(sleeps(3))), sleeps(3), true},
 		"what is none":           {injectedHook("/drain#later"), nil, true},
 		"its own at such a path": {gets(intstr.FromInt32(1), func(get *corev1.HTTPGetAction) { get.Path = "/drain#a" }), gets(intstr.FromInt32(1), func(get *corev1.HTTPGetAction) { get.Path = "/drain#a" }), false},
+		"rewritten by Istio":     {injectedHook("/app-lifecycle/web/prestopz"), nil, true},
 		"another path":           {injectedHook("/drains"), injectedHook("/drains"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
