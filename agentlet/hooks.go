@@ -12,7 +12,8 @@ import (
 type hooks struct {
 	// own hooks by container, of the pod's specification, which doesn't change.
 	own map[string]registration.PreStop
-	// underWay counts the calls that are not answered yet. answered are the containers of which one was since the pod terminates.
+	// underWay counts the calls of a container's hook that are not answered yet. answered are the containers of which one was
+	// answered since the pod terminates.
 	underWay map[string]int
 	answered map[string]bool
 }

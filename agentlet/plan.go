@@ -65,7 +65,7 @@ func planInstance(s *state, i *instance, now time.Time, p *schedule) (waits bool
 	planReadiness(s, i, now, p)
 	var watching command = watchService{id: i.id, hash: i.hash, lateGeneration: s.lateGeneration}
 	p.want(watching)                 // one that breaks the connection keeps its pace until it is begun again
-	if i.confirmed || i.hash != "" { // one that was begun goes on while the checks change, which it doesn't tell
+	if i.confirmed || i.hash != "" { // one that was begun goes on: it isn't answered when only the health changes
 		p.add(s, now, watching)
 	}
 	return !s.updatesReadiness(i) && (!i.confirmed || s.gateWaits(now, p))
@@ -77,9 +77,9 @@ func (s *state) updatesReadiness(i *instance) bool {
 	return i.readiness != "" && i.readiness != s.health(i) && s.retries[key{checksKey, i.id}].failures == 0
 }
 
-// gateWaits reports whether a closed gate waits for the catalog, and not for the containers, or for its own patch alone: a
-// reading that is begun and given up a moment later goes on at the servers. A patch that takes long is no such moment: the gate
-// must not open by what the catalog showed then.
+// gateWaits reports whether a closed gate waits for the catalog. While it waits for the containers, or a moment for its own patch
+// alone, it does not: a reading that is given up a moment later goes on at the servers. While a patch takes long the catalog is
+// read on, because the gate must not open by what it showed before.
 func (s *state) gateWaits(now time.Time, p *schedule) bool {
 	return s.waits() && !s.gate.open() && s.mode() != contract.GateOff && (s.ready() || s.mode() == contract.GateRegistered) &&
 		(!s.gate.want.open || s.retries[patchStatus{}.key()].failures > 0 || p.reached(now, s.gate.wantSince.Add(patchMoment)))

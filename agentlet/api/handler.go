@@ -65,7 +65,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	_ = encoder.Encode(status) // the client has gone
 }
 
-// drain holds the kubelet's drain hook until the pod is out of the catalog, and until the hook of the container's own has run.
+// drain holds the kubelet's drain hook until the pod is out of the catalog, and the container's own hook, if it has one, has run.
 func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	// Another pod's hook, sent here by a shared address: not ours to hold.
 	if subtle.ConstantTimeCompare([]byte(r.Header.Get(contract.NonceHeader)), []byte(s.nonce)) != 1 {

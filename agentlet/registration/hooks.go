@@ -30,7 +30,7 @@ type PreStop struct {
 // The path of a drain hook that is chained holds the container's own hook as its fragment, as JSON. A client sends no fragment,
 // so the hook stays in the pod: the agentlet reads it there, and calls nothing that a request names. It is with the container,
 // so that it isn't lost where the agentlet is taken out of a pod that is created again.
-const chained = "#"
+const fragment = "#"
 
 // DrainPath is the path of a drain hook, after which the agentlet runs the container's own hook; nil: there is none.
 func DrainPath(own *corev1.LifecycleHandler) string {
@@ -41,7 +41,7 @@ func DrainPath(own *corev1.LifecycleHandler) string {
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(own) // strings and numbers can always be
-	return contract.DrainPath + chained + strings.ReplaceAll(strings.TrimSpace(text.String()), "%", "%25")
+	return contract.DrainPath + fragment + strings.ReplaceAll(strings.TrimSpace(text.String()), "%", "%25")
 }
 
 // IsDrainHook reports whether a preStop hook was injected.
@@ -49,7 +49,7 @@ func IsDrainHook(h *corev1.LifecycleHandler) bool {
 	if h == nil || h.HTTPGet == nil {
 		return false
 	}
-	if path, _, _ := strings.Cut(h.HTTPGet.Path, chained); path != contract.DrainPath && !Rewritten(h.HTTPGet) {
+	if path, _, _ := strings.Cut(h.HTTPGet.Path, fragment); path != contract.DrainPath && !Rewritten(h.HTTPGet) {
 		return false
 	}
 	for _, header := range h.HTTPGet.HTTPHeaders {
@@ -75,7 +75,7 @@ func OwnHook(c *corev1.Container) *corev1.LifecycleHandler {
 	if !IsDrainHook(c.Lifecycle.PreStop) {
 		return c.Lifecycle.PreStop
 	}
-	_, text, found := strings.Cut(c.Lifecycle.PreStop.HTTPGet.Path, chained)
+	_, text, found := strings.Cut(c.Lifecycle.PreStop.HTTPGet.Path, fragment)
 	own := &corev1.LifecycleHandler{}
 	if !found || json.Unmarshal([]byte(strings.ReplaceAll(text, "%25", "%")), own) != nil {
 		return nil

@@ -115,8 +115,8 @@ func defaultPort(pod *corev1.Pod) (int, error) {
 	return 0, errNoPort
 }
 
-// declaredPort is a port if a container declares it, or declares it as its first one; else the first one of the container that
-// declares it, and 0 where none does.
+// declaredPort is the port itself if a container declares it as its first one, or, with inAnyPlace, at all. Else it is the first
+// port of the first container that declares it, and 0 where none does.
 func declaredPort(pod *corev1.Pod, port int, inAnyPlace bool) (beside int) {
 	for c := range serving(pod) {
 		first, some := containerPort(c, anyPort)

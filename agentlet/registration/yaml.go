@@ -42,7 +42,7 @@ func parseYAML(text string) (*yaml.Node, error) {
 // method returns the zero value, and false, for a node that it has found wrong.
 type decoder struct {
 	r *reader
-	// named are the ports that the service which is read has names for, by their numbers within the pod: its checks may say them.
+	// named has the named ports of the service that is being read, with their numbers within the pod. Its checks may use the names.
 	named map[string]int
 }
 
