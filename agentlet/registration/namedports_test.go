@@ -67,9 +67,10 @@ func TestNamedPorts(t *testing.T) {
 			nil,
 		},
 		"a hostPort by its number": {
-			"{name: web, address: '${HOST_IP}', checks: [{tcp: ':web', interval: 10s}], ports: [{name: web, port: 18080, default: true}]}",
+			"{name: web, address: '${HOST_IP}', checks: [{tcp: ':web', interval: 10s}, {http: /, interval: 10s}], ports: [{name: web, port: 18080, default: true}]}",
 			Service{
-				Name: "web", Port: 18080, Address: HostIP, Ports: []Port{{"web", 18080, true}}, Checks: []Check{{TCP: ":8080", Interval: second}},
+				Name: "web", Port: 18080, Address: HostIP, Ports: []Port{{"web", 18080, true}},
+				Checks: []Check{{TCP: ":8080", Interval: second}, {HTTP: "http://:8080/", Interval: second}},
 			},
 			nil,
 		},

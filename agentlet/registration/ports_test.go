@@ -119,6 +119,9 @@ func TestDefaultPortOfAChangedPod(t *testing.T) {
 }
 
 func TestWarningOfADefaultPort(t *testing.T) {
+	proxied := meshed(annotations{"service-names": "web"}, "")
+	proxied.Spec.Containers[0].Name = IstioProxy
+	proxied.Spec.InitContainers[0].Env = []corev1.EnvVar{{Name: contract.EnvDefaultPort, Value: "8080"}}
 	for name, c := range map[string]struct {
 		pod  *corev1.Pod
 		want []string
@@ -127,6 +130,7 @@ func TestWarningOfADefaultPort(t *testing.T) {
 		"two, and a port is said": {meshed(annotations{"service-names": "web", "service-port": "8080"}, ""), nil},
 		"two, the mesh first":     {meshed(annotations{"service-names": "web,more"}, ""), []string{"no port is given for web, more: the first declared one is registered, 4143 of container mesh; app declares ports, too"}},
 		"two, the mesh later":     {meshed(annotations{"service-names": "web"}, "8080"), []string{"8080 of container app; mesh declares ports, too"}},
+		"beside a known proxy":    {proxied, nil},
 		"structured":              {meshed(annotations{"services": "[{name: web}]"}, ""), []string{"no port is given for web"}},
 	} {
 		t.Run(name, func(t *testing.T) {
