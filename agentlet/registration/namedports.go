@@ -115,15 +115,18 @@ func (d decoder) settlePort(path *field.Path, present map[string]bool, s *Servic
 func (d decoder) checkPortless(path *field.Path, n *yaml.Node, s *Service) {
 	meshed := s.Native || s.Sidecar != nil
 	switch {
-	case s.Ports != nil && meshed:
-		d.r.add(field.Forbidden(path.Child("connect"), "not together with ports: Consul's mesh knows one port of a service"))
+	case s.Ports != nil:
+		if meshed {
+			d.r.add(field.Forbidden(path.Child("connect"), "not together with ports: Consul's mesh knows one port of a service"))
+		}
+		return
 	case !isNoPort(scalarOf(n, "port")):
 		return
 	case meshed:
 		d.r.add(field.Forbidden(path.Child("connect"), "not with port "+contract.NoPort+": Consul's mesh goes to a service's port"))
 	}
 	for i := range s.Checks {
-		if target := s.Checks[i].HTTP; s.Ports == nil && target != "" && target[0] == '/' {
+		if target := s.Checks[i].HTTP; target != "" && target[0] == '/' {
 			d.r.add(field.Invalid(path.Child("checks").Index(i).Child("http"), Excerpt(target),
 				"must be "+portedForm+": the service has no port"))
 		}
