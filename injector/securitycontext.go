@@ -4,12 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
 )
 
 // SecurityContext holds fields of a container's security context in JSON. They replace those that the agentlet has without them,
@@ -24,13 +23,10 @@ func (s SecurityContext) over(base *corev1.SecurityContext) (*corev1.SecurityCon
 	if s == "" {
 		return base, nil
 	}
-	decoder := json.NewDecoder(strings.NewReader(string(s)))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(base); err != nil {
+	// Names count as the API server takes them. To encoding/json a RUNASUSER would be a runAsUser.
+	strict, err := kjson.UnmarshalStrict([]byte(s), base)
+	if err := errors.Join(append(strict, err)...); err != nil {
 		return nil, fmt.Errorf("must be fields of a container's security context in JSON: %w", err)
-	}
-	if err := decoder.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
-		return nil, errors.New("must be one JSON object")
 	}
 	return base, nil
 }
