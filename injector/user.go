@@ -8,17 +8,20 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// RunAsUser is the user of the containers that are added, and the group with that number: a number, or one of the words below.
+// RunAsUser is the user of the containers that are added, and the group with that number: a number, or one of the words below;
+// empty: RunAsAuto.
 type RunAsUser string
 
 // The words.
 const (
-	// RunAsAuto is agentletUser, and the same as an empty RunAsUser. Where the platform assigns users, the caller says RunAsNone
-	// instead: the injector knows no cluster.
+	// RunAsAuto is agentletUser. Where the platform assigns users, the caller says RunAsNone instead: the injector knows no cluster.
 	RunAsAuto RunAsUser = "auto"
 	// RunAsNone sets neither user nor group: the platform, the pod or the image says them.
 	RunAsNone RunAsUser = "none"
 )
+
+// Auto reports whether the platform decides. It does where nothing is said, too.
+func (u RunAsUser) Auto() bool { return u == "" || u == RunAsAuto }
 
 // agentletUser is the image's user and group, those of distroless' nonroot. The container sets them explicitly, because the
 // pod may set others, or root.
@@ -26,10 +29,10 @@ const agentletUser = 65532
 
 // id is the number to set; nil for none.
 func (u RunAsUser) id() (id *int64, errs field.ErrorList) {
-	switch u {
-	case "", RunAsAuto:
+	switch {
+	case u.Auto():
 		return new(int64(agentletUser)), nil
-	case RunAsNone:
+	case u == RunAsNone:
 		return nil, nil
 	}
 	number, err := strconv.ParseInt(string(u), 10, 64)

@@ -87,7 +87,7 @@ func (f *webhookFlags) decider(command *cobra.Command, kube *kube, of []string) 
 	if err := take(f.set, webhook); err != nil {
 		return nil, fmt.Errorf("read the webhook's flags: %w", err)
 	}
-	if f.config.RunAsUser == injector.RunAsAuto {
+	if f.config.RunAsUser.Auto() {
 		assigned, err := openshift.AssignsUsers(command.Context(), client.Discovery().RESTClient())
 		if err != nil {
 			return nil, err

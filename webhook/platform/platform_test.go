@@ -47,6 +47,7 @@ func TestThePlatformDecidesOnTheUser(t *testing.T) {
 	}{
 		"auto, users are assigned": {injector.RunAsAuto, true, 1, 0},
 		"auto, they are not":       {injector.RunAsAuto, false, 1, 65532},
+		"nothing is said":          {"", true, 1, 0},
 		"none":                     {injector.RunAsNone, false, 0, 0},
 		"a number":                 {"1234", true, 0, 1234},
 	} {
