@@ -413,22 +413,33 @@ ZmECIE105NmDjwrIEMjKohoNemyB0K8KRoCN7KDLALbuDcKD
 -----END CERTIFICATE-----
 `
 
+// flagName finds the flags that an error names.
+var flagName = regexp.MustCompile(`--([a-z]+(?:-[a-z]+)*)`)
+
 // neverRefused are the flags that no value of theirs is refused for, before it is used.
 var neverRefused = []string{"client-ca", "connect-arg", "keep-ca-bundle"}
 
+// TestRefusals checks also that the flags exist that an error names: the injector and this command spell them each.
 func TestRefusals(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	defaultOptions().addFlags(flags)
 	for name, test := range refusals {
 		t.Run(name, func(t *testing.T) {
 			_, err := parse(t, append([]string{"--image=i", "--namespace=n"}, test.flags...)...)
 			if err == nil || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("want %s, got %v", test.says, err)
+				t.Fatalf("want %s, got %v", test.says, err)
+			}
+			for _, name := range flagName.FindAllStringSubmatch(err.Error(), -1) {
+				if flags.Lookup(name[1]) == nil && name[1] != "consul-tls" { // --consul-tls-*
+					t.Errorf("%s is named, and no flag: %v", name[0], err)
+				}
 			}
 		})
 	}
 }
 
-// TestEveryFlagHasARefusal checks that the table has a refusal for each flag, and no flag that doesn't exist.
+// TestEveryFlagHasARefusal checks that the table has a refusal of each flag.
 func TestEveryFlagHasARefusal(t *testing.T) {
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	defaultOptions().addFlags(flags)
