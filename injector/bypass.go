@@ -51,22 +51,24 @@ type proxyMesh struct {
 	inboundOnly, outboundOnly string
 }
 
-var proxyMeshes = [...]proxyMesh{
-	{
+var (
+	istio = proxyMesh{
 		name: Istio, proxy: registration.IstioProxy, wanted: istioWanted,
 		inbound:  "traffic.sidecar.istio.io/excludeInboundPorts",
 		outbound: "traffic.sidecar.istio.io/excludeOutboundPorts",
 		setup:    "istio-init", inboundFlag: "-d", outboundFlag: "-o", inboundOnly: "-b", outboundOnly: "-i",
-	},
-	{
+	}
+	linkerd = proxyMesh{
 		name: "Linkerd", proxy: registration.LinkerdProxy, wanted: linkerdWanted,
 		inbound: linkerdSkipIn, outbound: linkerdSkipOut, inherited: true,
 		unset: "4567,4568", // those of its chart
 		setup: "linkerd-init", inboundFlag: "--inbound-ports-to-ignore", outboundFlag: "--outbound-ports-to-ignore",
-	},
-}
+	}
+	proxyMeshes = [...]*proxyMesh{&istio, &linkerd}
+)
 
-// istioWanted follows Istio's injection policy: the pod's label, else its annotation, else the namespace's labels.
+// istioWanted follows Istio's injection policy: the pod's label, else its annotation, else the namespace's labels. A pod with a
+// revision or with settings of Istio's proxy counts as wanted, too: they would have no effect on a pod without the proxy.
 func istioWanted(pod *corev1.Pod, request *Request) bool {
 	inject, labelled := pod.Labels[istioInject]
 	if !labelled {
@@ -141,8 +143,7 @@ func (c *patchBuilder) bypass(request *Request, port int) {
 	if c.service != "" && c.parts.proxy != nil && c.parts.proxy.grpcPort != 0 {
 		outbound = append(outbound, c.parts.proxy.grpcPort)
 	}
-	for i := range proxyMeshes {
-		mesh := &proxyMeshes[i]
+	for _, mesh := range proxyMeshes {
 		if !mesh.acts(c.pod, request) {
 			continue
 		}

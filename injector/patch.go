@@ -45,7 +45,7 @@ type patchBuilder struct {
 
 // compose adds everything that the pod doesn't have yet.
 func (c *patchBuilder) compose(request *Request) {
-	c.inIstio = proxyMeshes[0].acts(c.pod, request)
+	c.inIstio = istio.acts(c.pod, request)
 	c.patch = slices.Grow(c.patch, 3+len(c.pod.Spec.Containers))
 	port := c.settings.AgentletPort
 	if c.found.agentlet == nil {
