@@ -177,12 +177,19 @@ func stripped(before, after any) any {
 	}
 	containers, _ := spec["containers"].([]any)
 	containersBefore, _ := had["containers"].([]any)
-	for i := range containers {
-		if lifecycle := object(containers[i], "lifecycle"); object(containersBefore[i], "lifecycle")["preStop"] == nil {
+	for i := range min(len(containers), len(containersBefore)) {
+		lifecycle := object(containers[i], "lifecycle")
+		if object(containersBefore[i], "lifecycle")["preStop"] == nil && isDrainHook(lifecycle["preStop"]) {
 			delete(lifecycle, "preStop")
 		}
 	}
 	return after
+}
+
+func isDrainHook(hook any) bool {
+	text, err := json.Marshal(hook)
+	var handler corev1.LifecycleHandler
+	return err == nil && json.Unmarshal(text, &handler) == nil && registration.IsDrainHook(&handler)
 }
 
 func object(of any, key string) map[string]any {
