@@ -160,24 +160,27 @@ func newReviews(t *testing.T, c *corpus.Case, objects []corpus.Object) *reviews 
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &inNamespaces{decider, map[string]map[string]string{}}
+	in := &inNamespaces{decider, map[string]*corpus.Object{}}
 	for i := range objects {
 		if objects[i].GetKind() == "Namespace" {
-			in.annotations[objects[i].GetName()] = contract.NamespaceAnnotations(objects[i].GetAnnotations())
+			in.namespaces[objects[i].GetName()] = &objects[i]
 		}
 	}
 	server := webhook.New(webhook.Config{Decider: in, Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler)})
 	return &reviews{Case: c, handler: server.Handler(), decider: in}
 }
 
-// inNamespaces decides on pods in the namespaces of a case.
+// inNamespaces decides on pods in the namespaces of a case, as the webhook reads them.
 type inNamespaces struct {
 	manifests.Decider
-	annotations map[string]map[string]string
+	namespaces map[string]*corpus.Object
 }
 
 func (n *inNamespaces) Decide(request injector.Request) injector.Decision {
-	request.NamespaceAnnotations = n.annotations[request.Namespace]
+	if namespace := n.namespaces[request.Namespace]; namespace != nil {
+		request.NamespaceAnnotations = injector.NamespaceAnnotations(namespace.GetAnnotations())
+		request.NamespaceLabels = injector.NamespaceLabels(namespace.GetLabels())
+	}
 	return n.Decider.Decide(request)
 }
 
