@@ -2,7 +2,7 @@ package scenarios_test
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +48,7 @@ func TestMetricsOfTheAPIServerCountFailedCalls(t *testing.T) {
 				template := s.Sample(nil)
 				pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "pod-"}, Spec: template.Spec}
 				_, err := s.Kube.CoreV1().Pods(s.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-				return counted(s, c.metric, c.labels) > before, fmt.Errorf("no count yet; the pod's creation: %w", err)
+				return counted(s, c.metric, c.labels) > before, errors.Join(errors.New("no count yet"), err)
 			})
 			s.Must(configurations.Delete(s.Ctx, name, metav1.DeleteOptions{}))
 		})
