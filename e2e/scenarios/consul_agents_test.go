@@ -96,11 +96,7 @@ func TestConsulOnKubernetesServersAlone(t *testing.T) {
 		s.serversAlone(folder)
 	})
 	consul := s.securedIn(folder)
-	env := open
-	s.Env = &env
-	var err error
-	env.Consul, err = consul.client(consul.management)
-	s.Must(err)
+	s.use(consul)
 	s.When("the chart is installed with agents", func() {
 		var gossip struct{ Encrypt string }
 		var token struct {

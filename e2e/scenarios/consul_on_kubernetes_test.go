@@ -404,6 +404,16 @@ func (c secured) client(token string) (*api.Client, error) {
 	return api.NewClient(&api.Config{Address: c.address, Token: token, TLSConfig: api.TLSConfig{CAFile: c.authority, Address: "localhost"}})
 }
 
+// use has the scenario ask that Consul, with the management token. The scenario's Env is another one afterwards.
+func (s servers) use(consul secured) {
+	s.Helper()
+	env := *s.Env
+	var err error
+	env.Consul, err = consul.client(consul.management)
+	s.Must(err)
+	s.Env = &env
+}
+
 func (c secured) environment() []string {
 	return []string{
 		"CONSUL_HTTP_ADDR=" + c.address, "CONSUL_HTTP_TOKEN=" + c.management,
@@ -433,11 +443,7 @@ func TestConsulOnKubernetesSecured(t *testing.T) {
 		}
 	})
 	consul := s.securedIn(folder)
-	env := open
-	s.Env = &env
-	var err error
-	env.Consul, err = consul.client(consul.management)
-	s.Must(err)
+	s.use(consul)
 	s.Then("its three servers are well, gossip is encrypted, and neither plain HTTP nor a request without a token is answered", func() {
 		s.awaitVoters(3)
 		self, err := s.Consul.Agent().Self()
