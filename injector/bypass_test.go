@@ -73,6 +73,7 @@ func TestMeshesAreRecognised(t *testing.T) {
 		},
 		"Istio, ports are there":    {annotations: map[string]string{istioIn: "80, 19500", istioOut: "8500"}, want: map[string]string{istioIn: "80, 19500", istioOut: "8500"}},
 		"Istio, other ports":        {annotations: map[string]string{istioIn: "80,81", istioOut: ""}, want: map[string]string{istioIn: "80,81,19500", istioOut: "8500"}},
+		"Istio, a comma at the end": {annotations: map[string]string{istioIn: "80,", istioOut: "81, "}, want: map[string]string{istioIn: "80,19500", istioOut: "81, 8500"}},
 		"Istio, a list it refuses":  {annotations: map[string]string{istioIn: "*", istioOut: "http"}, want: map[string]string{istioIn: "*", istioOut: "http"}},
 		"Istio, a list without end": {annotations: map[string]string{istioIn: endless, istioOut: "1"}, want: map[string]string{istioIn: endless, istioOut: "1,8500"}},
 		"Linkerd, by the pod":       {annotations: map[string]string{"linkerd.io/inject": "enabled"}, want: linkerd},
@@ -107,6 +108,13 @@ func TestMeshesAreRecognised(t *testing.T) {
 			},
 			want: map[string]string{istioIn: "19500", istioOut: "8500,8502"},
 		},
+		"with Consul's own proxy, one port is there": {
+			annotations: map[string]string{
+				"sidecar.istio.io/inject": "true", contract.ConnectInject: "true", istioOut: "8502",
+				contract.Services: "[{name: web, port: 8080, connect: {sidecar_service: {}}}]", contract.ServiceNames: "",
+			},
+			want: map[string]string{istioIn: "19500", istioOut: "8502,8500"},
+		},
 		"both": {
 			annotations: map[string]string{"linkerd.io/inject": "enabled", "sidecar.istio.io/inject": "true"},
 			want:        map[string]string{istioIn: "19500", istioOut: "8500", linkerdIn: "4567,4568,19500", linkerdOut: "4567,4568,8500"},
@@ -137,6 +145,17 @@ func TestMeshesAreRecognised(t *testing.T) {
 				t.Errorf("second pass: %s, %+v after %+v", again.Outcome, again.Bypasses, d.Bypasses)
 			}
 		})
+	}
+}
+
+// TestIstioReadsNoListOfANamespace, as Linkerd does.
+func TestIstioReadsNoListOfANamespace(t *testing.T) {
+	patched, _ := pass(t, serving("web"), Request{
+		Namespace: "shop", Nonce: nonce, NamespaceLabels: map[string]string{"istio-injection": "enabled"},
+		NamespaceAnnotations: map[string]string{istioIn: "80", istioOut: "81"},
+	})
+	if diff := cmp.Diff(map[string]string{istioIn: "19500", istioOut: "8500"}, meshAnnotations(patched)); diff != "" {
+		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
 }
 
