@@ -24,7 +24,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 )
 
-// fakeAPI is an API server that has only pods, and remembers its requests.
+// fakeAPI is an API server that has only pods and a namespace, and remembers its requests.
 type fakeAPI struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -46,6 +46,7 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 	plain := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "plain"}}
 	answers := map[string]any{
 		"/version":                            map[string]string{"gitVersion": "v1.37.0"},
+		"/api/v1/namespaces":                  corev1.NamespaceList{Items: []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}}},
 		"/api/v1/pods":                        corev1.PodList{Items: []corev1.Pod{pod, plain}},
 		"/api/v1/namespaces/shop/pods":        corev1.PodList{Items: []corev1.Pod{pod, plain}},
 		"/api/v1/namespaces/shop/pods/web-0":  pod,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,10 +74,9 @@ func (o *preOptions) validate(flags *pflag.FlagSet, namespace string) (errs erro
 // run looks at the cluster before an installation.
 func (o *preOptions) run(ctx context.Context, config check.Config) []check.Finding {
 	config.ConsulPort, config.ConsulScheme = o.consulPort, o.consulScheme
-	if config.Namespace == "" {
-		config.Namespace = defaultInto
-	}
-	pre := check.Pre{Config: config, OpenShift: func(ctx context.Context) (bool, error) {
+	into := cmp.Or(config.Namespace, defaultInto)
+	config.Namespace = ""
+	pre := check.Pre{Config: config, Into: into, OpenShift: func(ctx context.Context) (bool, error) {
 		return openshift.AssignsUsers(ctx, config.Kube.Discovery().RESTClient())
 	}}
 	if o.probe {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,5 +27,20 @@ func TestPreFlags(t *testing.T) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestPreLooksEverywhere holds that -n is only the namespace to install into: Consul's agents may be in any.
+func TestPreLooksEverywhere(t *testing.T) {
+	for into, args := range map[string][]string{"agentlet-system": nil, "other": {"-n", "other"}} {
+		api := newFakeAPI(t)
+		args = append([]string{"check", "--pre", "--context=here", "--kubeconfig=" + api.kubeconfig(t)}, args...)
+		out, _, _ := call(t, "", args...)
+		if !strings.Contains(out, "namespace/"+into+": it does not exist yet") {
+			t.Errorf("%s is not looked at:\n%s", into, out)
+		}
+		if !slices.ContainsFunc(api.requests, func(r *http.Request) bool { return r.URL.Path == "/api/v1/pods" }) {
+			t.Errorf("%s: the pods of all namespaces are not read", into)
+		}
 	}
 }

@@ -59,7 +59,7 @@ type Config struct {
 	Cluster Cluster
 	// Consul is nil if no address was given.
 	Consul Consul
-	// Namespace restricts the findings about pods; empty for all namespaces. Before an installation it is the one to install into.
+	// Namespace restricts the findings about pods; empty for all namespaces.
 	Namespace string
 	// ConsulPort and ConsulScheme are those of the nodes' Consul agents where no installation says them; 8500 and http if empty.
 	ConsulPort   int

@@ -17,9 +17,12 @@ import (
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
-// Pre configures a look at a cluster before anything is installed.
+// Pre configures a look at a cluster before anything is installed. Its Consul agents may be in any namespace, so the Config names
+// none.
 type Pre struct {
 	Config
+	// Into is the namespace to install into. Probes run in it, too.
+	Into string
 	// OpenShift reports whether the API server assigns users to containers.
 	OpenShift func(ctx context.Context) (bool, error)
 	// Probe is nil if nothing may be created.
@@ -68,14 +71,11 @@ func (r *preRun) kubernetes(ctx context.Context) bool {
 	return true
 }
 
-// gather reads what several checks need. Pods are those of all namespaces: the agents may be anywhere.
+// gather reads what several checks need.
 func (r *preRun) gather(ctx context.Context) {
-	into := r.Namespace
-	r.Namespace = metav1.NamespaceAll
 	r.run.gather(ctx)
-	r.Namespace = into
 	r.facts.replicas = nil // the settings to check are those of the installation to come
-	r.into = r.facts.namespaces[r.Namespace]
+	r.into = r.facts.namespaces[r.pre.Into]
 }
 
 func (r *preRun) installed(context.Context) {
@@ -116,16 +116,16 @@ func (r *preRun) podSecurity(context.Context) {
 	const fits = "the webhook's pods, and the agentlet, meet restricted"
 	switch {
 	case r.into == nil:
-		r.add(OK, "namespaces", "namespace/"+r.Namespace, "it does not exist yet: helm install --create-namespace makes it", "")
+		r.add(OK, "namespaces", "namespace/"+r.pre.Into, "it does not exist yet: helm install --create-namespace makes it", "")
 	case r.into.DeletionTimestamp != nil:
-		r.add(Fail, "namespaces", "namespace/"+r.Namespace, "it is being deleted: nothing can be created in it",
-			"wait until it is gone: kubectl wait --for=delete namespace/"+r.Namespace)
+		r.add(Fail, "namespaces", "namespace/"+r.pre.Into, "it is being deleted: nothing can be created in it",
+			"wait until it is gone: kubectl wait --for=delete namespace/"+r.pre.Into)
 	default:
 		says := "it names no Pod Security Standard, and the cluster's default holds"
 		if level := r.into.Labels[enforceLabel]; level != "" {
 			says = "it enforces the Pod Security Standard " + level
 		}
-		r.add(OK, "namespaces", "namespace/"+r.Namespace, says+": "+fits, "")
+		r.add(OK, "namespaces", "namespace/"+r.pre.Into, says+": "+fits, "")
 	}
 	restricted := 0
 	for _, namespace := range r.facts.namespaces {

@@ -180,7 +180,8 @@ func (w *bareWorld) client() *kubefake.Clientset {
 func (w *bareWorld) run(t *testing.T, client *kubefake.Clientset) []Finding {
 	t.Helper()
 	return RunPre(t.Context(), Pre{
-		Config:    Config{Kube: client, Cluster: w, Consul: w.consul, Namespace: "agentlet-system", ConsulPort: w.port, ConsulScheme: w.scheme, Now: now},
+		Config:    Config{Kube: client, Cluster: w, Consul: w.consul, ConsulPort: w.port, ConsulScheme: w.scheme, Now: now},
+		Into:      "agentlet-system",
 		OpenShift: func(context.Context) (bool, error) { return w.openShift, w.refused["openshift"] }, Probe: w.probe,
 	})
 }
@@ -426,7 +427,8 @@ func TestProbesAreDeletedAfterTheEnd(t *testing.T) {
 			}
 			client := w.client()
 			findings := RunPre(ctx, Pre{
-				Config:    Config{Kube: client, Cluster: w, Namespace: "agentlet-system", Now: now},
+				Config:    Config{Kube: client, Cluster: w, Now: now},
+				Into:      "agentlet-system",
 				OpenShift: func(context.Context) (bool, error) { return false, nil }, Probe: w.probe,
 			})
 			if Worst(findings) != Fail {
@@ -496,7 +498,7 @@ func TestProbesAreDeletedWithoutAnAnswer(t *testing.T) {
 					cancel()
 				}
 			}}
-			r := &preRun{run: run{Config: Config{Kube: slow, Namespace: "agentlet-system"}}, pre: Pre{Probe: w.probe}}
+			r := &preRun{run: run{Config: Config{Kube: slow}}, pre: Pre{Into: "agentlet-system", Probe: w.probe}}
 			out := &run{}
 			if _, err := r.probeNode(ctx, out, "node1"); err == nil || !strings.Contains(err.Error(), test.want) || len(out.findings) > 0 {
 				t.Errorf("want %q, got %v, %+v", test.want, err, out.findings)
@@ -517,7 +519,7 @@ func TestProbesAreDeletedWithoutAnAnswer(t *testing.T) {
 func TestProbePodIsRestricted(t *testing.T) {
 	w := newBareWorld()
 	w.probing(contract.AgentProbe{})
-	r := &preRun{run: run{Config: Config{Namespace: "shop", ConsulPort: 8501, ConsulScheme: "https"}}, pre: Pre{Probe: w.probe}}
+	r := &preRun{run: run{Config: Config{ConsulPort: 8501, ConsulScheme: "https"}}, pre: Pre{Into: "shop", Probe: w.probe}}
 	pod := r.probePod("node1")
 	c := pod.Spec.Containers[0]
 	if !*pod.Spec.SecurityContext.RunAsNonRoot || *c.SecurityContext.AllowPrivilegeEscalation || pod.Spec.SecurityContext.SeccompProfile.Type != "RuntimeDefault" ||

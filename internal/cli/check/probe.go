@@ -49,7 +49,7 @@ func (r *preRun) probe(ctx context.Context) {
 		results[i].found, results[i].err = r.probeNode(ctx, out, name)
 		if err := results[i].err; err != nil {
 			out.add(Warn, "nodes", "node/"+name, "the probe has no result: "+err.Error(),
-				"see that the image is pulled and that namespace "+r.Namespace+" admits the pod; or leave --probe-nodes out")
+				"see that the image is pulled and that namespace "+r.pre.Into+" admits the pod; or leave --probe-nodes out")
 		}
 	})
 	r.probed = map[string]probeResult{}
@@ -69,7 +69,7 @@ func (r *preRun) probeNode(ctx context.Context, out *run, node string) (found co
 	if err != nil {
 		return found, fmt.Errorf("create its pod: %w", err)
 	}
-	pods := r.Kube.CoreV1().Pods(r.Namespace)
+	pods := r.Kube.CoreV1().Pods(r.pre.Into)
 	last := created
 	err = wait.PollUntilContextCancel(ctx, probePoll, true, func(ctx context.Context) (bool, error) {
 		pod, err := pods.Get(ctx, created.Name, metav1.GetOptions{})
@@ -101,7 +101,7 @@ func (r *preRun) createProbe(ctx context.Context, node string) (*corev1.Pod, err
 	creating, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeCreate)
 	defer cancel()
 	pod := r.probePod(node)
-	created, err := r.Kube.CoreV1().Pods(r.Namespace).Create(creating, pod, metav1.CreateOptions{})
+	created, err := r.Kube.CoreV1().Pods(r.pre.Into).Create(creating, pod, metav1.CreateOptions{})
 	switch {
 	case err == nil:
 		return created, nil
@@ -115,10 +115,10 @@ func (r *preRun) createProbe(ctx context.Context, node string) (*corev1.Pod, err
 func (r *preRun) deleteProbe(ctx context.Context, out *run, name string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeCleanup)
 	defer cancel()
-	err := r.Kube.CoreV1().Pods(r.Namespace).Delete(ctx, name, *metav1.NewDeleteOptions(0))
+	err := r.Kube.CoreV1().Pods(r.pre.Into).Delete(ctx, name, *metav1.NewDeleteOptions(0))
 	if err != nil && !apierrors.IsNotFound(err) {
-		out.add(Warn, "nodes", "pod/"+r.Namespace+"/"+name, "the probe's pod is left: "+err.Error(),
-			fmt.Sprintf("kubectl -n %s delete pods -l %s=%s", r.Namespace, probeLabel, probeName))
+		out.add(Warn, "nodes", "pod/"+r.pre.Into+"/"+name, "the probe's pod is left: "+err.Error(),
+			fmt.Sprintf("kubectl -n %s delete pods -l %s=%s", r.pre.Into, probeLabel, probeName))
 	}
 }
 
@@ -153,7 +153,7 @@ func (r *preRun) probePod(node string) *corev1.Pod {
 	const result = "/dev/termination-log"
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: probeName + "-" + rand.String(10), Namespace: r.Namespace,
+			Name: probeName + "-" + rand.String(10), Namespace: r.pre.Into,
 			Labels: map[string]string{
 				probeLabel: probeName, "sidecar.istio.io/inject": "false",
 			},

@@ -46,14 +46,14 @@ func (r *preRun) rights(ctx context.Context) {
 		err     error
 	}
 	answers := make([]answer, len(installRights))
-	r.each(len(installRights), func(r *run, i int) {
+	r.each(len(installRights), func(out *run, i int) {
 		need := installRights[i]
 		for _, verb := range installVerbs {
 			attributes := &authorizationv1.ResourceAttributes{Verb: verb, Group: need.group, Version: "v1", Resource: need.resource}
 			if need.namespaced {
-				attributes.Namespace = r.Namespace
+				attributes.Namespace = r.pre.Into
 			}
-			may, err := r.selfMay(ctx, attributes)
+			may, err := out.selfMay(ctx, attributes)
 			if err != nil {
 				answers[i].err = err
 				return
@@ -78,14 +78,14 @@ func (r *preRun) rights(ctx context.Context) {
 			"install with an account that has the ClusterRole cluster-admin, or have its administrator bind one with these rights")
 		return
 	}
-	r.add(OK, "rights", "", "this account may install, upgrade and remove the chart in namespace "+r.Namespace, "")
+	r.add(OK, "rights", "", "this account may install, upgrade and remove the chart in namespace "+r.pre.Into, "")
 }
 
 func (r *preRun) mayCreateNamespace(ctx context.Context) {
 	may, err := r.selfMay(ctx, &authorizationv1.ResourceAttributes{Verb: "create", Version: "v1", Resource: "namespaces"})
 	if err == nil && !may {
-		r.add(Fail, "rights", "namespace/"+r.Namespace, "it does not exist, and this account may not create it",
-			"have an administrator create it: kubectl create namespace "+r.Namespace)
+		r.add(Fail, "rights", "namespace/"+r.pre.Into, "it does not exist, and this account may not create it",
+			"have an administrator create it: kubectl create namespace "+r.pre.Into)
 	}
 }
 
