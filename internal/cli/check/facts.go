@@ -28,6 +28,7 @@ const oldest = "1.30.0"
 
 // facts are read once, for all checks. What could not be read is empty, and has a finding.
 type facts struct {
+	version             string // of Kubernetes
 	podsRead, hooksRead bool
 
 	configurations []admissionregistrationv1.MutatingWebhookConfiguration // all
@@ -102,6 +103,7 @@ func (r *run) kubernetes(ctx context.Context) bool {
 			"use a kubeconfig, context or account that reaches the cluster")
 		return false
 	}
+	r.facts.version = info.GitVersion
 	got, err := version.ParseGeneric(info.GitVersion)
 	if err == nil && got.LessThan(version.MustParseGeneric(oldest)) {
 		r.add(Fail, "kubernetes", "", fmt.Sprintf("version %s is older than %s", info.GitVersion, oldest), "upgrade Kubernetes")

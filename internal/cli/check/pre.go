@@ -12,8 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/client-go/discovery"
 
-	"github.com/agentlet/agentlet/internal/cli/installation"
 	"github.com/agentlet/agentlet/internal/cli/printer"
 )
 
@@ -58,14 +58,10 @@ func (r *preRun) kubernetes(ctx context.Context) bool {
 	if !r.run.kubernetes(ctx) {
 		return false
 	}
-	info, err := r.Kube.Discovery().ServerVersion()
-	if err != nil {
-		return true
-	}
-	got, err := version.ParseGeneric(info.GitVersion)
-	if newest := version.MustParseGeneric(newestTried); err == nil && got.WithPatch(0).GreaterThan(newest.WithPatch(0)) {
+	got, err := version.ParseGeneric(r.facts.version)
+	if newest := version.MustParseGeneric(newestTried); err == nil && got.WithPatch(0).GreaterThan(newest) {
 		r.add(Warn, "kubernetes", "",
-			fmt.Sprintf("version %s is newer than %s, the newest that was tried", info.GitVersion, newestTried),
+			fmt.Sprintf("version %s is newer than %s, the newest that was tried", r.facts.version, newestTried),
 			"see docs/supported.md of a newer release of Agentlet, and try it on a test cluster first")
 	}
 	return true
@@ -166,17 +162,18 @@ func hasTaint(node *corev1.Node, key string) bool {
 // autopilotPrefix begins the names of the nodes of GKE Autopilot clusters, and of no others.
 const autopilotPrefix = "gk3-"
 
-// nodes reports nodes on which no agent can run, and takes them out of all later checks.
+// nodes reports nodes on which no agent can run, and takes them out of all later checks. Those of Autopilot stay: it allows some
+// DaemonSets.
 func (r *preRun) nodes(context.Context) {
 	kept, autopilot := make([]corev1.Node, 0, len(r.facts.nodes)), 0
 	for i := range r.facts.nodes {
 		node := &r.facts.nodes[i]
-		if strings.HasPrefix(node.Name, autopilotPrefix) {
-			autopilot++
-		}
 		why := unusable(node)
 		if why == "" {
 			kept = append(kept, *node)
+			if strings.HasPrefix(node.Name, autopilotPrefix) {
+				autopilot++
+			}
 			continue
 		}
 		r.add(Warn, "nodes", "node/"+node.Name, why+": pods there can't be registered",
@@ -185,10 +182,11 @@ func (r *preRun) nodes(context.Context) {
 	r.facts.nodes = kept
 	if autopilot > 0 {
 		r.add(Warn, "nodes", "", printer.Count(autopilot, "node")+" of GKE Autopilot, which refuses hostPort, hostNetwork and "+
-			"writable hostPath of most DaemonSets: no Consul agent can answer at its IP", "use a Standard cluster, or node pools in Standard mode, for annotated pods")
+			"writable hostPath of most DaemonSets: no Consul agent can answer at its IP",
+			"use a Standard cluster, or node pools in Standard mode, for annotated pods")
 	}
-	if len(kept) > 0 {
-		r.add(OK, "nodes", "", printer.Count(len(kept), "node")+" can run a Consul agent", "")
+	if others := len(kept) - autopilot; others > 0 {
+		r.add(OK, "nodes", "", printer.Count(others, "node")+" can run a Consul agent", "")
 	}
 }
 
@@ -223,7 +221,7 @@ const chartName = "agentlet"
 // mesh reports another mesh, whose proxy stands between the agentlet and its ports.
 func (r *preRun) mesh(ctx context.Context) {
 	found := map[string]bool{}
-	groups, err := r.Kube.Discovery().ServerGroups()
+	groups, err := discovery.ToServerGroupsInterfaceWithContext(r.Kube.Discovery()).ServerGroupsWithContext(ctx)
 	if err == nil {
 		for _, group := range groups.Groups {
 			switch {
@@ -260,7 +258,7 @@ func (r *preRun) meshHook(configuration *admissionregistrationv1.MutatingWebhook
 	for k := range proxyInjectors {
 		mesh := &proxyInjectors[k]
 		if !slices.ContainsFunc(configuration.Webhooks, func(hook admissionregistrationv1.MutatingWebhook) bool {
-			return hook.Name != installation.HookName && strings.HasSuffix(hook.Name, mesh.hook)
+			return strings.HasSuffix(hook.Name, mesh.hook)
 		}) {
 			continue
 		}

@@ -35,6 +35,7 @@ import (
 type bareWorld struct {
 	version    string
 	namespaces map[string]map[string]string // labels by name
+	goes       bool                         // the namespace to install into is being deleted
 	nodes      []*corev1.Node
 	agents     *appsv1.DaemonSet // nil: none
 	config     string            // of the agents' ConfigMap
@@ -139,7 +140,11 @@ func (w *bareWorld) client() *kubefake.Clientset {
 		objects = append(objects, w.agents)
 	}
 	for name, labels := range w.namespaces {
-		objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}})
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+		if w.goes && name == "agentlet-system" {
+			namespace.DeletionTimestamp, namespace.Finalizers = &metav1.Time{Time: now}, []string{"kubernetes"}
+		}
+		objects = append(objects, namespace)
 	}
 	for _, node := range w.nodes {
 		objects = append(objects, node)
@@ -216,6 +221,7 @@ func TestRunPre(t *testing.T) {
 		"a namespace that is there":     {func(*bareWorld) {}, OK, "namespaces", "it names no Pod Security Standard", ""},
 		"a restricted namespace":        {func(w *bareWorld) { w.namespaces["agentlet-system"] = map[string]string{enforceLabel: "restricted"} }, OK, "namespaces", "it enforces the Pod Security Standard restricted: the webhook's pods", ""},
 		"a namespace that is not":       {func(w *bareWorld) { delete(w.namespaces, "agentlet-system") }, OK, "namespaces", "it does not exist yet", ""},
+		"a namespace that goes":         {func(w *bareWorld) { w.goes = true }, Fail, "namespaces", "it is being deleted", "--for=delete namespace/agentlet-system"},
 		"restricted namespaces":         {func(w *bareWorld) { w.namespaces["shop"] = map[string]string{enforceLabel: "restricted"} }, OK, "namespaces", "1 namespace enforces restricted, which the agentlet meets", ""},
 		"a supported Kubernetes":        {func(w *bareWorld) { w.version = "v1.30.0" }, OK, "kubernetes", "version v1.30.0", ""},
 		"an old Kubernetes":             {func(w *bareWorld) { w.version = "v1.29.9" }, Fail, "kubernetes", "older than 1.30.0", "upgrade"},
@@ -244,11 +250,12 @@ func TestRunPre(t *testing.T) {
 		"a virtual node, by its taint": {func(w *bareWorld) {
 			w.nodes[0].Spec.Taints = []corev1.Taint{{Key: "virtual-kubelet.io/provider"}}
 		}, Warn, "nodes", "virtual node", "nodeSelector"},
-		"Fargate":      {func(w *bareWorld) { w.nodes[0].Labels["eks.amazonaws.com/compute-type"] = "fargate" }, Warn, "nodes", "of Fargate", "nodeSelector"},
-		"Autopilot":    {func(w *bareWorld) { w.nodes[0].Name = "gk3-shop-pool-1" }, Warn, "nodes", "1 node of GKE Autopilot", "Standard"},
-		"usable nodes": {func(*bareWorld) {}, OK, "nodes", "2 nodes can run a Consul agent", ""},
-		"no OpenShift": {func(*bareWorld) {}, OK, "platform", "no OpenShift", ""},
-		"OpenShift":    {func(w *bareWorld) { w.openShift = true }, OK, "platform", "this is OpenShift", ""},
+		"Fargate":          {func(w *bareWorld) { w.nodes[0].Labels["eks.amazonaws.com/compute-type"] = "fargate" }, Warn, "nodes", "of Fargate", "nodeSelector"},
+		"Autopilot":        {func(w *bareWorld) { w.nodes[0].Name = "gk3-shop-pool-1" }, Warn, "nodes", "1 node of GKE Autopilot", "Standard"},
+		"beside Autopilot": {func(w *bareWorld) { w.nodes[0].Name = "gk3-shop-pool-1" }, Warn, "nodes", "1 node can run a Consul agent", ""},
+		"usable nodes":     {func(*bareWorld) {}, OK, "nodes", "2 nodes can run a Consul agent", ""},
+		"no OpenShift":     {func(*bareWorld) {}, OK, "platform", "no OpenShift", ""},
+		"OpenShift":        {func(w *bareWorld) { w.openShift = true }, OK, "platform", "this is OpenShift", ""},
 		"OpenShift that refuses agents": {func(w *bareWorld) {
 			w.openShift, w.agents.Status.NumberReady = true, 0
 		}, Fail, "platform", "OpenShift may refuse its pods", "global.openshift.enabled=true"},
@@ -382,6 +389,70 @@ func TestRunPre(t *testing.T) {
 			}
 			written(t, client, w.probe != nil)
 		})
+	}
+}
+
+// awayWorld is one in which nothing answers at nodes whose names begin with away.
+type awayWorld struct{ *bareWorld }
+
+func (w awayWorld) Node(ctx context.Context, scheme, node string, port int, path string) ([]byte, error) {
+	if strings.HasPrefix(node, "away") {
+		return nil, errors.New("no route to " + node)
+	}
+	return w.bareWorld.Node(ctx, scheme, node, port, path)
+}
+
+// TestEachNodeHasItsOwnError checks that a finding about one node says nothing of another.
+func TestEachNodeHasItsOwnError(t *testing.T) {
+	w := newBareWorld()
+	for _, name := range []string{"away1", "away2"} {
+		w.nodes = append(w.nodes, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	findings := RunPre(t.Context(), Pre{
+		Config: Config{Kube: w.client(), Cluster: awayWorld{w}, Now: now}, Into: "agentlet-system",
+		OpenShift: func(context.Context) (bool, error) { return false, nil },
+	})
+	for _, name := range []string{"away1", "away2"} {
+		if !slices.ContainsFunc(findings, func(f Finding) bool {
+			return f.Level == Fail && f.Subject == "node/"+name && strings.HasSuffix(f.Message, "no route to "+name)
+		}) {
+			t.Errorf("%s: %+v", name, findings)
+		}
+	}
+}
+
+// TestTheCatalogLacksANodeOnce has both the probes and Consul's API say that the catalog doesn't have the nodes.
+func TestTheCatalogLacksANodeOnce(t *testing.T) {
+	w := newBareWorld()
+	w.probing(contract.AgentProbe{Leader: "a", Version: "1.22.7", InCatalog: new(false)})
+	w.consul = nodes{}
+	found := 0
+	for _, f := range w.run(t, w.client()) {
+		if strings.Contains(f.Message, "catalog has no node") {
+			found++
+		}
+	}
+	if found != len(w.nodes) {
+		t.Errorf("%d findings for %d nodes", found, len(w.nodes))
+	}
+}
+
+// TestLaterFilesCount checks that of two files of a folder that of the last name wins, as in Consul.
+func TestLaterFilesCount(t *testing.T) {
+	w := newBareWorld()
+	client := w.client()
+	files := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "consul", Name: "config"}, Data: map[string]string{"9.hcl": "leave_on_terminate = false"}}
+	for _, name := range []string{"1.hcl", "2.hcl", "3.hcl", "4.hcl", "5.hcl", "6.hcl", "7.hcl", "8.hcl"} {
+		files.Data[name] = "leave_on_terminate = true"
+	}
+	if err := client.Tracker().Update(corev1.SchemeGroupVersion.WithResource("configmaps"), files, "consul"); err != nil {
+		t.Fatal(err)
+	}
+	r := &preRun{run: run{Config: Config{Kube: client}}}
+	agents := &consulAgents{set: w.agents, container: w.container()}
+	r.readConfig(t.Context(), agents)
+	if got := setting("leave_on_terminate", agents.config); got != "false" {
+		t.Errorf("%q by\n%s", got, agents.config)
 	}
 }
 

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -119,8 +120,8 @@ func (r *preRun) readConfig(ctx context.Context, a *consulAgents) {
 			a.unread = err.Error()
 			continue
 		}
-		for _, value := range m.Data {
-			text.WriteString(value + "\n")
+		for _, key := range slices.Sorted(maps.Keys(m.Data)) { // as Consul reads a folder
+			text.WriteString(m.Data[key] + "\n")
 		}
 	}
 	a.config = text.String()

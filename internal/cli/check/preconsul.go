@@ -35,39 +35,41 @@ func (r *preRun) consul(ctx context.Context) {
 			states[i], problems[i] = out.askAgent(ctx, &r.facts.nodes[i])
 		}
 	})
-	var none []string
-	var why error
+	var none []int
 	secured := false
 	for i := range r.facts.nodes {
 		node := &r.facts.nodes[i]
-		if probed, is := r.probed[node.Name]; is && probed.err == nil {
+		probed, is := r.probed[node.Name]
+		if is && probed.err == nil {
 			states[i], problems[i] = probed.state()
-			r.probedCatalog(node, &probed.found)
 		}
 		if problems[i] == nil {
 			secured = secured || states[i].version == "" && !states[i].noLeader
 			r.judgeAgent("node/"+node.Name, states[i])
 		} else if !r.byManifest(node, problems[i]) {
-			none, why = append(none, node.Name), problems[i]
+			none = append(none, i)
 		}
-		if alive != nil {
+		switch {
+		case probed.lacksNode():
+			r.inCatalog(node, nil)
+		case alive != nil:
 			r.inCatalog(node, alive)
 		}
 	}
-	r.without(none, why)
+	r.without(none, problems)
 	r.acls(secured)
 }
 
-// without reports nodes without a Consul agent: in one finding if that is every node.
-func (r *preRun) without(nodes []string, why error) {
+// without reports nodes without a Consul agent, by their numbers: in one finding if that is every node. problems are all nodes'.
+func (r *preRun) without(nodes []int, problems []error) {
 	if len(nodes) == len(r.facts.nodes) && len(nodes) > 1 {
-		r.add(Fail, "consul", "",
-			fmt.Sprintf("no Consul agent answers at the IP of any of %d nodes, port %d: %v", len(nodes), r.consulPort(), why), r.noAgent())
+		r.add(Fail, "consul", "", fmt.Sprintf("no Consul agent answers at the IP of any of %d nodes, port %d: %v",
+			len(nodes), r.consulPort(), problems[0]), r.noAgent())
 		return
 	}
-	for _, name := range nodes {
-		r.add(Fail, "consul", "node/"+name,
-			fmt.Sprintf("no Consul agent answers at its IP, port %d: %v", r.consulPort(), why), r.noAgent())
+	for _, i := range nodes {
+		r.add(Fail, "consul", "node/"+r.facts.nodes[i].Name,
+			fmt.Sprintf("no Consul agent answers at its IP, port %d: %v", r.consulPort(), problems[i]), r.noAgent())
 	}
 }
 
@@ -90,11 +92,9 @@ func (p *probeResult) state() (agentState, error) {
 	}, nil
 }
 
-// probedCatalog reports a node that the catalog doesn't have by its IP, as a pod on the node has seen it.
-func (r *preRun) probedCatalog(node *corev1.Node, found *contract.AgentProbe) {
-	if found.InCatalog != nil && !*found.InCatalog && found.Leader != "" {
-		r.inCatalog(node, nil)
-	}
+// lacksNode reports whether the pod has seen that the catalog doesn't have its node by its IP.
+func (p *probeResult) lacksNode() bool {
+	return p.err == nil && p.found.InCatalog != nil && !*p.found.InCatalog && p.found.Leader != ""
 }
 
 // byManifest judges a node whose agent could not be asked, by the pods on it. It reports whether it has found something to say.
@@ -104,8 +104,11 @@ func (r *preRun) byManifest(node *corev1.Node, why error) bool {
 	const unasked = "that needs the right to get nodes/proxy, or --probe-nodes"
 	for i := range r.facts.pods {
 		pod := &r.facts.pods[i]
+		if pod.Spec.NodeName != node.Name {
+			continue
+		}
 		container := agentContainer(&pod.Spec)
-		if pod.Spec.NodeName != node.Name || container == nil || !reached(&pod.Spec, container, port) {
+		if container == nil || !reached(&pod.Spec, container, port) {
 			continue
 		}
 		name := pod.Namespace + "/" + pod.Name
