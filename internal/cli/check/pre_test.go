@@ -235,6 +235,9 @@ func TestRunPre(t *testing.T) {
 		"missing rights": {func(w *bareWorld) {
 			w.denied = map[string]bool{"create clusterroles": true, "delete clusterroles": true, "patch secrets": true}
 		}, Fail, "rights", "lacks: patch secrets, create/delete clusterroles", "cluster-admin"},
+		"no right to Helm's records": {func(w *bareWorld) {
+			w.denied = map[string]bool{"list secrets": true, "update secrets": true}
+		}, Fail, "rights", "lacks: list/update secrets", "cluster-admin"},
 		"no right to grant": {func(w *bareWorld) {
 			w.denied = map[string]bool{"escalate clusterroles": true, "patch pods/status": true}
 		}, Fail, "rights", "patch pods/status (which the chart's ClusterRoles grant)", "cluster-admin"},

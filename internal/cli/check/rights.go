@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -13,24 +14,26 @@ import (
 type installRight struct {
 	kind, group, resource string
 	namespaced            bool
+	// also are verbs besides installVerbs.
+	also []string
 }
 
 // installRights are the kinds of the chart's objects with its default values, and Helm's record of a release.
 var installRights = []installRight{
-	{"Secret", "", "secrets", true},
-	{"Service", "", "services", true},
-	{"ServiceAccount", "", "serviceaccounts", true},
-	{"Deployment", "apps", "deployments", true},
-	{"PodDisruptionBudget", "policy", "poddisruptionbudgets", true},
-	{"NetworkPolicy", "networking.k8s.io", "networkpolicies", true},
-	{"Role", "rbac.authorization.k8s.io", "roles", true},
-	{"RoleBinding", "rbac.authorization.k8s.io", "rolebindings", true},
-	{"ClusterRole", "rbac.authorization.k8s.io", "clusterroles", false},
-	{"ClusterRoleBinding", "rbac.authorization.k8s.io", "clusterrolebindings", false},
-	{"MutatingWebhookConfiguration", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", false},
-	{"ValidatingWebhookConfiguration", "admissionregistration.k8s.io", "validatingwebhookconfigurations", false},
-	{"ValidatingAdmissionPolicy", "admissionregistration.k8s.io", "validatingadmissionpolicies", false},
-	{"ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io", "validatingadmissionpolicybindings", false},
+	{"Secret", "", "secrets", true, []string{"list", "update"}}, // for the record
+	{"Service", "", "services", true, nil},
+	{"ServiceAccount", "", "serviceaccounts", true, nil},
+	{"Deployment", "apps", "deployments", true, nil},
+	{"PodDisruptionBudget", "policy", "poddisruptionbudgets", true, nil},
+	{"NetworkPolicy", "networking.k8s.io", "networkpolicies", true, nil},
+	{"Role", "rbac.authorization.k8s.io", "roles", true, nil},
+	{"RoleBinding", "rbac.authorization.k8s.io", "rolebindings", true, nil},
+	{"ClusterRole", "rbac.authorization.k8s.io", "clusterroles", false, nil},
+	{"ClusterRoleBinding", "rbac.authorization.k8s.io", "clusterrolebindings", false, nil},
+	{"MutatingWebhookConfiguration", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", false, nil},
+	{"ValidatingWebhookConfiguration", "admissionregistration.k8s.io", "validatingwebhookconfigurations", false, nil},
+	{"ValidatingAdmissionPolicy", "admissionregistration.k8s.io", "validatingadmissionpolicies", false, nil},
+	{"ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io", "validatingadmissionpolicybindings", false, nil},
 }
 
 // installVerbs are what Helm does with the chart's objects.
@@ -48,7 +51,7 @@ func (r *preRun) rights(ctx context.Context) {
 	answers := make([]answer, len(installRights))
 	r.each(len(installRights), func(out *run, i int) {
 		need := installRights[i]
-		for _, verb := range installVerbs {
+		for _, verb := range slices.Concat(installVerbs, need.also) {
 			attributes := &authorizationv1.ResourceAttributes{Verb: verb, Group: need.group, Version: "v1", Resource: need.resource}
 			if need.namespaced {
 				attributes.Namespace = r.pre.Into
