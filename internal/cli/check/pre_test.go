@@ -42,7 +42,7 @@ type bareWorld struct {
 	pods       []*corev1.Pod
 	hooks      []admissionregistrationv1.MutatingWebhookConfiguration
 	groups     []string                          // API groups
-	denied     map[string]bool                   // "VERB RESOURCE"
+	denied     map[string]bool                   // "VERB RESOURCE", or "VERB RESOURCE in NAMESPACE"
 	refused    map[string]error                  // "VERB RESOURCE" of requests
 	asked      func(path string) ([]byte, error) // the nodes' Consul agents
 	openShift  bool
@@ -168,7 +168,8 @@ func (w *bareWorld) client() *kubefake.Clientset {
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		review := action.(clienttesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview)
 		asked := review.Spec.ResourceAttributes
-		review.Status.Allowed = !w.denied[asked.Verb+" "+strings.TrimSuffix(asked.Resource+"/"+asked.Subresource, "/")]
+		right := asked.Verb + " " + strings.TrimSuffix(asked.Resource+"/"+asked.Subresource, "/")
+		review.Status.Allowed = !w.denied[right] && !w.denied[right+" in "+asked.Namespace]
 		return true, review, nil
 	})
 	var names sync.Mutex
@@ -235,6 +236,10 @@ func TestRunPre(t *testing.T) {
 		"missing rights": {func(w *bareWorld) {
 			w.denied = map[string]bool{"create clusterroles": true, "delete clusterroles": true, "patch secrets": true}
 		}, Fail, "rights", "lacks: patch secrets, create/delete clusterroles", "cluster-admin"},
+		"no right in the namespace": {func(w *bareWorld) {
+			w.denied = map[string]bool{"create deployments in agentlet-system": true}
+		}, Fail, "rights", "lacks: create deployments", "cluster-admin"},
+		"a namespace that need not be made": {func(w *bareWorld) { w.denied = map[string]bool{"create namespaces": true} }, OK, "rights", "may install", ""},
 		"no right to Helm's records": {func(w *bareWorld) {
 			w.denied = map[string]bool{"list secrets": true, "update secrets": true}
 		}, Fail, "rights", "lacks: list/update secrets", "cluster-admin"},
@@ -546,6 +551,13 @@ func (p slowPod) Create(ctx context.Context, pod *corev1.Pod, options metav1.Cre
 		return nil, err
 	}
 	return created, err
+}
+
+func (p slowPod) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return p.PodInterface.Delete(ctx, name, options)
 }
 
 // TestProbesAreDeletedWithoutAnAnswer checks that the pods go where the run is ended while the API server stores them, or its answer is lost.
