@@ -1,11 +1,9 @@
 package explain
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
-	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/internal/cli/manifests"
 	"github.com/agentlet/agentlet/internal/cli/printer"
@@ -85,26 +83,19 @@ func (r *Report) Add(file string, j *manifests.Result) error {
 		APIVersion: of.APIVersion, Kind: of.Kind, Namespace: of.Namespace, Name: of.Name, File: file, Line: of.Line,
 		Outcome: j.Outcome, Reason: j.Reason,
 	}
-	if registers(j) {
-		reg, errs := registration.Parse(translated(j), j.Defaults)
-		if len(errs) > 0 {
-			return fmt.Errorf("explain %s: %w", j.String(), errs.ToAggregate())
-		}
-		for i := range reg.Services {
-			s := &reg.Services[i]
-			pod.Services = append(pod.Services, reported(s))
-			if s.Sidecar != nil {
-				proxy := s.ProxyInstance()
-				pod.Services = append(pod.Services, reported(&proxy))
-			}
+	_, reg, err := registered(j)
+	if err != nil {
+		return err
+	}
+	if reg != nil {
+		for _, s := range instances(reg) {
+			pod.Services = append(pod.Services, Service{
+				Name: s.Name, Port: s.Port, Address: address(s), Tags: s.Tags, Meta: maps.Clone(s.Meta),
+			})
 		}
 	}
 	r.Pods = append(r.Pods, pod)
 	return nil
-}
-
-func reported(s *registration.Service) Service {
-	return Service{Name: s.Name, Port: s.Port, Address: address(s), Tags: s.Tags, Meta: maps.Clone(s.Meta)}
 }
 
 // WriteFindings prints the findings alone, one a line.
@@ -124,7 +115,7 @@ func (r *Report) WriteFindings(out *printer.Printer) {
 func (r *Report) SARIF(program, version, rendered string) sarif.Log {
 	findings := make([]sarif.Finding, len(r.Findings))
 	for i, f := range r.Findings {
-		findings[i] = sarif.Finding{Level: f.Level, File: f.File, Line: f.Line, Object: f.Object, Message: f.Message}
+		findings[i] = sarif.Finding(f)
 		if rendered != "" {
 			findings[i].File, findings[i].Line = rendered, 0
 		}
