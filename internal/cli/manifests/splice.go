@@ -129,83 +129,108 @@ func (s *splicer) column(node *yaml.Node) int {
 
 func (s *splicer) insert(at int, text []byte) { s.added = append(s.added, insertion{at, at, text}) }
 
-// What stands behind a key on its line: nothing is a value that is none, scalar a text or number, with what may follow it.
-// flowScalar is one between brackets, where a comma ends it. block is the line of a key whose value begins on the next one, flow
-// what comes before a value in brackets.
+// What may stand behind a key on its line. The groups are what goes when another value comes.
 var (
-	nothing    = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
-	scalar     = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[^\s"'#\n][^#\n]*?)[ \t]*(?:#.*)?(?:\r?\n|$)`)
+	// nothing: no value, or one that is empty.
+	nothing = regexp.MustCompile(`^[\w./-]+:[ \t]*?([ \t](?:null|~|\[\]|\{\}))?[ \t]*(?:#.*)?\r?\n`)
+	// scalar: a text or a number.
+	scalar = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[^\s"'#\n][^#\n]*?)[ \t]*(?:#.*)?(?:\r?\n|$)`)
+	// flowScalar: one between brackets, where a comma ends it.
 	flowScalar = regexp.MustCompile(`^[\w./-]+:[ \t]+("[^"\\\n]*"|'[^'\n]*'|[\w./-]+)[ \t]*(?:(?:#.*)?(?:\r?\n|$)|[,}])`)
-	block      = regexp.MustCompile(`^[\w./-]+:[ \t]*(?:#.*)?\r?\n`)
-	flow       = regexp.MustCompile(`^[\w./-]+:[ \t]+\{`)
-	rest       = regexp.MustCompile(`^[ \t]*(?:#.*)?\r?\n`)
+	// block: nothing more, as the value begins on the next line.
+	block = regexp.MustCompile(`^[\w./-]+:[ \t]*(?:#.*)?\r?\n`)
+	// flow: up to the bracket of a mapping.
+	flow = regexp.MustCompile(`^[\w./-]+:[ \t]+\{`)
+	// rest: nothing but a comment, behind a value.
+	rest = regexp.MustCompile(`^[ \t]*(?:#.*)?\r?\n`)
 )
 
-// replaceScalar writes the text or number with this number in the place of one that stands on its line.
-func (s *splicer) replaceScalar(node *yaml.Node, i int) {
-	at, value, shape := s.offset(node.Content[i-1]), node.Content[i], scalar
-	if node.Style&yaml.FlowStyle != 0 {
+// replace writes the value with this number in the place of another one.
+func (s *splicer) replace(node *yaml.Node, i int) {
+	key, value := node.Content[i-1], node.Content[i]
+	inFlow, ok := node.Style&yaml.FlowStyle != 0, false
+	switch {
+	case value.Kind == yaml.ScalarNode:
+		ok = s.replaceScalar(key, value, inFlow)
+	case inFlow:
+		ok = s.replaceInFlow(key, value)
+	default:
+		ok = s.replaceBlock(key, value)
+	}
+	s.failed = s.failed || !ok
+}
+
+// replaceScalar writes a text or a number in the place of one on its key's line.
+func (s *splicer) replaceScalar(key, value *yaml.Node, inFlow bool) (ok bool) {
+	at, shape := s.offset(key), scalar
+	if inFlow {
 		shape = flowScalar
 	}
 	found := shape.FindSubmatchIndex(s.text[at:])
 	encoded, ok := s.writer.encode(&yaml.Node{Kind: value.Kind, Tag: value.Tag, Value: value.Value, Style: value.Style}, s.compact)
 	if encoded = bytes.TrimSuffix(encoded, []byte("\n")); found == nil || !ok || bytes.ContainsRune(encoded, '\n') {
-		s.failed = true
-		return
+		return false
 	}
 	s.added = append(s.added, insertion{at + found[2], at + found[3], encoded})
+	return true
 }
 
-// replace writes the value with this number in the place of another one: of a text, of one that is nothing, of a block, or of
-// brackets.
-func (s *splicer) replace(node *yaml.Node, i int) {
-	key, value := node.Content[i-1], node.Content[i]
-	at := s.offset(key)
-	if value.Kind == yaml.ScalarNode {
-		s.replaceScalar(node, i)
-		return
+// replaceInFlow writes a mapping in the place of one in brackets that are within others.
+func (s *splicer) replaceInFlow(key, value *yaml.Node) (ok bool) {
+	begin, end, ok := s.brackets(key)
+	encoded, encodes := encodeYAML(&yaml.Node{Kind: value.Kind, Style: yaml.FlowStyle, Content: value.Content}, s.compact)
+	if !ok || !encodes {
+		return false
 	}
-	text := s.text[at:]
-	inFlow := node.Style&yaml.FlowStyle != 0
+	s.added = append(s.added, insertion{begin, end, bytes.TrimSpace(encoded)})
+	return true
+}
+
+// replaceBlock writes a list or mapping in lines below its key, in the place of another value.
+func (s *splicer) replaceBlock(key, value *yaml.Node) (ok bool) {
 	bare := &yaml.Node{Kind: key.Kind, Tag: key.Tag, Value: key.Value} // its comments stay where they are
-	part := &yaml.Node{Kind: yaml.MappingNode, Style: node.Style & yaml.FlowStyle, Content: []*yaml.Node{bare, value}}
-	encoded, ok := s.writer.encode(part, s.compact)
-	head, lines, several := bytes.Cut(encoded, []byte("\n"))
-	if !ok || !inFlow && (!several || !bytes.HasSuffix(head, []byte(":"))) {
-		s.failed = true
-		return
+	encoded, ok := s.writer.encode(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{bare, value}}, s.compact)
+	head, lines, _ := bytes.Cut(encoded, []byte("\n"))
+	from, to, below, found := s.valueOf(key)
+	if !ok || !found || !bytes.HasSuffix(head, []byte(":")) {
+		return false
 	}
-	brackets, bracketsEnd, bracketed := 0, 0, false
-	if found := flow.FindIndex(text); found != nil {
-		brackets = at + found[1] - 1
-		bracketsEnd, bracketed = s.flowEnd(brackets)
-	}
-	switch {
-	case inFlow && bracketed:
-		encoded = bytes.TrimSpace(encoded)
-		s.added = append(s.added, insertion{at, bracketsEnd, encoded[1 : len(encoded)-1]})
-	case inFlow:
-		s.failed = true
-	case s.isBlock(text, key):
-		begin := at + len(block.Find(text))
-		s.added = append(s.added, insertion{begin, s.blockEnd(key), s.indented(lines, node.Column)})
-	case nothing.Match(text):
-		found := nothing.FindSubmatchIndex(text)
-		if found[2] >= 0 {
-			s.added = append(s.added, insertion{at + found[2], at + found[3], nil})
-		}
-		s.insert(at+found[1], s.indented(lines, node.Column))
-	case bracketed && rest.Match(s.text[bracketsEnd:]):
-		s.added = append(s.added, insertion{brackets, bracketsEnd, nil})
-		s.insert(bracketsEnd+len(rest.Find(s.text[bracketsEnd:])), s.indented(lines, node.Column))
-	default:
-		s.failed = true
-	}
+	s.insert(below, s.indented(lines, key.Column))
+	s.added = append(s.added, insertion{from, to, nil})
+	return true
 }
 
-// isBlock reports whether the value of a key is a block: lines below the key's that are indented by more.
-func (s *splicer) isBlock(text []byte, key *yaml.Node) bool {
-	return block.Match(text) && s.blockEnd(key) > s.starts[min(key.Line, len(s.starts)-1)]
+// valueOf is where the value of a key in a block stands, and where the lines below the key begin. ok is false for a text, a
+// number and a list in brackets.
+func (s *splicer) valueOf(key *yaml.Node) (from, to, below int, ok bool) {
+	at := s.offset(key)
+	text := s.text[at:]
+	below, to = at+len(block.Find(text)), s.blockEnd(key)
+	if below > at && to > below {
+		return below, to, below, true
+	}
+	if found := nothing.FindSubmatchIndex(text); found != nil {
+		below = at + found[1]
+		if found[2] < 0 {
+			return below, below, below, true
+		}
+		return at + found[2], at + found[3], below, true
+	}
+	from, to, ok = s.brackets(key)
+	line := rest.Find(s.text[to:])
+	return from, to, to + len(line), ok && line != nil
+}
+
+// brackets is where the mapping in brackets behind a key stands.
+func (s *splicer) brackets(key *yaml.Node) (from, to int, ok bool) {
+	at := s.offset(key)
+	found := flow.FindIndex(s.text[at:])
+	if found == nil {
+		return 0, 0, false
+	}
+	from = at + found[1] - 1
+	to, ok = s.flowEnd(from)
+	return from, to, ok
 }
 
 // blockEnd is where the lines end that are below a key's and indented by more; blank lines and comments at the end are not
