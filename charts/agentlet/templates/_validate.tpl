@@ -591,7 +591,7 @@ resourceQuota.enabled=true needs priorityClassName, whose pods the quota is for
 {{- range .rules }}{{ $alerts = append $alerts .alert }}{{ end }}
 {{- end }}
 {{- range $key := list "disabled" "severities" }}
-{{- range $alert, $_ := get $.Values.prometheusRule $key }}
+{{- range $alert, $_ := get $.Values.prometheusRule $key | default dict }}
 {{- if not (has $alert $alerts) }}
 prometheusRule.{{ $key }} has {{ $alert }}, and there is no such alert: want {{ join ", " $alerts }}
 {{- end }}
