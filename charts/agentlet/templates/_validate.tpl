@@ -559,7 +559,10 @@ podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable are both
 {{- include "agentlet.mismatch" (list (print "podDisruptionBudget." $key) (get $.Values.podDisruptionBudget $key) "^([0-9]+|[0-9]{1,2}%|100%)$" "a number, or a percentage such as 50%") }}
 {{- end }}
 {{- $replicas := int $.Values.replicas }}
-{{- if and .enabled (gt $replicas 1) (or (eq (toString .minAvailable) "100%") (and (regexMatch "^[0-9]+$" (toString .minAvailable)) (ge (int .minAvailable) $replicas))) }}
+{{- $least := trimSuffix "%" (toString .minAvailable) | int }}
+{{- /* Kubernetes rounds a percentage up. */}}
+{{- if hasSuffix "%" (toString .minAvailable) }}{{ $least = div (add (mul $least $replicas) 99) 100 | int }}{{ end }}
+{{- if and .enabled (gt $replicas 1) (ge $least $replicas) }}
 podDisruptionBudget.minAvailable={{ .minAvailable }} of replicas={{ $replicas }} would hold every replica on its node for ever: want less
 {{- end }}
 {{- if has (toString .maxUnavailable) (list "0" "0%") }}
