@@ -22,12 +22,12 @@ SEED    ?=
 # CONSUL=in-cluster has the demo's Consul run in pods, as examples/consul has it.
 CONSUL  ?=
 
-# Of a release: the folder in which its archives will be found, the private key that signs it, the public key that has to verify it
-# before it is pushed, and where it is pushed to.
-URL      =
-KEY      =
-PUBKEY   =
+# Of a release: the address of the folder in which its archives will be found, and the private key that signs it.
+URL =
+KEY =
+# Where it is pushed to, and the public key that has to verify it before.
 REGISTRY =
+PUBKEY   =
 # PLAIN_HTTP=1 is for a registry without TLS.
 PLAIN_HTTP =
 

@@ -25,14 +25,14 @@ type rule struct {
 	Default string `yaml:"default,omitempty"`
 	// Kind is how the value is read: words, duration, port, quantity, tags, labels, meta or metaLabels.
 	Kind string `yaml:"kind"`
-	// Words are those of a list of words, or what a duration or a port may be instead.
+	// Words are those of a list of words, or what a duration may be instead.
 	Words []string `yaml:"words,omitempty"`
 	// Least and Most bound a duration, in the form of a duration, and Least a quantity, which may be zero, too.
 	Least string `yaml:"least,omitempty"`
 	Most  string `yaml:"most,omitempty"`
 	// Zero is why a duration may not be zero, where its bounds don't say it.
 	Zero string `yaml:"zero,omitempty"`
-	// Ports are the first and the last port. Names says that the name of a port will do.
+	// Ports are the first and the last port. Names says that the name of a port will do, and so will `none`.
 	Ports []string `yaml:"ports,omitempty,flow"`
 	Names bool     `yaml:"names,omitempty"`
 	// Reserved are keys of meta that are not for people.

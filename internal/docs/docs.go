@@ -1,6 +1,6 @@
-// Package docs makes what is generated in the documentation: the tables of the contract, which come from
-// agentlet/contract, those of the metrics, the alerts and the chart's values, what the chart's schema and its checks say of
-// `defaults`, and the pictures. In a Markdown file a table stands between markers:
+// Package docs makes what is generated in the documentation: the pictures, and the tables of the contract, the metrics, the
+// alerts and the chart's values. It also makes what the chart's schema and its checks say of `defaults`. All of the contract
+// comes from agentlet/contract. In a Markdown file a table stands between markers:
 //
 //	<!-- generated: NAME -->
 //	<!-- end -->

@@ -399,7 +399,7 @@ defaults.{{ $resource }}-request={{ $request }} is more than defaults.{{ $resour
 {{- end }}
 {{- end }}
 
-{{/* What is wrong with a key of meta; the argument is a dict with the rule, the key, and the keys that were there before it. */}}
+{{/* What is wrong with a key of meta; the argument is a dict with the rule, the key, and the keys before it. */}}
 {{- define "agentlet.metaKey" -}}
 {{- if not (regexMatch "^[A-Za-z0-9_-]{1,128}$" .key) }}{{ printf "%q is no key of meta: at most 128 letters, digits, - and _" .key }}
 {{- else if hasPrefix "consul-" .key }}{{ printf "Consul keeps keys that start with consul- for itself: %q" .key }}
