@@ -572,6 +572,11 @@ podDisruptionBudget.maxUnavailable={{ .maxUnavailable }} would hold every replic
 {{- if and (.Values.resourceQuota | default dict).enabled (not .Values.priorityClassName) }}
 resourceQuota.enabled=true needs priorityClassName, whose pods the quota is for
 {{- end }}
+{{- with .Values.consulAgents }}
+{{- if and .enabled .priorityClassName ($.Values.resourceQuota | default dict).enabled (eq .priorityClassName $.Values.priorityClassName) }}
+consulAgents.priorityClassName={{ .priorityClassName }} is the webhook's priorityClassName, so resourceQuota.pods would bound the agents, too: want another one
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "agentlet.validate.monitoring" -}}
