@@ -1,6 +1,6 @@
 {{/*
-Configuration of the Consul agents of consulAgents, as a JSON object. What is secret is in files of Secrets beside it: values
-that are known to be secret are refused here (_validate.tpl).
+Configuration of the Consul agents of consulAgents, as a JSON object. What is secret is in files of Secrets beside it:
+_validate.tpl refuses values that are known to be secret.
 Pods find the API as consul.scheme, consul.port and connect.grpcPort say.
 */}}
 {{- define "agentlet.consulAgents.config" -}}
