@@ -152,6 +152,9 @@ func TestFillDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.Contains(filled, `"once",`) {
+		t.Errorf("the words of gate-policy are missing:\n%s", filled)
+	}
 	var got struct {
 		Defaults schema `json:"defaults"`
 	}

@@ -53,6 +53,20 @@ func TestQueriesNameWhatExists(t *testing.T) {
 	}
 }
 
+func TestAlertTable(t *testing.T) {
+	table, err := alertTable([]byte(`groups: [{rules: [{alert: Down, for: 5m, labels: {severity: critical}, annotations: {
+		description: It is down., runbook_url: "https://example.com/docs/runbook.md#it-is-down"}}]}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row := "| `Down` | critical | 5m | It is down. | [runbook](runbook.md#it-is-down) |"; !strings.Contains(table, row) {
+		t.Errorf("the table lacks %s:\n%s", row, table)
+	}
+	if _, err := alertTable([]byte("[")); err == nil {
+		t.Error("a file that is no YAML is taken")
+	}
+}
+
 func declaredValue(value string) bool {
 	for _, m := range append(api.Metrics(), webhookMetrics()...) {
 		for _, label := range m.Labels {
