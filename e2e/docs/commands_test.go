@@ -75,8 +75,8 @@ var checks = map[string]func(t *testing.T, args []string) error{
 
 // others are further programs that pages may use, and shell built-ins.
 var others = []string{
-	"base64", "cat", "cd", "cosign", "crane", "curl", "date", "docker", "echo", "eval", "jq", "mkdir", "openssl", "rm", "sed", "sha256sum",
-	"tar", "xargs",
+	"base64", "cat", "cd", "chmod", "cosign", "crane", "curl", "date", "docker", "echo", "eval", "jq", "mkdir", "openssl", "rm", "sed",
+	"sha256sum", "tar", "xargs",
 }
 
 // wrong returns the errors in the commands of a shell script.
