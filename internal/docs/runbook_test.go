@@ -69,7 +69,7 @@ func TestEachAlertIsInTheRunbook(t *testing.T) {
 	}
 }
 
-// TestTheRunbookNamesWhatExists checks its metrics, reasons and log messages.
+// TestTheRunbookNamesWhatExists checks its metrics, reasons and log messages, and the parts of messages that the advice quotes.
 func TestTheRunbookNamesWhatExists(t *testing.T) {
 	metrics := append(api.Metrics(), webhookMetrics()...)
 	source := sources(t)
@@ -97,7 +97,15 @@ func TestTheRunbookNamesWhatExists(t *testing.T) {
 			}
 		}
 	}
-	if found["metric"] < 20 || found["log"] < 15 || found["reason"] < 3 {
+	for reason, text := range advice {
+		for _, message := range regexp.MustCompile(`"([^"]+)"`).FindAllStringSubmatch(text, -1) {
+			found["message"]++
+			if !strings.Contains(source, message[1]) {
+				t.Errorf("%s: no condition says %q", reason, message[1])
+			}
+		}
+	}
+	if found["metric"] < 20 || found["log"] < 15 || found["reason"] < 3 || found["message"] < 2 {
 		t.Errorf("found only %v", found)
 	}
 }

@@ -22,8 +22,8 @@ var advice = map[contract.Reason]string{
 	contract.ContainersNotReady: "Look at the containers that the message names, as for any pod. One that shall not count goes " +
 		"into `container-exclude`.",
 	contract.ConsulUnreachable: "Is there a Consul agent on the pod's node, and does it listen on the address in the message, the " +
-		"node's IP? \"Knows no leader\": the agent runs, but has lost its servers. \"Takes no updates\": it hangs, or a sync " +
-		"waits for its servers; look at its log. With TLS the message says what is wrong with a certificate.",
+		"node's IP? \"has no cluster leader\": the agent runs, but has lost its servers. \"TTL check updates time out\": it hangs, " +
+		"or a sync waits for its servers; look at its log. With TLS the message says what is wrong with a certificate.",
 	contract.LoginFailed: "The message says what Consul's ACL system answered, and what is missing: an auth method, a binding rule for the " +
 		"pod's service account, a Secret with a token. [consul.md](consul.md) has them step by step.",
 	contract.RegistrationRejected: "The message holds the Consul agent's answer. `Permission denied`: the pod's token lacks " +
