@@ -76,6 +76,7 @@ func (l *linter) lint() {
 	l.lintDefaultPort()
 	l.lintHostPorts()
 	l.lintNoPort()
+	l.lintOwnPort()
 	l.lintUDP()
 	l.warnings = append(l.warnings, l.unreplaced...)
 	for _, why := range l.reg.Unprobed {
@@ -105,6 +106,9 @@ func (l *linter) lintExcluded() {
 		} else if !slices.ContainsFunc(l.pod.Spec.Containers, has) && !slices.ContainsFunc(l.pod.Spec.InitContainers, has) {
 			l.warn(path, "%s: the pod has no container %q", key, name)
 		}
+	}
+	if len(Counting(l.pod, l.reg.Settings.Exclude)) == 0 {
+		l.warn(path, "%s: no container is left, so the pod counts as ready from its start on", key)
 	}
 }
 

@@ -39,6 +39,18 @@ func TestLint(t *testing.T) {
 				{annotation + "container-exclude]", `"agentlet" never counts`},
 			},
 		},
+		"all excluded": {
+			annotations: annotations{"service-names": "a", "container-exclude": "app,proxy"},
+			want:        []Warning{{annotation + "container-exclude]", "no container is left, so the pod counts as ready from its start on"}},
+		},
+		"the agentlet's port": {
+			annotations: annotations{"service-names": "a,b", "service-port": "19500", "service-port.b": "80"},
+			want:        []Warning{{annotation + "service-names]", `service "a": port 19500 is the agentlet's own`}},
+		},
+		"the agentlet's port, named": {
+			annotations: annotations{"services": "[{name: a, ports: [{name: x, port: 80, default: true}, {name: y, port: 19600}]}]", "agentlet-port": "19600"},
+			want:        []Warning{{annotation + "services][0].name", `service "a": port 19600 is the agentlet's own`}},
+		},
 		"drain beyond grace": {
 			annotations: annotations{"service-names": "a", "drain-delay": "15s", "drain-timeout": "6s"},
 			want:        []Warning{{annotation + "drain-delay]", "ask for 21s together, but terminationGracePeriodSeconds 30 leaves them 20s"}},

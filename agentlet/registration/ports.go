@@ -204,6 +204,18 @@ func (l *linter) lintNoPort() {
 	}
 }
 
+// lintOwnPort warns of a service at the agentlet's own port: that is rarely meant, but somebody may register its metrics.
+func (l *linter) lintOwnPort() {
+	own := l.reg.Settings.AgentletPort
+	for i := range l.reg.Services {
+		s := &l.reg.Services[i]
+		if s.Port == own || slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Port == own }) {
+			l.warn(namePath(l.pod, i), "service %q: port %d is the agentlet's own, which answers /metrics, /status and no request of the application's",
+				s.Name, own)
+		}
+	}
+}
+
 // resolvePort turns a number or a declared port's name into a number. A declared port's name holds a letter, so that
 // the two can't be taken for each other.
 func resolvePort(pod *corev1.Pod, text string) (int, error) {
