@@ -99,11 +99,12 @@ func TestSecretWithAnotherCA(t *testing.T) {
 		time.Sleep(time.Minute)
 		next := brought(t, second)
 		c.write(next)
-		var told time.Time // when the bundle held the new CA
+		const sample = 100 * time.Millisecond
+		var told time.Time // when the bundle held the new CA: after the sample before the first that shows it
 		for step := range 100 {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(sample)
 			if told.IsZero() && len(parseBundle(c.bundles()[0])) == 2 {
-				told = time.Now()
+				told = time.Now().Add(-sample)
 			}
 			if step%5 == 0 { // each change of the Secret is an event, also one of its labels
 				next.Labels = map[string]string{"step": strconv.Itoa(step)}
