@@ -204,9 +204,13 @@ func (l *linter) lintNoPort() {
 	}
 }
 
-// lintOwnPort warns of a service at the agentlet's own port: that is rarely meant, but somebody may register its metrics.
+// lintOwnPort warns of a service at the agentlet's own port: that is rarely meant, but somebody may register its metrics. A
+// container that declares that port is an error of the injector's.
 func (l *linter) lintOwnPort() {
 	own := l.reg.Settings.AgentletPort
+	if _, declared := findPort(l.pod, func(p *corev1.ContainerPort) bool { return int(p.ContainerPort) == own }); declared {
+		return
+	}
 	for i := range l.reg.Services {
 		s := &l.reg.Services[i]
 		if s.Port == own || slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Port == own }) {
