@@ -38,7 +38,7 @@ func TestChangesAreSentFirst(t *testing.T) {
 		}
 		l.reconcileWork(t.Context(), p)
 		l.group.Wait()
-		if <-ran && <-ran {
+		if one, two := <-ran, <-ran; one && two {
 			first++
 		}
 	}

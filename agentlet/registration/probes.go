@@ -119,7 +119,8 @@ func runnable(pod *corev1.Pod, c *corev1.Container, from *corev1.Probe) (*Probe,
 	return p, err
 }
 
-// target is where a probe or hook of a container goes: host is empty for the pod's IP. Another host than the pod's own is an error.
+// target is where a probe or hook of a container goes: host is empty for the pod's IP. Another host than the pod's own is an
+// error.
 func target(pod *corev1.Pod, c *corev1.Container, to string, at intstr.IntOrString) (host string, port int, err error) {
 	if !ownHost(pod, to) {
 		return "", 0, fmt.Errorf("it goes to %q and not to the pod's own IP", Excerpt(to))
@@ -138,8 +139,8 @@ func positive(n, otherwise int32) int32 {
 	return otherwise
 }
 
-// ownHost reports whether the host of a probe or hook means the pod. For the kubelet a loopback address is the node's, which is the
-// pod's own only on the host's network.
+// ownHost reports whether the host of a probe or hook means the pod. For the kubelet a loopback address is the node's, which
+// is the pod's own only on the host's network.
 func ownHost(pod *corev1.Pod, host string) bool {
 	address, err := netip.ParseAddr(host)
 	loopback := host == "localhost" || err == nil && address.IsLoopback()

@@ -24,8 +24,8 @@ type Decider struct {
 	injector atomic.Pointer[injector.Injector]
 }
 
-// New returns a Decider with this configuration, or all errors of it. Unless RunAsUser is RunAsAuto it is ready at once, and never
-// asks whether the cluster assigns users.
+// New returns a Decider with this configuration, or all errors of it. Unless RunAsUser is RunAsAuto it is ready at once, and
+// never asks whether the cluster assigns users.
 func New(config injector.Config, assignsUsers func(ctx context.Context) (bool, error), log *slog.Logger) (*Decider, error) {
 	made, err := injector.New(config)
 	if err != nil {

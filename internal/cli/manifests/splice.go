@@ -148,7 +148,8 @@ var (
 // replace writes the value with this number in the place of another one.
 func (s *splicer) replace(node *yaml.Node, i int) {
 	key, value := node.Content[i-1], node.Content[i]
-	inFlow, ok := node.Style&yaml.FlowStyle != 0, false
+	inFlow := node.Style&yaml.FlowStyle != 0
+	var ok bool
 	switch {
 	case value.Kind == yaml.ScalarNode:
 		ok = s.replaceScalar(key, value, inFlow)
