@@ -3,7 +3,7 @@
 //	agentlet run     keeps the pod's services in Consul equal to the pod, until SIGTERM and the drain after it
 //	agentlet drain   tells the running registrar of the same container that the pod terminates; its own preStop hook
 //	agentlet version prints the version
-//	agentlet probe-consul asks the node's Consul agent what an installation depends on, for kubectl agentlet check --pre --probe-nodes
+//	agentlet probe-consul asks the node's Consul agent what an installation depends on, for kubectl agentlet check --probe-nodes
 //
 // It reads its flags with the standard library: what it links is paid for once per pod.
 package main
