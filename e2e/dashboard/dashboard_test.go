@@ -148,6 +148,12 @@ func TestQueriesTellWhatTheyShould(t *testing.T) {
 		[]series{
 			{`agentlet_gate_open{cluster="eu",namespace="shop",node="n1",pod="replaced"}`, "1x27 stale"},
 			{`agentlet_gate_open{cluster="eu",namespace="calm",node="n1",pod="ended"}`, "1x27 stale"},
+			{`agentlet_consul_reachable{node="n1",pod="one"}`, "0x120"},
+			{`agentlet_consul_reachable{node="n1",pod="two"}`, "1x120"},
+			{`agentlet_consul_reachable{node="n2",pod="three"}`, "0x120"},
+			{`agentlet_consul_reachable{node="n2",pod="four"}`, "0x120"},
+			{`agentlet_consul_reachable{pod="five",instance="five"}`, "0x120"},
+			{`agentlet_consul_reachable{pod="six",instance="six"}`, "1x120"},
 			{`agentlet_time_to_gate_seconds{pod="early"}`, "2x120"},
 			{`agentlet_time_to_gate_seconds{pod="late"}`, "_x29 3x90"},
 			{`agentlet_time_to_drain_seconds{pod="waits",outcome="waiting"}`, "_x29 1 _x90"},
@@ -184,6 +190,7 @@ func TestQueriesTellWhatTheyShould(t *testing.T) {
 			{query("Gates"), "29m", []sample{{`agentlet_time_to_gate_seconds{pod="late"}`, 3}}},
 			{query("Gates"), "30m", nil},
 			{query("Drains"), "29m", []sample{{`agentlet_time_to_drain_seconds{pod="gone",outcome="dropped"}`, .5}}},
+			{query("Nodes without Consul"), "29m", []sample{{"{}", 2}}}, // n2, and a pod of no known node
 			{query("Replicas ready"), "29m", []sample{{"{}", 0}}},
 			{variables.Replace(annotations()[0].expression), "27m", nil},
 			{variables.Replace(annotations()[0].expression), "29m", []sample{{`{cluster="eu",namespace="shop"}`, 1}}},

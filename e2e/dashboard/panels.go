@@ -91,8 +91,11 @@ func rows() []row {
 				},
 				{
 					title: "Nodes without Consul", unit: short, redFrom: new(1.), runbook: "consul-is-out-of-reach",
-					description: "Nodes none of whose agentlets reaches the Consul agent, or whose agent has no cluster leader.",
-					queries:     []query{{`count(max by (cluster, node) (agentlet_consul_reachable` + in + `) == 0) or vector(0)`, ""}},
+					description: "Nodes none of whose agentlets reaches the Consul agent, or whose agent has no cluster leader. Pods, where the scrape names no node.",
+					queries: []query{{
+						`count(max by (cluster, node) (agentlet_consul_reachable{` + selected + `,node!=""}) == 0` +
+							` or max by (cluster, namespace, pod, instance) (agentlet_consul_reachable{` + selected + `,node=""}) == 0) or vector(0)`, "",
+					}},
 				},
 				{
 					title: "Pods whose gate is closed for over a minute", kind: rowsOfPods, runbook: "the-gates-reasons",
