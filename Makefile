@@ -52,6 +52,10 @@ release: ## Make a release in dist/, twice, and compare: make release VERSION=1.
 		go run ./cmd/release -version '$(VERSION)' -ldflags '$(LDFLAGS)' -o $(CURDIR)/dist \
 		-url '$(URL)' -key '$(if $(KEY),$(abspath $(KEY)))'
 
+.PHONY: latest
+latest: ## Say whether a version is the latest of the releases whose tags are read: make latest VERSION=1.2.3 <TAGS
+	@cd e2e && go run ./cmd/release -latest -version '$(VERSION)'
+
 .PHONY: publish
 publish: ## Push the image and the chart of dist/: make publish VERSION=1.2.3 REGISTRY=registry.example/team PUBKEY=cosign.pub
 	@cd e2e && go run ./cmd/publish -dist $(CURDIR)/dist -version '$(VERSION)' -registry '$(REGISTRY)' \

@@ -78,7 +78,7 @@ func TestWorkflows(t *testing.T) {
 			}
 		})
 	}
-	for _, target := range []string{"lint", "verify", "unit", "chart", "scenarios", "vulncheck", "release", "publish"} {
+	for _, target := range []string{"lint", "verify", "unit", "chart", "scenarios", "vulncheck", "release", "latest", "publish"} {
 		if !called[target] {
 			t.Errorf("no workflow calls make %s", target)
 		}

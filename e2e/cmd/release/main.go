@@ -2,6 +2,10 @@
 // signs it, if it is given a key:
 //
 //	release -version 1.2.3 -url https://downloads.example/agentlet/1.2.3 -key signing.pem
+//
+// With -latest it builds nothing. It reads the tags of all releases, one a line, and prints whether this version is the latest:
+//
+//	release -version 1.2.3 -latest <tags
 package main
 
 import (
@@ -9,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -40,7 +45,11 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.URL, "url", "", "folder in which the plugin's archives will be found; without it there is no manifest for krew")
 	keyFile := flag.String("key", "", "file with the private key that the checksums are signed with; without it nothing is signed")
 	once := flag.Bool("once", false, "don't make it a second time to compare")
+	latest := flag.Bool("latest", false, "read the tags of releases, print whether this version is the latest, and build nothing")
 	flag.Parse()
+	if *latest {
+		return printLatest(o.Version)
+	}
 	if text := os.Getenv("SOURCE_DATE_EPOCH"); text != "" {
 		seconds, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
@@ -92,6 +101,20 @@ func run(ctx context.Context) error {
 		return nil
 	}
 	return release.Sign(o.Out, o.Version, key)
+}
+
+// printLatest prints true if the version is the latest of the releases whose tags are read, and false otherwise.
+func printLatest(version string) error {
+	tags, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return fmt.Errorf("read tags: %w", err)
+	}
+	is, err := release.Latest(version, strings.Fields(string(tags)))
+	if err != nil {
+		return err
+	}
+	fmt.Println(is)
+	return nil
 }
 
 // repeat builds the release again in another folder, with an empty build cache, and returns its checksums.
