@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,26 +16,8 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/e2e/toolchain"
 )
-
-// olderCommit is the last commit in which the sync generation was called agentlet-nudge.
-const olderCommit = "4b98f489c6387d4224bf7f000ac8095792523605"
-
-// older builds the image and the chart of olderCommit, and loads the image. It needs the repository's history.
-func older(s *scenario.S) (chart string) {
-	s.Helper()
-	folder := s.TempDir()
-	archive := filepath.Join(folder, "older.tar")
-	if err := s.Command(s.Ctx, "git", "-C", s.Root, "archive", "--output="+archive, olderCommit); err != nil {
-		s.Fatalf("this scenario needs the history of the repository, as git fetch --unshallow gets it: %v", err)
-	}
-	tree := filepath.Join(folder, "older")
-	s.Must(os.Mkdir(tree, 0o755))
-	s.Must(s.Command(s.Ctx, "tar", "-xf", archive, "-C", tree))
-	s.Must(s.Command(s.Ctx, "make", "-C", tree, "image", "VERSION=older"))
-	s.Must(s.Cluster.LoadImage(s.Ctx, filepath.Join(tree, ".out", "image.tar")))
-	return filepath.Join(tree, "charts", "agentlet")
-}
 
 // entered returns the catalog's entries of the service, by pod: their create and modify indexes, and the definition's
 // fingerprint.
@@ -64,9 +44,10 @@ func notesOf(checks api.HealthChecks, id string) string {
 func TestUpgradeFromAnOlderTree(t *testing.T) {
 	s := scenario.New(t, scenario.Long())
 	reinstalled(s)
+	var built toolchain.Older
 	s.Given("an older tree's image and chart, installed", func() {
-		chart := older(s)
-		s.Must(s.InstallChart(s.Ctx, chart, "image.tag=older"))
+		built = older(s, beforePlacement)
+		s.Must(s.InstallChart(s.Ctx, built.Chart, "image.tag="+built.Version))
 	})
 	var f followed
 	s.Given("four of its pods, followed by a client", func() {
@@ -76,7 +57,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 			template.Annotations[contract.HeartbeatTTL] = "2m"
 		})
 		for _, pod := range s.Pods(s.Ctx) {
-			if image := agentletImage(&pod); !strings.HasSuffix(image, ":older") {
+			if image := agentletImage(&pod); !strings.HasSuffix(image, ":"+built.Version) {
 				s.Fatalf("%s has the image %s", pod.Name, image)
 			}
 		}
@@ -121,7 +102,7 @@ func TestUpgradeFromAnOlderTree(t *testing.T) {
 			process, err := scenario.FindProcess("agentlet run", string(pod.UID))
 			s.Must(err)
 			s.Must(syscall.Kill(process.PID, syscall.SIGSTOP))
-			patch := fmt.Sprintf(`{"spec":{"initContainers":[{"name":%q,"image":%q}]}}`, contract.ContainerName, strings.TrimSuffix(agentletImage(&pod), ":older")+":dev")
+			patch := fmt.Sprintf(`{"spec":{"initContainers":[{"name":%q,"image":%q}]}}`, contract.ContainerName, "agentlet/agentlet:"+today)
 			_, err = s.Kube.CoreV1().Pods(s.Namespace).Patch(s.Ctx, pod.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
 			s.Must(err)
 			s.Eventually("the agentlet of "+pod.Name, func(ctx context.Context) (bool, error) {

@@ -11,8 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-
-	"github.com/agentlet/agentlet/e2e/internal/filelock"
 )
 
 // Tools maps a tool set's name to the folder with its programs.
@@ -146,43 +144,11 @@ var buildVariables = []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-buildvcs=
 
 func buildEnv() []string { return append(os.Environ(), buildVariables...) }
 
-func (b *build) cached() bool {
-	_, err := os.Stat(b.dir)
-	return err == nil
-}
+func (b *build) cached() bool { return exists(b.dir) }
 
-// ensure builds under a lock that all tool sets share: two such builds at once would only fight over memory and
-// processors.
-func (b *build) ensure(ctx context.Context, log io.Writer, label string) (err error) {
-	if b.cached() {
-		return nil
-	}
-	lock, err := filelock.Acquire(ctx, filepath.Join(filepath.Dir(b.dir), ".lock"), func() {
-		fmt.Fprintln(log, "waiting for another build of tools")
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if b.cached() {
-		return nil
-	}
-	// Remove temporary folders with this prefix. We hold the lock, so they are the remains of a killed build.
-	temporary := filepath.Join(filepath.Dir(b.dir), ".building-"+b.name)
-	if err := os.RemoveAll(temporary); err != nil {
-		return fmt.Errorf("remove unfinished build: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
-	if err := os.Mkdir(temporary, 0o755); err != nil {
-		return fmt.Errorf("create folder: %w", err)
-	}
-	if err := b.compile(ctx, log, label, temporary); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, b.dir); err != nil {
-		return fmt.Errorf("move programs into cache: %w", err)
-	}
-	return nil
+// ensure builds the tool set unless the cache holds it.
+func (b *build) ensure(ctx context.Context, log io.Writer, label string) error {
+	return once(ctx, log, b.dir, b.name, func(temporary string) error { return b.compile(ctx, log, label, temporary) })
 }
 
 func (b *build) compile(ctx context.Context, log io.Writer, label, dir string) (err error) {
