@@ -30,6 +30,8 @@ func TestOptions(t *testing.T) {
 		"two servers":        {Options{ConsulServers: 2}, false},
 		"ten nodes":          {Options{Nodes: 10}, false},
 		"unknown consul":     {Options{Consul: "pods"}, false},
+		"consul under MPL":   {Options{ConsulTools: toolchain.ConsulMPL}, true},
+		"other consul tools": {Options{ConsulTools: "consul-1.2"}, false},
 		"name with dash":     {Options{Name: "a-b"}, false},
 		"name as path":       {Options{Name: "../x"}, false},
 		"name too long":      {Options{Name: "abcdefghijk"}, false},

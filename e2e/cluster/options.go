@@ -35,9 +35,11 @@ type Options struct {
 	Name  string // lower-case letters and digits, at most 10; default DefaultName
 	Nodes int    // 1 to 9; default 2
 	// Kubernetes names the tool set of a release: toolchain.Kubernetes, the default, or toolchain.KubernetesOldest.
-	Kubernetes    string
-	Consul        ConsulMode // default ConsulAgents
-	ConsulServers int        // 1 or 3; default 1
+	Kubernetes string
+	Consul     ConsulMode // default ConsulAgents
+	// ConsulTools names the tool set of Consul: toolchain.Consul, the default, or toolchain.ConsulMPL.
+	ConsulTools   string
+	ConsulServers int // 1 or 3; default 1
 	// ConsulConfig is merged over the default configuration of every Consul agent and server.
 	ConsulConfig map[string]any `json:",omitempty"`
 	// Log gets a line per step; nil discards them.
@@ -61,6 +63,9 @@ func (o Options) complete() (Options, error) {
 	if o.Consul == "" {
 		o.Consul = ConsulAgents
 	}
+	if o.ConsulTools == "" {
+		o.ConsulTools = toolchain.Consul
+	}
 	if o.ConsulServers == 0 {
 		o.ConsulServers = 1
 	}
@@ -76,6 +81,8 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("kubernetes %q: want %q or %q", o.Kubernetes, toolchain.Kubernetes, toolchain.KubernetesOldest)
 	case o.Consul != ConsulAgents && o.Consul != ConsulNone:
 		return o, fmt.Errorf("consul %q: want %q or %q", o.Consul, ConsulAgents, ConsulNone)
+	case o.ConsulTools != toolchain.Consul && o.ConsulTools != toolchain.ConsulMPL:
+		return o, fmt.Errorf("consul's tools %q: want %q or %q", o.ConsulTools, toolchain.Consul, toolchain.ConsulMPL)
 	case o.ConsulServers != 1 && o.ConsulServers != 3:
 		return o, fmt.Errorf("%d consul servers: want 1 or 3", o.ConsulServers)
 	}

@@ -107,11 +107,14 @@ func start(ctx context.Context, l layout, options Options) (*Cluster, error) {
 		sets = append(sets, options.Kubernetes)
 	}
 	if options.Consul == ConsulAgents {
-		sets = append(sets, toolchain.Consul)
+		sets = append(sets, options.ConsulTools)
 	}
 	tools, err := toolchain.Ensure(ctx, options.Log, sets...)
 	if err != nil {
 		return nil, err
+	}
+	if options.Consul == ConsulAgents {
+		tools[toolchain.Consul] = tools[options.ConsulTools] // the rest of this package knows one Consul
 	}
 	c := newCluster(l, options, tools)
 	if err := c.bringUp(ctx, &steps{log: options.Log}); err != nil {

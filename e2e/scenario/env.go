@@ -4,6 +4,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,7 +105,7 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 		return nil, err
 	}
 	// All at once, before anything is started, so that it is told how much there is to build.
-	sets := []string{toolchain.Kubernetes, toolchain.Consul, toolchain.Helm}
+	sets := []string{toolchain.Kubernetes, cmp.Or(options.ConsulTools, toolchain.Consul), toolchain.Helm}
 	if options.Kubernetes != "" && options.Kubernetes != toolchain.Kubernetes {
 		sets = append(sets, options.Kubernetes)
 	}

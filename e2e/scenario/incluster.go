@@ -32,12 +32,16 @@ const ConsulNamespace = "consul"
 // ConsulImage is the image of examples/consul. It is built here under the same name, so it is not pulled.
 const ConsulImage = "hashicorp/consul:1.22.7"
 
-// ClusterOptions returns the options of the cluster that Start brings up, from AGENTLET_KUBERNETES and AGENTLET_CONSUL.
+// ClusterOptions returns the options of the cluster that Start brings up, from AGENTLET_KUBERNETES, AGENTLET_CONSUL and
+// AGENTLET_CONSUL_TOOLS. The first and the last name tool sets.
 func ClusterOptions(log io.Writer) (cluster.Options, error) {
-	options := cluster.Options{Kubernetes: os.Getenv("AGENTLET_KUBERNETES"), Log: log}
+	options := cluster.Options{Kubernetes: os.Getenv("AGENTLET_KUBERNETES"), ConsulTools: os.Getenv("AGENTLET_CONSUL_TOOLS"), Log: log}
 	switch where := os.Getenv("AGENTLET_CONSUL"); where {
 	case "":
 	case InClusterConsul:
+		if options.ConsulTools != "" {
+			return options, fmt.Errorf("AGENTLET_CONSUL_TOOLS=%s: want nothing with AGENTLET_CONSUL=%s", options.ConsulTools, where)
+		}
 		options.Consul, options.Nodes = cluster.ConsulNone, 3 // one node for each server
 	default:
 		return options, fmt.Errorf("AGENTLET_CONSUL=%s: want nothing, or %s", where, InClusterConsul)

@@ -88,9 +88,9 @@ func runDocs(s *scenario.S, folder, script string, env []string, replace ...stri
 	}
 	policy := strings.ReplaceAll(read("registrar.hcl"), `"web"`, strconv.Quote(s.Service()))
 	s.Must(os.WriteFile(filepath.Join(folder, "registrar.hcl"), []byte(policy), 0o600))
-	tools, err := toolchain.Ensure(s.Ctx, io.Discard, toolchain.Consul)
+	tools, err := toolchain.Ensure(s.Ctx, io.Discard, s.Cluster.Options.ConsulTools)
 	s.Must(err)
-	path := []string{filepath.Dir(s.Cluster.Kubectl()), filepath.Dir(tools.Program(toolchain.Consul, "consul")), os.Getenv("PATH")}
+	path := []string{filepath.Dir(s.Cluster.Kubectl()), filepath.Dir(tools.Program(s.Cluster.Options.ConsulTools, "consul")), os.Getenv("PATH")}
 	command := exec.CommandContext(s.Ctx, "bash", "-euo", "pipefail", "-c", strings.NewReplacer(append(replace, "shop", s.Namespace)...).Replace(read(script)))
 	command.Dir = folder
 	command.Env = append(append(os.Environ(), env...), "KUBECONFIG="+s.Cluster.Kubeconfig(), "PATH="+strings.Join(path, ":"))

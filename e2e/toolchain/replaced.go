@@ -70,14 +70,23 @@ func deletedName(unknown *cache.DeletedFinalStateUnknown, object interface{ GetN
 // no servers by asking a cloud: `retry_join = ["provider=…"]` fails with an error. And it lacks the Envoy types that it never
 // sends itself, which it links for what users write into Envoy's configuration by hand.
 func smallerConsul() []replacement {
-	const (
-		consul   = "github.com/hashicorp/consul"
-		discover = "github.com/hashicorp/go-discover"
-	)
+	return smallerConsuls(replacement{module: discover + "/provider/gce", file: "gce_discover.go", content: noProvider("gce")})
+}
+
+// smallerConsulMPL does the same to the older Consul, for which that provider is no module of its own.
+func smallerConsulMPL() []replacement {
+	return smallerConsuls(replacement{module: discover, file: "provider/gce/gce_discover.go", content: noProvider("gce")})
+}
+
+const discover = "github.com/hashicorp/go-discover"
+
+// smallerConsuls returns what is replaced in every Consul, with the given one.
+func smallerConsuls(gce replacement) []replacement {
+	const consul = "github.com/hashicorp/consul"
 	replaced := []replacement{
 		{module: consul, file: "agent/xds/z_xds_packages.go", content: "package xds\n"},
 		{module: consul + "/troubleshoot", file: "proxy/z_xds_packages.go", content: "package troubleshoot\n"},
-		{module: discover + "/provider/gce", file: "gce_discover.go", content: noProvider("gce")},
+		gce,
 	}
 	for _, name := range []string{
 		"aliyun", "aws", "azure", "digitalocean", "k8s", "linode", "os", "packet", "scaleway", "softlayer", "tencentcloud",

@@ -14,15 +14,18 @@ const (
 	// KubernetesOldest is the oldest supported release. Its etcd and kubectl are those of Kubernetes.
 	KubernetesOldest = "kubernetes-1.30"
 	Consul           = "consul"
-	Helm             = "helm"
-	HelmUnittest     = "helm-unittest"
-	CertManager      = "cert-manager"
-	ConsulTemplate   = "consul-template"
-	CoreDNS          = "coredns"
-	Prometheus       = "prometheus"
-	GolangciLint     = "golangci-lint"
-	Actionlint       = "actionlint"
-	Govulncheck      = "govulncheck"
+	// ConsulMPL is the newest Consul under the Mozilla Public License that the module proxy has. Newer ones are under the Business
+	// Source License.
+	ConsulMPL      = "consul-1.16"
+	Helm           = "helm"
+	HelmUnittest   = "helm-unittest"
+	CertManager    = "cert-manager"
+	ConsulTemplate = "consul-template"
+	CoreDNS        = "coredns"
+	Prometheus     = "prometheus"
+	GolangciLint   = "golangci-lint"
+	Actionlint     = "actionlint"
+	Govulncheck    = "govulncheck"
 )
 
 // set is a group of programs that are built from one nested module, tools/NAME.
@@ -71,6 +74,7 @@ var sets = []set{
 		versionOf: "k8s.io/kubernetes",
 	},
 	{name: Consul, programs: []program{{"consul", "github.com/hashicorp/consul"}}, replaced: smallerConsul()},
+	{name: ConsulMPL, programs: []program{{"consul", "github.com/hashicorp/consul"}}, replaced: smallerConsulMPL()},
 	{name: Helm, programs: []program{{"helm", "helm.sh/helm/v4/cmd/helm"}}, replaced: smallerClient()},
 	{name: HelmUnittest, programs: []program{
 		{"helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"},

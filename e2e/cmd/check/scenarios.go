@@ -69,6 +69,12 @@ const onOldest = "TestBasic|TestTrust|TestInject|TestWorkloads|TestContract|Test
 // oldestStep runs the scenarios of onOldest on the oldest Kubernetes.
 var oldestStep = instead("oldest kubernetes", "oldest.log", onOldest, "AGENTLET_KUBERNETES="+toolchain.KubernetesOldest)
 
+// onConsulMPL selects the main scenarios for another Consul: registration, a rolling restart, drains, faults of Consul's, ACLs and TLS.
+const onConsulMPL = "TestBasic|TestContract|TestWorkloads|TestFaultConsul|TestFaultACL|TestFaultAgentletKilled|TestFaultMeddlers"
+
+// consulMPLStep runs the scenarios of onConsulMPL on the newest Consul under the Mozilla Public License.
+var consulMPLStep = instead("consul 1.16", "consul-1.16.log", onConsulMPL, "AGENTLET_CONSUL_TOOLS="+toolchain.ConsulMPL)
+
 // inPodsStep runs the scenarios about the Consul of examples/consul.
 var inPodsStep = instead("consul on kubernetes", "consul-on-kubernetes.log", "TestConsulOnKubernetes",
 	"AGENTLET_CONSUL="+scenario.InClusterConsul, "AGENTLET_LONG=1")

@@ -74,6 +74,7 @@ var (
 	kubernetesStep = tool(toolchain.Kubernetes)
 	consulStep     = tool(toolchain.Consul)
 	oldestToolStep = tool(toolchain.KubernetesOldest)
+	mplToolStep    = tool(toolchain.ConsulMPL)
 	helmStep       = tool(toolchain.Helm)
 	linterStep     = tool(toolchain.GolangciLint)
 	actionlintStep = tool(toolchain.Actionlint)

@@ -48,6 +48,8 @@ func newUp(name *string) *cobra.Command {
 			toolchain.KubernetesOldest),
 	)
 	flags.StringVar(&consul, "consul", string(cluster.ConsulAgents), `"agents": servers and an agent per node; "none": no Consul`)
+	flags.StringVar(&options.ConsulTools, "consul-tools", toolchain.Consul,
+		fmt.Sprintf("the tool set of Consul: %q, or %q for one under the Mozilla Public License", toolchain.Consul, toolchain.ConsulMPL))
 	flags.IntVar(&options.ConsulServers, "consul-servers", 1, "number of Consul servers, 1 or 3")
 	return command
 }
