@@ -155,18 +155,10 @@ func TestSkew(t *testing.T) {
 			defer enough()
 			done := make(chan struct{})
 			go func() { defer close(done); k.client.Run(loading, skewRate) }()
-			for _, step := range []struct{ what, webhook, agentlet string }{
-				{"the webhook is upgraded, and pods get the older agentlet", today, k.older.Version},
-				{"the webhook is rolled back, and pods get today's agentlet", k.older.Version, today},
-			} {
-				k.takeTurns(step.what, step.webhook, step.agentlet)
-			}
-			for _, step := range []struct{ what, version string }{
-				{"all is upgraded during a rolling restart", today},
-				{"all is rolled back during a rolling restart", k.older.Version},
-			} {
-				k.changeMidway(step.what, step.version)
-			}
+			k.changeMidway("all is upgraded during a rolling restart", today)
+			k.changeMidway("all is rolled back during a rolling restart", k.older.Version)
+			k.takeTurns("the webhook is upgraded, and pods still get the older agentlet", today, k.older.Version)
+			k.takeTurns("the webhook is rolled back, and pods get today's agentlet", k.older.Version, today)
 			enough()
 			<-done
 			s.Then("no request has failed", func() {
@@ -179,8 +171,8 @@ func TestSkew(t *testing.T) {
 	}
 }
 
-// takeTurns installs webhook and agentlet of different releases, while pods of the previous installation run, and then replaces
-// these.
+// takeTurns installs a webhook and an agentlet of different releases, while pods of the previous installation run, and then
+// replaces these.
 func (k *skew) takeTurns(what, webhook, agentlet string) {
 	before := entered(k.S)
 	k.When(what, func() { k.install(webhook, agentlet) })
