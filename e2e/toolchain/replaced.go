@@ -73,16 +73,26 @@ func smallerConsul() []replacement {
 	return smallerConsuls(replacement{module: discover + "/provider/gce", file: "gce_discover.go", content: noProvider("gce")})
 }
 
-// smallerConsulMPL does the same to the older Consul, for which that provider is no module of its own.
+// smallerConsulMPL does the same to the older Consul, for which that provider is no module of its own. It also completes a mock for
+// the newer hcp-sdk-go that tools/consul-1.16 requires.
 func smallerConsulMPL() []replacement {
-	return smallerConsuls(replacement{module: discover, file: "provider/gce/gce_discover.go", content: noProvider("gce")})
+	const mock = "type mockHCPCfg struct{}"
+	return append(
+		smallerConsuls(replacement{module: discover, file: "provider/gce/gce_discover.go", content: noProvider("gce")}),
+		replacement{
+			module: consul, file: "agent/hcp/client/mock_CloudConfig.go",
+			instead: [][2]string{{mock, mock + "\n\nfunc (*mockHCPCfg) Logout() error { return nil }"}},
+		},
+	)
 }
 
-const discover = "github.com/hashicorp/go-discover"
+const (
+	consul   = "github.com/hashicorp/consul"
+	discover = "github.com/hashicorp/go-discover"
+)
 
 // smallerConsuls returns what is replaced in every Consul, with the given one.
 func smallerConsuls(gce replacement) []replacement {
-	const consul = "github.com/hashicorp/consul"
 	replaced := []replacement{
 		{module: consul, file: "agent/xds/z_xds_packages.go", content: "package xds\n"},
 		{module: consul + "/troubleshoot", file: "proxy/z_xds_packages.go", content: "package troubleshoot\n"},
