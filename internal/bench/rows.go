@@ -36,6 +36,9 @@ const (
 	SpanEnd     = "span_end_ms"     // → gone
 )
 
+// Reported is the text of a figure without a target.
+const Reported = "reported"
+
 var reported = math.NaN()
 
 var rows = []Row{
@@ -63,13 +66,13 @@ var rows = []Row{
 
 	{
 		Name: "floor_register_ms_p50", Unit: "ms", Target: reported,
-		What: "a bare client's registration at the node's agent → in the catalog",
+		What: "a bare client's registration → in the catalog",
 	},
 	{Name: "floor_update_ms_p50", Unit: "ms", Target: reported, What: "its update of the check → passing in the catalog"},
 	{Name: "floor_deregister_ms_p50", Unit: "ms", Target: reported, What: "its deregistration → out of the catalog"},
 	{
 		Name: "floor_patch_ms_p50", Unit: "ms", Target: reported,
-		What: "a bare client's PATCH of a pod's status with that pod's token, until the answer",
+		What: "a bare client's PATCH of a pod's status",
 	},
 	{
 		Name: "floor_follower_passing_ms_p50", Unit: "ms", Target: reported,
@@ -130,78 +133,78 @@ var rows = []Row{
 		Unit:    "share",
 		Target:  1,
 		AtLeast: true,
-		What:    "terminations in which SIGTERM came after the catalog had dropped the instance",
+		What:    "terminations with SIGTERM after the catalog had dropped the instance",
 	},
 	{
 		Name:   "failed_requests",
 		Unit:   "requests",
 		Target: 0,
-		What:   "of requests at 500/s through Consul in 30 rolling restarts of ten replicas",
+		What:   "at 500/s through Consul in 30 restarts of ten replicas",
 	},
 	{Name: "requests", Unit: "requests", Target: 100_000, AtLeast: true, What: "sent meanwhile"},
 	{
 		Name:   "rollout_s_plain",
 		Unit:   "s",
 		Target: reported,
-		What:   "restart of 20 replicas that are not injected; the application is ready 2 s after its start, probe period 1 s",
+		What:   "restart of 20 replicas, not injected",
 	},
-	{Name: "rollout_ratio_passing", Unit: "×", Target: reported, What: "the same with gate: passing, over that"},
-	{Name: "rollout_ratio_registered", Unit: "×", Target: 1.25, What: "with gate: registered, over that"},
-	{Name: "rollout_ratio_probe", Unit: "×", Target: 1.25, What: "with readiness: probe, over that"},
-	{Name: "rollout_s_plain_3", Unit: "s", Target: reported, What: "restart of three such replicas, one after the other"},
+	{Name: "rollout_ratio_passing", Unit: "×", Target: reported, What: "with gate: passing, over that"},
+	{Name: "rollout_ratio_registered", Unit: "×", Target: 1.25, What: "with gate: registered"},
+	{Name: "rollout_ratio_probe", Unit: "×", Target: 1.25, What: "with readiness: probe"},
+	{Name: "rollout_s_plain_3", Unit: "s", Target: reported, What: "restart of three such replicas"},
 	{
 		Name: "rollout_ratio_default", Unit: "×", Target: 1.15,
-		What: "three that are injected, without annotations on readiness, gate or placement, over that",
+		What: "with the defaults, over that",
 	},
-	{Name: "agentlet_anon_mib", Unit: "MiB", Target: 5, What: "anonymous memory after five idle minutes, median of 20 pods of a node"},
+	{Name: "agentlet_anon_mib", Unit: "MiB", Target: 5, What: "anonymous memory of an idle agentlet, median of a node's 20"},
 	{
 		Name:   "agentlet_cgroup_mib",
 		Unit:   "MiB",
 		Target: 10,
-		What:   "its container's cgroup; the first pod of a node, which pays the page cache, is left out",
+		What:   "its container's cgroup, without a node's first pod",
 	},
 	{
 		Name:   "agentlet_start_ms",
 		Unit:   "ms",
 		Target: reported,
-		What:   "start of the program → it knows its own pod, which is registered already",
+		What:   "an agentlet's restart → it knows its pod",
 	},
 	{Name: "agentlet_binary_mb", Unit: "MB", Target: 25, What: "size of the binary"},
-	{Name: "agentlet_millicores", Unit: "mCPU", Target: 0.5, What: "processor time while idle, mean of 20 pods"},
-	{Name: "quiet_consul_writes", Unit: "/pod/h", Target: 0, What: "changes of the service's catalog index in the idle minutes"},
-	{Name: "quiet_kube_writes", Unit: "/pod/h", Target: 0, What: "changes of a pod's resourceVersion, and events, in the idle minutes"},
+	{Name: "agentlet_millicores", Unit: "mCPU", Target: 0.5, What: "processor time of an idle agentlet, mean of 20"},
+	{Name: "quiet_consul_writes", Unit: "/pod/h", Target: 0, What: "changes of the service's catalog index while idle"},
+	{Name: "quiet_kube_writes", Unit: "/pod/h", Target: 0, What: "changes of a pod, and events, while idle"},
 	{Name: "quiet_agent_rpm", Unit: "/pod/min", Target: 8, What: "requests to the node's Consul agent"},
-	{Name: "quiet_kube_rpm", Unit: "/pod/min", Target: 0.2, What: "requests to the API server for the namespace's pods"},
-	{Name: "admission_us", Unit: "µs", Target: 100, What: "from raw review to raw response, an ordinary pod"},
+	{Name: "quiet_kube_rpm", Unit: "/pod/min", Target: 0.2, What: "requests to the API server"},
+	{Name: "admission_us", Unit: "µs", Target: 100, What: "raw review → raw response, an ordinary pod"},
 	{Name: "admission_kb", Unit: "KB", Target: 40, What: "allocated meanwhile"},
 	{
 		Name:   "admission_over_json",
 		Unit:   "×",
 		Target: 1.6,
-		What:   "the handler's time over encoding/json's for decoding the same review and its pod into Kubernetes' types",
+		What:   "its time over encoding/json's for the review and its pod",
 	},
 	{
 		Name:   "admission_p99_ms",
 		Unit:   "ms",
 		Target: reported,
-		What:   "slowest but one of 100 admissions at 500/s over TLS, client and server on this machine",
+		What:   "p99 at 500/s over TLS, with the client beside the server",
 	},
-	{Name: "admission_rps", Unit: "/s", Target: reported, What: "admissions over TLS, with the client beside the server"},
+	{Name: "admission_rps", Unit: "/s", Target: reported, What: "admissions over TLS"},
 	{
 		Name:   "flip_failed_clusterip",
 		Unit:   "requests",
 		Target: reported,
-		What:   "of 20,000 at 1,000/s to two pods, one of which answers 500 from the middle on: through a ClusterIP Service",
+		What:   "of 20,000 to two pods, one failing half-way: by a ClusterIP Service",
 	},
 	{
 		Name: "flip_failed_default", Unit: "requests", Target: reported,
-		What: "through Consul, without an annotation on readiness: once a pod is ready, the kubelet's report counts",
+		What: "through Consul, with the defaults",
 	},
 	{
 		Name: "flip_failed_kubelet", Unit: "requests", Target: reported,
-		What: "through Consul with readiness: kubelet, probe period 1 s",
+		What: "with readiness: kubelet, probed each 1 s",
 	},
-	{Name: "flip_failed_probe", Unit: "requests", Target: 200, What: "through Consul with readiness: probe"},
+	{Name: "flip_failed_probe", Unit: "requests", Target: 200, What: "with readiness: probe"},
 	{Name: "flip_ratio_probe", Unit: "×", Target: 0.2, What: "flip_failed_probe over flip_failed_clusterip"},
 
 	{
@@ -258,9 +261,9 @@ var rows = []Row{
 		Name:   "storm_s",
 		Unit:   "s",
 		Target: reported,
-		What:   "2,000 registrars lose their agents for 60 s at once: until every instance is passing again",
+		What:   "2,000 registrars lose their agents for 60 s → all passing",
 	},
-	{Name: "storm_peak_rps", Unit: "/s", Target: 2000, What: "most requests that the Consul server saw in a second meanwhile"},
+	{Name: "storm_peak_rps", Unit: "/s", Target: 2000, What: "most requests to the Consul server in a second"},
 }
 
 // Rows returns all figures in the order of the table. The caller owns the slice.
@@ -282,7 +285,7 @@ func (r Row) Met(value float64) bool {
 func (r Row) TargetText() string {
 	switch {
 	case math.IsNaN(r.Target):
-		return "reported"
+		return Reported
 	case r.AtLeast:
 		return fmt.Sprintf("≥ %g", r.Target)
 	default:

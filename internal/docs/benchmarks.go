@@ -89,11 +89,16 @@ func (b benchmarks) table(names ...string) string {
 		}
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %.0f | %s |\n", row.Name, value, row.TargetText(), b.Figures[row.Name+"_n"], row.What)
 	}
-	fmt.Fprintf(&table, "\nMeasured on %s, %s. Bold: misses the target.\n", b.Date, b.Machine)
+	return table.String() + b.legend(older)
+}
+
+// legend says when and where the figures of a table were measured.
+func (b benchmarks) legend(older bool) string {
+	legend := fmt.Sprintf("\nMeasured on %s, %s. Bold: misses the target.\n", b.Date, b.Machine)
 	if older {
-		fmt.Fprintf(&table, "†: on %s, %s.\n", b.Earlier.Date, b.Earlier.Machine)
+		legend += fmt.Sprintf("†: on %s, %s.\n", b.Earlier.Date, b.Earlier.Machine)
 	}
-	return table.String()
+	return legend
 }
 
 // segment is a part of a pod's start or end, from one station to the next: the figure's name, and the component that takes the

@@ -10,13 +10,13 @@ func TestCapacity(t *testing.T) {
 		"scale_kube_mib_per_pod_5000": 0.1024, "quiet_kube_rpm": 0.06, "quiet_agent_rpm": 6, "scale_consul_cpu_ms_per_event_5000": 15,
 	}}.capacity()
 	for _, want := range []string{
-		"| nodes, at 110 to 30 pods each | 10 – 34 | 91 – 334 | 910 – 3,334 |",
-		"| their memory for these pods | 0.1 GiB | 1 GiB | 10 GiB |",
-		"| requests of quiet pods | 1 /s | 10 /s | 100 /s |",
-		"| requests, mostly heartbeats | 11 /s | 11 /s | 11 /s |",
-		"| raft writes | 0.5 /s | 5 /s | 50 /s |",
-		"| processor time | 0.005 of a core | 0.05 of a core | 0.5 of a core |",
-		"| their reads, where a check changes somewhere every few seconds | 133 /s | 1,333 /s | 13,333 /s |",
+		"| nodes | 10–34 | 91–334 | 910–3,334 |",
+		"| memory, GiB | 0.1 | 1 | 10 |",
+		"| requests of quiet pods/s | 1 | 10 | 100 |",
+		"| requests/s | 11 | 11 | 11 |",
+		"raft writes/s | 0.5 | 5 | 50 |",
+		"| processor cores | 0.005 | 0.05 | 0.5 |",
+		"| their reads/s | 133 | 1,333 | 13,333 |",
 	} {
 		if !strings.Contains(table, want) {
 			t.Errorf("no %s in\n%s", want, table)

@@ -31,6 +31,7 @@ var pages = []string{
 	"docs/consul-on-kubernetes.md",
 	"docs/clients.md",
 	"docs/benchmarks.md",
+	"docs/proof.md",
 	chartFolder + "README.md",
 }
 
@@ -63,6 +64,13 @@ func Files(root string) (map[string]string, error) {
 	if all["alerts"], err = alertTable(alerts); err != nil {
 		return nil, fmt.Errorf("describe the alerts: %w", err)
 	}
+	claims, err := os.ReadFile(filepath.Join(root, proofFile))
+	if err != nil {
+		return nil, fmt.Errorf("read claims: %w", err)
+	}
+	if all["proof"], err = proof(root, claims); err != nil {
+		return nil, fmt.Errorf("%s: %w", proofFile, err)
+	}
 	schema, err := os.ReadFile(filepath.Join(root, schemaFile))
 	if err != nil {
 		return nil, fmt.Errorf("read schema: %w", err)
@@ -82,7 +90,7 @@ func Files(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("decode %s: %w", benchmarksFile, err)
 	}
 	all["capacity"] = measured.capacity()
-	all["benchmarks"], all["headline"], all["sizing"] = measured.table(), measured.table(headline...), measured.table(sizing...)
+	all["benchmarks"], all["headline"], all["sizing"] = measured.page(), measured.table(headline...), measured.table(sizing...)
 	if measured.Figures[bench.SpanStart] > 0 { // without figures the picture would show times of zero
 		files[lightSpans], files[darkSpans] = measured.drawSpans(light), measured.drawSpans(dark)
 	}
