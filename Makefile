@@ -86,7 +86,7 @@ unit: ## Unit and integration tests alone, with the race detector
 	@cd e2e && go run ./cmd/check unit
 
 .PHONY: lint
-lint: ## Lint all modules, and the workflows
+lint: ## Lint all modules, the workflows and the prose of the docs
 	@cd e2e && go run ./cmd/check lint
 
 .PHONY: chart

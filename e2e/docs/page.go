@@ -16,6 +16,8 @@ import (
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/extension"
 	"github.com/yuin/goldmark/text"
+
+	"github.com/agentlet/agentlet/internal/docs"
 )
 
 // Page is a parsed Markdown file.
@@ -50,19 +52,29 @@ func (b Block) Place() string { return fmt.Sprintf("%s:%d", b.Page, b.Line) }
 // Kind returns language and tag.
 func (b Block) Kind() string { return strings.TrimSpace(b.Language + " " + b.Tag) }
 
+// readme is the first page.
+const readme = "README.md"
+
 // Pages reads the documentation of the repository whose folder is root.
 func Pages(root string) ([]*Page, error) {
-	files := []string{"README.md", "e2e/README.md", "charts/agentlet/README.md"}
-	err := filepath.WalkDir(filepath.Join(root, "docs"), func(file string, entry fs.DirEntry, err error) error {
+	files := []string{readme, "e2e/README.md", "charts/agentlet/README.md"}
+	list := func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(file) != ".md" {
 			return err
 		}
 		relative, err := filepath.Rel(root, file)
 		files = append(files, filepath.ToSlash(relative))
 		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list pages: %w", err)
+	}
+	for _, folder := range []string{"docs", "examples"} {
+		if err := filepath.WalkDir(filepath.Join(root, folder), list); err != nil {
+			return nil, fmt.Errorf("list pages: %w", err)
+		}
+	}
+	for _, file := range []string{"CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"} {
+		if _, err := os.Stat(filepath.Join(root, file)); err == nil {
+			files = append(files, file)
+		}
 	}
 	var pages []*Page
 	for _, file := range files {
@@ -102,7 +114,7 @@ func Parse(name string, source []byte) (*Page, error) {
 		case *ast.CodeBlock:
 			return ast.WalkStop, fmt.Errorf("line %d: an indented block; want a fence with a tag", line(last))
 		case *ast.Heading:
-			page.anchor(plain(node, source))
+			docs.AddAnchor(page.Anchors, plain(node, source))
 		case *ast.Link:
 			page.Links = append(page.Links, Piece{string(node.Destination), line(last)})
 		case *ast.Image:
@@ -133,24 +145,6 @@ func plain(node ast.Node, source []byte) string {
 	return out.String()
 }
 
-// anchor adds the anchor of a heading as GitHub forms it: lower case, with hyphens for spaces and without punctuation.
-func (p *Page) anchor(heading string) {
-	slug := strings.Map(func(r rune) rune {
-		switch {
-		case r == ' ':
-			return '-'
-		case r == '-', r == '_', '0' <= r && r <= '9', 'a' <= r && r <= 'z', r > 127:
-			return r
-		}
-		return -1
-	}, strings.ToLower(heading))
-	name := slug
-	for i := 1; p.Anchors[name]; i++ {
-		name = fmt.Sprintf("%s-%d", slug, i)
-	}
-	p.Anchors[name] = true
-}
-
 // pictures adds the targets of the attributes src and srcset in raw HTML.
 func (p *Page) pictures(html string, line int) {
 	for _, attribute := range []string{`src="`, `srcset="`} {
@@ -161,18 +155,19 @@ func (p *Page) pictures(html string, line int) {
 	}
 }
 
-// Dead returns the links without a target in the repository, each with its place. Links to other hosts are not checked.
-func Dead(root string, pages []*Page) (dead []string) {
+// Dead returns the links without a target in the repository. Links to other hosts are not checked.
+func Dead(root string, pages []*Page) (dead []Finding) {
 	for _, page := range pages {
 		for _, link := range page.Links {
-			if why := follow(root, pages, page, link.Text); why != "" {
-				dead = append(dead, fmt.Sprintf("%s:%d: %s: %s", page.Path, link.Line, link.Text, why))
+			if want := follow(root, pages, page, link.Text); want != "" {
+				dead = append(dead, Finding{page.Path, link.Line, link.Text, want})
 			}
 		}
 	}
 	return dead
 }
 
+// follow returns what a link should lead to, if it leads nowhere.
 func follow(root string, pages []*Page, from *Page, link string) string {
 	if strings.Contains(link, "://") {
 		return ""
@@ -183,14 +178,14 @@ func follow(root string, pages []*Page, from *Page, link string) string {
 		target = path.Join(path.Dir(from.Path), file)
 	}
 	if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(target))); err != nil {
-		return "no such file"
+		return "a link to a file that exists"
 	}
 	if anchor == "" {
 		return ""
 	}
 	i := slices.IndexFunc(pages, func(p *Page) bool { return p.Path == target })
 	if i < 0 || !pages[i].Anchors[anchor] {
-		return "no such heading"
+		return "a link to a heading that exists"
 	}
 	return ""
 }

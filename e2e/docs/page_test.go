@@ -80,9 +80,8 @@ func TestDeadLinksAreFound(t *testing.T) {
 		}
 		pages = append(pages, page)
 	}
-	want := []string{
-		"a.md:6: #one-2: no such heading", "a.md:6: c.md: no such file", "a.md:6: b.md#c: no such heading", "a.md:10: d.svg: no such file",
-	}
+	const file, heading = "a link to a file that exists", "a link to a heading that exists"
+	want := []Finding{{"a.md", 6, "#one-2", heading}, {"a.md", 6, "c.md", file}, {"a.md", 6, "b.md#c", heading}, {"a.md", 10, "d.svg", file}}
 	if got := Dead(folder, pages); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

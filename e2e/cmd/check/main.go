@@ -1,6 +1,6 @@
 // Command check runs the checks that a change must pass, one after the other, and prints each one's duration:
 //
-//	check lint | unit | verify | chart | vulncheck  one step
+//	check lint | prose | unit | verify | chart | vulncheck  one step
 //	check scenarios                  the scenarios that are not long
 //	check e2e --run REGEXP           chosen scenarios
 //	check test                       all steps, and the scenarios except the long ones
@@ -48,13 +48,16 @@ func command() *cobra.Command {
 		root.AddCommand(c)
 		return c
 	}
-	add("lint", "Lint all modules, and the workflows", linterStep, actionlintStep, lintStep)
+	add("lint", "Lint all modules, the workflows and the docs' prose", proseStep, linterStep, actionlintStep, lintStep)
+	add("prose", "Check the docs' sentences, words, links and length", proseStep)
 	add("unit", "Unit and integration tests with the race detector", consulStep, unitStep)
 	add("verify", "Fail if something generated is stale or a module is untidy", verifyStep)
 	add("vulncheck", "Look for known vulnerabilities in what the code calls", vulncheckStep)
 	add("chart", "Lint the chart, run its unit tests, and render it twice", helmStep, unittestStep, chartStep)
 	cluster := []step{kubernetesStep, consulStep, helmStep, certManagerStep, templateStep, corednsStep}
-	all := slices.Concat(cluster, []step{unittestStep, linterStep, actionlintStep, lintStep, verifyStep, chartStep, unitStep})
+	all := slices.Concat(cluster, []step{
+		unittestStep, proseStep, linterStep, actionlintStep, lintStep, verifyStep, chartStep, unitStep,
+	})
 	add("scenarios", "The scenarios that are not long", slices.Concat(cluster, []step{scenarios(".", false)})...)
 	add("test", "Everything but the long scenarios", slices.Concat(all, []step{scenarios(".", false)})...)
 	add(

@@ -86,6 +86,7 @@ var (
 
 	chartStep  = step{"chart", chart}
 	lintStep   = step{"lint", lint}
+	proseStep  = step{"prose", checkProse}
 	verifyStep = step{"verify", verify}
 	unitStep   = step{"unit, race, integration", unit}
 )
