@@ -52,12 +52,9 @@ func (b Block) Place() string { return fmt.Sprintf("%s:%d", b.Page, b.Line) }
 // Kind returns language and tag.
 func (b Block) Kind() string { return strings.TrimSpace(b.Language + " " + b.Tag) }
 
-// readme is the first page.
-const readme = "README.md"
-
 // Pages reads the documentation of the repository whose folder is root.
 func Pages(root string) ([]*Page, error) {
-	files := []string{readme, "e2e/README.md", "charts/agentlet/README.md"}
+	files := []string{"README.md", "e2e/README.md", "charts/agentlet/README.md"}
 	list := func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(file) != ".md" {
 			return err
@@ -69,11 +66,6 @@ func Pages(root string) ([]*Page, error) {
 	for _, folder := range []string{"docs", "examples"} {
 		if err := filepath.WalkDir(filepath.Join(root, folder), list); err != nil {
 			return nil, fmt.Errorf("list pages: %w", err)
-		}
-	}
-	for _, file := range []string{"CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"} {
-		if _, err := os.Stat(filepath.Join(root, file)); err == nil {
-			files = append(files, file)
 		}
 	}
 	var pages []*Page

@@ -68,7 +68,7 @@ func CheckProse(root string) (*Prose, error) {
 			return nil, fmt.Errorf("read page: %w", err)
 		}
 		prose.Findings = append(prose.Findings, proseOf(page.Path, source, listed)...)
-		if page.Path == readme || folder == "docs" {
+		if page.Path == "README.md" || folder == "docs" {
 			prose.Words[page.Path] = len(bytes.Fields(source))
 			prose.Total += prose.Words[page.Path]
 		}
