@@ -51,6 +51,23 @@ func TestInlineCommands(t *testing.T) {
 	}
 }
 
+// TestScripts tests the scripts that pages show, or lead to.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "docs/consul/*.sh"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, Block{Page: "docs/consul/" + filepath.Base(file), Line: 1, Text: string(text)})
+		})
+	}
+}
+
 func TestWrongCommandsAreFound(t *testing.T) {
 	for _, command := range []string{
 		"kubectl gte pods", "kubectl get --bogus", "kubectl create nothing x", "echo x | kubectl rollout restrat deployment/web",
