@@ -20,7 +20,6 @@ import (
 var pages = []string{
 	"README.md",
 	"docs/annotations.md",
-	"docs/applications.md",
 	"docs/operating.md",
 	"docs/runbook.md",
 	"docs/metrics.md",
@@ -103,7 +102,6 @@ func Files(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("decode %s: %w", lifeFile, err)
 	}
 	files[lightPicture], files[darkPicture] = draw(life, light), draw(life, dark)
-	all["life"] = life.table()
 	data, err = os.ReadFile(filepath.Join(root, mapFile))
 	if err != nil {
 		return nil, fmt.Errorf("read map: %w", err)

@@ -47,38 +47,6 @@ func parseLife(data []byte) (life, error) {
 	return l, nil
 }
 
-// decides says what determines the time from the previous station to this one.
-var decides = map[string]string{
-	admitted:     "the webhook has added agentlet, gate and drain hooks",
-	ready:        "the scheduler, the image, your application's start and its readiness probe",
-	"registered": "the agentlet has told the node's Consul agent",
-	catalog:      "Consul; clients are sent to the pod from here on",
-	"gate open":  "the agentlet has seen it in the catalog, and written the condition",
-	podReady:     "the kubelet, which looks at gates with its next sync only; rolling updates go on from here",
-	deleted:      "a rolling update, a drain, you",
-	dropped:      "the agentlet and Consul; clients that ask are sent elsewhere. At most `drain-timeout`",
-	sigterm:      "`drain-delay`, for clients that still hold an older answer",
-	gone:         "your application's own shutdown, then the agentlet's",
-}
-
-// table returns the life as a Markdown table.
-func (l life) table() string {
-	var table strings.Builder
-	for _, part := range []struct {
-		passages []passage
-		title    string
-	}{{l.Birth, "after admission"}, {l.Death, "after deletion"}} {
-		if table.Len() > 0 {
-			table.WriteByte('\n')
-		}
-		fmt.Fprintf(&table, "| | %s | by whom, or what |\n|---|---|---|\n", part.title)
-		for _, p := range part.passages {
-			fmt.Fprintf(&table, "| %s | %d ms | %s |\n", p.Station, p.MS, decides[p.Station])
-		}
-	}
-	return table.String()
-}
-
 // Sizes in the picture, in pixels. Stations have equal distances: to scale, a wait of five milliseconds beside one of five
 // seconds would be invisible.
 const (
