@@ -18,7 +18,6 @@ import (
 
 // pages are the Markdown files with generated tables.
 var pages = []string{
-	"README.md",
 	"docs/annotations.md",
 	"docs/operating.md",
 	"docs/runbook.md",
