@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,6 +61,29 @@ func TestTablesAreComplete(t *testing.T) {
 		if strings.Contains(metaTable(), code(key)+" |  |") {
 			t.Errorf("no value for the meta %s", key)
 		}
+	}
+}
+
+// TestEachKeyIsInOneTable checks that no key is left out of the contract's tables, and none is said twice.
+func TestEachKeyIsInOneTable(t *testing.T) {
+	rows := map[string]int{}
+	for name, table := range tables() {
+		if !strings.HasPrefix(name, "contract-") {
+			continue
+		}
+		for line := range strings.Lines(table) {
+			if _, after, found := strings.Cut(line, "| `"); found {
+				key, _, _ := strings.Cut(after, "`")
+				rows[strings.TrimSuffix(key, "[.NAME]")]++
+			}
+		}
+	}
+	want := map[string]int{}
+	for _, k := range contract.Keys() { // inject is on namespaces and on pods
+		want[contract.Short(k.Name)]++
+	}
+	if !maps.Equal(rows, want) {
+		t.Errorf("the tables have the keys %v, want %v", rows, want)
 	}
 }
 

@@ -2,6 +2,7 @@ package docs
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,12 +51,14 @@ var advice = map[contract.Reason]string{
 // tables returns the tables by name.
 func tables() map[string]string {
 	return map[string]string{
-		"contract":      contractTable(false),
-		"contract-full": contractTable(true),
-		"reasons":       reasonTable(),
-		"advice":        adviceTable(),
-		"meta":          metaTable(),
-		"events":        eventTable(),
+		"contract-namespace": contractTable(func(k *contract.Key) bool { return strings.HasPrefix(k.Where, "namespace ") }),
+		"contract-pod":       contractTable(func(k *contract.Key) bool { return strings.HasPrefix(k.Where, "pod ") && !k.NamespaceDefault() }),
+		"contract-settings":  contractTable((*contract.Key).NamespaceDefault),
+
+		"reasons": reasonTable(),
+		"advice":  adviceTable(),
+		"meta":    metaTable(),
+		"events":  eventTable(),
 
 		"dialect-katalog-sync": dialectTable(dialect.KatalogSync),
 		"dialect-consul-k8s":   dialectTable(dialect.ConsulK8s),
@@ -85,19 +88,16 @@ func connectionTable() string {
 	return t.String()
 }
 
-func contractTable(full bool) string {
-	head := []string{"where", "key", "meaning", "default"}
-	if full {
-		head = []string{"where", "key", "value", "meaning", "default"}
-	}
-	t := newTable(head...)
+// contractTable returns the table of the contract's keys that belong in it.
+func contractTable(belongs func(*contract.Key) bool) string {
+	t := newTable("key", "value", "meaning", "default")
 	for _, k := range contract.Keys() {
-		key := code(contract.Short(k.Name))
-		if k.Name == contract.InjectLabel && !full {
-			key = code(contract.Short(k.Name) + ": " + k.Form) // its value is its meaning
+		if !belongs(&k) {
+			continue
 		}
+		key := contract.Short(k.Name)
 		if k.PerService {
-			key += ", " + code(contract.Short(k.Name)+".NAME")
+			key += "[.NAME]"
 		}
 		meaning := k.Doc
 		if note := notInForce[k.Name]; note != "" {
@@ -107,23 +107,35 @@ func contractTable(full bool) string {
 		if k.Default != "" {
 			value = code(k.Default)
 		}
-		if full {
-			t.row(k.Where, key, k.Form, meaning, value)
-		} else {
-			t.row(k.Where, key, meaning, value)
-		}
+		t.row(code(key), k.Form, meaning, value)
 	}
 	return t.String()
 }
 
+// nameSuffix is that of keys for one service, in katalog-sync's annotations.
+const nameSuffix = "-NAME"
+
+// dialectTable returns the table of a dialect's annotations, without the prefixes. An annotation for one service stands with the
+// one for all.
 func dialectTable(d dialect.Dialect) string {
 	t := newTable("annotation", "becomes", "what is different")
-	for _, k := range dialect.Keys(d) {
-		ours := "nothing"
-		if k.Ours != "" {
-			ours = code(k.Ours)
+	keys := dialect.Keys(d)
+	for _, k := range keys {
+		if strings.HasSuffix(k.Name, nameSuffix) {
+			continue
 		}
-		t.row(code(k.Name), ours, k.Doc)
+		_, theirs, _ := strings.Cut(k.Name, "/")
+		ours := contract.Short(k.Ours)
+		if slices.ContainsFunc(keys, func(one dialect.Key) bool { return one.Name == k.Name+nameSuffix }) {
+			theirs += "[" + nameSuffix + "]"
+			ours += "[.NAME]"
+		}
+		if k.Ours == "" {
+			ours = "nothing"
+		} else {
+			ours = code(ours)
+		}
+		t.row(code(theirs), ours, k.Doc)
 	}
 	return t.String()
 }
@@ -166,7 +178,7 @@ func metaTable() string {
 		contract.MetaPodUID:         "its UID",
 		contract.MetaNode:           "the Kubernetes node's name",
 		contract.MetaCluster:        "the chart's `clusterName`, where it is set",
-		contract.MetaSyncGeneration: "a counter, only where the catalog once lagged behind its agent: a changed value makes the agent sync",
+		contract.MetaSyncGeneration: "a counter that makes a lagging agent sync",
 	}
 	t := newTable("meta key", "value")
 	for _, key := range contract.MetaKeys() {
