@@ -71,24 +71,21 @@ var eventDocs = []EventDoc{
 const ReportingController = Prefix + "agentlet"
 
 var reasonDocs = []ReasonDoc{
-	{Starting, "the agentlet has started and knows nothing yet"},
+	{Starting, "the agentlet has just started"},
 	{ContainersNotReady, "a container that counts for readiness is not ready"},
-	{ConsulUnreachable, "the node's Consul agent is unreachable; the message names the address"},
-	{LoginFailed, "there is no token of Consul's ACL system to work with; the message says why"},
+	{ConsulUnreachable, "the node's Consul agent is unreachable; the message names its address"},
+	{LoginFailed, "there is no ACL token; the message says why"},
 	{RegistrationRejected, "the Consul agent refused the registration; the message holds its answer"},
-	{RegistrationFailed, "the Consul agent answered the registration or an update with an error; the message holds its last answer"},
+	{RegistrationFailed, "the Consul agent answered with an error; the message holds it"},
 	{InvalidConfiguration, "a changed annotation is invalid; the last valid registration stays"},
-	{PortConflict, "the agentlet's own port is taken, so the drain hooks could not be answered"},
-	{AwaitingCatalog, "registered with the agent, the catalog does not show it yet"},
+	{PortConflict, "the agentlet's port is taken"},
+	{AwaitingCatalog, "registered with the agent; the catalog does not show it yet"},
 	{Registered, "the catalog shows every service as it should be"},
 	{TimedOut, "opened by gate-timeout before the catalog confirmed the registration"},
-	{
-		CatalogLost,
-		"the catalog is known to have lost the instance; with gate-policy once an open gate stays open, and the message says since when",
-	},
-	{Draining, "the pod terminates and its instances have been or are being taken out"},
-	{OptedOut, "the running pod was taken out of Consul by its annotations or its label; the gate is open: nothing is left to wait for"},
-	{CopiedPod, "the pod is a copy of another one, with that one's agentlet, and is not registered; the message names the other one"},
+	{CatalogLost, "the catalog has lost the instance; with gate-policy once the gate stays open"},
+	{Draining, "the pod ends and is being taken out"},
+	{OptedOut, "taken out by its annotations or its label; the gate is open"},
+	{CopiedPod, "a copy of another pod is not registered; the message names that pod"},
 }
 
 // ReasonDocs returns the reasons of the condition with their meaning, in the order of the docs' table.
