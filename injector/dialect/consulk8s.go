@@ -40,23 +40,21 @@ var consulK8s = translator{
 		{
 			Name: consulName,
 			Ours: contract.Services + ": name",
-			Doc: "a pod has no Service's name to fall back on; one of more than " + maxName + " characters, which DNS doesn't find, is an " +
-				"error, where catalog sync takes up to 255",
+			Doc:  "required; at most " + maxName + " characters",
 		},
 		{
 			Name: consulPort,
 			Ours: contract.Services + ": port",
-			Doc:  "a name is that of a container's port, not of a Service's; a pod that declares no port has to have it: catalog sync registers port 0",
+			Doc:  "by name, the container's port; required where the pod declares none",
 		},
 		{
 			Name: consulTags,
 			Ours: contract.Services + ": tags",
-			Doc: "`" + consulPodName + "` becomes `" + contract.PlacePodName + "`, as it does in meta; `" + syncedTag +
-				"`, which catalog sync adds to all, is not added; a tag that is there before goes, and one of blanks alone",
+			Doc:  "`" + consulPodName + "` becomes `" + contract.PlacePodName + "`, as in meta; no tag `" + syncedTag + "` is added; empty and repeated tags go",
 		},
-		{Name: consulWeight, Ours: contract.Services + ": weights.passing", Doc: "a bad value is an error, and not passed over"},
+		{Name: consulWeight, Ours: contract.Services + ": weights.passing"},
 		{Name: consulMeta + "KEY", Ours: contract.Services + ": meta.KEY"},
-		{Name: consulSync, Doc: "a false one opts the pod out; a true one asks for a registration, as service-name does by itself"},
+		{Name: consulSync, Doc: "false opts the pod out, true in"},
 	},
 }
 

@@ -30,7 +30,7 @@ const (
 	katalogMeta = "key:value,key:value"
 )
 
-const katalogTagsDoc = "blanks around a tag go, and so does a tag that is there before; an empty tag is an error, and an empty list no tag"
+const katalogTagsDoc = "blanks and repeated tags go; an empty tag is an error"
 
 // maxName is the contract's bound on a service's name, which neither of the systems has.
 var maxName = strconv.Itoa(contract.MaxServiceName)
@@ -47,14 +47,12 @@ var katalogKeys = []Key{
 	{
 		Name: katalogNames,
 		Ours: contract.ServiceNames,
-		Doc: "blanks around a name go; one of more than " + maxName + " characters, which DNS doesn't find, is an error, and so is one " +
-			"that is there twice",
+		Doc:  "an error: more than " + maxName + " characters, a name twice",
 	},
 	{
 		Name: katalogPrefix + "service-port",
 		Ours: contract.ServicePort,
-		Doc: "a declared port's name will do as well; a bad value is an error, and not passed over; a pod that declares no port has to " +
-			"have it: katalog-sync registers port -1",
+		Doc:  "or a declared port's name; required where the pod declares none",
 	},
 	{Name: katalogPrefix + "service-port-NAME", Ours: contract.ServicePort + ".NAME"},
 	{Name: katalogPrefix + "service-tags", Ours: contract.ServiceTags, Form: katalogTags, Doc: katalogTagsDoc},
@@ -63,27 +61,23 @@ var katalogKeys = []Key{
 		Name: katalogPrefix + "service-meta",
 		Ours: contract.ServiceMeta,
 		Form: katalogMeta,
-		Doc:  "a pair without a colon is an error, and not left out, and so is a key that is there twice; the value may hold colons",
+		Doc:  "an error: no colon, a key twice",
 	},
 	{Name: katalogPrefix + "service-meta-NAME", Ours: contract.ServiceMeta + ".NAME", Form: katalogMeta},
-	{
-		Name: katalogHealth,
-		Ours: contract.ServiceHealth,
-		Doc:  "a bad value is an error, and not passed over; an empty one is none, as there",
-	},
+	{Name: katalogHealth, Ours: contract.ServiceHealth},
 	{Name: katalogHealth + "-NAME", Ours: contract.ServiceHealth + ".NAME"},
 	{
 		Name: katalogPrefix + "service-check-ttl",
 		Ours: contract.HeartbeatTTL,
-		Doc:  "at least 3s; it is not raised by the interval of a sync",
+		Doc:  "at least 3s",
 	},
 	{Name: katalogExclude, Ours: contract.ContainerExclude},
 	{
 		Name: katalogSidecar,
 		Ours: contract.ContainerExclude,
-		Doc:  "added to what is excluded. The container stays, and is ready only while katalog-sync runs: take it out of the template before that ends",
+		Doc:  "is excluded; take it out before katalog-sync ends (step 6)",
 	},
-	{Name: katalogInterval, Doc: "nothing polls: an agentlet sees its pod change, and writes it at once"},
+	{Name: katalogInterval, Doc: "nothing polls"},
 }
 
 var errEscapedComma = errors.New(`it holds \, which is a backslash and a new item to katalog-sync, and a comma to agentlet`)
