@@ -105,7 +105,8 @@ var keys = []Key{
 		Where:      podAnnotation,
 		PerService: true,
 		Form:       `comma-separated tags, \, for a comma`,
-		Doc:        "the services' tags; " + PlacePodName + ", " + PlacePodNamespace + " and " + PlaceNodeName + " are replaced, as in meta",
+		Doc: "the services' tags; " + PlacePodName + ", " + PlacePodNamespace + " and " + PlaceNodeName +
+			" are replaced, as in meta",
 	},
 	{
 		Name:       ServiceMeta,

@@ -50,7 +50,8 @@ var consulK8s = translator{
 		{
 			Name: consulTags,
 			Ours: contract.Services + ": tags",
-			Doc:  "`" + consulPodName + "` becomes `" + contract.PlacePodName + "`, as in meta; no tag `" + syncedTag + "` is added; empty and repeated tags go",
+			Doc: "`" + consulPodName + "` becomes `" + contract.PlacePodName + "`, as in meta; no tag `" + syncedTag +
+				"` is added; empty and repeated tags go",
 		},
 		{Name: consulWeight, Ours: contract.Services + ": weights.passing"},
 		{Name: consulMeta + "KEY", Ours: contract.Services + ": meta.KEY"},
