@@ -25,7 +25,6 @@ var pages = []string{
 	"docs/security.md",
 	"docs/migrate.md",
 	"docs/consul.md",
-	"docs/consul-agents.md",
 	"docs/consul-on-kubernetes.md",
 	"docs/clients.md",
 	"docs/benchmarks.md",
