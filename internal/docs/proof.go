@@ -24,8 +24,8 @@ type claim struct {
 	Tests []string `json:"tests"`
 }
 
-// proof returns the table of docs/proof.md. A claim that names a test, a page or a heading that doesn't exist is an error, as is
-// one that names none.
+// proof returns the lists of docs/proof.md, one for each page. A claim that names a test, a page or a heading that doesn't exist is
+// an error, as is one that names none.
 func proof(root string, data []byte) (string, error) {
 	var claims []claim
 	if err := yaml.UnmarshalStrict(data, &claims); err != nil {
@@ -35,7 +35,8 @@ func proof(root string, data []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t := newTable("claim", "shown by")
+	var order []string // of the pages
+	lists := map[string]string{}
 	var problems []error
 	for _, c := range claims {
 		problem := func(format string, args ...any) {
@@ -57,9 +58,24 @@ func proof(root string, data []byte) (string, error) {
 		case anchor != "" && !anchors(string(text))[anchor]:
 			problem("page: %q: want the anchor of a heading of %s", c.Page, file)
 		}
-		t.row("["+c.Claim+"]("+c.Page+")", strings.Join(c.Tests, ", "))
+		if lists[file] == "" {
+			order = append(order, file)
+			lists[file] = fmt.Sprintf("[%s](%s):\n\n", path.Base(file), file)
+		}
+		said := c.Claim
+		if anchor != "" {
+			said = "[" + c.Claim + "](" + c.Page + ")"
+		}
+		lists[file] += fmt.Sprintf("- %s: %s\n", said, strings.Join(c.Tests, ", "))
 	}
-	return t.String(), errors.Join(problems...)
+	var all strings.Builder
+	for i, file := range order {
+		if i > 0 {
+			all.WriteString("\n")
+		}
+		all.WriteString(lists[file])
+	}
+	return all.String(), errors.Join(problems...)
 }
 
 var testDeclared = regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(\w+ \*testing\.T\)`)

@@ -12,7 +12,7 @@ import (
 func TestProof(t *testing.T) {
 	folder := t.TempDir()
 	for name, content := range map[string]string{
-		"docs/a.md": "# A\n\n## When `x` & y\n\n```sh run\n# b\n```\n",
+		"docs/c.md": "", "docs/a.md": "# A\n\n## When `x` & y\n\n```sh run\n# b\n```\n",
 		"x_test.go": "func TestX(t *testing.T) {}\n\nfunc TestMain(m *testing.M) {}\n", "e2e/scenarios/y_test.go": "func TestY2(t *testing.T) {\n",
 		".out/z_test.go": "func TestZ(t *testing.T) {\n", "x.go": "func TestGo(t *testing.T) {\n",
 	} {
@@ -25,8 +25,12 @@ func TestProof(t *testing.T) {
 		}
 	}
 	for name, test := range map[string]struct{ data, want, err string }{
-		"a claim":          {"- {claim: so, page: a.md, tests: [TestX, TestY2]}", "| [so](a.md) | TestX, TestY2 |", ""},
-		"of a heading":     {"- {claim: so, page: 'a.md#when-x--y', tests: [TestX]}", "| [so](a.md#when-x--y) | TestX |", ""},
+		"a claim":      {"- {claim: so, page: a.md, tests: [TestX, TestY2]}", "[a.md](a.md):\n\n- so: TestX, TestY2\n", ""},
+		"of a heading": {"- {claim: so, page: 'a.md#when-x--y', tests: [TestX]}", "[a.md](a.md):\n\n- [so](a.md#when-x--y): TestX\n", ""},
+		"two of a page": {
+			"[{claim: so, page: a.md, tests: [TestX]}, {claim: b, page: c.md, tests: [TestX]}, {claim: too, page: a.md, tests: [TestX]}]",
+			"[a.md](a.md):\n\n- so: TestX\n- too: TestX\n\n[c.md](c.md):\n\n- b: TestX\n", "",
+		},
 		"no such test":     {"- {claim: so, page: a.md, tests: [TestX1]}", "", `claim "so": tests: TestX1: want the name`},
 		"no test":          {"- {claim: so, page: a.md, tests: [TestMain]}", "", "TestMain"},
 		"of a build":       {"- {claim: so, page: a.md, tests: [TestZ]}", "", "TestZ"},
