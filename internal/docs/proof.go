@@ -24,8 +24,8 @@ type claim struct {
 	Tests []string `json:"tests"`
 }
 
-// proof returns the lists of docs/proof.md, one for each page. A claim that names a test, a page or a heading that doesn't exist is
-// an error, as is one that names none.
+// proof returns the lists of docs/proof.md, one for each page. A claim that names a test, a page or a heading that doesn't exist
+// is an error, as is one that names none.
 func proof(root string, data []byte) (string, error) {
 	var claims []claim
 	if err := yaml.UnmarshalStrict(data, &claims); err != nil {
