@@ -6,8 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 )
 
-// Latest reports whether a version is newer than all that were released before, of which tags such as v1.2.3 are given. A patch of
-// an older line is not, and neither is a pre-release. Tags that are no versions, and pre-releases, don't count.
+// Latest reports whether a version is newer than all that were released before, of which tags such as v1.2.3 are given. A patch
+// of an older line is not, and neither is a pre-release. Tags that are no versions, and pre-releases, don't count.
 func Latest(candidate string, tags []string) (bool, error) {
 	if !semver.MatchString(candidate) {
 		return false, fmt.Errorf("version %q: want one such as 1.2.3 or 1.2.3-rc.1", candidate)

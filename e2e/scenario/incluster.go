@@ -35,7 +35,9 @@ const ConsulImage = "hashicorp/consul:1.22.7"
 // ClusterOptions returns the options of the cluster that Start brings up, from AGENTLET_KUBERNETES, AGENTLET_CONSUL and
 // AGENTLET_CONSUL_TOOLS. The first and the last name tool sets.
 func ClusterOptions(log io.Writer) (cluster.Options, error) {
-	options := cluster.Options{Kubernetes: os.Getenv("AGENTLET_KUBERNETES"), ConsulTools: os.Getenv("AGENTLET_CONSUL_TOOLS"), Log: log}
+	options := cluster.Options{
+		Kubernetes: os.Getenv("AGENTLET_KUBERNETES"), ConsulTools: os.Getenv("AGENTLET_CONSUL_TOOLS"), Log: log,
+	}
 	switch where := os.Getenv("AGENTLET_CONSUL"); where {
 	case "":
 	case InClusterConsul:

@@ -73,8 +73,8 @@ func smallerConsul() []replacement {
 	return smallerConsuls(replacement{module: discover + "/provider/gce", file: "gce_discover.go", content: noProvider("gce")})
 }
 
-// smallerConsulMPL does the same to the older Consul, for which that provider is no module of its own. It also completes a mock for
-// the newer hcp-sdk-go that tools/consul-1.16 requires.
+// smallerConsulMPL does the same to the older Consul, for which that provider is no module of its own. It also completes a mock
+// for the newer hcp-sdk-go that tools/consul-1.16 requires.
 func smallerConsulMPL() []replacement {
 	const mock = "type mockHCPCfg struct{}"
 	return append(

@@ -7,7 +7,7 @@
 //	check soak                       all steps, and all scenarios; then check consul and check oldest
 //	check consul                     the scenarios about a Consul in pods, as in examples/consul
 //	check oldest                     the main scenarios on the oldest supported Kubernetes
-//	check consul-1.16                the main scenarios on Consul 1.16, under the Mozilla Public License
+//	check consul-1.16                some scenarios on Consul 1.16, which is under the Mozilla Public License
 //	check chaos --duration D --seed N  random faults for this time; without a seed, a random one
 //	check bench --run REGEXP         the measurements of make bench, by the names of its scenarios
 //	check bench-scale                the measurements of make bench-scale
@@ -66,7 +66,7 @@ func command() *cobra.Command {
 		slices.Concat(all, []step{scenarios(".", true), inPodsStep, oldestToolStep, oldestStep})...)
 	add("oldest", "The main scenarios on the oldest Kubernetes that is supported",
 		kubernetesStep, oldestToolStep, consulStep, helmStep, oldestStep)
-	add("consul-1.16", "The main scenarios on Consul 1.16, which is under the Mozilla Public License",
+	add("consul-1.16", "Some scenarios on Consul 1.16, which is under the Mozilla Public License",
 		kubernetesStep, mplToolStep, helmStep, consulMPLStep)
 	add("consul", "The scenarios about a Consul in pods", kubernetesStep, consulStep, helmStep, inPodsStep)
 	var pattern string

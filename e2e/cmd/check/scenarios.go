@@ -69,8 +69,9 @@ const onOldest = "TestBasic|TestTrust|TestInject|TestWorkloads|TestContract|Test
 // oldestStep runs the scenarios of onOldest on the oldest Kubernetes.
 var oldestStep = instead("oldest kubernetes", "oldest.log", onOldest, "AGENTLET_KUBERNETES="+toolchain.KubernetesOldest)
 
-// onConsulMPL selects the main scenarios for another Consul: registration, a rolling restart, drains, faults of Consul's, ACLs and TLS.
-const onConsulMPL = "TestBasic|TestContract|TestWorkloads|TestFaultConsul|TestFaultACL|TestFaultAgentletKilled|TestFaultMeddlers"
+// onConsulMPL selects the scenarios that also run on another Consul: registration, a rolling restart, drains, logins and TLS, and
+// what is put back.
+const onConsulMPL = "TestBasic|TestFaultACLLogin$|TestFaultAgentletKilled|TestFaultMeddlers"
 
 // consulMPLStep runs the scenarios of onConsulMPL on the newest Consul under the Mozilla Public License.
 var consulMPLStep = instead("consul 1.16", "consul-1.16.log", onConsulMPL, "AGENTLET_CONSUL_TOOLS="+toolchain.ConsulMPL)
