@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Markdown returns the table of docs/faults.md: which faults a campaign causes, and which requests may fail.
+// Markdown returns the table of e2e/faults.md: which faults a campaign causes, and which requests may fail.
 func Markdown() string {
 	var b strings.Builder
 	row := func(cells ...string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }

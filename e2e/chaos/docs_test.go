@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the campaign's table into docs/faults.md")
+var update = flag.Bool("update", false, "write the campaign's table into e2e/faults.md")
 
-const page = "../../docs/faults.md"
+const page = "../faults.md"
 
 // written matches the campaign's table, between its markers.
 var written = regexp.MustCompile(`(?s)(<!-- campaign -->\n).*?(<!-- end -->)`)
@@ -37,7 +37,7 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// TestRowsOfTheDocs checks that each row of docs/faults.md is either covered by the campaign or listed in Elsewhere with a
+// TestRowsOfTheDocs checks that each row of e2e/faults.md is either covered by the campaign or listed in Elsewhere with a
 // reason, and that both name no other rows.
 func TestRowsOfTheDocs(t *testing.T) {
 	content, err := os.ReadFile(page)
@@ -75,7 +75,7 @@ func TestRowsOfTheDocs(t *testing.T) {
 	}
 	for row, by := range named {
 		if !documented[row] {
-			t.Errorf("%q names a row that docs/faults.md doesn't have: %q", by, row)
+			t.Errorf("%q names a row that e2e/faults.md doesn't have: %q", by, row)
 		}
 	}
 	for _, fault := range faults {

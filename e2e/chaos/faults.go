@@ -28,7 +28,7 @@ type Fault struct {
 	May, MayEnding Allowance
 	// Because is the reason why they may fail.
 	Because string
-	// Rows are the related rows of docs/faults.md, by their first cell.
+	// Rows are the related rows of e2e/faults.md, by their first cell.
 	Rows []string
 }
 
@@ -342,7 +342,7 @@ func ChangeNamed(name string) (Change, bool) {
 	return changes[i], true
 }
 
-// Elsewhere returns the rows of docs/faults.md that the campaign doesn't cause, each with the reason.
+// Elsewhere returns the rows of e2e/faults.md that the campaign doesn't cause, each with the reason.
 func Elsewhere() map[string]string {
 	const configured = "a matter of configuration, which doesn't change while pods run"
 	return map[string]string{

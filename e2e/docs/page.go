@@ -54,7 +54,7 @@ func (b Block) Kind() string { return strings.TrimSpace(b.Language + " " + b.Tag
 
 // Pages reads the documentation of the repository whose folder is root.
 func Pages(root string) ([]*Page, error) {
-	files := []string{"README.md", "e2e/README.md", "charts/agentlet/README.md"}
+	files := []string{"README.md", "e2e/README.md", "e2e/faults.md", "charts/agentlet/README.md"}
 	list := func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(file) != ".md" {
 			return err

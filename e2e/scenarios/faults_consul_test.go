@@ -294,7 +294,7 @@ func TestFaultConsulServersLost(t *testing.T) {
 		told(s, "Consul's quorum lost for a minute", fmt.Sprintf("running pods served, %d of %d requests failed; a new pod Ready %s after a leader's return; the time is from that return until the catalog was right of all changes meanwhile",
 			failed, requests, registered.Round(10*time.Millisecond)), right)
 		// If an agent was blocked on its servers for longer than heartbeat-ttl, its instances are critical for a moment
-		// (docs/faults.md).
+		// (e2e/faults.md).
 		if failed > rate/2 {
 			s.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())
 		}

@@ -35,7 +35,7 @@ func TestMentionedTestsExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	mentions := 0
-	for _, page := range slices.Concat(glob("docs/*.md"), glob("docs/*/*.md"), glob("README.md")) {
+	for _, page := range slices.Concat(glob("docs/*.md"), glob("docs/*/*.md"), glob("e2e/*.md"), glob("README.md")) {
 		for _, match := range mentioned.FindAllStringSubmatch(read(page), -1) {
 			mentions++
 			name, several := match[2], match[1]+match[3] != "" // RUN is a regular expression
