@@ -16,7 +16,7 @@ const metricEvicted = "agentlet_connections_evicted_total"
 // Metrics declares what /metrics serves: the registrar's, and the server's own.
 func Metrics() []contract.Metric {
 	return append(agentlet.Metrics(), contract.NewMetric(metricEvicted, contract.Counter,
-		"Connections to the agentlet's own port that were closed to make room for newer ones; 0 unless somebody opens too many."))
+		"Connections to the agentlet's port that were closed in favour of newer ones; 0 unless flooded."))
 }
 
 func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {

@@ -20,7 +20,7 @@ const alertsFile = chartFolder + "files/alerts.yaml"
 func webhookMetrics() []contract.Metric { return slices.Concat(webhook.Metrics(), grants.Metrics()) }
 
 // fewValues is the maximum number of label values that a table lists; the text describes longer lists.
-const fewValues = 11
+const fewValues = 6
 
 func metricTable(metrics []contract.Metric) string {
 	t := newTable("metric", "type", "labels", "meaning")
@@ -38,13 +38,12 @@ func metricTable(metrics []contract.Metric) string {
 	return t.String()
 }
 
-// alertTable returns the table of the alerts in a rule file.
+// alertTable returns the table of the alerts in a rule file. Each name links to the runbook.
 func alertTable(rules []byte) (string, error) {
 	var file struct {
 		Groups []struct {
 			Rules []struct {
 				Alert               string
-				For                 string
 				Labels, Annotations map[string]string
 			}
 		}
@@ -52,11 +51,11 @@ func alertTable(rules []byte) (string, error) {
 	if err := yaml.Unmarshal(rules, &file); err != nil {
 		return "", fmt.Errorf("decode alerts: %w", err)
 	}
-	t := newTable("alert", "severity", "after", "what it means", "what to do")
+	t := newTable("alert", "severity", "what it means")
 	for _, group := range file.Groups {
 		for _, rule := range group.Rules {
-			link := "[runbook](" + path.Base(rule.Annotations["runbook_url"]) + ")"
-			t.row(code(rule.Alert), rule.Labels["severity"], rule.For, rule.Annotations["description"], link)
+			link := "[" + code(rule.Alert) + "](" + path.Base(rule.Annotations["runbook_url"]) + ")"
+			t.row(link, rule.Labels["severity"], rule.Annotations["description"])
 		}
 	}
 	return t.String(), nil

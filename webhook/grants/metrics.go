@@ -41,14 +41,14 @@ func Metrics() []contract.Metric {
 	metric, label := contract.NewMetric, contract.Label
 	return []contract.Metric{
 		metric(metricChanges, contract.Counter,
-			"Role bindings that this replica created, changed or deleted for injected pods; another may have done so too.",
+			"Role bindings for injected pods that this replica changed.",
 			label("change", created, changed, deleted)),
 		metric(metricFailures, contract.Counter,
-			"Attempts to write a role binding, or to watch what decides on it, that failed; each is tried again.",
+			"Failed attempts to write a role binding or to watch what decides on it; each is tried again.",
 			label("operation", writing, watching)),
-		metric(metricAccounts, contract.Gauge, "Service accounts that are bound for injected pods now, in all namespaces."),
+		metric(metricAccounts, contract.Gauge, "Service accounts that are bound for injected pods."),
 		metric(metricInForce, contract.Gauge,
-			"1 when the admission policies bound whoever is granted, else 0: then nothing more is granted."),
+			"1 when the admission policies are in force, else 0: then nothing more is granted."),
 	}
 }
 
