@@ -79,7 +79,7 @@ func TestTheAgentletsOwnWritesPass(t *testing.T) {
 		}
 	})
 	each(t, "own-pod-events", func(t *testing.T, c compiled) {
-		for _, doc := range contract.EventDocs() {
+		for _, doc := range contract.Events() {
 			must(t, adapter.CreateEvent(t.Context(), agentlet.Event{
 				Warning: doc.Warning, Reason: doc.Reason, Message: strings.Repeat("m", contract.MaxEventMessage), At: time.Now(),
 			}))

@@ -107,7 +107,7 @@ func ownWritesPass(s *scenario.S, token string) {
 			s.Errorf("condition %s: %v", doc.Reason, err)
 		}
 	}
-	for _, doc := range contract.EventDocs() {
+	for _, doc := range contract.Events() {
 		err := adapter.CreateEvent(s.Ctx, agentlet.Event{
 			Warning: doc.Warning, Reason: doc.Reason, Message: strings.Repeat("m", contract.MaxEventMessage), At: time.Now(),
 		})

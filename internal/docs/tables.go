@@ -16,36 +16,31 @@ import (
 // notInForce marks keys that the code does not implement yet. Remove an entry when the code does.
 var notInForce = map[string]string{}
 
-// advice says how to fix a pod whose gate has this reason.
+// advice says what to do about each reason of a gate or an event.
 var advice = map[contract.Reason]string{
-	contract.Starting: "Wait a moment: the pod has no IP yet, or the agentlet has not seen it. If it stays, look at the " +
-		"agentlet's log.",
-	contract.ContainersNotReady: "Look at the containers that the message names, as for any pod. One that shall not count goes " +
-		"into `container-exclude`.",
-	contract.ConsulUnreachable: "Is there a Consul agent on the pod's node, and does it listen on the address in the message, the " +
-		"node's IP? \"has no cluster leader\": the agent runs, but has lost its servers. \"TTL check updates time out\": it hangs, " +
-		"or a sync waits for its servers; look at its log. With TLS the message says what is wrong with a certificate.",
-	contract.LoginFailed: "The message says what Consul's ACL system answered, and what is missing: an auth method, a binding rule for the " +
-		"pod's service account, a Secret with a token. [consul.md](consul.md) has them step by step.",
-	contract.RegistrationRejected: "The message holds the Consul agent's answer. `Permission denied`: the pod's token lacks " +
-		"`service:write` for the name; see [consul.md](consul.md).",
-	contract.RegistrationFailed: "The message holds the Consul agent's last answer, such as a full disk or a rate limit. See to it at " +
-		"that agent or its servers; the agentlet tries again by itself.",
-	contract.InvalidConfiguration: "Correct the annotation that the message names. The last valid registration stays meanwhile.",
-	contract.PortConflict: "Something in the pod, or on the node with `hostNetwork`, has the agentlet's port. Choose another with " +
-		"`agentlet-port`.",
-	contract.AwaitingCatalog: "If the message names checks of the service, correct them or the application. Otherwise the node's agent has it and the servers don't: look at the Consul agent's log for failed syncs " +
-		"(`node:write`, `service:write`, a refused node name). If the message names a check of the Consul node, see to that one.",
-	contract.Registered: "Nothing. If the pod still isn't Ready, something else keeps it: `kubectl describe pod`.",
-	contract.TimedOut: "The pod takes part before the catalog confirmed the registration. See why with [`/status`](#my-pod-is-not-ready), as for `AwaitingCatalog` " +
-		"or `ConsulUnreachable`.",
-	contract.CatalogLost: "Somebody removed the instance or its node from the catalog. The agentlet puts it back; if it stays, " +
-		"look as for `AwaitingCatalog`.",
-	contract.Draining: "Nothing: the pod ends. For how long is `drain-timeout` and `drain-delay`.",
-	contract.OptedOut: "Nothing: somebody took the pod out on purpose. The message says by what; " +
-		"[to have it back](applications.md#taking-one-pod-out-of-service), undo that.",
-	contract.CopiedPod: "Nothing, if the copy is for debugging: it gets no requests. To register it, create it without the " +
-		"container `agentlet` and its gate: the webhook then adds its own.",
+	contract.Starting:           "Wait for the pod's IP. If it stays, read the agentlet's log.",
+	contract.ContainersNotReady: "Look at the containers that the message names. One that shall not count goes into `container-exclude`.",
+	contract.ConsulUnreachable: "[Consul is out of reach](#consul-is-out-of-reach). \"has no cluster leader\": the agent lost its " +
+		"servers. \"TTL check updates time out\": it is blocked.",
+	contract.LoginFailed: "Add what the message says is missing: auth method, binding rule or Secret ([consul.md](consul.md)).",
+	contract.RegistrationRejected: "Read the agent's answer. `Permission denied`: the token needs `service:write` " +
+		"([consul.md](consul.md)).",
+	contract.RegistrationFailed:   "Mend what the agent's answer names, such as a full disk. The agentlet retries by itself.",
+	contract.InvalidConfiguration: "Correct the annotation that the message names.",
+	contract.PortConflict: "Choose another `agentlet-port`: something in the pod, or with `hostNetwork` on the node, " +
+		"has this one.",
+	contract.AwaitingCatalog: "If the message names a check, see to that. Otherwise the agent's log says why it can't sync: `node:write`, " +
+		"`service:write`, a refused node name.",
+	contract.Registered:    "Nothing. If the pod isn't Ready, `kubectl describe pod` says why.",
+	contract.TimedOut:      "As for `AwaitingCatalog` or `ConsulUnreachable`: `gate-timeout` opened the gate.",
+	contract.CatalogLost:   "Wait: it is put back. If it stays, as for `AwaitingCatalog`.",
+	contract.Draining:      "Nothing: the pod ends, after `drain-timeout` and `drain-delay` at most.",
+	contract.OptedOut:      "Undo what the message names [to have it back](applications.md#taking-one-pod-out-of-service).",
+	contract.CopiedPod:     "Nothing, for a debugging copy. To register it, create it without the container `agentlet` and its gate.",
+	contract.CheckFailing:  "Correct the check that the message names, or the application.",
+	contract.Maintenance:   "Nothing: the application asked for it.",
+	contract.Drained:       "Nothing.",
+	contract.DrainTimedOut: "[Requests fail in a rollout](#requests-fail-in-a-rollout)",
 }
 
 // tables returns the tables by name.
@@ -58,7 +53,6 @@ func tables() map[string]string {
 		"reasons": reasonTable(),
 		"advice":  adviceTable(),
 		"meta":    metaTable(),
-		"events":  eventTable(),
 
 		"dialect-katalog-sync": dialectTable(dialect.KatalogSync),
 		"dialect-consul-k8s":   dialectTable(dialect.ConsulK8s),
@@ -149,22 +143,20 @@ func reasonTable() string {
 	return t.String()
 }
 
+// adviceTable returns the table of the reasons of the condition, and then of those that only events have.
 func adviceTable() string {
-	t := newTable("reason", "what to do")
+	var reasons []contract.Reason
 	for _, r := range contract.ReasonDocs() {
-		t.row(code(string(r.Reason)), advice[r.Reason])
+		reasons = append(reasons, r.Reason)
 	}
-	return t.String()
-}
-
-func eventTable() string {
-	t := newTable("type", "reason", "when")
-	for _, e := range contract.EventDocs() {
-		kind := "Normal"
-		if e.Warning {
-			kind = "Warning"
+	for _, e := range contract.Events() {
+		if !slices.Contains(reasons, e.Reason) {
+			reasons = append(reasons, e.Reason)
 		}
-		t.row(kind, code(string(e.Reason)), e.Doc)
+	}
+	t := newTable("reason", "what to do")
+	for _, r := range reasons {
+		t.row(code(string(r)), advice[r])
 	}
 	return t.String()
 }
