@@ -61,12 +61,6 @@ var headline = []string{
 	"agentlet_anon_mib", "agentlet_millicores", "quiet_consul_writes", "quiet_agent_rpm",
 }
 
-// sizing are the figures for sizing an installation.
-var sizing = []string{
-	"agentlet_anon_mib", "agentlet_cgroup_mib", "agentlet_millicores", "quiet_consul_writes", "quiet_kube_writes", "quiet_agent_rpm",
-	"quiet_kube_rpm", "admission_rps",
-}
-
 // table returns the table of all measured figures, or of the named ones.
 func (b benchmarks) table(names ...string) string {
 	var table strings.Builder

@@ -19,7 +19,6 @@ import (
 // pages are the Markdown files with generated tables.
 var pages = []string{
 	"docs/annotations.md",
-	"docs/operating.md",
 	"docs/runbook.md",
 	"docs/metrics.md",
 	"docs/security.md",
@@ -87,7 +86,7 @@ func Files(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("decode %s: %w", benchmarksFile, err)
 	}
 	all["capacity"] = measured.capacity()
-	all["benchmarks"], all["headline"], all["sizing"] = measured.page(), measured.table(headline...), measured.table(sizing...)
+	all["benchmarks"] = measured.page()
 	if measured.Figures[bench.SpanStart] > 0 { // without figures the picture would show times of zero
 		files[lightSpans], files[darkSpans] = measured.drawSpans(light), measured.drawSpans(dark)
 	}
