@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -101,6 +102,27 @@ func TestTreeIsLinkedButForWhatIsReplaced(t *testing.T) {
 		err := linkTree(from, filepath.Join(t.TempDir(), "to"), map[string]replacement{file: {}})
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("replace %s: error = %v, want %v", file, err, fs.ErrNotExist)
+		}
+	}
+}
+
+// TestConsulFindsServersAsTheExamplesDo: what examples/consul asks for servers may not be left out of Consul.
+func TestConsulFindsServersAsTheExamplesDo(t *testing.T) {
+	source, err := SourceRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	join, err := os.ReadFile(filepath.Join(source, "..", "examples", "consul", "base", "join.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider := regexp.MustCompile(`provider=(\w+)`).FindSubmatch(join)
+	if provider == nil {
+		t.Fatalf("no provider in %s", join)
+	}
+	for _, r := range smallerConsul() {
+		if strings.HasPrefix(r.file, "provider/"+string(provider[1])+"/") {
+			t.Errorf("%s of %s is left out", r.file, r.module)
 		}
 	}
 }
