@@ -102,9 +102,9 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 	if err != nil {
 		return nil, c.classify("list the agent's services", err)
 	}
-	checks, err := c.api.Agent().ChecksWithFilterOpts("ServiceID contains "+quote(prefix), c.query(ctx))
+	checks, err := c.checks(ctx, prefix)
 	if err != nil {
-		return nil, c.classify("list the agent's checks", err)
+		return nil, err
 	}
 	observed := make(map[string]agentlet.Observed, len(services))
 	for id, s := range services {
@@ -113,10 +113,6 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 		}
 	}
 	for _, check := range checks {
-		if check == nil {
-			continue
-		}
-		c.setNodeName(check.Node)
 		o, ours := observed[check.ServiceID]
 		if !ours || !strings.HasPrefix(check.CheckID, check.ServiceID+":") {
 			continue
@@ -135,6 +131,22 @@ func (c *Client) Instances(ctx context.Context, prefix string) (map[string]agent
 		slices.Sort(o.Checks)
 	}
 	return observed, nil
+}
+
+// checks are those that the agent has of the pod's instances. Each has the name of the agent's node.
+func (c *Client) checks(ctx context.Context, prefix string) ([]*api.AgentCheck, error) {
+	listed, err := c.api.Agent().ChecksWithFilterOpts("ServiceID contains "+quote(prefix), c.query(ctx))
+	if err != nil {
+		return nil, c.classify("list the agent's checks", err)
+	}
+	var checks []*api.AgentCheck
+	for _, check := range listed {
+		if check != nil && strings.HasPrefix(check.ServiceID, prefix) {
+			c.setNodeName(check.Node)
+			checks = append(checks, check)
+		}
+	}
+	return checks, nil
 }
 
 // Changed implements agentlet.AgentView with the agent's hash-based blocking query.

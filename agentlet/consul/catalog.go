@@ -18,7 +18,7 @@ import (
 
 // Errors of the look-up of the node by its address.
 var (
-	errNoNode     = errors.New("no Consul node has this address")
+	errNoNode     = errors.New("no Consul node has this address, and the agent has not yet named itself")
 	errNoNodeRead = errors.New("the token lacks node:read, or Consul has no such node")
 	errManyNodes  = errors.New("several Consul nodes have this address, and the agent has not yet named itself")
 )
@@ -38,7 +38,7 @@ func (c *Client) OnNode(ctx context.Context, prefix string, index uint64, wait t
 	}
 	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	node, err := c.nodeName(bounded)
+	node, err := c.nodeName(bounded, prefix)
 	if err != nil {
 		return agentlet.CatalogView{}, err
 	}
@@ -133,15 +133,30 @@ func (c *Client) setNodeName(node string) {
 	}
 }
 
-// nodeName is the name that the agent has given, or before that the one node in the catalog with its address: a node's
-// name needs node:read, where the agent's own configuration would need agent:read, which a service identity does not have.
-func (c *Client) nodeName(ctx context.Context) (string, error) {
+func (c *Client) knownNode() string {
 	c.mu.Lock()
-	known := c.node
-	c.mu.Unlock()
-	if known != "" {
+	defer c.mu.Unlock()
+	return c.node
+}
+
+// nodeName returns the name that the agent has given its node, as soon as it has a check of ours. The agent's own configuration
+// has it, too, but would need agent:read, which a service identity does not have.
+func (c *Client) nodeName(ctx context.Context, prefix string) (string, error) {
+	if known := c.knownNode(); known != "" {
 		return known, nil
 	}
+	if _, err := c.checks(ctx, prefix); err != nil {
+		return "", err
+	}
+	if known := c.knownNode(); known != "" {
+		return known, nil
+	}
+	return c.nodeByAddress(ctx)
+}
+
+// nodeByAddress returns the one node in the catalog with the host's address. It is not remembered: an agent in a pod may advertise
+// the pod's address, and a server of the same host the host's.
+func (c *Client) nodeByAddress(ctx context.Context) (string, error) {
 	q := c.query(ctx)
 	q.Filter = "Address == " + quote(c.config.HostIP)
 	nodes, meta, err := c.api.Catalog().Nodes(q)
@@ -157,7 +172,6 @@ func (c *Client) nodeName(ctx context.Context) (string, error) {
 	case len(nodes) > 1:
 		return "", fmt.Errorf("%s: %w", op, errManyNodes)
 	}
-	c.setNodeName(nodes[0].Node)
 	return truncate(nodes[0].Node), nil
 }
 

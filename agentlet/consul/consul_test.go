@@ -334,24 +334,40 @@ func TestMaintenanceOfTheApplicationIsFoundAgain(t *testing.T) {
 	}
 }
 
-func TestNodeOfASharedAddressIsTheOneThatTheAgentNames(t *testing.T) {
-	server := consultest.Start(t)
-	client := newClient(t, server.Address)
-	ghost := &api.CatalogRegistration{Node: "a-ghost", Address: "127.0.0.1"}
-	if _, err := server.Client.Catalog().Register(ghost, nil); err != nil {
-		t.Fatal(err)
+// TestNodeIsTheOneThatTheAgentNames: an agent in a pod may advertise the pod's address, and then the host's leads nowhere, or to
+// another node.
+func TestNodeIsTheOneThatTheAgentNames(t *testing.T) {
+	const elsewhere = "192.0.2.1"
+	for name, test := range map[string]struct {
+		host, other string // addresses of the host and of another node
+		before      string // what a reading says before the pod is registered; empty for no error
+	}{
+		"another node has the address, too":  {"127.0.0.1", "127.0.0.1", "several Consul nodes have this address"},
+		"no node has the address":            {elsewhere, "192.0.2.2", "no Consul node has this address"},
+		"another node alone has the address": {elsewhere, elsewhere, ""},
+		"the node alone has the address":     {"127.0.0.1", elsewhere, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := consultest.Start(t)
+			client, err := consul.New(consul.Config{Address: server.Address, Scheme: "http", HostIP: test.host})
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := &api.CatalogRegistration{Node: "another", Address: test.other}
+			if _, err := server.Client.Catalog().Register(other, nil); err != nil {
+				t.Fatal(err)
+			}
+			_, err = client.OnNode(t.Context(), prefix, 0, time.Minute)
+			if (err == nil) != (test.before == "") || err != nil && !strings.Contains(err.Error(), test.host+": "+test.before) {
+				t.Errorf("OnNode = %v, want %q with the address", err, test.before)
+			}
+			definition := web()
+			if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
+				t.Fatal(err)
+			}
+			awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { _, there := view.Instances[definition.ID]; return there })
+		})
 	}
-	if _, err := client.OnNode(t.Context(), prefix, 0, time.Minute); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
-		t.Errorf("OnNode = %v, want an error that names the shared address", err)
-	}
-	definition := web()
-	if err := client.Register(t.Context(), definition, contract.Passing, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Instances(t.Context(), prefix); err != nil {
-		t.Fatal(err)
-	}
-	awaitCatalog(t, client, 0, func(view agentlet.CatalogView) bool { _, there := view.Instances[definition.ID]; return there })
 }
 
 // TestNewReadingsAreConsistent: an agent with discovery_max_stale, and a leader of a second ago, must not tell of an old state.

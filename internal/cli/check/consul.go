@@ -58,8 +58,8 @@ func (r *run) inCatalog(node *corev1.Node, alive map[string]bool) {
 	switch {
 	case !known:
 		r.add(Warn, "consul", "node/"+node.Name, "Consul's catalog has no node with one of its addresses",
-			"let its agent advertise the node's Kubernetes address, or tell the agentlets the name of its Consul node; "+
-				"with ACLs on, give its agent's token node:write for its own name")
+			"see that its agent has joined; with ACLs on, give its agent's token node:write for its own name. "+
+				"An agent that advertises its pod's IP is in the catalog with that, which agentlets cope with")
 	case !living:
 		r.add(Fail, "consul", "node/"+node.Name, "Consul takes the node for failed (serfHealth)",
 			"see that its agent runs and reaches the others")

@@ -255,8 +255,8 @@ func (r *preRun) address(a *consulAgents) {
 		return
 	}
 	r.add(Warn, "consul", a.subject(),
-		"its Consul agents advertise their pod's IP: agentlets look for the node by its Kubernetes IP, and each new pod of an agent "+
-			"has another address",
+		"its Consul agents advertise their pod's IP: each new pod of an agent has another address, and where it has not left, others "+
+			"take the node for failed for a while",
 		"run them in the node's network; with HashiCorp's chart set "+hostNetworkValues+", or client.exposeGossipPorts=true")
 }
 
