@@ -67,6 +67,14 @@ func (e *Env) startConsul(ctx context.Context, log io.Writer) error {
 	if _, err := e.Kube.AppsV1().DaemonSets(ConsulNamespace).Get(ctx, "consul-client", metav1.GetOptions{}); err == nil {
 		return e.AwaitConsul(ctx)
 	}
+	if err := e.LoadConsulImage(ctx, log); err != nil {
+		return err
+	}
+	return e.InstallConsul(ctx, "base")
+}
+
+// LoadConsulImage builds ConsulImage and loads it onto all nodes.
+func (e *Env) LoadConsulImage(ctx context.Context, log io.Writer) error {
 	tools, err := toolchain.Ensure(ctx, log, toolchain.Consul)
 	if err != nil {
 		return err
@@ -75,10 +83,7 @@ func (e *Env) startConsul(ctx context.Context, log io.Writer) error {
 	if err := buildConsulImage(ctx, tools.Program(toolchain.Consul, "consul"), tarball); err != nil {
 		return err
 	}
-	if err := e.Cluster.LoadImage(ctx, tarball); err != nil {
-		return err
-	}
-	return e.InstallConsul(ctx, "base")
+	return e.Cluster.LoadImage(ctx, tarball)
 }
 
 // buildConsulImage builds an image from this machine's consul and the programs of the official image that the examples use.
@@ -198,12 +203,14 @@ func (e *Env) RemoveConsul(ctx context.Context) error {
 // volumesPerNode is one more than the servers of a node, so that the successor of a lost server gets a volume.
 const volumesPerNode = 2
 
+// localClass is the name of the StorageClass of the volumes.
+const localClass = "local"
+
 func (e *Env) makeVolumes(ctx context.Context) error {
-	const class = "local"
 	wait := storagev1.VolumeBindingWaitForFirstConsumer
 	_, err := e.Kube.StorageV1().StorageClasses().Create(ctx, &storagev1.StorageClass{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        class,
+			Name:        localClass,
 			Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
 		},
 		Provisioner:       "kubernetes.io/no-provisioner",
@@ -212,28 +219,61 @@ func (e *Env) makeVolumes(ctx context.Context) error {
 	if ignoreExists(err) != nil {
 		return fmt.Errorf("create storage class: %w", err)
 	}
+	return e.ReplaceVolumes(ctx)
+}
+
+// ReplaceVolumes gives each node empty volumes in place of those whose claims were deleted: nobody else does, because the cluster has
+// no provisioner, and Kubernetes gives a released volume to nobody.
+func (e *Env) ReplaceVolumes(ctx context.Context) error {
+	volumes, err := e.Kube.CoreV1().PersistentVolumes().List(ctx, metav1.ListOptions{LabelSelector: "app=consul"})
+	if err != nil {
+		return fmt.Errorf("list volumes: %w", err)
+	}
+	usable := map[string]int{}
+	for _, volume := range volumes.Items {
+		if volume.Status.Phase != corev1.VolumeReleased {
+			usable[volume.Labels[corev1.LabelHostname]]++
+			continue
+		}
+		// Its folder stays until RemoveConsul: the lost server's process may still be ending.
+		if err := e.Kube.CoreV1().PersistentVolumes().Delete(ctx, volume.Name, metav1.DeleteOptions{}); err != nil {
+			return fmt.Errorf("delete volume: %w", err)
+		}
+	}
 	for _, node := range e.Cluster.Nodes {
-		for i := range volumesPerNode {
-			name := fmt.Sprintf("consul-%s-%d", node.Name, i)
-			folder := e.consulDir(name)
-			if err := os.MkdirAll(folder, 0o755); err != nil {
-				return fmt.Errorf("make volume: %w", err)
-			}
-			_, err := e.Kube.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
-				ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": "consul"}},
-				Spec: corev1.PersistentVolumeSpec{
-					StorageClassName:              class,
-					AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-					Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Gi")},
-					PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
-					PersistentVolumeSource:        corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: folder}},
-					NodeAffinity:                  onNode(node.Name),
-				},
-			}, metav1.CreateOptions{})
-			if ignoreExists(err) != nil {
-				return fmt.Errorf("create volume: %w", err)
+		for range volumesPerNode - usable[node.Name] {
+			if err := e.createVolume(ctx, node.Name); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// createVolume creates an empty volume on a node.
+func (e *Env) createVolume(ctx context.Context, node string) error {
+	if err := os.MkdirAll(e.consulDir(""), 0o755); err != nil {
+		return fmt.Errorf("make volume: %w", err)
+	}
+	folder, err := os.MkdirTemp(e.consulDir(""), "consul-"+node+"-")
+	if err != nil {
+		return fmt.Errorf("make volume: %w", err)
+	}
+	_, err = e.Kube.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: filepath.Base(folder), Labels: map[string]string{"app": "consul", corev1.LabelHostname: node},
+		},
+		Spec: corev1.PersistentVolumeSpec{
+			StorageClassName:              localClass,
+			AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Gi")},
+			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+			PersistentVolumeSource:        corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: folder}},
+			NodeAffinity:                  onNode(node),
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("create volume: %w", err)
 	}
 	return nil
 }

@@ -151,10 +151,13 @@ func (s servers) lose(names []string, volumes bool) {
 	s.awaitReplaced(gone)
 }
 
-// awaitReplaced waits until each of these pods has a successor.
+// awaitReplaced waits until each of these pods has a successor, which has a volume.
 func (s servers) awaitReplaced(old []*corev1.Pod) {
 	s.Helper()
 	s.Eventually("successors", func(ctx context.Context) (bool, error) {
+		if err := s.ReplaceVolumes(ctx); err != nil {
+			return false, err
+		}
 		for _, pod := range old {
 			next, err := s.Kube.CoreV1().Pods(scenario.ConsulNamespace).Get(ctx, pod.Name, metav1.GetOptions{})
 			if err != nil || next.UID == pod.UID || next.Status.PodIP == "" {
