@@ -137,6 +137,11 @@ func TestConsulOnKubernetesServersAlone(t *testing.T) {
 		runDocs(s.S, folder, "token.sh", consul.environment())
 		pod = running(s.S, "web", s.Sample(s.Annotations()))
 	})
+	// An agent that restarts takes a check for critical until its next update, unless an update is on its disk. A registration
+	// is none.
+	s.Given("the pod's first heartbeat has come", func() {
+		s.Eventually("it", func(context.Context) (bool, error) { return requestsOf(s.S, pod.Name, "update_heartbeat") > 0, nil })
+	})
 	gaps := followStatus(s.S)
 	s.When("the agents are restarted, one after the other", func() {
 		for _, command := range [][]string{{"restart", daemonSet}, {"status", daemonSet, "--timeout=4m"}} {

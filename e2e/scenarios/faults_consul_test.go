@@ -154,12 +154,14 @@ func TestFaultConsulAgentRestartWithoutServers(t *testing.T) {
 	})
 }
 
-// requestsOf returns the number of all requests of a pod's agentlet, to Consul and to the API server.
-func requestsOf(s *scenario.S, pod string) float64 {
+// requestsOf returns the number of requests of a pod's agentlet, to Consul and to the API server: of all, or of these operations.
+func requestsOf(s *scenario.S, pod string, operations ...string) float64 {
 	s.Helper()
 	metrics, err := s.Kube.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.Namespace, "pods", pod+":19500", "proxy", "metrics").DoRaw(s.Ctx)
 	s.Must(err)
-	sum, err := scenario.Sum(metrics, "agentlet_requests_total", func(map[string]string) bool { return true })
+	sum, err := scenario.Sum(metrics, "agentlet_requests_total", func(labels map[string]string) bool {
+		return len(operations) == 0 || slices.Contains(operations, labels["operation"])
+	})
 	s.Must(err)
 	return sum
 }
