@@ -154,8 +154,8 @@ func (c *Client) nodeName(ctx context.Context, prefix string) (string, error) {
 	return c.nodeByAddress(ctx)
 }
 
-// nodeByAddress returns the one node in the catalog with the host's address. It is not remembered: an agent in a pod may advertise
-// the pod's address, and a server of the same host the host's.
+// nodeByAddress returns the one node in the catalog with the host's address. It is not remembered: an agent in a pod may
+// advertise the pod's address, and a server of the same host the host's.
 func (c *Client) nodeByAddress(ctx context.Context) (string, error) {
 	q := c.query(ctx)
 	q.Filter = "Address == " + quote(c.config.HostIP)

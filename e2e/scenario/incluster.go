@@ -222,8 +222,8 @@ func (e *Env) makeVolumes(ctx context.Context) error {
 	return e.ReplaceVolumes(ctx)
 }
 
-// ReplaceVolumes gives each node empty volumes in place of those whose claims were deleted: nobody else does, because the cluster has
-// no provisioner, and Kubernetes gives a released volume to nobody.
+// ReplaceVolumes gives each node empty volumes in place of those whose claims were deleted. Nobody else does: the cluster has no
+// provisioner, and Kubernetes gives a released volume to no other claim.
 func (e *Env) ReplaceVolumes(ctx context.Context) error {
 	volumes, err := e.Kube.CoreV1().PersistentVolumes().List(ctx, metav1.ListOptions{LabelSelector: "app=consul"})
 	if err != nil {

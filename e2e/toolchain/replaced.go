@@ -67,9 +67,9 @@ func deletedName(unknown *cache.DeletedFinalStateUnknown, object interface{ GetN
 `
 
 // smallerConsul leaves out of Consul what no cluster of these tests uses, and what most of its packages are there for. It finds
-// no servers by asking a cloud: `retry_join = ["provider=…"]` fails with an error. Only Kubernetes' API server can be asked, which
-// examples/consul does; all packages for that are Kubernetes' own, which are compiled anyway. And it lacks the Envoy types that it
-// never sends itself, which it links for what users write into Envoy's configuration by hand.
+// no servers by asking a cloud: `retry_join = ["provider=…"]` fails with an error. Kubernetes' API server can be asked, as
+// examples/consul does: the packages for that are compiled for Kubernetes anyway. And it lacks the Envoy types that it never
+// sends itself, which it links for what users write into Envoy's configuration by hand.
 func smallerConsul() []replacement {
 	return smallerConsuls(replacement{module: discover + "/provider/gce", file: "gce_discover.go", content: noProvider("gce")})
 }
