@@ -54,13 +54,20 @@ func follow(s *scenario.S, replicas int32, edits ...func(*corev1.PodTemplateSpec
 func (f followed) restart(rate int) {
 	gone := func() int { return len(observe.Spans(f.timeline.Lives(), observe.Deleted, observe.Gone)) }
 	before, replicas := gone(), len(f.Pods(f.Ctx))
+	f.under(rate, func() {
+		f.Restart()
+		f.Rollout()
+		f.Eventually("the old pods to be gone", func(context.Context) (bool, error) { return gone() == before+replicas, nil })
+	})
+}
+
+// under does something under a load of rate requests per second.
+func (f followed) under(rate int, do func()) {
 	loading, enough := context.WithCancel(f.Ctx)
 	defer enough()
 	done := make(chan struct{})
 	go func() { defer close(done); f.client.Run(loading, rate) }()
-	f.Restart()
-	f.Rollout()
-	f.Eventually("the old pods to be gone", func(context.Context) (bool, error) { return gone() == before+replicas, nil })
+	do()
 	enough()
 	<-done
 }
