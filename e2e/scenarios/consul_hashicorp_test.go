@@ -42,6 +42,8 @@ type hashicorpSettings struct {
 	Leaves bool
 	// OnNode: with the node's network and its disk, in place of hostPort and an emptyDir.
 	OnNode bool
+	// Delay is the initialDelaySeconds of the readiness probe, by which the next agent is restarted later.
+	Delay int
 	// Image, Server (its address) and DataPath are filled in.
 	Image, Server, DataPath string
 }
@@ -260,16 +262,18 @@ func TestConsulHashiCorpMistakes(t *testing.T) {
 
 // TestConsulHashiCorpAgentsRestarted counts the requests that fail while the agents are restarted one after the other. Those that
 // leave take their node's instances out of the catalog for as long as they are away. One replica on each of two nodes is the least
-// that can bear that.
+// that can bear that. Without a delay it need not: the chart's probe is content with an agent before its pods are registered again.
 func TestConsulHashiCorpAgentsRestarted(t *testing.T) {
 	const rate, replicas = 200, 2
 	for name, test := range map[string]struct {
 		settings hashicorpSettings
+		fails    bool // whether requests to the replicas may fail
 		gaps     bool // whether what runs on one node alone is missing meanwhile
 	}{
-		"as by default":                  {hashicorpSettings{Leaves: true}, true},
-		"on the nodes' network and disk": {hashicorpSettings{Leaves: true, OnNode: true}, true},
-		"there and without leaving":      {hashicorpSettings{OnNode: true}, false},
+		"as by default":                  {hashicorpSettings{Leaves: true}, true, true},
+		"with a delay":                   {hashicorpSettings{Leaves: true, Delay: 10}, false, true},
+		"on the nodes' network and disk": {hashicorpSettings{Leaves: true, OnNode: true, Delay: 10}, false, true},
+		"there and without leaving":      {hashicorpSettings{OnNode: true}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scenario.New(t, scenario.Long())
@@ -290,6 +294,9 @@ func TestConsulHashiCorpAgentsRestarted(t *testing.T) {
 				s.Must(err)
 				s.AwaitReady("lone")
 				s.AwaitCatalog(lone, 1)
+				s.Eventually("its heartbeat, which its agent keeps on its disk", func(context.Context) (bool, error) {
+					return requestsOf(s, "lone", "update_heartbeat") > 0, nil
+				})
 			})
 			gates := map[string]metav1.Time{}
 			for _, pod := range s.Pods(s.Ctx) {
@@ -306,11 +313,11 @@ func TestConsulHashiCorpAgentsRestarted(t *testing.T) {
 					s.Logf("the restart took %s", time.Since(began))
 				})
 			})
-			s.Then("no request to the replicas failed, and the gates have not moved", func() {
+			s.Then("no request to the replicas failed, unless it may, and the gates have not moved", func() {
 				requests, failed := f.client.Counts()
 				missing := gaps()
 				s.Logf("%d of %d requests failed; what runs on one node alone was missing for %v", failed, requests, missing)
-				if failed > 0 {
+				if failed > 0 && !test.fails {
 					s.Errorf("%d of %d requests failed: %v", failed, requests, f.client.Errors())
 				}
 				if (len(missing) > 0) != test.gaps {
