@@ -16,7 +16,8 @@
 //	PUT /stepdown  a primary releases the lease
 //
 // With GRPC_PORT it serves gRPC's health protocol there, with the same result as /ready. "sample true" succeeds at once, for
-// exec probes. "sample flood" opens many connections to an address, as any client on the network could.
+// exec probes. "sample flood" opens many connections to an address, as any client on the network could. "sample drive URL SERVICE HOST"
+// runs package driver.
 //
 // On SIGTERM it reports to the collector (COLLECTOR, host:port, UDP) and exits at once, like an application without graceful
 // shutdown; with LINGER only after that time. With RUN_FOR it exits by itself with 0 after that time, like a Job.
@@ -35,6 +36,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/agentlet/agentlet/e2e/driver"
 )
 
 // Report is the body of the sample's report to the collector: of SIGTERM, or of the call of its preStop hook.
@@ -49,13 +52,23 @@ func main() {
 		return
 	}
 	do := run
-	if len(os.Args) > 1 && os.Args[1] == "flood" {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "flood":
 		do = func() error { return flood(os.Args[2:]) }
+	case len(os.Args) == 5 && os.Args[1] == "drive":
+		do = func() error { return drive(os.Args[2], os.Args[3], os.Args[4]) }
 	}
 	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "sample:", err)
 		os.Exit(1)
 	}
+}
+
+// drive runs a driver until SIGTERM.
+func drive(consul, service, host string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return driver.Serve(ctx, driver.Config{Consul: consul, Service: service, Host: host})
 }
 
 func run() error {
