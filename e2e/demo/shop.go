@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/driver"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
@@ -70,7 +71,8 @@ func createDeployment(ctx context.Context, env *scenario.Env, collector string) 
 	if n := deployment.Spec.Replicas; deployment.Name != service || n == nil || *n != replicas {
 		return fmt.Errorf("%s: want the Deployment %s with %d replicas", workload, service, replicas)
 	}
-	scenario.SetEnv(&deployment.Spec.Template, "COLLECTOR", collector)
+	application := &deployment.Spec.Template.Spec.Containers[0]
+	application.Env = append(application.Env, driver.Reporting(collector)...)
 	_, err = env.Kube.AppsV1().Deployments(namespace).Create(ctx, &deployment, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("create deployment: %w", err)

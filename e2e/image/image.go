@@ -161,3 +161,12 @@ func addFile(writer *tar.Writer, file File) error {
 	}
 	return nil
 }
+
+// Rename writes a copy of an image's tarball under another reference.
+func Rename(tar, reference, to string) error {
+	img, err := tarball.ImageFromPath(tar, nil)
+	if err != nil {
+		return fmt.Errorf("read image tarball: %w", err)
+	}
+	return WriteTarball(to, reference, img)
+}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/image"
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
@@ -169,7 +171,40 @@ func (e *Env) loadImages(ctx context.Context) error {
 	return errors.Join(
 		e.Cluster.LoadImage(ctx, tarball),
 		e.Cluster.LoadImage(ctx, filepath.Join(e.Out, "image.tar")),
+		e.loadExamples(ctx, tarball),
 	)
+}
+
+// named matches the image of a container in a manifest.
+var named = regexp.MustCompile(`(?m)^\s*(?:- )?image: (\S+)`)
+
+// loadExamples loads the sample under the names of the public images of examples. So these run as they are, with nothing pulled.
+func (e *Env) loadExamples(ctx context.Context, sample string) error {
+	files, err := filepath.Glob(filepath.Join(e.Root, "examples", "*.yaml"))
+	if err != nil {
+		return fmt.Errorf("find examples: %w", err)
+	}
+	var names []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("read example: %w", err)
+		}
+		for _, match := range named.FindAllStringSubmatch(string(text), -1) {
+			names = append(names, match[1])
+		}
+	}
+	slices.Sort(names)
+	tarball := filepath.Join(e.Out, "example.tar")
+	for _, name := range slices.Compact(names) {
+		if err := image.Rename(sample, name, tarball); err != nil {
+			return err
+		}
+		if err := e.Cluster.LoadImage(ctx, tarball); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clearPendingRelease deletes an interrupted installation, because helm refuses to continue it.
