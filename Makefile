@@ -22,6 +22,15 @@ SEED    ?=
 # CONSUL=in-cluster has the demo's Consul run in pods, as examples/consul has it.
 CONSUL  ?=
 
+# CLUSTER=current has demo, demo-down and e2e use the kubeconfig's current context. IMAGES says how images come to its nodes: kind, k3d or
+# minikube, which the context's name says too; registry (IMAGE=registry/name:tag is pushed); present (it is taken as it is); or command
+# (LOAD='a command that takes a tarball').
+CLUSTER ?=
+IMAGES  ?=
+LOAD    ?=
+CURRENT = $(GO) run $(COMPILE) ./cmd/run ./cmd/current --cluster='$(CLUSTER)' --images='$(IMAGES)' --load='$(LOAD)' \
+	--image='$(if $(filter-out file,$(origin IMAGE)),$(IMAGE))' $(if $(PLAIN_HTTP),--plain-http)
+
 # Of a release: the address of the folder in which its archives will be found, and the private key that signs it.
 URL =
 KEY =
@@ -63,11 +72,11 @@ publish: ## Push the image and the chart of dist/: make publish VERSION=1.2.3 RE
 
 .PHONY: demo
 demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load; CONSUL=in-cluster: Consul in pods
-	@cd e2e && AGENTLET_CONSUL='$(CONSUL)' $(GO) run $(COMPILE) ./cmd/run ./cmd/demo up
+	@cd e2e && $(if $(CLUSTER),$(CURRENT) demo,AGENTLET_CONSUL='$(CONSUL)' $(GO) run $(COMPILE) ./cmd/run ./cmd/demo up)
 
 .PHONY: demo-down
 demo-down: ## End the demo
-	@cd e2e && $(GO) run $(COMPILE) ./cmd/run ./cmd/demo down
+	@cd e2e && $(if $(CLUSTER),$(CURRENT) down,$(GO) run $(COMPILE) ./cmd/run ./cmd/demo down)
 
 .PHONY: test
 test: ## Lint, unit, race, integration and the scenarios that are not long (CI runs exactly this)
@@ -99,7 +108,7 @@ scenarios: ## Run the scenarios that are not long on the real cluster
 
 .PHONY: e2e
 e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestBasicRollingRestart
-	@cd e2e && go run ./cmd/check e2e --run '$(value RUN)'
+	@cd e2e && $(if $(CLUSTER),$(CURRENT) e2e --run '$(value RUN)',go run ./cmd/check e2e --run '$(value RUN)')
 
 .PHONY: chaos
 chaos: ## Cause faults at random on the real cluster: make chaos DURATION=30m SEED=7

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/current"
 	"github.com/agentlet/agentlet/e2e/image"
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
@@ -39,7 +40,9 @@ const (
 
 // Env is what all scenarios of a run share.
 type Env struct {
+	// Cluster is the test cluster; nil on the kubeconfig's cluster, which is Current then.
 	Cluster *cluster.Cluster
+	Current *current.Cluster
 	Kube    kubernetes.Interface
 	// Consul is a client of a Consul server, or of an agent if Consul runs in pods.
 	Consul *api.Client
@@ -47,6 +50,7 @@ type Env struct {
 	Root, Out, Helm string
 
 	release func() error
+	census  *census
 }
 
 // Release releases the cluster's lock, so that other runs can use it.
@@ -68,6 +72,9 @@ func Main(m *testing.M) int {
 	if os.Getenv("AGENTLET_SCENARIOS") == "" {
 		fmt.Println("SKIPPED: scenarios need a cluster; run them with make e2e")
 		return 0
+	}
+	if os.Getenv(current.ContextVariable) != "" {
+		return onCurrent(m)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Minute)
 	env, err := Start(ctx, os.Stderr)
@@ -243,6 +250,9 @@ func (e *Env) InstallChart(ctx context.Context, chart string, values ...string) 
 
 // Kubectl runs kubectl as the administrator and returns its output.
 func (e *Env) Kubectl(ctx context.Context, args ...string) (string, error) {
+	if e.Current != nil {
+		return e.Current.Kubectl(ctx, args...)
+	}
 	return e.output(ctx, e.Cluster.Kubectl(), args...)
 }
 

@@ -52,7 +52,9 @@ func ClusterOptions(log io.Writer) (cluster.Options, error) {
 }
 
 // InCluster reports whether Consul runs in pods.
-func (e *Env) InCluster() bool { return e.Cluster.Options.Consul == cluster.ConsulNone }
+func (e *Env) InCluster() bool {
+	return e.Cluster != nil && e.Cluster.Options.Consul == cluster.ConsulNone
+}
 
 // ConsulAddr returns host and port of the Consul HTTP API that scenarios use.
 func (e *Env) ConsulAddr() string {
@@ -80,14 +82,14 @@ func (e *Env) LoadConsulImage(ctx context.Context, log io.Writer) error {
 		return err
 	}
 	tarball := filepath.Join(e.Cluster.Dir(), "consul.tar")
-	if err := buildConsulImage(ctx, tools.Program(toolchain.Consul, "consul"), tarball); err != nil {
+	if err := BuildConsulImage(ctx, tools.Program(toolchain.Consul, "consul"), tarball); err != nil {
 		return err
 	}
 	return e.Cluster.LoadImage(ctx, tarball)
 }
 
-// buildConsulImage builds an image from this machine's consul and the programs of the official image that the examples use.
-func buildConsulImage(ctx context.Context, consul, tarball string) error {
+// BuildConsulImage builds an image from this machine's consul and the programs of the official image that the examples use.
+func BuildConsulImage(ctx context.Context, consul, tarball string) error {
 	files := []image.File{{Path: "/bin/consul", Source: consul}}
 	for _, name := range []string{"sh", "cat", "sleep", "curl", "jq"} {
 		program, err := exec.LookPath(name)

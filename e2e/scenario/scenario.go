@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
+	"github.com/agentlet/agentlet/e2e/current"
 )
 
 // S is a running scenario.
@@ -37,6 +38,7 @@ type settings struct {
 	long     bool
 	bench    bool
 	inPods   bool
+	anywhere bool
 	lasting  time.Duration
 	labels   map[string]string
 	placed   contract.PlacementMode
@@ -60,6 +62,10 @@ func Lasting(d time.Duration) Option { return func(s *settings) { s.lasting = d 
 // ConsulInPods marks a scenario about the Consul of examples/consul. It is a long one, and runs only with
 // AGENTLET_CONSUL=in-cluster.
 func ConsulInPods() Option { return func(s *settings) { s.inPods, s.long = true, true } }
+
+// Anywhere marks a scenario that needs nothing but the API of a cluster, so that it also runs on the kubeconfig's cluster. Such a
+// scenario doesn't stop processes, and calls neither nodes nor pods itself.
+func Anywhere() Option { return func(s *settings) { s.anywhere = true } }
 
 // Label sets a label of the scenario's namespace; an empty value removes it.
 func Label(key, value string) Option {
@@ -87,6 +93,9 @@ func New(t *testing.T, options ...Option) *S {
 	set := settings{labels: map[string]string{contract.InjectLabel: contract.InjectEnabled}}
 	for _, option := range options {
 		option(&set)
+	}
+	if shared.Current != nil {
+		shared.skipUnlessAnywhere(t, set)
 	}
 	if set.inPods && !shared.InCluster() {
 		t.Skip("wants Consul in pods; make soak runs it")
@@ -132,6 +141,9 @@ func name(test string) string {
 }
 
 func (s *S) createNamespace(set settings) error {
+	if s.Current != nil {
+		set.labels[current.Label] = current.Applications
+	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace, Labels: set.labels}}
 	if _, err := s.Kube.CoreV1().Namespaces().Create(s.Ctx, namespace, metav1.CreateOptions{}); err != nil {
 		return err

@@ -49,7 +49,7 @@ func (s *S) Sample(annotations map[string]string) corev1.PodTemplateSpec {
 		Spec: corev1.PodSpec{
 			EnableServiceLinks: &no,
 			Containers: []corev1.Container{{
-				Name: "app", Image: SampleImage, ImagePullPolicy: corev1.PullIfNotPresent,
+				Name: "app", Image: s.SampleImage(), ImagePullPolicy: corev1.PullIfNotPresent,
 				Env:   []corev1.EnvVar{field("POD_NAME", "metadata.name"), field("POD_UID", "metadata.uid")},
 				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
 				ReadinessProbe: &corev1.Probe{

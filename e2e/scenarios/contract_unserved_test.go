@@ -28,7 +28,7 @@ func awaitGate(s *scenario.S, name string, status corev1.ConditionStatus, reason
 
 // TestContractOptOut: a person takes one running pod out of Consul, looks into it, and has it back.
 func TestContractOptOut(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	s.Given("a registered pod", func() { running(s, "web", s.Sample(s.Annotations())) })
 	for _, way := range []struct{ what, kind, out, back string }{
 		{"its annotation says so", "annotate", contract.InjectLabel + "=" + contract.InjectDisabled, contract.InjectLabel + "-"},
@@ -60,10 +60,10 @@ func TestContractOptOut(t *testing.T) {
 // TestContractCopy: what kubectl debug makes of a pod has that one's agentlet, and annotations where it only changes an image.
 func TestContractCopy(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
-		s := scenario.New(t, scenario.Parallel(), placed)
+		s := scenario.New(t, scenario.Anywhere(), scenario.Parallel(), placed)
 		s.Given("a registered pod", func() { running(s, "web", s.Sample(s.Annotations())) })
 		s.When("kubectl debug copies it", func() {
-			said, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "debug", "web", "--copy-to=web-debug", "--set-image=app="+scenario.SampleImage)
+			said, err := s.Kubectl(s.Ctx, "-n", s.Namespace, "debug", "web", "--copy-to=web-debug", "--set-image=app="+s.SampleImage())
 			s.Must(err)
 			if !strings.Contains(said, "is taken for a copy") {
 				s.Errorf("kubectl says %s", said)

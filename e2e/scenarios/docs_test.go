@@ -140,7 +140,7 @@ func awaitClosed(s *scenario.S, n int) {
 
 // TestDocsBudget tests what docs/applications.md says about PodDisruptionBudgets.
 func TestDocsBudget(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	budgets := s.Kube.PolicyV1().PodDisruptionBudgets(s.Namespace)
 	evict := func() error {
 		s.Helper()
@@ -179,7 +179,7 @@ func TestDocsBudget(t *testing.T) {
 
 // TestDocsDeadline tests what docs/applications.md says about progressDeadlineSeconds.
 func TestDocsDeadline(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	s.Given("a Deployment that is rolled out, with a deadline of five seconds", func() {
 		s.Deployment(2, s.Sample(s.Annotations()))
 		s.Rollout()

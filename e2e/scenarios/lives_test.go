@@ -18,7 +18,7 @@ import (
 )
 
 func TestBasicUnlabelledNamespaceIsUntouched(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel(), scenario.Label(contract.InjectLabel, ""))
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel(), scenario.Label(contract.InjectLabel, ""))
 	s.When("an annotated pod is created in a namespace that did not opt in", func() {
 		_, err := s.CreatePod("plain", s.Sample(s.Annotations()))
 		s.Must(err)
@@ -36,7 +36,7 @@ func TestBasicUnlabelledNamespaceIsUntouched(t *testing.T) {
 }
 
 func TestBasicOptOut(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	s.When("pods opt out by a label and by an annotation", func() {
 		labelled, annotated := s.Sample(s.Annotations()), s.Sample(s.Annotations())
 		labelled.Labels[contract.InjectLabel] = contract.InjectDisabled
@@ -56,7 +56,7 @@ func TestBasicOptOut(t *testing.T) {
 }
 
 func TestBasicErrorsAreDeniedAllAtOnce(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	var denial error
 	s.When("a pod with three errors is created", func() {
 		_, denial = s.CreatePod("mistaken", s.Sample(s.Annotations(
@@ -77,7 +77,7 @@ func TestBasicErrorsAreDeniedAllAtOnce(t *testing.T) {
 }
 
 func TestBasicJobCompletes(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	s.Given("a Job whose pod registers and runs for three seconds", func() {
 		template := s.Sample(s.Annotations())
 		scenario.SetEnv(&template, "RUN_FOR", "3s")
@@ -102,7 +102,7 @@ func TestBasicJobCompletes(t *testing.T) {
 }
 
 func TestBasicStatefulSetPodIsReplacedWithoutConfusion(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	var first *corev1.Pod
 	s.Given("a StatefulSet's pod in the catalog", func() {
 		template := s.Sample(s.Annotations())
@@ -138,7 +138,7 @@ func TestBasicStatefulSetPodIsReplacedWithoutConfusion(t *testing.T) {
 
 func TestBasicRestrictedNamespaceWithoutAutomount(t *testing.T) {
 	inBothPlaces(t, func(t *testing.T, placed scenario.Option) {
-		s := scenario.New(t, scenario.Parallel(), scenario.Label("pod-security.kubernetes.io/enforce", "restricted"), placed)
+		s := scenario.New(t, scenario.Anywhere(), scenario.Parallel(), scenario.Label("pod-security.kubernetes.io/enforce", "restricted"), placed)
 		s.When("a restricted pod without a service account token is created", func() {
 			template := s.Sample(s.Annotations())
 			restrict(&template)
@@ -200,7 +200,7 @@ func TestBasicHostNetwork(t *testing.T) {
 }
 
 func TestBasicScaleToZeroAndBack(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	s.Given("three replicas in the catalog", func() {
 		s.Deployment(3, s.Sample(s.Annotations()))
 		s.Rollout()
@@ -219,7 +219,7 @@ func TestBasicScaleToZeroAndBack(t *testing.T) {
 }
 
 func TestBasicTwoServicesOnOnePod(t *testing.T) {
-	s := scenario.New(t, scenario.Parallel())
+	s := scenario.New(t, scenario.Anywhere(), scenario.Parallel())
 	web, admin := s.Service()+"-web", s.Service()+"-admin"
 	s.When("a pod registers two services with different ports", func() {
 		template := s.Sample(s.Annotations(
