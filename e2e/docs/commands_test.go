@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -76,6 +77,7 @@ func TestWrongCommandsAreFound(t *testing.T) {
 		"helm install x charts/agentlet --set image.repository=x --set consul.prot=1",
 		"helm upgrade x charts/agentlet --set=consul.port=x", "make nothing", "make e2e RUNN=x", "consul nothing", "consul acl policy create -bogus", "kubectl exec web --bogus -- ls", "kubectl exec web -- consul nothing",
 		"xargs -n1 consul services deregister -bogus", "go run ./cmd/nothing", "nothing", "kubectl get (",
+		"kind create clutser", "kind load image-archive x --cluster y", "k3d image",
 	} {
 		t.Run(command, func(t *testing.T) {
 			if wrong(t, command) == nil {
@@ -88,6 +90,32 @@ func TestWrongCommandsAreFound(t *testing.T) {
 // checks are the programs whose arguments are checked, each with its test.
 var checks = map[string]func(t *testing.T, args []string) error{
 	"kubectl": checkKubectl, "helm": checkHelm, "make": checkMake, "consul": checkConsul, "go": checkGo,
+	"kind": checkForm(kindForms), "k3d": checkForm(k3dForms),
+}
+
+// The commands of programs that are not here, and the flags that pages may give them.
+var (
+	kindForms = map[string][]string{
+		"create cluster": {"--config", "--name"}, "load image-archive": {"--name"}, "delete cluster": {"--name"},
+	}
+	k3dForms = map[string][]string{"cluster create": {"--agents"}, "image import": {"--cluster"}, "cluster delete": nil}
+)
+
+// checkForm checks commands of two words, and their flags.
+func checkForm(forms map[string][]string) func(t *testing.T, args []string) error {
+	return func(_ *testing.T, args []string) error {
+		name := strings.Join(args[:min(len(args), 2)], " ")
+		flags, known := forms[name]
+		if !known {
+			return fmt.Errorf("not one of %q", slices.Sorted(maps.Keys(forms)))
+		}
+		for _, arg := range args {
+			if flag, _, _ := strings.Cut(arg, "="); strings.HasPrefix(flag, "-") && !slices.Contains(flags, flag) {
+				return fmt.Errorf("%s has no %s", name, flag)
+			}
+		}
+		return nil
+	}
 }
 
 // others are further programs that pages may use, and shell built-ins.

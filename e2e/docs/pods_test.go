@@ -139,6 +139,9 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("no examples: %v", err)
 	}
 	for _, file := range files {
+		if filepath.Base(file) == kindExample {
+			continue
+		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			if err != nil {
@@ -146,6 +149,35 @@ func TestExamples(t *testing.T) {
 			}
 			manifest(t, Block{Page: "examples/" + filepath.Base(file), Line: 1, Text: string(text)})
 		})
+	}
+}
+
+// kindExample is the example that is not for Kubernetes.
+const kindExample = "kind.yaml"
+
+// TestKindExample checks the configuration of a kind cluster, which needs a worker for each server of examples/consul.
+func TestKindExample(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "examples", kindExample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		metav1.TypeMeta `json:",inline"`
+
+		Nodes []struct{ Role string }
+	}
+	if err := yaml.UnmarshalStrict(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	if config.Kind != "Cluster" || config.APIVersion != "kind.x-k8s.io/v1alpha4" {
+		t.Errorf("it is a %s of %s", config.Kind, config.APIVersion)
+	}
+	count := map[string]int{}
+	for _, node := range config.Nodes {
+		count[node.Role]++
+	}
+	if !maps.Equal(count, map[string]int{"control-plane": 1, "worker": 3}) {
+		t.Errorf("its nodes are %v", count)
 	}
 }
 
