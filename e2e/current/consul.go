@@ -13,7 +13,9 @@ import (
 var overlay = map[string]string{
 	"join.hcl": fmt.Sprintf("retry_join = [\"provider=k8s namespace=%s label_selector=\\\"app=consul,component=server\\\"\"]\n",
 		ConsulNamespace),
-	"server-try.hcl": "bootstrap_expect = 1\nautopilot {\n  min_quorum = 0\n}\n",
+	// Agents join others at the port for gossip that they have themselves.
+	"server-try.hcl": "bootstrap_expect = 1\nautopilot {\n  min_quorum = 0\n}\n" +
+		fmt.Sprintf("ports {\n  serf_lan = %d\n}\n", gossipPort),
 	"client-try.hcl": fmt.Sprintf("ports {\n  http     = %d\n  serf_lan = %d\n  dns      = -1\n}\n", ConsulPort, gossipPort),
 	"kustomization.yaml": fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
@@ -41,7 +43,9 @@ patches:
     - {op: replace, path: /spec/template/spec/volumes/1, value: {name: data, emptyDir: {}}}
     - {op: replace, path: /spec/template/spec/containers/0/ports/0, value: {name: api, containerPort: %[4]d, hostPort: %[4]d}}
     - {op: replace, path: /spec/template/spec/containers/0/ports/1, value: {name: serf, containerPort: %[5]d, hostPort: %[5]d}}
-    - {op: replace, path: /spec/template/spec/containers/0/ports/2, value: {name: serf-udp, containerPort: %[5]d, hostPort: %[5]d, protocol: UDP}}
+    - op: replace
+      path: /spec/template/spec/containers/0/ports/2
+      value: {name: serf-udp, containerPort: %[5]d, hostPort: %[5]d, protocol: UDP}
     - {op: remove, path: /spec/template/spec/priorityClassName}
 `, ConsulNamespace, Label, parts, ConsulPort, gossipPort),
 }

@@ -110,7 +110,8 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 }
 
 func (c *Cluster) helm(ctx context.Context, input string, args ...string) error {
-	_, err := c.run(ctx, input, "helm", append([]string{"--kube-context=" + c.Context, "--namespace=" + SystemNamespace}, args...)...)
+	where := []string{"--kube-context=" + c.Context, "--namespace=" + SystemNamespace}
+	_, err := c.run(ctx, input, "helm", append(where, args...)...)
 	return err
 }
 

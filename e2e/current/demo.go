@@ -60,7 +60,10 @@ func (c *Cluster) Demo(ctx context.Context) error {
 	if err := d.deploy(ctx, state.Reports); err != nil {
 		return err
 	}
-	if err := d.await(ctx, func(lives []observe.Life) bool { return len(lives) > 0 && all(lives, observe.Ready, observe.InCatalog) }); err != nil {
+	err = d.await(ctx, func(lives []observe.Life) bool {
+		return len(lives) > 0 && all(lives, observe.Ready, observe.InCatalog)
+	})
+	if err != nil {
 		return err
 	}
 	first := d.timeline.Lives()
@@ -118,7 +121,7 @@ func (d *demo) deploy(ctx context.Context, reports string) error {
 	}
 	deployment.Namespace = shop
 	application := &deployment.Spec.Template.Spec.Containers[0]
-	application.Image = d.Image // its entrypoint is the sample
+	application.Image, application.Command = d.Image, []string{driver.Sample}
 	application.Env = append(application.Env, driver.Reporting(reports)...)
 	return poll(ctx, "the namespace's service account", func(ctx context.Context) (bool, error) {
 		_, err := d.Kube.AppsV1().Deployments(shop).Create(ctx, &deployment, metav1.CreateOptions{})
@@ -135,7 +138,8 @@ func (d *demo) restart(ctx context.Context, replicas int) error {
 		return err
 	}
 	err := d.await(ctx, func(lives []observe.Life) bool {
-		return len(lives) == 2*replicas && all(lives[:replicas], observe.Gone) && all(lives[replicas:], observe.Ready, observe.InCatalog)
+		return len(lives) == 2*replicas && all(lives[:replicas], observe.Gone) &&
+			all(lives[replicas:], observe.Ready, observe.InCatalog)
 	})
 	if err != nil {
 		return err

@@ -27,7 +27,8 @@ func (c *Cluster) Down(ctx context.Context) error {
 	}
 	applications := Label + "=" + Applications
 	// Workloads first: with the namespace their right to write gates would go, while they drain.
-	for _, namespace := range strings.Fields(kubectl("get", "namespaces", "-l", applications, "-o", "jsonpath={.items[*].metadata.name}")) {
+	namespaces := kubectl("get", "namespaces", "-l", applications, "-o", "jsonpath={.items[*].metadata.name}")
+	for _, namespace := range strings.Fields(namespaces) {
 		kubectl("-n", namespace, "delete", "deployments,statefulsets,jobs,pods", "--all", "--timeout=90s")
 	}
 	kubectl("delete", "namespaces", "-l", applications, "--timeout=2m")

@@ -57,9 +57,11 @@ func (o Options) method(context string) (method, error) {
 	}
 	switch images {
 	case "kind":
-		return method{load: []string{"kind", "load", "image-archive"}, after: []string{"--name", strings.TrimPrefix(context, "kind-")}}, nil
+		cluster := strings.TrimPrefix(context, "kind-")
+		return method{load: []string{"kind", "load", "image-archive"}, after: []string{"--name", cluster}}, nil
 	case "k3d":
-		return method{load: []string{"k3d", "image", "import"}, after: []string{"--cluster", strings.TrimPrefix(context, "k3d-")}}, nil
+		cluster := strings.TrimPrefix(context, "k3d-")
+		return method{load: []string{"k3d", "image", "import"}, after: []string{"--cluster", cluster}}, nil
 	case "minikube":
 		return method{load: []string{"minikube", "image", "load"}, after: []string{"--profile", context}}, nil
 	case "command":
@@ -166,7 +168,7 @@ func (c *Cluster) buildImage(ctx context.Context, architecture string) (v1.Image
 		}
 	}
 	var files []image.File
-	for _, program := range []string{"sample", "agentlet", "agentlet-webhook"} {
+	for _, program := range []string{"agentlet", "agentlet-webhook", "sample"} { // the first is the entrypoint
 		files = append(files, image.File{Path: "/" + program, Source: filepath.Join(bin, program)})
 	}
 	return image.Build(image.Spec{Files: files, Architecture: architecture})

@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Up brings the image, Consul and Agentlet into the cluster. It refuses a cluster in which something of them is there already, and
-// has changed nothing then. If it fails later, Down removes what it has made; made says that there is something to remove.
+// Up brings the image, Consul and Agentlet into the cluster. It refuses a cluster in which something of them is there already,
+// and has changed nothing then. If it fails later, Down removes what it has made; made says that there is something to remove.
 func (c *Cluster) Up(ctx context.Context, o Options) (made bool, err error) {
 	fmt.Fprintf(c.log, "context %s, API server %s\n", c.Context, c.Server)
 	way, err := o.method(c.Context)

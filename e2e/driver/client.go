@@ -14,7 +14,10 @@ import (
 // Name is the name of a driver's pod.
 const Name = "driver"
 
-// Pod returns a driver's pod for a service. The image contains the sample, as /sample; consulPort is that of the nodes' Consul agents.
+// Sample is the path of the sample in its images.
+const Sample = "/sample"
+
+// Pod returns a driver's pod for a service. The image contains the sample; consulPort is that of the nodes' Consul agents.
 func Pod(image, service string, consulPort int) *corev1.Pod {
 	no, now := false, int64(1)
 	return &corev1.Pod{
@@ -25,7 +28,7 @@ func Pod(image, service string, consulPort int) *corev1.Pod {
 			TerminationGracePeriodSeconds: &now,
 			Containers: []corev1.Container{{
 				Name: Name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
-				Command: []string{"/sample", "drive"},
+				Command: []string{Sample, "drive"},
 				Args:    []string{"http://$(HOST_IP):" + strconv.Itoa(consulPort), service, "$(POD_IP)"},
 				Env:     []corev1.EnvVar{field("HOST_IP", "status.hostIP"), field("POD_IP", "status.podIP")},
 			}},

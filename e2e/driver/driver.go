@@ -92,7 +92,7 @@ func (d *driver) handler() http.Handler {
 			http.Error(w, fmt.Sprintf("per-second=%s: want a number", r.FormValue("per-second")), http.StatusBadRequest)
 			return
 		}
-		d.setRate(rate)
+		d.setRate(rate) //nolint:contextcheck // the load outlives the request
 	})
 	return mux
 }

@@ -59,7 +59,7 @@ func (e *Env) skipUnlessAnywhere(t *testing.T, set settings) {
 	t.Skipf("SKIPPED on the current context: %s needs the test cluster: its processes, its nodes' disks, or routes to nodes and pods", t.Name())
 }
 
-// SampleImage returns the image that has the sample at /sample.
+// SampleImage returns the image with the sample. On the kubeconfig's cluster its entrypoint is another one.
 func (e *Env) SampleImage() string {
 	if e.Current != nil {
 		return e.Current.Image

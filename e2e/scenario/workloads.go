@@ -16,6 +16,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/e2e/driver"
 )
 
 // Annotations returns the annotations of a pod that registers one service, named after the scenario's namespace. pairs adds to
@@ -49,7 +50,7 @@ func (s *S) Sample(annotations map[string]string) corev1.PodTemplateSpec {
 		Spec: corev1.PodSpec{
 			EnableServiceLinks: &no,
 			Containers: []corev1.Container{{
-				Name: "app", Image: s.SampleImage(), ImagePullPolicy: corev1.PullIfNotPresent,
+				Name: "app", Image: s.SampleImage(), Command: []string{driver.Sample}, ImagePullPolicy: corev1.PullIfNotPresent,
 				Env:   []corev1.EnvVar{field("POD_NAME", "metadata.name"), field("POD_UID", "metadata.uid")},
 				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
 				ReadinessProbe: &corev1.Probe{

@@ -78,7 +78,7 @@ func command() *cobra.Command {
 	add("demo", "A rolling restart under load", func(ctx context.Context, c *current.Cluster) error {
 		return within(ctx, c, options, demo)
 	})
-	e2e := add("e2e", "The chosen scenarios that need nothing but a cluster's API", func(ctx context.Context, c *current.Cluster) error {
+	e2e := add("e2e", "The chosen scenarios that need nothing but an API", func(ctx context.Context, c *current.Cluster) error {
 		return within(ctx, c, options, func(ctx context.Context, c *current.Cluster) error { return scenarios(ctx, c, pattern) })
 	})
 	e2e.Flags().StringVar(&pattern, "run", ".", "regular expression of the scenarios' names")
@@ -152,7 +152,7 @@ func scenarios(ctx context.Context, c *current.Cluster, pattern string) (err err
 	shown := make(chan struct{})
 	go func() { defer close(shown); show(reader, log) }()
 	err = command.Run()
-	writer.Close()
+	_ = writer.Close() // never fails
 	<-shown
 	if err != nil {
 		return fmt.Errorf("scenarios: %w", err)
