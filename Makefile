@@ -71,7 +71,7 @@ publish: ## Push the image and the chart of dist/: make publish VERSION=1.2.3 RE
 		-pubkey '$(if $(PUBKEY),$(abspath $(PUBKEY)))' $(if $(PLAIN_HTTP),-plain-http)
 
 .PHONY: demo
-demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load; CONSUL=in-cluster: Consul in pods
+demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load; CONSUL=in-cluster: Consul in pods; CLUSTER=current: on yours
 	@cd e2e && $(if $(CLUSTER),$(CURRENT) demo,AGENTLET_CONSUL='$(CONSUL)' $(GO) run $(COMPILE) ./cmd/run ./cmd/demo up)
 
 .PHONY: demo-down
@@ -107,7 +107,7 @@ scenarios: ## Run the scenarios that are not long on the real cluster
 	@cd e2e && go run ./cmd/check scenarios
 
 .PHONY: e2e
-e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestBasicRollingRestart
+e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestBasicRollingRestart; CLUSTER=current: on yours
 	@cd e2e && $(if $(CLUSTER),$(CURRENT) e2e --run '$(value RUN)',go run ./cmd/check e2e --run '$(value RUN)')
 
 .PHONY: chaos

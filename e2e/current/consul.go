@@ -58,14 +58,9 @@ const consulTimeout = "5m"
 
 // installConsul applies examples/consul with the overlay, and waits until each node's agent has joined.
 func (c *Cluster) installConsul(ctx context.Context) error {
-	folder := filepath.Join(c.dir(), "consul")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("make folder: %w", err)
-	}
-	for name, text := range overlay {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
-			return fmt.Errorf("write overlay: %w", err)
-		}
+	folder, err := c.writeOverlay()
+	if err != nil {
+		return err
 	}
 	if _, err := c.Kubectl(ctx, "apply", "-k", folder); err != nil {
 		return err
@@ -76,6 +71,20 @@ func (c *Cluster) installConsul(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// writeOverlay writes the overlay into a folder of the repository, because it names examples by a relative path.
+func (c *Cluster) writeOverlay() (folder string, err error) {
+	folder = filepath.Join(c.dir(), "consul")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", fmt.Errorf("make folder: %w", err)
+	}
+	for name, text := range overlay {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			return "", fmt.Errorf("write overlay: %w", err)
+		}
+	}
+	return folder, nil
 }
 
 // describe says what is wrong in a namespace.

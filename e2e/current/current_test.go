@@ -4,6 +4,7 @@ import (
 	"log"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/driver"
 	"github.com/agentlet/agentlet/e2e/image"
 	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/toolchain"
 	"github.com/agentlet/agentlet/internal/cli/installation"
 )
 
@@ -117,6 +119,40 @@ func TestCheck(t *testing.T) {
 				t.Errorf("the error is %v, want %q", err, test.wrong)
 			}
 		})
+	}
+}
+
+// TestOverlay renders the overlay, and checks that its Consul takes nothing of the nodes but its ports.
+func TestOverlay(t *testing.T) {
+	kubectl := os.Getenv("AGENTLET_TEST_KUBECTL")
+	if kubectl == "" {
+		t.Skip("AGENTLET_TEST_KUBECTL is not set; make unit sets it")
+	}
+	source, err := toolchain.SourceRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, err := (&Cluster{Root: filepath.Dir(source)}).writeOverlay()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rendered, err := exec.CommandContext(t.Context(), kubectl, "kustomize", folder).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := string(rendered)
+	for _, part := range []string{"replicas: 1\n", "hostPort: 18500\n", "hostPort: 18301\n", Label + ": " + parts + "\n"} {
+		if !strings.Contains(out, part) {
+			t.Errorf("there is no %q", part)
+		}
+	}
+	for _, part := range []string{"hostPath", "volumeClaimTemplates", "hostPort: 8", "namespace: consul\n", "name: consul\n  labels"} {
+		if strings.Contains(out, part) {
+			t.Errorf("there is %q", part)
+		}
+	}
+	if t.Failed() {
+		t.Log(out)
 	}
 }
 

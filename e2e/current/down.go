@@ -28,7 +28,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 	applications := Label + "=" + Applications
 	// Workloads first: with the namespace their right to write gates would go, while they drain.
 	namespaces := kubectl("get", "namespaces", "-l", applications, "-o", "jsonpath={.items[*].metadata.name}")
-	for _, namespace := range strings.Fields(namespaces) {
+	for namespace := range strings.FieldsSeq(namespaces) {
 		kubectl("-n", namespace, "delete", "deployments,statefulsets,jobs,pods", "--all", "--timeout=90s")
 	}
 	kubectl("delete", "namespaces", "-l", applications, "--timeout=2m")

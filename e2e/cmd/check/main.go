@@ -63,7 +63,7 @@ func command() *cobra.Command {
 	add(
 		"soak",
 		"Everything, also with Consul in pods, and on the oldest Kubernetes",
-		slices.Concat(all, []step{scenarios(".", true), inPodsStep, oldestToolStep, oldestStep})...)
+		slices.Concat(all, []step{scenarios(".", true), inPodsStep, strangerStep, oldestToolStep, oldestStep})...)
 	add("oldest", "The main scenarios on the oldest Kubernetes that is supported",
 		kubernetesStep, oldestToolStep, consulStep, helmStep, oldestStep)
 	add("consul-1.16", "Some scenarios on Consul 1.16, which is under the Mozilla Public License",

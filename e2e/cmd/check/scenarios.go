@@ -80,6 +80,15 @@ var consulMPLStep = instead("consul 1.16", "consul-1.16.log", onConsulMPL, "AGEN
 var inPodsStep = instead("consul on kubernetes", "consul-on-kubernetes.log", "TestConsulOnKubernetes",
 	"AGENTLET_CONSUL="+scenario.InClusterConsul, "AGENTLET_LONG=1")
 
+// strangerStep treats a test cluster as a stranger's, by its kubeconfig alone. It replaces a running cluster.
+var strangerStep = step{"current context", func(ctx context.Context, t *tree) error {
+	if err := checkPrerequisites(); err != nil {
+		return fmt.Errorf("%w: %w", errSkipped, err)
+	}
+	return show(ctx, t.e2e, []string{"AGENTLET_STRANGER=1"},
+		"go", "test", "-v", "-count=1", "-timeout=40m", "-run", "^TestStranger$", "./current")
+}}
+
 // instead returns a step that runs scenarios on another kind of cluster, which replaces a running one, and removes that cluster
 // afterwards.
 func instead(name, log, pattern string, env ...string) step {
