@@ -55,7 +55,7 @@ func TestStranger(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		contains(t, out, "--- PASS: TestBasicRollingRestartSeenFromWithin", "--- PASS: TestBasicJobCompletes", "--- PASS: TestDocsDeadline",
-			"TestBasicKubectlDrain needs the test cluster", "SKIPPED, because they need the test cluster", "PASSED on context ")
+			"TestBasicKubectlDrain/container needs the test cluster", "SKIPPED, because they need the test cluster", "PASSED on context ")
 		s.unchanged(t)
 	})
 	t.Run("only others", func(t *testing.T) {

@@ -163,12 +163,15 @@ func scenarios(ctx context.Context, c *current.Cluster, pattern string) (err err
 // told matches the lines of a run that are shown while it runs.
 var told = regexp.MustCompile(`^\s*--- |^(ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|SKIPPED|_test\.go:\d+:`)
 
+// empty matches what go says of a test whose parts were all skipped, and shown as such.
+var empty = regexp.MustCompile(`--- PASS: .*\(0\.00s\)$`)
+
 func show(reader io.Reader, log io.Writer) {
 	lines := bufio.NewScanner(reader)
 	lines.Buffer(make([]byte, 1<<20), 1<<20)
 	for lines.Scan() {
 		fmt.Fprintln(log, lines.Text())
-		if told.MatchString(lines.Text()) {
+		if told.MatchString(lines.Text()) && !empty.MatchString(lines.Text()) {
 			fmt.Println(lines.Text())
 		}
 	}
