@@ -53,14 +53,27 @@ func missingPackages() []string {
 	return slices.Compact(missing)
 }
 
-// ensurePackages installs the packages that are missing on the machine.
-func ensurePackages(ctx context.Context) error {
+// CanInstallPackages returns an error if packages are missing that Up could not install. It is for those who build for minutes
+// before they call Up.
+func CanInstallPackages() error {
 	missing := missingPackages()
 	if len(missing) == 0 {
 		return nil
 	}
 	if _, err := lookPath("apt-get"); err != nil {
 		return fmt.Errorf("install packages: this is not Debian; install by hand: %s", strings.Join(missing, " "))
+	}
+	return nil
+}
+
+// ensurePackages installs the packages that are missing on the machine.
+func ensurePackages(ctx context.Context) error {
+	missing := missingPackages()
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := CanInstallPackages(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, packagesTimeout)
 	defer cancel()

@@ -113,6 +113,9 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := cluster.CanInstallPackages(); err != nil {
+		return nil, err
+	}
 	// All at once, before anything is started, so that it is told how much there is to build.
 	sets := []string{toolchain.Kubernetes, cmp.Or(options.ConsulTools, toolchain.Consul), toolchain.Helm}
 	if options.Kubernetes != "" && options.Kubernetes != toolchain.Kubernetes {
@@ -139,28 +142,63 @@ func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
 	if env.Consul, err = cluster.ConsulClient(env.ConsulAddr()); err != nil {
 		return nil, err
 	}
-	type step struct {
-		name string
-		do   func(context.Context) error
-	}
 	steps := []step{
-		{"load the images", env.loadImages},
+		{"load the images", env.loadImages, func() string { return "compiling the sample, and importing on each node" }},
 		{"install the chart", func(ctx context.Context) error {
 			return errors.Join(env.clearPendingRelease(ctx), env.Install(ctx, values...))
-		}},
+		}, func() string { return env.podsReady(ctx, SystemNamespace) }},
 	}
 	if env.InCluster() {
-		steps = slices.Insert(steps, 0,
-			step{"run Consul in pods", func(ctx context.Context) error { return env.startConsul(ctx, log) }})
+		steps = slices.Insert(steps, 0, step{
+			"run Consul in pods", func(ctx context.Context) error { return env.startConsul(ctx, log) },
+			func() string { return env.podsReady(ctx, ConsulNamespace) },
+		})
 	}
 	for _, step := range steps {
-		began := time.Now()
-		if err := step.do(ctx); err != nil {
-			return nil, fmt.Errorf("%s: %w", step.name, err)
+		if err := step.run(ctx, log); err != nil {
+			return nil, err
 		}
-		fmt.Fprintf(log, "  %-28s %6.1fs\n", step.name, time.Since(began).Seconds())
 	}
 	return env, nil
+}
+
+// step is a part of Start.
+type step struct {
+	name string
+	do   func(context.Context) error
+	// state says how far it is.
+	state func() string
+}
+
+// run does the step, and shows how far it is if it takes long.
+func (s step) run(ctx context.Context, log io.Writer) error {
+	began := time.Now()
+	progress := toolchain.StartProgress(log, "  "+s.name, func(time.Time) string { return s.state() })
+	if err := s.do(ctx); err != nil {
+		progress.Stop("failed")
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	if !progress.Stop("done") {
+		fmt.Fprintf(log, "  %-28s %6.1fs\n", s.name, time.Since(began).Seconds())
+	}
+	return nil
+}
+
+// podsReady says how many pods of a namespace are ready.
+func (e *Env) podsReady(ctx context.Context, namespace string) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	pods, err := e.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil || len(pods.Items) == 0 {
+		return "no pods yet"
+	}
+	ready := 0
+	for i := range pods.Items {
+		if IsReady(&pods.Items[i]) {
+			ready++
+		}
+	}
+	return fmt.Sprintf("pods ready: %d of %d", ready, len(pods.Items))
 }
 
 func (e *Env) buildImage(ctx context.Context, log io.Writer, label string) error {

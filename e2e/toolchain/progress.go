@@ -17,8 +17,8 @@ const (
 	logInterval      = 30 * time.Second
 )
 
-// progress shows how far something is, from its beginning to its end.
-type progress struct {
+// Progress shows how far something is, from its beginning to its end.
+type Progress struct {
 	log      io.Writer
 	label    string
 	tell     func(now time.Time) string
@@ -29,16 +29,17 @@ type progress struct {
 	ended    chan struct{}
 }
 
-func startProgress(log io.Writer, label string, tell func(now time.Time) string) *progress {
-	p := &progress{
-		log: log, label: label, tell: tell, terminal: isTerminal(log), start: time.Now(),
+// StartProgress begins to show on log, behind a label, what tell says.
+func StartProgress(log io.Writer, label string, tell func(now time.Time) string) *Progress {
+	p := &Progress{
+		log: log, label: label, tell: tell, terminal: IsTerminal(log), start: time.Now(),
 		end: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go p.run()
 	return p
 }
 
-func (p *progress) run() {
+func (p *Progress) run() {
 	defer close(p.ended)
 	interval := logInterval
 	if p.terminal {
@@ -57,8 +58,8 @@ func (p *progress) run() {
 	}
 }
 
-// stop ends the display with an outcome, if there was anything to see.
-func (p *progress) stop(outcome string) {
+// Stop ends the display with an outcome, if there was anything to see.
+func (p *Progress) Stop(outcome string) (shown bool) {
 	close(p.end)
 	<-p.ended
 	if p.shown {
@@ -67,9 +68,10 @@ func (p *progress) stop(outcome string) {
 	if p.shown && p.terminal {
 		fmt.Fprintln(p.log)
 	}
+	return p.shown
 }
 
-func (p *progress) print(state string) {
+func (p *Progress) print(state string) {
 	p.shown = true
 	line := p.label + ": " + state
 	if p.terminal {
@@ -79,7 +81,8 @@ func (p *progress) print(state string) {
 	fmt.Fprintln(p.log, line)
 }
 
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether lines that are written there can be rewritten.
+func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {
 		return false

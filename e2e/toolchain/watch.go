@@ -32,7 +32,7 @@ func Watch(ctx context.Context, log io.Writer, label string, command *exec.Cmd, 
 		return about
 	}}
 	command.Stdout, command.Stderr = output, output
-	progress := startProgress(log, label, func(now time.Time) (text string) {
+	progress := StartProgress(log, label, func(now time.Time) (text string) {
 		locked(func() { text = state.tell(now) })
 		return text
 	})
@@ -48,13 +48,13 @@ func Watch(ctx context.Context, log io.Writer, label string, command *exec.Cmd, 
 	stop()
 	<-listed
 	if err != nil {
-		progress.stop("failed")
+		progress.Stop("failed")
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return fmt.Errorf("%s: %w\n%s", filepath.Base(command.Path), err, strings.TrimSpace(output.String()))
 	}
-	progress.stop("built")
+	progress.Stop("built")
 	return nil
 }
 

@@ -29,11 +29,10 @@ func TestProgressIsShownOfWhatTakesLong(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
 				start := time.Now()
-				p := startProgress(&log, numbered(2, 4, Consul), func(now time.Time) string { return "at " + now.Sub(start).String() })
+				p := StartProgress(&log, numbered(2, 4, Consul), func(now time.Time) string { return "at " + now.Sub(start).String() })
 				time.Sleep(test.takes)
-				p.stop("built")
-				if log.String() != test.want {
-					t.Errorf("log = %q, want %q", log.String(), test.want)
+				if shown := p.Stop("built"); log.String() != test.want || shown != (test.want != "") {
+					t.Errorf("log = %q, shown: %t, want %q", log.String(), shown, test.want)
 				}
 			})
 		})
