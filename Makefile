@@ -71,12 +71,17 @@ publish: ## Push the image and the chart of dist/: make publish VERSION=1.2.3 RE
 		-pubkey '$(if $(PUBKEY),$(abspath $(PUBKEY)))' $(if $(PLAIN_HTTP),-plain-http)
 
 .PHONY: demo
-demo: ## Start a real cluster, install Agentlet, and watch a rolling restart under load; CONSUL=in-cluster: Consul in pods; CLUSTER=current: on yours
+demo: ## Restart pods under load on a real cluster, without Agentlet and with it; CONSUL=in-cluster: Consul in pods; CLUSTER=current: on yours
 	@cd e2e && $(if $(CLUSTER),$(CURRENT) demo,AGENTLET_CONSUL='$(CONSUL)' $(GO) run $(COMPILE) ./cmd/run ./cmd/demo up)
 
 .PHONY: demo-down
 demo-down: ## End the demo
 	@cd e2e && $(if $(CLUSTER),$(CURRENT) down,$(GO) run $(COMPILE) ./cmd/run ./cmd/demo down)
+
+.PHONY: demo-picture
+demo-picture: ## Draw the README's picture of what the last demo has measured
+	@cp $(OUT)/restart.json docs/images/restart.json
+	@go generate ./internal/docs
 
 .PHONY: test
 test: ## Lint, unit, race, integration and the scenarios that are not long (CI runs exactly this)

@@ -1,20 +1,21 @@
-// Package demo demonstrates Agentlet on the test cluster. Three pods start, each Ready only when Consul has it, and are then
-// restarted under load without a failed request. The demo shows when each pod passes each station of its life, and leaves
-// everything running for inspection.
+// Package demo demonstrates Agentlet on the test cluster. The same three pods are restarted under the same load twice: first
+// registered in Consul by hand, with requests that fail, then by Agentlet, without any. The demo shows when each pod passes each
+// station of its life, and leaves everything running for inspection.
 package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"path/filepath"
 	"time"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/load"
-	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/demo/intro"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/internal/restart"
 )
 
 // ErrInterrupted means that the context of Up or Down ended first.
@@ -22,49 +23,69 @@ var ErrInterrupted = errors.New("interrupted")
 
 const (
 	namespace = "shop"
-	// service is the name of the Deployment, of its pods' label app, and of the Consul service.
-	service  = "web"
-	replicas = 3
-	// rate is the number of requests per second during the restart.
+	replicas  = 3
+	// rate is the number of requests per second during a restart.
 	rate = 100
 	// tail is how long the load continues after the last old pod is gone, so that late failures are seen.
 	tail = 2 * time.Second
 )
 
-// Up runs the demo. It uses a cluster that is already up, and recreates the Deployment. What it has started keeps running, also
+// Up runs the demo. It uses a cluster that is already up, and recreates the Deployments. What it has started keeps running, also
 // after an error.
 func Up(ctx context.Context, out *os.File) error {
-	if err := requireRoot(); err != nil {
+	if err := intro.Check(); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	d := &demo{screen: newScreen(out), out: out}
-	d.timeline = observe.NewTimeline(d.passed)
-	for _, stage := range []struct {
-		title string
-		do    func(context.Context) error
-	}{
-		{"Start a cluster with a Consul agent on each node, and install Agentlet", d.start},
-		{"Deploy " + service + ": milliseconds since each pod's admission", d.deploy},
-		{fmt.Sprintf("Restart it under load: %d requests a second, a new connection each, sent where Consul says", rate), d.restart},
-	} {
-		d.screen.title(stage.title)
-		if err := stage.do(ctx); err != nil {
-			what, _, _ := strings.Cut(stage.title, ":")
-			return explain(ctx, what, err)
+	withoutAgentlet, withAgentlet := kinds()
+	d.byHand, d.agentlet = newRollout(withoutAgentlet, d.screen), newRollout(withAgentlet, d.screen)
+	stages := []stage{
+		{"Start a Kubernetes of two nodes with Consul, and install Agentlet", nil, d.start},
+		{"Without Agentlet: deploy " + d.byHand.service, []string{byHandIs}, d.byHand.deploy},
+		{fmt.Sprintf("Without Agentlet: restart it under %d requests/s", rate), loadIs, d.byHand.restart},
+		{"With Agentlet: deploy " + d.agentlet.service, []string{agentletIs}, d.agentlet.deploy},
+		{fmt.Sprintf("With Agentlet: restart it under %d requests/s", rate), loadIs, d.agentlet.restart},
+	}
+	for i, s := range stages {
+		d.screen.title(fmt.Sprintf("%d of %d  %s", i+1, len(stages), s.title))
+		d.screen.say(s.text...)
+		if err := s.do(ctx, d.env); err != nil {
+			return explain(ctx, s.title, err)
 		}
 	}
+	result := restart.Comparison{Rate: rate, ByHand: d.byHand.measured(), Agentlet: d.agentlet.measured()}
+	file, err := keep(result, d.env.Out)
+	if err != nil {
+		return err
+	}
 	d.screen.title("It keeps running: look around")
-	d.screen.say(guide(d.env)...)
-	requests, failed := d.load.Counts()
-	d.screen.say("", fmt.Sprintf("requests: %d  failed: %d", requests, failed))
-	return d.judge()
+	d.screen.say(guide(d.env, file)...)
+	wrong := d.judge()
+	d.screen.verdict(result.Verdict(), wrong == nil)
+	return wrong
 }
+
+// stage is a part of the demo, with text below its title.
+type stage struct {
+	title string
+	text  []string
+	do    func(context.Context, *scenario.Env) error
+}
+
+// Texts below the titles.
+const (
+	byHandIs = "As people do it by hand: a sidecar registers its pod with the node's Consul agent at its start, with an HTTP check\n" +
+		"each second, and deregisters it at SIGTERM. There is no gate, and no preStop hook."
+	agentletIs = "The same application with one annotation, agentlet.dev/service-names."
+)
+
+var loadIs = []string{"Each request opens a new connection to one of the instances that Consul shows as passing at that moment."}
 
 // Down removes the cluster with everything in it, when no other program uses it any more.
 func Down(ctx context.Context, out *os.File) error {
-	if err := requireRoot(); err != nil {
+	if err := intro.Check(); err != nil {
 		return err
 	}
 	release, err := cluster.Lock(ctx, cluster.DefaultName,
@@ -75,13 +96,6 @@ func Down(ctx context.Context, out *os.File) error {
 	defer release() //nolint:errcheck // the end of the program releases it too
 	if err := cluster.Down(ctx, cluster.DefaultName, out); err != nil {
 		return explain(ctx, "take the cluster down", err)
-	}
-	return nil
-}
-
-func requireRoot() error {
-	if os.Geteuid() != 0 {
-		return errors.New("needs root, for network namespaces, cgroups and mounts: sudo -E make demo")
 	}
 	return nil
 }
@@ -97,131 +111,38 @@ func explain(ctx context.Context, stage string, err error) error {
 
 // demo is the state of one run.
 type demo struct {
-	screen   *screen
-	out      *os.File
-	timeline *observe.Timeline
-	env      *scenario.Env
-	load     *load.Client
-	// first are the UIDs of the pods that the restart replaces.
-	first map[string]bool
+	screen           *screen
+	out              *os.File
+	env              *scenario.Env
+	byHand, agentlet *rollout
 }
 
-func (d *demo) start(ctx context.Context) (err error) {
+func (d *demo) start(ctx context.Context, _ *scenario.Env) (err error) {
 	if d.env, err = scenario.Start(ctx, d.out); err != nil {
 		return err
 	}
 	return openNamespace(ctx, d.env.Kube)
 }
 
-// deploy creates the Deployment, and shows its pods until all are Ready. Its watches last as long as ctx.
-func (d *demo) deploy(ctx context.Context) error {
-	if err := removeDeployment(ctx, d.env.Kube); err != nil {
-		return err
-	}
-	collector, err := d.timeline.Collect(ctx, cluster.HostIP)
+// keep writes what was measured, for the documentation's picture, and returns the file.
+func keep(result restart.Comparison, dir string) (file string, err error) {
+	data, err := json.MarshalIndent(result, "", " ")
 	if err != nil {
-		return err
+		return "", fmt.Errorf("encode measurements: %w", err)
 	}
-	if _, err := d.timeline.Pods(ctx, d.env.Kube, namespace, "app="+service); err != nil {
-		return err
+	file = filepath.Join(dir, restart.File)
+	if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil { //nolint:gosec // figures, for everyone
+		return "", fmt.Errorf("write measurements: %w", err)
 	}
-	d.timeline.Catalog(ctx, d.env.Consul, service)
-	for _, node := range d.env.Cluster.Nodes {
-		agent, err := cluster.ConsulClient(node.ConsulAddr())
-		if err != nil {
-			return err
-		}
-		d.timeline.Agent(ctx, agent, service)
-	}
-	if err := createDeployment(ctx, d.env, collector); err != nil {
-		return err
-	}
-	return d.screen.follow(ctx, func(width int) []string {
-		return births.render(d.timeline.Lives(), width, d.screen.style)
-	}, nil, func(ctx context.Context) (bool, error) {
-		lives := d.timeline.Lives()
-		return len(lives) >= replicas && all(lives, observe.Ready, observe.InCatalog), nil
-	})
+	return file, nil
 }
 
-// restart restarts the Deployment under load, and shows the new and the old pods.
-func (d *demo) restart(ctx context.Context) error {
-	d.first = map[string]bool{}
-	for _, life := range d.timeline.Lives() {
-		d.first[life.UID] = true
-	}
-	loading, enough := context.WithCancel(ctx)
-	defer enough()
-	d.load = load.New(d.env.Consul, service)
-	if err := d.load.Follow(loading); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); d.load.Run(loading, rate) }()
-	if _, err := d.env.Kubectl(ctx, "-n", namespace, "rollout", "restart", "deployment/"+service); err != nil {
-		return err
-	}
-	var over time.Time
-	err := d.screen.follow(ctx, d.restartBlock, d.loadLine, func(ctx context.Context) (bool, error) {
-		fresh, old := d.generations()
-		if len(fresh) < replicas || !all(fresh, observe.Ready, observe.InCatalog) || !all(old, observe.Gone) {
-			return false, nil
-		}
-		if over.IsZero() {
-			over = time.Now()
-		}
-		if time.Since(over) < tail {
-			return false, nil
-		}
-		enough()
-		<-ended // count the last answers
-		return true, nil
-	})
-	if err != nil {
-		return err
-	}
-	return ctx.Err()
-}
-
-// generations returns the lives of the new pods, and of those that the restart has replaced.
-func (d *demo) generations() (fresh, old []observe.Life) {
-	for _, life := range d.timeline.Lives() {
-		if d.first[life.UID] {
-			old = append(old, life)
-		} else {
-			fresh = append(fresh, life)
-		}
-	}
-	return fresh, old
-}
-
-func (d *demo) restartBlock(width int) []string {
-	fresh, old := d.generations()
-	lines := append(
-		[]string{d.loadLine(), "", "new pods: milliseconds since admission"},
-		births.render(fresh, width, d.screen.style)...)
-	lines = append(lines, "", "old pods: milliseconds since deletion")
-	return append(lines, deaths.render(old, width, d.screen.style)...)
-}
-
-func (d *demo) loadLine() string {
-	requests, failed := d.load.Counts()
-	return fmt.Sprintf("requests: %d  failed: %d  passing: %d", requests, failed, len(d.load.Instances()))
-}
-
-// passed prints a station if nothing can be redrawn. It is called under the timeline's lock.
-func (d *demo) passed(life observe.Life, station observe.Station) {
-	if !d.screen.live {
-		d.screen.say(passages(life, station)...)
-	}
-}
-
-// judge returns everything that went wrong, after the output is complete.
+// judge returns everything that went wrong with Agentlet, after the output is complete.
 func (d *demo) judge() error {
 	var errs []error
-	if requests, failed := d.load.Counts(); failed > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d requests failed: %v", failed, requests, d.load.Errors()))
+	if requests, failed := d.agentlet.load.Counts(); failed > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d requests failed: %v", failed, requests, d.agentlet.load.Errors()))
 	}
-	fresh, old := d.generations()
+	fresh, old := d.agentlet.generations()
 	return errors.Join(append(errs, disorders(fresh, old)...)...)
 }

@@ -6,18 +6,35 @@ import (
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 
-// guide returns instructions for inspecting and for removing what runs.
-func guide(env *scenario.Env) []string {
+// guide returns instructions for inspecting, for breaking and for removing what runs. file holds what was measured.
+func guide(env *scenario.Env, file string) []string {
 	c, consul := env.Cluster, "http://"+env.ConsulAddr()
+	agent := "http://" + c.Nodes[0].ConsulAddr()
+	plugin := filepath.Join(env.Out, "bin")
 	return []string{
 		"export KUBECONFIG=" + c.Kubeconfig(),
-		"export PATH=" + filepath.Dir(c.Kubectl()) + ":$PATH",
+		"export PATH=" + plugin + ":" + filepath.Dir(c.Kubectl()) + ":$PATH NO_PROXY='*'",
 		"",
 		"kubectl get pods -n " + namespace + " -o wide",
-		"curl -s --noproxy '*' '" + consul + "/v1/health/service/" + service + "?passing'",
-		"kubectl rollout restart -n " + namespace + " deployment/" + service,
+		"kubectl agentlet status -n " + namespace + "        # each pod as Kubernetes and as Consul see it",
+		"kubectl agentlet check                 # looks for what is broken in the installation",
+		"curl -s '" + consul + "/v1/health/service/" + web + "?passing'",
 		"",
-		"Consul's UI:  " + consul + "/ui",
-		"To end it:    make demo-down",
+		"Break it:",
+		"",
+		"# Deregister a pod behind its back: the agentlet registers it again within a second.",
+		"ID=$(curl -s " + agent + `/v1/agent/services | jq -r 'first(.[] | select(.Service=="` + web + `")).ID')`,
+		"curl -s -X PUT " + agent + "/v1/agent/service/deregister/$ID; sleep 1; kubectl agentlet status -n " + namespace,
+		"",
+		"# Make an application unready: Consul shows it as critical when Kubernetes does. PUT /ready undoes it.",
+		"IP=$(kubectl get pods -n " + namespace + " -l app=" + web + " -o jsonpath='{.items[0].status.podIP}')",
+		"curl -s -X PUT http://$IP:8080/unready; sleep 3; kubectl agentlet status -n " + namespace,
+		"",
+		"# Misspell an annotation's value: the change is refused, and the error says what is wrong.",
+		"kubectl patch deployment " + web + " -n " + namespace + ` -p '{"spec":{"template":{"metadata":{"annotations":{"agentlet.dev/gate":"psasing"}}}}}'`,
+		"",
+		"Consul's UI:    " + consul + "/ui",
+		"The figures:    " + file,
+		"To end it all:  make demo-down",
 	}
 }

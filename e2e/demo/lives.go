@@ -2,6 +2,10 @@ package demo
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/agentlet/agentlet/e2e/observe"
 )
@@ -16,6 +20,32 @@ func all(lives []observe.Life, stations ...observe.Station) bool {
 		}
 	}
 	return true
+}
+
+// count returns how many lives have passed a station.
+func count(lives []observe.Life, station observe.Station) (n int) {
+	for _, life := range lives {
+		if _, passed := life.At[station]; passed {
+			n++
+		}
+	}
+	return n
+}
+
+// address matches the parts of an error that differ between two failures of one kind.
+var address = regexp.MustCompile(`^Get "[^"]*": | ?\b\d+\.\d+\.\d+\.\d+:\d+(->)?`)
+
+// failures returns a line for each kind of failure, with its number.
+func failures(errs map[string]int) []string {
+	kinds := map[string]int{}
+	for text, n := range errs {
+		kinds[strings.Join(strings.Fields(address.ReplaceAllString(text, "")), " ")] += n
+	}
+	lines := make([]string, 0, len(kinds))
+	for _, text := range slices.Sorted(maps.Keys(kinds)) {
+		lines = append(lines, fmt.Sprintf("  failed: %d × %s", kinds[text], text))
+	}
+	return lines
 }
 
 // disorders returns the violations of the promised order: a pod is Ready only when the catalog has it, and gets SIGTERM only

@@ -57,9 +57,20 @@ func (s style) paint(code, text string) string {
 func (s style) title(text string) string { return s.paint("1;36", text) }
 func (s style) head(text string) string  { return s.paint("2", text) }
 func (s style) done(text string) string  { return s.paint("32", text) }
+func (s style) good(text string) string  { return s.paint("1;32", text) }
+func (s style) bad(text string) string   { return s.paint("1;31", text) }
 
 // title prints the title of a stage.
 func (s *screen) title(text string) { s.say("", s.style.title("── "+text)) }
+
+// verdict prints the last line.
+func (s *screen) verdict(text string, good bool) {
+	paint := s.style.bad
+	if good {
+		paint = s.style.good
+	}
+	s.say("", paint(text))
+}
 
 // say prints permanent lines.
 func (s *screen) say(lines ...string) {

@@ -45,39 +45,81 @@ func openNamespace(ctx context.Context, kube kubernetes.Interface) error {
 	})
 }
 
-// removeDeployment deletes the Deployment of an earlier run, and waits until its pods are gone.
-func removeDeployment(ctx context.Context, kube kubernetes.Interface) error {
+// remove deletes a Deployment, and waits until its pods are gone.
+func (r *rollout) remove(ctx context.Context, env *scenario.Env, name string) error {
 	background := metav1.DeletePropagationBackground
-	err := kube.AppsV1().Deployments(namespace).Delete(ctx, service, metav1.DeleteOptions{PropagationPolicy: &background})
-	if err = ignoreNotFound(err); err != nil {
-		return fmt.Errorf("remove earlier deployment: %w", err)
+	err := env.Kube.AppsV1().Deployments(namespace).Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: &background})
+	if apierrors.IsNotFound(err) {
+		return nil
 	}
-	return await(ctx, "the end of an earlier run's pods", func(ctx context.Context) (bool, error) {
-		pods, err := kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + service})
-		return err == nil && len(pods.Items) == 0, err
+	if err != nil {
+		return fmt.Errorf("remove deployment: %w", err)
+	}
+	left := replicas
+	line := func() string { return fmt.Sprintf("waiting for the end of %s: pods left: %d", name, left) }
+	return r.screen.follow(ctx, func(int) []string { return []string{line()} }, line, func(ctx context.Context) (bool, error) {
+		pods, err := env.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + name})
+		if err != nil {
+			return false, fmt.Errorf("list pods: %w", err)
+		}
+		left = len(pods.Items)
+		return left == 0, nil
 	})
 }
 
-// createDeployment creates the example's Deployment. For the demo, the sample also reports its SIGTERM to the collector.
-func createDeployment(ctx context.Context, env *scenario.Env, collector string) error {
+// create creates the example's Deployment. For the demo, the sample also reports its SIGTERM to the collector.
+func (r *rollout) create(ctx context.Context, env *scenario.Env, collector string) error {
 	content, err := os.ReadFile(filepath.Join(env.Root, workload))
 	if err != nil {
 		return fmt.Errorf("read example: %w", err)
 	}
-	var deployment appsv1.Deployment
-	if err := yaml.UnmarshalStrict(content, &deployment); err != nil {
-		return fmt.Errorf("decode %s: %w", workload, err)
-	}
-	if n := deployment.Spec.Replicas; deployment.Name != service || n == nil || *n != replicas {
-		return fmt.Errorf("%s: want the Deployment %s with %d replicas", workload, service, replicas)
+	deployment, err := r.deployment(content)
+	if err != nil {
+		return err
 	}
 	application := &deployment.Spec.Template.Spec.Containers[0]
 	application.Env = append(application.Env, driver.Reporting(collector)...)
-	_, err = env.Kube.AppsV1().Deployments(namespace).Create(ctx, &deployment, metav1.CreateOptions{})
+	_, err = env.Kube.AppsV1().Deployments(namespace).Create(ctx, deployment, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("create deployment: %w", err)
 	}
 	return nil
+}
+
+// deployment returns the Deployment of this kind, made from the example's manifest.
+func (k kind) deployment(manifest []byte) (*appsv1.Deployment, error) {
+	var deployment appsv1.Deployment
+	if err := yaml.UnmarshalStrict(manifest, &deployment); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", workload, err)
+	}
+	if n := deployment.Spec.Replicas; deployment.Name != web || n == nil || *n != replicas {
+		return nil, fmt.Errorf("%s: want the Deployment %s with %d replicas", workload, web, replicas)
+	}
+	if k.adapt != nil {
+		k.adapt(&deployment)
+	}
+	return &deployment, nil
+}
+
+// registerByHand takes Agentlet's annotations out of the Deployment, and adds a sidecar that registers its pods.
+func registerByHand(deployment *appsv1.Deployment) {
+	name := byHand
+	deployment.Name, deployment.Labels = name, map[string]string{"app": name}
+	deployment.Spec.Selector = &metav1.LabelSelector{MatchLabels: deployment.Labels}
+	template := &deployment.Spec.Template
+	template.Labels, template.Annotations = deployment.Labels, nil
+	sidecar := corev1.Container{
+		Name: "register", Image: template.Spec.Containers[0].Image, ImagePullPolicy: corev1.PullIfNotPresent,
+		Args: []string{"register", name},
+	}
+	for _, field := range []struct{ name, path string }{
+		{"POD_NAME", "metadata.name"}, {"POD_UID", "metadata.uid"}, {"POD_IP", "status.podIP"}, {"HOST_IP", "status.hostIP"},
+	} {
+		source := &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: field.path}}
+		sidecar.Env = append(sidecar.Env, corev1.EnvVar{Name: field.name, ValueFrom: source})
+	}
+	sidecar.Env = append(sidecar.Env, corev1.EnvVar{Name: "CONSUL_HTTP_ADDR", Value: "http://$(HOST_IP):8500"})
+	template.Spec.Containers = append(template.Spec.Containers, sidecar)
 }
 
 // await polls a condition for up to a minute. An error ends it.

@@ -1,7 +1,9 @@
 package demo
 
 import (
+	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -13,27 +15,69 @@ import (
 type column struct {
 	station observe.Station
 	short   string
+	// note says what the time from the column before goes into.
+	note string
 }
 
 // table shows one life per row: the milliseconds from the first column's station to each other one.
 type table []column
 
+const (
+	starting = "scheduler, image, the application's start, and the kubelet's readiness probe each second"
+	ending   = "the application ends, then its sidecar; the kubelet removes the pod"
+)
+
 var (
 	births = table{
-		{observe.Admitted, "admitted"},
-		{observe.ContainersReady, "containers"},
-		{observe.Registered, "agent"},
-		{observe.InCatalog, "catalog"},
-		{observe.GateOpen, "gate"},
-		{observe.Ready, "Ready"},
+		{observe.Admitted, "admitted", ""},
+		{observe.ContainersReady, "containers", starting},
+		{observe.Registered, "agent", "the agentlet registers with the node's Consul agent"},
+		{observe.InCatalog, "catalog", "Consul's servers show it as passing: clients are sent here from now on"},
+		{observe.GateOpen, "gate", "the agentlet has seen that, and opens the pod's readiness gate"},
+		{observe.Ready, "Ready", "the kubelet reads the gate; only now may the rollout end an old pod"},
 	}
 	deaths = table{
-		{observe.Deleted, "deleted"},
-		{observe.OutOfCatalog, "catalog"},
-		{observe.Terminated, "SIGTERM"},
-		{observe.Gone, "gone"},
+		{observe.Deleted, "deleted", ""},
+		{observe.OutOfCatalog, "catalog", "the agentlet deregisters, and waits until Consul's servers have dropped it"},
+		{observe.Terminated, "SIGTERM", "drain-delay (5 s): clients that hold an older answer end their requests"},
+		{observe.Gone, "gone", ending},
+	}
+	birthsByHand = table{
+		{observe.Admitted, "admitted", ""},
+		{observe.ContainersReady, "containers", starting},
+		{observe.Ready, "Ready", "nothing to wait for: the rollout may end an old pod, whatever Consul shows"},
+		{observe.InCatalog, "catalog", "Consul's own check has succeeded: clients are sent here from now on"},
+	}
+	deathsByHand = table{
+		{observe.Deleted, "deleted", ""},
+		{observe.Terminated, "SIGTERM", "at once, to the application and to the sidecar: the application ends"},
+		{observe.OutOfCatalog, "catalog", "until here clients are sent to an application that has ended"},
+		{observe.Gone, "gone", ending},
 	}
 )
+
+// notes explains the table's gaps: a line for each column but the first, with the shortest and the longest time since the column
+// before, and what it went into. A negative time means that the station came first.
+func (t table) notes(lives []observe.Life) []string {
+	rows := [][]string{}
+	for i, c := range t[1:] {
+		took := []int64{}
+		for _, life := range lives {
+			if d, ok := sound(life).Between(t[i].station, c.station); ok {
+				took = append(took, d.Milliseconds())
+			}
+		}
+		if len(took) == 0 {
+			continue
+		}
+		gap := fmt.Sprintf("%d ms", slices.Min(took))
+		if most := slices.Max(took); most != slices.Min(took) {
+			gap = fmt.Sprintf("%d to %d ms", slices.Min(took), most)
+		}
+		rows = append(rows, []string{"  " + string(t[i].station) + " → " + string(c.station), gap, c.note})
+	}
+	return columns.Align(rows, 0, nil)
+}
 
 // pending stands for a station that has not been passed.
 const pending = "·"

@@ -17,7 +17,8 @@
 //
 // With GRPC_PORT it serves gRPC's health protocol there, with the same result as /ready. "sample true" succeeds at once, for
 // exec probes. "sample flood" opens many connections to an address, as any client on the network could. "sample drive URL SERVICE HOST"
-// runs package driver.
+// runs package driver. "sample register NAME" is a sidecar that registers its pod with a Consul agent without Agentlet, as people
+// write it by hand.
 //
 // On SIGTERM it reports to the collector (COLLECTOR, host:port, UDP) and exits at once, like an application without graceful
 // shutdown; with LINGER only after that time. With RUN_FOR it exits by itself with 0 after that time, like a Job.
@@ -57,6 +58,8 @@ func main() {
 		do = func() error { return flood(os.Args[2:]) }
 	case len(os.Args) == 5 && os.Args[1] == "drive":
 		do = func() error { return drive(os.Args[2], os.Args[3], os.Args[4]) }
+	case len(os.Args) > 1 && os.Args[1] == "register":
+		do = func() error { return register(os.Args[2:]) }
 	}
 	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "sample:", err)

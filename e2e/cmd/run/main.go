@@ -1,4 +1,5 @@
-// Command run builds a command of this module and becomes it, as `go run` does, which says nothing while it compiles:
+// Command run builds a program of e2e and becomes it. `go run` would say nothing for as long as it compiles, and the demo find out only
+// then that the machine can't run it:
 //
 //	go run ./cmd/run ./cmd/demo up
 package main
@@ -15,33 +16,58 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/agentlet/agentlet/e2e/demo/intro"
 	"github.com/agentlet/agentlet/e2e/toolchain"
 )
 
+// interruptedCode is the exit code that a shell reports for a program that SIGINT has ended.
+const interruptedCode = 130
+
+// demoPackage is the demo, for which the machine is checked before it is compiled.
+const demoPackage = "./cmd/demo"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	program, err := build(ctx, os.Args[1:])
+	program, err := prepare(ctx, os.Args[1:])
 	stop()
 	if err == nil {
 		err = syscall.Exec(program, append([]string{program}, os.Args[2:]...), os.Environ())
 	}
-	fmt.Fprintln(os.Stderr, "run:", err)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "\ndemo: interrupted. What is compiled stays: `make demo` goes on from here")
+		os.Exit(interruptedCode)
+	}
+	fmt.Fprintln(os.Stderr, "demo:", err)
 	os.Exit(1)
 }
 
-// build compiles the first argument into the tree's .out/bin.
-func build(ctx context.Context, args []string) (program string, err error) {
+// prepare builds the program that args begin with. For the demo it checks the machine before, and introduces what `up` does.
+func prepare(ctx context.Context, args []string) (program string, err error) {
 	if len(args) == 0 {
-		return "", errors.New("no command named: want ./cmd/NAME and its arguments")
+		return "", errors.New("want a package and its arguments, such as ./cmd/demo up")
 	}
+	if args[0] == demoPackage {
+		if err := intro.Check(); err != nil {
+			return "", err
+		}
+	}
+	if slices.Equal(args, []string{demoPackage, "up"}) {
+		if err := intro.Introduce(ctx, os.Stdout); err != nil {
+			return "", err
+		}
+	}
+	return build(ctx, args[0])
+}
+
+// build compiles a package into the tree's .out/bin.
+func build(ctx context.Context, what string) (program string, err error) {
 	source, err := toolchain.SourceRoot()
 	if err != nil {
 		return "", err
 	}
-	name := filepath.Base(args[0])
-	program = filepath.Join(filepath.Dir(source), ".out", "bin", name)
-	what := append(strings.Fields(toolchain.CompileFlags), args[0])
-	command := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-v", "-ldflags=-s -w", "-o", program}, what)...)
-	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	return program, toolchain.Watch(ctx, os.Stderr, name, command, what)
+	program = filepath.Join(filepath.Dir(source), ".out", "bin", filepath.Base(what))
+	flags := append(strings.Fields(toolchain.CompileFlags), what)
+	command := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-v", "-ldflags=-s -w", "-o", program}, flags)...)
+	command.Dir, command.Env = source, append(os.Environ(), "CGO_ENABLED=0")
+	return program, toolchain.Watch(ctx, os.Stderr, filepath.Base(what), command, flags)
 }
