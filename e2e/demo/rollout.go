@@ -51,6 +51,9 @@ type rollout struct {
 	// began is when the restart began.
 	began time.Time
 
+	// result is what the restart was, once it is over.
+	result restart.Restart
+
 	mu     sync.Mutex
 	failed []time.Time // when failed requests began
 }
@@ -142,6 +145,7 @@ func (r *rollout) restart(ctx context.Context, env *scenario.Env) error {
 	if err != nil {
 		return err
 	}
+	r.result = r.measured()
 	fresh, old := r.generations()
 	r.screen.say("")
 	r.screen.say(r.births.notes(fresh)...)

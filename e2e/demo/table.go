@@ -46,25 +46,25 @@ var (
 		{observe.Admitted, "admitted", ""},
 		{observe.ContainersReady, "containers", starting},
 		{observe.Ready, "Ready", "nothing to wait for: the rollout may end an old pod, whatever Consul shows"},
-		{observe.InCatalog, "catalog", "Consul's own check has succeeded: clients are sent here from now on"},
+		{observe.InCatalog, "catalog", "Consul's own check, every 10 s, has succeeded: clients are sent here from now on"},
 	}
 	deathsByHand = table{
 		{observe.Deleted, "deleted", ""},
 		{observe.Terminated, "SIGTERM", "at once, to the application and to the sidecar: the application ends"},
-		{observe.OutOfCatalog, "catalog", "until here clients are sent to an application that has ended"},
+		{observe.OutOfCatalog, "catalog", "the sidecar deregisters; until here clients are sent to an application that has ended"},
 		{observe.Gone, "gone", ending},
 	}
 )
 
 // notes explains the table's gaps: a line for each column but the first, with the shortest and the longest time since the column
-// before, and what it went into. A negative time means that the station came first.
+// before, and what it went into. Stations are seen by different watches, so what comes at once can seem to come before.
 func (t table) notes(lives []observe.Life) []string {
 	rows := [][]string{}
 	for i, c := range t[1:] {
 		took := []int64{}
 		for _, life := range lives {
 			if d, ok := sound(life).Between(t[i].station, c.station); ok {
-				took = append(took, d.Milliseconds())
+				took = append(took, max(0, d.Milliseconds()))
 			}
 		}
 		if len(took) == 0 {

@@ -21,7 +21,7 @@ const (
 )
 
 // register is a sidecar that registers its pod as a service without Agentlet. It registers at its start, and deregisters at
-// SIGTERM. The Consul agent checks the application's /ready each second, more often than most definitions ask for.
+// SIGTERM. The Consul agent checks the application's /ready as often as in the examples of Consul's documentation.
 func register(args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("register %q: want the service's name", args)
@@ -52,7 +52,7 @@ func definition(service string) map[string]any {
 		"ID": os.Getenv("POD_NAME"), "Name": service, "Address": address, "Port": port,
 		"Meta": map[string]string{contract.MetaPodUID: os.Getenv("POD_UID")},
 		"Check": map[string]any{
-			"HTTP": fmt.Sprintf("http://%s:%d/ready", address, port), "Interval": "1s", "Timeout": "1s",
+			"HTTP": fmt.Sprintf("http://%s:%d/ready", address, port), "Interval": "10s", "Timeout": "1s",
 			"DeregisterCriticalServiceAfter": "1m",
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/agentlet/agentlet/internal/bench"
+	"github.com/agentlet/agentlet/internal/restart"
 )
 
 //go:generate go run ./generate ../..
@@ -99,6 +100,14 @@ func Files(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("decode %s: %w", lifeFile, err)
 	}
 	files[lightPicture], files[darkPicture] = draw(life, light), draw(life, dark)
+	if data, err = os.ReadFile(filepath.Join(root, restartFile)); err != nil {
+		return nil, fmt.Errorf("read restarts: %w", err)
+	}
+	comparison, err := restart.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", restartFile, err)
+	}
+	files[restartPicture] = drawRestarts(comparison)
 	data, err = os.ReadFile(filepath.Join(root, mapFile))
 	if err != nil {
 		return nil, fmt.Errorf("read map: %w", err)

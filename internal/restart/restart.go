@@ -1,5 +1,5 @@
-// Package restart holds what the demo measures of two rolling restarts under load, without Agentlet and with it. The demo writes it,
-// and the documentation's picture is drawn from it.
+// Package restart holds what the demo measures of two rolling restarts under load, without Agentlet and with it. The demo
+// writes it, and the documentation's picture is drawn from it.
 package restart
 
 import (

@@ -1,5 +1,5 @@
-// Package intro is what the demo does before it is compiled: it says what is coming and how long that takes, and refuses a machine
-// that can't run it. It is a package of its own because it has to be compiled at once.
+// Package intro is what the demo does before it is compiled: it says what is coming and how long that takes, and refuses a
+// machine that can't run it. It is a package of its own because it has to be compiled at once.
 package intro
 
 import (

@@ -17,7 +17,8 @@ func TestText(t *testing.T) {
 		"all is built": {0, 2, []string{"It takes about 2 minutes.", "kept in /cache", "make demo-down"}, "processor time"},
 		"first time": {
 			678 * time.Second, 2,
-			[]string{"It takes about 8 minutes.", "12 minutes of processor time for the 2 processors here"}, "",
+			[]string{"It takes about 8 minutes.", "12 minutes of processor time for the 2 processors here"},
+			"",
 		},
 		"first time on a large machine": {678 * time.Second, 16, []string{"It takes about 3 minutes."}, ""},
 	} {
