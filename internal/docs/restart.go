@@ -38,6 +38,9 @@ const playedSeconds = 5.0
 // before is how many milliseconds before the restart the picture begins.
 const before = 800
 
+// endSpace is how many milliseconds the picture goes on after all is over, so that there is place for the last label.
+const endSpace = 1200
+
 // clip is the picture of both restarts, on one scale of time.
 type clip struct {
 	comparison restart.Comparison
@@ -50,10 +53,10 @@ func drawRestarts(c restart.Comparison) string {
 	p := &clip{comparison: c}
 	for _, r := range []restart.Restart{c.ByHand, c.Agentlet} {
 		for _, pod := range r.Old {
-			p.end = max(p.end, pod.At[restart.Gone]+1000)
+			p.end = max(p.end, pod.At[restart.Gone]+endSpace)
 		}
 		for _, pod := range r.New {
-			p.end = max(p.end, pod.At[restart.Ready]+1000, pod.At[restart.InCatalog]+1000)
+			p.end = max(p.end, pod.At[restart.Ready]+endSpace, pod.At[restart.InCatalog]+endSpace)
 		}
 	}
 	second := p.height(c.ByHand) + panelGap
@@ -65,7 +68,7 @@ func drawRestarts(c restart.Comparison) string {
 	p.axis(bottom)
 	p.panel(0, "Without Agentlet", "registered by a sidecar, checked by Consul every 10 s", c.ByHand)
 	p.panel(second, "With Agentlet", "Ready only once Consul has it, SIGTERM only once Consul has let it go", c.Agentlet)
-	fmt.Fprintf(&p.svg, `<line class="play" x1="%d" y1="0" x2="%d" y2="%d"/>`+"\n", plotLeft, plotLeft, bottom)
+	fmt.Fprintf(&p.svg, `<line class="play" x1="%d" y1="%d" x2="%d" y2="%d"/>`+"\n", plotLeft, headHeight-8, plotLeft, bottom)
 	p.svg.WriteString("</svg>\n")
 	return p.svg.String()
 }
@@ -77,7 +80,8 @@ func restartStyle() string {
 			`.late{fill:%s}.good{fill:%s}.play{stroke:%s}.card{stroke:%s}.term{stroke:%s}.hatch{stroke:%s}`,
 			t.text, t.faint, t.line, t.app, t.app, bad, bad, late, t.kube, t.faint, t.line, t.text, t.app)
 	}
-	return "<style>\n" + colours(light, "#cf222e", "#eac54f") + "\n@media (prefers-color-scheme:dark){" + colours(dark, "#f85149", "#9e6a03") + "}\n" +
+	return "<style>\n" + colours(light, "#cf222e", "#eac54f") + "\n" +
+		"@media (prefers-color-scheme:dark){" + colours(dark, "#f85149", "#9e6a03") + "}\n" +
 		".card{fill:none}.hatched{fill:url(#hatch)}.starts{fill-opacity:.18}.spare{fill-opacity:.12}.ends{fill-opacity:.35}.lane{fill-opacity:.25}" +
 		".play{opacity:0}.term{stroke-width:2}.title{font-size:17px;font-weight:600}.count{font-size:20px;font-weight:700}" +
 		".note{font-size:13px}.badline{stroke-opacity:.45;stroke-dasharray:2 3}.strong{font-weight:600}\n" +
@@ -279,5 +283,5 @@ func seconds(ms int) string {
 	if ms < 1000 {
 		return fmt.Sprintf("%d ms", ms)
 	}
-	return fmt.Sprintf("%.1f s", float64(ms/100)/10)
+	return fmt.Sprintf("%.1f s", float64(ms)/1000)
 }

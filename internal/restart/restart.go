@@ -96,7 +96,7 @@ func (c Comparison) Verdict() string {
 		len(c.Agentlet.Old), c.Rate, len(c.Agentlet.Failed), Thousands(c.Agentlet.Requests),
 		len(c.ByHand.Failed), Thousands(c.ByHand.Requests))
 	if lead := c.Agentlet.Lead(); lead > 0 {
-		return text + fmt.Sprintf("every old pod had left Consul %.1f s before its SIGTERM", float64(lead/100)/10) // rounded down
+		return text + fmt.Sprintf("every old pod had left Consul %.1f s before its SIGTERM", float64(lead)/1000)
 	}
 	return text + "an old pod was still in Consul at its SIGTERM"
 }
