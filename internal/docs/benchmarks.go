@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/agentlet/agentlet/internal/bench"
@@ -51,39 +50,6 @@ func parseBenchmarks(data []byte) (benchmarks, error) {
 		}
 	}
 	return b, nil
-}
-
-// headline are the figures in the README.
-var headline = []string{
-	"start_added_s_default", "single_gate_ms_p50", "gate_over_floor_p50", "single_passing_ms_p50", "passing_over_floor_p50",
-	"single_gone_ms_p50", "gone_over_floor_p50",
-	"gate_ms_p50", "passing_ms_p50", "gone_ms_p50", "unready_ms_p50", "sigterm_after_gone", "failed_requests",
-	"agentlet_anon_mib", "agentlet_millicores", "quiet_consul_writes", "quiet_agent_rpm",
-}
-
-// table returns the table of all measured figures, or of the named ones.
-func (b benchmarks) table(names ...string) string {
-	var table strings.Builder
-	table.WriteString("| figure | measured | target | samples | what |\n|---|---|---|---|---|\n")
-	older := false
-	for _, row := range bench.Rows() {
-		if len(names) > 0 && !slices.Contains(names, row.Name) {
-			continue
-		}
-		figure, measured := b.Figures[row.Name]
-		if !measured {
-			continue
-		}
-		value := bench.Number(figure) + " " + row.Unit
-		if !row.Met(figure) {
-			value = "**" + value + "**"
-		}
-		if b.older[row.Name] {
-			value, older = value+" †", true
-		}
-		fmt.Fprintf(&table, "| `%s` | %s | %s | %.0f | %s |\n", row.Name, value, row.TargetText(), b.Figures[row.Name+"_n"], row.What)
-	}
-	return table.String() + b.legend(older)
 }
 
 // legend says when and where the figures of a table were measured.
