@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 OUT     := $(CURDIR)/.out
 VERSION ?= dev
 IMAGE   ?= agentlet/agentlet:$(VERSION)
-# COMPILE are the flags of all that the demo builds, those of e2e/toolchain: what has the same is compiled once. The debug
+# COMPILE are the flags of all that the demo builds, those of hack/toolchain: what has the same is compiled once. The debug
 # information that they leave out is what -s -w throws away.
 COMPILE := -trimpath -gcflags=all=-dwarf=false
 GO      := CGO_ENABLED=0 go
@@ -51,23 +51,23 @@ build: ## Build the programs into .out/bin
 
 .PHONY: image
 image: build ## Build the image as a tarball, .out/image.tar, without a registry
-	@cd e2e && $(GO) run $(COMPILE) ./cmd/image -o $(OUT)/image.tar -tag $(IMAGE) \
+	@cd hack && $(GO) run $(COMPILE) ./cmd/image -o $(OUT)/image.tar -tag $(IMAGE) \
 		-file /agentlet=$(OUT)/bin/agentlet -file /agentlet-webhook=$(OUT)/bin/agentlet-webhook
 	@echo "$(OUT)/image.tar holds $(IMAGE)"
 
 .PHONY: release
 release: ## Make a release in dist/, twice, and compare: make release VERSION=1.2.3 KEY=signing.pem URL=https://…
-	@cd e2e && SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
+	@cd hack && SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
 		go run ./cmd/release -version '$(VERSION)' -ldflags '$(LDFLAGS)' -o $(CURDIR)/dist \
 		-url '$(URL)' -key '$(if $(KEY),$(abspath $(KEY)))'
 
 .PHONY: latest
 latest: ## Say whether a version is the latest of the releases whose tags are read: make latest VERSION=1.2.3 <TAGS
-	@cd e2e && go run ./cmd/release -latest -version '$(VERSION)'
+	@cd hack && go run ./cmd/release -latest -version '$(VERSION)'
 
 .PHONY: publish
 publish: ## Push the image and the chart of dist/: make publish VERSION=1.2.3 REGISTRY=registry.example/team PUBKEY=cosign.pub
-	@cd e2e && go run ./cmd/publish -dist $(CURDIR)/dist -version '$(VERSION)' -registry '$(REGISTRY)' \
+	@cd hack && go run ./cmd/publish -dist $(CURDIR)/dist -version '$(VERSION)' -registry '$(REGISTRY)' \
 		-pubkey '$(if $(PUBKEY),$(abspath $(PUBKEY)))' $(if $(PLAIN_HTTP),-plain-http)
 
 .PHONY: demo
@@ -81,51 +81,51 @@ demo-down: ## End the demo
 .PHONY: demo-picture
 demo-picture: ## Draw the README's picture of what the last demo has measured
 	@cp $(OUT)/restart.json docs/images/restart.json
-	@go generate ./internal/docs
+	@cd hack && go generate ./docs
 
 .PHONY: test
 test: ## Lint, unit, race, integration and the scenarios that are not long (CI runs exactly this)
-	@cd e2e && go run ./cmd/check test
+	@cd hack && go run ./cmd/check test
 
 .PHONY: consul
 consul: ## Run the scenarios about a Consul in pods, as examples/consul has it, on a cluster of their own
-	@cd e2e && go run ./cmd/check consul
+	@cd hack && go run ./cmd/check consul
 
 .PHONY: soak
 soak: ## Everything, the long scenarios too
-	@cd e2e && go run ./cmd/check soak
+	@cd hack && go run ./cmd/check soak
 
 .PHONY: unit
 unit: ## Unit and integration tests alone, with the race detector
-	@cd e2e && go run ./cmd/check unit
+	@cd hack && go run ./cmd/check unit
 
 .PHONY: lint
-lint: ## Lint all modules, the workflows and the prose of the docs
-	@cd e2e && go run ./cmd/check lint
+lint: ## Lint all modules but e2e, the workflows and the prose of the docs
+	@cd hack && go run ./cmd/check lint
 
 .PHONY: chart
 chart: ## Lint, render and unit-test the chart
-	@cd e2e && go run ./cmd/check chart
+	@cd hack && go run ./cmd/check chart
 
 .PHONY: scenarios
 scenarios: ## Run the scenarios that are not long on the real cluster
-	@cd e2e && go run ./cmd/check scenarios
+	@cd hack && go run ./cmd/check scenarios
 
 .PHONY: e2e
 e2e: ## Run chosen scenarios on the real cluster: make e2e RUN=TestBasicRollingRestart; CLUSTER=current: on yours
-	@cd e2e && $(if $(CLUSTER),$(CURRENT) e2e --run '$(value RUN)',go run ./cmd/check e2e --run '$(value RUN)')
+	@cd e2e && $(if $(CLUSTER),$(CURRENT) e2e --run '$(value RUN)',cd ../hack && go run ./cmd/check e2e --run '$(value RUN)')
 
 .PHONY: chaos
 chaos: ## Cause faults at random on the real cluster: make chaos DURATION=30m SEED=7
-	@cd e2e && go run ./cmd/check chaos --duration '$(DURATION)' --seed '$(SEED)'
+	@cd hack && go run ./cmd/check chaos --duration '$(DURATION)' --seed '$(SEED)'
 
 .PHONY: bench
 bench: ## Measure on the real cluster and print the figures with their targets: make bench RUN=Life
-	@cd e2e && go run ./cmd/check bench --run '$(value RUN)'
+	@cd hack && go run ./cmd/check bench --run '$(value RUN)'
 
 .PHONY: bench-scale
 bench-scale: ## Measure how the figures grow with the number of pods, up to 5,000
-	@cd e2e && go run ./cmd/check bench-scale
+	@cd hack && go run ./cmd/check bench-scale
 
 .PHONY: bench-go
 bench-go: ## Run the Go benchmarks ten times each, into .out/bench.txt
@@ -136,7 +136,7 @@ bench-go: ## Run the Go benchmarks ten times each, into .out/bench.txt
 bench-compare: ## Compare the Go benchmarks with an older run's: make bench-compare BASE=FILE
 	@test -f '$(BASE)' || { echo 'BASE=$(BASE): want a file that make bench-go wrote at an older revision'; exit 1; }
 	@$(MAKE) bench-go >/dev/null
-	@cd e2e && go tool benchstat '$(abspath $(BASE))' $(OUT)/bench.txt
+	@cd hack && go tool benchstat '$(abspath $(BASE))' $(OUT)/bench.txt
 
 FUZZED := agentlet injector webhook internal cmd
 .PHONY: fuzz
@@ -148,18 +148,17 @@ fuzz: ## Run each fuzz target for 30 seconds
 
 .PHONY: generate
 generate: ## Write everything that is generated
-	@go generate ./...
-	@cd e2e && go generate ./dashboard
+	@cd hack && go generate ./...
 	@go test ./injector -run Golden -update >/dev/null
 	@cd e2e && go test ./chaos -run Documented -update >/dev/null
 
 .PHONY: verify
 verify: ## Fail if something generated is stale, or a module is untidy
-	@cd e2e && go run ./cmd/check verify
+	@cd hack && go run ./cmd/check verify
 
 .PHONY: vulncheck
 vulncheck: ## Look for known vulnerabilities in what the code calls, where govulncheck's database can be reached
-	@cd e2e && go run ./cmd/check vulncheck
+	@cd hack && go run ./cmd/check vulncheck
 
 .PHONY: clean
 clean: ## Remove what was built; the tools' cache stays

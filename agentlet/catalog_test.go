@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/bench"
+	"github.com/agentlet/agentlet/internal/cost"
 )
 
 // TestReadsBackOffFromChangesOfOtherPods has the catalog change hundreds of times while a pod waits for its own check.
@@ -66,8 +66,8 @@ func TestFollowerBacksOffFurther(t *testing.T) {
 // TestFollowPause holds the figure that the plan for large clusters is computed from.
 func TestFollowPause(t *testing.T) {
 	pause := readBackoff(100, readCatalog{wait: idleWait}.longestPause())
-	if mean := pause * 3 / 4; mean != bench.FollowPause { // the jitter takes up to half of it
-		t.Errorf("a mean pause of %s, want %s", mean, bench.FollowPause)
+	if mean := pause * 3 / 4; mean != cost.FollowPause { // the jitter takes up to half of it
+		t.Errorf("a mean pause of %s, want %s", mean, cost.FollowPause)
 	}
 	if pause := readBackoff(100, readCatalog{wait: waitMax}.longestPause()); pause != readBackoffMax {
 		t.Errorf("a pause of %s where something waits, want %s", pause, readBackoffMax)

@@ -21,7 +21,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/consul"
 	"github.com/agentlet/agentlet/agentlet/consul/consultest"
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/internal/bench"
+	"github.com/agentlet/agentlet/internal/cost"
 )
 
 // counts are what a registrar asks of the two systems.
@@ -154,7 +154,7 @@ func TestLifeCosts(t *testing.T) {
 	for try := 1; ; try++ {
 		c, written, most := life("second")
 		got := [...]int{written, int(c.reads.Load()), int(c.patches.Load()), int(c.events.Load()), most}
-		want := [...]int{bench.LifeRaftWrites, bench.LifeCatalogReads, bench.LifeStatusPatches, bench.LifeEvents, bench.AgentConnections}
+		want := [...]int{cost.LifeRaftWrites, cost.LifeCatalogReads, cost.LifeStatusPatches, cost.LifeEvents, cost.AgentConnections}
 		if got == want {
 			return
 		}

@@ -15,9 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/cmd/internal/consulflags"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
-	"github.com/agentlet/agentlet/internal/consulflags"
 	"github.com/agentlet/agentlet/internal/logs"
 )
 

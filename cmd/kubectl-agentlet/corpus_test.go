@@ -22,10 +22,10 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/corpus"
 	"github.com/agentlet/agentlet/injector/injectortest"
 	"github.com/agentlet/agentlet/injector/workload"
 	"github.com/agentlet/agentlet/internal/cli/manifests"
-	"github.com/agentlet/agentlet/internal/corpus"
 	"github.com/agentlet/agentlet/webhook"
 )
 

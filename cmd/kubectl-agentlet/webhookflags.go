@@ -12,12 +12,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/registration"
+	"github.com/agentlet/agentlet/cmd/internal/consulflags"
 	"github.com/agentlet/agentlet/injector"
 	"github.com/agentlet/agentlet/injector/dialect"
 	"github.com/agentlet/agentlet/internal/cli/installation"
 	"github.com/agentlet/agentlet/internal/cli/limits"
 	"github.com/agentlet/agentlet/internal/cli/manifests"
-	"github.com/agentlet/agentlet/internal/consulflags"
 	"github.com/agentlet/agentlet/internal/openshift"
 	"github.com/agentlet/agentlet/internal/version"
 )

@@ -17,8 +17,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/agentlet/agentlet/e2e/internal/filelock"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/filelock"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // ErrNotRunning means that no cluster of that name runs.

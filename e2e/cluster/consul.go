@@ -6,7 +6,7 @@ import (
 	"maps"
 	"strconv"
 
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 func consulHTTP(ip string) string { return ip + ":8500" }

@@ -3,7 +3,7 @@ package cluster
 import (
 	"fmt"
 
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // controlPlane describes the control plane's processes. They run in the host's network namespace.

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/agentlet/agentlet/e2e/image"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/image"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // PauseImage is the sandbox image, which every node has. It is also used as a container that does nothing.
@@ -81,10 +81,10 @@ func (c *Cluster) LoadConsul(ctx context.Context) error {
 
 // buildPause builds the tarball of the sandbox image.
 func (l layout) buildPause(ctx context.Context) (string, error) {
-	source, err := toolchain.SourceRoot()
+	root, err := toolchain.Root()
 	if err != nil {
 		return "", err
 	}
 	tarball := l.path("pause.tar")
-	return tarball, BuildImage(ctx, source, "./pause", PauseImage, tarball)
+	return tarball, BuildImage(ctx, filepath.Join(root, "e2e"), "./images/pause", PauseImage, tarball)
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"text/template"
 
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 //go:embed templates

@@ -14,7 +14,7 @@ import (
 	"io"
 	"regexp"
 
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // DefaultName is the name of a cluster without a given one.

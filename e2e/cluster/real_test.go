@@ -53,7 +53,7 @@ func TestRealPodsRunOnEveryNode(t *testing.T) {
 	}
 	tarball := filepath.Join(t.TempDir(), "image.tar")
 	const reference = "agentlet.test/pause-loaded:e2e"
-	if err := BuildImage(t.Context(), "..", "./pause", reference, tarball); err != nil {
+	if err := BuildImage(t.Context(), "..", "./images/pause", reference, tarball); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.LoadImage(t.Context(), tarball); err != nil {

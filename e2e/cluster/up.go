@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/agentlet/agentlet/e2e/internal/filelock"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/filelock"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 const cleanupTimeout = time.Minute

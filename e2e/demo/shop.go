@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/e2e/driver"
+	"github.com/agentlet/agentlet/e2e/load/driver"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/agentlet/agentlet/e2e/current"
-	"github.com/agentlet/agentlet/e2e/driver"
+	"github.com/agentlet/agentlet/e2e/cluster/current"
+	"github.com/agentlet/agentlet/e2e/load/driver"
 )
 
 // census counts what ran on the kubeconfig's cluster and what was skipped.

@@ -24,12 +24,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/current"
-	"github.com/agentlet/agentlet/e2e/image"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/e2e/cluster/current"
+	"github.com/agentlet/agentlet/hack/image"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
-// SampleImage is the application of e2e/sample.
+// SampleImage is the application of e2e/images/sample.
 const SampleImage = "agentlet.test/sample:e2e"
 
 // Namespace and Release are those of the Helm installation.
@@ -98,11 +98,10 @@ func Main(m *testing.M) int {
 // Start brings up a cluster with Agentlet installed from this tree and the sample's image loaded. A running cluster with other
 // options is replaced. Each step is logged. Start holds the cluster's lock until Release, or until the program ends.
 func Start(ctx context.Context, log io.Writer, values ...string) (*Env, error) {
-	root, err := toolchain.SourceRoot()
+	root, err := toolchain.Root()
 	if err != nil {
 		return nil, err
 	}
-	root = filepath.Dir(root)
 	env := &Env{Root: root, Out: filepath.Join(root, ".out")}
 	env.release, err = cluster.Lock(ctx, cluster.DefaultName,
 		func() { fmt.Fprintln(log, "waiting for another run on this cluster to end") })
@@ -210,7 +209,7 @@ func (e *Env) buildImage(ctx context.Context, log io.Writer, label string) error
 
 func (e *Env) loadImages(ctx context.Context) error {
 	tarball := filepath.Join(e.Out, "sample.tar")
-	if err := cluster.BuildImage(ctx, filepath.Join(e.Root, "e2e"), "./sample", SampleImage, tarball); err != nil {
+	if err := cluster.BuildImage(ctx, filepath.Join(e.Root, "e2e"), "./images/sample", SampleImage, tarball); err != nil {
 		return err
 	}
 	return errors.Join(

@@ -19,8 +19,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/image"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/image"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // InClusterConsul is the value of AGENTLET_CONSUL that runs Consul in pods, as in examples/consul.

@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/e2e/current"
+	"github.com/agentlet/agentlet/e2e/cluster/current"
 )
 
 // S is a running scenario.

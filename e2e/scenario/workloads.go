@@ -16,7 +16,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
-	"github.com/agentlet/agentlet/e2e/driver"
+	"github.com/agentlet/agentlet/e2e/load/driver"
 )
 
 // Annotations returns the annotations of a pod that registers one service, named after the scenario's namespace. pairs adds to

@@ -4,8 +4,8 @@ import (
 	"context"
 	"testing"
 
-	"github.com/agentlet/agentlet/e2e/current"
-	"github.com/agentlet/agentlet/e2e/driver"
+	"github.com/agentlet/agentlet/e2e/cluster/current"
+	"github.com/agentlet/agentlet/e2e/load/driver"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )

@@ -10,10 +10,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
-	"github.com/agentlet/agentlet/e2e/figures"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/internal/bench"
+	"github.com/agentlet/agentlet/hack/bench"
+	"github.com/agentlet/agentlet/hack/figures"
 )
 
 // record writes a figure of `make bench` with its number of samples.

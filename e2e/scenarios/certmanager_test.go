@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // certManager runs cert-manager's controllers for a scenario, with their CRDs.
@@ -22,7 +22,7 @@ func certManager(s *scenario.S) {
 	tools, err := toolchain.Ensure(s.Ctx, os.Stderr, toolchain.CertManager)
 	s.Must(err)
 	where := exec.CommandContext(s.Ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager")
-	where.Dir, where.Env = filepath.Join(s.Root, "e2e", "tools", toolchain.CertManager), append(os.Environ(), "GOWORK=off")
+	where.Dir, where.Env = filepath.Join(s.Root, "hack", "tools", toolchain.CertManager), append(os.Environ(), "GOWORK=off")
 	module, err := where.Output()
 	s.Must(err)
 	kinds := filepath.Join(strings.TrimSpace(string(module)), "deploy", "crds")

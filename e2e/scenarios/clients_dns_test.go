@@ -10,8 +10,8 @@ import (
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/agentlet/agentlet/e2e/clients"
 	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/programs/clients"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 

@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/agentlet/agentlet/e2e/clients"
-	"github.com/agentlet/agentlet/e2e/figures"
 	"github.com/agentlet/agentlet/e2e/load"
+	"github.com/agentlet/agentlet/e2e/programs/clients"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/hack/figures"
 )
 
 const nginxReplicas = 6

@@ -11,11 +11,11 @@ import (
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/agentlet/agentlet/e2e/clients"
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/prometheus"
+	"github.com/agentlet/agentlet/e2e/programs/clients"
+	"github.com/agentlet/agentlet/e2e/programs/prometheus"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 func TestClientsPrometheus(t *testing.T) {

@@ -17,12 +17,12 @@ import (
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/agentlet/agentlet/e2e/clients"
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/figures"
 	"github.com/agentlet/agentlet/e2e/load"
 	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/programs/clients"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/hack/figures"
 )
 
 const (

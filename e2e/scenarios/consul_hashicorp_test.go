@@ -22,7 +22,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // These scenarios test client agents that run as HashiCorp's chart runs them, and what docs/consul/hashicorp-chart.md says of them.

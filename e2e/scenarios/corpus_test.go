@@ -24,9 +24,9 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/scenario"
 	"github.com/agentlet/agentlet/injector"
+	"github.com/agentlet/agentlet/injector/corpus"
 	"github.com/agentlet/agentlet/injector/injectortest"
 	"github.com/agentlet/agentlet/internal/cli/manifests"
-	"github.com/agentlet/agentlet/internal/corpus"
 	"github.com/agentlet/agentlet/internal/dryrun"
 )
 

@@ -20,8 +20,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/e2e/docs"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/hack/doctest"
 )
 
 // docsNamespace is the namespace in the docs' commands.
@@ -31,7 +31,7 @@ const docsNamespace = "shop"
 func TestDocs(t *testing.T) {
 	s := scenario.New(t)
 	p := newPlugin(s)
-	shell := func(block docs.Block) string {
+	shell := func(block doctest.Block) string {
 		s.Helper()
 		path := strings.Join([]string{filepath.Dir(p.file), filepath.Dir(s.Cluster.Kubectl()), os.Getenv("PATH")}, ":")
 		command := exec.CommandContext(s.Ctx, "bash", "-euo", "pipefail", "-c", block.Text)
@@ -43,9 +43,9 @@ func TestDocs(t *testing.T) {
 		s.Logf("%s:\n%s", block.Place(), out)
 		return string(out)
 	}
-	var blocks []docs.Block
+	var blocks []doctest.Block
 	s.Given("the pages, and no namespace "+docsNamespace, func() {
-		pages, err := docs.Pages(s.Root)
+		pages, err := doctest.Pages(s.Root)
 		s.Must(err)
 		for _, page := range pages {
 			for _, block := range page.Blocks {

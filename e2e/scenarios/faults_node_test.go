@@ -13,8 +13,8 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/logind"
 	"github.com/agentlet/agentlet/e2e/observe"
+	"github.com/agentlet/agentlet/e2e/programs/logind"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 

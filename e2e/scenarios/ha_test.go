@@ -13,8 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/agentlet/agentlet/e2e/figures"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/hack/figures"
 )
 
 const (

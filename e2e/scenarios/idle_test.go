@@ -13,7 +13,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/internal/bench"
+	"github.com/agentlet/agentlet/hack/bench"
 )
 
 // idlePods is the number of pods, all on one node.

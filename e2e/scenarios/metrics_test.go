@@ -20,8 +20,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/e2e/prometheus"
+	"github.com/agentlet/agentlet/e2e/programs/prometheus"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // scraped is a scenario with a Prometheus that scrapes its pods and the webhook.
@@ -103,7 +104,7 @@ func TestMetricsAreScrapedByPrometheus(t *testing.T) {
 
 // start starts Prometheus, and stops it with the scenario.
 func (s *scraped) start() {
-	programs, err := prometheus.Find(s.Ctx)
+	programs, err := toolchain.FindPrometheus(s.Ctx)
 	s.Must(err)
 	s.Must(s.target(s.Ctx))
 	s.server, err = prometheus.Start(s.Ctx, programs.Server, s.dir, s.config())

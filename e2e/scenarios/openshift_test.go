@@ -37,7 +37,7 @@ spec:
     namespaceSelector:
       matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [%s, %s, agentlet-helm-test]}]
 `, s.Namespace, scenario.SystemNamespace), 0o600))
-	files := []string{"-f", filepath.Join(s.Root, "e2e", "policies", "testdata", "restricted-v2.yaml"), "-f", binding}
+	files := []string{"-f", filepath.Join(s.Root, "hack", "policies", "testdata", "restricted-v2.yaml"), "-f", binding}
 	s.Afterwards(time.Minute, func(ctx context.Context) {
 		if _, err := s.Kubectl(ctx, append([]string{"delete", "--ignore-not-found"}, files...)...); err != nil {
 			s.Error(err)

@@ -12,8 +12,8 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/cluster"
+	"github.com/agentlet/agentlet/e2e/load/scale"
 	"github.com/agentlet/agentlet/e2e/observe"
-	"github.com/agentlet/agentlet/e2e/scale"
 	"github.com/agentlet/agentlet/e2e/scenario"
 )
 

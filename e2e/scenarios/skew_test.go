@@ -14,7 +14,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 	"github.com/agentlet/agentlet/internal/cli/versions"
 )
 

@@ -16,7 +16,7 @@ import (
 
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // ownGate is a patch that opens a gate.

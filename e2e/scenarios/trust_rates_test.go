@@ -22,8 +22,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/agentlet/agentlet/agentlet/contract"
-	"github.com/agentlet/agentlet/e2e/docs"
 	"github.com/agentlet/agentlet/e2e/scenario"
+	"github.com/agentlet/agentlet/hack/doctest"
 )
 
 // TestTrustRatesAreBounded verifies the two rate limits of docs/security.md. It runs alone, because it restarts the API server.
@@ -95,7 +95,7 @@ func TestTrustRatesAreBounded(t *testing.T) {
 // scenario is over.
 func limitEvents(s *scenario.S) {
 	s.Helper()
-	pages, err := docs.Pages(s.Root)
+	pages, err := doctest.Pages(s.Root)
 	s.Must(err)
 	var text string
 	for _, page := range pages {

@@ -16,7 +16,7 @@ import (
 	"github.com/agentlet/agentlet/agentlet/contract"
 	"github.com/agentlet/agentlet/agentlet/registration"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // entered returns the catalog's entries of the service, by pod: their create and modify indexes, and the definition's

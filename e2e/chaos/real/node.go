@@ -12,7 +12,7 @@ import (
 
 	"github.com/agentlet/agentlet/e2e/chaos"
 	"github.com/agentlet/agentlet/e2e/cluster"
-	"github.com/agentlet/agentlet/e2e/logind"
+	"github.com/agentlet/agentlet/e2e/programs/logind"
 )
 
 // ofNode builds a fault from a pair of actions on a process of a node: do begins it, back ends it.

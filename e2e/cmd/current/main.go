@@ -23,7 +23,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/agentlet/agentlet/e2e/current"
+	"github.com/agentlet/agentlet/e2e/cluster/current"
 )
 
 // interruptedCode is the exit code that a shell reports for a program that SIGINT has ended.

@@ -17,7 +17,7 @@ import (
 	"syscall"
 
 	"github.com/agentlet/agentlet/e2e/demo/intro"
-	"github.com/agentlet/agentlet/e2e/toolchain"
+	"github.com/agentlet/agentlet/hack/toolchain"
 )
 
 // interruptedCode is the exit code that a shell reports for a program that SIGINT has ended.
@@ -61,13 +61,13 @@ func prepare(ctx context.Context, args []string) (program string, err error) {
 
 // build compiles a package into the tree's .out/bin.
 func build(ctx context.Context, what string) (program string, err error) {
-	source, err := toolchain.SourceRoot()
+	root, err := toolchain.Root()
 	if err != nil {
 		return "", err
 	}
-	program = filepath.Join(filepath.Dir(source), ".out", "bin", filepath.Base(what))
+	program = filepath.Join(root, ".out", "bin", filepath.Base(what))
 	flags := append(strings.Fields(toolchain.CompileFlags), what)
 	command := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-v", "-ldflags=-s -w", "-o", program}, flags)...)
-	command.Dir, command.Env = source, append(os.Environ(), "CGO_ENABLED=0")
+	command.Dir, command.Env = filepath.Join(root, "e2e"), append(os.Environ(), "CGO_ENABLED=0")
 	return program, toolchain.Watch(ctx, os.Stderr, filepath.Base(what), command, flags)
 }
