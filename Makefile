@@ -96,8 +96,12 @@ soak: ## Everything, the long scenarios too
 	@cd hack && go run ./cmd/check soak
 
 .PHONY: unit
-unit: ## Unit and integration tests alone, with the race detector
+unit: ## Unit and integration tests with the race detector, without e2e's
 	@cd hack && go run ./cmd/check unit
+
+.PHONY: unit-e2e
+unit-e2e: ## Lint e2e, and run its tests that need no cluster
+	@cd hack && go run ./cmd/check unit-e2e
 
 .PHONY: lint
 lint: ## Lint all modules but e2e, the workflows and the prose of the docs

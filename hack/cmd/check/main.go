@@ -3,6 +3,7 @@
 //	check lint | prose | unit | verify | chart | vulncheck  one step
 //	check scenarios                  the scenarios that are not long
 //	check e2e --run REGEXP           chosen scenarios
+//	check unit-e2e                   e2e's own code: linted, and its tests that need no cluster
 //	check test                       all steps, and the scenarios except the long ones
 //	check soak                       all steps, and all scenarios; then check consul and check oldest
 //	check consul                     the scenarios about a Consul in pods, as in examples/consul
@@ -51,6 +52,7 @@ func command() *cobra.Command {
 	add("lint", "Lint all modules but e2e, the workflows and the docs' prose", proseStep, linterStep, actionlintStep, lintStep)
 	add("prose", "Check the docs' sentences, words, links and length", proseStep)
 	add("unit", "Unit and integration tests with the race detector", consulStep, unitStep)
+	add("unit-e2e", "Lint e2e, and run its tests that need no cluster", linterStep, unitE2EStep)
 	add("verify", "Fail if something generated is stale or a module is untidy", verifyStep)
 	add("vulncheck", "Look for known vulnerabilities in what the code calls", vulncheckStep)
 	add("chart", "Lint the chart, run its unit tests, and render it twice", helmStep, unittestStep, chartStep)
@@ -59,6 +61,7 @@ func command() *cobra.Command {
 		unittestStep, proseStep, linterStep, actionlintStep, lintStep, verifyStep, chartStep, unitStep,
 	})
 	add("scenarios", "The scenarios that are not long", slices.Concat(cluster, []step{scenarios(".", false)})...)
+	all = append(all, unitE2EStep)
 	add("test", "Everything but the long scenarios", slices.Concat(all, []step{scenarios(".", false)})...)
 	add(
 		"soak",

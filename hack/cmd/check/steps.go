@@ -88,23 +88,40 @@ var (
 	proseStep  = step{"prose", checkProse}
 	verifyStep = step{"verify", verify}
 	unitStep   = step{"unit, race, integration", unit}
+
+	unitE2EStep = step{"e2e's own code", func(ctx context.Context, t *tree) error {
+		return errors.Join(lintModules(ctx, t, t.e2e), test(ctx, t.e2e, nil))
+	}}
 )
 
+// lint lints what most changes touch, which compiles nothing of e2e.
 func lint(ctx context.Context, t *tree) error {
-	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.GolangciLint, toolchain.Actionlint)
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Actionlint)
+	if err != nil {
+		return err
+	}
+	if err := lintModules(ctx, t, t.root, t.hack); err != nil {
+		return err
+	}
+	// Without these two it would say something else where shellcheck or pyflakes happens to be installed.
+	return show(ctx, t.root, nil, tools.Program(toolchain.Actionlint, "actionlint"), "-shellcheck=", "-pyflakes=")
+}
+
+// lintModules lints the modules in these folders.
+func lintModules(ctx context.Context, t *tree, modules ...string) error {
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.GolangciLint)
 	if err != nil {
 		return err
 	}
 	linter := tools.Program(toolchain.GolangciLint, "golangci-lint")
-	for _, dir := range []string{t.root, t.hack, t.e2e} {
+	for _, dir := range modules {
 		err := show(ctx, dir, nil, linter, "run", "--allow-parallel-runners", "--timeout=15m",
 			"--config", filepath.Join(t.root, ".golangci.yml"), "./...")
 		if err != nil {
 			return err
 		}
 	}
-	// Without these two it would say something else where shellcheck or pyflakes happens to be installed.
-	return show(ctx, t.root, nil, tools.Program(toolchain.Actionlint, "actionlint"), "-shellcheck=", "-pyflakes=")
+	return nil
 }
 
 // verify regenerates all generated files. It fails if that changes the tree, or if a module is not tidy.
@@ -146,6 +163,7 @@ func changes(ctx context.Context, t *tree) ([]byte, error) {
 	return all.Bytes(), nil
 }
 
+// unit tests the product and hack. The tests of e2e need nothing of what these get in their environment.
 func unit(ctx context.Context, t *tree) error {
 	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Consul, toolchain.Helm)
 	if err != nil {
@@ -171,11 +189,12 @@ func unit(ctx context.Context, t *tree) error {
 	default:
 		env = append(env, "AGENTLET_TEST_PROMTOOL="+programs.Promtool)
 	}
-	return errors.Join(
-		show(ctx, t.root, env, "go", "test", "-race", "-timeout=15m", "./..."),
-		show(ctx, t.hack, env, "go", "test", "-race", "-timeout=15m", "./..."),
-		show(ctx, t.e2e, env, "go", "test", "-race", "-timeout=15m", "./..."),
-	)
+	return errors.Join(test(ctx, t.root, env), test(ctx, t.hack, env))
+}
+
+// test runs a module's tests.
+func test(ctx context.Context, module string, env []string) error {
+	return show(ctx, module, env, "go", "test", "-race", "-timeout=15m", "./...")
 }
 
 // show runs a program with its output on the terminal.
