@@ -36,7 +36,7 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"yaml client":     triedFile("docs/clients"),
 	"json client":     triedFile("docs/clients"),
 	"corefile client": triedFile("docs/clients"),
-	"go cluster":      compiled,
+	"go cluster":      nil, // tests of e2e/cluster compile it
 
 	"yaml consul-k8s":    hashicorp,
 	"yaml plugin":        postRenders,
@@ -200,14 +200,5 @@ func triedFile(folder string) func(t *testing.T, block Block) {
 			}
 		}
 		t.Errorf("this is no file of %s, whose files are tried", folder)
-	}
-}
-
-// compiled compiles the block as the body of a function with a context, an error, and the e2e packages that it names.
-func compiled(t *testing.T, block Block) {
-	file := written(t, "main.go", "package main\n\nimport (\n\t\"context\"\n\n\t\"github.com/agentlet/agentlet/e2e/cluster\"\n)\n\n"+
-		"func main() {\n\tctx := context.Background()\n"+block.Text+"\t_, _ = release, err\n}\n")
-	if out, err := output(t, filepath.Join(root, "e2e"), nil, "go", "vet", file); err != nil {
-		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -73,6 +73,7 @@ func TestWrongCommandsAreFound(t *testing.T) {
 	for _, command := range []string{
 		"kubectl gte pods", "kubectl get --bogus", "kubectl create nothing x", "echo x | kubectl rollout restrat deployment/web",
 		"kubectl agentlet chekc", "X=$(kubectl agentlet check --bogus)", "kubectl agentlet explain --dialect",
+		"go run github.com/agentlet/agentlet/hack/cmd/nothing",
 		"helm instal x charts/agentlet", "helm install x charts/agentlet --bogus", "helm install x charts/agentlet --set consul.port=1",
 		"helm install x charts/agentlet --set image.repository=x --set consul.prot=1",
 		"helm upgrade x charts/agentlet --set=consul.port=x", "make nothing", "make e2e RUNN=x", "consul nothing", "consul acl policy create -bogus", "kubectl exec web --bogus -- ls", "kubectl exec web -- consul nothing",
@@ -282,16 +283,27 @@ func checkConsul(t *testing.T, args []string) error {
 	return nil
 }
 
-// checkGo checks that the packages of go run and go test exist, in the repository or in e2e.
+// modules are the folders in which pages call go.
+var modules = []string{"", "hack", "e2e"}
+
+// checkGo checks that the packages of go run and go test exist, in one of the modules or by their whole path.
 func checkGo(t *testing.T, args []string) error {
 	t.Helper()
 	for _, arg := range args {
-		if !strings.HasPrefix(arg, "./") || strings.HasSuffix(arg, "...") {
+		inModule, relative := strings.CutPrefix(arg, "./")
+		inRoot, whole := strings.CutPrefix(arg, "github.com/agentlet/agentlet/")
+		if strings.HasSuffix(arg, "...") || !relative && !whole {
 			continue
 		}
-		_, inRoot := os.Stat(filepath.Join(root, arg))
-		if _, err := os.Stat(filepath.Join(root, "e2e", arg)); err != nil && inRoot != nil {
-			return fmt.Errorf("neither the repository nor e2e has a package %s", arg)
+		exists := func(module string) bool {
+			_, err := os.Stat(filepath.Join(root, module, inModule))
+			return err == nil
+		}
+		if relative && !slices.ContainsFunc(modules, exists) {
+			return fmt.Errorf("neither the repository nor hack nor e2e has a package %s", arg)
+		}
+		if _, err := os.Stat(filepath.Join(root, inRoot)); whole && err != nil {
+			return fmt.Errorf("the repository has no package %s", arg)
 		}
 	}
 	return nil
