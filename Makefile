@@ -156,9 +156,36 @@ generate: ## Write everything that is generated
 	@go test ./injector -run Golden -update >/dev/null
 	@cd e2e && go test ./chaos -run Documented -update >/dev/null
 
+# The modules that make vet looks at, and flags of make fmt: --diff only shows what would change.
+MODULES ?= . hack e2e
+FMT     =
+.PHONY: fmt
+fmt: ## Format the Go code of all modules
+	@cd hack && go run ./cmd/check fmt $(FMT)
+
+.PHONY: vet
+vet: ## Run go vet on all modules
+	@for module in $(MODULES); do go vet -C $$module ./...; done
+
+.PHONY: hooks
+hooks: ## Have git check format, vet and message before each commit; undo: git config --unset core.hooksPath
+	@git config core.hooksPath hack/hooks
+
 .PHONY: verify
 verify: ## Fail if something generated is stale, or a module is untidy
 	@cd hack && go run ./cmd/check verify
+
+# With which the chart is installed, and what it is given beside the image: make install ARGS='--set consul.port=8501'.
+HELM    ?= helm
+ARGS    =
+.PHONY: install
+install: ## Install the chart on kubectl's current context: make install IMAGE=registry.example/team/agentlet:1.2.3
+	@image='$(IMAGE)'; $(HELM) upgrade --install agentlet charts/agentlet --namespace agentlet-system --create-namespace --wait \
+		--set image.repository="$${image%:*}" --set image.tag="$${image##*:}" $(ARGS)
+
+.PHONY: uninstall
+uninstall: ## Remove it again: docs/operating.md says what stays
+	@$(HELM) uninstall agentlet --namespace agentlet-system --wait
 
 .PHONY: vulncheck
 vulncheck: ## Look for known vulnerabilities in what the code calls, where govulncheck's database can be reached

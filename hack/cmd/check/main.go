@@ -3,6 +3,8 @@
 //	check lint | prose | unit | verify | chart | vulncheck  one step
 //	check scenarios                  the scenarios that are not long
 //	check e2e --run REGEXP           chosen scenarios
+//	check fmt [--diff]               format all modules, or only show what that would change
+//	check message FILE               one commit's message
 //	check unit-e2e                   e2e's own code: linted, and its tests that need no cluster
 //	check test                       all steps, and the scenarios except the long ones
 //	check soak                       all steps, and all scenarios; then check consul and check oldest
@@ -72,6 +74,7 @@ func command() *cobra.Command {
 	add("consul-1.16", "Some scenarios on Consul 1.16, which is under the Mozilla Public License",
 		kubernetesStep, mplToolStep, helmStep, consulMPLStep)
 	add("consul", "The scenarios about a Consul in pods", kubernetesStep, consulStep, helmStep, inPodsStep)
+	root.AddCommand(formatCommand(), messageCommand())
 	var pattern string
 	e2e := add("e2e", "Chosen scenarios")
 	e2e.Flags().StringVar(&pattern, "run", ".", "regular expression of the scenarios' names")

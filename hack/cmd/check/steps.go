@@ -24,16 +24,23 @@ type step struct {
 // tree is the checked repository.
 type tree struct{ root, hack, e2e string }
 
+func findTree() (*tree, error) {
+	root, err := toolchain.Root()
+	if err != nil {
+		return nil, err
+	}
+	return &tree{root: root, hack: filepath.Join(root, "hack"), e2e: filepath.Join(root, "e2e")}, nil
+}
+
 // errSkipped means that this machine can't run a step.
 var errSkipped = errors.New("SKIPPED")
 
 // run runs the steps in order, ends at the first failure, and prints the duration of each.
 func run(ctx context.Context, steps []step) error {
-	root, err := toolchain.Root()
+	t, err := findTree()
 	if err != nil {
 		return err
 	}
-	t := &tree{root: root, hack: filepath.Join(root, "hack"), e2e: filepath.Join(root, "e2e")}
 	var report strings.Builder
 	table := tabwriter.NewWriter(&report, 0, 0, 2, ' ', 0)
 	began := time.Now()
@@ -100,7 +107,7 @@ func lint(ctx context.Context, t *tree) error {
 	if err != nil {
 		return err
 	}
-	if err := lintModules(ctx, t, t.root, t.hack); err != nil {
+	if err := errors.Join(checkCommits(ctx, t), lintModules(ctx, t, t.root, t.hack)); err != nil {
 		return err
 	}
 	// Without these two it would say something else where shellcheck or pyflakes happens to be installed.
