@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kinds are the possible tags of a fence, each with its test; CONTRIBUTING.md describes them.
+// kinds are the possible tags of a fence, each with its test; the package's comment describes them.
 var kinds = map[string]func(t *testing.T, block Block){
 	"sh run":          run,
 	"sh check":        check,
@@ -38,6 +38,8 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"corefile client": triedFile("docs/clients"),
 	"go cluster":      nil, // tests of e2e/cluster compile it
 
+	"gitcommit message":  message,
+	"mermaid":            drawn,
 	"yaml consul-k8s":    hashicorp,
 	"yaml plugin":        postRenders,
 	"yaml kustomization": kustomized,
@@ -52,7 +54,7 @@ func TestBlocks(t *testing.T) {
 				try, known := kinds[block.Kind()]
 				switch {
 				case !known:
-					t.Errorf("a fence tagged %q: want a language and a tag of CONTRIBUTING.md, such as sh check", block.Kind())
+					t.Errorf("a fence tagged %q: want a language and a tag of the comment of hack/doctest, such as sh check", block.Kind())
 				case try != nil:
 					try(t, block)
 				}

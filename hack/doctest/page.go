@@ -1,5 +1,3 @@
-// Package doctest tests the documentation. A tag after the language of every fenced block selects its test, and every link must have
-// a target. CONTRIBUTING.md lists the tags; a block without a tag is an error.
 package doctest
 
 import (
