@@ -1,9 +1,11 @@
 package doctest
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,5 +42,39 @@ func drawn(t *testing.T, block Block) {
 		if info, err := os.Stat(filepath.Join(root, box[1])); err != nil || !info.IsDir() {
 			t.Errorf("there is no folder %s", box[1])
 		}
+	}
+}
+
+// TestEveryModuleIsExplained checks that CONTRIBUTING.md says of each go.mod what it is for. Those of tools are named alone.
+func TestEveryModuleIsExplained(t *testing.T) {
+	pages := all(t)
+	page := pages[slices.IndexFunc(pages, func(p *Page) bool { return p.Path == "CONTRIBUTING.md" })]
+	modules := 0
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." && file != root {
+			return fs.SkipDir
+		}
+		if entry.Name() != "go.mod" {
+			return nil
+		}
+		modules++
+		module, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			return err
+		}
+		module = strings.TrimPrefix(filepath.ToSlash(module), "hack/tools/")
+		if !slices.ContainsFunc(page.Code, func(code Piece) bool { return code.Text == module }) {
+			t.Errorf("%s does not say what the module %s is for", page.Path, module)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if modules < 10 {
+		t.Errorf("%d modules were found", modules)
 	}
 }
