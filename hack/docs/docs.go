@@ -108,15 +108,6 @@ func Files(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("decode %s: %w", restartFile, err)
 	}
 	files[restartPicture] = drawRestarts(comparison)
-	data, err = os.ReadFile(filepath.Join(root, mapFile))
-	if err != nil {
-		return nil, fmt.Errorf("read map: %w", err)
-	}
-	parts, err := parseDiagram(data)
-	if err != nil {
-		return nil, fmt.Errorf("decode %s: %w", mapFile, err)
-	}
-	files[lightMap], files[darkMap] = parts.draw(light), parts.draw(dark)
 	for _, page := range pages {
 		text, err := os.ReadFile(filepath.Join(root, page))
 		if err != nil {
