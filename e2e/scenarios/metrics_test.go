@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -130,18 +129,13 @@ func (s *scraped) start() {
 	})
 }
 
-// config returns the configuration of docs/metrics.md, with the cluster's pods in a file, because Debian's Prometheus has no
-// Kubernetes service discovery. The file contains the meta labels that it would add, so that the docs' relabelling is tested.
+// config returns examples/prometheus.yml, with the cluster's pods in a file, because Debian's Prometheus has no
+// Kubernetes service discovery. The file contains the meta labels that it would add, so that the example's relabelling is tested.
 func (s *scraped) config() []byte {
-	page, err := os.ReadFile(filepath.Join(s.Root, "docs", "metrics.md"))
+	example, err := os.ReadFile(filepath.Join(s.Root, "examples", "prometheus.yml"))
 	s.Must(err)
-	_, rest, _ := strings.Cut(string(page), "```yaml prometheus\n")
-	text, _, found := strings.Cut(rest, "```")
-	if !found {
-		s.Fatal("docs/metrics.md shows no configuration")
-	}
 	var config map[string]any
-	s.Must(yaml.Unmarshal([]byte(text), &config))
+	s.Must(yaml.Unmarshal(example, &config))
 	config["global"] = map[string]any{"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "1s"}
 	config["rule_files"] = []string{filepath.Join(s.Root, "charts", "agentlet", "files", "alerts.yaml")}
 	jobs, _ := config["scrape_configs"].([]any)
@@ -197,13 +191,16 @@ func (s *scraped) target(ctx context.Context) error {
 	return os.Rename(s.targets()+".new", s.targets())
 }
 
+// summed matches the row of a metric that has a series with its name and _count, and none with its name alone.
+var summed = regexp.MustCompile(`A (?:histogram|summary)\. \|`)
+
 // listed returns the names of the series in docs/metrics.md.
 func (s *scraped) listed() (names []string) {
 	page, err := os.ReadFile(filepath.Join(s.Root, "docs", "metrics.md"))
 	s.Must(err)
-	for _, row := range regexp.MustCompile("(?m)^\\| `(agentlet_[a-z_]+)` \\| ([a-z]+) ").FindAllStringSubmatch(string(page), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(agentlet_[a-z_]+)(?:\\{[a-z,]+\\})?` \\| .*").FindAllStringSubmatch(string(page), -1) {
 		name := row[1]
-		if kind := contract.MetricType(row[2]); kind == contract.Histogram || kind == contract.Summary {
+		if summed.MatchString(row[0]) {
 			name += "_count"
 		}
 		names = append(names, name)

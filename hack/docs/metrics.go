@@ -22,18 +22,25 @@ func webhookMetrics() []contract.Metric { return slices.Concat(webhook.Metrics()
 // fewValues is the maximum number of label values that a table lists; the text describes longer lists.
 const fewValues = 6
 
+// metricTable names labels as PromQL does, and of the types those alone that names don't tell.
 func metricTable(metrics []contract.Metric) string {
-	t := newTable("metric", "type", "labels", "meaning")
+	t := newTable("metric", "meaning")
 	for _, m := range metrics {
+		name, meaning := m.Name, m.Help
 		var labels []string
 		for _, l := range m.Labels {
-			label := code(l.Name)
+			labels = append(labels, l.Name)
 			if n := len(l.Values); n > 0 && n <= fewValues {
-				label += " (" + strings.Join(l.Values, ", ") + ")"
+				meaning += " " + l.Name + ": " + strings.Join(l.Values, ", ") + "."
 			}
-			labels = append(labels, label)
 		}
-		t.row(code(m.Name), string(m.Type), strings.Join(labels, ", "), m.Help)
+		if len(labels) > 0 {
+			name += "{" + strings.Join(labels, ",") + "}"
+		}
+		if m.Type == contract.Histogram || m.Type == contract.Summary {
+			meaning += " A " + string(m.Type) + "."
+		}
+		t.row(code(name), meaning)
 	}
 	return t.String()
 }

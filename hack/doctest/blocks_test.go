@@ -27,7 +27,6 @@ var kinds = map[string]func(t *testing.T, block Block){
 	"yaml manifest":   manifest,
 	"yaml values":     values,
 	"yaml apiserver":  configuring,
-	"yaml prometheus": scraped,
 	"json consul":     configured,
 	"yaml admission":  admitted,                  // the scenario TestTrustRatesAreBounded runs an API server with it
 	"hcl policy":      triedFile("docs/consul"),  // tests of agentlet/consul use it with a real Consul
@@ -117,12 +116,16 @@ func values(t *testing.T, block Block) {
 	}
 }
 
-// scraped checks a Prometheus configuration with promtool; its rule file is the chart's. Debian's promtool has no Kubernetes
-// service discovery, so that part, which must exist, is replaced by static targets.
-func scraped(t *testing.T, block Block) {
+// TestPrometheusTakesTheExample checks examples/prometheus.yml with promtool; its rule file is the chart's. Debian's promtool has
+// no Kubernetes service discovery, so that part, which must exist, is replaced by static targets.
+func TestPrometheusTakesTheExample(t *testing.T) {
 	promtool := program(t, "AGENTLET_TEST_PROMTOOL")
+	example, err := os.ReadFile(filepath.Join(root, "examples/prometheus.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var config map[string]any
-	if err := yaml.UnmarshalStrict([]byte(block.Text), &config); err != nil {
+	if err := yaml.UnmarshalStrict(example, &config); err != nil {
 		t.Fatal(err)
 	}
 	jobs, _ := config["scrape_configs"].([]any)

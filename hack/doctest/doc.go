@@ -11,7 +11,7 @@
 //	yaml manifest                    whole objects without an unknown field; pods in it that ask for an agentlet get one
 //	yaml values                      values that the chart can be rendered with
 //	yaml apiserver                   a file that the API server of the scenarios is started with
-//	yaml prometheus, json consul     configurations that promtool and Consul accept
+//	json consul                      a configuration that Consul accepts
 //	yaml admission                   an API server's configuration, with which TestTrustRatesAreBounded has one run
 //	hcl policy                       the policy that tests of agentlet/consul hold against a real Consul
 //	nginx client, hcl client, …      a file of docs/clients, which the scenarios TestClients… run with the programs that it is for
