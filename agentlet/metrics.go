@@ -47,8 +47,8 @@ const (
 // pod has registration.MaxServices at the most.
 func Metrics() []contract.Metric {
 	var reasons, operations, short []string
-	for _, r := range contract.ReasonDocs() {
-		reasons = append(reasons, string(r.Reason))
+	for _, r := range contract.Reasons() {
+		reasons = append(reasons, string(r))
 	}
 	for _, c := range commands() {
 		operations = append(operations, string(c.operation()))
@@ -201,8 +201,8 @@ func (m *metrics) samples() (all []contract.Sample) {
 	}
 	add(metricBuild, 1, version.Version, runtime.Version())
 	add(metricGateOpen, number(m.seen.gateOpen))
-	for _, r := range contract.ReasonDocs() {
-		add(metricGateReason, number(r.Reason == m.seen.reason), string(r.Reason))
+	for _, r := range contract.Reasons() {
+		add(metricGateReason, number(r == m.seen.reason), string(r))
 	}
 	if since := m.seen.gateSince; !since.IsZero() {
 		add(metricGateSince, float64(since.Unix()))

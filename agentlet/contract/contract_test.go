@@ -99,10 +99,10 @@ func TestIDs(t *testing.T) {
 
 // TestEachReasonOfAClosedGateIsAnEvent: `kubectl describe pod` shows events, and of conditions no reason.
 func TestEachReasonOfAClosedGateIsAnEvent(t *testing.T) {
-	for _, r := range ReasonDocs() {
-		told := slices.ContainsFunc(Events(), func(e Event) bool { return e.Reason == r.Reason })
-		if ends := r.Reason == Draining; told == ends { // Drained and DrainTimedOut tell the end
-			t.Errorf("%s: there is an event: %v", r.Reason, told)
+	for _, r := range Reasons() {
+		told := slices.ContainsFunc(Events(), func(e Event) bool { return e.Reason == r })
+		if ends := r == Draining; told == ends { // Drained and DrainTimedOut tell the end
+			t.Errorf("%s: there is an event: %v", r, told)
 		}
 	}
 }

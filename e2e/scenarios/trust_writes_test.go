@@ -102,9 +102,9 @@ func ownWritesPass(s *scenario.S, token string) {
 		err := write(corev1.ConditionFalse, contract.Starting, "")
 		return err == nil, err
 	})
-	for _, doc := range contract.ReasonDocs() {
-		if err := write(corev1.ConditionTrue, doc.Reason, strings.Repeat("m", contract.MaxConditionMessage)); err != nil {
-			s.Errorf("condition %s: %v", doc.Reason, err)
+	for _, reason := range contract.Reasons() {
+		if err := write(corev1.ConditionTrue, reason, strings.Repeat("m", contract.MaxConditionMessage)); err != nil {
+			s.Errorf("condition %s: %v", reason, err)
 		}
 	}
 	for _, doc := range contract.Events() {

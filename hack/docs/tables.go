@@ -50,9 +50,8 @@ func tables() map[string]string {
 		"contract-pod":       contractTable(func(k *contract.Key) bool { return strings.HasPrefix(k.Where, "pod ") && !k.NamespaceDefault() }),
 		"contract-settings":  contractTable((*contract.Key).NamespaceDefault),
 
-		"reasons": reasonTable(),
-		"advice":  adviceTable(),
-		"meta":    metaTable(),
+		"advice": adviceTable(),
+		"meta":   metaTable(),
 
 		"dialect-katalog-sync": dialectTable(dialect.KatalogSync),
 		"dialect-consul-k8s":   dialectTable(dialect.ConsulK8s),
@@ -84,7 +83,7 @@ func connectionTable() string {
 
 // contractTable returns the table of the contract's keys that belong in it.
 func contractTable(belongs func(*contract.Key) bool) string {
-	t := newTable("key", "value", "meaning", "default")
+	t := newTable("key", "value (default)", "meaning")
 	for _, k := range contract.Keys() {
 		if !belongs(&k) {
 			continue
@@ -97,11 +96,11 @@ func contractTable(belongs func(*contract.Key) bool) string {
 		if note := notInForce[k.Name]; note != "" {
 			meaning += " — **" + note + "**"
 		}
-		value := ""
+		value := k.Form
 		if k.Default != "" {
-			value = code(k.Default)
+			value += " (" + code(k.Default) + ")"
 		}
-		t.row(code(key), k.Form, meaning, value)
+		t.row(code(key), value, meaning)
 	}
 	return t.String()
 }
@@ -134,21 +133,9 @@ func dialectTable(d dialect.Dialect) string {
 	return t.String()
 }
 
-func reasonTable() string {
-	t := newTable("reason", "meaning")
-	for _, r := range contract.ReasonDocs() {
-		meaning := r.Doc
-		t.row(code(string(r.Reason)), meaning)
-	}
-	return t.String()
-}
-
 // adviceTable returns the table of the reasons of the condition, and then of those that only events have.
 func adviceTable() string {
-	var reasons []contract.Reason
-	for _, r := range contract.ReasonDocs() {
-		reasons = append(reasons, r.Reason)
-	}
+	reasons := contract.Reasons()
 	for _, e := range contract.Events() {
 		if !slices.Contains(reasons, e.Reason) {
 			reasons = append(reasons, e.Reason)

@@ -54,11 +54,11 @@ func TestTheAgentletsOwnWritesPass(t *testing.T) {
 		}
 	}
 	each(t, "own-pod-gate", func(t *testing.T, c compiled) {
-		for _, doc := range contract.ReasonDocs() {
+		for _, reason := range contract.Reasons() {
 			conditions := []corev1.PodCondition{{
-				Type: contract.Condition, Status: corev1.ConditionFalse, Reason: string(doc.Reason),
+				Type: contract.Condition, Status: corev1.ConditionFalse, Reason: string(reason),
 				Message: strings.Repeat("m", contract.MaxConditionMessage), LastTransitionTime: metav1.Now(),
-			}, {Type: "example.com/ours", Status: corev1.ConditionTrue, Reason: string(doc.Reason)}}
+			}, {Type: "example.com/ours", Status: corev1.ConditionTrue, Reason: string(reason)}}
 			_, err := adapter.SetConditions(t.Context(), conditions)
 			must(t, err)
 			before, err := json.Marshal(bigPod())
@@ -68,13 +68,13 @@ func TestTheAgentletsOwnWritesPass(t *testing.T) {
 			now := &corev1.Pod{}
 			must(t, json.Unmarshal(after, now))
 			if len(now.Status.Conditions) != len(bigPod().Status.Conditions)+2 {
-				t.Errorf("%s: %d conditions", doc.Reason, len(now.Status.Conditions))
+				t.Errorf("%s: %d conditions", reason, len(now.Status.Conditions))
 			}
 			r := ask()
 			r.operation, r.kind, r.resource = admission.Update, corev1.SchemeGroupVersion.WithKind("Pod"), "pods/status"
 			r.old, r.now = bigPod(), now
 			if denials, _ := c.judge(t, r); len(denials) > 0 {
-				t.Errorf("%s: denied by %q", doc.Reason, denials)
+				t.Errorf("%s: denied by %q", reason, denials)
 			}
 		}
 	})

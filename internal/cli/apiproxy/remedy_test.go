@@ -11,12 +11,12 @@ import (
 )
 
 func TestEveryClosedGateHasARemedy(t *testing.T) {
-	for _, doc := range contract.ReasonDocs() {
-		switch doc.Reason {
+	for _, reason := range contract.Reasons() {
+		switch reason {
 		case contract.Registered, contract.TimedOut, contract.Draining, contract.OptedOut: // open, or about to end
 		default:
-			if strings.Count(remedies[doc.Reason], "%s") != 2 {
-				t.Errorf("%s: %q is no remedy that names the pod", doc.Reason, remedies[doc.Reason])
+			if strings.Count(remedies[reason], "%s") != 2 {
+				t.Errorf("%s: %q is no remedy that names the pod", reason, remedies[reason])
 			}
 		}
 	}
