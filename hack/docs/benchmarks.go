@@ -52,13 +52,27 @@ func parseBenchmarks(data []byte) (benchmarks, error) {
 	return b, nil
 }
 
-// legend says when and where the figures of a table were measured.
+// legend says when and where the figures of a table were measured. What the description of an earlier machine
+// repeats is left out.
 func (b benchmarks) legend(older bool) string {
 	legend := fmt.Sprintf("\nMeasured on %s, %s. Bold: misses the target.\n", b.Date, b.Machine)
 	if older {
-		legend += fmt.Sprintf("†: on %s, %s.\n", b.Earlier.Date, b.Earlier.Machine)
+		legend += fmt.Sprintf("†: on %s, %s.\n", b.Earlier.Date, unlike(b.Earlier.Machine, b.Machine))
 	}
 	return legend
+}
+
+// unlike returns a description without the beginning that it shares with an earlier one. Both go on, or end, after it.
+func unlike(description, earlier string) string {
+	same := 0
+	for same < min(len(description), len(earlier)) && description[same] == earlier[same] {
+		same++
+	}
+	pauses := func(text string) bool { return same == len(text) || text[same] == ',' || text[same] == ';' }
+	if same == 0 || !pauses(description) || !pauses(earlier) {
+		return description
+	}
+	return "as above" + description[same:]
 }
 
 // segment is a part of a pod's start or end, from one station to the next: the figure's name, and the component that takes the

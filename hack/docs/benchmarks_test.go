@@ -9,7 +9,7 @@ import (
 
 func TestPageOfFigures(t *testing.T) {
 	b, err := parseBenchmarks([]byte(`{"date": "2026-01-02", "machine": "two cores", "figures": {
-		"start_added_s_kubelet": 1.18, "start_s_plain_n": 11, "gone_over_floor_p50": 1.2, "storm_s": 31.2}, "earlier":
+		"start_added_s_kubelet": 1.18, "gone_over_floor_p50": 1.2, "storm_s": 31.2}, "earlier":
 		{"date": "2025-12-31", "machine": "one core", "figures": {"agentlet_anon_mib": 6, "gate_ms_p50": 101}}}`))
 	if err != nil {
 		t.Fatal(err)
@@ -17,7 +17,6 @@ func TestPageOfFigures(t *testing.T) {
 	page := b.page()
 	for name, part := range map[string]string{
 		"a missed target":              "| with `readiness: kubelet` | **1.18** (≤1.1) |  |  |",
-		"numbers of samples":           "| samples | 11 |  |  |",
 		"a ratio":                      "| deleted → out of it |  |  | 1.2× (≤1.3) |",
 		"a figure without a target":    "| `storm_s` | 31.2 s |",
 		"missed in an earlier run":     "|  | **6**† (≤5) |",
@@ -40,10 +39,24 @@ func TestPageOfFigures(t *testing.T) {
 	}
 }
 
+func TestUnlike(t *testing.T) {
+	for _, test := range [][3]string{
+		{"two cores; busy", "two cores, idle", "as above; busy"},
+		{"two cores", "two cores", "as above"},
+		{"two cores, busy", "two cores of a host", "two cores, busy"},
+		{"one core", "two cores", "one core"},
+		{"two cores, busy", "two cores, big", "two cores, busy"},
+	} {
+		if got := unlike(test[0], test[1]); got != test[2] {
+			t.Errorf("unlike(%q, %q) = %q, want %q", test[0], test[1], got, test[2])
+		}
+	}
+}
+
 func TestGridsHoldKnownFigures(t *testing.T) {
 	known := map[string]bool{"": true}
 	for _, row := range bench.Rows() {
-		known[row.Name], known[row.Name+"_n"] = true, true
+		known[row.Name] = true
 	}
 	shown := map[string]bool{}
 	for _, g := range grids {

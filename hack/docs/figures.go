@@ -1,7 +1,6 @@
 package docs
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -30,7 +29,6 @@ var grids = []grid{
 			{"with `gate: registered`", []string{
 				"start_added_s_registered", "start_added_s_registered_10s", "start_added_s_registered_at_once",
 			}},
-			{"samples", []string{"start_s_plain_n", "start_s_plain_10s_n", "start_s_plain_at_once_n"}},
 		},
 	},
 	{
@@ -160,8 +158,6 @@ func (b benchmarks) page() string {
 					cells = append(cells, cell(row, "×"))
 				case known:
 					cells = append(cells, cell(row, ""))
-				case b.Figures[name] > 0: // a number of samples
-					cells = append(cells, fmt.Sprintf("%.0f", b.Figures[name]))
 				default:
 					cells = append(cells, "")
 				}

@@ -58,11 +58,11 @@ func alertTable(rules []byte) (string, error) {
 	if err := yaml.Unmarshal(rules, &file); err != nil {
 		return "", fmt.Errorf("decode alerts: %w", err)
 	}
-	t := newTable("alert", "severity", "what it means")
+	t := newTable("alert", "severity: what it means")
 	for _, group := range file.Groups {
 		for _, rule := range group.Rules {
 			link := "[" + code(rule.Alert) + "](" + path.Base(rule.Annotations["runbook_url"]) + ")"
-			t.row(link, rule.Labels["severity"], rule.Annotations["description"])
+			t.row(link, rule.Labels["severity"]+": "+rule.Annotations["description"])
 		}
 	}
 	return t.String(), nil

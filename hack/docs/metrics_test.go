@@ -59,7 +59,7 @@ func TestAlertTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row := "| [`Down`](runbook.md#it-is-down) | critical | It is down. |"; !strings.Contains(table, row) {
+	if row := "| [`Down`](runbook.md#it-is-down) | critical: It is down. |"; !strings.Contains(table, row) {
 		t.Errorf("the table lacks %s:\n%s", row, table)
 	}
 	if _, err := alertTable([]byte("[")); err == nil {
