@@ -58,14 +58,14 @@ func Metrics() []contract.Metric {
 	}
 	metric, label := contract.NewMetric, contract.Label
 	return []contract.Metric{
-		metric(metricBuild, contract.Gauge, "1, with the build's version in the labels.", label("version"), label("goversion")),
-		metric(metricGateOpen, contract.Gauge, "1 when the readiness gate is open or the pod has none, else 0."),
+		metric(metricBuild, contract.Gauge, "The build's version.", label("version"), label("goversion")),
+		metric(metricGateOpen, contract.Gauge, "1 when the readiness gate is open or the pod has none."),
 		metric(metricGateReason, contract.Gauge, "1 for the reason that the gate has now, 0 for the others.",
 			label("reason", reasons...)),
 		metric(
 			metricGateSince,
 			contract.Gauge,
-			"When the gate last opened or closed, or else the pod's start, in Unix seconds. Absent without a gate.",
+			"When the gate last opened or closed, or else the pod's start; absent without a gate.",
 		),
 		metric(metricService, contract.Gauge, "1 for each service that the pod registers.", label("service")),
 		metric(metricTimeToGate, contract.Gauge,
@@ -76,8 +76,8 @@ func Metrics() []contract.Metric {
 			"Time from the pod's end until the catalog had dropped every instance, or the wait was over; absent before the end.",
 			label("outcome", drainWaiting, drainDropped, drainTimedOut, drainRefused, drainNothing),
 		),
-		metric(metricReachable, contract.Gauge, "1 when the node's Consul agent answers in time and has a leader, else 0."),
-		metric(metricMaintenance, contract.Gauge, "1 while the application is in maintenance mode by the local API, else 0."),
+		metric(metricReachable, contract.Gauge, "1 when the node's Consul agent answers in time and has a leader."),
+		metric(metricMaintenance, contract.Gauge, "1 while the application is in maintenance mode by the local API."),
 		metric(metricRegistrations, contract.Counter, "Registrations by cause; all but the first are repeated.",
 			label("cause", causeFirst, causeChanged, causeLost, causeResync)),
 		metric(metricHeartbeatsMissed, contract.Counter,

@@ -39,8 +39,8 @@ func Metrics() []contract.Metric {
 	metric, label := contract.NewMetric, contract.Label
 	kinds := label("type", string(mutating), string(validating))
 	return []contract.Metric{
-		metric(metricBuild, contract.Gauge, "1, with the build's version in the labels.", label("version"), label("goversion")),
-		metric(metricReady, contract.Gauge, "1 when /readyz of this replica says 200, else 0."),
+		metric(metricBuild, contract.Gauge, "The build's version.", label("version"), label("goversion")),
+		metric(metricReady, contract.Gauge, "1 when /readyz of this replica says 200."),
 		metric(
 			metricAdmissions,
 			contract.Counter,
@@ -51,11 +51,11 @@ func Metrics() []contract.Metric {
 		),
 		metric(metricDuration, contract.Histogram, "Time to answer an admission request.", kinds),
 		metric(metricNotBefore, contract.Gauge,
-			"Start of the served certificate's validity, in Unix seconds; 0 without one."),
+			"Start of the served certificate's validity; 0 without one."),
 		metric(metricExpiry, contract.Gauge,
-			"End of the served certificate's validity, in Unix seconds; 0 without one."),
+			"End of the served certificate's validity; 0 without one."),
 		metric(metricInSync, contract.Gauge,
-			"1 when the caBundle verifies the served certificate, else 0."),
+			"1 when the caBundle verifies the served certificate."),
 		metric(
 			metricEvicted,
 			contract.Counter,

@@ -48,7 +48,7 @@ func Metrics() []contract.Metric {
 			label("operation", writing, watching)),
 		metric(metricAccounts, contract.Gauge, "Service accounts that are bound for injected pods."),
 		metric(metricInForce, contract.Gauge,
-			"1 when the admission policies are in force, else 0: then nothing more is granted."),
+			"1 when the admission policies are in force; else nothing more is granted."),
 	}
 }
 
