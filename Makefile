@@ -28,8 +28,8 @@ CONSUL  ?=
 CLUSTER ?=
 IMAGES  ?=
 LOAD    ?=
-CURRENT = $(GO) run $(COMPILE) ./cmd/run ./cmd/current --cluster='$(CLUSTER)' --images='$(IMAGES)' --load='$(LOAD)' \
-	--image='$(if $(filter-out file,$(origin IMAGE)),$(IMAGE))' $(if $(PLAIN_HTTP),--plain-http)
+CURRENT = $(GO) run $(COMPILE) ./cmd/run ./cmd/current --cluster='$(CLUSTER)' --images='$(IMAGES)' --load='$(subst ','\'',$(value LOAD))' \
+	--image='$(if $(filter command,$(origin IMAGE)),$(IMAGE))' $(if $(PLAIN_HTTP),--plain-http)
 
 # Of a release: the address of the folder in which its archives will be found, and the private key that signs it.
 URL =

@@ -4,6 +4,7 @@
 package current
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -56,8 +57,16 @@ type Cluster struct {
 	log    io.Writer
 }
 
-// Open returns the cluster of a context, or of the current one if the name is empty.
+// Open returns the cluster of a context, or of the current one if the name is empty. It unsets Consul's variables, such as a
+// token for another Consul, which its client would send to this one.
 func Open(name string, log io.Writer) (*Cluster, error) {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "CONSUL_") {
+			if err := os.Unsetenv(name); err != nil {
+				return nil, fmt.Errorf("unset %s: %w", name, err)
+			}
+		}
+	}
 	root, err := toolchain.Root()
 	if err != nil {
 		return nil, err
@@ -114,15 +123,16 @@ func (c *Cluster) helm(ctx context.Context, input string, args ...string) error 
 	return err
 }
 
-// run runs a program of the PATH. If it fails, the error contains its output.
+// run runs a program of the PATH in the repository's folder, and returns what it prints. What it says on the standard error, as
+// plugins for credentials do, is in the error alone.
 func (c *Cluster) run(ctx context.Context, input, name string, args ...string) (string, error) {
+	var out, said bytes.Buffer
 	command := exec.CommandContext(ctx, name, args...)
-	command.Stdin = strings.NewReader(input)
-	out, err := command.CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	command.Dir, command.Stdin, command.Stdout, command.Stderr = c.Root, strings.NewReader(input), &out, &said
+	if err := command.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, &out, &said)
 	}
-	return string(out), nil
+	return out.String(), nil
 }
 
 // Consul returns a client of the Consul server, through the API server.

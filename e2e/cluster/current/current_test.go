@@ -1,6 +1,7 @@
 package current
 
 import (
+	"errors"
 	"log"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,9 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/agentlet/agentlet/e2e/load/driver"
 	"github.com/agentlet/agentlet/e2e/observe"
@@ -122,11 +126,71 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestDownTouchesOnlyWhatWasMade: kubectl says other things, too, and may fail.
+func TestDownTouchesOnlyWhatWasMade(t *testing.T) {
+	const program = `#!/bin/sh
+echo "Using the default profile" >&2
+echo "$(basename "$0") $*" >>"$CALLS"
+`
+	namespace := func(name, is string) *corev1.Namespace {
+		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{Label: is}}}
+	}
+	theirs := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	for name, test := range map[string]struct {
+		objects    []runtime.Object
+		fails      bool
+		has, lacks []string
+	}{
+		"nothing": {objects: []runtime.Object{theirs}, lacks: []string{"deployments", "helm"}},
+		"a whole run": {
+			objects: []runtime.Object{theirs, namespace(SystemNamespace, parts), namespace("shop", Applications)},
+			has:     []string{"-n shop delete deployments", "helm --kube-context= --namespace=" + SystemNamespace + " uninstall"},
+			lacks:   []string{"-n default", "-n " + SystemNamespace + " delete"},
+		},
+		"the API server fails": {objects: []runtime.Object{theirs}, fails: true, lacks: []string{"delete"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			calls := filepath.Join(dir, "calls")
+			for _, name := range []string{"kubectl", "helm"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(program), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			t.Setenv("CALLS", calls)
+			kube := fake.NewClientset(test.objects...)
+			if test.fails {
+				kube.PrependReactor("list", "namespaces", func(k8stesting.Action) (bool, runtime.Object, error) {
+					return true, nil, errors.New("away")
+				})
+			}
+			if err := (&Cluster{Kube: kube, Root: dir}).Down(t.Context()); (err != nil) != test.fails {
+				t.Errorf("Down = %v", err)
+			}
+			text, err := os.ReadFile(calls)
+			if err != nil && !test.fails {
+				t.Fatal(err)
+			}
+			for _, part := range test.has {
+				if !strings.Contains(string(text), part) {
+					t.Errorf("no call has %q:\n%s", part, text)
+				}
+			}
+			for _, part := range test.lacks {
+				if strings.Contains(string(text), part) {
+					t.Errorf("a call has %q:\n%s", part, text)
+				}
+			}
+		})
+	}
+}
+
 // TestOverlay renders the overlay, and checks that its Consul takes nothing of the nodes but its ports.
 func TestOverlay(t *testing.T) {
 	kubectl := os.Getenv("AGENTLET_TEST_KUBECTL")
 	if kubectl == "" {
-		t.Skip("AGENTLET_TEST_KUBECTL is not set; make unit sets it")
+		t.Skip("AGENTLET_TEST_KUBECTL is not set; make unit-e2e sets it")
 	}
 	root, err := toolchain.Root()
 	if err != nil {

@@ -87,8 +87,12 @@ func (c *Cluster) Demo(ctx context.Context) error {
 
 // StartDriver creates a driver's pod and waits until it answers.
 func StartDriver(ctx context.Context, client driver.Client, pod *corev1.Pod) (state driver.State, err error) {
-	if _, err := client.Kube.CoreV1().Pods(client.Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
-		return state, fmt.Errorf("create the driver: %w", err)
+	err = poll(ctx, "the creation of the driver's pod, which needs its namespace's service account", func(ctx context.Context) (bool, error) {
+		_, err := client.Kube.CoreV1().Pods(client.Namespace).Create(ctx, pod, metav1.CreateOptions{})
+		return err == nil, err
+	})
+	if err != nil {
+		return state, err
 	}
 	err = poll(ctx, "the driver", func(ctx context.Context) (bool, error) {
 		state, err = client.State(ctx)
@@ -123,10 +127,10 @@ func (d *demo) deploy(ctx context.Context, reports string) error {
 	application := &deployment.Spec.Template.Spec.Containers[0]
 	application.Image, application.Command = d.Image, []string{driver.Sample}
 	application.Env = append(application.Env, driver.Reporting(reports)...)
-	return poll(ctx, "the namespace's service account", func(ctx context.Context) (bool, error) {
-		_, err := d.Kube.AppsV1().Deployments(shop).Create(ctx, &deployment, metav1.CreateOptions{})
-		return err == nil, err
-	})
+	if _, err := d.Kube.AppsV1().Deployments(shop).Create(ctx, &deployment, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create deployment: %w", err)
+	}
+	return nil
 }
 
 // restart restarts the Deployment under load, and returns after the last answer.

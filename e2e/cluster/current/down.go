@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // downTimeout is for the end of all pods, which drain.
@@ -22,17 +24,30 @@ func (c *Cluster) Down(ctx context.Context) error {
 	var errs []error
 	kubectl := func(args ...string) string {
 		out, err := c.Kubectl(ctx, args...)
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, err)
+			return ""
+		}
 		return out
 	}
 	applications := Label + "=" + Applications
+	made, err := c.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: Label})
+	if err != nil { // what is another's can't be told then
+		return fmt.Errorf("list the namespaces to remove, which %s tries again: %w", Remove, err)
+	}
 	// Workloads first: with the namespace their right to write gates would go, while they drain.
-	namespaces := kubectl("get", "namespaces", "-l", applications, "-o", "jsonpath={.items[*].metadata.name}")
-	for namespace := range strings.FieldsSeq(namespaces) {
-		kubectl("-n", namespace, "delete", "deployments,statefulsets,jobs,pods", "--all", "--timeout=90s")
+	installed := false
+	for i := range made.Items {
+		namespace := &made.Items[i]
+		installed = installed || namespace.Name == SystemNamespace
+		if namespace.Labels[Label] == Applications {
+			kubectl("-n", namespace.Name, "delete", "deployments,statefulsets,jobs,pods", "--all", "--timeout=90s")
+		}
 	}
 	kubectl("delete", "namespaces", "-l", applications, "--timeout=2m")
-	errs = append(errs, c.helm(ctx, "", "uninstall", Release, "--ignore-not-found", "--wait", "--timeout=2m"))
+	if installed {
+		errs = append(errs, c.helm(ctx, "", "uninstall", Release, "--ignore-not-found", "--wait", "--timeout=2m"))
+	}
 	kubectl("delete", clusterScoped, "-l", "app.kubernetes.io/instance="+Release)
 	kubectl("delete", "namespaces", "-l", Label, "--timeout=2m")
 	for _, kinds := range []string{"namespaces -l " + Label, clusterScoped + " -l app.kubernetes.io/instance=" + Release} {

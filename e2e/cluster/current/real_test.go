@@ -40,7 +40,7 @@ func TestStranger(t *testing.T) {
 		t.Skip("needs root and a machine of its own: make soak sets AGENTLET_STRANGER")
 	}
 	s := start(t)
-	const loads = "LOAD=go run ./cmd/cluster load"
+	const loads = "LOAD=go run -C e2e ./cmd/cluster load"
 	t.Run("demo", func(t *testing.T) {
 		out, err := s.make(t, "demo", "CLUSTER=current", loads)
 		if err != nil {

@@ -39,7 +39,14 @@ func (c *Cluster) Up(ctx context.Context, o Options) (made bool, err error) {
 		do   func(context.Context) error
 	}{
 		{"bring the image", func(ctx context.Context) error { return c.bringImage(ctx, o, way, architecture) }},
-		{"run Consul in pods", func(ctx context.Context) error { made = true; return c.installConsul(ctx) }},
+		{"run Consul in pods", func(ctx context.Context) error {
+			// Of two runs that have looked at the same time, only one makes the namespace, and removes it in the end.
+			if err := c.CreateNamespace(ctx, ConsulNamespace, map[string]string{Label: parts}); err != nil {
+				return err
+			}
+			made = true
+			return c.installConsul(ctx)
+		}},
 		{"install the chart", c.installChart},
 	} {
 		began := time.Now()
@@ -66,7 +73,7 @@ func requirePrograms(way method) error {
 	return errors.Join(errs...)
 }
 
-// CreateNamespace creates a namespace for applications.
+// CreateNamespace creates a namespace, or returns an error if it is there.
 func (c *Cluster) CreateNamespace(ctx context.Context, name string, labels map[string]string) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 	if _, err := c.Kube.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
