@@ -63,7 +63,7 @@ func buildCommit(ctx context.Context, root, commit, version, folder string) (err
 	for _, command := range [][]string{
 		{"git", "-C", root, "archive", "--output=" + archive, commit},
 		{"tar", "-xf", archive, "-C", tree},
-		{"make", "-C", tree, "image", "VERSION=" + version},
+		{"make", "-C", tree, "image", "VERSION=" + version, "IMAGE=agentlet/agentlet:" + version},
 		{"mv", filepath.Join(tree, ".out", "image.tar"), filepath.Join(folder, olderImage)},
 		{"mv", filepath.Join(tree, "charts", "agentlet"), filepath.Join(folder, olderChart)},
 	} {
@@ -77,10 +77,11 @@ func buildCommit(ctx context.Context, root, commit, version, folder string) (err
 	return nil
 }
 
-// runQuietly runs a command that is not to take flags of a make around it. The error holds what it printed.
+// runQuietly runs a command that is not to take flags of a make around it, nor this repository for its own. The error holds what
+// it printed.
 func runQuietly(ctx context.Context, name string, args ...string) error {
 	command := exec.CommandContext(ctx, name, args...)
-	command.Env = append(os.Environ(), "MAKEFLAGS=", "MFLAGS=")
+	command.Env = append(os.Environ(), "MAKEFLAGS=", "MFLAGS=", "AGENTLET_ROOT=", "AGENTLET_E2E=")
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
