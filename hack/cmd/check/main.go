@@ -54,7 +54,7 @@ func command() *cobra.Command {
 	add("lint", "Lint all modules but e2e, the workflows and the docs' prose", proseStep, linterStep, actionlintStep, lintStep)
 	add("prose", "Check the docs' sentences, words, links and length", proseStep)
 	add("unit", "Unit and integration tests with the race detector", consulStep, unitStep)
-	add("unit-e2e", "Lint e2e, and run its tests that need no cluster", linterStep, unitE2EStep)
+	add("unit-e2e", "Lint e2e, and run its tests that need no cluster", consulStep, linterStep, unitE2EStep)
 	add("verify", "Fail if something generated is stale or a module is untidy", verifyStep)
 	add("vulncheck", "Look for known vulnerabilities in what the code calls", vulncheckStep)
 	add("chart", "Lint the chart, run its unit tests, and render it twice", helmStep, unittestStep, chartStep)

@@ -79,13 +79,18 @@ var consulMPLStep = instead("consul 1.16", "consul-1.16.log", onConsulMPL, "AGEN
 var inPodsStep = instead("consul on kubernetes", "consul-on-kubernetes.log", "TestConsulOnKubernetes",
 	"AGENTLET_CONSUL=in-cluster", "AGENTLET_LONG=1")
 
+// strangerPackage has the test of strangerStep.
+const strangerPackage = "./cluster/current"
+
 // strangerStep treats a test cluster as a stranger's, by its kubeconfig alone. It replaces a running cluster.
 var strangerStep = step{"current context", func(ctx context.Context, t *tree) error {
 	if err := checkPrerequisites(); err != nil {
 		return fmt.Errorf("%w: %w", errSkipped, err)
 	}
-	return show(ctx, t.e2e, []string{"AGENTLET_STRANGER=1"},
-		"go", "test", "-v", "-count=1", "-timeout=40m", "-run", "^TestStranger$", "./current")
+	command := exec.CommandContext(ctx, "go", "test", "-v", "-count=1", "-timeout=40m", "-run", "^TestStranger$", strangerPackage)
+	command.Dir, command.Env = t.e2e, append(os.Environ(), "AGENTLET_STRANGER=1")
+	interruptible(command)
+	return runCommand(command, filepath.Join(t.root, ".out", "current.log"))
 }}
 
 // instead returns a step that runs scenarios on another kind of cluster, which replaces a running one, and removes that cluster

@@ -97,7 +97,14 @@ var (
 	unitStep   = step{"unit, race, integration", unit}
 
 	unitE2EStep = step{"e2e's own code", func(ctx context.Context, t *tree) error {
-		return errors.Join(lintModules(ctx, t, t.e2e), test(ctx, t.e2e, nil))
+		if err := lintModules(ctx, t, t.e2e); err != nil {
+			return err
+		}
+		env, err := testPrograms(ctx)
+		if err != nil {
+			return err
+		}
+		return test(ctx, t.e2e, env)
 	}}
 )
 
@@ -170,11 +177,20 @@ func changes(ctx context.Context, t *tree) ([]byte, error) {
 	return all.Bytes(), nil
 }
 
-// unit tests the product and hack. The tests of e2e need nothing of what these get in their environment.
+// unit tests the product and hack.
 func unit(ctx context.Context, t *tree) error {
-	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Consul, toolchain.Helm)
+	env, err := testPrograms(ctx)
 	if err != nil {
 		return err
+	}
+	return errors.Join(test(ctx, t.root, env), test(ctx, t.hack, env))
+}
+
+// testPrograms returns the variables that tell tests where the programs are that they run. It says which tests are skipped.
+func testPrograms(ctx context.Context) ([]string, error) {
+	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Consul, toolchain.Helm)
+	if err != nil {
+		return nil, err
 	}
 	env := []string{
 		"AGENTLET_TEST_CONSUL=" + tools.Program(toolchain.Consul, "consul"),
@@ -182,7 +198,7 @@ func unit(ctx context.Context, t *tree) error {
 	}
 	switch kubernetes, built, err := toolchain.Built(ctx, toolchain.Kubernetes); {
 	case err != nil:
-		return err
+		return nil, err
 	case !built:
 		fmt.Println("!!! SKIPPED: kubectl's commands in the docs: Kubernetes is not built yet; make e2e does that")
 	default:
@@ -192,11 +208,11 @@ func unit(ctx context.Context, t *tree) error {
 	case errors.Is(err, toolchain.ErrNotDebian):
 		fmt.Println("!!! SKIPPED: the alerts:", err)
 	case err != nil:
-		return err
+		return nil, err
 	default:
 		env = append(env, "AGENTLET_TEST_PROMTOOL="+programs.Promtool)
 	}
-	return errors.Join(test(ctx, t.root, env), test(ctx, t.hack, env))
+	return env, nil
 }
 
 // test runs a module's tests.
