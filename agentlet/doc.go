@@ -30,7 +30,7 @@
 //	register.go    registering and deregistering it.
 //	checks.go      its two TTL checks: heartbeat and readiness.
 //	catalog.go     what Consul's catalog shows of it.
-//	gate.go        what the readiness gate says, condition.go how that is written, message.go its texts.
+//	gate.go        what the readiness gate says and why, condition.go how that is written, message.go the text of an open one.
 //	events.go      Kubernetes events about the pod.
 //	drain.go       the pod's end.
 //	overrides.go   maintenance and tags that the application sets by the local API.

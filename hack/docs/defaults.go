@@ -95,7 +95,8 @@ func ruleFor(key contract.Key) (rule, error) {
 	case strings.HasPrefix(key.Form, "comma-separated"):
 		r.Kind = "tags"
 	default:
-		return r, fmt.Errorf("%s: the chart can't check a value of the form %q", short, key.Form)
+		return r, fmt.Errorf("%s: the chart can't check a value of the form %q: add a case here, and a template to charts/agentlet/templates/_validate.tpl",
+			short, key.Form)
 	}
 	for _, word := range r.Words {
 		if why := refusal(word); why != "" {
