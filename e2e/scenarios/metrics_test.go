@@ -139,6 +139,11 @@ func (s *scraped) config() []byte {
 	config["global"] = map[string]any{"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "1s"}
 	config["rule_files"] = []string{filepath.Join(s.Root, "charts", "agentlet", "files", "alerts.yaml")}
 	jobs, _ := config["scrape_configs"].([]any)
+	jobs = slices.DeleteFunc(jobs, func(job any) bool { // that of the API servers has the files of a pod
+		fields, _ := job.(map[string]any)
+		return fields["authorization"] != nil
+	})
+	config["scrape_configs"] = jobs
 	for _, job := range jobs {
 		job, _ := job.(map[string]any)
 		delete(job, "kubernetes_sd_configs")
