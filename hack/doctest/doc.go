@@ -19,7 +19,7 @@
 //	yaml consul-k8s                  values of HashiCorp's chart, each of which is in testdata
 //	yaml plugin                      a post-renderer, which Helm runs on what HashiCorp's chart says of its clients
 //	yaml kustomization               a kustomization beside examples, which renders
-//	yaml gitops                      an Application of Argo CD, or a HelmRelease or OCIRepository of Flux; the chart takes their values
+//	yaml gitops                      an Application of Argo CD, or an object of Flux; the chart takes the values in it
 //	gitcommit message                a commit message of the form that make lint asks for
 //	mermaid                          a flowchart; boxes with names of folders name folders of the repository
 package doctest
