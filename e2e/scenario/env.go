@@ -288,7 +288,7 @@ func (e *Env) InstallChart(ctx context.Context, chart string, values ...string) 
 // Kubectl runs kubectl as the administrator and returns its output.
 func (e *Env) Kubectl(ctx context.Context, args ...string) (string, error) {
 	if e.Current != nil {
-		return e.Current.Kubectl(ctx, args...)
+		return e.Current.KubectlSays(ctx, args...)
 	}
 	return e.output(ctx, e.Cluster.Kubectl(), args...)
 }

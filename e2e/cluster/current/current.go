@@ -114,25 +114,32 @@ func (c *Cluster) Environment() []string {
 
 // Kubectl runs kubectl with this context, and returns its output.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
-	return c.run(ctx, "", "kubectl", append([]string{"--context=" + c.Context}, args...)...)
+	out, _, err := c.run(ctx, "", "kubectl", append([]string{"--context=" + c.Context}, args...)...)
+	return out, err
+}
+
+// KubectlSays is Kubectl that also returns what kubectl says on the standard error, such as warnings of the API server.
+func (c *Cluster) KubectlSays(ctx context.Context, args ...string) (string, error) {
+	out, said, err := c.run(ctx, "", "kubectl", append([]string{"--context=" + c.Context}, args...)...)
+	return out + said, err
 }
 
 func (c *Cluster) helm(ctx context.Context, input string, args ...string) error {
 	where := []string{"--kube-context=" + c.Context, "--namespace=" + SystemNamespace}
-	_, err := c.run(ctx, input, "helm", append(where, args...)...)
+	_, _, err := c.run(ctx, input, "helm", append(where, args...)...)
 	return err
 }
 
-// run runs a program of the PATH in the repository's folder, and returns what it prints. What it says on the standard error, as
-// plugins for credentials do, is in the error alone.
-func (c *Cluster) run(ctx context.Context, input, name string, args ...string) (string, error) {
-	var out, said bytes.Buffer
+// run runs a program of the PATH in the repository's folder. It returns what it prints, apart from what it says on the standard
+// error, as plugins for credentials do. An error has both.
+func (c *Cluster) run(ctx context.Context, input, name string, args ...string) (out, said string, err error) {
+	var stdout, stderr bytes.Buffer
 	command := exec.CommandContext(ctx, name, args...)
-	command.Dir, command.Stdin, command.Stdout, command.Stderr = c.Root, strings.NewReader(input), &out, &said
-	if err := command.Run(); err != nil {
-		return out.String(), fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, &out, &said)
+	command.Dir, command.Stdin, command.Stdout, command.Stderr = c.Root, strings.NewReader(input), &stdout, &stderr
+	if err = command.Run(); err != nil {
+		err = fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, &stdout, &stderr)
 	}
-	return out.String(), nil
+	return stdout.String(), stderr.String(), err
 }
 
 // Consul returns a client of the Consul server, through the API server.

@@ -122,7 +122,7 @@ func (c *Cluster) bringImage(ctx context.Context, o Options, m method, architect
 		return err
 	}
 	args := append(append(m.load[1:len(m.load):len(m.load)], tarball), m.after...)
-	_, err = c.run(ctx, "", m.load[0], args...)
+	_, _, err = c.run(ctx, "", m.load[0], args...)
 	return err
 }
 
