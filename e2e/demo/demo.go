@@ -15,7 +15,7 @@ import (
 	"github.com/agentlet/agentlet/e2e/cluster"
 	"github.com/agentlet/agentlet/e2e/demo/intro"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/internal/restart"
+	"github.com/agentlet/agentlet/hack/restart"
 )
 
 // ErrInterrupted means that the context of Up or Down ended first.

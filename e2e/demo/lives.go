@@ -10,18 +10,6 @@ import (
 	"github.com/agentlet/agentlet/e2e/observe"
 )
 
-// all reports whether every life has passed the stations.
-func all(lives []observe.Life, stations ...observe.Station) bool {
-	for _, life := range lives {
-		for _, station := range stations {
-			if _, passed := life.At[station]; !passed {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // count returns how many lives have passed a station.
 func count(lives []observe.Life, station observe.Station) (n int) {
 	for _, life := range lives {

@@ -13,7 +13,8 @@ import (
 	"github.com/agentlet/agentlet/e2e/load"
 	"github.com/agentlet/agentlet/e2e/observe"
 	"github.com/agentlet/agentlet/e2e/scenario"
-	"github.com/agentlet/agentlet/internal/restart"
+	"github.com/agentlet/agentlet/hack/figures"
+	"github.com/agentlet/agentlet/hack/restart"
 )
 
 // kind is a way to register pods in Consul.
@@ -100,7 +101,7 @@ func (r *rollout) deploy(ctx context.Context, env *scenario.Env) error {
 		return slices.Concat([]string{"pods: milliseconds since admission"}, r.births.render(r.timeline.Lives(), width, r.screen.style))
 	}, nil, func(context.Context) (bool, error) {
 		lives := r.timeline.Lives()
-		return len(lives) >= replicas && all(lives, observe.Ready, observe.InCatalog), nil
+		return len(lives) >= replicas && observe.AllPassed(lives, observe.Ready, observe.InCatalog), nil
 	})
 }
 
@@ -129,7 +130,8 @@ func (r *rollout) restart(ctx context.Context, env *scenario.Env) error {
 	var over time.Time
 	err := r.screen.follow(ctx, r.block, r.loadLine, func(context.Context) (bool, error) {
 		fresh, old := r.generations()
-		if len(fresh) < replicas || !all(fresh, observe.Ready, observe.InCatalog) || !all(old, observe.Gone) {
+		if len(fresh) < replicas || !observe.AllPassed(fresh, observe.Ready, observe.InCatalog) ||
+			!observe.AllPassed(old, observe.Gone) {
 			return false, nil
 		}
 		if over.IsZero() {
@@ -190,7 +192,7 @@ func (r *rollout) loadLine() string {
 		text = r.screen.style.bad
 	}
 	return fmt.Sprintf("%s  of %s requests  pods replaced: %d of %d  passing in Consul: %d",
-		text(fmt.Sprintf("failed: %d", failed)), restart.Thousands(int(requests)),
+		text(fmt.Sprintf("failed: %d", failed)), figures.Thousands(int(requests)),
 		min(count(old, observe.Gone), count(fresh, observe.Ready)), replicas, len(r.load.Instances()))
 }
 

@@ -109,7 +109,7 @@ func (t table) render(lives []observe.Life, width int, style style) []string {
 		switch {
 		case i == 0:
 			line = style.head(line)
-		case all(lives[i-1:i], t[len(t)-1].station):
+		case observe.AllPassed(lives[i-1:i], t[len(t)-1].station):
 			line = style.done(line)
 		}
 		lines[i] = line

@@ -42,6 +42,18 @@ func (l Life) Between(from, to Station) (took time.Duration, ok bool) {
 	return b.Sub(a), seenA && seenB
 }
 
+// AllPassed reports whether every life has passed all of the stations; true without lives.
+func AllPassed(lives []Life, stations ...Station) bool {
+	for _, life := range lives {
+		for _, station := range stations {
+			if _, passed := life.At[station]; !passed {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Timeline records lives. It is safe for concurrent use.
 type Timeline struct {
 	mu      sync.Mutex

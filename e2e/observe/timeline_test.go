@@ -60,3 +60,22 @@ func TestAwait(t *testing.T) {
 		}
 	})
 }
+
+func TestAllPassed(t *testing.T) {
+	ready := Life{At: map[Station]time.Time{Ready: {}, InCatalog: {}}}
+	gone := Life{At: map[Station]time.Time{Ready: {}, Gone: {}}}
+	for name, test := range map[string]struct {
+		lives []Life
+		want  bool
+	}{
+		"no life":             {nil, true},
+		"both stations":       {[]Life{ready}, true},
+		"one lacks a station": {[]Life{ready, gone}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := AllPassed(test.lives, Ready, InCatalog); got != test.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}

@@ -8,8 +8,9 @@ import (
 	"io"
 	"math"
 	"os"
-	"strings"
 	"text/tabwriter"
+
+	"github.com/agentlet/agentlet/hack/figures"
 )
 
 // Row is one figure.
@@ -21,7 +22,7 @@ type Row struct {
 	// in milliseconds are, because they depend on the machine.
 	Target  float64
 	AtLeast bool
-	// What describes the figure for a reader who sees only this row.
+	// What describes the figure. It may go on from the row above.
 	What string
 }
 
@@ -307,12 +308,12 @@ func Read(file string) (map[string]float64, error) {
 }
 
 // Print writes a table of the existing figures, for a terminal.
-func Print(to io.Writer, figures map[string]float64) error {
+func Print(to io.Writer, measured map[string]float64) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "FIGURE\tVALUE\tTARGET\t\tSAMPLES\tWHAT")
 	for _, row := range rows {
-		value, measured := figures[row.Name]
-		if !measured {
+		value, is := measured[row.Name]
+		if !is {
 			continue
 		}
 		verdict := "ok"
@@ -322,16 +323,8 @@ func Print(to io.Writer, figures map[string]float64) error {
 				verdict = "SHORT"
 			}
 		}
-		fmt.Fprintf(table, "%s\t%s %s\t%s\t%s\t%.0f\t%s\n", row.Name, Number(value), row.Unit, row.TargetText(), verdict,
-			figures[row.Name+"_n"], row.What)
+		fmt.Fprintf(table, "%s\t%s %s\t%s\t%s\t%.0f\t%s\n", row.Name, figures.Number(value), row.Unit, row.TargetText(), verdict,
+			measured[row.Name+"_n"], row.What)
 	}
 	return table.Flush()
-}
-
-// Number formats a value with three significant digits.
-func Number(value float64) string {
-	if value == math.Trunc(value) {
-		return fmt.Sprintf("%.0f", value)
-	}
-	return strings.TrimSuffix(fmt.Sprintf("%.3g", value), ".0")
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/agentlet/agentlet/hack/figures"
 	"github.com/agentlet/agentlet/internal/cost"
 )
 
@@ -59,9 +60,5 @@ func thousands(n float64) string {
 	if n < 10 && n != math.Trunc(n) {
 		return fmt.Sprintf("%.2g", n)
 	}
-	digits := fmt.Sprintf("%.0f", n)
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
+	return figures.Thousands(int(math.Round(n)))
 }

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/agentlet/agentlet/hack/bench"
-	"github.com/agentlet/agentlet/internal/restart"
+	"github.com/agentlet/agentlet/hack/restart"
 )
 
 //go:generate go run ./generate ../..

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/agentlet/agentlet/hack/bench"
+	"github.com/agentlet/agentlet/hack/figures"
 )
 
 // grid is a table of figures that belong together: a row for each kind, and a column for each variant.
@@ -128,7 +129,7 @@ func (b benchmarks) page() string {
 		if !measured {
 			return ""
 		}
-		value := bench.Number(figure) + unit
+		value := figures.Number(figure) + unit
 		if !row.Met(figure) {
 			value = "**" + value + "**"
 		}

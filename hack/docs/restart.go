@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agentlet/agentlet/internal/restart"
+	"github.com/agentlet/agentlet/hack/figures"
+	"github.com/agentlet/agentlet/hack/restart"
 )
 
 // The picture of the demo's two restarts: what the demo has measured, and what is drawn from it. The picture is one file for
@@ -142,7 +143,7 @@ func (p *clip) panel(top int, title, note string, r restart.Restart) {
 		verdict = "bad"
 	}
 	p.fixed(verdict+" count", "end", plotRight, top+28,
-		fmt.Sprintf("%d of %s requests failed", len(r.Failed), restart.Thousands(r.Requests)))
+		fmt.Sprintf("%d of %s requests failed", len(r.Failed), figures.Thousands(r.Requests)))
 
 	y := top + headHeight
 	lane := y + rowHeight*(len(r.Old)+len(r.New)) + groupGap + laneGap

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentlet/agentlet/internal/restart"
+	"github.com/agentlet/agentlet/hack/restart"
 )
 
 // comparison returns two restarts of one pod each; by hand two requests failed.

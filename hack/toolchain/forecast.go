@@ -2,9 +2,10 @@ package toolchain
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/agentlet/agentlet/hack/figures"
 )
 
 // forecast is how far a `go build` is, as told by the names that it prints: that of each package whose compilation begins, but
@@ -39,7 +40,7 @@ func (f *forecast) hear(line string, now time.Time) bool {
 func (f *forecast) tell(now time.Time) string {
 	if len(f.named) == 0 {
 		if f.loaded > 0 {
-			return "modules downloaded: " + thousands(f.loaded)
+			return "modules downloaded: " + figures.Thousands(f.loaded)
 		}
 		if f.sizes != nil && len(f.sizes) == 0 {
 			return "linking"
@@ -47,7 +48,7 @@ func (f *forecast) tell(now time.Time) string {
 		return "looking for what has to be compiled"
 	}
 	if f.sizes == nil {
-		return "packages compiled: " + thousands(len(f.named))
+		return "packages compiled: " + figures.Thousands(len(f.named))
 	}
 	// What was compiled before the cache was asked is not in sizes.
 	all, total, done := len(f.named), int64(0), int64(0)
@@ -62,7 +63,7 @@ func (f *forecast) tell(now time.Time) string {
 	if len(f.named) == all {
 		return "linking"
 	}
-	text := thousands(len(f.named)) + " of " + thousands(all) + " packages"
+	text := figures.Thousands(len(f.named)) + " of " + figures.Thousands(all) + " packages"
 	if left, ok := timeLeft(done, total, now.Sub(f.began)); ok {
 		text += ", about " + left + " left"
 	}
@@ -86,13 +87,4 @@ func timeLeft(done, total int64, elapsed time.Duration) (string, bool) {
 		return fmt.Sprintf("%.0f min", left.Minutes()), true
 	}
 	return fmt.Sprintf("%d s", max(10, int(left.Seconds())/10*10)), true
-}
-
-// thousands writes 1890 as 1,890.
-func thousands(n int) string {
-	digits := strconv.Itoa(n)
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
 }

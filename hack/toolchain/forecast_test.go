@@ -81,14 +81,6 @@ func TestTimeLeft(t *testing.T) {
 	}
 }
 
-func TestThousands(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1890: "1,890", 1234567: "1,234,567"} {
-		if got := thousands(n); got != want {
-			t.Errorf("thousands(%d) = %s, want %s", n, got, want)
-		}
-	}
-}
-
 func TestErrorsOfABuildAreNoProgress(t *testing.T) {
 	var heard []string
 	f := forecast{}

@@ -61,7 +61,7 @@ func (c *Cluster) Demo(ctx context.Context) error {
 		return err
 	}
 	err = d.await(ctx, func(lives []observe.Life) bool {
-		return len(lives) > 0 && all(lives, observe.Ready, observe.InCatalog)
+		return len(lives) > 0 && observe.AllPassed(lives, observe.Ready, observe.InCatalog)
 	})
 	if err != nil {
 		return err
@@ -142,8 +142,8 @@ func (d *demo) restart(ctx context.Context, replicas int) error {
 		return err
 	}
 	err := d.await(ctx, func(lives []observe.Life) bool {
-		return len(lives) == 2*replicas && all(lives[:replicas], observe.Gone) &&
-			all(lives[replicas:], observe.Ready, observe.InCatalog)
+		return len(lives) == 2*replicas && observe.AllPassed(lives[:replicas], observe.Gone) &&
+			observe.AllPassed(lives[replicas:], observe.Ready, observe.InCatalog)
 	})
 	if err != nil {
 		return err
@@ -218,17 +218,6 @@ func Orderly(state driver.State, gone []observe.Life) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func all(lives []observe.Life, stations ...observe.Station) bool {
-	for _, life := range lives {
-		for _, station := range stations {
-			if _, passed := life.At[station]; !passed {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // pollInterval is how often a condition is evaluated.

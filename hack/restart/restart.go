@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+
+	"github.com/agentlet/agentlet/hack/figures"
 )
 
 // File is the name of the file that the demo writes.
@@ -93,19 +95,10 @@ func (r Restart) Lead() int {
 // Verdict says in a line what the comparison has shown.
 func (c Comparison) Verdict() string {
 	text := fmt.Sprintf("%d pods replaced under %d requests/s: %d of %s failed (without Agentlet: %d of %s); ",
-		len(c.Agentlet.Old), c.Rate, len(c.Agentlet.Failed), Thousands(c.Agentlet.Requests),
-		len(c.ByHand.Failed), Thousands(c.ByHand.Requests))
+		len(c.Agentlet.Old), c.Rate, len(c.Agentlet.Failed), figures.Thousands(c.Agentlet.Requests),
+		len(c.ByHand.Failed), figures.Thousands(c.ByHand.Requests))
 	if lead := c.Agentlet.Lead(); lead > 0 {
 		return text + fmt.Sprintf("every old pod had left Consul %.1f s before its SIGTERM", float64(lead)/1000)
 	}
 	return text + "an old pod was still in Consul at its SIGTERM"
-}
-
-// Thousands writes 2282 as 2,282.
-func Thousands(n int) string {
-	text := fmt.Sprint(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }

@@ -65,11 +65,3 @@ func TestParse(t *testing.T) {
 		t.Error("an unknown field is no error")
 	}
 }
-
-func TestThousands(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 912: "912", 2282: "2,282", 1234567: "1,234,567"} {
-		if got := Thousands(n); got != want {
-			t.Errorf("%d: got %s, want %s", n, got, want)
-		}
-	}
-}
