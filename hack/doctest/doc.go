@@ -4,10 +4,11 @@
 //
 //	sh run                           run, in the repository's folder, without a cluster
 //	sh check                         read: programs have the subcommands and flags, make the targets, the chart takes what --set
-//	                                 says. So are commands in the middle of a text
+//	                                 says. Commands in the middle of a text are read, too
 //	sh cluster                       read as well, and run on the real cluster by TestDocs, block after block
 //	yaml pod                         a part of a pod: its annotations alone, or metadata and spec; injected without a warning
-//	yaml pod denied, yaml pod warned the same, denied or warned of as the next fence says: text errors or text warnings
+//	yaml pod denied                  the same, denied; the next fence has the errors: text errors
+//	yaml pod warned                  the same, warned of; the next fence has the warnings: text warnings
 //	yaml manifest                    whole objects without an unknown field; pods in it that ask for an agentlet get one
 //	yaml values                      values that the chart can be rendered with
 //	yaml apiserver                   a file that the API server of the scenarios is started with
