@@ -108,3 +108,17 @@ func (w *blockWriter) scalar(node *yaml.Node) (text string, ok bool) {
 	w.scalars.Store(key, text)
 	return text, true
 }
+
+// encodeYAML writes a tree in the style of a document.
+func encodeYAML(node *yaml.Node, compact bool) ([]byte, bool) {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if compact {
+		encoder.CompactSeqIndent()
+	}
+	if encoder.Encode(node) != nil || encoder.Close() != nil {
+		return nil, false
+	}
+	return out.Bytes(), true
+}
