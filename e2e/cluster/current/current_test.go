@@ -131,6 +131,7 @@ func TestDownTouchesOnlyWhatWasMade(t *testing.T) {
 	const program = `#!/bin/sh
 echo "Using the default profile" >&2
 echo "$(basename "$0") $*" >>"$CALLS"
+case "$*" in *"get -o name namespaces"*) printf "$LEFT" ;; esac
 `
 	namespace := func(name, is string) *corev1.Namespace {
 		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{Label: is}}}
@@ -139,15 +140,25 @@ echo "$(basename "$0") $*" >>"$CALLS"
 	for name, test := range map[string]struct {
 		objects    []runtime.Object
 		fails      bool
-		has, lacks []string
+		left       string // what kubectl lists in the end
+		wrong      string
+		has, lacks []string // calls, those that it has in their order
 	}{
 		"nothing": {objects: []runtime.Object{theirs}, lacks: []string{"deployments", "helm"}},
 		"a whole run": {
 			objects: []runtime.Object{theirs, namespace(SystemNamespace, parts), namespace("shop", Applications)},
-			has:     []string{"-n shop delete deployments", "helm --kube-context= --namespace=" + SystemNamespace + " uninstall"},
-			lacks:   []string{"-n default", "-n " + SystemNamespace + " delete"},
+			has: []string{
+				"-n shop delete deployments", "delete namespaces -l " + Label + "=" + Applications,
+				"helm --kube-context= --namespace=" + SystemNamespace + " uninstall",
+				"delete mutatingwebhookconfigurations,", "-l app.kubernetes.io/instance=" + Release,
+				"delete namespaces -l " + Label + " ",
+			},
+			lacks: []string{"-n default", "-n " + SystemNamespace + " delete"},
 		},
-		"the API server fails": {objects: []runtime.Object{theirs}, fails: true, lacks: []string{"delete"}},
+		"something is left": {
+			objects: []runtime.Object{theirs}, left: "namespace/shop\nnamespace/web\n", wrong: "left in the cluster: namespace/shop, namespace/web",
+		},
+		"the API server fails": {objects: []runtime.Object{theirs}, fails: true, wrong: "away", lacks: []string{"delete"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -159,22 +170,26 @@ echo "$(basename "$0") $*" >>"$CALLS"
 			}
 			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 			t.Setenv("CALLS", calls)
+			t.Setenv("LEFT", test.left)
 			kube := fake.NewClientset(test.objects...)
 			if test.fails {
 				kube.PrependReactor("list", "namespaces", func(k8stesting.Action) (bool, runtime.Object, error) {
 					return true, nil, errors.New("away")
 				})
 			}
-			if err := (&Cluster{Kube: kube, Root: dir}).Down(t.Context()); (err != nil) != test.fails {
-				t.Errorf("Down = %v", err)
+			err := (&Cluster{Kube: kube, Root: dir}).Down(t.Context())
+			if (err != nil) != (test.wrong != "") || err != nil && !strings.Contains(err.Error(), test.wrong) {
+				t.Errorf("Down = %v, want %q", err, test.wrong)
 			}
 			text, err := os.ReadFile(calls)
 			if err != nil && !test.fails {
 				t.Fatal(err)
 			}
+			rest := string(text)
 			for _, part := range test.has {
-				if !strings.Contains(string(text), part) {
-					t.Errorf("no call has %q:\n%s", part, text)
+				var found bool
+				if _, rest, found = strings.Cut(rest, part); !found {
+					t.Fatalf("no call has %q, or one in a wrong place:\n%s", part, text)
 				}
 			}
 			for _, part := range test.lacks {
