@@ -1,5 +1,5 @@
-// Command run builds a program of e2e and becomes it. `go run` would say nothing for as long as it compiles, and the demo find out only
-// then that the machine can't run it:
+// Command run builds a program of e2e, shows how far the build is, and becomes the program. `go run` shows nothing while it
+// compiles. Before it builds the demo, it checks that the machine can run it:
 //
 //	go run ./cmd/run ./cmd/demo up
 package main
@@ -33,11 +33,15 @@ func main() {
 	if err == nil {
 		err = syscall.Exec(program, append([]string{program}, os.Args[2:]...), os.Environ())
 	}
+	name := "run"
+	if len(os.Args) > 1 {
+		name = filepath.Base(os.Args[1])
+	}
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "\ndemo: interrupted. What is compiled stays: `make demo` goes on from here")
+		fmt.Fprintf(os.Stderr, "\n%s: interrupted. What is compiled stays: the same command goes on from here\n", name)
 		os.Exit(interruptedCode)
 	}
-	fmt.Fprintln(os.Stderr, "demo:", err)
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	os.Exit(1)
 }
 
