@@ -131,8 +131,8 @@ func (s *state) handleRegistered(c register, err error, t turn) {
 	i.registeredAt, i.registeredFingerprint = t.now, i.actual.Fingerprint
 	i.hash = "" // that of what was there before, which somebody may bring back before it is watched again
 	i.reregisteredCritical = i.reregisteredCritical || c.markCritical
-	i.scheduleHeartbeat(t.now.Add(heartbeatPause(c.definition.HeartbeatTTL, t.jitter)))
-	i.refreshAt = t.now.Add(t.jitter(refreshEvery))
+	i.scheduleHeartbeat(t.now.Add(t.jitter(persistAfter)))
+	i.refreshAt = i.heartbeatDue
 	s.invalidateConfirmation(i, t)
 }
 

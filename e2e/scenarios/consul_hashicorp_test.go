@@ -294,8 +294,8 @@ func TestConsulHashiCorpAgentsRestarted(t *testing.T) {
 				s.Must(err)
 				s.AwaitReady("lone")
 				s.AwaitCatalog(lone, 1)
-				s.Eventually("its heartbeat, which its agent keeps on its disk", func(context.Context) (bool, error) {
-					return requestsOf(s, "lone", "update_heartbeat") > 0, nil
+				s.Eventually("what its checks say, which its agent keeps on its disk", func(context.Context) (bool, error) {
+					return requestsOf(s, "lone", "update_heartbeat") > 0 && requestsOf(s, "lone", "update_readiness") > 0, nil
 				})
 			})
 			gates := map[string]metav1.Time{}
