@@ -45,7 +45,8 @@ type Running struct {
 	Pods    int    `json:"pods"`
 	// New is set if pods that are created now get this agentlet.
 	New bool `json:"new,omitempty"`
-	// Skew says that the version is not supported with the webhook's; empty if it is, or if one of the versions is unknown.
+	// Skew says that the version is not supported with the webhook's, or with the plugin's, to which the webhook may be upgraded next;
+	// empty if it is, or if one of the versions is unknown.
 	Skew string `json:"skew,omitempty"`
 }
 
@@ -109,7 +110,10 @@ func Read(ctx context.Context, config Config) (*Report, error) {
 	for _, g := range agentlets {
 		row := Running{Version: g.version, Image: g.image, Pods: len(g.pods), New: g.isNew(newImage, newVersion)}
 		for _, webhook := range webhooks {
-			row.Skew = cmp.Or(row.Skew, Skew(webhook.version, g.version))
+			row.Skew = cmp.Or(row.Skew, skew("the webhook's", webhook.version, g.version))
+		}
+		if len(webhooks) > 0 && !slices.ContainsFunc(webhooks, func(webhook group) bool { return !newer(config.Plugin, webhook.version) }) {
+			row.Skew = cmp.Or(row.Skew, skew("this plugin's", config.Plugin, g.version))
 		}
 		report.Agentlets = append(report.Agentlets, row)
 		if newImage != "" && !row.New {
@@ -288,12 +292,19 @@ func workloads(g group) (found []Workload) {
 	return found
 }
 
-// MaxSkew is how many releases (minor versions) an agentlet and the webhook may be apart, either way.
-const MaxSkew = 2
+// maxSkew is how many releases (minor versions) an agentlet and the webhook may be apart, either way.
+const maxSkew = 2
 
-// Skew says that an agentlet's version is not supported with the webhook's; it is empty if it is, or if one is no release.
-func Skew(webhook, agentlet string) string {
-	a, errA := version.ParseSemantic(webhook)
+// newer reports whether a release is newer than another; not if one is no release.
+func newer(release, other string) bool {
+	a, errA := version.ParseSemantic(release)
+	b, errB := version.ParseSemantic(other)
+	return errA == nil && errB == nil && b.LessThan(a)
+}
+
+// skew says that an agentlet's version is not supported with another, which somebody has; it is empty if it is, or if one is no release.
+func skew(whose, other, agentlet string) string {
+	a, errA := version.ParseSemantic(other)
 	b, errB := version.ParseSemantic(agentlet)
 	if errA != nil || errB != nil {
 		return ""
@@ -301,9 +312,9 @@ func Skew(webhook, agentlet string) string {
 	apart := max(a.Minor(), b.Minor()) - min(a.Minor(), b.Minor())
 	switch {
 	case a.Major() != b.Major():
-		return fmt.Sprintf("another major version than the webhook's %s", webhook)
-	case apart > MaxSkew:
-		return fmt.Sprintf("%d releases apart from the webhook's %s, and at most %d are supported", apart, webhook, MaxSkew)
+		return fmt.Sprintf("another major version than %s %s", whose, other)
+	case apart > maxSkew:
+		return fmt.Sprintf("%d releases apart from %s %s, and at most %d are supported", apart, whose, other, maxSkew)
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,11 +90,13 @@ func TestRead(t *testing.T) {
 		objects []runtime.Object
 		says    said
 		want    []string // lines of the text, without the plugin's
+		plugin  string   // 1.2.0 if empty
 	}{
 		"one version": {
 			append(hook(), replica("w", "r/agentlet:1.2.0", 0), injected("a", "r/agentlet:1.2.0", "web"), injected("b", "r/agentlet:1.2.0", "web")),
 			said{"w": "1.2.0", "b": "1.2.0"}, // one that answers is enough
 			[]string{"webhook 1.2.0 1 r/agentlet:1.2.0 -", "agentlet 1.2.0 2 r/agentlet:1.2.0 new pods get it"},
+			"",
 		},
 		"older agentlets": {
 			append(hook(), replica("w", "r/agentlet:1.2.0", 0), injected("a", "r/agentlet:1.2.0", "web"),
@@ -103,6 +106,7 @@ func TestRead(t *testing.T) {
 				"webhook 1.2.0 1 r/agentlet:1.2.0 -", "agentlet 1.1.0 2 r/agentlet:1.1.0 -", "agentlet 1.2.0 1 r/agentlet:1.2.0 new pods get it",
 				"2 pods have another agentlet than new pods get. To create them anew:", "kubectl -n shop rollout restart deployment/old",
 			},
+			"",
 		},
 		"too old an agentlet": {
 			append(hook(), replica("w", "r/agentlet:1.4.0", 0), injected("a", "r/agentlet:1.1.0", "web")),
@@ -112,11 +116,30 @@ func TestRead(t *testing.T) {
 				"agentlet 1.1.0 1 r/agentlet:1.1.0 3 releases apart from the webhook's 1.4.0, and at most 2 are supported",
 				"1 pod has another agentlet than new pods get. To create them anew:", "kubectl -n shop rollout restart deployment/web",
 			},
+			"",
+		},
+		"too old an agentlet for the plugin's release": {
+			append(hook(), replica("w", "r/agentlet:1.2.0", 0), injected("a", "r/agentlet:1.1.0", "web"), injected("b", "r/agentlet:1.2.0", "new")),
+			said{"w": "1.2.0", "a": "1.1.0", "b": "1.2.0"},
+			[]string{
+				"webhook 1.2.0 1 r/agentlet:1.2.0 -",
+				"agentlet 1.1.0 1 r/agentlet:1.1.0 3 releases apart from this plugin's 1.4.0, and at most 2 are supported",
+				"agentlet 1.2.0 1 r/agentlet:1.2.0 new pods get it",
+				"1 pod has another agentlet than new pods get. To create them anew:", "kubectl -n shop rollout restart deployment/web",
+			},
+			"1.4.0",
+		},
+		"an older plugin says nothing of that": {
+			append(hook(), replica("w", "r/agentlet:1.4.0", 0), injected("a", "r/agentlet:1.4.0", "web")),
+			said{"w": "1.4.0", "a": "1.4.0"},
+			[]string{"webhook 1.4.0 1 r/agentlet:1.4.0 -", "agentlet 1.4.0 1 r/agentlet:1.4.0 new pods get it"},
+			"1.1.0",
 		},
 		"the same version from elsewhere": {
 			append(hook(), replica("w", "r/agentlet:1.2.0", 0), injected("a", "mirror/agentlet@sha256:1", "web")),
 			said{"w": "1.2.0", "a": "1.2.0"},
 			[]string{"webhook 1.2.0 1 r/agentlet:1.2.0 -", "agentlet 1.2.0 1 mirror/agentlet@sha256:1 new pods get it"},
+			"",
 		},
 		"a moved tag": {
 			append(hook(), replica("w", "r/agentlet:1", 0), of(injected("a", "r/agentlet:1", "web"), "x"), of(injected("b", "r/agentlet:1", "old"), "y")),
@@ -125,11 +148,13 @@ func TestRead(t *testing.T) {
 				"webhook 1.2.0 1 r/agentlet:1 -", "agentlet 1.2.0 1 r/agentlet:1 new pods get it", "agentlet 1.1.0 1 r/agentlet:1 -",
 				"1 pod has another agentlet than new pods get. To create them anew:", "kubectl -n shop rollout restart deployment/old",
 			},
+			"",
 		},
 		"two builds of one version": {
 			append(hook(), replica("w", "r/agentlet:1", 0), of(injected("a", "r/agentlet:1", "web"), "x"), of(injected("b", "r/agentlet:1", "old"), "y")),
 			said{"w": "1.2.0", "a": "1.2.0", "b": "1.2.0"},
 			[]string{"webhook 1.2.0 1 r/agentlet:1 -", "agentlet 1.2.0 2 r/agentlet:1 new pods get it"},
+			"",
 		},
 		"nobody answers": {
 			append(hook(), replica("w", "r/agentlet:1.2.0", 0), injected("a", "r/agentlet:1.2.0", "web"), injected("b", "r/agentlet:1.1.0", "old")),
@@ -138,16 +163,19 @@ func TestRead(t *testing.T) {
 				"webhook unknown 1 r/agentlet:1.2.0 -", "agentlet unknown 1 r/agentlet:1.2.0 new pods get it", "agentlet unknown 1 r/agentlet:1.1.0 -",
 				"1 pod has another agentlet than new pods get. To create them anew:", "kubectl -n shop rollout restart deployment/old",
 			},
+			"",
 		},
 		"a webhook that is being rolled out": {
 			append(hook(), replica("old", "r/agentlet:1.1.0", time.Hour), replica("w", "r/agentlet:1.2.0", 0), injected("a", "r/agentlet:1.2.0", "web")),
 			said{"w": "1.2.0", "old": "1.1.0", "a": "1.2.0"},
 			[]string{"webhook 1.1.0 1 r/agentlet:1.1.0 -", "webhook 1.2.0 1 r/agentlet:1.2.0 -", "agentlet 1.2.0 1 r/agentlet:1.2.0 new pods get it"},
+			"",
 		},
 		"no webhook": {
 			[]runtime.Object{injected("a", "r/agentlet:1.1.0", "web")},
 			said{"a": "1.1.0"},
 			[]string{"agentlet 1.1.0 1 r/agentlet:1.1.0 -", "No webhook is installed."},
+			"",
 		},
 		"pods without an agentlet, and ended ones": {
 			append(hook(), replica("w", "r/agentlet:1.2.0", 0), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "plain"}},
@@ -158,10 +186,11 @@ func TestRead(t *testing.T) {
 				}()),
 			said{"w": "1.2.0"},
 			[]string{"webhook 1.2.0 1 r/agentlet:1.2.0 -"},
+			"",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			report, err := Read(t.Context(), Config{Kube: fake.NewClientset(test.objects...), Cluster: test.says, Plugin: "1.2.0"})
+			report, err := Read(t.Context(), Config{Kube: fake.NewClientset(test.objects...), Cluster: test.says, Plugin: cmp.Or(test.plugin, "1.2.0")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -199,7 +228,7 @@ func TestReadWithoutRights(t *testing.T) {
 // TestSkewIsThatOfTheDocs checks that docs and version name the same limit.
 func TestSkewIsThatOfTheDocs(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/supported.md")
-	word := []string{"no", "one", "two", "three"}[MaxSkew]
+	word := []string{"no", "one", "two", "three"}[maxSkew]
 	if want := "up to " + word + " releases (minor versions) older or newer"; err != nil || !strings.Contains(string(text), want) {
 		t.Errorf("docs/supported.md doesn't say %q: %v", want, err)
 	}
@@ -219,7 +248,7 @@ func TestSkew(t *testing.T) {
 		"unknown":                               {"1.4.0", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := Skew(test.webhook, test.agentlet); test.want == "" && got != "" || !strings.Contains(got, test.want) {
+			if got := skew("the webhook's", test.webhook, test.agentlet); test.want == "" && got != "" || !strings.Contains(got, test.want) {
 				t.Errorf("%q", got)
 			}
 		})
