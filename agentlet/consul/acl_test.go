@@ -185,7 +185,10 @@ func TestDenialSaysWhatToDoAndNoAccessor(t *testing.T) {
 }
 
 // issuer signs tokens as an API server does for service accounts.
-type issuer struct{ key *ecdsa.PrivateKey }
+type issuer struct {
+	key *ecdsa.PrivateKey
+	url string
+}
 
 func newIssuer(t *testing.T) issuer {
 	t.Helper()
@@ -193,7 +196,7 @@ func newIssuer(t *testing.T) issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return issuer{key}
+	return issuer{key, "https://kubernetes.default.svc"}
 }
 
 func (i issuer) publicKey(t *testing.T) string {
@@ -216,7 +219,7 @@ func (i issuer) token(t *testing.T, audience, namespace, account string) string 
 	}
 	now := time.Now().Unix()
 	signed := part(map[string]any{"alg": "ES256", "typ": "JWT"}) + "." + part(map[string]any{
-		"iss": "https://kubernetes.default.svc", "aud": []string{audience}, "iat": now, "nbf": now, "exp": now + 600,
+		"iss": i.url, "aud": []string{audience}, "iat": now, "nbf": now, "exp": now + 600,
 		"sub":           "system:serviceaccount:" + namespace + ":" + account,
 		"kubernetes.io": map[string]any{"namespace": namespace, "serviceaccount": map[string]any{"name": account}},
 	})
@@ -239,7 +242,7 @@ func (s secured) namedMethod(t *testing.T, i issuer, name string, life time.Dura
 	_, _, err := s.Client.ACL().AuthMethodCreate(&api.ACLAuthMethod{
 		Name: name, Type: "jwt", MaxTokenTTL: life,
 		Config: map[string]any{
-			"JWTValidationPubKeys": []string{i.publicKey(t)}, "BoundIssuer": "https://kubernetes.default.svc", "BoundAudiences": []string{"consul"},
+			"JWTValidationPubKeys": []string{i.publicKey(t)}, "BoundIssuer": i.url, "BoundAudiences": []string{"consul"},
 			"ClaimMappings": map[string]string{
 				"/kubernetes.io/namespace": "namespace", "/kubernetes.io/serviceaccount/name": "account",
 			},
