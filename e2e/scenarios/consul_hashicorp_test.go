@@ -2,6 +2,8 @@ package scenarios_test
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -44,8 +46,9 @@ type hashicorpSettings struct {
 	OnNode bool
 	// Delay is the initialDelaySeconds of the readiness probe, by which the next agent is restarted later.
 	Delay int
-	// Image, Server (its address) and DataPath are filled in.
-	Image, Server, DataPath string
+	// Image, Server (its address), DataPath and Gossip are filled in. Gossip is a key that keeps this Consul apart from the cluster's
+	// own, whose server still looks for the agents at whose addresses these may run.
+	Image, Server, DataPath, Gossip string
 }
 
 // consulPort is the port of the agents, which serve nothing but HTTPS.
@@ -55,6 +58,7 @@ const consulPort = "8501"
 func onHashiCorps(s *scenario.S, settings hashicorpSettings) hashicorp {
 	s.Helper()
 	settings.Image, settings.DataPath = scenario.ConsulImage, filepath.Join(s.Cluster.Dir(), "consul", "hashicorp")
+	settings.Gossip = base64.StdEncoding.EncodeToString([]byte(rand.Text()[:24]))
 	h := hashicorp{S: s, namespace: s.Namespace + "-consul", folder: s.TempDir(), settings: settings}
 	s.Must(s.LoadConsulImage(s.Ctx, io.Discard))
 	_, err := s.Kube.CoreV1().Namespaces().Create(s.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: h.namespace}}, metav1.CreateOptions{})
