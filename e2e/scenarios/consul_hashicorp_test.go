@@ -79,18 +79,30 @@ func onHashiCorps(s *scenario.S, settings hashicorpSettings) hashicorp {
 	h.apply("hashicorp-server.yaml")
 	_, err = s.Kubectl(s.Ctx, "-n", h.namespace, "wait", "--for=condition=Ready", "pod/consul-server-0", "--timeout=90s")
 	s.Must(err)
-	server, err := s.Kube.CoreV1().Pods(h.namespace).Get(s.Ctx, "consul-server-0", metav1.GetOptions{})
-	s.Must(err)
-	h.settings.Server = server.Status.PodIP
-
-	access := secured{address: "https://" + net.JoinHostPort(h.settings.Server, consulPort), authority: filepath.Join(h.folder, "consul-agent-ca.pem")}
-	env := *s.Env
-	env.Consul, err = access.client("")
-	s.Must(err)
-	s.Env = &env
+	h.settings.Server = h.server().Status.PodIP
+	h.trust(filepath.Join(h.folder, "consul-agent-ca.pem"))
 	g := guarded{S: s, ca: h.authority()}
 	g.install(g.inline(), "consul.port="+consulPort)
 	return h
+}
+
+// trust has the scenario itself trust the authorities in a file.
+func (h hashicorp) trust(file string) {
+	h.Helper()
+	access := secured{address: "https://" + net.JoinHostPort(h.settings.Server, consulPort), authority: file}
+	env := *h.Env
+	var err error
+	env.Consul, err = access.client("")
+	h.Must(err)
+	h.Env = &env
+}
+
+// server is the server's pod.
+func (h hashicorp) server() *corev1.Pod {
+	h.Helper()
+	pod, err := h.Kube.CoreV1().Pods(h.namespace).Get(h.Ctx, "consul-server-0", metav1.GetOptions{})
+	h.Must(err)
+	return pod
 }
 
 // authority is the certificate in the Secret of the chart.
@@ -101,17 +113,23 @@ func (h hashicorp) authority() string {
 	return string(secret.Data["tls.crt"])
 }
 
-// createAuthority creates the Secrets of the chart, by Consul's own tool.
-func (h hashicorp) createAuthority() {
+// newAuthority makes the files of an authority in a folder, by Consul's own tool.
+func (h hashicorp) newAuthority(folder string) {
 	h.Helper()
 	tools, err := toolchain.Ensure(h.Ctx, io.Discard, toolchain.Consul)
 	h.Must(err)
 	command := exec.CommandContext(h.Ctx, tools.Program(toolchain.Consul, "consul"), "tls", "ca", "create")
-	command.Dir = h.folder
+	command.Dir = folder
 	out, err := command.CombinedOutput()
 	if err != nil {
 		h.Fatalf("create the authority: %v\n%s", err, out)
 	}
+}
+
+// createAuthority creates the Secrets of the chart.
+func (h hashicorp) createAuthority() {
+	h.Helper()
+	h.newAuthority(h.folder)
 	for secret, file := range map[string]string{"consul-ca-cert": "tls.crt=consul-agent-ca.pem", "consul-ca-key": "tls.key=consul-agent-ca-key.pem"} {
 		key, name, _ := strings.Cut(file, "=")
 		_, err := h.Kubectl(h.Ctx, "-n", h.namespace, "create", "secret", "generic", secret, "--from-file="+key+"="+filepath.Join(h.folder, name))
@@ -130,6 +148,15 @@ func (h hashicorp) apply(file string) {
 	h.Must(os.WriteFile(path, []byte(manifest.String()), 0o600))
 	_, err = h.Kubectl(h.Ctx, "-n", h.namespace, "apply", "-f", path)
 	h.Must(err)
+}
+
+// stopAgents makes room for agents on the nodes' network: the cluster's own have the same ports.
+func stopAgents(s *scenario.S) {
+	s.Helper()
+	whole(s)
+	for _, node := range s.Cluster.Nodes {
+		s.Must(node.Process(cluster.ConsulAgent).Stop(s.Ctx))
+	}
 }
 
 // runAgents starts an agent on each node.
@@ -286,10 +313,7 @@ func TestConsulHashiCorpAgentsRestarted(t *testing.T) {
 			var f followed
 			s.Given("agents "+name+", replicas on all nodes, and a service on one node alone", func() {
 				if test.settings.OnNode {
-					whole(s)
-					for _, node := range s.Cluster.Nodes { // its agent has the same ports
-						s.Must(node.Process(cluster.ConsulAgent).Stop(s.Ctx))
-					}
+					stopAgents(s)
 				}
 				h = onHashiCorps(s, test.settings)
 				h.runAgents()
