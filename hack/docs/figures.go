@@ -119,7 +119,7 @@ func inGrid(name string) bool {
 	})
 }
 
-// page returns all measured figures, each with its target in brackets: the grids, then a list of the others.
+// page returns the measured figures, each with its target in brackets: the grids, then a list of the others that have a target.
 func (b benchmarks) page() string {
 	rows := map[string]bench.Row{}
 	list := newTable("figure", "measured (target)", "what")
@@ -143,7 +143,7 @@ func (b benchmarks) page() string {
 	}
 	for _, row := range bench.Rows() {
 		rows[row.Name] = row
-		if _, measured := b.Figures[row.Name]; measured && !inGrid(row.Name) {
+		if _, measured := b.Figures[row.Name]; measured && !inGrid(row.Name) && row.TargetText() != bench.Reported {
 			list.row(code(row.Name), cell(row, " "+row.Unit), row.What)
 		}
 	}

@@ -2,6 +2,7 @@ package docs
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -45,7 +46,7 @@ func metricTable(metrics []contract.Metric) string {
 	return t.String()
 }
 
-// alertTable returns the table of the alerts in a rule file. Each name links to the runbook.
+// alertTable returns a table of the alerts in a rule file, by their severity. Each name links to the runbook.
 func alertTable(rules []byte) (string, error) {
 	var file struct {
 		Groups []struct {
@@ -58,12 +59,16 @@ func alertTable(rules []byte) (string, error) {
 	if err := yaml.Unmarshal(rules, &file); err != nil {
 		return "", fmt.Errorf("decode alerts: %w", err)
 	}
-	t := newTable("alert", "severity: what it means")
+	links := map[string][]string{}
 	for _, group := range file.Groups {
 		for _, rule := range group.Rules {
-			link := "[" + code(rule.Alert) + "](" + path.Base(rule.Annotations["runbook_url"]) + ")"
-			t.row(link, rule.Labels["severity"]+": "+rule.Annotations["description"])
+			severity := rule.Labels["severity"]
+			links[severity] = append(links[severity], "["+code(rule.Alert)+"]("+path.Base(rule.Annotations["runbook_url"])+")")
 		}
+	}
+	t := newTable("severity", "alerts")
+	for _, severity := range slices.Sorted(maps.Keys(links)) {
+		t.row(severity, strings.Join(links[severity], ", "))
 	}
 	return t.String(), nil
 }

@@ -54,13 +54,16 @@ func TestQueriesNameWhatExists(t *testing.T) {
 }
 
 func TestAlertTable(t *testing.T) {
-	table, err := alertTable([]byte(`groups: [{rules: [{alert: Down, for: 5m, labels: {severity: critical}, annotations: {
-		description: It is down., runbook_url: "https://example.com/docs/runbook.md#it-is-down"}}]}]`))
+	table, err := alertTable([]byte(`groups: [{rules: [
+		{alert: Slow, labels: {severity: warning}, annotations: {runbook_url: "https://example.com/docs/runbook.md#it-is-slow"}},
+		{alert: Down, labels: {severity: critical}, annotations: {runbook_url: "https://example.com/docs/runbook.md#it-is-down"}}]},
+		{rules: [{alert: Gone, labels: {severity: critical}, annotations: {runbook_url: "https://example.com/docs/runbook.md#it-is-gone"}}]}]`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row := "| [`Down`](runbook.md#it-is-down) | critical: It is down. |"; !strings.Contains(table, row) {
-		t.Errorf("the table lacks %s:\n%s", row, table)
+	want := "| critical | [`Down`](runbook.md#it-is-down), [`Gone`](runbook.md#it-is-gone) |\n| warning | [`Slow`](runbook.md#it-is-slow) |"
+	if !strings.Contains(table, want) {
+		t.Errorf("%s\nlacks\n%s", table, want)
 	}
 	if _, err := alertTable([]byte("[")); err == nil {
 		t.Error("a file that is no YAML is taken")
