@@ -321,7 +321,7 @@ var changes = []Change{
 	{Name: "eviction", Needs: []Thing{APIServer, Etcd}, Ends: true},
 	{Name: "deletion", Needs: []Thing{APIServer, Etcd}, Ends: true},
 	{
-		Name: "deletion by force", Needs: []Thing{APIServer, Etcd}, Ends: true,
+		Name: "deletion by force", Needs: []Thing{APIServer, Etcd, Servers}, Ends: true, // nothing leaves the catalog without servers
 		May:     Allowance{FromBegin: 5 * second, Share: 0.1},
 		Because: "The kubelet doesn't wait for a pod that the API server has already forgotten.",
 		Rows:    []string{"pod deleted by force"},
