@@ -121,7 +121,7 @@ func checkForm(forms map[string][]string) func(t *testing.T, args []string) erro
 
 // others are further programs that pages may use, and shell built-ins.
 var others = []string{
-	"[", "argocd", "base64", "cat", "cd", "chmod", "cosign", "crane", "curl", "date", "docker", "echo", "eval", "flux", "jq", "mkdir", "openssl", "rm", "sed",
+	"[", "argocd", "base64", "bash", "cat", "cd", "chmod", "cosign", "crane", "curl", "date", "docker", "echo", "eval", "flux", "jq", "mkdir", "openssl", "rm", "sed",
 	"sha256sum", "tar", "xargs",
 }
 
