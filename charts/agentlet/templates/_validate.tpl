@@ -202,8 +202,10 @@ consul.acl.{{ $key }} counts with consul.acl.mode={{ $needs }} only, and the mod
 {{- end }}
 {{- end }}
 
-{{/* A regular expression for a pair of retry_join that is a secret of a cloud's API. */}}
-{{- define "agentlet.secretPair" -}}(?i)[a-z_]*(secret|token|password|passwd|api_key)[a-z_]*=[^\s]{{- end }}
+{{/* Regular expressions for a pair of retry_join that is a secret of a cloud's API, and for the provider that asks the API server. A key and
+a value may be in quotes, with blanks around the equals sign. */}}
+{{- define "agentlet.secretPair" -}}(?i)[a-z_]*(secret|token|password|passwd|api_key)[a-z_]*"?\s*=\s*\S{{- end }}
+{{- define "agentlet.providerK8s" -}}(^|\s)"?provider"?\s*=\s*"?k8s("|\s|$){{- end }}
 
 {{- define "agentlet.validate.consulAgents" -}}
 {{- $consul := .Values.consul }}
@@ -223,8 +225,8 @@ consulAgents.enabled=true needs consulAgents.retryJoin, addresses of the Consul 
 {{- if not (trim $address) }}
 consulAgents.retryJoin[{{ $i }}] is empty: want the address of a Consul server
 {{- else if regexMatch (include "agentlet.secretPair" .) $address }}
-consulAgents.retryJoin[{{ $i }}] has a secret, {{ regexFind (include "agentlet.secretPair" .) $address | splitList "=" | first }}, and everybody could read it in the agents' ConfigMap: want addresses, or a provider that needs no secret, such as by the nodes' own rights
-{{- else if regexMatch "(^|\\s)provider=k8s(\\s|$)" $address }}
+consulAgents.retryJoin[{{ $i }}] has a secret, {{ regexFind (include "agentlet.secretPair" .) $address | splitList "=" | first | trimAll "\" " }}, and everybody could read it in the agents' ConfigMap: want addresses, or a provider that needs no secret, such as by the nodes' own rights
+{{- else if regexMatch (include "agentlet.providerK8s" .) $address }}
 consulAgents.retryJoin[{{ $i }}]={{ quote $address }} needs a token for the API server, which the agents don't have: name a headless Service of the servers, such as consul-server.consul.svc
 {{- end }}
 {{- end }}
@@ -270,6 +272,17 @@ consulAgents.dataPath={{ quote .dataPath }}: want the absolute path of a folder,
 consulAgents.nodeName={{ quote .nodeName }}: want a name with $(NODE_NAME) in it, which differs from node to node, and else letters, digits, - and . only
 {{- end }}
 {{- $config := .extraConfig | default dict }}
+{{- /* Consul takes a list of blocks for a block: the checks of what is in one would miss it. */}}
+{{- range $key := list "acl" "addresses" "auto_config" "auto_encrypt" "limits" "ports" "tls" }}
+{{- if and (hasKey $config $key) (not (kindIs "map" (get $config $key))) }}
+consulAgents.extraConfig.{{ $key }} is no map: want one, as in Consul's configuration in JSON
+{{- end }}
+{{- end }}
+{{- range $key, $_ := $config }}
+{{- if regexMatch "^acl_.*token$" $key }}
+consulAgents.extraConfig has {{ $key }}, which consulAgents.acl.tokenSecretName is for
+{{- end }}
+{{- end }}
 {{- range $key, $value := dict "server" "enabled" "datacenter" "datacenter" "retry_join" "retryJoin" "node_name" "nodeName" "data_dir" "dataPath" "encrypt" "gossipKey" }}
 {{- if hasKey $config $key }}
 consulAgents.extraConfig has {{ $key }}, which {{ eq $key "server" | ternary "would make servers of the agents" (printf "consulAgents.%s is for" $value) }}
