@@ -186,13 +186,14 @@ size(bytes({{ .value }})) <= {{ .most }} && !{{ .value }}.matches(r'[^\P{Cc}\n\t
 ['{{ $types | uniq | join "', '" }}']
 {{- end }}
 
+{{/* Labels that an opted-in namespace has: the one by which it opts in, and those that it is chosen by beside. */}}
+{{- define "agentlet.namespaceLabels" -}}
+{{- merge (dict "agentlet.dev/inject" "enabled") (.Values.webhook.namespaceSelector.matchLabels | default dict) | toYaml }}
+{{- end }}
+
 {{/* The namespaces that the webhooks look at. */}}
 {{- define "agentlet.namespaceSelector" -}}
-matchLabels:
-  agentlet.dev/inject: enabled
-  {{- with .Values.webhook.namespaceSelector.matchLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+matchLabels: {{- include "agentlet.namespaceLabels" . | nindent 2 }}
 matchExpressions:
 - key: kubernetes.io/metadata.name
   operator: NotIn

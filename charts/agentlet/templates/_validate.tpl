@@ -536,6 +536,10 @@ webhook.clientCA {{ . }}
 {{- range $i, $namespace := .excludedNamespaces }}
 {{- include "agentlet.mismatch" (list (printf "webhook.excludedNamespaces[%d]" $i) $namespace (include "agentlet.label" $) "the name of a namespace" "needed") }}
 {{- end }}
+{{- $optIn := get ((.namespaceSelector | default dict).matchLabels | default dict) "agentlet.dev/inject" }}
+{{- if and $optIn (ne $optIn "enabled") }}
+webhook.namespaceSelector.matchLabels has agentlet.dev/inject={{ $optIn }}: want another label, since namespaces opt in by agentlet.dev/inject=enabled
+{{- end }}
 {{- range $i, $kind := .workloads.customKinds }}
 {{- include "agentlet.mismatch" (list (printf "webhook.workloads.customKinds[%d].apiGroup" $i) $kind.apiGroup "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)+$" "one API group, with a dot in it, such as argoproj.io" "needed") }}
 {{- if not $kind.resources }}
