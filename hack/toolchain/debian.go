@@ -52,7 +52,7 @@ func unpack(ctx context.Context, name, dir string) (err error) {
 	// A machine that has never asked Debian for anything has no lists.
 	if err := runIn(ctx, temporary, "apt-get", "download", name); err != nil {
 		if err := runIn(ctx, temporary, "apt-get", "update"); err != nil {
-			return err
+			return fmt.Errorf("no list of packages has %s, and only root may load one: run sudo apt-get update: %w", name, err)
 		}
 		if err := runIn(ctx, temporary, "apt-get", "download", name); err != nil {
 			return err
