@@ -110,6 +110,9 @@ imagePullSecrets:
 {{ include "agentlet.fullname" . }}-webhook-ca
 {{- end }}
 
+{{/* How long the authority is valid that cert-manager makes. */}}
+{{- define "agentlet.authorityDuration" -}}43800h{{- end }}
+
 {{/* Secret with the webhook's certificate, where somebody else keeps it. */}}
 {{- define "agentlet.certSecret" -}}
 {{- if eq .Values.certs.source "cert-manager" }}

@@ -305,6 +305,24 @@ consulAgents.extraConfig has {{ $path }}, which {{ $about }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $ports := get $config "ports" }}
+{{- $ports = kindIs "map" $ports | ternary $ports dict }}
+{{- $connect := $.Values.connect | default dict }}
+{{- if .enabled }}
+{{- $gossip := get $ports "serf_lan" | default 8301 | int }}
+{{- range $path, $port := dict "consul.port" $consul.port "connect.grpcPort" ($connect.image | default "" | empty | ternary 0 $connect.grpcPort) }}
+{{- if eq (int $port) $gossip }}
+{{ $path }}={{ $port }} is the port of the agents' gossip, too: want another one, or another one of that as consulAgents.extraConfig.ports.serf_lan
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if $connect.image }}
+{{- range $key := list "grpc" "grpc_tls" }}
+{{- if hasKey $ports $key }}
+consulAgents.extraConfig has ports.{{ $key }}, which connect.grpcPort is for
+{{- end }}
+{{- end }}
+{{- end }}
 {{- include "agentlet.takenLabels" (list "consulAgents.podLabels" .podLabels) }}
 {{- end }}
 {{- end }}
@@ -320,8 +338,23 @@ connect.authMethod counts with consul.acl.mode=login only, and the mode is {{ $m
 {{- if and .authMethod .secretName }}
 connect.authMethod and connect.secretName are both set: the proxy's token is that of a login, or of the Secret
 {{- end }}
+{{- include "agentlet.mismatch" (list "connect.image" .image "^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$" "an image such as registry.example/envoy:1.2.3") }}
+{{- if and .image (eq (int .grpcPort) (int $.Values.consul.port)) }}
+connect.grpcPort and consul.port are both {{ .grpcPort }}: want two ports of the Consul agents
+{{- end }}
 {{- if and .image $.Values.consul.tls.ca }}
 connect.image doesn't go with consul.tls.ca, which the proxy has in no file: set consul.tls.configMapName instead
+{{- end }}
+{{- $resources := .resources | default dict }}
+{{- range $resource := list "cpu" "memory" }}
+{{- $request := dig "requests" $resource "" $resources | toString }}
+{{- $limit := dig "limits" $resource "" $resources | toString }}
+{{- $quantity := include "agentlet.quantity" . }}
+{{- if and (regexMatch $quantity $request) (regexMatch $quantity $limit) }}
+{{- if gt (include "agentlet.amount" $request | float64) (include "agentlet.amount" $limit | float64) }}
+connect.resources.requests.{{ $resource }}={{ $request }} is more than connect.resources.limits.{{ $resource }}={{ $limit }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range $part, $amounts := .resources }}
 {{- range $resource, $amount := $amounts }}
@@ -515,7 +548,17 @@ certs.caBundle {{ . }}, in base64
 {{- if and .certManager.issuerRef (not .certManager.issuerRef.name) }}
 certs.certManager.issuerRef needs a name
 {{- end }}
-{{- include "agentlet.mismatch" (list "certs.certManager.duration" .certManager.duration "^([0-9]+(s|m|h))+$" "a duration such as 2160h") }}
+{{- $form := "a duration such as 2160h" }}
+{{- $duration := .certManager.duration | default "" }}
+{{- include "agentlet.mismatch" (list "certs.certManager.duration" $duration "^([0-9]{1,6}(s|m|h))+$" $form) }}
+{{- if and (eq .source "cert-manager") (regexMatch "^([0-9]{1,6}(s|m|h))+$" $duration) }}
+{{- $ms := include "agentlet.milliseconds" $duration | int64 }}
+{{- if lt $ms 3600000 }}
+certs.certManager.duration={{ quote $duration }}: want {{ $form }}, and cert-manager takes none of less than 1h
+{{- else if and (not .certManager.issuerRef) (ge $ms (include "agentlet.milliseconds" (include "agentlet.authorityDuration" .) | int64)) }}
+certs.certManager.duration={{ quote $duration }}: want {{ $form }}, and less than the {{ include "agentlet.authorityDuration" . }} of the authority that the chart makes
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -569,7 +612,9 @@ grants.mode=auto needs policy.enabled=true: the webhook grants nothing that the 
 networkPolicy.enabled=true does nothing with hostNetwork=true: a NetworkPolicy is for pods with a network of their own
 {{- end }}
 {{- with .Values.podDisruptionBudget }}
-{{- if and .minAvailable .maxUnavailable }}
+{{- $given := list }}
+{{- range list .minAvailable .maxUnavailable }}{{ if not (has (toString .) (list "" "<nil>")) }}{{ $given = append $given . }}{{ end }}{{ end }}
+{{- if eq (len $given) 2 }}
 podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable are both set: a budget has one of them
 {{- end }}
 {{- range $key := list "minAvailable" "maxUnavailable" }}
