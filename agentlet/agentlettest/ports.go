@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,8 +23,9 @@ type Ports struct {
 	mu        sync.Mutex
 	instances map[string]instance
 	gate      corev1.PodCondition
-	index     uint64        // of the catalog
-	changed   chan struct{} // closed, and made anew, with each index
+	reasons   []contract.Reason // of the gate's conditions, in the order in which they were written
+	index     uint64            // of the catalog
+	changed   chan struct{}     // closed, and made anew, with each index
 }
 
 type instance struct {
@@ -57,6 +59,13 @@ func (p *Ports) Gate() corev1.PodCondition {
 
 // Open reports whether the gate is open.
 func (p *Ports) Open() bool { return p.Gate().Status == corev1.ConditionTrue }
+
+// Gave reports whether the gate's condition was ever written with this reason.
+func (p *Ports) Gave(reason contract.Reason) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.reasons, reason)
+}
 
 // change has the instance changed, which is the zero instance where there is none; nil removes it.
 func (p *Ports) change(id string, change func(instance) *instance) error {
@@ -193,6 +202,7 @@ func (p *Ports) SetConditions(_ context.Context, conditions []corev1.PodConditio
 	for _, c := range conditions {
 		if c.Type == contract.Condition {
 			p.gate = c
+			p.reasons = append(p.reasons, contract.Reason(c.Reason))
 		}
 	}
 	return "", nil
