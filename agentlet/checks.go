@@ -16,10 +16,11 @@ const (
 	// refreshEvery is how often an unchanged readiness check is written, up to half of it less: its TTL is a day, but somebody
 	// may have removed it, and nothing else would show that. The same state once more is no raft write.
 	refreshEvery = time.Minute
-	// persistAfter is when both checks are updated after a registration, up to half of it less. An agent writes to its disk what an
-	// update says, and not what a registration says: restarted before, it takes the checks for critical (Agent.loadChecks of Consul
-	// 1.22). It is long enough to stay out of a starting pod's way.
-	persistAfter = 2 * time.Second
+	// persistAfter is when the heartbeat is sent after a registration, and the readiness of a new one updated, up to half of it
+	// less. Consul's agent saves the state of a TTL check with an update, not with a registration, and restores a check without
+	// a saved state as critical (Agent.loadChecks of Consul 1.22). A critical one needs none, and its output would be a raft
+	// write. It is long enough to stay out of a starting pod's way.
+	persistAfter = time.Second
 	// rewriteAfterLateUpdate: when a late update may still be queued in the agent, the readiness check is written again
 	// after this time, because queued updates are applied in any order.
 	rewriteAfterLateUpdate = 2 * time.Second

@@ -45,33 +45,6 @@ func TestReadinessReachesConsulAtOnce(t *testing.T) {
 	})
 }
 
-// TestChecksAreUpdatedSoonAfterARegistration: an agent that restarts knows a TTL check by its last update alone.
-func TestChecksAreUpdatedSoonAfterARegistration(t *testing.T) {
-	for name, cause := range map[string]func(r *Registrar, w *world) error{
-		"changed": func(r *Registrar, _ *world) error {
-			r.OnUpdate(ready(testPod("service-tags", "blue"), true))
-			return nil
-		},
-		"lost": func(_ *Registrar, w *world) error { return w.Deregister(t.Context(), webID) },
-	} {
-		runInWorld(t, name, func(t *testing.T, w *world) {
-			r, _ := started(t, w, testPod())
-			after(5 * time.Second)
-			registrations, heartbeats, updates := w.count("register"), w.count("heartbeat"), w.count("readiness")
-			if err := cause(r, w); err != nil {
-				t.Fatal(err)
-			}
-			after(persistAfter + time.Second)
-			if n := w.count("register") - registrations; n != 1 {
-				t.Fatalf("%d registrations, want one", n)
-			}
-			if h, u := w.count("heartbeat")-heartbeats, w.count("readiness")-updates; h != 1 || u != 1 {
-				t.Errorf("%d heartbeats and %d updates of the readiness soon after the registration, want one each", h, u)
-			}
-		})
-	}
-}
-
 // TestLostUpdateTimesOutSoonThoughHeartbeatsAreRare loses the answer to an update.
 func TestLostUpdateTimesOutSoonThoughHeartbeatsAreRare(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -117,8 +117,12 @@ func (s *state) handleRegistered(c register, err error, t turn) {
 	if n, ok := syncGeneration(c.definition.Meta); ok {
 		i.syncGeneration = n
 	}
-	if c.fresh {
-		i.readiness, i.maintenanceOutput = c.health, "" // otherwise the check has kept its state
+	refresh := refreshEvery
+	if c.fresh { // otherwise the check has kept its state
+		i.readiness, i.maintenanceOutput = c.health, ""
+		if c.health != contract.Critical {
+			refresh = persistAfter
+		}
 	}
 	i.actual = &Observed{
 		Definition:        c.definition,
@@ -132,7 +136,9 @@ func (s *state) handleRegistered(c register, err error, t turn) {
 	i.hash = "" // that of what was there before, which somebody may bring back before it is watched again
 	i.reregisteredCritical = i.reregisteredCritical || c.markCritical
 	i.scheduleHeartbeat(t.now.Add(t.jitter(persistAfter)))
-	i.refreshAt = i.heartbeatDue
+	if c.fresh || i.refreshAt.IsZero() {
+		i.refreshAt = t.now.Add(t.jitter(refresh))
+	}
 	s.invalidateConfirmation(i, t)
 }
 

@@ -92,6 +92,28 @@ func TestTagsUnderTagOverrideAreKept(t *testing.T) {
 	})
 }
 
+// TestAgentThatRestartsSoonRestoresWhatWasRegistered looks at the catalog before the registrar notices the restart.
+func TestAgentThatRestartsSoonRestoresWhatWasRegistered(t *testing.T) {
+	for name, register := range map[string]func(t *testing.T, w *world){
+		"before the pod was ready": func(t *testing.T, w *world) { started(t, w, testPod()) },
+		"of a ready pod":           func(t *testing.T, w *world) { w.start(t, ready(testPod(), true)) },
+		"with a fixed health":      func(t *testing.T, w *world) { w.start(t, ready(testPod("service-health", "passing"), true)) },
+		"lost by the agent": func(t *testing.T, w *world) {
+			started(t, w, testPod())
+			after(time.Minute)
+			w.set(func() { delete(w.agent, webID) })
+		},
+	} {
+		runInWorld(t, name, func(t *testing.T, w *world) {
+			register(t, w)
+			after(time.Second)
+			w.restartAgent()
+			after(2 * w.syncDelay)
+			w.expectHealth(t, "in the catalog", contract.Passing)
+		})
+	}
+}
+
 // TestLossBehindTheAgentsBack has the catalog lose an instance that the agent has: the agent would notice at its next full sync,
 // in minutes. The instance is resynced where somebody waits for the catalog. Elsewhere the catalog is not read.
 func TestLossBehindTheAgentsBack(t *testing.T) {

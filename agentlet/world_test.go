@@ -1,6 +1,7 @@
 package agentlet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,9 @@ type world struct {
 type agentEntry struct {
 	definition           Definition
 	readiness, heartbeat contract.Health
-	output               string // of the readiness check
+	output               string          // of the readiness check
+	savedReadiness       contract.Health // on the agent's disk, with an update
+	savedHeartbeat       contract.Health
 	checks               []string
 	token                int // that the agent keeps with it
 }
@@ -355,15 +358,27 @@ func (w *world) Update(ctx context.Context, checkID string, health contract.Heal
 	}
 	was := entry
 	if check == "heartbeat" {
-		entry.heartbeat = health
+		entry.heartbeat, entry.savedHeartbeat = health, health
 	} else {
-		entry.readiness, entry.output = health, output
+		entry.readiness, entry.savedReadiness, entry.output = health, health, output
 	}
 	if entry.heartbeat == was.heartbeat && entry.readiness == was.readiness && entry.output == was.output {
+		w.locked(func() { w.agent[id] = entry })
 		return nil // an unchanged check is not synced
 	}
 	w.set(func() { w.agent[id] = entry })
 	return nil
+}
+
+// restartAgent has the agent restore its checks as Consul's does: one whose state it has not saved is critical.
+func (w *world) restartAgent() {
+	w.set(func() {
+		for id, entry := range w.agent {
+			entry.heartbeat = cmp.Or(entry.savedHeartbeat, contract.Critical)
+			entry.readiness = cmp.Or(entry.savedReadiness, contract.Critical)
+			w.agent[id] = entry
+		}
+	})
 }
 
 func (w *world) HasLeader(ctx context.Context) (bool, error) {
