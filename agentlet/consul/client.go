@@ -26,9 +26,9 @@ type Config struct {
 	Address string
 	// Scheme is http or https.
 	Scheme string
-	// HostIP is the node's address in the catalog, by which the node's Consul name is found.
+	// HostIP is the node's address, by which it is looked up in the catalog until the agent has named it.
 	HostIP string
-	// NodeName overrides the look-up by HostIP where the node's Consul address isn't its Kubernetes IP.
+	// NodeName overrides both, where the node's Consul address isn't its Kubernetes IP.
 	NodeName string
 	// Wait bounds the blocking queries; 5 minutes when zero.
 	Wait time.Duration
@@ -47,7 +47,7 @@ type Client struct {
 	config Config
 
 	mu   sync.Mutex
-	node string // as the agent named itself, or as it was looked up
+	node string // as it is configured, or as the agent named it; empty before
 	// sessions by ID that were begun and not ended; the current one is that of every call.
 	sessions       map[int]session
 	begun, current int
