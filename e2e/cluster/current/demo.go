@@ -12,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
@@ -85,11 +86,12 @@ func (c *Cluster) Demo(ctx context.Context) error {
 	return d.judge(state, first)
 }
 
-// StartDriver creates a driver's pod and waits until it answers.
+// StartDriver creates a driver's pod, of which its namespace has no other, and waits until it answers.
 func StartDriver(ctx context.Context, client driver.Client, pod *corev1.Pod) (state driver.State, err error) {
 	err = poll(ctx, "the creation of the driver's pod, which needs its namespace's service account", func(ctx context.Context) (bool, error) {
 		_, err := client.Kube.CoreV1().Pods(client.Namespace).Create(ctx, pod, metav1.CreateOptions{})
-		return err == nil, err
+		// The answer to an earlier try may have been lost.
+		return err == nil || apierrors.IsAlreadyExists(err), err
 	})
 	if err != nil {
 		return state, err

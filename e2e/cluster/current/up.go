@@ -2,6 +2,7 @@ package current
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -40,11 +42,9 @@ func (c *Cluster) Up(ctx context.Context, o Options) (made bool, err error) {
 	}{
 		{"bring the image", func(ctx context.Context) error { return c.bringImage(ctx, o, way, architecture) }},
 		{"run Consul in pods", func(ctx context.Context) error {
-			// Of two runs that have looked at the same time, only one makes the namespace, and removes it in the end.
-			if err := c.CreateNamespace(ctx, ConsulNamespace, map[string]string{Label: parts}); err != nil {
+			if made, err = c.claim(ctx); err != nil {
 				return err
 			}
-			made = true
 			return c.installConsul(ctx)
 		}},
 		{"install the chart", c.installChart},
@@ -71,6 +71,36 @@ func requirePrograms(way method) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// runAnnotation is on the first namespace that a run makes. Its value is of that run alone.
+const runAnnotation = "agentlet.test/run"
+
+// confirmTimeout is for the question whether an interrupted creation made something.
+const confirmTimeout = 10 * time.Second
+
+// claim makes Consul's namespace. Of two runs that have looked at the same time only one makes it, and removes it in the end. After
+// an error, made says whether the namespace is there and of this run: an interruption or a lost answer doesn't tell.
+func (c *Cluster) claim(ctx context.Context) (made bool, err error) {
+	run := rand.Text()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: ConsulNamespace, Labels: map[string]string{Label: parts}, Annotations: map[string]string{runAnnotation: run},
+	}}
+	_, err = c.Kube.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
+	if err == nil {
+		return true, nil
+	}
+	err = fmt.Errorf("create namespace: %w", err)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
+	defer cancel()
+	there, errGet := c.Kube.CoreV1().Namespaces().Get(ctx, ConsulNamespace, metav1.GetOptions{})
+	switch {
+	case errGet == nil:
+		return there.Annotations[runAnnotation] == run, err
+	case apierrors.IsNotFound(errGet):
+		return false, err
+	}
+	return false, errors.Join(err, fmt.Errorf("the namespace %s may be there nevertheless; %s removes it: %w", ConsulNamespace, Remove, errGet))
 }
 
 // CreateNamespace creates a namespace, or returns an error if it is there.
