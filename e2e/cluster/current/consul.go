@@ -67,7 +67,7 @@ func (c *Cluster) installConsul(ctx context.Context) error {
 	}
 	for _, workload := range []string{"statefulset/consul-server", "daemonset/consul-client"} {
 		if _, err := c.Kubectl(ctx, "-n", ConsulNamespace, "rollout", "status", workload, "--timeout="+consulTimeout); err != nil {
-			return errors.Join(err, errors.New(c.describe(context.WithoutCancel(ctx), ConsulNamespace)))
+			return errors.Join(err, errors.New(c.describe(ctx, ConsulNamespace)))
 		}
 	}
 	return nil
@@ -87,8 +87,10 @@ func (c *Cluster) writeOverlay() (folder string, err error) {
 	return folder, nil
 }
 
-// describe says what is wrong in a namespace.
+// describe says what is wrong in a namespace, also after an interruption.
 func (c *Cluster) describe(ctx context.Context, namespace string) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
+	defer cancel()
 	pods, _ := c.Kubectl(ctx, "-n", namespace, "get", "pods", "-o", "wide")
 	events, _ := c.Kubectl(ctx, "-n", namespace, "get", "events", "--field-selector=type!=Normal")
 	return pods + events

@@ -136,6 +136,7 @@ func (c *Cluster) run(ctx context.Context, input, name string, args ...string) (
 	var stdout, stderr bytes.Buffer
 	command := exec.CommandContext(ctx, name, args...)
 	command.Dir, command.Stdin, command.Stdout, command.Stderr = c.Root, strings.NewReader(input), &stdout, &stderr
+	command.WaitDelay = toSay // what it has started may hold its output open
 	if err = command.Run(); err != nil {
 		err = fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, &stdout, &stderr)
 	}

@@ -148,7 +148,7 @@ case "$*" in *"get -o name namespaces"*) printf "$LEFT" ;; esac
 		"a whole run": {
 			objects: []runtime.Object{theirs, namespace(SystemNamespace, parts), namespace("shop", Applications)},
 			has: []string{
-				"-n shop delete deployments", "delete namespaces -l " + Label + "=" + Applications,
+				"-n shop delete deployments,statefulsets,jobs,pods --all --timeout=1m30s", "delete namespaces -l " + Label + "=" + Applications,
 				"helm --kube-context= --namespace=" + SystemNamespace + " uninstall",
 				"delete mutatingwebhookconfigurations,", "-l app.kubernetes.io/instance=" + Release,
 				"delete namespaces -l " + Label + " ",
@@ -198,6 +198,30 @@ case "$*" in *"get -o name namespaces"*) printf "$LEFT" ;; esac
 				}
 			}
 		})
+	}
+}
+
+// TestDownDrainsAtTheSameTime: in each namespace kubectl ends only once it has begun in the other one, too.
+func TestDownDrainsAtTheSameTime(t *testing.T) {
+	const program = `#!/bin/sh
+case "$*" in *"delete deployments"*) ;; *) exit ;; esac
+touch "began-$3"
+for i in $(seq 200); do
+	if [ -e began-shop ] && [ -e began-web ]; then exit; fi
+	sleep 0.05
+done
+exit 1
+`
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "kubectl"), []byte(program), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	labels := map[string]string{Label: Applications}
+	kube := fake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: labels}},
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: labels}})
+	if err := (&Cluster{Kube: kube, Root: dir}).Down(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

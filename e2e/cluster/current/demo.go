@@ -162,7 +162,7 @@ func (d *demo) restart(ctx context.Context, replicas int) error {
 func (d *demo) await(ctx context.Context, condition func([]observe.Life) bool) error {
 	err := poll(ctx, "the pods", func(context.Context) (bool, error) { return condition(d.timeline.Lives()), nil })
 	if err != nil {
-		return errors.Join(err, errors.New(d.describe(context.WithoutCancel(ctx), shop)))
+		return errors.Join(err, errors.New(d.describe(ctx, shop)))
 	}
 	return nil
 }

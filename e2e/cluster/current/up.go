@@ -130,7 +130,7 @@ func (c *Cluster) installChart(ctx context.Context) error {
 	}
 	err = c.helm(ctx, string(values), "install", Release, c.Root+"/charts/agentlet", "--wait", "--timeout=5m", "--values=-")
 	if err != nil {
-		return errors.Join(err, errors.New(c.describe(context.WithoutCancel(ctx), SystemNamespace)))
+		return errors.Join(err, errors.New(c.describe(ctx, SystemNamespace)))
 	}
 	return nil
 }
