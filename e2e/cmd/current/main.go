@@ -30,8 +30,7 @@ import (
 const interruptedCode = 130
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	ctx, stop := interruptible(context.Background())
 	err := command().ExecuteContext(ctx)
 	interrupted := ctx.Err() != nil
 	stop()
@@ -44,6 +43,22 @@ func main() {
 		fmt.Println("FAILED:", err)
 		os.Exit(1)
 	}
+}
+
+// interruptible returns a context that ends with the first signal, so that what was made is removed: also if the terminal is closed,
+// or if the reader of the output ends, as `| tee` does at Ctrl-C. A second signal ends the program at once, but for a hangup, which
+// a shell and the kernel both send.
+func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
+	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	unheard := []os.Signal{syscall.SIGPIPE}
+	if !signal.Ignored(syscall.SIGHUP) { // as it is below nohup
+		signals, unheard = append(signals, syscall.SIGHUP), append(unheard, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(parent, signals...)
+	context.AfterFunc(ctx, stop)
+	// Nobody listens, but these don't end the program any more. Unlike Ignore, it isn't inherited by what is called.
+	signal.Notify(make(chan os.Signal, 1), unheard...)
+	return ctx, stop
 }
 
 func command() *cobra.Command {
