@@ -34,6 +34,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -49,22 +50,37 @@ type Report struct {
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "true" {
-		return
+	do, err := choose(os.Args[1:])
+	if err == nil {
+		err = do()
 	}
-	do := run
-	switch {
-	case len(os.Args) > 1 && os.Args[1] == "flood":
-		do = func() error { return flood(os.Args[2:]) }
-	case len(os.Args) == 5 && os.Args[1] == "drive":
-		do = func() error { return drive(os.Args[2], os.Args[3], os.Args[4]) }
-	case len(os.Args) > 1 && os.Args[1] == "register":
-		do = func() error { return register(os.Args[2:]) }
-	}
-	if err := do(); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "sample:", err)
 		os.Exit(1)
 	}
+}
+
+// choose returns what the arguments ask for. Without any it is the application, as with flags: those are of the public image in
+// whose place examples run the sample.
+func choose(args []string) (func() error, error) {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return run, nil
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "true":
+		return func() error { return nil }, nil
+	case "flood":
+		return func() error { return flood(args) }, nil
+	case "drive":
+		if len(args) != 3 {
+			return nil, fmt.Errorf("drive %q: want the Consul agent's URL, the service's name and an address of this pod", args)
+		}
+		return func() error { return drive(args[0], args[1], args[2]) }, nil
+	case "register":
+		return func() error { return register(args) }, nil
+	}
+	return nil, fmt.Errorf("%s: want true, flood, drive, register or nothing", name)
 }
 
 // drive runs a driver until SIGTERM.
