@@ -28,8 +28,8 @@ const (
 	sameKeys = "debf4c5d50a593fe6dc834a4ccede58f74e58c95"
 )
 
-// older builds the image and the chart of a commit once, and loads the image. Without the repository's history the scenario is
-// skipped.
+// older builds the image and the chart of a commit once, and loads the image. Without the repository's history, as in a shallow
+// clone, the scenario is skipped. If a whole history lacks the commit, it fails.
 func older(s *scenario.S, commit string) toolchain.Older {
 	s.Helper()
 	built, err := toolchain.EnsureCommit(s.Ctx, s.Output(), s.Root, commit)

@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// ErrNoHistory means that a repository doesn't have a commit: it is a shallow clone, or an archive without a history.
+// ErrNoHistory means that a commit is missing with the history that would have it: in a shallow clone, or without a repository. In
+// a whole history a missing commit is another error, because nothing brings it back.
 var ErrNoHistory = errors.New("the repository's history is missing; git fetch --unshallow gets it")
 
 // Older is what was built of an older commit.
@@ -26,7 +27,7 @@ type Older struct {
 const versionLength = 12
 
 // EnsureCommit builds the image and the chart of a commit of the repository in root, by its own Makefile, unless the cache holds
-// them. The error is ErrNoHistory if the repository doesn't have the commit.
+// them. The error is ErrNoHistory if the repository doesn't have the commit, and not its whole history.
 func EnsureCommit(ctx context.Context, log io.Writer, root, commit string) (Older, error) {
 	cache, err := CacheRoot()
 	if err != nil {
@@ -52,7 +53,7 @@ const (
 // buildCommit checks the commit out elsewhere, builds it, and keeps its image and its chart in the folder.
 func buildCommit(ctx context.Context, root, commit, version, folder string) (err error) {
 	if err := runQuietly(ctx, "git", "-C", root, "cat-file", "-e", commit+"^{commit}"); err != nil {
-		return fmt.Errorf("%w (%w)", ErrNoHistory, err)
+		return missing(ctx, root, commit, err)
 	}
 	tree, err := os.MkdirTemp("", "agentlet-older-")
 	if err != nil {
@@ -75,6 +76,15 @@ func buildCommit(ctx context.Context, root, commit, version, folder string) (err
 		return fmt.Errorf("remove archive: %w", err)
 	}
 	return nil
+}
+
+// missing returns why a repository doesn't have a commit.
+func missing(ctx context.Context, root, commit string, err error) error {
+	shallow, errGit := exec.CommandContext(ctx, "git", "-C", root, "rev-parse", "--is-shallow-repository").Output()
+	if errGit != nil || strings.TrimSpace(string(shallow)) != "false" {
+		return fmt.Errorf("%w (%w)", ErrNoHistory, err)
+	}
+	return fmt.Errorf("the whole history has no commit %s: it was rewritten; name the commit that took its place (%w)", commit, err)
 }
 
 // runQuietly runs a command that is not to take flags of a make around it, nor this repository for its own. The error holds what

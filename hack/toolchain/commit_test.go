@@ -70,17 +70,18 @@ func TestCommitThatIsNotThere(t *testing.T) {
 	const another = "0123456789012345678901234567890123456789"
 	for name, test := range map[string]struct {
 		root, commit string
-		want         error
+		noHistory    bool
+		says         string
 	}{
-		"not in the history": {root, another, ErrNoHistory},
-		"shallow clone":      {shallow, another, ErrNoHistory},
-		"no repository":      {t.TempDir(), commit, ErrNoHistory},
-		"failing build":      {root, commit, nil},
+		"not in the history": {root: root, commit: another, says: "the whole history has no commit " + another + ": it was rewritten"},
+		"shallow clone":      {root: shallow, commit: another, noHistory: true, says: "git fetch --unshallow"},
+		"no repository":      {root: t.TempDir(), commit: commit, noHistory: true, says: "the repository's history is missing"},
+		"failing build":      {root: root, commit: commit, says: "make -C"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := EnsureCommit(t.Context(), io.Discard, test.root, test.commit)
-			if err == nil || errors.Is(err, ErrNoHistory) != (test.want != nil) {
-				t.Errorf("error = %v, want one that is %v", err, test.want)
+			if err == nil || errors.Is(err, ErrNoHistory) != test.noHistory || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("error = %v, want %q; without history: %v", err, test.says, test.noHistory)
 			}
 		})
 	}
