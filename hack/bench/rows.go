@@ -233,7 +233,7 @@ var rows = []Row{
 	{Name: "scale_gate_over_floor_p99_1000", Unit: "×", Target: reported, What: "at 1,000"},
 	{Name: "scale_gate_over_floor_p99_2000", Unit: "×", Target: reported, What: "at 2,000"},
 	{Name: "scale_gate_over_floor_p99_5000", Unit: "×", Target: reported, What: "at 5,000"},
-	{Name: "scale_gate_over_floor_growth", Unit: "×", Target: 1.5, What: "5,000 over 500: what of the growth is not the machine's"},
+	{Name: "scale_gate_over_floor_growth", Unit: "×", Target: 1.5, What: "5,000 over 500, of the p99: what of the growth is not the machine's"},
 	{
 		Name:   "scale_consul_cpu_ms_per_event_500",
 		Unit:   "ms",
@@ -307,7 +307,7 @@ func Read(file string) (map[string]float64, error) {
 	return figures, nil
 }
 
-// Print writes a table of the existing figures, for a terminal.
+// Print writes a table of the existing figures, for a terminal. The number of samples is ? where it isn't known.
 func Print(to io.Writer, measured map[string]float64) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "FIGURE\tVALUE\tTARGET\t\tSAMPLES\tWHAT")
@@ -323,8 +323,12 @@ func Print(to io.Writer, measured map[string]float64) error {
 				verdict = "SHORT"
 			}
 		}
-		fmt.Fprintf(table, "%s\t%s %s\t%s\t%s\t%.0f\t%s\n", row.Name, figures.Number(value), row.Unit, row.TargetText(), verdict,
-			measured[row.Name+"_n"], row.What)
+		samples := "?"
+		if n, is := measured[row.Name+"_n"]; is {
+			samples = fmt.Sprintf("%.0f", n)
+		}
+		fmt.Fprintf(table, "%s\t%s %s\t%s\t%s\t%s\t%s\n", row.Name, figures.Number(value), row.Unit, row.TargetText(), verdict,
+			samples, row.What)
 	}
 	return table.Flush()
 }

@@ -59,7 +59,7 @@ func TestPrintShowsWhatWasMeasured(t *testing.T) {
 	if err := Print(&out, figures); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"gate_over_floor_p50", "1.53 ×", "≤ 1.3", "OVER", "300", "≥ 100000", "SHORT"} {
+	for _, want := range []string{"gate_over_floor_p50", "1.53 ×", "≤ 1.3", "OVER", "300", "≥ 100000", "SHORT  ?  "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table does not say %q:\n%s", want, &out)
 		}
