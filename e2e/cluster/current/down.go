@@ -27,8 +27,8 @@ const (
 const clusterScoped = "mutatingwebhookconfigurations,validatingwebhookconfigurations,validatingadmissionpolicybindings," +
 	"validatingadmissionpolicies,clusterrolebindings,clusterroles"
 
-// Down removes all that was made, also by an earlier run, and returns an error if something is left. It goes on after errors: each
-// step has a time limit of its own, so that one which hangs leaves the others theirs.
+// Down removes all that was made, also by an earlier run, and returns an error if something is left. It goes on after errors.
+// Each step has a time limit of its own, so that one which hangs leaves the others theirs.
 func (c *Cluster) Down(ctx context.Context) error {
 	var mu sync.Mutex
 	var errs []error

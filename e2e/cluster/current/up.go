@@ -79,8 +79,8 @@ const runAnnotation = "agentlet.test/run"
 // confirmTimeout is for the question whether an interrupted creation made something.
 const confirmTimeout = 10 * time.Second
 
-// claim makes Consul's namespace. Of two runs that have looked at the same time only one makes it, and removes it in the end. After
-// an error, made says whether the namespace is there and of this run: an interruption or a lost answer doesn't tell.
+// claim makes Consul's namespace. Of two runs that have looked at the same time only one makes it, and removes it in the end.
+// After an error, made says whether the namespace is there and of this run: an interruption or a lost answer doesn't tell.
 func (c *Cluster) claim(ctx context.Context) (made bool, err error) {
 	run := rand.Text()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{

@@ -45,9 +45,9 @@ func main() {
 	}
 }
 
-// interruptible returns a context that ends with the first signal, so that what was made is removed: also if the terminal is closed,
-// or if the reader of the output ends, as `| tee` does at Ctrl-C. A second signal ends the program at once, but for a hangup, which
-// a shell and the kernel both send.
+// interruptible returns a context that ends with the first signal, so that what was made is removed: also if the terminal is
+// closed, or if the reader of the output ends, as `| tee` does at Ctrl-C. A second signal ends the program at once, but for a
+// hangup, which a shell and the kernel both send.
 func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
 	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	unheard := []os.Signal{syscall.SIGPIPE}
