@@ -140,10 +140,6 @@ func keep(result restart.Comparison, dir string) (file string, err error) {
 
 // judge returns everything that went wrong with Agentlet, after the output is complete.
 func (d *demo) judge() error {
-	var errs []error
-	if requests, failed := d.agentlet.load.Counts(); failed > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d requests failed: %v", failed, requests, d.agentlet.load.Errors()))
-	}
 	fresh, old := d.agentlet.generations()
-	return errors.Join(append(errs, disorders(fresh, old)...)...)
+	return errors.Join(d.agentlet.load.Check(), errors.Join(disorders(fresh, old)...))
 }

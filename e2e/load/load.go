@@ -54,6 +54,14 @@ func Fixed(address string) *Client {
 // Counts returns the number of requests so far, and of those that failed.
 func (c *Client) Counts() (requests, failed int64) { return c.requests.Load(), c.failed.Load() }
 
+// Check returns an error if a request failed, or if none was sent.
+func (c *Client) Check() error {
+	if requests, failed := c.Counts(); failed > 0 || requests == 0 {
+		return fmt.Errorf("%d of %d requests failed: %v", failed, requests, c.Errors())
+	}
+	return nil
+}
+
 // Errors returns the number of failures by error.
 func (c *Client) Errors() map[string]int {
 	c.mu.Lock()

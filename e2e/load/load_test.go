@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -87,5 +88,24 @@ func TestFailuresAreTold(t *testing.T) {
 	<-done
 	if f.Instance != server.Listener.Addr().String() || f.Err == nil || f.Ended.Before(f.Began) {
 		t.Errorf("told: %+v", f)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	t.Cleanup(server.Close)
+	c := Fixed(strings.TrimPrefix(server.URL, "http://"))
+	if err := c.Check(); err == nil || !strings.Contains(err.Error(), "0 of 0 requests failed") {
+		t.Errorf("without a request: %v", err)
+	}
+	c.request(t.Context(), http.DefaultClient)
+	if err := c.Check(); err != nil {
+		t.Errorf("after an answer: %v", err)
+	}
+	status = http.StatusInternalServerError
+	c.request(t.Context(), http.DefaultClient)
+	if err := c.Check(); err == nil || !strings.Contains(err.Error(), "1 of 2 requests failed: map[answered 500") {
+		t.Errorf("after a failure: %v", err)
 	}
 }

@@ -250,8 +250,8 @@ func TestConnectMesh(t *testing.T) {
 	})
 	m.Then("no request failed", func() {
 		requests, failed := client.Counts()
-		if failed > 0 {
-			m.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())
+		if err := client.Check(); err != nil {
+			m.Error(err)
 		}
 		m.Logf("%d requests, %d failed", requests, failed)
 	})

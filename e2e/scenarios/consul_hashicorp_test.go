@@ -345,8 +345,8 @@ func TestConsulHashiCorpAgentsRestarted(t *testing.T) {
 				requests, failed := f.client.Counts()
 				missing := gaps()
 				s.Logf("%d of %d requests failed; what runs on one node alone was missing for %v", failed, requests, missing)
-				if failed > 0 && !test.fails {
-					s.Errorf("%d of %d requests failed: %v", failed, requests, f.client.Errors())
+				if err := f.client.Check(); err != nil && (!test.fails || requests == 0) {
+					s.Error(err)
 				}
 				if (len(missing) > 0) != test.gaps {
 					s.Errorf("what runs on one node alone was missing for %v, want gaps: %v", missing, test.gaps)

@@ -88,8 +88,8 @@ func TestMigrateFromKatalogSync(t *testing.T) {
 			"migrate_requests": float64(requests), "migrate_failed_requests": float64(failed), "migrate_lowest_passing": float64(lowest),
 		}))
 		s.Logf("%d requests, %d failed; at the lowest %d of %d pods were passing", requests, failed, lowest, migrateReplicas)
-		if failed > 0 || requests == 0 {
-			s.Errorf("%d of %d requests failed: %v", failed, requests, client.Errors())
+		if err := client.Check(); err != nil {
+			s.Error(err)
 		}
 		if lowest < migrateFloor {
 			s.Errorf("at the lowest %d pods were passing, want %d", lowest, migrateFloor)

@@ -72,10 +72,10 @@ func (f followed) under(rate int, do func()) {
 	<-done
 }
 
-// judge fails the scenario if a request failed, or if a pod started or ended in a wrong order.
+// judge fails the scenario if a request failed or none was sent, or if a pod started or ended in a wrong order.
 func (f followed) judge(fresh []observe.Life) {
-	if requests, failed := f.client.Counts(); failed > 0 {
-		f.Errorf("%d of %d requests failed: %v", failed, requests, f.client.Errors())
+	if err := f.client.Check(); err != nil {
+		f.Error(err)
 	}
 	if after := sigtermAfterGone(f.timeline.Lives()); after != 1 {
 		f.Errorf("in a share of %.2f of the terminations SIGTERM came after the catalog dropped the instance, want all", after)
