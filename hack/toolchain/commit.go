@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// ErrNoHistory means that a commit is missing with the history that would have it: in a shallow clone, or without a repository. In
-// a whole history a missing commit is another error, because nothing brings it back.
+// ErrNoHistory means that a commit is missing with the history that would have it: in a shallow clone, or without a repository.
+// In a whole history a missing commit is another error, because nothing brings it back.
 var ErrNoHistory = errors.New("the repository's history is missing; git fetch --unshallow gets it")
 
 // Older is what was built of an older commit.
