@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -100,5 +101,30 @@ func TestStartDriverAfterALostAnswer(t *testing.T) {
 	state, err := StartDriver(ctx, driver.Client{Kube: kube, Namespace: "shop"}, driver.Pod("image", "web", ConsulPort))
 	if err != nil || state.Passing != 3 || creations != 2 {
 		t.Errorf("StartDriver = %+v, %v after %d creations", state, err, creations)
+	}
+}
+
+// TestClaimLooksAlsoAfterAnInterruption: the API server makes the namespace, and the interruption comes before its answer.
+func TestClaimLooksAlsoAfterAnInterruption(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	var made []byte
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.Method == http.MethodGet {
+			_, _ = w.Write(made)
+			return
+		}
+		made, _ = io.ReadAll(r.Body)
+		interrupt()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(server.Close)
+	config := &rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: runtime.ContentTypeJSON}}
+	kube, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there, err := (&Cluster{Kube: kube}).claim(ctx); !there || !errors.Is(err, context.Canceled) {
+		t.Errorf("claim = %v, %v; want it made, and interrupted", there, err)
 	}
 }
