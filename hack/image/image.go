@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // DefaultUser is the user of images: not root, and the usual number of distroless images.
@@ -46,7 +47,7 @@ type Spec struct {
 	Architecture string
 }
 
-// Build builds a Linux image with one layer.
+// Build builds a Linux image with one layer. All of its media types are OCI's: tools that convert manifests refuse a mixture.
 func Build(spec Spec) (v1.Image, error) {
 	if len(spec.Files) == 0 {
 		return nil, errors.New("build image: no files")
@@ -57,11 +58,12 @@ func Build(spec Spec) (v1.Image, error) {
 	}
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(content)), nil
-	})
+	}, tarball.WithMediaType(types.OCILayer))
 	if err != nil {
 		return nil, fmt.Errorf("build layer: %w", err)
 	}
-	img, err := mutate.AppendLayers(empty.Image, layer)
+	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	img, err := mutate.AppendLayers(base, layer)
 	if err != nil {
 		return nil, fmt.Errorf("append layer: %w", err)
 	}

@@ -13,8 +13,8 @@ import (
 // refName is the annotation with the tag of a manifest in an OCI layout.
 const refName = "org.opencontainers.image.ref.name"
 
-// WriteLayout writes images of one program, one per architecture, as an index into an OCI layout, under a tag. It returns the
-// index's digest.
+// WriteLayout writes images of one program that Build has built, one per architecture, as an index into an OCI layout, under a
+// tag. It returns the index's digest.
 func WriteLayout(folder, tag string, images ...v1.Image) (v1.Hash, error) {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, img := range images {
@@ -22,9 +22,8 @@ func WriteLayout(folder, tag string, images ...v1.Image) (v1.Hash, error) {
 		if err != nil {
 			return v1.Hash{}, fmt.Errorf("read image config: %w", err)
 		}
-		oci := mutate.ConfigMediaType(mutate.MediaType(img, types.OCIManifestSchema1), types.OCIConfigJSON)
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add: oci, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: config.OS, Architecture: config.Architecture}},
+			Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: config.OS, Architecture: config.Architecture}},
 		})
 	}
 	path, err := layout.Write(folder, empty.Index)

@@ -1,11 +1,13 @@
 package image
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 func TestWriteLayout(t *testing.T) {
@@ -55,6 +57,15 @@ func TestWriteLayout(t *testing.T) {
 		config, err := img.ConfigFile()
 		if err != nil || config.Platform().String() != want {
 			t.Errorf("config of %s: %v, %v", want, config.Platform(), err)
+		}
+		own, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Of all these or of none: a manifest of OCI's with a layer of docker's can't be converted.
+		got := []types.MediaType{own.MediaType, own.Config.MediaType, own.Layers[0].MediaType}
+		if !slices.Equal(got, []types.MediaType{types.OCIManifestSchema1, types.OCIConfigJSON, types.OCILayer}) {
+			t.Errorf("media types of %s: %v", want, got)
 		}
 	}
 }
