@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -158,7 +159,7 @@ func (r *release) compile(ctx context.Context) error {
 		}
 		command := exec.CommandContext(ctx, "go", args...)
 		command.Dir = r.Root
-		command.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.system, "GOARCH="+p.architecture, "GOWORK=off"), r.Env...)
+		command.Env = r.environment(p)
 		if out, err := command.CombinedOutput(); err != nil {
 			return fmt.Errorf("build for %s: %w\n%s", p, err, out)
 		}
@@ -166,9 +167,18 @@ func (r *release) compile(ctx context.Context) error {
 	return nil
 }
 
+// environment returns the compiler's environment. It sets all that changes what is compiled, whatever this machine has set: with
+// GOAMD64=v3, say, the programs would have other bytes, and end at once on older processors.
+func (r *release) environment(p platform) []string {
+	env := append(
+		os.Environ(), "CGO_ENABLED=0", "GOOS="+p.system, "GOARCH="+p.architecture, "GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off",
+		"GOEXPERIMENT=", "GOWORK=off", "GOFLAGS=-mod=readonly")
+	return append(env, r.Env...)
+}
+
 // versions checks the version of each program that can run on this machine.
 func (r *release) versions(ctx context.Context) error {
-	if runtime.GOOS != linux {
+	if runtime.GOOS != linux || !slices.Contains(Architectures, runtime.GOARCH) {
 		return nil
 	}
 	for _, name := range programs {

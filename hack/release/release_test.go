@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,6 +29,35 @@ func TestVersionIsRefused(t *testing.T) {
 	}
 	if _, err := os.Stat(kept); err != nil {
 		t.Error("a refused version has cost the former release")
+	}
+}
+
+// What is compiled may not depend on what somebody has set for other builds.
+func TestCompilerIsToldAll(t *testing.T) {
+	set := map[string]string{"GOAMD64": "v3", "GOARM64": "v9.0", "GOFIPS140": "latest", "GOFLAGS": "-tags=other", "GOEXPERIMENT": "noregabi"}
+	for name, value := range set {
+		t.Setenv(name, value)
+	}
+	r := newRelease(Options{Env: []string{"GOCACHE=/elsewhere"}}, t.TempDir())
+	for _, p := range platforms() {
+		command := exec.CommandContext(t.Context(), "go", "env", "-json")
+		command.Env = r.environment(p)
+		out, err := command.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]string
+		if err := json.Unmarshal(out, &got); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range set {
+			if strings.Contains(got[name], value) {
+				t.Errorf("%s: the compiler takes %s=%s from the environment", p, name, got[name])
+			}
+		}
+		if got["GOOS"]+"/"+got["GOARCH"] != p.String() || got["CGO_ENABLED"] != "0" || got["GOCACHE"] != "/elsewhere" {
+			t.Errorf("%s: go has %s/%s, CGO_ENABLED=%s, GOCACHE=%s", p, got["GOOS"], got["GOARCH"], got["CGO_ENABLED"], got["GOCACHE"])
+		}
 	}
 }
 
