@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -142,7 +143,11 @@ func interruptible(command *exec.Cmd) {
 var told = regexp.MustCompile(
 	`^(\s*---|=== RUN|ok|FAIL|PASS|panic)|(Given|When|Then) .*\)$|^  \S.*s$|^waiting|SKIPPED|_test\.go:\d+:`)
 
-// runCommand runs the tests and shows their progress. The log gets the whole output, and the terminal the end of a failure.
+// noTests is what `go test` prints where no name of a test matches. It ends successfully.
+const noTests = "testing: warning: no tests to run"
+
+// runCommand runs the tests and shows their progress. The log gets the whole output, and the terminal the end of a failure. That no
+// test has run is a failure, too.
 func runCommand(command *exec.Cmd, logFile string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
 		return fmt.Errorf("make folder for the log: %w", err)
@@ -163,7 +168,10 @@ func runCommand(command *exec.Cmd, logFile string) (err error) {
 		for _, line := range tail {
 			fmt.Println(line)
 		}
-		return fmt.Errorf("scenarios: %w", err)
+		return fmt.Errorf("go test: %w", err)
+	}
+	if slices.Contains(tail, noTests) {
+		return fmt.Errorf("no name of a scenario matches %s", command.Args[slices.Index(command.Args, "-run")+1])
 	}
 	return nil
 }
