@@ -106,8 +106,11 @@ func instead(name, log, pattern string, env ...string) step {
 	}}
 }
 
-// figuresStep prints the figures of `make bench`, with the previous ones.
+// figuresStep prints the figures of `make bench`, with the previous ones. Where nothing was measured it doesn't print older ones.
 var figuresStep = step{"figures", func(_ context.Context, t *tree) error {
+	if err := checkPrerequisites(); err != nil {
+		return fmt.Errorf("%w: %w", errSkipped, err)
+	}
 	figures, err := bench.Read(filepath.Join(t.root, ".out", "bench.json"))
 	if err != nil {
 		return err
