@@ -20,12 +20,20 @@ const dependencies = "deps"
 // subject matches AREA: SUBJECT. An area is a folder, a program or a topic; there may be several.
 var subject = regexp.MustCompile(`^([a-z0-9][A-Za-z0-9 ,./_-]*): (\S.*)$`)
 
-// Check returns what is wrong with a message. Lines that begin with # are comments of git's.
+// scissors begin the part of a message's file that git cuts off: `git commit -v` shows the difference there.
+const scissors = "# ------------------------ >8 ------------------------"
+
+// Check returns what is wrong with a message. Lines that begin with # are comments of git's, and it drops empty lines at the
+// beginning.
 func Check(message string) error {
 	var lines []string
 	for line := range strings.Lines(message) {
-		if !strings.HasPrefix(line, "#") {
-			lines = append(lines, strings.TrimRight(line, "\r\n"))
+		line = strings.TrimRight(line, " \t\r\n")
+		if line == scissors {
+			break
+		}
+		if !strings.HasPrefix(line, "#") && (line != "" || len(lines) > 0) {
+			lines = append(lines, line)
 		}
 	}
 	if len(lines) == 0 {

@@ -15,6 +15,9 @@ func TestCheck(t *testing.T) {
 		"with a body":          {"agentlet/consul: ask once\n\nTwice was a write too many.\n", ""},
 		"two areas":            {"webhook, chart: count refusals\n", ""},
 		"git's comments":       {"# Please enter\ndocs: a\n# more\n", ""},
+		"git commit -v":        {"docs: a\n# Please enter\n" + scissors + "\n# Do not modify\ndiff --git a/x b/x\n", ""},
+		"an empty line first":  {"\ndocs: a\n\n# Please enter\n", ""},
+		"empty lines alone":    {"\n \n# Please enter\n", "empty"},
 		"72 characters":        {"docs: " + strings.Repeat("ü", 66), ""},
 		"73 characters":        {"docs: " + strings.Repeat("ü", 67), "73 characters"},
 		"Renovate's":           {"deps: update module " + strings.Repeat("x", 70), ""},
@@ -120,5 +123,37 @@ func TestNewWithoutHistory(t *testing.T) {
 	}
 	if _, err := New(t.Context(), t.TempDir()); !errors.Is(err, ErrNoHistory) {
 		t.Errorf("outside of a repository: %v", err)
+	}
+}
+
+// TestHook commits with `make hooks` turned on, which calls this repository's hook.
+func TestHook(t *testing.T) {
+	here, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, run := repository(t)
+	hooks, err := os.ReadFile(filepath.Join(here, "hack", "hooks", "commit-msg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The hook finds the check by the repository that it is in, and this one has none.
+	if err := os.Symlink(filepath.Join(here, "hack"), filepath.Join(root, "hack")); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "commit-msg"), hooks, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	run("switch", "-q", "-c", "topic")
+	run("config", "core.hooksPath", folder)
+	run("commit", "-q", "--allow-empty", "-m", "docs: good")
+	run("switch", "-q", "main")
+	run("commit", "-q", "--allow-empty", "-m", "docs: another")
+	run("merge", "-q", "--no-ff", "-m", "Merge branch 'topic'", "topic")
+	command := exec.CommandContext(t.Context(), "git", "-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "--allow-empty", "-m", "Bad")
+	command.Dir = root
+	if out, err := command.CombinedOutput(); err == nil || !strings.Contains(string(out), "want AREA: SUBJECT") {
+		t.Errorf("a bad message: %v, %s", err, out)
 	}
 }
