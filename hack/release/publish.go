@@ -78,22 +78,37 @@ type PublishOptions struct {
 }
 
 // Publish pushes the image and the chart of a release to a registry, with the credentials that docker or podman keeps. What is
-// there already stays; under a version's tag nothing is ever replaced by something else.
-func Publish(ctx context.Context, o PublishOptions) error {
+// there already stays; under a version's tag nothing is ever replaced by something else. Where one of them would have to be,
+// neither is pushed.
+func Publish(ctx context.Context, o PublishOptions) (err error) {
 	if !semver.MatchString(o.Version) {
 		return fmt.Errorf("version %q: want one such as 1.2.3 or 1.2.3-rc.1", o.Version)
 	}
 	if err := o.verify(); err != nil {
 		return err
 	}
+	folder, err := os.MkdirTemp("", "agentlet-publish-")
+	if err != nil {
+		return fmt.Errorf("make temporary folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	var pushes []push
 	for _, a := range artifacts {
 		tag, err := o.tag(a)
 		if err != nil {
 			return err
 		}
-		if err := o.push(ctx, a, tag); err != nil {
+		p, err := o.prepare(ctx, a, tag, filepath.Join(folder, a.kind))
+		if err != nil {
 			return fmt.Errorf("push %s: %w", tag, err)
 		}
+		pushes = append(pushes, p)
+	}
+	for _, p := range pushes {
+		if err := p.run(o.access(ctx)); err != nil {
+			return fmt.Errorf("push %s: %w", p.tag, err)
+		}
+		fmt.Fprintln(o.Log, p)
 	}
 	return nil
 }
@@ -136,49 +151,62 @@ func (o PublishOptions) tag(a artifact) (name.Tag, error) {
 	return tag, nil
 }
 
-// push pushes one artifact.
-func (o PublishOptions) push(ctx context.Context, a artifact, tag name.Tag) (err error) {
-	folder, err := os.MkdirTemp("", "agentlet-publish-")
-	if err != nil {
-		return fmt.Errorf("make temporary folder: %w", err)
+// push is what is to be done with one artifact.
+type push struct {
+	tag     name.Tag
+	index   v1.ImageIndex // of the artifact's OCI layout
+	content v1.Descriptor // of the artifact there
+	done    bool          // it is in the registry already
+}
+
+func (p push) String() string {
+	text := p.tag.String() + "@" + p.content.Digest.String()
+	if p.done {
+		text += " is there already"
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	index, content, err := readLayout(filepath.Join(o.Folder, a.archive(o.Version)), folder)
-	if err != nil {
-		return err
+	return text
+}
+
+// prepare unpacks an artifact into a folder, and asks the registry for it.
+func (o PublishOptions) prepare(ctx context.Context, a artifact, tag name.Tag, folder string) (p push, err error) {
+	p.tag = tag
+	if p.index, p.content, err = readLayout(filepath.Join(o.Folder, a.archive(o.Version)), folder); err != nil {
+		return p, err
 	}
-	access := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
-	there, err := remote.Head(tag, access...)
+	there, err := remote.Head(tag, o.access(ctx)...)
 	var failed *transport.Error
 	switch {
-	case err == nil && there.Digest == content.Digest:
-		fmt.Fprintf(o.Log, "%s@%s is there already\n", tag, content.Digest)
-		return nil
+	case err == nil && there.Digest != p.content.Digest:
+		return p, fmt.Errorf("this version is there as %s, and the release has %s: want another version", there.Digest, p.content.Digest)
 	case err == nil:
-		return fmt.Errorf("this version is there as %s, and the release has %s: want another version", there.Digest, content.Digest)
+		p.done = true
 	case !errors.As(err, &failed) || failed.StatusCode != http.StatusNotFound:
+		return p, err
+	}
+	return p, nil
+}
+
+func (PublishOptions) access(ctx context.Context) []remote.Option {
+	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
+}
+
+// run pushes the artifact unless it is in the registry.
+func (p push) run(access []remote.Option) error {
+	if p.done {
+		return nil
+	}
+	if p.content.MediaType.IsIndex() {
+		images, err := p.index.ImageIndex(p.content.Digest)
+		if err != nil {
+			return err
+		}
+		return remote.WriteIndex(p.tag, images, access...)
+	}
+	img, err := p.index.Image(p.content.Digest)
+	if err != nil {
 		return err
 	}
-	if content.MediaType.IsIndex() {
-		images, err := index.ImageIndex(content.Digest)
-		if err != nil {
-			return err
-		}
-		err = remote.WriteIndex(tag, images, access...)
-		if err != nil {
-			return err
-		}
-	} else {
-		img, err := index.Image(content.Digest)
-		if err != nil {
-			return err
-		}
-		if err := remote.Write(tag, img, access...); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(o.Log, "%s@%s\n", tag, content.Digest)
-	return nil
+	return remote.Write(p.tag, img, access...)
 }
 
 // readLayout unpacks an OCI layout into a folder, and returns its index with the only thing in it.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
@@ -82,6 +83,25 @@ func TestPublish(t *testing.T) {
 	other := standIn(t, testChart+"home: https://example.org\n")
 	if _, err := publish(t, other, host+"/team"); err == nil || !strings.Contains(err.Error(), "want another version") {
 		t.Errorf("another chart under the same version: %v", err)
+	}
+}
+
+// TestPublishPushesBothOrNeither publishes a release whose chart's version is taken, and whose image isn't there.
+func TestPublishPushesBothOrNeither(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	r, host := standIn(t, testChart), aRegistry(t, "")
+	other, err := random.Image(1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(mustTag(t, host+"/charts/agentlet:1.2.3"), other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := publish(t, r, host); err == nil || !strings.Contains(err.Error(), "/charts/agentlet:1.2.3: this version is there as") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := remote.Head(mustTag(t, host+"/agentlet:1.2.3")); err == nil {
+		t.Error("the image was pushed, and its chart wasn't")
 	}
 }
 
