@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // ErrNoHistory means that a commit is missing with the history that would have it: in a shallow clone, or without a repository.
@@ -87,10 +89,16 @@ func missing(ctx context.Context, root, commit string, err error) error {
 	return fmt.Errorf("the whole history has no commit %s: it was rewritten; name the commit that took its place (%w)", commit, err)
 }
 
+// stopTimeout is how long an interrupted command may take to end what it has started.
+const stopTimeout = 10 * time.Second
+
 // runQuietly runs a command that is not to take flags of a make around it, nor this repository for its own. The error holds what
-// it printed.
+// it printed. The end of ctx ends all that the command has started: a make that is killed leaves a build that writes on.
 func runQuietly(ctx context.Context, name string, args ...string) error {
 	command := exec.CommandContext(ctx, name, args...)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGTERM) }
+	command.WaitDelay = stopTimeout
 	command.Env = append(os.Environ(), "MAKEFLAGS=", "MFLAGS=", "AGENTLET_ROOT=", "AGENTLET_E2E=")
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))

@@ -1,6 +1,7 @@
 package toolchain
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // repository makes a repository with one commit, whose Makefile makes an "image" with the version in it and counts its runs.
@@ -88,5 +90,27 @@ func TestCommitThatIsNotThere(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(os.Getenv("AGENTLET_CACHE"), "commits"))
 	if err != nil || len(left) != 1 || left[0].Name() != ".lock" {
 		t.Errorf("failed builds left %v, %v; want the lock alone", left, err)
+	}
+}
+
+// TestInterruptedBuildEndsWhatItStarted: what make has started may not go on, and write into a folder that is removed.
+func TestInterruptedBuildEndsWhatItStarted(t *testing.T) {
+	folder := t.TempDir()
+	started, ended := filepath.Join(folder, "started"), filepath.Join(folder, "ended")
+	makefile := "image:\n\ttouch " + started + "; sleep 5; touch " + ended + "\n"
+	if err := os.WriteFile(filepath.Join(folder, "Makefile"), []byte(makefile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for !exists(started) && t.Context().Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
+	began := time.Now()
+	if err := runQuietly(ctx, "make", "-C", folder, "image"); err == nil || exists(ended) || time.Since(began) > 4*time.Second {
+		t.Errorf("error %v after %s; make went on: %v", err, time.Since(began), exists(ended))
 	}
 }

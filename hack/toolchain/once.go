@@ -28,7 +28,7 @@ func once(ctx context.Context, log io.Writer, folder, name string, fill func(tem
 	if exists(folder) {
 		return nil
 	}
-	// Remove temporary folders with this prefix. We hold the lock, so they are the remains of a killed build.
+	// With the lock held, a folder that is there is what a killed build has left.
 	temporary := filepath.Join(filepath.Dir(folder), ".building-"+name)
 	if err := os.RemoveAll(temporary); err != nil {
 		return fmt.Errorf("remove unfinished build: %w", err)
