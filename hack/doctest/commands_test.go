@@ -76,7 +76,7 @@ func TestWrongCommandsAreFound(t *testing.T) {
 		"go run github.com/agentlet/agentlet/hack/cmd/nothing",
 		"helm instal x charts/agentlet", "helm install x charts/agentlet --bogus", "helm install x charts/agentlet --set consul.port=1",
 		"helm install x charts/agentlet --set image.repository=x --set consul.prot=1",
-		"helm upgrade x charts/agentlet --set=consul.port=x", "make nothing", "make e2e RUNN=x", "consul nothing", "consul acl policy create -bogus", "kubectl exec web --bogus -- ls", "kubectl exec web -- consul nothing",
+		"helm upgrade x charts/agentlet --set=consul.port=x", "make nothing", "make e2e RUNN=x", "consul nothing", "consul acl nothing", "consul acl policy crate -name x", "consul acl policy create -bogus", "kubectl exec web --bogus -- ls", "kubectl exec web -- consul nothing",
 		"xargs -n1 consul services deregister -bogus", "go run ./cmd/nothing", "nothing", "kubectl get (",
 		"kind create clutser", "kind load image-archive x --cluster y", "k3d image",
 	} {
@@ -263,6 +263,9 @@ func checkMake(t *testing.T, args []string) error {
 	return nil
 }
 
+// consulUsage matches what Consul prints where a word is none of its subcommands, at any depth: the help of the command before.
+var consulUsage = regexp.MustCompile(`^Usage: consul (?:\[--version\]|(?:[a-z-]+ )+<subcommand>)`)
+
 // checkConsul runs the command with an address at which no Consul runs, so that it only parses its flags.
 func checkConsul(t *testing.T, args []string) error {
 	t.Helper()
@@ -277,7 +280,7 @@ func checkConsul(t *testing.T, args []string) error {
 		}
 	}
 	out, err := output(t, folder, []string{"CONSUL_HTTP_ADDR=127.0.0.1:1"}, consul, args...)
-	if err != nil && (strings.Contains(out, "flag provided but not defined") || strings.HasPrefix(out, "Usage: consul [--version]")) {
+	if err != nil && (strings.Contains(out, "flag provided but not defined") || consulUsage.MatchString(out)) {
 		return errors.New(out)
 	}
 	return nil
