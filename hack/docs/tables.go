@@ -25,7 +25,7 @@ var advice = map[contract.Reason]string{
 	contract.LoginFailed: "Add what the message says is missing: auth method, binding rule or Secret ([consul.md](consul.md)).",
 	contract.RegistrationRejected: "Read the agent's answer. `Permission denied`: the token needs `service:write` " +
 		"([consul.md](consul.md)).",
-	contract.RegistrationFailed:   "Mend what the agent's answer names, such as a full disk. The agentlet retries by itself.",
+	contract.RegistrationFailed:   "Fix what the agent's answer names, such as a full disk. The agentlet retries by itself.",
 	contract.InvalidConfiguration: "Correct the annotation that the message names.",
 	contract.PortConflict: "Choose another `agentlet-port`: something in the pod, or with `hostNetwork` on the node, " +
 		"has this one.",
@@ -33,7 +33,7 @@ var advice = map[contract.Reason]string{
 		"`service:write`, a refused node name.",
 	contract.Registered:    "Nothing. If the pod isn't Ready, `kubectl describe pod` says why.",
 	contract.TimedOut:      "As for `AwaitingCatalog` or `ConsulUnreachable`: `gate-timeout` opened the gate.",
-	contract.CatalogLost:   "Wait: it is put back. If it stays, as for `AwaitingCatalog`.",
+	contract.CatalogLost:   "Wait: it is restored. If it stays, as for `AwaitingCatalog`.",
 	contract.Draining:      "Nothing: the pod ends, after `drain-timeout` and `drain-delay` at most.",
 	contract.OptedOut:      "Undo what the message names [to have it back](applications.md#taking-one-pod-out-of-service).",
 	contract.CopiedPod:     "Nothing, for a debugging copy. To register it, create it without the container `agentlet` and its gate.",
