@@ -59,8 +59,11 @@ func unpack(ctx context.Context, name, dir string) (err error) {
 		}
 	}
 	packages, err := filepath.Glob(filepath.Join(temporary, name+"_*.deb"))
-	if err != nil || len(packages) != 1 {
-		return fmt.Errorf("load %s: %d packages, %w", name, len(packages), err)
+	if err != nil {
+		return fmt.Errorf("find the package %s: %w", name, err)
+	}
+	if len(packages) != 1 {
+		return fmt.Errorf("apt-get download %s has left %d packages: want one", name, len(packages))
 	}
 	unpacked := filepath.Join(temporary, "unpacked")
 	if err := runIn(ctx, temporary, "dpkg-deb", "-x", packages[0], unpacked); err != nil {
