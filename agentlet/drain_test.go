@@ -387,3 +387,15 @@ func TestDrainOfAFollowerIsNotHeldUp(t *testing.T) {
 		}
 	})
 }
+
+// TestDrainDelayPassesWhereTheAgentWasNotListed: an earlier agentlet of the pod may have left an instance that passes.
+func TestDrainDelayPassesWhereTheAgentWasNotListed(t *testing.T) {
+	now := time.Now()
+	s := newState(testIdentity)
+	s.observePod(ready(testPod(), false), nil, now)
+	s.signal(signals{preStop: true}, now)
+	timeout, delay, _ := s.drainBudget()
+	if end, _ := s.drainEnd(); delay == 0 || end.Sub(now) != timeout+delay {
+		t.Errorf("the drain ends after %s, want drain-timeout (%s) and drain-delay (%s)", end.Sub(now), timeout, delay)
+	}
+}

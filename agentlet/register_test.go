@@ -114,6 +114,17 @@ func TestAgentThatRestartsSoonRestoresWhatWasRegistered(t *testing.T) {
 	}
 }
 
+// TestUnreadyRegistrationIsNotUpdatedAtOnce: a critical check is restored as it was, and another output would be a raft write.
+func TestUnreadyRegistrationIsNotUpdatedAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start(t, testPod())
+		after(10 * time.Second)
+		if n := w.count("readiness"); !w.registered() || n != 0 {
+			t.Errorf("registered %v, and its readiness check updated %d times, want never", w.registered(), n)
+		}
+	})
+}
+
 // TestLossBehindTheAgentsBack has the catalog lose an instance that the agent has: the agent would notice at its next full sync,
 // in minutes. The instance is resynced where somebody waits for the catalog. Elsewhere the catalog is not read.
 func TestLossBehindTheAgentsBack(t *testing.T) {
