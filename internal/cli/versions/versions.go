@@ -45,8 +45,8 @@ type Running struct {
 	Pods    int    `json:"pods"`
 	// New is set if pods that are created now get this agentlet.
 	New bool `json:"new,omitempty"`
-	// Skew says that the version is not supported with the webhook's, or with the plugin's, to which the webhook may be upgraded next;
-	// empty if it is, or if one of the versions is unknown.
+	// Skew says that the version is not supported with the webhook's, or with the plugin's, to which the webhook may be upgraded
+	// next; empty if it is, or if one of the versions is unknown.
 	Skew string `json:"skew,omitempty"`
 }
 
@@ -112,7 +112,8 @@ func Read(ctx context.Context, config Config) (*Report, error) {
 		for _, webhook := range webhooks {
 			row.Skew = cmp.Or(row.Skew, skew("the webhook's", webhook.version, g.version))
 		}
-		if len(webhooks) > 0 && !slices.ContainsFunc(webhooks, func(webhook group) bool { return !newer(config.Plugin, webhook.version) }) {
+		notNewer := func(webhook group) bool { return !newer(config.Plugin, webhook.version) }
+		if len(webhooks) > 0 && !slices.ContainsFunc(webhooks, notNewer) {
 			row.Skew = cmp.Or(row.Skew, skew("this plugin's", config.Plugin, g.version))
 		}
 		report.Agentlets = append(report.Agentlets, row)
@@ -302,7 +303,8 @@ func newer(release, other string) bool {
 	return errA == nil && errB == nil && b.LessThan(a)
 }
 
-// skew says that an agentlet's version is not supported with another, which somebody has; it is empty if it is, or if one is no release.
+// skew says that an agentlet's version is not supported with another, which somebody has; it is empty if it is, or if one is no
+// release.
 func skew(whose, other, agentlet string) string {
 	a, errA := version.ParseSemantic(other)
 	b, errB := version.ParseSemantic(agentlet)
