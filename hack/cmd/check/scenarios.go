@@ -149,8 +149,8 @@ var told = regexp.MustCompile(
 // noTests is what `go test` prints where no name of a test matches. It ends successfully.
 const noTests = "testing: warning: no tests to run"
 
-// runCommand runs the tests and shows their progress. The log gets the whole output, and the terminal the end of a failure. That no
-// test has run is a failure, too.
+// runCommand runs the tests and shows their progress. The log gets the whole output, and the terminal the end of a failure. It is
+// a failure, too, that no test has run.
 func runCommand(command *exec.Cmd, logFile string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
 		return fmt.Errorf("make folder for the log: %w", err)
