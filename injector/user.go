@@ -20,7 +20,7 @@ const (
 	RunAsNone RunAsUser = "none"
 )
 
-// Auto reports whether the platform decides. It does where nothing is said, too.
+// Auto reports whether the caller has to ask the platform, as where nothing is said.
 func (u RunAsUser) Auto() bool { return u == "" || u == RunAsAuto }
 
 // agentletUser is the image's user and group, those of distroless' nonroot. The container sets them explicitly, because the

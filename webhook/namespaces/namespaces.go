@@ -136,8 +136,13 @@ func (n *Namespaces) Ask(ctx context.Context, namespace string) (*corev1.Namespa
 			continue
 		case <-ctx.Done():
 			continue
-		case answer = <-n.requests.DoChan(namespace, func() (any, error) {
+		case answer = <-n.requests.DoChan(namespace, func() (_ any, err error) {
 			mine = true
+			defer func() { // singleflight would end the process, where the server gives up one review
+				if p := recover(); p != nil {
+					err = fmt.Errorf("namespace %s is not known yet: panic: %v", namespace, p)
+				}
+			}()
 			return n.request(context.WithoutCancel(ctx), namespace)
 		}):
 		}

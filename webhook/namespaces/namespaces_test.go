@@ -76,12 +76,15 @@ func TestAnnotationsOf(t *testing.T) {
 // One kubectl apply may create a namespace and a pod in it, and a watch may be interrupted.
 func TestNamespacesBeforeTheWatchAreFetched(t *testing.T) {
 	client := fake.NewClientset(namespace("shop", map[string]string{contract.AllowedServices: "web"}))
-	var fails atomic.Bool
+	var fails, panics atomic.Bool
 	told := false
 	client.PrependReactor("list", "namespaces", func(k8stesting.Action) (bool, runtime.Object, error) {
 		if !told { // the informer's list
 			told = true
 			return true, &corev1.NamespaceList{}, nil
+		}
+		if panics.Load() {
+			panic("of a client")
 		}
 		return fails.Load(), nil, errors.New("etcd is away")
 	})
@@ -102,6 +105,10 @@ func TestNamespacesBeforeTheWatchAreFetched(t *testing.T) {
 	fails.Store(true)
 	if got := said(n, "shop"); !strings.Contains(got, "etcd is away") {
 		t.Errorf("without an answer: %s", got)
+	}
+	panics.Store(true)
+	if got := said(n, "shop"); !strings.Contains(got, "of a client") {
+		t.Errorf("with a panic: %s", got)
 	}
 	cancel()
 	if err := <-ended; err != nil {
