@@ -71,6 +71,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if key != nil {
+		if err := release.CheckTree(ctx, root); err != nil {
+			return err
+		}
+	}
 	tools, err := toolchain.Ensure(ctx, os.Stderr, toolchain.Helm)
 	if err != nil {
 		return err
