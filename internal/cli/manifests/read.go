@@ -55,13 +55,33 @@ func Read(
 func readOne(ctx context.Context, path string, stdin io.Reader) (text []byte, shown string, err error) {
 	switch {
 	case path == Stdin:
-		text, err = io.ReadAll(stdin)
+		text, err = readUntil(ctx, func() ([]byte, error) { return io.ReadAll(stdin) })
 		return text, "stdin", err
 	case isURL(path):
 		return download(ctx, path)
 	}
-	text, err = os.ReadFile(path)
+	text, err = readUntil(ctx, func() ([]byte, error) { return os.ReadFile(path) })
 	return text, path, err
+}
+
+// readUntil reads, and returns when ctx ends. A terminal or a pipe may give nothing for ever, and such a read can't be ended: it
+// goes on until the program ends.
+func readUntil(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	type result struct {
+		text []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		text, err := read()
+		done <- result{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-done:
+		return r.text, r.err
+	}
 }
 
 // manifestsIn is the file, or the manifests of the folder, in order.
