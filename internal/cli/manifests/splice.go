@@ -84,8 +84,8 @@ func (s *splicer) addLines(node *yaml.Node, from, to int) {
 	line, column := node.Line-1, s.column(node) // the line of the first one, as an index
 	if from > 0 {
 		before := node.Content[from-1]
-		if before.Line == 0 && before.Kind == yaml.ScalarNode && node.Kind == yaml.MappingNode {
-			before = node.Content[from-2] // the key of a text that was replaced, which has one line
+		if before.Line == 0 && node.Kind == yaml.MappingNode {
+			before = node.Content[from-2] // the key of a value that was replaced, with what stood below it
 		}
 		line = s.lastLine(before, column) + 1
 	} else {

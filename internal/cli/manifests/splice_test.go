@@ -85,6 +85,14 @@ spec:
 
       # of the text
 ` + addedLast + addedInit + addedAgentlet + addedGates,
+		"no value at the end": `
+spec:
+
+  containers:
+  - name:   web
+` + addedLast + `  # Before all others.
+  initContainers:
+` + addedAgentlet + addedGates,
 		"anchors that nothing refers to": `
 spec:
   containers: &all
@@ -126,6 +134,16 @@ spec:
 				}
 			})
 		}
+	}
+}
+
+// TestAReplacedValueAtTheEnd has more keys added behind a list whose brackets go.
+func TestAReplacedValueAtTheEnd(t *testing.T) {
+	const head = "spec:\n\n  containers:\n  - name:   web\n"
+	got, _ := injectWithWarnings(t, "in.yaml", annotated+head+"  initContainers: []  # none\n# The end.\n", small{})
+	want := annotated + strings.ReplaceAll(head+addedLast+"  initContainers:  # none\n"+addedAgentlet+addedGates+"# The end.\n", "\n+", "\n ")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
