@@ -56,7 +56,7 @@ type Workload struct {
 	Version   string `json:"version,omitempty"`
 	Image     string `json:"image"`
 	Pods      int    `json:"pods"`
-	// Command creates the pods anew.
+	// Command creates the pods anew. Where no controller would, it is a shell's comment that says so.
 	Command string `json:"command"`
 }
 
@@ -282,7 +282,7 @@ func workloads(g group) (found []Workload) {
 		if pod.DeletionTimestamp != nil {
 			continue
 		}
-		command := installation.Recreate(pod)
+		command := recreate(pod)
 		at := slices.IndexFunc(found, func(w Workload) bool { return w.Command == command })
 		if at < 0 {
 			at = len(found)
@@ -291,6 +291,14 @@ func workloads(g group) (found []Workload) {
 		found[at].Pods++
 	}
 	return found
+}
+
+// recreate returns a command that a script can run: a pod without a controller would be lost by it.
+func recreate(pod *corev1.Pod) string {
+	if metav1.GetControllerOf(pod) == nil {
+		return fmt.Sprintf("# no controller has pod %s of namespace %s: delete it, and create it again", pod.Name, pod.Namespace)
+	}
+	return installation.Recreate(pod)
 }
 
 // maxSkew is how many releases (minor versions) an agentlet and the webhook may be apart, either way.

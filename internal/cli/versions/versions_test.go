@@ -62,6 +62,13 @@ func injected(name, image, deployment string) *corev1.Pod {
 	}
 }
 
+// bare is a pod with an agentlet and without a controller.
+func bare(name, image string) *corev1.Pod {
+	pod := injected(name, image, "")
+	pod.OwnerReferences = nil
+	return pod
+}
+
 // hook is the webhook's configuration, with its service.
 func hook() []runtime.Object {
 	return []runtime.Object{
@@ -105,6 +112,16 @@ func TestRead(t *testing.T) {
 			[]string{
 				"webhook 1.2.0 1 r/agentlet:1.2.0 -", "agentlet 1.1.0 2 r/agentlet:1.1.0 -", "agentlet 1.2.0 1 r/agentlet:1.2.0 new pods get it",
 				"2 pods have another agentlet than new pods get. To create them anew:", "kubectl -n shop rollout restart deployment/old",
+			},
+			"",
+		},
+		"an older agentlet that nothing would create again": {
+			append(hook(), replica("w", "r/agentlet:1.2.0", 0), bare("a", "r/agentlet:1.1.0")),
+			said{"w": "1.2.0", "a": "1.1.0"},
+			[]string{
+				"webhook 1.2.0 1 r/agentlet:1.2.0 -", "agentlet 1.1.0 1 r/agentlet:1.1.0 -",
+				"1 pod has another agentlet than new pods get. To create them anew:",
+				"# no controller has pod a of namespace shop: delete it, and create it again",
 			},
 			"",
 		},
