@@ -570,6 +570,7 @@ func TestProbesAreDeletedWithoutAnAnswer(t *testing.T) {
 		"ended":                 {ends: true, want: "context canceled"},
 		"the answer is lost":    {lost: errors.New("connection reset"), want: "create its pod: connection reset"},
 		"ended and lost":        {ends: true, lost: errors.New("connection reset"), want: "create its pod: connection reset"},
+		"a proxy's error":       {lost: apierrors.NewGenericServerResponse(502, "create", schema.GroupResource{}, "", "bad gateway", 0, true), want: "create its pod"},
 		"the server's time-out": {lost: apierrors.NewTimeoutError("slow", 1), want: "create its pod"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -105,10 +105,17 @@ func (r *preRun) createProbe(ctx context.Context, node string) (*corev1.Pod, err
 	switch {
 	case err == nil:
 		return created, nil
-	case apierrors.ReasonForError(err) == metav1.StatusReasonUnknown, apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
-		return pod, err //nolint:wrapcheck // wrapped by the caller
+	case storedNothing(err):
+		return nil, err //nolint:wrapcheck // wrapped by the caller
 	}
-	return nil, err //nolint:wrapcheck // wrapped by the caller
+	return pod, err //nolint:wrapcheck // wrapped by the caller
+}
+
+// storedNothing reports whether an error says that the API server has stored nothing, since it refused the request. One with a
+// status of 500 or more, from it or a proxy before it, does not say that.
+func storedNothing(err error) bool {
+	status := apierrors.APIStatus(nil)
+	return errors.As(err, &status) && status.Status().Code/100 == 4
 }
 
 // deleteProbe deletes a pod, also after the run has ended.
