@@ -114,25 +114,27 @@ func (r *run) grants(ctx context.Context) {
 			accounts, known[a] = append(accounts, a), true
 		}
 	}
+	missing := make([]string, len(accounts))
+	asking, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r.each(len(accounts), func(out *run, i int) {
+		var err error
+		if missing[i], err = out.lacks(asking, accounts[i]); err != nil {
+			stop(err) // the others would meet it, too
+		}
+	})
+	if err := context.Cause(asking); err != nil {
+		r.add(Skip, "grants", "", "can't ask what service accounts may do: "+err.Error(), "")
+		return
+	}
 	granted := 0
 	r.facts.ungranted = map[account]string{}
-	for _, a := range accounts {
-		var missing []string
-		for _, need := range []right{{"watch", ""}, {"list", ""}, {"patch", "status"}} {
-			allowed, err := r.allowed(ctx, a.namespace, a.name, need)
-			if err != nil {
-				r.add(Skip, "grants", "", "can't ask what service accounts may do: "+err.Error(), "")
-				return
-			}
-			if !allowed {
-				missing = append(missing, strings.TrimSuffix(need.verb+" pods/"+need.subresource, "/"))
-			}
-		}
-		if len(missing) == 0 {
+	for i, a := range accounts {
+		if missing[i] == "" {
 			granted++
 			continue
 		}
-		r.facts.ungranted[a] = strings.Join(missing, ", ")
+		r.facts.ungranted[a] = missing[i]
 		r.add(Fail, "grants", "serviceaccount/"+a.namespace+"/"+a.name,
 			"injected pods run under it, but it may not "+r.facts.ungranted[a]+": their gates can't open", r.grantRemedy(a.namespace))
 	}
@@ -143,6 +145,21 @@ func (r *run) grants(ctx context.Context) {
 		r.add(OK, "grants", "",
 			fmt.Sprintf("%d of %d service accounts with injected pods may do what an agentlet needs", granted, len(accounts)), "")
 	}
+}
+
+// lacks returns the rights that an account lacks and an agentlet needs, as text; empty if it has them all.
+func (r *run) lacks(ctx context.Context, a account) (string, error) {
+	var missing []string
+	for _, need := range []right{{"watch", ""}, {"list", ""}, {"patch", "status"}} {
+		allowed, err := r.allowed(ctx, a.namespace, a.name, need)
+		if err != nil {
+			return "", err
+		}
+		if !allowed {
+			missing = append(missing, strings.TrimSuffix(need.verb+" pods/"+need.subresource, "/"))
+		}
+	}
+	return strings.Join(missing, ", "), nil
 }
 
 // grantRemedy depends on how this installation grants rights.
