@@ -124,6 +124,14 @@ func injectedPod(name string, change func(*corev1.Pod)) corev1.Pod {
 	return pod
 }
 
+// meshed asks for a mesh proxy.
+func meshed(pod *corev1.Pod) {
+	pod.Annotations = map[string]string{
+		contract.Services:      `[{"name": "web", "port": 80, "connect": {"sidecar_service": {}}}]`,
+		contract.ConnectInject: "true",
+	}
+}
+
 func bare(pod *corev1.Pod) { pod.Spec.InitContainers, pod.Spec.ReadinessGates = nil, nil }
 
 func closed(reason contract.Reason, since time.Duration) func(*corev1.Pod) {
@@ -469,6 +477,13 @@ func TestRun(t *testing.T) {
 		},
 		"excluded namespace": {func(w *world) { w.add("lost", in("agentlet-system"), bare) }, Fail, "pods", "the webhook excludes it", "webhook.excludedNamespaces"},
 		"missed":             {func(w *world) { w.add("missed", bare, owned) }, Fail, "pods", "has no agentlet: it was created before", "kubectl -n shop rollout restart deployment/web"},
+		"missed, with a mesh proxy": {func(w *world) {
+			w.pods[0].Spec.Containers[0].Args = append(w.pods[0].Spec.Containers[0].Args, "--connect-image=r/consul-envoy:1")
+			w.add("missed", bare, meshed)
+		}, Fail, "pods", "has no agentlet: it was created before", "create it anew"},
+		"missed, with a mesh proxy that nobody has": {func(w *world) {
+			w.add("missed", bare, meshed)
+		}, Fail, "pods", "this installation has no mesh proxy", "correct them"},
 		"missed with errors": {func(w *world) { w.add("missed", bare, func(p *corev1.Pod) { p.Annotations[contract.Gate] = "ajar" }) }, Fail, "pods", "its annotations hold errors", "explain"},
 		"missed, with a name that is not allowed": {func(w *world) {
 			w.annotations = map[string]string{contract.AllowedServices: "shop-*"}

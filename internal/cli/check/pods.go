@@ -29,6 +29,7 @@ func (r *run) registrations(context.Context) {
 		AllowedTags:     r.flag("allowed-tags", ""),
 		Defaults:        r.defaults(),
 		Dialects:        r.dialects(),
+		Connect:         r.connect(),
 	})
 	if err != nil {
 		r.add(Fail, "pods", "", "can't judge pods: "+err.Error(), "")
@@ -82,6 +83,15 @@ func (r *run) dialects() []dialect.Dialect {
 		return nil
 	}
 	return dialect.Named(strings.Split(names, ","))
+}
+
+// connect lets pods ask for a mesh proxy where the webhook does, or where its flags are unknown.
+func (r *run) connect() injector.Connect {
+	image := r.flag("connect-image", "")
+	if len(r.facts.replicas) == 0 {
+		image = "any"
+	}
+	return injector.Connect{Image: image, Proxy: injector.Envoy, GRPCPort: 8502}
 }
 
 // namespaceAnnotations returns nil if the namespace is unknown.
