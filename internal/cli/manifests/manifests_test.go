@@ -223,6 +223,7 @@ func TestLinesOfErrors(t *testing.T) {
 		"twice, within":             {"a:\n  b: {c: 1, c: 2}\n", `in.yaml:5: read document: the key "c" is there already, at line 5`},
 		"of a text":                 {"'line 1:': 1\n\"x\\nline 1:\": 2\n\"x\\nline 1:\": 3\n", `in.yaml:6: read document: the key "x\nline 1:" is there already, at line 5`},
 		"an unknown anchor":         {"b: 1\na: *b\n", "in.yaml:5: read document: unknown anchor 'b' referenced"},
+		"an anchor within itself":   {"b: 1\na: &a {b: *a}\n", "in.yaml:4: read document: anchor 'a' value contains itself"},
 		"a key that is a mapping":   {"a: 1\n? {b: 1}\n: 2\n", "in.yaml:5: read document: a key must be a text"},
 		"a document behind dots":    {"kind: A\n# c\n...\n\nkind: B\n", "in.yaml:8: read document: kubectl reads no second document without a line --- before it"},
 		"a second of braces":        {"{kind: A}\n\n{kind: B}\n", "in.yaml:6: read document: kubectl reads no second document without a line --- before it"},

@@ -99,7 +99,8 @@ var action = regexp.MustCompile(`(?m)^[ \t]*(- +)*([^\s#"'][^\s"']*:[ \t]+)?(\{\
 // read the text.
 func syntaxError(text []byte, root *yaml.Node, err error) *readError {
 	named, message := yamlError(err)
-	wrong := &readError{line: max(errorLine(text, message), min(named, 1+bytes.Count(text, []byte("\n")))), message: message}
+	line := max(1, errorLine(text, message), min(named, 1+bytes.Count(text, []byte("\n")))) // an error of aliases names none
+	wrong := &readError{line: line, message: message}
 	if key := compositeKey(root); key != nil {
 		wrong = &readError{line: key.Line, message: "a key must be a text"}
 	}
