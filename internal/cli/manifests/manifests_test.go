@@ -409,6 +409,10 @@ func TestRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(folder, link); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		names     []string
 		recursive bool
@@ -417,6 +421,7 @@ func TestRead(t *testing.T) {
 	}{
 		"folder":         {names: []string{folder}, want: "{\"kind\":\"A\"}\n---\nkind: B\n"},
 		"folder, deep":   {names: []string{folder}, recursive: true, want: "{\"kind\":\"A\"}\n---\nkind: B\n---\nkind: C\n"},
+		"link":           {names: []string{link}, want: "{\"kind\":\"A\"}\n---\nkind: B\n"},
 		"file and stdin": {names: []string{filepath.Join(folder, "b.yaml"), "-"}, want: "kind: B\n---\nkind: In"},
 		"no such file":   {names: []string{filepath.Join(folder, "x.yaml")}, fails: true},
 		"no manifests":   {names: []string{t.TempDir()}, fails: true},

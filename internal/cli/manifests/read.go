@@ -96,12 +96,13 @@ func manifestsIn(name string, recursive bool) (paths []string, err error) {
 	if !info.IsDir() {
 		return []string{name}, nil
 	}
-	err = filepath.WalkDir(name, func(path string, entry fs.DirEntry, err error) error {
+	root := name + string(filepath.Separator) // so that a link to a folder is followed
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case entry.IsDir():
-			if path != name && !recursive {
+			if path != root && !recursive {
 				return fs.SkipDir
 			}
 		case slices.Contains(Extensions(), strings.TrimPrefix(filepath.Ext(path), ".")):
