@@ -602,6 +602,20 @@ func TestProbesAreDeletedWithoutAnAnswer(t *testing.T) {
 	}
 }
 
+// TestNodesAreNotProbedAfterTheEnd checks that the end of a run is not a finding about each node that it has not come to.
+func TestNodesAreNotProbedAfterTheEnd(t *testing.T) {
+	w := newBareWorld()
+	w.probing(contract.AgentProbe{})
+	client := w.client()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := &preRun{run: run{Config: Config{Kube: client}, facts: facts{nodes: make([]corev1.Node, 2)}}, pre: Pre{Into: "agentlet-system", Probe: w.probe}}
+	r.probe(ctx)
+	if len(r.findings) > 0 || len(client.Actions()) > 0 {
+		t.Errorf("found %+v, called %v", r.findings, client.Actions())
+	}
+}
+
 // TestProbePodIsRestricted checks the probe's pod against the Pod Security Standard restricted, and that nothing gets into it.
 func TestProbePodIsRestricted(t *testing.T) {
 	w := newBareWorld()

@@ -45,6 +45,9 @@ func (r *preRun) probe(ctx context.Context) {
 	}
 	results := make([]probeResult, len(r.facts.nodes))
 	r.each(len(results), func(out *run, i int) {
+		if results[i].err = ctx.Err(); results[i].err != nil {
+			return // the end of the run is reported once
+		}
 		name := r.facts.nodes[i].Name
 		results[i].found, results[i].err = r.probeNode(ctx, out, name)
 		if err := results[i].err; err != nil {
