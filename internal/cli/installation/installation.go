@@ -35,7 +35,8 @@ func Hook(
 	return "", nil
 }
 
-// Replicas returns the pods behind the webhook's service, or none if the webhook is called by URL.
+// Replicas returns the pods behind the webhook's service, or none if the webhook is called by URL. Pods that have ended are left
+// out: the API server keeps those that were evicted.
 func Replicas(
 	ctx context.Context,
 	client kubernetes.Interface,
@@ -55,7 +56,9 @@ func Replicas(
 	if err != nil {
 		return nil, fmt.Errorf("read the webhook's pods: %w", err)
 	}
-	return pods.Items, nil
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
+		return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	}), nil
 }
 
 // Flags returns those arguments of the webhook's newest pod that are flags.

@@ -3,10 +3,13 @@ package installation
 import (
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,6 +43,37 @@ func TestNamespacesHaveWhatADecisionNeeds(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestAnEvictedReplicaIsNone has a replica that was evicted, which is newer than the one that runs.
+func TestAnEvictedReplicaIsNone(t *testing.T) {
+	replica := func(name string, phase corev1.PodPhase, age time.Duration) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "agentlet-system", Name: name, Labels: map[string]string{"app": "webhook"},
+				CreationTimestamp: metav1.NewTime(time.Unix(1e9, 0).Add(-age)),
+			},
+			Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: "webhook", Args: []string{"--image=" + name}}}},
+			Status: corev1.PodStatus{Phase: phase},
+		}
+	}
+	client := kubefake.NewClientset(
+		&admissionregistrationv1.MutatingWebhookConfiguration{Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name: HookName,
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{
+				Service: &admissionregistrationv1.ServiceReference{Namespace: "agentlet-system", Name: "agentlet"},
+			},
+		}}},
+		&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "agentlet-system", Name: "agentlet"},
+			Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "webhook"}},
+		},
+		replica("runs", corev1.PodRunning, time.Hour), replica("evicted", corev1.PodFailed, 0),
+	)
+	flags, err := Flags(t.Context(), client)
+	if err != nil || !slices.Equal(flags, []string{"--image=runs"}) {
+		t.Errorf("%q, %v", flags, err)
 	}
 }
 
