@@ -27,8 +27,10 @@ type Waiting struct {
 	Stuck bool
 	// Running is set if the container has run for so short a time that it may not answer yet.
 	Running bool
-	// crashed is the container whose previous log tells more, because it has run and ended; or empty.
-	crashed string
+	// crashed is the container whose log tells more, because it has run and ended; or empty. previous is set if it is created again:
+	// until then the API server has no previous log.
+	crashed  string
+	previous bool
 }
 
 // AgentletWaits returns why the pod's agentlet does not run, as the kubelet reports it, or nil if it runs or if nothing is known
@@ -120,7 +122,7 @@ func waits(status *corev1.ContainerStatus) *Waiting {
 	}
 	if last != nil {
 		waiting.Why += "; before that it ended: " + ended(last)
-		waiting.crashed = status.Name
+		waiting.crashed, waiting.previous = status.Name, true
 	}
 	return waiting
 }
@@ -135,10 +137,14 @@ func ended(state *corev1.ContainerStateTerminated) string {
 
 // Remedy returns the command that shows more about the problem.
 func (w *Waiting) Remedy(pod *corev1.Pod) string {
-	if w.crashed != "" {
-		return fmt.Sprintf("kubectl -n %s logs %s -c %s --previous", pod.Namespace, pod.Name, w.crashed)
+	if w.crashed == "" {
+		return fmt.Sprintf("kubectl -n %s describe pod %s", pod.Namespace, pod.Name)
 	}
-	return fmt.Sprintf("kubectl -n %s describe pod %s", pod.Namespace, pod.Name)
+	command := fmt.Sprintf("kubectl -n %s logs %s -c %s", pod.Namespace, pod.Name, w.crashed)
+	if w.previous {
+		command += " --previous"
+	}
+	return command
 }
 
 func statusOf(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatus {

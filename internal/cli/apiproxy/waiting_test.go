@@ -38,7 +38,7 @@ func TestAgentletWaits(t *testing.T) {
 		"no image":                     {state: waiting("ErrImagePull", "not found"), why: "the container agentlet waits: ErrImagePull: not found", stuck: true, remedy: "describe pod web"},
 		"no Secret":                    {state: waiting("CreateContainerConfigError", ""), why: "the container agentlet waits: CreateContainerConfigError", stuck: true, remedy: "describe pod web"},
 		"crashes":                      {state: waiting("CrashLoopBackOff", "back-off 10s"), last: ended(137, "OOMKilled"), why: "the container agentlet waits: CrashLoopBackOff: back-off 10s; before that it ended: OOMKilled, exit code 137", stuck: true, remedy: "logs web -c agentlet --previous"},
-		"has ended":                    {state: ended(2, "Error"), why: "the container agentlet has ended: exit code 2", stuck: true, remedy: "logs web -c agentlet --previous"},
+		"has ended":                    {state: ended(2, "Error"), why: "the container agentlet has ended: exit code 2", stuck: true, remedy: "logs web -c agentlet"},
 		"is created":                   {state: waiting("ContainerCreating", ""), why: "the container agentlet waits: ContainerCreating", remedy: "describe pod web"},
 		"waits its turn":               {state: waiting("PodInitializing", ""), first: running(time.Hour), why: "the container agentlet waits: PodInitializing", remedy: "describe pod web"},
 		"another is stuck":             {state: waiting("PodInitializing", ""), first: waiting("ImagePullBackOff", ""), why: "the container first waits: ImagePullBackOff, and the agentlet starts after it", stuck: true, remedy: "describe pod web"},
