@@ -279,6 +279,12 @@ func TestRunPre(t *testing.T) {
 		"Istio, once more":       {func(w *bareWorld) { w.hooks = injectors("a-istio", "sidecar-injector.istio.io", "IfNeeded") }, OK, "mesh", "Istio is here", ""},
 
 		"leave_on_terminate off, by a file": {func(*bareWorld) {}, OK, "consul", "leave_on_terminate is off, by a ConfigMap", ""},
+		"what is commented out": {func(w *bareWorld) {
+			w.config += "\n# leave_on_terminate = true\n\n  // acl {\n  //   enabled = true\n  // }\n"
+		}, OK, "consul", "leave_on_terminate is off, by a ConfigMap", ""},
+		"an address is no comment": {func(w *bareWorld) {
+			w.config = "data_dir = \"/consul/data\" ui_config { url = \"https://x#y\" } client_addr = \"0.0.0.0\" leave_on_terminate = false"
+		}, OK, "consul", "leave_on_terminate is off, by a ConfigMap", ""},
 		"leave_on_terminate on, by a file": {func(w *bareWorld) {
 			w.config = `{"leave_on_terminate": true, "client_addr": "0.0.0.0", "data_dir": "/consul/data"}`
 		}, Warn, "consul", "leave_on_terminate is on, by a ConfigMap", "leave_on_terminate=false"},

@@ -20,7 +20,8 @@ import (
 type consulAgents struct {
 	set       *appsv1.DaemonSet
 	container *corev1.Container
-	// arguments are the container's command and arguments in one text; config is the text of its ConfigMaps.
+	// arguments are the container's command and arguments in one text; config is the text of its ConfigMaps. Both are without
+	// comments.
 	arguments, config string
 	// unread is why a ConfigMap could not be read, or nothing.
 	unread string
@@ -67,6 +68,12 @@ func reached(spec *corev1.PodSpec, container *corev1.Container, port int) bool {
 		slices.ContainsFunc(container.Ports, func(p corev1.ContainerPort) bool { return int(p.HostPort) == port })
 }
 
+// comment is one of a line of HCL or of a shell's script, and not the slashes or the fragment of an address.
+var comment = regexp.MustCompile(`(?m)(^|[ \t])(#|//).*$`)
+
+// uncommented is a text without what is commented out.
+func uncommented(text string) string { return comment.ReplaceAllString(text, "") }
+
 // setting returns the last value of a boolean or word in Consul's configuration, as HCL or JSON.
 func setting(key, text string) string {
 	found := regexp.MustCompile(`\b`+key+`"?\s*[=:]\s*"?([^\s"',}\\]+)`).FindAllStringSubmatch(text, -1)
@@ -89,7 +96,7 @@ func (r *preRun) manifests(ctx context.Context) {
 		if container == nil {
 			continue
 		}
-		agents := &consulAgents{set: set, container: container, arguments: words(container)}
+		agents := &consulAgents{set: set, container: container, arguments: uncommented(words(container))}
 		r.readConfig(ctx, agents)
 		r.agents = append(r.agents, agents)
 		for _, look := range []func(*consulAgents){r.rollout, r.port, r.leaves, r.data, r.address, r.priority} {
@@ -124,7 +131,7 @@ func (r *preRun) readConfig(ctx context.Context, a *consulAgents) {
 			text.WriteString(m.Data[key] + "\n")
 		}
 	}
-	a.config = text.String()
+	a.config = uncommented(text.String())
 }
 
 // rollout reports nodes without an agent, and why the agents may not be there.
