@@ -67,9 +67,14 @@ var (
 	proxyMeshes = [...]*proxyMesh{&istio, &linkerd}
 )
 
-// istioWanted follows Istio's injection policy: the pod's label, else its annotation, else the namespace's labels. A pod with a
-// revision or with settings of Istio's proxy counts as wanted, too: they would have no effect on a pod without the proxy.
+// istioWanted follows Istio's webhooks, which leave out a namespace whose istio-injection is not enabled, whatever its pods say.
+// Elsewhere the pod's label counts, else its annotation, else the namespace's labels. A pod with a revision or with settings of
+// Istio's proxy counts as wanted, too: they would have no effect on a pod without the proxy.
 func istioWanted(pod *corev1.Pod, request *Request) bool {
+	ofNamespace, labelledNamespace := request.NamespaceLabels[istioNamespace]
+	if labelledNamespace && ofNamespace != "enabled" {
+		return false
+	}
 	inject, labelled := pod.Labels[istioInject]
 	if !labelled {
 		inject = pod.Annotations[istioInject]
@@ -87,10 +92,7 @@ func istioWanted(pod *corev1.Pod, request *Request) bool {
 			return true
 		}
 	}
-	if inject, labelled := request.NamespaceLabels[istioNamespace]; labelled {
-		return inject == "enabled"
-	}
-	return request.NamespaceLabels[istioRevision] != ""
+	return labelledNamespace || request.NamespaceLabels[istioRevision] != ""
 }
 
 func linkerdWanted(pod *corev1.Pod, request *Request) bool {

@@ -52,12 +52,23 @@ func TestMeshesAreRecognised(t *testing.T) {
 		"Istio, by the namespace's label":     {nsLabels: map[string]string{"istio-injection": "enabled"}, want: istio},
 		"Istio, by the namespace's revision":  {nsLabels: map[string]string{"istio.io/rev": "canary"}, want: istio},
 		"Istio, the namespace says no":        {nsLabels: map[string]string{"istio-injection": "disabled", "istio.io/rev": "canary"}},
-		"Istio, the pod overrules no":         {nsLabels: map[string]string{"istio-injection": "disabled"}, labels: map[string]string{"sidecar.istio.io/inject": "true"}, want: istio},
 		"Istio, the pod says no":              {nsLabels: map[string]string{"istio-injection": "enabled"}, labels: map[string]string{"sidecar.istio.io/inject": "false"}},
 		"Istio, the pod's annotation says no": {nsLabels: map[string]string{"istio-injection": "enabled"}, annotations: map[string]string{"sidecar.istio.io/inject": "false"}},
 		"Istio, the label counts for more": {
 			labels:      map[string]string{"sidecar.istio.io/inject": "true"},
 			annotations: map[string]string{"sidecar.istio.io/inject": "false"}, want: istio,
+		},
+		"Istio, no label of a pod overrules the namespace": {
+			nsLabels: map[string]string{"istio-injection": "disabled"},
+			labels:   map[string]string{"sidecar.istio.io/inject": "true", "istio.io/rev": "canary"},
+		},
+		"Istio, no annotation of a pod overrules the namespace": {
+			nsLabels:    map[string]string{"istio-injection": "disabled"},
+			annotations: map[string]string{"sidecar.istio.io/inject": "true", "sidecar.istio.io/proxyCPU": "1"},
+		},
+		"Istio's proxy is there, whatever the namespace says": {
+			nsLabels: map[string]string{"istio-injection": "disabled"},
+			change:   func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{{Name: "istio-proxy"}} }, want: istio,
 		},
 		"Istio's ambient mode": {nsLabels: map[string]string{"istio.io/dataplane-mode": "ambient"}},
 		"Istio's proxy is there, as a container": {
