@@ -85,6 +85,8 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	answer, found, err := h.answer(w, r)
+	// The server's own deadline began with the request. A webhook configuration may let a review wait for longer than that.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // only a test's has none
 	if err != nil {
 		status := http.StatusInternalServerError
 		if bad := (*requestError)(nil); errors.As(err, &bad) {

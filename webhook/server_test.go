@@ -344,6 +344,34 @@ func TestAClientThatReadsNoAnswerHoldsNothing(t *testing.T) {
 	})
 }
 
+// A review may take longer than a client may take to read its answer, where the webhook configuration lets it.
+func TestALongReviewIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clientSide, serverSide := net.Pipe()
+		server := newHTTPServer(testMutator(decide(func(injector.Request) injector.Decision {
+			time.Sleep(writeTimeout + time.Second)
+			return injector.Decision{Outcome: injector.Skipped, Reason: "Test"}
+		})), slog.New(slog.DiscardHandler))
+		ended := make(chan error, 1)
+		go func() { ended <- server.Serve(&oneConnection{connection: serverSide, closed: make(chan struct{})}) }()
+		defer func() {
+			if err := errors.Join(clientSide.Close(), server.Close()); err != nil {
+				t.Error(err)
+			}
+			if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
+		}()
+		called := running{client: &http.Client{Transport: &http.Transport{
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return clientSide, nil },
+		}}}
+		status, answer := called.call(t, http.MethodPost, "http://webhook"+MutatePath+"?timeout=30s", envelope(t, ordinaryPod(t), nil))
+		if status != http.StatusOK {
+			t.Errorf("%d %s", status, answer)
+		}
+	})
+}
+
 // oneConnection is a listener with a single connection.
 type oneConnection struct {
 	connection net.Conn
