@@ -481,6 +481,10 @@ func TestRun(t *testing.T) {
 			w.pods[0].Spec.Containers[0].Args = append(w.pods[0].Spec.Containers[0].Args, "--connect-image=r/consul-envoy:1")
 			w.add("missed", bare, meshed)
 		}, Fail, "pods", "has no agentlet: it was created before", "create it anew"},
+		"missed, with a mesh proxy, by unknown flags": {func(w *world) {
+			w.pods = w.pods[1:]
+			w.add("missed", bare, meshed)
+		}, Fail, "pods", "has no agentlet: it was created before", "create it anew"},
 		"missed, with a mesh proxy that nobody has": {func(w *world) {
 			w.add("missed", bare, meshed)
 		}, Fail, "pods", "this installation has no mesh proxy", "correct them"},

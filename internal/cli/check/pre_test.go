@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -606,6 +607,25 @@ func TestProbesAreDeletedWithoutAnAnswer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAProbesContainerMayBeCreatedFirst has a pod that waits for its image, as most do at first.
+func TestAProbesContainerMayBeCreatedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newBareWorld()
+		w.probing(contract.AgentProbe{Leader: "a"})
+		client, looks := w.client(), 0
+		client.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+			looks++
+			return looks == 1, &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodPending, ContainerStatuses: []corev1.ContainerStatus{
+				{Name: "probe", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}},
+			}}}, nil
+		})
+		r := &preRun{run: run{Config: Config{Kube: client}}, pre: Pre{Into: "agentlet-system", Probe: w.probe}}
+		if found, err := r.probeNode(t.Context(), &run{}, "node1"); err != nil || found.Leader != "a" || looks != 2 {
+			t.Errorf("%+v, %v, after %d looks", found, err, looks)
+		}
+	})
 }
 
 // TestNodesAreNotProbedAfterTheEnd checks that the end of a run is not a finding about each node that it has not come to.

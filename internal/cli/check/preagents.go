@@ -160,7 +160,7 @@ var listens = regexp.MustCompile(`-client\b|\bclient_addr\b|\baddresses\b`)
 func (r *preRun) port(a *consulAgents) {
 	port, spec := r.consulPort(), &a.set.Spec.Template.Spec
 	const tls = 8501
-	isTLS := setting("https", a.arguments) == "8501" || reached(spec, a.container, tls) && !spec.HostNetwork
+	isTLS := setting("https", a.arguments) == "8501" || reached(spec, a.container, tls)
 	switch {
 	case r.consulScheme() == "http" && setting("http", a.arguments) == "-1",
 		port != tls && isTLS && !reached(spec, a.container, port):
