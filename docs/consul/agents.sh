@@ -1,5 +1,6 @@
-# GOSSIP is the servers' gossip key, AGENT a token with node:write and service:read for every node, DC the datacenter. The files are the CA of the servers'
-# certificates, and a certificate for clients, as consul tls makes them. With consulAgents.tls.autoEncrypt leave out the last line.
+# GOSSIP is the servers' gossip key, AGENT a token with node:write and service:read for every node, DC the datacenter (dc1). The files
+# are the CA of the servers' certificates, and a certificate for clients, as consul tls makes them. With
+# consulAgents.tls.autoEncrypt leave out the last line.
 kubectl create namespace agentlet-system --dry-run=client -o yaml | kubectl apply -f -
 kubectl create secret generic consul-gossip -n agentlet-system --from-literal=gossip.json='{"encrypt": "'"$GOSSIP"'"}'
 kubectl create secret generic consul-agent-token -n agentlet-system \
